@@ -1,0 +1,30 @@
+# make demo   install into .venv and train on generated data
+# make test   install into .venv and run all tests
+# make check  formatter, linter, types, import layers
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test check
+
+demo: $(INSTALLED)
+	$(BIN)/mtbert train demo --out runs/demo --overwrite
+	$(BIN)/mtbert predict runs/demo --task sst --text "The plot is not bad at all, but the acting is dreadful."
+	$(BIN)/mtbert predict runs/demo --task quora --text "How do I change euros into francs?" --text-pair "How do I change francs into euros?"
+	$(BIN)/mtbert predict runs/demo --task sts --text "A dog chases a cat." --text-pair "A cat chases a dog."
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# torch first and alone: where a CPU build is at hand it is taken, and later ranges are met by it.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable ".[demo,dev]"
+	touch $@

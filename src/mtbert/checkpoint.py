@@ -1,0 +1,200 @@
+"""Model folders and run state on disk: JSON, safetensors and tokenizer files, never anything executable.
+
+A model folder is a plain Hugging Face encoder folder (``transformers.AutoModel`` reads it) with two
+files beside it: ``mtbert.json`` (the tasks) and ``heads.safetensors``. ``last/`` of a run holds the
+run's state too.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.model.model import Model
+from mtbert.model.weights import load_encoder, save_encoder
+from mtbert.task import Pooling, Settings, Task, tuples
+
+FORMAT = 1  # of mtbert.json; another number is refused
+
+
+class Card(Settings):
+    """What ``mtbert.json`` holds: what a model needs beyond its encoder."""
+
+    format: int
+    pooling: Pooling
+    max_length: int
+    tasks: dict[str, Task]
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is: plain values as JSON, and the optimizer's tensors by name."""
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Lets ``write`` fill a folder that then takes the place of ``folder`` at once.
+
+    Files are synced before the rename. Killed at any moment, either the old or the new content can be
+    found by :func:`find_folder`.
+    """
+    new, old = _beside(folder)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new)
+    for path in (*new.iterdir(), new):
+        _sync(path)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_folder(folder: Path) -> Path | None:
+    """``folder``, or its last complete content where a kill fell between the two renames; ``None`` if never written."""
+    _, old = _beside(folder)
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    return folder if folder.exists() else None
+
+
+def model_folder(path: Path) -> Path | None:
+    """The model folder at ``path``: itself, or the best (else the last) of a run; ``None`` if there is none."""
+    if (path / "mtbert.json").is_file():
+        return path
+    for name in ("best", "last"):
+        found = find_folder(path / name)
+        if found is not None:
+            return found
+    return None
+
+
+def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes a model folder's files into ``folder``."""
+    save_encoder(model.encoder, folder)
+    heads = {name: tensor.detach().cpu().contiguous() for name, tensor in model.heads.state_dict().items()}
+    save_file(heads, folder / "heads.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    card = Card(format=FORMAT, pooling=model.pooling, max_length=model.max_length, tasks=model.tasks)
+    (folder / "mtbert.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(path: Path) -> tuple[Model, Tokenizer]:
+    """The model of a run or a model folder, on the CPU in float32, and its tokenizer.
+
+    Raises:
+        FileNotFoundError: If there is no model at ``path``.
+        ValueError: If a file of it cannot be read; the message names the file.
+    """
+    folder = model_folder(path)
+    if folder is None:
+        raise FileNotFoundError(f"{path}: no trained model here (no mtbert.json, best/ or last/). Give a run's folder.")
+    card = read_card(folder)
+    model = Model(
+        load_encoder(str(folder)).encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0
+    )
+    load_heads(model, folder, list(card.tasks))
+    return model, load_tokenizer(folder)
+
+
+def read_card(folder: Path) -> Card:
+    """The validated ``mtbert.json`` of a model folder."""
+    file = folder / "mtbert.json"
+    try:
+        card = Card.model_validate(tuples(json.loads(file.read_bytes())))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: not there, so this is no model folder. Give a run's folder.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{file}: damaged or not ours: {where}: {first['msg']}. Train or copy the run again."
+        ) from None
+    if card.format != FORMAT:
+        raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
+    return card
+
+
+def load_heads(model: Model, folder: Path, names: list[str]) -> None:
+    """Gives the heads of ``names`` the weights saved in ``folder``."""
+    tensors = read_tensors(folder / "heads.safetensors")
+    for name in names:
+        head = model.head(name)
+        prefix = f"for_{name}."
+        saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        expected = {k: tuple(v.shape) for k, v in head.state_dict().items()}
+        if expected != {k: tuple(v.shape) for k, v in saved.items()}:
+            raise ValueError(
+                f"{folder / 'heads.safetensors'}: the head of task {name} must have {expected}, "
+                f"found { {k: tuple(v.shape) for k, v in saved.items()} }. Train or copy the run again."
+            )
+        head.load_state_dict(saved)
+
+
+def save_state(state: State, folder: Path) -> None:
+    """Writes a run's state into ``folder``."""
+    save_file({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}, folder / "optimizer.safetensors")
+    (folder / "state.json").write_text(json.dumps(state.values, indent=2) + "\n", encoding="utf-8")
+
+
+def load_state(folder: Path) -> State:
+    """The run's state saved in ``folder``.
+
+    Raises:
+        ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
+    """
+    file = folder / "state.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: not there, so this run cannot go on. Start it again.") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error}), so this run cannot go on. Start it again.") from None
+    return State(values, read_tensors(folder / "optimizer.safetensors"))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU."""
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: not there. Train or copy the run again.") from None
+    except SafetensorError as error:
+        raise ValueError(f"{file}: damaged or half-written ({error}). Train or copy the run again.") from None
+
+
+def generator_state(generator: torch.Generator) -> str:
+    """The generator's state as text."""
+    return bytes(generator.get_state().tolist()).hex()
+
+
+def set_generator_state(generator: torch.Generator, text: str) -> None:
+    """Puts the generator where :func:`generator_state` found it."""
+    generator.set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

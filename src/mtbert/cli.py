@@ -1,0 +1,206 @@
+"""The command line. Imports stay inside the commands, so that ``--help`` needs no torch."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="One BERT-family encoder fine-tuned on several sentence tasks at once.\n\n"
+    "Try it on generated data, in about three minutes: mtbert train demo --out runs/demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipes_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipe")
+app.add_typer(data_app, name="data")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting of the recipe; may be repeated.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its best/ or last/.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE.")] = None,
+    set_: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+) -> None:
+    """Train one model on the tasks of a recipe.
+
+    Examples:
+
+      mtbert train demo --out runs/demo
+
+      mtbert train cs224n --set data.root=data --set train.seed=1 --out runs/seed1
+
+      mtbert train my-tasks.yaml --set train.lr=2e-5
+
+      mtbert train --resume runs/seed1
+    """
+    if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
+        raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
+    from mtbert import launch
+    from mtbert.recipe import load
+
+    if resume is not None:
+        launch.resume(resume, _console())
+    elif recipe is not None:
+        settings = load(recipe, set_ or ())
+        launch.start(settings, out or Path("runs") / Path(recipe).stem, _console(), overwrite=overwrite)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="dev, or a labelled file (then with --task).")] = "dev",
+    task: Annotated[str | None, typer.Option(help="Only this task. Default: all of them.")] = None,
+) -> None:
+    """Score a trained model on the dev data of its recipe, or on a labelled file.
+
+    Examples:
+
+      mtbert evaluate runs/demo
+
+      mtbert evaluate runs/mine --task reviews --split held-out.csv
+    """
+    from mtbert import use
+
+    use.evaluate(run, split, task, _console())
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    task: Annotated[str, typer.Option(help="The task to answer.")],
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv or tsv on standard input."),
+    ] = None,
+    output: Annotated[str, typer.Option(help="A csv, tsv or jsonl file; - for csv on standard output.")] = "-",
+    text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="The second text, for tasks of pairs.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
+    ] = None,
+) -> None:
+    """Answer one task for texts: the class with its probabilities, or the score.
+
+    The columns of the file are those of the recipe; a label column is not needed. The order is kept.
+
+    Examples:
+
+      mtbert predict runs/demo --task sst --text "not bad at all"
+
+      mtbert predict runs/demo --task sts --text "A dog runs." --text-pair "A dog is running."
+
+      mtbert predict runs/demo --task sts --input pairs.csv --output scores.csv
+
+      cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
+    """
+    from mtbert import use
+
+    use.predict(run, task, input_, output, text, text_pair, embeddings, _console(stderr=True))
+
+
+@recipes_app.command("show")
+def show(recipe: RecipeName, set_: Overrides = None) -> None:
+    """Print a recipe with everything that it extends, every default and every --set filled in.
+
+    Example:
+
+      mtbert recipe show demo --set train.epochs=1
+    """
+    from mtbert.recipe import dump, load
+
+    typer.echo(dump(load(recipe, set_ or ())), nl=False)
+
+
+@recipes_app.command("list")
+def list_() -> None:
+    """Print the names of the recipes that come with mtbert.
+
+    Example:
+
+      mtbert recipe list
+    """
+    from mtbert.recipe import shipped
+
+    typer.echo("\n".join(shipped()))
+
+
+@recipes_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of recipe files, for completion and checks in an editor.
+
+    Example:
+
+      mtbert recipe schema > recipe.schema.json
+    """
+    import json
+
+    from mtbert.recipe import schema as of_recipes
+
+    typer.echo(json.dumps(of_recipes(), indent=2))
+
+
+@data_app.command("check")
+def check(
+    recipe: RecipeName,
+    set_: Overrides = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 on a warning too.")] = False,
+) -> None:
+    """Read the data of a recipe and say what is in them: sizes, labels, lengths, duplicates, leaks, passes.
+
+    Exits with 2 on an error in the data.
+
+    Examples:
+
+      mtbert data check cs224n --set data.root=data
+
+      mtbert data check my-tasks.yaml --strict
+    """
+    from mtbert import launch
+    from mtbert.recipe import load
+
+    warnings = launch.check(load(recipe, set_ or ()), _console())
+    if warnings and strict:
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        _fail(str(error), 2)
+    except FloatingPointError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:  # the reader of our output, such as head, is done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        # By name, because importing it would import torch.
+        if type(error).__name__ != "Stopped":
+            raise
+        _fail(str(error), 130)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"mtbert: {message}", err=True)
+    sys.exit(code)
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

@@ -1,0 +1,72 @@
+"""The machine: which device and precision a run takes, and the record of what it ran on."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
+
+
+def device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        ValueError: If this machine does not have it.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    if not there[name]:
+        raise ValueError(f"train.device: this machine has no '{name}'. Use auto.")
+    return torch.device(name)
+
+
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products: for ``auto``, bfloat16 where the hardware multiplies it, else float32."""
+    if name != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bool({"amx_bf16", "avx512_bf16"} & _features())
+    return torch.bfloat16 if fast else torch.float32
+
+
+def record(device: torch.device) -> dict[str, Any]:
+    """Versions, hardware, threads and the project's git commit (null outside a checkout)."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "git_commit": _commit(),
+    }
+
+
+def _features() -> set[str]:
+    return {name for name, found in torch.cpu.get_capabilities().items() if found is True}
+
+
+def _cpu() -> str:
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file is part of."""
+    here = Path(__file__)
+    for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return done.stdout.strip()

@@ -1,0 +1,142 @@
+"""Predictions and scores of a model on a data set.
+
+Dimension key: B examples, K classes, D width.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtbert import metrics
+from mtbert.batch import Dataset, Output, collate
+from mtbert.model.heads import CosineHead
+from mtbert.model.model import Model
+from mtbert.task import Task
+
+TOKENS = 4096  # of one forward pass without gradients
+THRESHOLD_SAMPLE = 2000  # train rows that the threshold of a binary cosine head is fitted on
+
+Tick = Callable[[int], None]  # told of each batch's number of examples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One task's scores on one data set, beside the best constant answer."""
+
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    collapsed: bool
+    examples: int
+
+
+def predict(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
+    """Raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU."""
+    return _forward(model, data, np.arange(len(data)), lambda out: (out.prediction,), tick)[0]
+
+
+def embed(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
+    """Sentence vectors in the order of the examples: one ``[B, D]`` per sequence of an example, float32 on the CPU."""
+    return _forward(model, data, np.arange(len(data)), lambda out: out.vectors, tick)
+
+
+def evaluate(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
+    """Scores of the task of ``data`` on all its rows."""
+    task = data.task
+    labels_B = np.array([e.label for e in data.examples])
+    predicted_B = decide(model, task, predict(model, data, tick))
+    return Evaluation(
+        metrics=metrics.score(task, predicted_B, labels_B),
+        baseline={name: metrics.baseline(task, name, labels_B) for name in metrics.names(task)},
+        collapsed=metrics.collapsed(task, predicted_B),
+        examples=len(data),
+    )
+
+
+def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
+    """Class indices, or scores mapped to 0..1 and unclamped, ``[B]``."""
+    if not task.is_class:
+        return prediction.double().numpy()
+    if task.type == "binary":
+        return (prediction > _threshold(model, task)).long().numpy()
+    return prediction.argmax(-1).numpy()
+
+
+def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
+    """One answer per example, as a person wants it.
+
+    Classes: ``label`` and ``p(<label>)`` for each class (for a cosine head ``cosine`` instead: it knows no
+    probabilities). Scores: ``score``, in the task's range and clamped to it.
+    """
+    if not task.is_class:
+        low, high = task.range or (0.0, 1.0)
+        return [{"score": low + (high - low) * float(p.clamp(0, 1))} for p in prediction]
+    labels = task.labels or ()
+    chosen = [labels[int(i)] for i in decide(model, task, prediction)]
+    if isinstance(model.head(task.name), CosineHead):
+        return [{"label": c, "cosine": float(p)} for c, p in zip(chosen, prediction, strict=True)]
+    logits_BK = torch.stack([-prediction / 2, prediction / 2], -1) if task.type == "binary" else prediction
+    return [
+        {"label": c} | {f"p({name})": float(x) for name, x in zip(labels, p, strict=True)}
+        for c, p in zip(chosen, logits_BK.softmax(-1), strict=True)
+    ]
+
+
+def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
+    """Sets the cosine above which a binary cosine head says the second class: the most accurate on a sample of train.
+
+    Does nothing for other heads. Between equally good cosines the middle of the first best gap is taken.
+    """
+    head = model.head(train.task.name)
+    if not isinstance(head, CosineHead) or train.task.type != "binary":
+        return
+    rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
+    cosines = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
+    labels = np.array([train.examples[i].label for i in rows])
+    by_cosine = np.argsort(cosines, kind="stable")
+    cosines, labels = cosines[by_cosine], labels[by_cosine]
+    # Right answers when the first i are called 0 and the others 1.
+    right = np.concatenate([[0], np.cumsum(labels == 0)]) + np.concatenate([np.cumsum((labels == 1)[::-1])[::-1], [0]])
+    edges = np.concatenate([[-1.0], (cosines[:-1] + cosines[1:]) / 2, [1.0]])
+    head.threshold.fill_(float(edges[right.argmax()]))
+
+
+@torch.no_grad()
+def _forward(
+    model: Model,
+    data: Dataset,
+    rows: npt.NDArray[np.int64],
+    pick: Callable[[Output], tuple[Tensor, ...]],
+    tick: Tick = lambda _: None,
+) -> tuple[Tensor, ...]:
+    """What ``pick`` takes from the outputs for ``rows``, in their order; batches hold rows of like length."""
+    by_length = np.argsort(data.lengths[rows], kind="stable")
+    device = next(model.parameters()).device
+    collected: list[tuple[Tensor, ...]] = []
+    for chunk in _chunks(data.lengths[rows[by_length]]):
+        batch = collate([(data, rows[by_length[chunk]])], device)
+        collected.append(tuple(t.float().cpu() for t in pick(model(batch)[data.task.name])))
+        tick(chunk.stop - chunk.start)
+    back = torch.from_numpy(np.argsort(by_length))
+    return tuple(torch.cat(parts)[back] for parts in zip(*collected, strict=True))
+
+
+def _chunks(lengths: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Slices of at most ``TOKENS`` tokens, and of at least one example."""
+    first, total = 0, 0
+    for i, length in enumerate(lengths.tolist()):
+        if total + length > TOKENS and i > first:
+            yield slice(first, i)
+            first, total = i, 0
+        total += length
+    if first < len(lengths):
+        yield slice(first, len(lengths))
+
+
+def _threshold(model: Model, task: Task) -> float:
+    head = model.head(task.name)
+    return float(head.threshold) if isinstance(head, CosineHead) else 0.0

@@ -1,0 +1,207 @@
+"""Starting a run in a folder, and going on with one."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from mtbert import checkpoint, environment
+from mtbert import recipe as recipes
+from mtbert.data.check import TaskData, report
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.display import Display, score_table
+from mtbert.evaluate import Evaluation
+from mtbert.model.model import Model
+from mtbert.model.weights import find_folder, load_encoder
+from mtbert.prepare import Prepared, prepare
+from mtbert.recipe import Recipe
+from mtbert.train import Plan, Run, fit
+
+
+def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = False) -> dict[str, Evaluation]:
+    """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
+
+    Raises:
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, or ``out`` exists.
+    """
+    if out.exists() and not overwrite:
+        raise ValueError(
+            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
+        )
+    device, tokenizer, data, model = _build(recipe, console)
+    for name, prepared in data.items():
+        for warning in prepared.warnings:
+            console.print(f"warning: task {name}: {warning}", style="yellow", soft_wrap=True)
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
+    _write_json(out / "environment.json", {**environment.record(device), "data": _digests(data)})
+    return _go(Run(recipe, model, data, device), tokenizer, out, console)
+
+
+def resume(out: Path, console: Console) -> dict[str, Evaluation]:
+    """Goes on with the run in ``out`` from its last checkpoint, bitwise as if it had never stopped.
+
+    Raises:
+        ValueError, FileNotFoundError: If ``out`` is no run, or its data, threads or checkpoint changed or broke.
+    """
+    if not (out / "recipe.yaml").is_file():
+        raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
+    recipe = recipes.load(str(out / "recipe.yaml"))
+    record = _read_json(out / "environment.json")
+    torch.set_num_threads(record["threads"])
+    last = checkpoint.find_folder(out / "last")
+    device, tokenizer, data, model = _build(recipe, console, last)
+    for name, digest in _digests(data).items():
+        if record["data"].get(name) != digest:
+            raise ValueError(
+                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
+            )
+    for key, now in environment.record(device).items():
+        if key in ("cpu", "device", "threads") and record[key] != now:
+            console.print(
+                f"warning: {key} was {record[key]}, now {now}: the result may differ in the last bits.", style="yellow"
+            )
+    run = Run(recipe, model, data, device)
+    written = 0
+    if last is not None:
+        state = checkpoint.load_state(last)
+        run.restore(state)
+        written = state.values["metrics_bytes"]
+    with (out / "metrics.jsonl").open("ab") as file:
+        file.truncate(written)
+    console.print(f"going on at step {run.done} of {run.plan.steps}")
+    return _go(run, tokenizer, out, console)
+
+
+def check(recipe: Recipe, console: Console) -> list[str]:
+    """Prints what is in the data of ``recipe``; returns the warnings."""
+    data = prepare(recipe, load_tokenizer(_finished(recipe) or find_folder(recipe.model.path)))
+    passes = Plan.of(recipe, {name: len(d.train) for name, d in data.items()}).passes
+    tasks = [
+        TaskData(d.task, d.train, d.dev, recipe.tasks[name].batch_size, passes[name], d.warnings)
+        for name, d in data.items()
+    ]
+    return report(tasks, recipe.model.max_length, console)
+
+
+def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str, Evaluation]:
+    console.print(_plan_table(run))
+    precision = str(run.model.compute).removeprefix("torch.")
+    console.print(
+        f"{run.plan.steps} steps ({run.recipe.train.mode}), {len(run.plan.rounds)} epochs, on {run.device.type} "
+        f"with {torch.get_num_threads()} threads, {precision}"
+    )
+    scores = fit(run, tokenizer, out, Display(console))
+    if scores:
+        console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))
+    console.print(f"done: {out}  (best on dev: {out / 'best'}, end of the schedule: {out / 'last'})", soft_wrap=True)
+    return scores
+
+
+def _build(
+    recipe: Recipe, console: Console, checkpointed: Path | None = None
+) -> tuple[torch.device, Tokenizer, dict[str, Prepared], Model]:
+    """Everything a run starts from; weights from ``checkpointed`` where given, else from the recipe's encoder."""
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    device = environment.device(recipe.train.device)
+    finished = checkpointed or _finished(recipe)
+    loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
+    limit = loaded.encoder.config.max_length
+    if recipe.model.max_length > limit:
+        raise ValueError(
+            f"model.max_length: {recipe.model.max_length} is more than the {limit} positions of {recipe.model.path}. "
+            f"Use at most {limit}."
+        )
+    for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            console.print(f"{recipe.model.path}: {what} weights: {', '.join(names[:5])}{more}", soft_wrap=True)
+    tokenizer = load_tokenizer(loaded.folder)
+    data = prepare(recipe, tokenizer)
+    model = Model(
+        loaded.encoder,
+        {name: d.task for name, d in data.items()},
+        pooling=recipe.model.pooling,
+        max_length=recipe.model.max_length,
+        seed=recipe.train.seed,
+    )
+    model.compute = environment.precision(recipe.train.precision, device)
+    if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
+        console.print(
+            f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
+        )
+    if finished is not None:
+        _go_on_with_heads(model, finished, console)
+    return device, tokenizer, data, model
+
+
+def _finished(recipe: Recipe) -> Path | None:
+    """The model folder that the recipe's encoder is, if it is one of ours."""
+    path = Path(recipe.model.path)
+    return checkpoint.model_folder(path) if path.is_dir() else None
+
+
+def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
+    """Loads the heads of the tasks that the finished model in ``folder`` has too."""
+    known = checkpoint.read_card(folder).tasks
+    both = [name for name in model.tasks if name in known]
+    for name in both:
+        if known[name] != model.tasks[name]:
+            fields = [
+                f for f in type(known[name]).model_fields if getattr(known[name], f) != getattr(model.tasks[name], f)
+            ]
+            raise ValueError(
+                f"task {name}: {folder} has a head of this name for another {' and '.join(fields)}. "
+                "Rename the task, or give it the same settings."
+            )
+    checkpoint.load_heads(model, folder, both)
+    new = [name for name in model.tasks if name not in known]
+    console.print(
+        f"{folder}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}", soft_wrap=True
+    )
+
+
+def _plan_table(run: Run) -> Table:
+    table = Table("task", "type", "inputs", "losses")
+    for heading in ("train", "dev", "batch", "passes"):
+        table.add_column(heading, justify="right")
+    for (name, data), passes in zip(run.data.items(), run.plan.passes.values(), strict=True):
+        settings = run.recipe.tasks[name]
+        losses = " + ".join(loss.kind for loss in settings.losses)
+        batch = settings.batch_size * run.recipe.train.accumulate
+        table.add_row(
+            name,
+            settings.type,
+            settings.inputs,
+            losses,
+            str(len(data.train)),
+            str(len(data.dev)),
+            str(batch),
+            f"{passes:.2f}",
+        )
+    return table
+
+
+def _digests(data: Mapping[str, Prepared]) -> dict[str, str]:
+    return {name: digest for prepared in data.values() for name, digest in prepared.digests.items()}
+
+
+def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read ({error}). Start the run again.") from None
+    return dict(value)

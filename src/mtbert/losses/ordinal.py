@@ -1,0 +1,45 @@
+"""Ordinal log loss: a wrong class costs more the further it is from the right one.
+
+Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text
+Classification", COLING 2022. Their code takes ``log(1 - p)`` directly, which is ``nan`` as soon as one
+right answer leads by 17 logits; ``_log_not`` below is finite there. The paper under study adds it to
+cross-entropy and calls the sum CEOLL: in a recipe, ``losses: [ce, oll]``.
+
+Dimension key: B batch, K classes.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtbert.losses import Pass
+from mtbert.task import Settings
+
+
+def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tensor:
+    """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats."""
+    classes_K = torch.arange(logits_BK.shape[-1], device=logits_BK.device)
+    wrong_BK = classes_K != labels_B[:, None]
+    distance_BK = (classes_K - labels_B[:, None]).abs().to(logits_BK.dtype) ** alpha
+    # The true class is left out by its index and not by its zero distance: 0 ** 0 is 1, and 0 * inf is nan.
+    return -(distance_BK * _log_not(logits_BK)).masked_fill(~wrong_BK, 0.0).sum(-1)
+
+
+def _log_not(logits_BK: Tensor) -> Tensor:
+    """Returns ``log(1 - p_k)``, ``[B, K]``: finite, with finite gradients, however sure the prediction."""
+    off_diagonal_KK = ~torch.eye(logits_BK.shape[-1], dtype=torch.bool, device=logits_BK.device)
+    others_BKK = logits_BK[:, None, :].masked_fill(~off_diagonal_KK, float("-inf"))
+    return others_BKK.logsumexp(-1) - logits_BK.logsumexp(-1, keepdim=True)
+
+
+class OrdinalLogLoss(Settings):
+    """The mean of :func:`ordinal_log_loss` over the batch."""
+
+    kind: Literal["oll"] = "oll"
+    weight: float = Field(default=1.0, ge=0)
+    alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")
+
+    def __call__(self, p: Pass) -> Tensor:
+        return ordinal_log_loss(p.out.prediction, p.labels_B.long(), self.alpha).mean()

@@ -1,0 +1,24 @@
+"""Squared error of scores."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from mtbert.losses import Pass
+from mtbert.task import Settings
+
+
+class MeanSquaredError(Settings):
+    """The mean squared difference between prediction and label, both on the task's range mapped to 0..1.
+
+    For scores from 0 to 5 this is 1/25 of the error in the labels' own unit. With the cosine head the
+    prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
+    """
+
+    kind: Literal["mse"] = "mse"
+    weight: float = Field(default=1.0, ge=0)
+
+    def __call__(self, p: Pass) -> Tensor:
+        return mse_loss(p.out.prediction, p.labels_B)

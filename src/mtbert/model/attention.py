@@ -1,0 +1,117 @@
+"""Attention over sequences of unequal length that lie one after the other, without padding between them.
+
+Dimension key: N tokens of a step, D width, H heads, G sequences of a group, L longest length of a
+group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from mtbert.batch import Layout
+from mtbert.model.dropout import dropout
+
+STEP = 8  # lengths 1..8 share a group, 9..16 the next: measured against 4, 16 and exact lengths
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive sequences of similar length, attended to in one batched product.
+
+    ``rows_M`` says where each token lies among the ``G * L`` places, and ``padding_GL`` is true at the
+    places no token has; both are ``None`` when all lengths are equal.
+    """
+
+    tokens: int
+    sequences: int
+    length: int
+    rows_M: Tensor | None
+    padding_GL: Tensor | None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a batch, in order; together they hold every token once."""
+
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, layout: Layout, device: torch.device) -> Self:
+        """Groups of the layout's sequences; none of them crosses a task's span."""
+        lengths = [stop - start for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]
+        similar = (
+            list(members)
+            for span in layout.spans.values()
+            for _, members in groupby(lengths[span.first : span.last], key=lambda length: -(-length // STEP))
+        )
+        return cls(tuple(_group(members, device) for members in similar))
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+
+def _group(lengths: list[int], device: torch.device) -> Group:
+    tokens, sequences, length = sum(lengths), len(lengths), max(lengths)
+    if tokens == sequences * length:
+        return Group(tokens, sequences, length, None, None)
+    taken_GL = torch.arange(length) < torch.tensor(lengths)[:, None]
+    rows_M = taken_GL.flatten().nonzero().squeeze(1)
+    return Group(tokens, sequences, length, rows_M.to(device), ~taken_GL.to(device))
+
+
+def attend(
+    qkv_N3D: Tensor, groups: Groups, heads: int, dropout_rate: float, generator: torch.Generator | None
+) -> Tensor:
+    """Multi-head attention of each token over the tokens of its own sequence, ``[N, D]``.
+
+    Args:
+        qkv_N3D: Queries, keys and values of each token side by side, ``[N, 3 * D]``.
+        groups: The batch's groups.
+        heads: ``H``; divides ``D``.
+        dropout_rate: Of the attention probabilities.
+        generator: Draws the dropout; ``None`` for evaluation.
+    """
+    # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
+    parts = torch.split(qkv_N3D, [group.tokens for group in groups])
+    mixed = [_attend(part, group, heads, dropout_rate, generator) for part, group in zip(parts, groups, strict=True)]
+    return torch.cat(mixed)
+
+
+def _attend(
+    qkv_M3D: Tensor, group: Group, heads: int, dropout_rate: float, generator: torch.Generator | None
+) -> Tensor:
+    sequences, length, head_width = group.sequences, group.length, qkv_M3D.shape[1] // (3 * heads)
+    if group.rows_M is not None:
+        places = qkv_M3D.new_zeros(sequences * length, qkv_M3D.shape[1])
+        qkv_M3D = places.index_copy(0, group.rows_M, qkv_M3D)
+    # One copy puts the heads before the tokens for all three; the products then take plain views.
+    qkv = qkv_M3D.view(sequences, length, 3, heads, head_width).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.reshape(3, sequences * heads, length, head_width).unbind()
+    unused = q.new_empty(())
+    scores = torch.baddbmm(unused, q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(head_width))
+    if group.padding_GL is not None:
+        scores = scores.view(sequences, heads, length, length)
+        scores = scores.masked_fill(group.padding_GL[:, None, None, :], -math.inf).flatten(0, 1)
+    mixed = dropout(scores.softmax(-1), dropout_rate, generator) @ v
+    mixed_MD = mixed.view(sequences, heads, length, head_width).transpose(1, 2).reshape(sequences * length, -1)
+    return mixed_MD if group.rows_M is None else _Take.apply(mixed_MD, group.rows_M)
+
+
+class _Take(torch.autograd.Function):
+    """Distinct rows of a tensor. ``index_select`` sums gradients one by one, ten times slower than this copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = x.shape
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy(0, rows, gradient), None

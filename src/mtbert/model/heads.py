@@ -1,0 +1,92 @@
+"""Heads: from the vectors of an example to its prediction.
+
+Dimension key: B examples, D encoder width, F features, K classes.
+"""
+
+import hashlib
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from mtbert.model.dropout import dropout
+from mtbert.task import Task
+
+INIT_STD = 0.02  # BERT's own
+
+
+class LinearHead(nn.Module):
+    """One linear layer on the features, or two with a ReLU between (kind ``mlp``)."""
+
+    def __init__(self, task: Task, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.features = task.head.features if task.inputs == "separate" else None
+        self.p = task.head.dropout
+        sizes = [width * _FEATURES[self.features]]
+        if task.head.kind == "mlp":
+            sizes.append(task.head.hidden or width)
+        sizes.append(outputs(task))
+        self.layers = nn.ModuleList(_linear(into, out, generator) for into, out in pairwise(sizes))
+        self.scalar = outputs(task) == 1
+
+    def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
+        """Returns ``[B, K]`` logits, or ``[B]`` where there is one output."""
+        x_BF = pair_features(vectors, self.features)
+        for i, layer in enumerate(self.layers):
+            x_BF = layer(dropout(x_BF if i == 0 else x_BF.relu(), self.p, generator))
+        return x_BF.squeeze(-1) if self.scalar else x_BF
+
+
+class CosineHead(nn.Module):
+    """The cosine of the two vectors, in float32, unclamped: a clamp would stop the gradient of negative ones.
+
+    ``threshold`` parts the two classes of a binary task; it is fitted on train and saved with the model.
+    """
+
+    threshold: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("threshold", torch.tensor(0.5))
+
+    def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
+        """Returns ``[B]``, between -1 and 1."""
+        u_BD, v_BD = vectors
+        return cosine_similarity(u_BD.float(), v_BD.float())
+
+
+def build(task: Task, width: int, seed: int) -> LinearHead | CosineHead:
+    """The head of ``task``; its weights depend on ``seed`` and the task's name alone, not on other tasks."""
+    if task.head.kind == "cosine":
+        return CosineHead()
+    digest = hashlib.sha256(f"head {seed} {task.name}".encode()).digest()
+    return LinearHead(task, width, torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1))
+
+
+def outputs(task: Task) -> int:
+    """How many numbers a linear head gives: one per class, one for binary tasks and scores."""
+    if task.type in ("binary", "regression"):
+        return 1
+    if task.labels is None:
+        raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
+    return len(task.labels)
+
+
+_FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}
+
+
+def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
+    """Returns ``[B, F]``: the one vector as it is, or (u, v) with |u - v| and u * v as ``kind`` says."""
+    if kind is None:
+        return vectors[0]
+    u_BD, v_BD = vectors
+    parts = [u_BD, v_BD, (u_BD - v_BD).abs(), u_BD * v_BD]
+    return torch.cat(parts[: _FEATURES[kind]], dim=-1)
+
+
+def _linear(into: int, out: int, generator: torch.Generator) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, into, out)  # type: ignore[no-untyped-call]
+    nn.init.normal_(layer.weight, std=INIT_STD, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,67 @@
+"""From a recipe to data sets: read, complete the tasks, split, tokenise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from mtbert.batch import Dataset, Example
+from mtbert.data import sources
+from mtbert.data.split import grouped_split
+from mtbert.data.tokenizer import sequences
+from mtbert.recipe import Recipe, TaskRecipe
+from mtbert.task import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task with labels and range filled in, and its data; ``digests`` hold a sha256 of each source by name."""
+
+    task: Task
+    train: Dataset
+    dev: Dataset
+    warnings: tuple[str, ...]
+    digests: Mapping[str, str]
+
+
+def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
+    """The data of every task of the recipe.
+
+    Raises:
+        ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
+    """
+    return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+
+
+def tokenize(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
+    """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted."""
+    texts = [e.texts for e in examples]
+    sides = [texts] if task.sequences == 1 else [[(t[i],) for t in texts] for i in range(task.sequences)]
+    parts = [sequences(tokenizer, side, max_length, task.segments) for side in sides]
+    return Dataset(
+        task=task,
+        examples=examples,
+        sequences=tuple(part for part, _ in parts),
+        truncated=max(count for _, count in parts),
+    )
+
+
+def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prepared:
+    tables = [
+        sources.read(source, settings.columns, recipe.root(), texts=settings.texts)
+        for source in (settings.train, settings.dev)
+        if source is not None
+    ]
+    task = sources.complete(settings.task, tables)
+    train, *rest = (sources.examples(table, task) for table in tables)
+    if rest:
+        dev = rest[0]
+    else:
+        train, dev = grouped_split(train, settings.dev_fraction, recipe.train.seed)
+    return Prepared(
+        task=task,
+        train=tokenize(task, train, tokenizer, recipe.model.max_length),
+        dev=tokenize(task, dev, tokenizer, recipe.model.max_length),
+        warnings=tuple(w for table in tables for w in table.warnings),
+        digests={table.name: table.digest for table in tables},
+    )

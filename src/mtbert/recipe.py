@@ -1,0 +1,330 @@
+"""A recipe: everything a run is, as validated data.
+
+``load`` reads YAML, follows ``extends``, applies ``--set`` overrides and checks all that can be checked
+before any data is read.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from mtbert import metrics
+from mtbert.data.sources import Columns, Source
+from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
+from mtbert.losses.ordinal import OrdinalLogLoss
+from mtbert.losses.regression import MeanSquaredError
+from mtbert.task import Pooling, Settings, Task, tuples
+
+# One line per loss: this union is the only list of them.
+LossSettings = Annotated[
+    CrossEntropy | BinaryCrossEntropy | OrdinalLogLoss | MeanSquaredError, Field(discriminator="kind")
+]
+
+# What each kind of prediction can be trained on, the default first.
+_LOSSES = {
+    "classification": ("ce",),
+    "ordinal": ("ce", "oll"),
+    "binary": ("bce",),
+    "regression": ("mse",),
+    "cosine": ("mse",),
+}
+
+
+class TaskRecipe(Task):
+    """A task, where its data are, and how it is trained."""
+
+    train: Source
+    dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
+    dev_fraction: float = Field(default=0.1, gt=0, lt=1)
+    columns: Columns = Columns(text=("text",))
+    losses: tuple[LossSettings, ...] = ()
+    weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
+    batch_size: int = Field(default=16, gt=0)
+    metric: str = ""
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _losses_by_name(cls, value: Any) -> Any:
+        return tuple({"kind": v} if isinstance(v, str) else v for v in value) if isinstance(value, tuple) else value
+
+    @model_validator(mode="after")
+    def _fits_the_type(self) -> Self:
+        fitting = _LOSSES["cosine" if self.head.kind == "cosine" else self.type]
+        if not self.losses:
+            default = TypeAdapter(LossSettings).validate_python({"kind": fitting[0]})
+            object.__setattr__(self, "losses", (default,))
+        for loss in self.losses:
+            if loss.kind not in fitting:
+                reason = " (it needs an order of the classes)" if loss.kind == "oll" else ""
+                raise ValueError(
+                    f"loss '{loss.kind}' does not fit type '{self.type}' with head '{self.head.kind}'{reason}. "
+                    f"Use {' or '.join(fitting)}."
+                )
+        if not self.metric:
+            object.__setattr__(self, "metric", metrics.names(self)[0])
+        if self.metric not in metrics.names(self):
+            raise ValueError(
+                f"metric '{self.metric}' does not fit type '{self.type}'. Use {' or '.join(metrics.names(self))}."
+            )
+        if self.train.generated is None and len(self.columns.text) != self.texts:
+            raise ValueError(
+                f"inputs '{self.inputs}' takes {self.texts} text column(s), found {list(self.columns.text)}. "
+                "Name as many in columns.text."
+            )
+        return self
+
+    @property
+    def task(self) -> Task:
+        """The part that the model keeps."""
+        return Task(**{name: getattr(self, name) for name in Task.model_fields})
+
+
+class DataRecipe(Settings):
+    """Where files are."""
+
+    root: str | None = Field(default=None, description="folder of relative paths; null: the folder of the recipe file")
+
+
+class ModelRecipe(Settings):
+    """The encoder and what is common to all tasks."""
+
+    path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
+    pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
+    max_length: int = Field(default=128, ge=8)
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="of the encoder; null: as in its config")
+
+
+class TrainRecipe(Settings):
+    """The optimizer, the schedule and the order of steps."""
+
+    mode: Literal["alternate", "joint"] = Field(
+        default="joint", description="alternate: one task per optimizer step, in turn; joint: all in each step"
+    )
+    rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0)] = Field(
+        default="min",
+        description="batches of each task per epoch: as the smallest or largest task has, or 'paper': the "
+        "largest's in every fourth epoch, else the smallest's",
+    )
+    epochs: int = Field(default=3, gt=0)
+    lr: float = Field(default=5e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
+    clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
+    accumulate: int = Field(default=1, gt=0, description="batches of each task taken together in one optimizer step")
+    token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int | None = Field(default=None, gt=0, description="of the CPU; null: PyTorch's choice, recorded")
+    seed: int = Field(default=0, ge=0)
+    evaluate_every: Literal["epoch"] | Annotated[int, Field(gt=0)] = Field(
+        default="epoch", description="or a number of rounds"
+    )
+    checkpoint_every: int | None = Field(default=None, gt=0, description="rounds between saves, beside each evaluation")
+    patience: int | None = Field(default=None, gt=0, description="stop after so many evaluations without a better one")
+    select: str = Field(default="overall", description="what 'best' means: overall, mean, or a task's name")
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    tasks: dict[str, TaskRecipe] = Field(min_length=1)
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    train: TrainRecipe = TrainRecipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_tasks(cls, data: Any) -> Any:
+        tasks = data.get("tasks") if isinstance(data, Mapping) else None
+        if not isinstance(tasks, Mapping):
+            return data
+        named = {k: {**v, "name": k} if isinstance(v, Mapping) else v for k, v in tasks.items() if v is not None}
+        return {**data, "tasks": named}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for reserved in ("overall", "mean"):
+            if reserved in self.tasks:
+                raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
+        if self.train.select not in metrics.aggregates(list(self.tasks)):
+            known = ", ".join(metrics.aggregates(list(self.tasks)))
+            raise ValueError(f"train.select: '{self.train.select}' is neither an aggregate nor a task. Use {known}.")
+        return self
+
+    def aggregate(self, name: str, scores: Mapping[str, Mapping[str, float]]) -> float:
+        """The named aggregate of each task's chosen metric, from all metrics by task."""
+        chosen = {task: (self.tasks[task].metric, values[self.tasks[task].metric]) for task, values in scores.items()}
+        return metrics.aggregate(name, chosen)
+
+    def root(self) -> Path:
+        """The folder that relative data paths start from."""
+        return Path(self.data.root or ".")
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or path, with ``a.b=c`` overrides applied on top.
+
+    Raises:
+        FileNotFoundError: If there is no such recipe; the message lists those shipped.
+        ValueError: With one line per mistake: file, path of the key, what was found, what to do.
+    """
+    raw = _resolve(name, None, ())
+    for override in overrides:
+        raw = merge(raw, _override(override))
+    return validate(_anchor(raw, Path()), name)
+
+
+def validate(raw: Mapping[str, Any], name: str) -> Recipe:
+    """``raw`` as a recipe; ``name`` is what error messages call it."""
+    try:
+        return Recipe.model_validate(tuples(raw))
+    except ValidationError as error:
+        raise ValueError("\n".join(f"recipe {name}, {_explain(e)}" for e in error.errors())) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML that ``load`` reads back to an equal one."""
+    raw = recipe.model_dump(mode="json")
+    for task in raw["tasks"].values():
+        del task["name"]
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe file, for editors."""
+    result = Recipe.model_json_schema()
+    result["properties"]["extends"] = {"type": "string", "description": "the recipe this one changes: a name or a path"}
+    for definition in result["$defs"].values():
+        if "columns" in definition.get("properties", {}):
+            definition["properties"].pop("name", None)
+            definition["required"] = [r for r in definition["required"] if r != "name"]
+    return result
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = Path(str(resources.files("mtbert") / "recipes"))
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``change`` laid over it, key by key; anything but a mapping replaces what was there."""
+    result = dict(copy.deepcopy(base))
+    for key, value in change.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = merge(old, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values (``no`` is a word, ``1e-5`` a number), and no key twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own name and type
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [k.value for k, _ in node.value]
+        for i, (k, _) in enumerate(node.value):
+            if k.value in keys[:i]:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{k.value}' stands twice", k.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _plain_values() -> None:
+    import re
+
+    for tag, pattern, first in (
+        ("null", r"~|null|", "~n\0"),
+        ("bool", r"true|false", "tf"),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ):
+        _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+    _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+
+
+_plain_values()
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{where}{line}: not YAML: {error.problem}. Mend the line.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from None
+
+
+def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path, is_shipped = _find(name, beside)
+    if path in seen:
+        raise ValueError(f"recipe {path}: extends itself through {' -> '.join(p.name for p in (*seen, path))}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"recipe {path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
+    raw = _parse(text, f"recipe {path}")
+    if not isinstance(raw, dict):
+        raise ValueError(f"recipe {path}: a recipe is a mapping with the key 'tasks', found {type(raw).__name__}.")
+    base = raw.pop("extends", None)
+    if base is not None and not isinstance(base, str):
+        raise ValueError(f"recipe {path}, extends: a name or a path, found {base!r}.")
+    if not is_shipped:
+        raw = _anchor(raw, path.parent)
+    return merge(_resolve(base, path.parent, (*seen, path)), raw) if base is not None else raw
+
+
+def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
+    if name in shipped():
+        return Path(str(resources.files("mtbert") / "recipes")) / f"{name}.yaml", True
+    path = (beside or Path()) / name
+    if path.is_file():
+        return path.resolve(), False
+    import difflib
+
+    near = difflib.get_close_matches(name, shipped(), n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"Give a file, or one of: {', '.join(shipped())}."
+    raise FileNotFoundError(f"recipe {name}: no such file and no such shipped recipe. {hint}")
+
+
+def _anchor(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``raw`` with its relative folders made absolute: those written in a file start from that file's folder."""
+    raw = copy.deepcopy(raw)
+    data, model = raw.setdefault("data", {}), raw.get("model")
+    if isinstance(data, dict):
+        data["root"] = str((folder / str(data.get("root") or ".")).resolve())
+    if isinstance(model, dict) and isinstance(model.get("path"), str) and (folder / model["path"]).is_dir():
+        model["path"] = str((folder / model["path"]).resolve())
+    return raw
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ValueError(f"--set {text}: give a.b=value, as in --set train.lr=2e-5.")
+    nested: Any = _parse(value, f"--set {text}")
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    result: dict[str, Any] = nested
+    return result
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    found = json.dumps(error.get("input"), default=str)
+    return f"{where}: {message}, found {found if len(found) < 80 else found[:77] + '...'}."

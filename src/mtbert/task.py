@@ -1,0 +1,115 @@
+"""What a task is: the part of a recipe that a trained model keeps. No torch here."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Pooling = Literal["cls", "mean"]
+
+
+class Settings(BaseModel):
+    """Validated, frozen settings; an unknown key is an error that names the nearest right one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                    hint = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(cls.model_fields)}."
+                    raise ValueError(f"unknown key '{key}'. {hint}")
+        return data
+
+
+def tuples(value: Any) -> Any:
+    """``value`` with every list in it made a tuple, as strict validation wants them: JSON and YAML know lists alone."""
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class Head(Settings):
+    """What turns the vectors of an example into its prediction."""
+
+    kind: Literal["linear", "mlp", "cosine"] = "linear"
+    features: Literal["concat", "concat_diff", "concat_diff_product"] = Field(
+        default="concat_diff",
+        description="separate inputs only: (u, v), (u, v, |u-v|) or (u, v, |u-v|, u*v)",
+    )
+    hidden: int | None = Field(
+        default=None, gt=0, description="mlp only: width between the layers; null = the encoder's"
+    )
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+class Task(Settings):
+    """A task as a model needs it to predict."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    type: Literal["classification", "ordinal", "binary", "regression"]
+    inputs: Literal["single", "packed", "separate"]
+    head: Head = Head()
+    pooling: Pooling | None = Field(default=None, description="null: the model's; the cosine head takes the mean")
+    segments: bool = Field(default=True, description="false: every segment id is 0, also for the second text of a pair")
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="class names in order; null: those of the train file"
+    )
+    range: tuple[float, float] | None = Field(
+        default=None, description="lowest and highest score; null: as in the files"
+    )
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _head_by_name(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.head.kind == "cosine":
+            if self.inputs != "separate":
+                raise ValueError(
+                    f"head 'cosine' compares two vectors, so inputs must be 'separate', found '{self.inputs}'. "
+                    "Use inputs: separate, or head: linear."
+                )
+            if self.type not in ("binary", "regression"):
+                raise ValueError(
+                    f"head 'cosine' gives one number, so type must be 'binary' or 'regression', found '{self.type}'. "
+                    "Use head: linear."
+                )
+            if self.pooling == "cls":
+                raise ValueError("head 'cosine' compares means over tokens, found pooling 'cls'. Use pooling: mean.")
+        if self.labels is not None:
+            if not self.is_class:
+                raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
+            if len(set(self.labels)) != len(self.labels):
+                raise ValueError(f"labels must differ from each other, found {list(self.labels)}.")
+            if len(self.labels) < 2 or (self.type == "binary" and len(self.labels) != 2):
+                need = "exactly 2" if self.type == "binary" else "at least 2"
+                raise ValueError(f"type '{self.type}' needs {need} labels, found {len(self.labels)}.")
+        if self.range is not None:
+            if self.is_class:
+                raise ValueError("range is for regression; a task of classes has labels. Drop range.")
+            low, high = self.range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"range must be [lowest, highest], found [{low:g}, {high:g}].")
+        return self
+
+    @property
+    def is_class(self) -> bool:
+        return self.type != "regression"
+
+    @property
+    def texts(self) -> int:
+        """The number of texts of one example: 1 or 2."""
+        return 1 if self.inputs == "single" else 2
+
+    @property
+    def sequences(self) -> int:
+        """The number of token sequences of one example: 2 for separate pairs, else 1."""
+        return 2 if self.inputs == "separate" else 1

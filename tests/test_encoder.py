@@ -1,0 +1,292 @@
+import math
+
+import pytest
+import torch
+import transformers
+from tiny import CPU, MAX_LENGTH, hf_folder, hf_model, pieces, ragged
+from torch.testing import assert_close
+
+from mtbert.batch import StepBatch
+from mtbert.model.attention import Groups, attend
+from mtbert.model.dropout import dropout
+from mtbert.model.encoder import Encoder
+from mtbert.model.weights import encoder_names, load_encoder
+
+EXACT = {"rtol": 1e-8, "atol": 1e-8}
+LENGTHS = {"a": [1, 1, 3, 8, 9, 15, 16, MAX_LENGTH], "b": [2, 7, 7, 7], "c": [17, 39]}
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Our encoder of a kind, float64, with the weights of ``hf_model(kind)``."""
+    loaded = {}
+
+    def get(kind: str) -> Encoder:
+        if kind not in loaded:
+            folder = hf_folder(kind, tmp_path_factory.mktemp("model"))
+            loaded[kind] = load_encoder(str(folder)).encoder
+        # The loader gives float32; float64 weights come from the model itself.
+        encoder, theirs = loaded[kind], hf_model(kind).state_dict()
+        names = encoder_names(encoder.config)
+        encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
+        encoder.zero_grad()
+        return encoder
+
+    return get
+
+
+def run(encoder: Encoder, batch: StepBatch, generator=None) -> list[torch.Tensor]:
+    """The input of each layer and the output of the last, ``[N, D]`` each."""
+    states = []
+
+    def listen(layer: int, x_ND: torch.Tensor) -> torch.Tensor:
+        states.append(x_ND)
+        return torch.zeros_like(x_ND)
+
+    x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
+    states.append(encoder.encode(x_ND, Groups.of(batch.layout, CPU), generator, listen))
+    return states
+
+
+def reference(model: transformers.PreTrainedModel, batch: StepBatch) -> list[transformers.utils.ModelOutput]:
+    """What transformers says of each sequence on its own."""
+    ids, segments = pieces(batch.ids_N, batch.layout), pieces(batch.segments_N, batch.layout)
+    some = "distilbert" not in model.config.model_type
+    return [
+        model(input_ids=i[None], output_hidden_states=True, **({"token_type_ids": s[None]} if some else {}))
+        for i, s in zip(ids, segments, strict=True)
+    ]
+
+
+PARITY = [
+    ("bert", False),
+    ("bert", True),
+    ("bert gelu_new", True),
+    ("bert relu", True),
+    ("roberta", False),
+    ("xlm-roberta", False),
+    ("electra", True),
+    ("electra wide", True),
+    ("distilbert", False),
+    ("distilbert sinusoidal", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "packed"), PARITY)
+def test_every_layer_equals_transformers(encoders, kind, packed):
+    encoder, batch = encoders(kind), ragged(LENGTHS, packed=packed)
+    with torch.no_grad():
+        ours, theirs = run(encoder, batch), reference(hf_model(kind), batch)
+    assert len(ours) == 4
+    for layer, states_ND in enumerate(ours):
+        for mine, other in zip(pieces(states_ND, batch.layout), theirs, strict=True):
+            assert_close(mine, other.hidden_states[layer][0], **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_pooled_equals_transformers(encoders, kind):
+    encoder, batch = encoders(kind), ragged(LENGTHS)
+    with torch.no_grad():
+        cls_SD = run(encoder, batch)[-1][list(batch.layout.offsets[:-1])]
+        theirs = torch.cat([out.pooler_output for out in reference(hf_model(kind), batch)])
+        assert_close(encoder.pooled(cls_SD), theirs, **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["electra", "distilbert"])
+def test_an_encoder_without_pooler_refuses_to_pool(encoders, kind):
+    with pytest.raises(ValueError, match=f"this {kind} encoder has no pooler"):
+        encoders(kind).pooled(torch.zeros(1, 24, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert"])
+def test_gradients_equal_transformers(encoders, kind):
+    encoder, model, batch = encoders(kind), hf_model(kind), ragged(LENGTHS)
+    targets = torch.randn(batch.layout.offsets[-1], 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (run(encoder, batch)[-1] * targets).sum().backward()
+    outs = torch.cat([out.last_hidden_state[0] for out in reference(model, batch)])
+    (outs * targets).sum().backward()
+    theirs = dict(model.named_parameters())
+    for ours, parameter in encoder.named_parameters():
+        if not ours.startswith("pooler"):
+            expected = torch.cat([theirs[name].grad for name in encoder_names(encoder.config)[ours]])
+            assert_close(parameter.grad, expected, **EXACT)
+
+
+def test_a_second_derivative_passes_through_attention():
+    batch = ragged({"a": [2, 3]})
+    qkv = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: attend(x, Groups.of(batch.layout, CPU), 2, 0.0, None), qkv)
+
+
+def test_an_adapter_is_added_before_the_last_normalisation_and_reads_the_layers_input(encoders):
+    encoder, batch = encoders("bert"), ragged({"a": [3, 5]})
+    groups = Groups.of(batch.layout, CPU)
+    with torch.no_grad():
+        x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
+        captured = []
+        hook = encoder.layers[0].output_norm.register_forward_pre_hook(lambda _, args: captured.append(args[0]))
+        encoder.encode(x_ND, groups, None)
+        encoder.encode(x_ND, groups, None, lambda layer, x: 2.0 * x if layer == 0 else torch.zeros_like(x))
+        hook.remove()
+    assert_close(captured[1] - captured[0], 2.0 * x_ND)
+
+
+# Independence --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_sequence_alone_equals_the_same_sequence_in_a_batch(encoders, kind):
+    encoder, batch = encoders(kind), ragged(LENGTHS)
+    with torch.no_grad():
+        together = pieces(run(encoder, batch)[-1], batch.layout)
+        for i, (start, stop) in enumerate(zip(batch.layout.offsets, batch.layout.offsets[1:], strict=False)):
+            single = ragged({"a": [stop - start]})
+            alone = StepBatch(
+                single.layout, batch.ids_N[start:stop], single.segments_N, single.positions_N, labels={}, example_ids={}
+            )
+            assert_close(run(encoder, alone)[-1], together[i], rtol=1e-11, atol=1e-11)
+
+
+def test_a_broken_sequence_leaves_the_others_of_its_group_alone(encoders):
+    encoder, batch = encoders("bert"), ragged({"a": [3, 5, 6]})
+    groups = Groups.of(batch.layout, CPU)
+    with torch.no_grad():
+        x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
+        sound = encoder.encode(x_ND, groups, None)
+        x_ND[3:8] = math.nan
+        broken = encoder.encode(x_ND, groups, None)
+    assert broken[3:8].isnan().all()
+    assert_close(torch.cat([broken[:3], broken[8:]]), torch.cat([sound[:3], sound[8:]]))
+
+
+def test_groups_hold_similar_lengths_of_one_span_only():
+    layout = ragged({"a": [1, 8, 9], "b": [9, 16, 17], "c": [4, 4]}).layout
+    groups = Groups.of(layout, CPU).groups
+    assert [(g.sequences, g.length, g.tokens) for g in groups] == [
+        (2, 8, 9),
+        (1, 9, 9),
+        (2, 16, 25),
+        (1, 17, 17),
+        (2, 4, 8),
+    ]
+    assert [g.padding_GL is None for g in groups] == [False, True, False, True, True]
+    assert groups[0].rows_M.tolist() == [0, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert groups[0].padding_GL.tolist() == [[False] + 7 * [True], 8 * [False]]
+
+
+def test_attention_on_literal_numbers():
+    # One head of width 1: token 0 has query 0 and weighs evenly, token 1 has scores 0 and ln 3.
+    ln3 = math.log(3.0)
+    qkv = torch.tensor([[0.0, 0.0, 4.0], [ln3, 1.0, 8.0]], dtype=torch.float64)
+    out = attend(qkv, Groups.of(ragged({"a": [2]}).layout, CPU), 1, 0.0, None)
+    assert_close(out, torch.tensor([[6.0], [7.0]], dtype=torch.float64))
+    # Width 4 divides the scores by 2.
+    wide = torch.zeros(2, 12, dtype=torch.float64)
+    wide[1, 0], wide[1, 4], wide[0, 8:], wide[1, 8:] = 2 * ln3, 1.0, 4.0, 8.0
+    out = attend(wide, Groups.of(ragged({"a": [2]}).layout, CPU), 1, 0.0, None)
+    assert_close(out, torch.tensor([4 * [6.0], 4 * [7.0]], dtype=torch.float64))
+
+
+# Dropout -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.9])
+def test_dropout_has_the_exact_rate_and_scale(p):
+    n = 2_000_001  # odd: half of the last draw is thrown away
+    out = dropout(torch.ones(n, dtype=torch.float64), p, torch.Generator().manual_seed(0))
+    zeros = int((out == 0).sum())
+    assert abs(zeros - n * p) < 4 * math.sqrt(n * p * (1 - p))
+    assert_close(out[out != 0], torch.full((n - zeros,), 1 / (1 - p), dtype=torch.float64))
+
+
+def test_dropout_is_a_function_of_the_generators_state():
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(9))
+    first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    one = dropout(x, 0.5, first)
+    assert torch.equal(one, dropout(x, 0.5, second))
+    assert torch.equal(first.get_state(), second.get_state())
+    assert not torch.equal(one, dropout(x, 0.5, first))
+    assert torch.equal(dropout(x.t(), 0.5, torch.Generator().manual_seed(3)) != 0, (one != 0).view(5, 7))
+
+
+def test_neighbouring_elements_are_dropped_independently():
+    # Two elements share one 64-bit draw: both gone must be as rare as p * p.
+    out = dropout(torch.ones(500_000, 2), 0.1, torch.Generator().manual_seed(0))
+    both = int((out.sum(1) == 0).sum())
+    assert abs(both - 5000) < 4 * math.sqrt(5000 * 0.99)
+
+
+def test_dropout_gradient_is_the_mask():
+    x = torch.randn(50, requires_grad=True)
+    out = dropout(x, 0.3, torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert_close(gradient * x, out)
+
+
+def test_no_generator_and_no_rate_are_the_identity():
+    x, generator = torch.randn(3), torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, generator) is x
+    assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert"])
+def test_training_draws_from_its_generator_only(encoders, kind):
+    encoder, batch = encoders(kind), ragged(LENGTHS)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        one = run(encoder, batch, torch.Generator().manual_seed(0))[-1]
+        same = run(encoder, batch, torch.Generator().manual_seed(0))[-1]
+        other = run(encoder, batch, torch.Generator().manual_seed(1))[-1]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+
+
+# One mask per place: embeddings, then attention probabilities, attention output, layer output.
+@pytest.mark.parametrize(("kind", "masks"), [("bert", 4), ("electra", 4), ("roberta", 4), ("distilbert", 3)])
+def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, masks, monkeypatch):
+    encoder, batch = encoders(kind), ragged({"a": [5]})
+    rates = []
+
+    def count(x, p, generator):
+        if p > 0:
+            rates.append((p, tuple(x.shape)))
+        return x
+
+    monkeypatch.setattr("mtbert.model.encoder.dropout", count)
+    monkeypatch.setattr("mtbert.model.attention.dropout", count)
+    with torch.no_grad():
+        run(encoder, batch, torch.Generator())
+    width = encoder.config.embedding_width
+    probabilities, vectors = (0.1, (4, 5, 5)), (0.1, (5, 24))
+    layer = [probabilities, vectors, vectors] if masks == 4 else [probabilities, vectors]
+    assert rates == [(0.1, (5, width)), *(3 * layer)]
+
+
+# Real weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_the_real_minilm_equals_transformers_in_float32():
+    loaded = load_encoder("demo")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(loaded.folder)
+    model = transformers.AutoModel.from_pretrained(loaded.folder, attn_implementation="eager").eval()
+    sentences = [
+        "Rain.",
+        "A man plays the guitar.",
+        "Two dogs chase a red ball across the wet grass behind the school.",
+    ]
+    encoded = [tokenizer(s, return_tensors="pt") for s in sentences]
+    lengths = [e["input_ids"].shape[1] for e in encoded]
+    layout = ragged({"a": lengths}).layout
+    ids, positions = torch.cat([e["input_ids"][0] for e in encoded]), torch.cat([torch.arange(n) for n in lengths])
+    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, labels={}, example_ids={})
+    with torch.no_grad():
+        ours = pieces(run(loaded.encoder, batch)[-1], layout)
+        cls_SD = torch.stack([x[0] for x in ours])
+        theirs = [model(**e) for e in encoded]
+        assert_close(loaded.encoder.pooled(cls_SD), torch.cat([t.pooler_output for t in theirs]), rtol=0, atol=1e-4)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine, other.last_hidden_state[0], rtol=0, atol=1e-4)

@@ -1,0 +1,86 @@
+"""The grouped split: no text on both sides, whole groups, the share asked for where it can be had."""
+
+import random
+
+import pytest
+
+from mtbert.batch import Example
+from mtbert.data.split import grouped_split
+
+
+def pairs(*texts: tuple[str, ...]) -> list[Example]:
+    return [Example(str(i), each, 0.0) for i, each in enumerate(texts)]
+
+
+def ids(examples: list[Example]) -> list[int]:
+    return [int(e.id) for e in examples]
+
+
+def sides(examples: list[Example], fraction: float, seed: int) -> tuple[set[int], set[int]]:
+    train, dev = grouped_split(examples, fraction, seed)
+    return set(ids(train)), set(ids(dev))
+
+
+def test_a_chain_of_shared_texts_stays_together():
+    rows = pairs(("a", "b"), ("p", "q"), ("C ", "d"), ("x", "y"), ("B", " c"), ("q", "r"))
+    for seed in range(20):
+        train, dev = sides(rows, 0.5, seed)
+        for group in ({0, 2, 4}, {1, 5}, {3}):
+            assert group <= train or group <= dev
+
+
+def test_no_text_is_on_both_sides_of_a_random_graph_and_no_example_is_lost():
+    draw = random.Random(0)
+    rows = pairs(*((f"t{draw.randrange(400)}", f"T{draw.randrange(400)}") for _ in range(150)))
+    for seed in range(10):
+        train, dev = grouped_split(rows, 0.3, seed)
+        texts = [{t.casefold() for e in side for t in e.texts} for side in (train, dev)]
+        assert not texts[0] & texts[1]
+        assert sorted(ids(train) + ids(dev)) == list(range(150))
+
+
+def test_dev_has_its_share_exactly_where_no_text_is_shared():
+    rows = pairs(*((f"t{i}",) for i in range(200)))
+    for seed in range(5):
+        assert len(grouped_split(rows, 0.1, seed)[1]) == 20
+
+
+def test_a_giant_group_stays_in_train():
+    rows = pairs(*(("hub", f"t{i}") for i in range(60)), *((f"s{i}",) for i in range(40)))
+    for seed in range(20):
+        train, dev = sides(rows, 0.25, seed)
+        assert len(dev) == 25
+        assert set(range(60)) <= train
+
+
+def test_dev_is_as_near_its_share_as_groups_allow():
+    groups = pairs(*((f"g{i // 6}", f"t{i}") for i in range(60)))  # ten of six
+    assert len(grouped_split(groups, 0.25, 0)[1]) == 12
+    assert len(grouped_split(groups, 0.28, 0)[1]) == 18
+    assert len(grouped_split(groups, 0.01, 0)[1]) == 6
+
+
+def test_the_smaller_of_two_groups_is_dev_when_neither_fits():
+    rows = pairs(("a",), ("b",), ("a",), ("b",), ("a",))
+    for seed in range(5):
+        assert sides(rows, 0.1, seed) == ({0, 2, 4}, {1, 3})
+        assert sides(rows, 0.99, seed)[0]
+
+
+def test_each_side_keeps_the_order_and_the_seed_decides():
+    rows = pairs(*((f"t{i}",) for i in range(50)))
+    train, dev = grouped_split(rows, 0.4, 3)
+    assert ids(train) == sorted(ids(train))
+    assert ids(dev) == sorted(ids(dev))
+    assert grouped_split(rows, 0.4, 3) == (train, dev)
+    assert grouped_split(rows, 0.4, 4) != (train, dev)
+
+
+def test_a_split_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Add rows with other texts"):
+        grouped_split(pairs(("a", "b"), ("b", "c"), ("c", "A")), 0.5, 0)
+    with pytest.raises(ValueError, match="found 0 in 0 examples"):
+        grouped_split([], 0.5, 0)
+    for fraction in (0.0, 1.0, -0.2, float("nan")):
+        with pytest.raises(ValueError, match=f"between 0 and 1, found {fraction:g}"):
+            grouped_split(pairs(("a",), ("b",)), fraction, 0)

@@ -1,0 +1,103 @@
+"""Toy objects that several tests share, each made from literal settings or a seeded generator."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+
+from mtbert.batch import Layout, Span, StepBatch
+
+CPU = torch.device("cpu")
+
+# Encoders ------------------------------------------------------------------------------------------
+
+MAX_LENGTH = 40
+VOCAB = 99
+_SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 36,
+    "max_position_embeddings": MAX_LENGTH,
+    "initializer_range": 0.5,
+}
+_ROBERTA = _SHAPE | {"max_position_embeddings": MAX_LENGTH + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
+    "bert": transformers.BertConfig(**_SHAPE),
+    "bert gelu_new": transformers.BertConfig(**_SHAPE, hidden_act="gelu_new"),
+    "bert relu": transformers.BertConfig(**_SHAPE, hidden_act="relu"),
+    "roberta": transformers.RobertaConfig(**_ROBERTA),
+    "xlm-roberta": transformers.XLMRobertaConfig(**_ROBERTA),
+    "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
+    "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
+    "distilbert": transformers.DistilBertConfig(
+        vocab_size=VOCAB, dim=24, n_layers=3, n_heads=4, hidden_dim=36, max_position_embeddings=MAX_LENGTH
+    ),
+    "distilbert sinusoidal": transformers.DistilBertConfig(
+        vocab_size=VOCAB,
+        dim=24,
+        n_layers=3,
+        n_heads=4,
+        hidden_dim=36,
+        max_position_embeddings=MAX_LENGTH,
+        sinusoidal_pos_embds=True,
+    ),
+}
+
+
+def hf_model(kind: str, seed: int = 0) -> transformers.PreTrainedModel:
+    """A transformers model of a family, every weight and bias large and random, float64, in evaluation mode.
+
+    At the usual size of fresh weights (0.02) exact and tanh GELU agree to 1e-5; at 0.5 they do not.
+    """
+    model = transformers.AutoModel.from_config(CONFIGS[kind], attn_implementation="eager", dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            if "norm.weight" in name.lower():
+                parameter += 1.0
+    return model.eval()
+
+
+def hf_folder(kind: str, folder: Path, seed: int = 0) -> Path:
+    """The folder that ``save_pretrained`` writes for :func:`hf_model`; numbers stay float64 in the file."""
+    hf_model(kind, seed).save_pretrained(folder)
+    return folder
+
+
+# Batches -------------------------------------------------------------------------------------------
+
+
+def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: int = 0) -> StepBatch:
+    """Random tokens (ids 5 and up) in sequences of the given lengths per task, which must be sorted.
+
+    ``packed`` gives the second half of each sequence segment id 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    offsets, spans = [0], {}
+    segments, positions = [], []
+    for task, sizes in lengths.items():
+        assert list(sizes) == sorted(sizes)
+        first, start = len(offsets) - 1, offsets[-1]
+        for size in sizes:
+            offsets.append(offsets[-1] + size)
+            positions.append(torch.arange(size))
+            segments.append((torch.arange(size) >= (size + 1) // 2).long() * packed)
+        spans[task] = Span(first, len(offsets) - 1, start, offsets[-1], torch.arange(len(sizes)))
+    return StepBatch(
+        layout=Layout(tuple(offsets), spans),
+        ids_N=torch.randint(5, VOCAB, (offsets[-1],), generator=generator),
+        segments_N=torch.cat(segments),
+        positions_N=torch.cat(positions),
+        labels={},
+        example_ids={},
+    )
+
+
+def pieces(x_N: Tensor, layout: Layout) -> list[Tensor]:
+    """A tensor over all tokens cut into its sequences."""
+    return [x_N[start:stop] for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]

@@ -1,0 +1,90 @@
+"""A whole toy set-up on disk: a two-layer encoder, three tasks of a few generated rows, and a recipe."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from mtbert.model.encoder import Encoder
+from mtbert.model.weights import read_config, save_encoder
+
+WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
+
+
+def encoder_folder(folder: Path) -> Path:
+    """A random BERT of width 16 with its vocab.txt."""
+    folder.mkdir(parents=True)
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
+    shape = {
+        "model_type": "bert",
+        "vocab_size": len(vocab),
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 32,
+    }
+    (folder / "config.json").write_text(json.dumps(shape))
+    encoder = Encoder(read_config(folder / "config.json"))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in encoder.named_parameters():
+        torch.nn.init.normal_(parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.1, generator=generator)
+    save_encoder(encoder, folder)
+    return folder
+
+
+def data_folder(folder: Path) -> Path:
+    """sst.csv (5 classes), quora.csv (duplicate or not) and sts.csv (0 to 5), 40 to 60 rows each."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def text() -> str:
+        return " ".join(rng.choice(WORDS, rng.integers(2, 9)))
+
+    def write(name: str, header: str, rows: list[tuple[object, ...]]) -> None:
+        lines = [header, *(",".join(map(str, row)) for row in rows)]
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+    write("sst.csv", "id,sentence,sentiment", [(f"s{i}", text(), i % 5) for i in range(40)])
+    write("quora.csv", "id,sentence1,sentence2,is_duplicate", [(f"q{i}", text(), text(), i % 2) for i in range(60)])
+    write("sts.csv", "id,sentence1,sentence2,similarity", [(f"t{i}", text(), text(), i % 11 / 2) for i in range(44)])
+    return folder
+
+
+def raw_recipe(folder: Path, **train: Any) -> dict[str, Any]:
+    """The recipe over :func:`encoder_folder` and :func:`data_folder`, as a mapping; ``train`` changes its settings."""
+    pair = {"inputs": "packed", "batch_size": 5, "columns": {"id": "id", "text": ["sentence1", "sentence2"]}}
+    return {
+        "data": {"root": str(folder / "data")},
+        "model": {"path": str(folder / "encoder"), "max_length": 24},
+        "tasks": {
+            "sst": {
+                "type": "ordinal",
+                "inputs": "single",
+                "train": "sst.csv",
+                "columns": {"id": "id", "text": "sentence", "label": "sentiment"},
+                "losses": ["ce", "oll"],
+                "batch_size": 4,
+            },
+            "quora": pair
+            | {"type": "binary", "head": "mlp", "train": "quora.csv"}
+            | {"columns": pair["columns"] | {"label": "is_duplicate"}},
+            "sts": pair
+            | {"type": "regression", "train": "sts.csv", "dev": "sts.csv"}
+            | {"columns": pair["columns"] | {"label": "similarity"}},
+        },
+        "train": {"epochs": 2, "lr": 1e-3, "threads": 1, "precision": "fp32"} | train,
+    }
+
+
+def set_up(folder: Path, **train: Any) -> Path:
+    """Writes encoder, data and recipe into ``folder``; returns the recipe's path."""
+    encoder_folder(folder / "encoder")
+    data_folder(folder / "data")
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(raw_recipe(folder, **train)))
+    return path
