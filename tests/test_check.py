@@ -85,7 +85,7 @@ def test_scores_are_a_histogram_over_the_range_of_the_task():
 
 
 def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once():
-    train = rows(("a", "b", 1), ("b", "a", 2), ("A", "b", 1), ("c", "d", 0), ("c", "d", 4), ("c", "D", 5))
+    train = rows(("a", "b", 1), ("b", "a", 2), ("A", "b", 1), ("c", "d", 0), ("c", "d", 4), ("c", "D", 4))
     data = TaskData(SCORES, dataset(SCORES, train), dataset(SCORES, rows(("e", "f", 0))), 8, 1.0)
     part = measure(data).train
     assert (part.repeated, part.conflicts) == (3, 1)
@@ -94,13 +94,19 @@ def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once
 
 
 def test_what_dev_shares_with_train_is_warned_of():
-    train = rows(("a", "b", 1), ("c", "d", 1))
+    train = rows(("a", "b", 1), ("c", "d", 1), ("c", "i", 2), ("c", "j", 2))
     dev = rows(("b", "a", 0), ("c", "e", 1), ("e", "f", 1), ("g", "h", 1))
     found = measure(TaskData(SCORES, dataset(SCORES, train), dataset(SCORES, dev), 8, 1.0))
     assert warnings(found, 64) == [
         "sim, dev: 1 of 4 examples (25.0%) repeat a train example, so dev looks better than it is.",
         "sim, dev: 2 of 4 examples (50.0%) have a text of a train example. A grouped split keeps them apart.",
     ]
+
+
+def test_a_single_text_is_warned_of_once():
+    found = measure(mood(rows(("a", 0), ("b", 1), ("c", 2)), rows(("A", 0), ("e", 1), ("f", 2))))
+    said = "mood, dev: 1 of 3 examples (33.3%) repeat a train example, so dev looks better than it is."
+    assert warnings(found, 64) == [said]
 
 
 def test_cut_examples_are_warned_of_above_one_in_a_hundred():
@@ -138,4 +144,5 @@ def test_many_classes_with_long_names_still_fit():
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "10 smaller ones" in text
     first = next(line for line in text.splitlines() if "xxx" in line)
+    assert first.split()[0] == "x" * 19 + "…"
     assert "101" in first  # the largest class, though the last by name

@@ -16,6 +16,11 @@ def data():
     return {(task, split): demo.examples(task, split) for task in TASKS for split in SPLITS}
 
 
+def jaccard(texts):
+    a, b = (set(bag_of_words.words(text)) for text in texts)
+    return len(a & b) / len(a | b)
+
+
 def both(data, task):
     return [*data[task, "train"], *data[task, "dev"]]
 
@@ -76,3 +81,71 @@ def test_a_text_is_a_capitalised_sentence_of_some_words(data, task):
     assert {len(e.texts) for e in both(data, task)} == {1 if task == "sst" else 2}
     assert all(text[0].isupper() and text[-1] in ".?" and "{" not in text for text in texts)
     assert all(3 < len(bag_of_words.words(text)) < 18 for text in texts)
+
+
+def test_negation_turns_a_mild_word_round_and_a_strong_one_neutral(data):
+    said = {e.texts[0].partition(" is ")[2]: e.label for e in both(data, "sst") if e.texts[0].count(" is ") == 1}
+    assert [said[f"{adverb}dull."] for adverb in ("very ", "", "slightly ", "not ", "anything but ")] == [0, 1, 1, 3, 4]
+    assert [said[f"{adverb}good."] for adverb in ("anything but ", "hardly ", "fairly ", "", "truly ")] == [
+        0,
+        1,
+        3,
+        3,
+        4,
+    ]
+    assert [said[f"{adverb}superb."] for adverb in ("not ", "hardly ", "", "absolutely ")] == [2, 2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "twins",
+    [
+        {
+            "The photography is not dull, but the score is very clumsy.": 0.0,
+            "The photography is very clumsy, but the score is not dull.": 3.0,
+        },
+        {
+            "Although the direction is anything but engaging, the acting is anything but dull.": 4.0,
+            "Although the direction is anything but dull, the acting is anything but engaging.": 0.0,
+        },
+    ],
+)
+def test_the_main_clause_decides_over_the_same_words(data, twins):
+    grades = {e.texts[0]: e.label for e in data["sst", "train"]}
+    assert {text: grades[text] for text in twins} == twins
+    assert len({tuple(sorted(bag_of_words.words(text))) for text in twins}) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "label"),
+    [
+        ("quora", ("When can I convert euros to yen?", "When can I convert yen to euros?"), 0.0),
+        ("quora", ("Why is juice not better than coffee?", "Why is coffee not better than juice?"), 0.0),
+        ("sts", ("The angry child chased the woman at home.", "The angry woman chased the child at home."), 3.0),
+    ],
+)
+def test_exchanged_roles_keep_every_word_and_change_the_label(data, task, texts, label):
+    assert (texts, label) in {(e.texts, e.label) for e in data[task, "train"]}
+    assert len({tuple(sorted(bag_of_words.words(text))) for text in texts}) == 1
+
+
+def test_a_paraphrase_may_share_few_words(data):
+    for task, label in (("quora", 1.0), ("sts", 4.8)):
+        assert min(jaccard(e.texts) for e in data[task, "train"] if e.label == label) < 0.3
+        assert max(jaccard(e.texts) for e in data[task, "train"] if e.label < label) == 1.0
+
+
+@pytest.mark.parametrize(("task", "low", "high"), [("sst", 0.45, 0.58), ("quora", 0.5, 0.65), ("sts", 0.1, 0.4)])
+def test_counting_words_learns_something_and_not_much(task, low, high):
+    assert low < bag_of_words.score(task) < high
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "message"),
+    [
+        ("cola", "train", "no generated task 'cola'. Use one of: sst, quora, sts."),
+        ("sst", "test", "no generated split 'test'. Use one of: train, dev."),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(task, split, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        demo.examples(task, split)

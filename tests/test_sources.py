@@ -114,7 +114,7 @@ def test_a_line_number_is_that_of_the_first_line_of_a_row(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "A.CSV"])
 def test_the_delimiter_is_what_the_header_shows(tmp_path: Path, name: str):
-    for content in ("\ufefflabel\ttext\nx\tone, two\n", 'label,text\nx,"one, two"'):
+    for content in ("\ufefflabel\ttext\ta, b\nx\tone, two\tc\n", 'label,text\nx,"one, two"'):
         found = read(write(tmp_path, name, content), ONE, tmp_path, texts=1)
         assert found.rows == [Row(2, "1", ("one, two",), "x")]
 
@@ -152,24 +152,24 @@ def test_a_repeated_id_is_a_counted_warning(tmp_path: Path):
 
 def test_jsonl_values_of_any_kind_become_labels(tmp_path: Path):
     lines = [
+        '{"text": " a "}',
         '{"text": " a ", "label": 1}',
         '{"text": "b", "label": 1.0, "more": []}',
         "",
         '{"text": "c", "label": true}',
         '{"text": "d", "label": NaN}',
-        '{"text": "e"}',
         '{"text": null, "label": "x"}',
         '{"text": "f", "label": "2.50"}',
     ]
     found = read(write(tmp_path, "a.jsonl", "\r\n".join(lines) + "\n"), ONE, tmp_path, texts=1)
     assert found.rows == [
-        Row(1, "1", ("a",), "1"),
-        Row(2, "2", ("b",), "1"),
-        Row(4, "3", ("c",), "true"),
+        Row(2, "2", ("a",), "1"),
+        Row(3, "3", ("b",), "1"),
+        Row(5, "4", ("c",), "true"),
         Row(8, "7", ("f",), "2.50"),
     ]
     assert found.warnings == (
-        "a.jsonl: dropped 2 rows without a label in column 'label' (first: line 5).",
+        "a.jsonl: dropped 2 rows without a label in column 'label' (first: line 1).",
         "a.jsonl: dropped 1 row with an empty text (first: line 7).",
     )
 
@@ -197,6 +197,7 @@ def test_a_hub_data_set_gives_names_of_classes_and_can_be_a_local_folder(
     found = read(source, ONE, tmp_path, texts=1)
     assert found.rows == [Row(1, "1", ("a",), "yes"), Row(2, "2", ("b",), "no")]
     assert found.warnings == ("mine [train]: dropped 1 row without a label in column 'label' (first: row 3).",)
+    assert re.fullmatch("[0-9a-f]{64}", found.digest)
     assert found.digest == read(source, ONE, tmp_path, texts=1).digest
     said = message(ValueError, read, source, Columns(text="txt"), tmp_path, texts=1)
     assert said == (
@@ -223,6 +224,8 @@ def test_generated_rows_ignore_columns_and_never_change(tmp_path: Path):
 def test_generated_labels_are_written_as_in_a_file(tmp_path: Path):
     found = read(Source(generated="sst", split="dev"), ONE, tmp_path, texts=1)
     assert {row.label for row in found.rows} == set("01234")
+    unlabelled = read(Source(generated="sst", split="dev"), ONE, tmp_path, texts=1, labelled=False)
+    assert {row.label for row in unlabelled.rows} == {None}
 
 
 # --- files that are wrong: where, what, and the repair ---

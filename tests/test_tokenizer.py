@@ -79,10 +79,10 @@ def test_ids_and_segments_equal_transformers(kind, tmp_path):
     folder = FOLDERS[kind](tmp_path)
     ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
     for texts in [(text,) for text in TEXTS] + PAIRS:
-        expected = theirs(*texts)
+        expected = theirs(*([text] for text in texts))  # not in a list, it takes "" for no second text
         encoding = ours.encode(*texts)
-        assert encoding.ids == expected["input_ids"], texts
-        assert encoding.type_ids == expected.get("token_type_ids", [0] * len(encoding)), texts
+        assert encoding.ids == expected["input_ids"][0], texts
+        assert encoding.type_ids == expected.get("token_type_ids", [[0] * len(encoding)])[0], texts
 
 
 @pytest.mark.parametrize("kind", ["lower", "byte level"])
@@ -114,15 +114,7 @@ def test_stored_truncation_and_padding_are_switched_off(tmp_path):
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=10)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert load_tokenizer(tmp_path).encode("the cat sat the cat").tokens == [
-        "[CLS]",
-        "the",
-        "cat",
-        "sat",
-        "the",
-        "cat",
-        "[SEP]",
-    ]
+    assert len(load_tokenizer(tmp_path).encode("the cat sat the cat")) == 7
 
 
 # Flat sequences ------------------------------------------------------------------------------------
@@ -169,9 +161,10 @@ def test_cut_ids_equal_transformers(kind, tmp_path):
     folder = FOLDERS[kind](tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     found, truncated = sequences(load_tokenizer(folder), PAIRS, 9, segments=True)
-    expected = [theirs(*pair, truncation="longest_first", max_length=9)["input_ids"] for pair in PAIRS]
+    left, right = ([pair[i] for pair in PAIRS] for i in (0, 1))
+    expected = theirs(left, right, truncation="longest_first", max_length=9)["input_ids"]
     assert found.ids.tolist() == [i for ids in expected for i in ids]
-    assert truncated == sum(len(theirs(*pair)["input_ids"]) > 9 for pair in PAIRS)
+    assert truncated == sum(len(ids) > 9 for ids in theirs(left, right)["input_ids"])
 
 
 def test_a_single_text_is_cut_at_max_length_and_the_tokenizer_is_left_as_it_was(tokenizer):
@@ -192,9 +185,9 @@ def test_no_texts_give_no_sequences(tokenizer):
 
 
 def test_a_max_length_without_room_for_text_is_refused(tokenizer):
-    with pytest.raises(ValueError, match=r"max_length must leave room .* 3 special tokens, found 3"):
+    with pytest.raises(ValueError, match=r"max_length must leave room .* 3 special tokens, found 3\."):
         sequences(tokenizer, [("the", "cat")], 3, segments=True)
-    with pytest.raises(ValueError, match=r"2 special tokens, found 2"):
+    with pytest.raises(ValueError, match=r"2 special tokens, found 2\."):
         sequences(tokenizer, [("the",)], 2, segments=True)
 
 
@@ -205,7 +198,7 @@ def test_a_folder_without_tokenizer_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"^{tmp_path}: no tokenizer.json, no vocab.txt"):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="no vocab.json with merges.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no vocab.json with merges.txt"):
         load_tokenizer(tmp_path)
 
 

@@ -115,46 +115,79 @@ TOPICS = (
     Topic(
         ("euros", "dollars", "pounds", "yen", "pesos", "rubles", "francs", "rupees"),
         (
-            ("How [do|can|should] I [convert|change|turn] {x} [to|into] {y}?", "Where [do|can|should] I [exchange|swap] [my|some] {x} for {y}?"),
-            ("When [do|can|should] I [convert|change|turn] {x} [to|into] {y}?", "On which day [do|can|should] I [exchange|swap] [my|some] {x} for {y}?"),
+            (
+                "How [do|can|should] I [convert|change|turn] {x} [to|into] {y}?",
+                "Where [do|can|should] I [exchange|swap] [my|some] {x} for {y}?",
+            ),
+            (
+                "When [do|can|should] I [convert|change|turn] {x} [to|into] {y}?",
+                "On which day [do|can|should] I [exchange|swap] [my|some] {x} for {y}?",
+            ),
         ),
     ),
     Topic(
         ("Paris", "London", "Rome", "Berlin", "Madrid", "Vienna", "Prague", "Oslo"),
         (
-            ("What is the cheapest [way|route] [to travel|to go] from {x} to {y}?", "Which [trip|journey] from {x} to {y} [costs the least|saves money]?"),
-            ("What is the fastest [way|route] [to travel|to go] from {x} to {y}?", "Which [trip|journey] from {x} to {y} [is the quickest|saves time]?"),
+            (
+                "What is the cheapest [way|route] [to travel|to go] from {x} to {y}?",
+                "Which [trip|journey] from {x} to {y} [costs the least|saves money]?",
+            ),
+            (
+                "What is the fastest [way|route] [to travel|to go] from {x} to {y}?",
+                "Which [trip|journey] from {x} to {y} [is the quickest|saves time]?",
+            ),
         ),
     ),
     Topic(
         ("English", "French", "German", "Spanish", "Italian", "Polish", "Dutch", "Greek"),
         (
-            ("How [do|can|should] I [translate|turn] a [letter|message] from {x} into {y}?", "What helps to [put|bring] {x} [letters|mail] into {y}?"),
-            ("How [do|can|should] I [translate|turn] a [poem|verse] from {x} into {y}?", "What helps to [put|bring] {x} [poems|poetry] into {y}?"),
+            (
+                "How [do|can|should] I [translate|turn] a [letter|message] from {x} into {y}?",
+                "What helps to [put|bring] {x} [letters|mail] into {y}?",
+            ),
+            (
+                "How [do|can|should] I [translate|turn] a [poem|verse] from {x} into {y}?",
+                "What helps to [put|bring] {x} [poems|poetry] into {y}?",
+            ),
         ),
     ),
     Topic(
         ("nursing", "teaching", "law", "sales", "farming", "banking", "acting", "cooking"),
         (
-            ("How [do|can|should] I [switch|move|change] from {x} to {y}?", "What does it take to [leave|quit] {x} and [start|begin] in {y}?"),
-            ("Is it [wrong|unwise] to [switch|move|change] from {x} to {y}?", "Will I [regret it|be sorry] if I [leave|quit] {x} for {y}?"),
+            (
+                "How [do|can|should] I [switch|move|change] from {x} to {y}?",
+                "What does it take to [leave|quit] {x} and [start|begin] in {y}?",
+            ),
+            (
+                "Is it [wrong|unwise] to [switch|move|change] from {x} to {y}?",
+                "Will I [regret it|be sorry] if I [leave|quit] {x} for {y}?",
+            ),
         ),
     ),
     Topic(
         ("tea", "coffee", "milk", "juice", "water", "cocoa", "soda", "soup"),
         (
             ("Why is {x} [better|nicer] than {y}?", "What makes [people|you|someone] [prefer|choose] {x} over {y}?"),
-            ("Why is {x} not [better|nicer] than {y}?", "What makes [people|you|someone] not [prefer|choose] {x} over {y}?"),
+            (
+                "Why is {x} not [better|nicer] than {y}?",
+                "What makes [people|you|someone] not [prefer|choose] {x} over {y}?",
+            ),
         ),
     ),
     Topic(
         ("phone", "laptop", "tablet", "camera", "television", "watch", "printer", "desktop"),
         (
-            ("How [do|can|should] I [send|move|copy] [pictures|photos] from my {x} to my {y}?", "What gets the [pictures|photos] on my {x} [to|onto] my {y}?"),
-            ("How [do|can|should] I [send|move|copy] [songs|music] from my {x} to my {y}?", "What gets the [songs|music] on my {x} [to|onto] my {y}?"),
+            (
+                "How [do|can|should] I [send|move|copy] [pictures|photos] from my {x} to my {y}?",
+                "What gets the [pictures|photos] on my {x} [to|onto] my {y}?",
+            ),
+            (
+                "How [do|can|should] I [send|move|copy] [songs|music] from my {x} to my {y}?",
+                "What gets the [songs|music] on my {x} [to|onto] my {y}?",
+            ),
         ),
     ),
-)  # fmt: skip
+)
 
 
 def _quora(rng: np.random.Generator) -> list[Row]:
@@ -247,7 +280,7 @@ def _sts(rng: np.random.Generator) -> list[Row]:
         other = replace(other, who=other.whom, whom=other.who)
     wording, passive = int(rng.integers(2)), bool(rng.integers(2))
     # The same scene comes in other words more often than a changed one, so that shared words say little.
-    reworded = bool(rng.random() < (0.4 if changes else 0.8))
+    reworded = bool(rng.random() < (0.4 if changes else 0.6))
     texts = scene.tell(wording, passive), other.tell(wording ^ reworded, passive ^ bool(rng.random() < 0.3))
     score = 5.0 - sum(COSTS[change] for change in changes) - 0.2 * reworded
     return [(texts, round(max(0.0, score), 1))]

@@ -134,7 +134,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         ValueError: If the content cannot be read, or an unlabelled row has an empty text.
     """
     if source.generated is not None:
-        return _generated(source.generated, str(source.split), texts)
+        return _generated(source.generated, str(source.split), texts, labelled)
     name = source.path if source.path is not None else f"{source.hub} [{source.split}]"
     if len(columns.text) != texts:
         raise ValueError(
@@ -232,10 +232,10 @@ def _score(table: Table, row: Row, label: str, limits: tuple[float, float] | Non
     return score
 
 
-def _generated(task: str, split: str, texts: int) -> Table:
+def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
-    rows = [Row(i, e.id, e.texts, _label(e.label)) for i, e in enumerate(made, 1)]
+    rows = [Row(i, e.id, e.texts, _label(e.label) if labelled else None) for i, e in enumerate(made, 1)]
     if len(made[0].texts) != texts:
         raise ValueError(
             f"{name}: the task reads {_count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from mtbert.batch import Sequences
 
@@ -96,7 +96,7 @@ def _word_piece(file: Path, settings: dict[str, Any]) -> Tokenizer:
         pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
         special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
     )
-    tokenizer.add_special_tokens([token for token in ("[PAD]", unk, cls, sep, "[MASK]") if token in vocab])
+    tokenizer.add_special_tokens([t for t in ("[PAD]", unk, cls, sep, "[MASK]") if t in vocab])
     return tokenizer
 
 
@@ -113,9 +113,7 @@ def _byte_level(file: Path, merges: Path, settings: dict[str, Any]) -> Tokenizer
     tokenizer.post_processor = processors.RobertaProcessing(
         (eos, vocab[eos]), (bos, vocab[bos]), trim_offsets=True, add_prefix_space=prefix
     )
-    present = [token for token in (bos, "<pad>", eos, "<unk>") if token in vocab]
-    # The mask takes the space before it, as when RoBERTa was trained.
-    tokenizer.add_special_tokens([*present, AddedToken("<mask>", lstrip=True)])
+    tokenizer.add_special_tokens([t for t in (bos, "<pad>", eos, "<unk>", "<mask>") if t in vocab])
     return tokenizer
 
 

