@@ -1,14 +1,18 @@
 """A model that counts words: what an encoder has to beat on the generated tasks."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from mtbert.batch import Example
 from mtbert.data import demo
 
 
-def score(task):
+def score(task: str) -> float:
     """Accuracy (sts: Pearson's r) on dev of a linear model trained on train.
 
     The better, on dev, of two: over how much the texts overlap alone, and with the words of each text beside it.
@@ -21,22 +25,22 @@ def score(task):
     return max(_score(task, x, y, x_dev, y_dev) for x, x_dev in (overlap, both))
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """The lower-case words of a text, without its punctuation."""
     return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
-def _score(task, x, y, x_dev, y_dev):
+def _score(task: str, x: Any, y: Any, x_dev: Any, y_dev: Any) -> float:
     if task == "sts":
         return float(np.corrcoef(Ridge(alpha=30.0).fit(x, y).predict(x_dev), y_dev)[0, 1])
     return float(np.mean(LogisticRegression(max_iter=1000).fit(x, y).predict(x_dev) == y_dev))
 
 
-def _sided_words(example):
+def _sided_words(example: Example) -> list[str]:
     return [f"{side}:{word}" for side, text in zip("ab", example.texts, strict=False) for word in words(text)]
 
 
-def _overlap(examples):
+def _overlap(examples: list[Example]) -> npt.NDArray[np.float64]:
     """Jaccard overlap, whether it is low or high, and the number of shared and of other words; ``[n, 6]``."""
     rows = []
     for example in examples:

@@ -131,6 +131,18 @@ def test_an_adapter_is_added_before_the_last_normalisation_and_reads_the_layers_
     assert_close(captured[1] - captured[0], 2.0 * x_ND)
 
 
+def test_bfloat16_products_stay_near_float32(encoders):
+    encoder, batch = encoders("bert").float(), ragged({"a": [3, 5, 6], "b": [20]})
+    run(encoder, batch)[-1].square().sum().backward()
+    exact = encoder.layers[2].output.weight.grad
+    encoder.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        run(encoder, batch)[-1].square().sum().backward()
+    rough = encoder.layers[2].output.weight.grad
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).norm() / exact.norm() < 0.2
+
+
 # Independence --------------------------------------------------------------------------------------
 
 

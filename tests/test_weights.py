@@ -79,6 +79,12 @@ def test_loading_draws_no_random_number(bert):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_dropout_rate_replaces_those_of_the_config(bert):
+    assert load_encoder(str(bert)).encoder.config.hidden_dropout == 0.1
+    config = load_encoder(str(bert), dropout=0.25).encoder.config
+    assert (config.hidden_dropout, config.attention_dropout) == (0.25, 0.25)
+
+
 def test_loaded_parameters_train(bert):
     encoder = load_encoder(str(bert)).encoder
     assert all(p.requires_grad and p.is_leaf and p.dtype == torch.float32 for p in encoder.parameters())

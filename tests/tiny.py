@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
 
-from mtbert.batch import Layout, Span, StepBatch
+from mtbert.batch import Dataset, Example, Layout, Sequences, Span, StepBatch
+from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.model import Model
+from mtbert.task import Pooling, Task
 
 CPU = torch.device("cpu")
 
@@ -101,3 +105,50 @@ def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: 
 def pieces(x_N: Tensor, layout: Layout) -> list[Tensor]:
     """A tensor over all tokens cut into its sequences."""
     return [x_N[start:stop] for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]
+
+
+# Models and data -----------------------------------------------------------------------------------
+
+WIDTH = 8
+
+
+def model(*tasks: Task, pooling: Pooling = "cls", seed: int = 0, pooler: bool = True, dropout: float = 0.0) -> Model:
+    """A one-layer BERT with large random weights that depend on nothing but ``seed``, and its heads."""
+    config = EncoderConfig(
+        family="bert",
+        vocab_size=VOCAB,
+        width=WIDTH,
+        embedding_width=WIDTH,
+        layers=1,
+        heads=2,
+        intermediate=16,
+        activation="gelu",
+        layer_norm_eps=1e-12,
+        max_length=MAX_LENGTH,
+        position_offset=0,
+        segment_types=2,
+        pooler=pooler,
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
+    )
+    encoder = Encoder(config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in encoder.named_parameters():
+        torch.nn.init.normal_(
+            parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.5, generator=generator
+        )
+    return Model(encoder, {task.name: task for task in tasks}, pooling=pooling, max_length=MAX_LENGTH, seed=seed)
+
+
+def dataset(
+    task: Task, *lengths: Sequence[int], labels: Sequence[float | None] | None = None, seed: int = 0
+) -> Dataset:
+    """Examples ``a0``, ``a1``, ... of random tokens: of the given lengths, once for each sequence of an example."""
+    rng = np.random.default_rng(seed)
+    sequences = []
+    for sizes in lengths:
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        ids = rng.integers(5, VOCAB, offsets[-1]).astype(np.int32)
+        sequences.append(Sequences(ids, np.zeros_like(ids), offsets))
+    labels = labels if labels is not None else [None] * len(lengths[0])
+    return Dataset(task, [Example(f"a{i}", ("x",), label) for i, label in enumerate(labels)], tuple(sequences), 0)

@@ -32,7 +32,9 @@ def encoder_folder(folder: Path) -> Path:
     encoder = Encoder(read_config(folder / "config.json"))
     generator = torch.Generator().manual_seed(0)
     for name, parameter in encoder.named_parameters():
-        torch.nn.init.normal_(parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.1, generator=generator)
+        torch.nn.init.normal_(
+            parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.1, generator=generator
+        )
     save_encoder(encoder, folder)
     return folder
 
@@ -86,5 +88,5 @@ def set_up(folder: Path, **train: Any) -> Path:
     encoder_folder(folder / "encoder")
     data_folder(folder / "data")
     path = folder / "toy.yaml"
-    path.write_text(yaml.safe_dump(raw_recipe(folder, **train)))
+    path.write_text(yaml.safe_dump(raw_recipe(folder, **train), sort_keys=False))
     return path

@@ -125,6 +125,8 @@ def read_card(folder: Path) -> Card:
         raise ValueError(
             f"{file}: damaged or not ours: {where}: {first['msg']}. Train or copy the run again."
         ) from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error}). Train or copy the run again.") from None
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
     return card

@@ -180,6 +180,8 @@ def check(
 
 def main() -> None:
     """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
+    # Threads that spin while they wait make a step ten times slower as soon as another program wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -203,4 +205,5 @@ def _fail(message: str, code: int) -> None:
 def _console(stderr: bool = False) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    # A label or a path may hold "[b]" or ":smile:", which are no markup here.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

@@ -101,7 +101,8 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
     cosines, labels = cosines[by_cosine], labels[by_cosine]
     # Right answers when the first i are called 0 and the others 1.
     right = np.concatenate([[0], np.cumsum(labels == 0)]) + np.concatenate([np.cumsum((labels == 1)[::-1])[::-1], [0]])
-    edges = np.concatenate([[-1.0], (cosines[:-1] + cosines[1:]) / 2, [1.0]])
+    right[1:-1][cosines[:-1] == cosines[1:]] = -1  # no threshold parts equal cosines
+    edges = np.concatenate([[-2.0], (cosines[:-1] + cosines[1:]) / 2, [2.0]])  # beyond 1: rounding gives 1.0000001
     head.threshold.fill_(float(edges[right.argmax()]))
 
 

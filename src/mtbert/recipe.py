@@ -6,6 +6,7 @@ before any data is read.
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -48,7 +49,7 @@ class TaskRecipe(Task):
     batch_size: int = Field(default=16, gt=0)
     metric: str = ""
 
-    @field_validator("losses", mode="before")
+    @field_validator("losses", mode="before", json_schema_input_type=tuple[LossSettings | str, ...])
     @classmethod
     def _losses_by_name(cls, value: Any) -> Any:
         return tuple({"kind": v} if isinstance(v, str) else v for v in value) if isinstance(value, tuple) else value
@@ -180,7 +181,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     raw = _resolve(name, None, ())
     for override in overrides:
         raw = merge(raw, _override(override))
-    return validate(_anchor(raw, Path()), name)
+    return validate(_rooted(_anchor(raw, Path()), Path()), name)
 
 
 def validate(raw: Mapping[str, Any], name: str) -> Recipe:
@@ -188,7 +189,7 @@ def validate(raw: Mapping[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"recipe {name}, {_explain(e)}" for e in error.errors())) from None
+        raise ValueError("\n".join(f"recipe {name}, {line}" for line in _explain(error))) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -196,17 +197,20 @@ def dump(recipe: Recipe) -> str:
     raw = recipe.model_dump(mode="json")
     for task in raw["tasks"].values():
         del task["name"]
-    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100)
+    return str(yaml.dump(raw, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe file, for editors."""
+    """The JSON Schema of a recipe file, for editors; no key is required in a file that may extend another."""
     result = Recipe.model_json_schema()
+    definitions = result["$defs"]
+    for part in (result, *definitions.values()):
+        part.pop("required", None)
     result["properties"]["extends"] = {"type": "string", "description": "the recipe this one changes: a name or a path"}
-    for definition in result["$defs"].values():
-        if "columns" in definition.get("properties", {}):
-            definition["properties"].pop("name", None)
-            definition["required"] = [r for r in definition["required"] if r != "name"]
+    tasks = result["properties"]["tasks"]
+    tasks["additionalProperties"] = {"anyOf": [tasks["additionalProperties"], {"type": "null"}]}  # null: not this task
+    del tasks["minProperties"], definitions["TaskRecipe"]["properties"]["name"]
+    definitions["Source"] = {"anyOf": [{"type": "string"}, definitions["Source"]]}
     return result
 
 
@@ -229,7 +233,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values (``no`` is a word, ``1e-5`` a number), and no key twice."""
+    """YAML 1.2's plain values (``no`` is a word, ``1e-5`` a number, ``010`` ten), and no key twice."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own name and type
 
@@ -241,17 +245,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _plain_values() -> None:
-    import re
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that this module's loader, or one of YAML 1.1, would take for something else."""
 
+
+def _plain_values() -> None:
     for tag, pattern, first in (
         ("null", r"~|null|", "~n\0"),
         ("bool", r"true|false", "tf"),
         ("int", r"[-+]?[0-9]+", "-+0123456789"),
         ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
     ):
-        _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+        for reader in (_Loader, _Dumper):
+            reader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
     _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+    _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 
 
 _plain_values()
@@ -259,11 +267,13 @@ _plain_values()
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+        json.dumps(value, default=str)  # refuses a list or mapping that holds itself
+        return value
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{where}{line}: not YAML: {error.problem}. Mend the line.") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from None
 
 
@@ -283,7 +293,9 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
         raise ValueError(f"recipe {path}, extends: a name or a path, found {base!r}.")
     if not is_shipped:
         raw = _anchor(raw, path.parent)
-    return merge(_resolve(base, path.parent, (*seen, path)), raw) if base is not None else raw
+    if base is not None:
+        raw = merge(_resolve(base, path.parent, (*seen, path)), raw)
+    return raw if is_shipped else _rooted(raw, path.parent)
 
 
 def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
@@ -302,11 +314,20 @@ def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
 def _anchor(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     """``raw`` with its relative folders made absolute: those written in a file start from that file's folder."""
     raw = copy.deepcopy(raw)
-    data, model = raw.setdefault("data", {}), raw.get("model")
-    if isinstance(data, dict):
-        data["root"] = str((folder / str(data.get("root") or ".")).resolve())
-    if isinstance(model, dict) and isinstance(model.get("path"), str) and (folder / model["path"]).is_dir():
-        model["path"] = str((folder / model["path"]).resolve())
+    data, model = raw.get("data"), raw.get("model")
+    if isinstance(data, dict) and isinstance(data.get("root"), str):
+        data["root"] = str((folder / data["root"]).resolve())
+    if isinstance(model, dict) and isinstance(model.get("path"), str) and model["path"] != "demo":
+        local = folder / model["path"]
+        model["path"] = str(local.resolve()) if local.is_dir() else model["path"]
+    return raw
+
+
+def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``raw`` with its data in ``folder`` where it does not say."""
+    data = raw.setdefault("data", {})
+    if isinstance(data, dict) and data.get("root") is None:
+        data["root"] = str(folder.resolve())
     return raw
 
 
@@ -321,10 +342,40 @@ def _override(text: str) -> dict[str, Any]:
     return result
 
 
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{where}: {message}" if where else message
-    found = json.dumps(error.get("input"), default=str)
-    return f"{where}: {message}, found {found if len(found) < 80 else found[:77] + '...'}."
+# What pydantic says of Python, said of YAML.
+_MUST = {
+    "missing": "must be given",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} items",
+    "string_type": "must be text; quote what looks like a number",
+    "string_pattern_mismatch": "must be of letters, digits, - and _",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "must have a kind",
+}
+_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[key\]")  # pydantic's name of a part of a type, not a key
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line per mistake: path, what must hold, what was found; all that a value might have been is one mistake."""
+    mistakes: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
+    for e in error.errors():
+        where = ".".join(str(part) for part in e["loc"] if not _MEMBER.fullmatch(str(part)))
+        value = json.dumps(e["input"], default=str, ensure_ascii=False)
+        found[where] = f", found {value if len(value) < 80 else value[:77] + '...'}."
+        if e["type"] == "value_error":  # one of ours: a whole sentence
+            said, found[where] = e["msg"].removeprefix("Value error, "), ""
+        elif e["type"] in _MUST:
+            said = _MUST[e["type"]].format(**e.get("ctx", {}))
+        else:
+            said = e["msg"].replace("Input should", "must")
+        if e["type"] == "missing":
+            found[where] = "."
+        mistakes.setdefault(where, []).append(said)
+    return [
+        (f"{where}: " if where else "") + " or ".join(said).replace(" or must be ", " or ") + found[where]
+        for where, said in mistakes.items()
+    ]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Pooling = Literal["cls", "mean"]
+HeadKind = Literal["linear", "mlp", "cosine"]
 
 
 class Settings(BaseModel):
@@ -21,7 +22,7 @@ class Settings(BaseModel):
         if isinstance(data, Mapping):
             for key in data:
                 if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
                     hint = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(cls.model_fields)}."
                     raise ValueError(f"unknown key '{key}'. {hint}")
         return data
@@ -37,7 +38,7 @@ def tuples(value: Any) -> Any:
 class Head(Settings):
     """What turns the vectors of an example into its prediction."""
 
-    kind: Literal["linear", "mlp", "cosine"] = "linear"
+    kind: HeadKind = "linear"
     features: Literal["concat", "concat_diff", "concat_diff_product"] = Field(
         default="concat_diff",
         description="separate inputs only: (u, v), (u, v, |u-v|) or (u, v, |u-v|, u*v)",
@@ -64,7 +65,7 @@ class Task(Settings):
         default=None, description="lowest and highest score; null: as in the files"
     )
 
-    @field_validator("head", mode="before")
+    @field_validator("head", mode="before", json_schema_input_type=Head | HeadKind)
     @classmethod
     def _head_by_name(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value

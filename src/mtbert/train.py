@@ -225,7 +225,7 @@ class Run:
             for loss in settings.losses:
                 value = loss(made)
                 if not torch.isfinite(value):
-                    raise FloatingPointError(self._not_finite(f"{name}.{loss.kind}", float(value), made))
+                    raise FloatingPointError(self._not_finite(f"{name}.{loss.kind}", float(value.detach()), made))
                 key = f"{name}.{loss.kind}"
                 losses[key] = losses.get(key, 0.0) + share * float(value.detach())
                 terms.append(settings.weight * loss.weight * share * value)
@@ -328,7 +328,11 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
                 display.step(step.epoch, step.step, step.losses, step.tokens)
         except Stopped:
             save_last()
-            raise
+            raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
+        except FloatingPointError as error:
+            kept = out / "last"
+            left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."
+            raise FloatingPointError(f"{error} {left}") from None
 
 
 class _Log:

@@ -104,8 +104,11 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
     predictor = load(path)
     recipe = _recipe(path)
     if split == "dev":
-        only = {task: recipe.tasks[predictor._task(task).name]} if task else dict(recipe.tasks)
-        prepared = prepare(recipe.model_copy(update={"tasks": only}), predictor.tokenizer)
+        names = [predictor._task(task).name] if task else list(recipe.tasks)
+        # The model's classes and range, not those of files that may have changed since.
+        learnt = {n: predictor.tasks[n].model_dump(include={"labels", "range"}) for n in names}
+        tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
+        prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
         data = {name: p.dev for name, p in prepared.items()}
     else:
         if task is None:
@@ -131,8 +134,8 @@ def predict(
     """Answers ``task`` for one text (or pair) or for a file, as the command of this name describes it."""
     if (source is None) == (text is None) or (text_pair is not None and text is None):
         raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
-    _check_suffix(output, ANSWERS, "--output")
-    _check_suffix(str(embeddings or "-"), VECTORS, "--embeddings")
+    _check_file(output, ANSWERS, "--output")
+    _check_file(str(embeddings or "-"), VECTORS, "--embeddings")
     predictor = load(path)
     chosen = predictor._task(task)
     if text is not None:
@@ -145,19 +148,25 @@ def predict(
         console.print(_told(answers[0]), soft_wrap=True)
     else:
         _write_answers([{"id": e.id} | a for e, a in zip(data.examples, answers, strict=True)], chosen, output)
-        console.print(f"{len(answers)} answers in {output}" if output != "-" else "", end="\n" if output != "-" else "")
+        if output != "-":
+            console.print(f"{len(answers)} answers in {output}", soft_wrap=True)
     if embeddings is not None:
         _write_vectors(predictor._embed(data), embeddings)
-        console.print(f"{len(answers)} vectors in {embeddings}")
+        console.print(f"{len(answers)} vectors in {embeddings}", soft_wrap=True)
 
 
 ANSWERS = (".csv", ".tsv", ".jsonl")
 VECTORS = (".npy", ".safetensors")
 
 
-def _check_suffix(name: str, known: tuple[str, ...], option: str) -> None:
-    if name != "-" and Path(name).suffix not in known:
+def _check_file(name: str, known: tuple[str, ...], option: str) -> None:
+    """Refuses, before any work, a file that cannot be written in the end."""
+    if name == "-":
+        return
+    if Path(name).suffix not in known:
         raise ValueError(f"{option} {name}: the file must end in {' or '.join(known)}.")
+    if not Path(name).parent.is_dir() or Path(name).is_dir():
+        raise ValueError(f"{option} {name}: must be a file in a folder that is there. Make the folder, or change it.")
 
 
 def _recipe(path: Path) -> Recipe:

@@ -34,7 +34,7 @@ class Columns(Settings):
     label: str | None = "label"
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
 
-    @field_validator("text", mode="before")
+    @field_validator("text", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
@@ -127,7 +127,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         root: The folder that relative paths start from.
         texts: The number of texts the task reads, 1 or 2.
         labelled: True drops, with one counted warning each, rows without a label and rows with an empty text. False
-            (input of a prediction) keeps every row, and no labels.
+            (input of a prediction) keeps every row, and no labels; the id column may be missing.
 
     Raises:
         FileNotFoundError: If there is no such file; the message names the nearest one.
@@ -152,6 +152,9 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         digest = hashlib.sha256(data).hexdigest()
     else:
         raw, digest = _hub(name, source, root, wanted), None
+    if not labelled and columns.id not in raw.columns:
+        columns = columns.model_copy(update={"id": None})
+        wanted = [(key, column) for key, column in wanted if key != "id"]
     _check_columns(name, raw, wanted)
     rows, warnings = _rows(name, raw, columns, labelled)
     return Table(name, rows, warnings, digest or _digest(rows), columns.label or "label", raw.unit)

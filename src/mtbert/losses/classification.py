@@ -30,4 +30,4 @@ class BinaryCrossEntropy(Settings):
     weight: float = Field(default=1.0, ge=0)
 
     def __call__(self, p: Pass) -> Tensor:
-        return binary_cross_entropy_with_logits(p.out.prediction, p.labels_B)
+        return binary_cross_entropy_with_logits(p.out.prediction, p.labels_B.to(p.out.prediction.dtype))

@@ -27,10 +27,11 @@ class LinearHead(nn.Module):
         if task.head.kind == "mlp":
             sizes.append(task.head.hidden or width)
         sizes.append(outputs(task))
-        self.layers = nn.ModuleList(_linear(into, out, generator) for into, out in pairwise(sizes))
+        layers = [_linear(into, out, generator) for into, out in pairwise(sizes)]
+        if task.type == "regression":  # the middle of the range: a small learning rate gets there late
+            nn.init.constant_(layers[-1].bias, 0.5)
+        self.layers = nn.ModuleList(layers)
         self.scalar = outputs(task) == 1
-        if task.type == "regression":
-            nn.init.constant_(self.layers[-1].bias, 0.5)  # the middle of the range: a small learning rate gets there late
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns ``[B, K]`` logits, or ``[B]`` where there is one output."""

@@ -1,0 +1,80 @@
+"""What collate lays out: every value of a small batch, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import CPU, dataset
+
+from mtbert.batch import Dataset, Example, Sequences, collate
+from mtbert.task import Task
+
+SINGLE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"))
+PACKED = Task(name="packed", type="binary", inputs="packed", labels=("no", "yes"))
+PAIR = Task(name="two", type="regression", inputs="separate", range=(1.0, 10.0))
+
+
+def flat(*sequences: list[int], segments: list[int] | None = None) -> Sequences:
+    ids = np.array([i for s in sequences for i in s], dtype=np.int32)
+    marks = np.zeros_like(ids) if segments is None else np.array(segments, dtype=np.int32)
+    return Sequences(ids, marks, np.cumsum([0, *map(len, sequences)]))
+
+
+def test_spans_lie_in_the_order_given_and_are_sorted_by_length_inside():
+    examples = [Example(f"s{i}", ("x",), i % 3) for i in range(4)]
+    one = Dataset(SINGLE, examples, (flat([10, 11, 12], [20], [30, 31], [40]),), 0)
+    sentences = flat([50, 51, 52], [60]), flat([70, 71], [80, 81])
+    two = Dataset(PAIR, [Example("p0", ("x", "y"), 10.0), Example("p1", ("x", "y"), 1.0)], sentences, 0)
+    batch = collate([(two, np.array([1, 0])), (one, np.array([0, 3, 2]))], CPU)
+    assert batch.ids_N.tolist() == [60, 80, 81, 70, 71, 50, 51, 52, 40, 30, 31, 10, 11, 12]
+    assert batch.positions_N.tolist() == [0, 0, 1, 0, 1, 0, 1, 2, 0, 0, 1, 0, 1, 2]
+    assert batch.layout.offsets == (0, 1, 3, 5, 8, 9, 11, 14)
+    span = batch.layout.spans["two"]
+    assert (span.first, span.last, span.start, span.stop) == (0, 4, 0, 8)
+    assert span.order_S.tolist() == [0, 3, 1, 2]  # first texts of p1 and p0, then the second ones
+    span = batch.layout.spans["one"]
+    assert (span.first, span.last, span.start, span.stop) == (4, 7, 8, 14)
+    assert span.order_S.tolist() == [2, 0, 1]
+    assert {name: labels.tolist() for name, labels in batch.labels.items()} == {
+        "two": [0.0, 1.0],
+        "one": [0.0, 0.0, 2.0],
+    }
+    assert batch.example_ids == {"two": ("p1", "p0"), "one": ("s0", "s3", "s2")}
+    assert list(batch.layout.spans) == ["two", "one"]
+
+
+def test_segments_travel_with_their_tokens():
+    data = Dataset(
+        PACKED,
+        [Example("a", ("x", "y"), 1), Example("b", ("x", "y"), 0)],
+        (flat([1, 2, 3], [4, 5], segments=[0, 0, 1, 0, 1]),),
+        0,
+    )
+    batch = collate([(data, np.array([0, 1]))], CPU)
+    assert batch.ids_N.tolist() == [4, 5, 1, 2, 3]
+    assert batch.segments_N.tolist() == [0, 1, 0, 0, 1]
+    assert (batch.ids_N.dtype, batch.segments_N.dtype, batch.positions_N.dtype) == (torch.int64,) * 3
+
+
+def test_sequences_of_one_length_keep_their_order():
+    batch = collate([(dataset(SINGLE, [2] * 20), np.arange(20))], CPU)
+    assert batch.layout.spans["one"].order_S.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(("score", "target"), [(1.0, 0.0), (10.0, 1.0), (5.5, 0.5), (3.25, 0.25)])
+def test_scores_are_mapped_from_their_range_to_0_and_1(score, target):
+    batch = collate([(dataset(PAIR, [1], [1], labels=[score]), np.arange(1))], CPU)
+    assert batch.labels["two"].tolist() == [target]
+    assert batch.labels["two"].dtype == torch.float32
+
+
+def test_a_row_without_a_label_gets_nan():
+    batch = collate([(dataset(PAIR, [1, 1], [1, 1], labels=[None, 1.0]), np.arange(2))], CPU)
+    first, second = batch.labels["two"].tolist()
+    assert math.isnan(first)
+    assert second == 0.0
+
+
+def test_the_lengths_of_a_separate_pair_add_up():
+    assert dataset(PAIR, [1, 5], [2, 7]).lengths.tolist() == [3, 12]

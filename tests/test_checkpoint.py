@@ -1,0 +1,193 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import toy_run
+import transformers
+
+from mtbert import checkpoint
+from mtbert.checkpoint import State
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.model.model import Model
+from mtbert.model.weights import load_encoder
+from mtbert.task import Head, Task
+
+TASKS = {
+    "sst": Task(name="sst", type="ordinal", inputs="single", labels=("bad", "fair", "good")),
+    "twins": Task(name="twins", type="binary", inputs="separate", head=Head(kind="cosine"), labels=("no", "yes")),
+}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_run.encoder_folder(tmp_path_factory.mktemp("toy") / "encoder")
+
+
+def model(encoder: Path, seed: int = 3) -> Model:
+    return Model(load_encoder(str(encoder)).encoder, TASKS, pooling="mean", max_length=20, seed=seed)
+
+
+@pytest.fixture
+def saved(encoder: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    made = model(encoder)
+    made.head("twins").threshold.fill_(0.25)
+    checkpoint.write_folder(folder, lambda to: checkpoint.save_model(made, load_tokenizer(encoder), to))
+    return folder
+
+
+def test_a_saved_model_comes_back_whole(encoder: Path, saved: Path):
+    loaded, tokenizer = checkpoint.load_model(saved)
+    for name, tensor in model(encoder).state_dict().items():
+        expected = torch.tensor(0.25) if name.endswith("threshold") else tensor
+        assert torch.equal(loaded.state_dict()[name], expected), name
+    assert loaded.tasks == TASKS
+    assert (loaded.pooling, loaded.max_length) == ("mean", 20)
+    assert tokenizer.encode("the dog").tokens == ["[CLS]", "the", "dog", "[SEP]"]
+
+
+def test_plain_transformers_reads_the_encoder_of_a_saved_model(encoder: Path, saved: Path):
+    theirs = transformers.AutoModel.from_pretrained(saved)
+    assert torch.equal(
+        theirs.embeddings.word_embeddings.weight, load_encoder(str(encoder)).encoder.word_embedding.weight
+    )
+
+
+def test_nothing_in_a_model_folder_can_be_executed(saved: Path):
+    assert {path.suffix for path in saved.iterdir()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["heads.safetensors", "model.safetensors"])
+def test_a_truncated_file_is_named(saved: Path, name: str):
+    file = saved / name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{name}.*") as error:
+        checkpoint.load_model(saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "not JSON"),
+        ("\xff", "mtbert.json"),
+        ('{"format": 1}', "pooling"),
+        ('{"format": 7, "pooling": "cls", "max_length": 9, "tasks": {}}', "format 7"),
+    ],
+)
+def test_a_damaged_card_is_named(saved: Path, text: str, found: str):
+    (saved / "mtbert.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=found):
+        checkpoint.load_model(saved)
+
+
+def test_a_head_of_another_shape_is_refused(saved: Path):
+    card = json.loads((saved / "mtbert.json").read_text())
+    card["tasks"]["sst"]["labels"] = ["bad", "good"]
+    (saved / "mtbert.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"the head of task sst must have .*\(2, 16\).*found .*\(3, 16\)"):
+        checkpoint.load_model(saved)
+
+
+def test_no_model_is_one_clear_line(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no trained model here"):
+        checkpoint.load_model(tmp_path)
+
+
+def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    assert checkpoint.model_folder(run) is None
+    (run / "last").symlink_to(saved)
+    assert checkpoint.model_folder(run) == run / "last"
+    (run / "best").symlink_to(saved)
+    assert checkpoint.model_folder(run) == run / "best"
+    assert checkpoint.model_folder(saved) == saved
+
+
+def test_state_comes_back_bitwise(tmp_path: Path):
+    state = State({"done": 3, "best": 0.1 + 0.2}, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
+    checkpoint.save_state(state, tmp_path)
+    loaded = checkpoint.load_state(tmp_path)
+    assert loaded.values == state.values
+    assert torch.equal(loaded.tensors["0.exp_avg"], state.tensors["0.exp_avg"])
+
+
+@pytest.mark.parametrize(("name", "content"), [("state.json", b"{"), ("optimizer.safetensors", b"\x00" * 20)])
+def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
+    checkpoint.save_state(State({}, {}), tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        checkpoint.load_state(tmp_path)
+
+
+def test_a_generator_goes_on_where_it_was():
+    generator = torch.Generator().manual_seed(5)
+    torch.rand(7, generator=generator)
+    text = checkpoint.generator_state(generator)
+    expected = torch.rand(3, generator=generator)
+    other = torch.Generator()
+    checkpoint.set_generator_state(other, text)
+    assert torch.equal(torch.rand(3, generator=other), expected)
+
+
+class Killed(BaseException):
+    """Stands for a kill: no handler of the code under test may see it as an error to mend."""
+
+
+@pytest.mark.parametrize("calls", range(40))
+def test_a_kill_at_any_moment_of_saving_leaves_old_or_new(calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "last"
+
+    def content(text: str) -> None:
+        def write(to: Path) -> None:
+            (to / "a").write_text(text)
+            (to / "b").write_text(text)
+
+        checkpoint.write_folder(folder, write)
+
+    content("old")
+    left = calls
+
+    def counted(real):
+        def call(*arguments, **options):
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (Path, "rename"),
+            (Path, "mkdir"),
+            (Path, "write_text"),
+            (os, "fsync"),
+            (os, "unlink"),
+            (os, "rmdir"),
+        ):
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            content("new")
+        except Killed:
+            pass
+    found = checkpoint.find_folder(folder)
+    assert found is not None
+    texts = {(found / name).read_text() for name in ("a", "b")}
+    assert texts in ({"old"}, {"new"})
+    content("newer")
+    assert (folder / "a").read_text() == "newer"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last"]
+
+
+def test_files_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    events = []
+    real_fsync, real_rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), real_fsync(fd))[1])
+    monkeypatch.setattr(Path, "rename", lambda self, to: (events.append(f"rename {to.name}"), real_rename(self, to))[1])
+    checkpoint.write_folder(tmp_path / "last", lambda to: (to / "a").write_text("x"))
+    assert [Path(e).name for e in events] == ["a", ".last.new", "rename last", tmp_path.name]

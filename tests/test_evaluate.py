@@ -1,0 +1,147 @@
+"""Predictions in order, answers for people, and the threshold of a cosine.
+
+Dimension key: B examples.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import CPU, dataset, model
+
+from mtbert import evaluate as scoring
+from mtbert.batch import collate
+from mtbert.evaluate import decide, decode, evaluate, fit_threshold, predict
+from mtbert.model.model import Model
+from mtbert.task import Task
+
+ORDINAL = Task(name="o", type="ordinal", inputs="single", labels=("bad", "so so", "good"))
+BINARY = Task(name="b", type="binary", inputs="packed", labels=("no", "yes"))
+SCORE = Task(name="s", type="regression", inputs="separate", range=(1, 5))
+COSINE = Task.model_validate(
+    {"name": "c", "type": "binary", "inputs": "separate", "head": "cosine", "labels": ("no", "yes")}
+)
+LENGTHS = [7, 2, 9, 2, 12, 1, 5, 3, 7, 40]
+
+
+@pytest.fixture(scope="module")
+def made() -> Model:
+    return model(ORDINAL, BINARY, SCORE, COSINE)
+
+
+@pytest.mark.parametrize("tokens", [1, 10, 25, 4096])
+@pytest.mark.parametrize("task", [ORDINAL, SCORE], ids=["one text", "separate pair"])
+def test_predictions_come_back_in_order_whatever_the_lengths_and_the_batches(made, task, tokens, monkeypatch):
+    data = dataset(task, LENGTHS, LENGTHS[::-1]) if task is SCORE else dataset(task, LENGTHS)
+    with torch.no_grad():
+        alone = [made(collate([(data, np.array([i]))], CPU))[task.name].prediction for i in range(len(data))]
+    monkeypatch.setattr(scoring, "TOKENS", tokens)
+    told: list[int] = []
+    torch.testing.assert_close(predict(made, data, told.append), torch.cat(alone), rtol=1e-4, atol=1e-5)
+    assert sum(told) == len(data)
+    assert len(told) == {1: 10, 4096: 1}.get(tokens, len(told))
+
+
+def test_no_batch_but_a_single_example_is_over_the_limit(monkeypatch):
+    monkeypatch.setattr(scoring, "TOKENS", 10)
+    chunks = list(scoring._chunks(np.array([1, 4, 5, 1, 9, 11, 3])))
+    assert chunks == [slice(0, 3), slice(3, 5), slice(5, 6), slice(6, 7)]
+    assert list(scoring._chunks(np.array([], dtype=np.int64))) == []
+
+
+def test_vectors_come_back_in_order_one_for_each_sequence(made):
+    data = dataset(SCORE, LENGTHS, LENGTHS[::-1])
+    u_BD, v_BD = scoring.embed(made, data)
+    with torch.no_grad():
+        out = made(collate([(data, np.array([4]))], CPU))["s"]
+    torch.testing.assert_close((u_BD[4:5], v_BD[4:5]), out.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_are_told_with_probabilities_that_sum_to_1(made):
+    first, second = decode(made, ORDINAL, torch.tensor([[0.0, math.log(2), 0.0], [3.0, -1.0, 1e4]]))
+    assert first == {"label": "so so", "p(bad)": 0.25, "p(so so)": pytest.approx(0.5), "p(good)": 0.25}
+    assert second == {"label": "good", "p(bad)": 0.0, "p(so so)": 0.0, "p(good)": 1.0}
+
+
+def test_a_binary_probability_is_the_sigmoid_of_the_logit(made):
+    yes, no, even = decode(made, BINARY, torch.tensor([math.log(3), -math.log(3), 0.0]))
+    assert yes == {"label": "yes", "p(no)": pytest.approx(0.25), "p(yes)": pytest.approx(0.75)}
+    assert no == {"label": "no", "p(no)": pytest.approx(0.75), "p(yes)": pytest.approx(0.25)}
+    assert even == {"label": "no", "p(no)": 0.5, "p(yes)": 0.5}
+
+
+def test_a_score_is_told_in_its_range_and_clamped_but_scored_as_it_is(made):
+    raw_B = torch.tensor([-3.0, 0.25, 1.0, 1.5])
+    assert decode(made, SCORE, raw_B) == [{"score": 1.0}, {"score": 2.0}, {"score": 5.0}, {"score": 5.0}]
+    assert decide(made, SCORE, raw_B).tolist() == raw_B.tolist()
+
+
+def test_a_cosine_has_a_threshold_and_no_probabilities(made):
+    made.head("c").threshold.fill_(-0.25)
+    assert decode(made, COSINE, torch.tensor([-0.5, 0.0])) == [
+        {"label": "no", "cosine": -0.5},
+        {"label": "yes", "cosine": 0.0},
+    ]
+
+
+def test_an_evaluation_holds_metrics_baseline_and_collapse():
+    made = model(ORDINAL)
+    data = dataset(ORDINAL, LENGTHS)
+    predicted = predict(made, data).argmax(-1).tolist()
+    labels = [float((p + (i < 3)) % 3) for i, p in enumerate(predicted)]  # three mistakes
+    found = evaluate(made, dataset(ORDINAL, LENGTHS, labels=labels))
+    assert (found.metrics["accuracy"], found.examples) == (0.7, 10)
+    assert found.baseline["accuracy"] == max(labels.count(c) for c in labels) / 10
+    with torch.no_grad():
+        list(made.head("o").parameters())[-1].copy_(torch.tensor([0.0, 99.0, 0.0]))
+    assert evaluate(made, dataset(ORDINAL, LENGTHS, labels=labels)).collapsed
+
+
+def fitted(
+    cosines: list[float], labels: list[int], monkeypatch: pytest.MonkeyPatch, sample: int = 2000
+) -> tuple[float, float]:
+    """The threshold fitted on cosines of our choice, and its accuracy on them."""
+    made = model(COSINE)
+    prediction_B = torch.tensor(cosines)
+    monkeypatch.setattr(scoring, "THRESHOLD_SAMPLE", sample)
+    monkeypatch.setattr(scoring, "_forward", lambda model, data, rows, pick: (prediction_B[rows],))
+    data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
+    fit_threshold(made, data, np.random.default_rng(0))
+    return made.head("c").threshold.item(), float((decide(made, COSINE, prediction_B) == np.array(labels)).mean())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_is_as_good_as_the_best_of_all(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    cosines = np.round(rng.uniform(-1, 1, 12), 1)  # rounded, so that some are equal
+    labels = (rng.random(12) < 0.5 + 0.4 * cosines).astype(int)
+    best = max(np.mean((cosines > t) == labels) for t in [-2.0, *cosines])
+    assert fitted(cosines.tolist(), labels.tolist(), monkeypatch)[1] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("cosines", "labels", "threshold"),
+    [
+        ([0.75, 0.25, 0.5, 0.0], [1, 0, 1, 0], 0.375),
+        ([0.0, 0.25, 0.5, 0.75], [0, 1, 0, 1], 0.125),  # as good as 0.625: the first
+        ([1.0, 1.0, 1.0, 0.5], [1, 1, 0, 0], 0.75),  # no threshold parts what is equal
+        ([-1.0, 0.0], [1, 1], -2.0),
+        ([1.0000001, 0.0], [0, 0], 2.0),
+    ],
+)
+def test_the_threshold_is_the_middle_of_the_first_best_gap(cosines, labels, threshold, monkeypatch):
+    assert fitted(cosines, labels, monkeypatch)[0] == threshold
+
+
+def test_the_threshold_is_fitted_on_a_sample(monkeypatch):
+    cosines, labels = np.linspace(-1, 1, 50).tolist(), [0] * 25 + [1] * 25
+    rows = np.random.default_rng(0).permutation(50)[:6]
+    low, high = cosines[max(r for r in rows if r < 25)], cosines[min(r for r in rows if r >= 25)]
+    assert fitted(cosines, labels, monkeypatch, sample=6)[0] == pytest.approx((low + high) / 2, abs=1e-6)
+
+
+def test_a_head_without_a_threshold_stays_as_it_is(made):
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    fit_threshold(made, dataset(BINARY, [1, 2], labels=[0.0, 1.0]), np.random.default_rng(0))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())

@@ -1,0 +1,368 @@
+"""Reading of recipes: what extends, overrides and defaults give, and the line that each mistake gives."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mtbert import recipe as recipes
+from mtbert.losses.ordinal import OrdinalLogLoss
+from mtbert.recipe import Recipe, dump, load, merge, schema, shipped, validate
+
+ONE = "tasks: {a: {type: ordinal, inputs: single, train: a.csv}}\n"
+PAIR = {"type": "binary", "inputs": "separate", "train": "p.csv", "columns": {"text": ["s", "t"]}}
+
+
+def write(folder: Path, content: str | bytes, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def task(**settings: Any) -> recipes.TaskRecipe:
+    return validate({"tasks": {"t": settings}}, "r").tasks["t"]
+
+
+def refusal(folder: Path, content: str | bytes, *overrides: str, error: type[Exception] = ValueError) -> str:
+    """The message without the folder, which the file's path begins with."""
+    with pytest.raises(error) as caught:
+        load(write(folder, content), overrides)
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+# Extends and merge -------------------------------------------------------------------------------
+
+
+def test_merge_goes_key_by_key_and_replaces_all_but_mappings():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 1}
+    change = {"a": {"c": [3]}, "d": None, "g": {"h": 2}}
+    assert merge(base, change) == {"a": {"b": 1, "c": [3]}, "d": None, "f": 1, "g": {"h": 2}}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 1}
+
+
+def test_a_shipped_recipe_is_extended_by_name_and_changed_in_depth(tmp_path):
+    base = load("base")
+    mine = load(write(tmp_path, "extends: base\ntasks: {sst: {batch_size: 3}}\n"))
+    assert mine.tasks["sst"] == base.tasks["sst"].model_copy(update={"batch_size": 3})
+    assert mine.tasks["sts"] == base.tasks["sts"]
+
+
+def test_a_path_in_extends_is_relative_to_its_own_file(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    write(tmp_path, ONE + "train: {epochs: 7}\n", "sub/parent.yaml")
+    assert load(write(tmp_path, "extends: sub/parent.yaml\ntrain: {seed: 1}\n")).train.epochs == 7
+
+
+def test_a_null_task_is_removed(tmp_path):
+    path = write(tmp_path, "extends: base\ntasks: {sst: null}\n")
+    assert list(load(path).tasks) == ["quora", "sts"]
+    assert list(load(path, ["tasks.sts="]).tasks) == ["quora"]
+
+
+def test_more_tasks_need_no_code(tmp_path):
+    more = """
+extends: demo
+tasks:
+  topic: {type: classification, inputs: single, train: topic.csv, labels: [sport, art, no]}
+  nli: {type: classification, inputs: separate, train: nli.jsonl, columns: {text: [premise, hypothesis]}}
+"""
+    mine = load(write(tmp_path, more))
+    assert list(mine.tasks) == ["sst", "quora", "sts", "topic", "nli"]
+    assert mine.tasks["topic"].labels == ("sport", "art", "no")
+    assert mine.tasks["nli"].columns.text == ("premise", "hypothesis")
+    assert mine.aggregate("nli", {"nli": {"accuracy": 0.5, "macro_f1": 0.1}}) == 0.5
+
+
+def test_a_loop_of_extends_is_refused(tmp_path):
+    write(tmp_path, "extends: mine.yaml\n", "other.yaml")
+    said = refusal(tmp_path, "extends: other.yaml\n")
+    assert said == "recipe mine.yaml: extends itself through mine.yaml -> other.yaml -> mine.yaml."
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("dmo", "Did you mean 'demo'?"), ("mine.yml", "Give a file, or one of: base, ")],
+)
+def test_a_recipe_that_is_not_there_is_named_with_what_is(tmp_path, name, hint):
+    missing = f"recipe {name}: no such file and no such shipped recipe. {hint}"
+    assert refusal(tmp_path, f"extends: {name}", error=FileNotFoundError).startswith(missing)
+    with pytest.raises(FileNotFoundError, match=re.escape(missing)):
+        load(name)
+
+
+# Overrides ---------------------------------------------------------------------------------------
+
+
+def test_overrides_are_yaml_values_and_later_ones_win(tmp_path):
+    path = write(tmp_path, ONE)
+    given = ["train.lr=1e-5", "train.seed=8", "train.seed=9", "tasks.a.labels=[no, yes, on]", "train.rounds=paper"]
+    mine = load(path, given)
+    assert (mine.train.lr, mine.train.seed, mine.train.rounds) == (1e-5, 9, "paper")
+    assert mine.tasks["a"].labels == ("no", "yes", "on")
+
+
+def test_an_override_may_hold_an_equals_sign(tmp_path):
+    assert load(write(tmp_path, ONE), ["tasks.a.train=b=c.csv"]).tasks["a"].train.path == "b=c.csv"
+
+
+@pytest.mark.parametrize("text", ["train.lr", "=1", "train..lr=1", ".lr=1"])
+def test_an_override_of_another_form_is_refused(tmp_path, text):
+    assert refusal(tmp_path, ONE, text) == f"--set {text}: give a.b=value, as in --set train.lr=2e-5."
+
+
+def test_an_override_that_is_no_yaml_is_refused(tmp_path):
+    said = refusal(tmp_path, ONE, "train.lr=[1")
+    assert said.startswith("--set train.lr=[1, line 1: not YAML: ")
+
+
+# YAML --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5),
+        ("2E4", 2e4),
+        (".5", 0.5),
+        ("-3", -3),
+        ("010", 10),
+        ("08", 8),
+        ("no", "no"),
+        ("on", "on"),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("-.inf", float("-inf")),
+    ],
+)
+def test_plain_values_are_those_of_yaml_1_2(text, value):
+    found = recipes._parse(f"a: {text}", "r")["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "tasks:\n  a: 1\n  b: 2\n  a: 3\n",
+            "recipe mine.yaml, line 4: not YAML: key 'a' stands twice. Mend the line.",
+        ),
+        ("tasks:\n\ta: 1\n", "recipe mine.yaml, line 2: not YAML: found character '\\t'"),
+        ("a: !!python/name:os.system {}\n", "recipe mine.yaml, line 1: not YAML: could not determine a constructor"),
+        ("a: &x [*x]\n", "recipe mine.yaml: not YAML: Circular reference detected."),
+        ("a: \x01\n", "recipe mine.yaml: not YAML: unacceptable character #x0001"),
+        (b"# \xe9\n", "recipe mine.yaml: not UTF-8 at byte 2. Save the file as UTF-8."),
+        ("- a\n", "recipe mine.yaml: a recipe is a mapping with the key 'tasks', found list."),
+        ("", "recipe mine.yaml: a recipe is a mapping with the key 'tasks', found NoneType."),
+        ("extends: [base]\n", "recipe mine.yaml, extends: a name or a path, found ['base']."),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content, said):
+    assert refusal(tmp_path, content).startswith(said)
+
+
+# Folders -----------------------------------------------------------------------------------------
+
+
+def test_a_relative_root_starts_from_the_file_that_says_it_or_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    path = write(tmp_path, ONE + "data: {root: csv}\n")
+    assert load(path).root() == tmp_path / "csv"
+    assert load(path, ["data.root=here"]).root() == Path("/here")
+    assert load(path, ["data.root=/abs"]).root() == Path("/abs")
+    assert load(write(tmp_path, "extends: ../mine.yaml\n", "sub/child.yaml")).root() == tmp_path / "csv"
+    assert load(write(tmp_path, "extends: ../mine.yaml\ndata: {root: x}\n", "sub/child.yaml")).root() == (
+        tmp_path / "sub" / "x"
+    )
+
+
+def test_without_a_root_data_lie_beside_the_recipe_and_those_of_a_shipped_one_in_the_working_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir("/usr")
+    assert load(write(tmp_path, ONE)).root() == tmp_path
+    assert load(write(tmp_path, "extends: mine.yaml\n", "child.yaml")).root() == tmp_path
+    assert load(write(tmp_path, "extends: base\n", "sub/child.yaml")).root() == tmp_path / "sub"
+    assert load("base").root() == Path("/usr")
+
+
+def test_an_encoder_folder_beside_the_recipe_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir("/")
+    path = write(tmp_path, ONE + "model: {path: bert}\n")
+    assert load(path).model.path == str(tmp_path / "bert")
+    assert load(path, ["model.path=org/bert"]).model.path == "org/bert"
+    monkeypatch.chdir(tmp_path)
+    assert load(path, ["model.path=demo"]).model.path == "demo"  # never a folder of that name
+
+
+# Round trips and shipped recipes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_loads_and_comes_back_from_its_dump(name, tmp_path):
+    recipe = load(name)
+    assert load(write(tmp_path, dump(recipe))) == recipe
+
+
+def test_words_that_look_like_values_survive_a_dump(tmp_path):
+    labels = ["no", "yes", "1e5", "010", "0x1", "1_0", "~", "null", "True", "1:30", "", " a", "é: #", "2020-01-01"]
+    recipe = validate(
+        {
+            "tasks": {"no": {"type": "ordinal", "inputs": "single", "train": "1e3", "labels": labels}},
+            "train": {"lr": 1e-5},
+        },
+        "r",
+    )
+    again = load(write(tmp_path, dump(recipe)))
+    assert again.tasks["no"].labels == tuple(labels)
+    assert (again.tasks["no"].train.path, again.train.lr) == ("1e3", 1e-5)
+    assert yaml.safe_load(dump(recipe))["tasks"]["no"]["labels"] == labels
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_fits_the_schema(name):
+    raw = recipes._parse((Path(recipes.__file__).parent / "recipes" / f"{name}.yaml").read_text(), name)
+    pytest.importorskip("jsonschema").validate(raw, schema())
+
+
+def test_the_schema_knows_short_forms_and_lets_a_file_be_partial():
+    definitions, properties = schema()["$defs"], schema()["properties"]
+    assert set(properties) == {"extends", *Recipe.model_fields}
+    assert properties["tasks"]["additionalProperties"]["anyOf"] == [{"$ref": "#/$defs/TaskRecipe"}, {"type": "null"}]
+    task = definitions["TaskRecipe"]["properties"]
+    assert "name" not in task
+    assert {"enum": ["linear", "mlp", "cosine"], "type": "string"} in task["head"]["anyOf"]
+    assert {"type": "string"} in task["losses"]["items"]["anyOf"]
+    assert {"type": "string"} in definitions["Source"]["anyOf"]
+    assert {"type": "string"} in definitions["Columns"]["properties"]["text"]["anyOf"]
+    assert '"required"' not in json.dumps(schema())
+
+
+# Keys and values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("trian.lr=1", "unknown key 'trian'. Did you mean 'train'?"),
+        ("train.epoch=1", "train: unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("tasks.a.bach_size=1", "tasks.a: unknown key 'bach_size'. Did you mean 'batch_size'?"),
+        ("tasks.a.losses=[{kind: oll, alhpa: 1}]", "tasks.a.losses.0.oll: unknown key 'alhpa'. Did you mean 'alpha'?"),
+        ("tasks.a.head.kind=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
+        ("tasks.a.head=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
+        (
+            "tasks.a.losses=[cee]",
+            "tasks.a.losses.0: must be one of 'ce', 'bce', 'oll', 'mse', found {\"kind\": \"cee\"}.",
+        ),
+        ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
+        ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
+        ("tasks.a.type=", "tasks.a.type: must be 'classification', 'ordinal', 'binary' or 'regression', found null."),
+        ("tasks.a.labels=[0, b]", "tasks.a.labels.0: must be text; quote what looks like a number, found 0."),
+        ("tasks.b={type: ordinal, inputs: single}", "tasks.b.train: must be given."),
+        ("tasks.a b=3", "tasks.a b: must be a mapping, found 3."),
+        ("tasks=[a]", 'tasks: must be a mapping, found ["a"].'),
+        ("tasks.a=", "tasks: must not be empty, found {}."),
+        ("train.lr=no", 'train.lr: must be a valid number, found "no".'),
+        ("train.lr=-1", "train.lr: must be greater than 0, found -1."),
+        ("train.lr=.inf", "train.lr: must be a finite number, found Infinity."),
+        ("train.epochs=2.5", "train.epochs: must be a valid integer, found 2.5."),
+        ("train.rounds=papr", "train.rounds: must be 'min', 'max' or 'paper' or a valid integer, found \"papr\"."),
+        ("train.select=b", "train.select: 'b' is neither an aggregate nor a task. Use overall, mean, a."),
+        ("data.root=3", "data.root: must be text; quote what looks like a number, found 3."),
+        ("data=3", "data: must be a mapping, found 3."),
+        ("model.dropout=1", "model.dropout: must be less than 1, found 1."),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_with_its_path(tmp_path, override, said):
+    assert refusal(tmp_path, ONE, override) == f"recipe {tmp_path}/mine.yaml, {said}".replace(f"{tmp_path}/", "")
+
+
+def test_each_mistake_has_its_line(tmp_path):
+    said = refusal(tmp_path, ONE, "train.lr=x", "train.seed=-1", "tasks.a.inputs=two").splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        f"recipe mine.yaml, {where}" for where in ("tasks.a.inputs", "train.lr", "train.seed")
+    ]
+
+
+def test_a_long_value_is_cut(tmp_path):
+    said = refusal(tmp_path, ONE, f"train.lr={'x' * 200}")
+    assert said.endswith('found "' + "x" * 76 + "....")
+
+
+@pytest.mark.parametrize("name", ["overall", "mean"])
+def test_a_task_cannot_have_an_aggregates_name(tmp_path, name):
+    said = refusal(tmp_path, ONE.replace("a:", f"{name}:", 1))
+    assert said == f"recipe mine.yaml, a task cannot be called '{name}': that is the name of an aggregate. Rename it."
+
+
+# Losses, metrics, columns ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "metric"),
+    [
+        ({"type": "classification"}, "ce", "accuracy"),
+        ({"type": "ordinal"}, "ce", "accuracy"),
+        ({"type": "binary"}, "bce", "accuracy"),
+        ({"type": "regression"}, "mse", "pearson"),
+        ({"type": "binary", "head": "cosine"}, "mse", "accuracy"),
+        ({"type": "regression", "head": "cosine"}, "mse", "pearson"),
+    ],
+)
+def test_the_default_loss_and_metric_follow_from_type_and_head(settings, kind, metric):
+    found = task(**PAIR | settings)
+    assert ([loss.kind for loss in found.losses], found.metric) == ([kind], metric)
+
+
+def test_a_loss_by_name_equals_a_loss_by_mapping():
+    ordinal = {"type": "ordinal", "inputs": "single", "train": "a.csv"}
+    by_name = task(**ordinal, losses=["ce", "oll"])
+    assert by_name == task(**ordinal, losses=[{"kind": "ce"}, {"kind": "oll", "alpha": 1.5, "weight": 1}])
+    assert by_name.losses[1] == OrdinalLogLoss(alpha=1.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"type": "classification", "losses": ["oll"]}, "head 'linear' (it needs an order of the classes). Use ce."),
+        ({"type": "ordinal", "losses": ["ce", "bce"]}, "loss 'bce' does not fit type 'ordinal' with head 'linear'."),
+        (
+            {"type": "ordinal", "losses": ["mse"]},
+            "loss 'mse' does not fit type 'ordinal' with head 'linear'. Use ce or",
+        ),
+        ({"type": "regression", "losses": ["bce"]}, "loss 'bce' does not fit type 'regression' with head 'linear'."),
+        ({"type": "regression", "losses": ["ce"], "head": "cosine"}, "loss 'ce' does not fit type 'regression' with"),
+        ({"head": "cosine", "losses": ["bce"]}, "loss 'bce' does not fit type 'binary' with head 'cosine'. Use mse."),
+        ({"metric": "pearson"}, "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1."),
+        ({"type": "regression", "metric": "accuracy"}, "does not fit type 'regression'. Use pearson or spearman."),
+        ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text column(s), found ['s']. Name as many in"),
+        ({"inputs": "single"}, "inputs 'single' takes 1 text column(s), found ['s', 't']."),
+        ({"head": "cosine", "inputs": "packed"}, "inputs must be 'separate', found 'packed'."),
+    ],
+)
+def test_what_does_not_fit_the_type_is_refused(settings, said):
+    with pytest.raises(ValueError, match=rf"^recipe r, tasks\.t: .*{re.escape(said)}"):
+        task(**PAIR | settings)
+
+
+def test_the_model_keeps_only_the_task():
+    settings = task(**PAIR | {"weight": 2.0, "pooling": "mean"})
+    assert settings.task.model_dump() == {
+        "name": "t",
+        "type": "binary",
+        "inputs": "separate",
+        "head": {"kind": "linear", "features": "concat_diff", "hidden": None, "dropout": 0.3},
+        "pooling": "mean",
+        "segments": True,
+        "labels": None,
+        "range": None,
+    }

@@ -1,0 +1,67 @@
+"""The order of rows and tasks: complete, seeded, and without memory."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mtbert.sampling import Progress, Stream, generator, pick, round_robin
+
+
+def passes(stream: Stream, number: int) -> list[list[int]]:
+    """The first ``number`` passes over the rows, cut out of whole batches."""
+    batches = -(-number * stream.size // stream.batch_size)
+    rows = np.concatenate([stream.rows(i) for i in range(batches)]).tolist()
+    return [rows[i * stream.size : (i + 1) * stream.size] for i in range(number)]
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 5), (10, 3), (7, 16), (1, 4), (3, 1)])
+def test_each_pass_holds_each_row_once_though_batches_cross_its_end(size, batch_size):
+    stream = Stream("t", size, batch_size, seed=0)
+    assert all(len(stream.rows(i)) == batch_size for i in range(5))
+    assert [sorted(rows) for rows in passes(stream, 6)] == [list(range(size))] * 6
+
+
+def test_a_batch_is_a_function_of_seed_and_number_whatever_was_asked_before():
+    expected = [Stream("t", 10, 4, seed=3).rows(i).tolist() for i in range(40)]
+    stream = Stream("t", 10, 4, seed=3)
+    for i in random.Random(0).sample(range(40), 40):
+        assert stream.rows(i).tolist() == expected[i]
+
+
+def test_passes_tasks_and_seeds_differ():
+    first, second = passes(Stream("t", 50, 5, seed=0), 2)
+    assert first != second
+    assert passes(Stream("u", 50, 5, seed=0), 1) != [first]
+    assert passes(Stream("t", 50, 5, seed=1), 1) != [first]
+    assert passes(Stream("t", 50, 7, seed=0), 2) == [first, second]
+
+
+def test_a_stream_leaves_the_global_states():
+    numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.get_rng_state()
+    Stream("t", 50, 5, seed=0).rows(3)
+    pick(round_robin, [3, 4], Progress(1, 1, 0, 2), 0)
+    assert np.random.get_state()[1].tolist() == numpy_state
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_the_draws_of_a_purpose_are_known():
+    # Literal, because a stopped run has to find the same ones after an upgrade.
+    assert generator(0, "rows", "sst", 0).permutation(8).tolist() == [0, 3, 4, 6, 7, 5, 1, 2]
+    assert generator(0, "a", 1).integers(99, size=4).tolist() != generator(0, "a", "1").integers(99, size=4).tolist()
+
+
+def test_round_robin_takes_every_task_in_turn():
+    turns = [pick(round_robin, [5, 500, 50], Progress(1, 1, step, 7), seed=0) for step in range(7)]
+    assert turns == [0, 1, 2, 0, 1, 2, 0]
+    assert round_robin([5, 500, 50], Progress(1, 1, 4, 7)).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_a_task_is_drawn_as_often_as_its_schedule_says():
+    def schedule(sizes, progress):
+        return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+
+    drawn = [pick(schedule, [1, 7, 2], Progress(1, 1, step, 500), seed=0) for step in range(500)]
+    assert drawn[7] == pick(schedule, [1, 7, 2], Progress(1, 1, 7, 500), seed=0)
+    np.testing.assert_allclose(np.bincount(drawn) / 500, [0.1, 0.7, 0.2], atol=0.05)

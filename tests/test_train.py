@@ -1,0 +1,407 @@
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toy_run
+from rich.console import Console
+
+from mtbert import launch, recipe
+from mtbert.batch import Dataset, Example, Sequences
+from mtbert.losses.classification import CrossEntropy
+from mtbert.task import Task
+from mtbert.train import Plan, Run, Stopped, micro_batches
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    toy_run.set_up(tmp_path)
+    return tmp_path
+
+
+def make(folder: Path, **train: Any) -> Run:
+    settings = recipe.validate(toy_run.raw_recipe(folder, **train), "toy")
+    device, _, data, model = launch._build(settings, SILENT)
+    return Run(settings, model, data, device)
+
+
+def gradients(run: Run) -> dict[str, torch.Tensor]:
+    """Of one step, before clipping would change them (the recipe must not clip)."""
+    run.step()
+    return {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
+
+
+def without_dropout(folder: Path) -> dict[str, Any]:
+    raw = toy_run.raw_recipe(folder, clip=None)
+    raw["model"]["dropout"] = 0.0
+    for task in raw["tasks"].values():
+        task["head"] = {"kind": "linear", "dropout": 0.0}
+    return raw
+
+
+def run_of(raw: dict[str, Any], **train: Any) -> Run:
+    settings = recipe.validate(recipe.merge(raw, {"train": train}), "toy")
+    device, _, data, model = launch._build(settings, SILENT)
+    return Run(settings, model.double(), data, device)
+
+
+# Plan ----------------------------------------------------------------------------------------------
+
+PAPER = {"sst": 8544, "quora": 283010, "sts": 6040}
+
+
+def plan(**train: Any) -> Plan:
+    settings = recipe.load("base")
+    return Plan.of(settings.model_copy(update={"train": settings.train.model_copy(update=train)}), PAPER)
+
+
+def test_the_papers_protocol_has_41418_rounds_and_2_34_passes_of_quora():
+    papers = plan(rounds="paper", epochs=10, mode="alternate")
+    assert papers.rounds == (755, 755, 755, 17689, 755, 755, 755, 17689, 755, 755)
+    assert papers.steps == 3 * 41418
+    assert papers.passes["quora"] == pytest.approx(2.34, abs=0.005)
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [("min", 755), ("max", 17689), (100, 100)])
+def test_rounds_per_epoch(rounds: str | int, expected: int):
+    assert plan(rounds=rounds, epochs=2).rounds == (expected, expected)
+
+
+def test_epochs_and_evaluations_count_in_steps_of_the_mode():
+    joint, alternate = plan(rounds=10, epochs=3, mode="joint"), plan(rounds=10, epochs=3, mode="alternate")
+    assert (joint.steps, alternate.steps) == (30, 90)
+    assert [joint.epoch(s) for s in (0, 9, 10, 29)] == [1, 1, 2, 3]
+    assert [alternate.epoch(s) for s in (29, 30, 89)] == [1, 2, 3]
+    assert joint.evaluations("epoch") == {10, 20, 30}
+    assert alternate.evaluations("epoch") == {30, 60, 90}
+    assert joint.evaluations(7) == {7, 14, 21, 28, 30}
+
+
+# Steps ---------------------------------------------------------------------------------------------
+
+
+def test_joint_takes_every_task_in_a_step_and_alternate_one_in_turn(folder: Path):
+    joint, alternate = make(folder, mode="joint"), make(folder, mode="alternate")
+    assert list(joint.step().losses) == ["sst.ce", "sst.oll", "quora.bce", "sts.mse"]
+    assert [next(iter(alternate.step().losses)) for _ in range(4)] == ["sst.ce", "quora.bce", "sts.mse", "sst.ce"]
+
+
+def test_a_joint_gradient_is_the_weighted_sum_of_the_tasks_own(folder: Path):
+    raw = recipe.merge(without_dropout(folder), {"tasks": {"sts": {"weight": 3.0}, "sst": {"losses": ["ce"]}}})
+    joint = gradients(run_of(raw, mode="joint"))
+    expected: dict[str, torch.Tensor] = {}
+    for task, weight in (("sst", 1.0), ("quora", 1.0), ("sts", 3.0)):
+        alone = recipe.merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
+        alone["tasks"][task]["weight"] = 1.0
+        for name, gradient in gradients(run_of(alone, mode="joint")).items():
+            expected[name] = expected.get(name, 0) + weight * gradient
+    assert expected.keys() == joint.keys()
+    for name, gradient in joint.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("split", [{"token_budget": 40}, {"token_budget": 1}])
+def test_a_token_budget_changes_memory_and_not_the_gradient(folder: Path, split: dict[str, int]):
+    whole, parts = gradients(run_of(without_dropout(folder))), gradients(run_of(without_dropout(folder), **split))
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_accumulating_two_batches_is_one_batch_of_twice_the_size(folder: Path):
+    raw = without_dropout(folder)
+    double = recipe.merge(raw, {"tasks": {n: {"batch_size": 2 * t["batch_size"]} for n, t in raw["tasks"].items()}})
+    accumulated, large = gradients(run_of(raw, accumulate=2)), gradients(run_of(double))
+    for name, gradient in large.items():
+        torch.testing.assert_close(accumulated[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def dataset(name: str, lengths: list[int]) -> Dataset:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    zeros = np.zeros(offsets[-1], dtype=np.int32)
+    task = Task(name=name, type="regression", inputs="single")
+    return Dataset(
+        task, [Example(str(i), ("x",), 0.0) for i in range(len(lengths))], (Sequences(zeros, zeros, offsets),), 0
+    )
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+@pytest.mark.parametrize("budget", [None, 1, 10, 17, 1000])
+def test_micro_batches_hold_every_row_once_and_keep_to_the_budget(pieces: int, budget: int | None):
+    a, b = dataset("a", [3, 9, 12, 1, 5]), dataset("b", [4, 4, 4])
+    parts = [(a, np.array([4, 2, 2, 0, 1, 3])), (b, np.array([1, 0]))]
+    micros = list(micro_batches(parts, pieces, budget))
+    rows: dict[str, list[int]] = {"a": [], "b": []}
+    for micro in micros:
+        tokens = 0
+        assert micro
+        for data, chosen in micro:
+            assert len(chosen)
+            rows[data.task.name] += chosen.tolist()
+            tokens += int(data.lengths[chosen].sum())
+        alone = len(micro) == 1 and len(micro[0][1]) == 1
+        assert budget is None or tokens <= budget or alone
+    assert {name: sorted(r) for name, r in rows.items()} == {"a": [0, 1, 2, 2, 3, 4], "b": [0, 1]}
+
+
+def test_the_gradient_is_clipped_to_the_norm_asked_for(folder: Path):
+    run = make(folder, clip=0.01)
+    assert run.step().grad_norm > 0.01
+    norm = math.sqrt(sum(float((p.grad**2).sum()) for p in run.model.parameters() if p.grad is not None))
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_training_learns(folder: Path):
+    run = run_of(without_dropout(folder), epochs=40, lr=3e-3)
+    steps = [run.step() for _ in range(run.plan.steps)]
+    first, last = steps[0].losses, steps[-1].losses
+    assert last["sst.ce"] < 0.7 * first["sst.ce"]
+    assert last["quora.bce"] < 0.7 * first["quora.bce"]
+
+
+def test_bf16_trains_float32_weights_to_nearly_the_same_losses(folder: Path):
+    plain, low = make(folder), make(folder, precision="bf16")
+    for _ in range(5):
+        expected, found = plain.step().losses, low.step().losses
+    assert found != expected
+    assert found == pytest.approx(expected, rel=0.05)
+    assert {p.dtype for p in low.model.parameters()} == {torch.float32}
+
+
+def test_a_run_draws_nothing_from_global_random_state(folder: Path):
+    run = make(folder)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run.step()
+    run.evaluate(lambda _: None)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == numpy_before).all()
+
+
+def test_the_seed_decides_everything(folder: Path):
+    def losses(seed: int) -> list[dict[str, float]]:
+        run = make(folder, seed=seed)
+        return [dict(run.step().losses) for _ in range(3)]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+# What goes wrong -----------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name_and_leaves_the_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = make(folder)
+    run.step()
+    before = {n: p.clone() for n, p in run.model.named_parameters()}
+    monkeypatch.setattr(CrossEntropy, "__call__", lambda self, p: p.out.prediction.sum() * math.nan)
+    with pytest.raises(FloatingPointError, match=r"step 2: loss sst\.ce is nan for examples s\d+, s\d+, s\d+, s\d+\."):
+        run.step()
+    assert all(torch.equal(p, before[n]) for n, p in run.model.named_parameters())
+
+
+def test_the_examples_with_bad_predictions_are_the_ones_named(folder: Path):
+    run = make(folder)
+    with torch.no_grad():
+        run.model.encoder.word_embedding.weight[12] = math.nan  # the word 'plot'
+    with pytest.raises(FloatingPointError) as error:
+        for _ in range(9):
+            run.step()
+    named = str(error.value).split("for examples ")[1].split(". ")[0].split(", ")
+    rows = {e.id: e for d in run.data.values() for e in d.train.examples}
+    word = toy_run.WORDS[12 - 5]
+    assert named
+    assert all(any(word in text.split() for text in rows[name].texts) for name in named)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = make(folder)
+    before = {n: p.clone() for n, p in run.model.named_parameters()}
+    # Its value is finite at 0, its derivative is not.
+    monkeypatch.setattr(CrossEntropy, "__call__", lambda self, p: (p.out.prediction.sum() * 0).abs().sqrt())
+    with pytest.raises(FloatingPointError, match=r"step 1: the gradient of .*sst\.ce.* is (nan|inf)"):
+        run.step()
+    assert all(torch.equal(p, before[n]) for n, p in run.model.named_parameters())
+
+
+def test_a_failed_run_keeps_its_last_good_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = recipe.load(str(folder / "toy.yaml"), ["train.checkpoint_every=3"])
+    real = CrossEntropy.__call__
+    calls = 0
+
+    def fifth_is_nan(self: CrossEntropy, p: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return real(self, p) * (math.nan if calls == 5 else 1.0)
+
+    monkeypatch.setattr(CrossEntropy, "__call__", fifth_is_nan)
+    with pytest.raises(FloatingPointError, match=r"step 5.*last good checkpoint.*last"):
+        launch.start(settings, folder / "run", SILENT)
+    monkeypatch.undo()
+    assert json.loads((folder / "run/last/state.json").read_text())["done"] == 3
+    launch.resume(folder / "run", SILENT)
+
+
+def test_patience_stops_a_run_that_no_longer_gets_better(folder: Path):
+    settings = recipe.load(str(folder / "toy.yaml"), ["train.patience=2", "train.epochs=50", "train.lr=1e-9"])
+    launch.start(settings, folder / "run", SILENT)
+    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    overall = [line["aggregates"]["overall"] for line in lines if "evaluation" in line]
+    assert len(overall) < 10
+    assert max(overall[-2:]) <= max(overall[:-2])
+
+
+def test_the_best_model_is_kept_beside_the_last(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recipe.Recipe, "aggregate", lambda self, name, scores, seen=[]: seen.append(0) or -len(seen))
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    best, last = ((folder / "run" / name / "model.safetensors").read_bytes() for name in ("best", "last"))
+    assert best != last
+
+
+def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_task(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "first", SILENT)
+    raw = recipe.merge(
+        toy_run.raw_recipe(folder),
+        {"model": {"path": str(folder / "first")}, "tasks": {"quora": None}},
+    )
+    raw["tasks"]["tone"] = {**raw["tasks"]["sst"], "type": "classification", "losses": ["ce"]}
+    _, _, _, model = launch._build(recipe.validate(raw, "next"), SILENT)
+    from mtbert.checkpoint import load_model
+
+    finished, _ = load_model(folder / "first")
+    assert torch.equal(model.encoder.word_embedding.weight, finished.encoder.word_embedding.weight)
+    for name in ("sst", "sts"):
+        for key, tensor in finished.head(name).state_dict().items():
+            assert torch.equal(model.head(name).state_dict()[key], tensor)
+    assert set(model.tasks) == {"sst", "sts", "tone"}
+
+
+def test_a_head_of_the_same_name_for_another_kind_of_task_is_refused(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "first", SILENT)
+    change = [f"model.path={folder / 'first'}", "tasks.sts.range=[0, 9]"]
+    with pytest.raises(ValueError, match=r"task sts: .*first.* for another range\. Rename the task"):
+        launch.start(recipe.load(str(folder / "toy.yaml"), change), folder / "second", SILENT)
+
+
+# Resume --------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from mtbert.cli import main; main()", *map(str, arguments)]
+
+
+def everything(run: Path) -> dict[str, bytes]:
+    """What must be bitwise equal: weights, optimizer, state and metrics."""
+    files = [*(run / "last").iterdir(), *(run / "best").iterdir(), run / "metrics.jsonl"]
+    return {str(f.relative_to(run)): f.read_bytes() for f in files}
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 60
+    timings = run / "timings.jsonl"
+    while not timings.exists() or len(timings.read_text().splitlines()) < step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("mode", ["joint", "alternate"])
+def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: str, folder: Path):
+    sets = [f"train.mode={mode}", "train.epochs=30", "train.checkpoint_every=7", "train.evaluate_every=40"]
+    start = ["train", folder / "toy.yaml", *(word for s in sets for word in ("--set", s)), "--out"]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+
+    stopped = subprocess.Popen(command(*start, folder / "stopped"), **quiet)
+    wait_for_step(folder / "stopped", 11, stopped)
+    stopped.kill()  # no warning: the steps since the last checkpoint are lost and made again
+    stopped.communicate()
+    done = json.loads((folder / "stopped/last/state.json").read_text())["done"]
+    assert len((folder / "stopped/metrics.jsonl").read_text().splitlines()) != done
+
+    resumed = subprocess.Popen(command("train", "--resume", folder / "stopped"), **quiet)
+    wait_for_step(folder / "stopped", 60, resumed)
+    resumed.send_signal(signal.SIGTERM)  # asked: it saves this very step
+    output = resumed.communicate()[0]
+    assert resumed.returncode == 130, output
+    assert f"mtbert train --resume {folder / 'stopped'}" in output.replace("\n", " ")
+    assert "Traceback" not in output
+    at = json.loads((folder / "stopped/last/state.json").read_text())["done"]
+    assert len([x for x in (folder / "stopped/metrics.jsonl").read_text().splitlines() if "losses" in x]) == at
+
+    launch.resume(folder / "stopped", SILENT)
+    launch.start(recipe.load(str(folder / "toy.yaml"), sets), folder / "whole", SILENT)
+    whole, again = everything(folder / "whole"), everything(folder / "stopped")
+    assert whole.keys() == again.keys()
+    assert [name for name in whole if whole[name] != again[name]] == []
+
+
+def test_every_step_can_be_the_one_where_a_run_stops(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = recipe.load(
+        str(folder / "toy.yaml"), ["train.rounds=2", "train.evaluate_every=2", "train.mode=alternate"]
+    )
+    launch.start(settings, folder / "whole", SILENT)
+    whole = everything(folder / "whole")
+    real = Run.step
+    for stop in range(1, 12):
+        out = folder / f"stopped{stop}"
+
+        def step(self: Run, stop: int = stop) -> Any:
+            if self.done == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+                monkeypatch.setattr(Run, "step", real)
+            return real(self)
+
+        monkeypatch.setattr(Run, "step", step)
+        with pytest.raises(Stopped):
+            launch.start(settings, out, SILENT)
+        launch.resume(out, SILENT)
+        assert everything(out) == whole, stop
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(folder: Path):
+    settings = recipe.load(str(folder / "toy.yaml"))
+    launch.start(settings, folder / "whole", SILENT)
+    launch.start(settings, folder / "early", SILENT)
+    for name in ("last", "best"):
+        shutil.rmtree(folder / "early" / name)
+    launch.resume(folder / "early", SILENT)
+    assert everything(folder / "early") == everything(folder / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    before = everything(folder / "run")
+    launch.resume(folder / "run", SILENT)
+    assert everything(folder / "run") == before
+
+
+def test_resuming_on_changed_data_is_refused(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    with (folder / "data/sts.csv").open("a") as file:
+        file.write("new,a dog,a cat,1\n")
+    with pytest.raises(ValueError, match=r"sts\.csv: changed since the run in .*run began"):
+        launch.resume(folder / "run", SILENT)
+
+
+def test_a_run_records_its_recipe_environment_and_data(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    assert recipe.load(str(folder / "run/recipe.yaml")) == recipe.load(str(folder / "toy.yaml"))
+    environment = json.loads((folder / "run/environment.json").read_text())
+    digest = hashlib.sha256((folder / "data/sst.csv").read_bytes()).hexdigest()
+    assert environment["data"]["sst.csv"] == digest
+    assert environment["threads"] == 1
+    assert environment["packages"]["torch"] == torch.__version__
