@@ -250,7 +250,7 @@ DISTILBERT |= {"max_position_embeddings": 32}
         (["model.max_length=33"], "model.max_length: 33 is more than the 32 positions of {toy}/encoder."),
         (["model.path={toy}/data"], "{toy}/data/config.json: not found. Give the folder of a model"),
         (["model.path={toy}/gone"], "{toy}/gone: must be a folder, a hub id (org/name) or 'demo', found nothing."),
-        (["model.path={toy}/other"], "{toy}/other: no weight of a distilbert encoder among"),
+        (["model.path={toy}/other"], "{toy}/other: 32 encoder weights are missing: transformer.layer.0."),
         (["train.device=tpu"], "train.device: must be 'auto', 'cpu', 'cuda' or 'mps', found \"tpu\"."),
     ],
 )  # fmt: skip
@@ -290,15 +290,28 @@ def test_train_wants_a_recipe_or_a_run_to_go_on_with(toy, mtbert, tmp_path):
     )
 
 
-def test_a_run_does_not_go_on_with_other_data(toy, mtbert, run_copy, tmp_path):
-    data = shutil.copytree(toy / "data", tmp_path / "data")
-    recipe = yaml.safe_load((run_copy / "recipe.yaml").read_text())
+def with_own_data(toy: Path, run: Path) -> Path:
+    """Gives a copied run a copy of the data beside it; returns their folder."""
+    data = Path(shutil.copytree(toy / "data", run.parent / "data"))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["data"]["root"] = str(data)
-    (run_copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return data
+
+
+def test_a_run_does_not_go_on_with_other_data(toy, mtbert, run_copy):
+    data = with_own_data(toy, run_copy)
     (data / "sst.csv").write_text((data / "sst.csv").read_text().replace("s0,", "s00,"))
     said = f"sst.csv: changed since the run in {run_copy} began. Put the old file back, or start a new run."
     done = mtbert("train", "--resume", run_copy)
     assert (done.code, done.err) == (2, f"mtbert: {said}\n")
+
+
+def test_evaluate_reads_changed_data_with_the_range_that_the_model_learnt(toy, mtbert, run_copy):
+    data = with_own_data(toy, run_copy)
+    (data / "sts.csv").write_text((data / "sts.csv").read_text() + "t99,a,b,7\n")
+    said = "sts.csv, line 46, column 'similarity': 7 is outside the task's range. Give 0 to 5, or drop the row."
+    assert mtbert("evaluate", run_copy).mistake == said
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ def test_a_prediction_input_keeps_every_row_and_needs_no_label(tmp_path: Path):
     read(source, Columns(text="text", label="gone"), tmp_path, texts=1, labelled=False)
 
 
+def test_unlabelled_rows_without_the_id_column_are_numbered(tmp_path: Path):
+    columns = Columns(text="text", id="id")
+    source = write(tmp_path, "a.csv", "text\na\nb\n")
+    assert [row.id for row in read(source, columns, tmp_path, texts=1, labelled=False).rows] == ["1", "2"]
+    assert "there is no column 'id'" in refusal(tmp_path, "a.csv", "text,label\na,1\n", columns)
+
+
 def test_a_repeated_id_is_a_counted_warning(tmp_path: Path):
     source = write(tmp_path, "a.csv", "id,text,label\nx,a,1\ny,b,2\nx,c,3\nx,d,3\n")
     found = read(source, Columns(text="text", id="id"), tmp_path, texts=1)
