@@ -180,8 +180,6 @@ def check(
 
 def main() -> None:
     """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
-    # Threads that spin while they wait make a step ten times slower as soon as another program wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
