@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ import toy_run
 import transformers
 
 from mtbert import checkpoint
-from mtbert.checkpoint import State
+from mtbert.checkpoint import State, Values
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder
@@ -108,16 +109,21 @@ def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
 
 
 def test_state_comes_back_bitwise(tmp_path: Path):
-    state = State({"done": 3, "best": 0.1 + 0.2}, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
+    values = Values(done=3, taken=[1, 2], evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9)
+    state = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
     checkpoint.save_state(state, tmp_path)
     loaded = checkpoint.load_state(tmp_path)
     assert loaded.values == state.values
     assert torch.equal(loaded.tensors["0.exp_avg"], state.tensors["0.exp_avg"])
 
 
-@pytest.mark.parametrize(("name", "content"), [("state.json", b"{"), ("optimizer.safetensors", b"\x00" * 20)])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("optimizer.safetensors", b"\x00" * 20)],
+)
 def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
-    checkpoint.save_state(State({}, {}), tmp_path)
+    values = Values(done=3, taken=[], evaluated=0, best=None, stale=0, generator="")
+    checkpoint.save_state(State(values, {}), tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name):
         checkpoint.load_state(tmp_path)
@@ -171,10 +177,8 @@ def test_a_kill_at_any_moment_of_saving_leaves_old_or_new(calls: int, tmp_path: 
             (os, "rmdir"),
         ):
             patch.setattr(owner, name, counted(getattr(owner, name)))
-        try:
+        with contextlib.suppress(Killed):
             content("new")
-        except Killed:
-            pass
     found = checkpoint.find_folder(folder)
     assert found is not None
     texts = {(found / name).read_text() for name in ("a", "b")}

@@ -244,13 +244,13 @@ DISTILBERT |= {"max_position_embeddings": 32}
         (["train.epoch=3"], "recipe {toy}/toy.yaml, train: unknown key 'epoch'. Did you mean 'epochs'?"),
         (["lr"], "--set lr: give a.b=value, as in --set train.lr=2e-5."),
         (["tasks.sts.head=cosine"], "tasks.sts: head 'cosine' compares two vectors, so inputs must be 'separate'"),
-        (["tasks.sst.train=sts_.csv"], "sts_.csv: there is no such file. Did you mean 'sts.csv'?"),
+        (["tasks.sst.train=sts_.csv"], "sts_.csv: there is no such file. Did you mean 'sts.csv'? Relative paths start from data.root, here {toy}/data;"),
         (["tasks.sst.train=bad.csv"], "bad.csv, line 3, column 'sentiment': 'good' is not one of the classes '0', '1'"),
         (["tasks.sts.range=[0, 4]"], "sts.csv, line 11, column 'similarity': 4.5 is outside the task's range."),
         (["model.max_length=33"], "model.max_length: 33 is more than the 32 positions of {toy}/encoder."),
         (["model.path={toy}/data"], "{toy}/data/config.json: not found. Give the folder of a model"),
         (["model.path={toy}/gone"], "{toy}/gone: must be a folder, a hub id (org/name) or 'demo', found nothing."),
-        (["model.path={toy}/other"], "{toy}/other: 32 encoder weights are missing: transformer.layer.0."),
+        (["model.path={toy}/other"], "{toy}/other: 32 weights of a distilbert encoder are missing: transformer"),
         (["train.device=tpu"], "train.device: must be 'auto', 'cpu', 'cuda' or 'mps', found \"tpu\"."),
     ],
 )  # fmt: skip
@@ -340,7 +340,10 @@ def test_a_damaged_model_is_named(mtbert, run_copy, file, content, said):
     [
         ("last/state.json", b"{"),
         ("last/optimizer.safetensors", None),
+        ("last/state.json", b"{}"),
         ("environment.json", b"{"),
+        ("environment.json", b"{}"),
+        ("environment.json", b"[1]"),
     ],
 )
 def test_a_damaged_state_is_named(mtbert, run_copy, file, content):
@@ -407,7 +410,7 @@ def test_a_label_that_looks_like_markup_is_told_as_it_is(toy, mtbert, run_copy):
 
 
 def test_the_error_of_a_bug_is_not_hidden(monkeypatch):
-    def bug() -> None:
+    def bug(**_: object) -> None:
         raise KeyError("bug")
 
     monkeypatch.setattr(cli, "app", bug)
@@ -421,7 +424,7 @@ def test_the_error_of_a_bug_is_not_hidden(monkeypatch):
 def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkeypatch, capsys):
     from mtbert.train import Stopped
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise Stopped("a") if error == "Stopped" else error
 
     monkeypatch.setattr(cli, "app", fail)

@@ -333,15 +333,22 @@ def test_a_loss_by_name_equals_a_loss_by_mapping():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"type": "classification", "losses": ["oll"]}, "head 'linear' (it needs an order of the classes). Use ce."),
-        ({"type": "ordinal", "losses": ["ce", "bce"]}, "loss 'bce' does not fit type 'ordinal' with head 'linear'."),
+        ({"type": "classification", "losses": ["oll"]}, "loss 'oll' needs an order of the classes, which type"),
+        (
+            {"type": "ordinal", "losses": ["ce", "bce"]},
+            "which type 'ordinal' with head 'linear' does not give. Use ce,",
+        ),
         (
             {"type": "ordinal", "losses": ["mse"]},
-            "loss 'mse' does not fit type 'ordinal' with head 'linear'. Use ce or",
+            "loss 'mse' needs a score or a cosine, which type 'ordinal' with head 'linear' does not give.",
         ),
-        ({"type": "regression", "losses": ["bce"]}, "loss 'bce' does not fit type 'regression' with head 'linear'."),
-        ({"type": "regression", "losses": ["ce"], "head": "cosine"}, "loss 'ce' does not fit type 'regression' with"),
-        ({"head": "cosine", "losses": ["bce"]}, "loss 'bce' does not fit type 'binary' with head 'cosine'. Use mse."),
+        (
+            {"type": "regression", "losses": ["bce"]},
+            "loss 'bce' needs one logit for two classes, which type 'regression'",
+        ),
+        ({"type": "regression", "losses": ["ce"], "head": "cosine"}, "which type 'regression' with head 'cosine'"),
+        ({"head": "cosine", "losses": ["bce"]}, "with head 'cosine' does not give. Use mse, or"),
+        ({"losses": ["bce", {"kind": "bce", "weight": 2}]}, "loss 'bce' stands 2 times. Name it once, with a weight."),
         ({"metric": "pearson"}, "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1."),
         ({"type": "regression", "metric": "accuracy"}, "does not fit type 'regression'. Use pearson or spearman."),
         ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text column(s), found ['s']. Name as many in"),

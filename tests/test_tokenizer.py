@@ -126,12 +126,12 @@ def tokenizer(tmp_path):
 
 
 def test_sequences_lie_one_after_the_other(tokenizer):
-    found, truncated = sequences(tokenizer, [("the cat", "sat"), ("a", "")], 20, segments=True)
+    found, cut = sequences(tokenizer, [("the cat", "sat"), ("a", "")], 20, segments=True)
     assert found.ids.tolist() == [2, 5, 6, 3, 7, 3, 2, 25, 3, 3]
     assert found.segments.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 1]
     assert found.offsets.tolist() == [0, 6, 10]
     assert (found.ids.dtype, found.segments.dtype, found.offsets.dtype) == (np.int32, np.int32, np.int64)
-    assert truncated == 0
+    assert cut == set()
 
 
 def test_segments_can_be_left_out(tokenizer):
@@ -147,8 +147,8 @@ def test_the_longer_text_is_cut_first_and_cut_examples_are_counted(tokenizer):
         ("the " * 9, "cat " * 9),
         ("the", "cat " * 3),
     ]
-    found, truncated = sequences(tokenizer, texts, 7, segments=True)
-    assert truncated == 3
+    found, cut = sequences(tokenizer, texts, 7, segments=True)
+    assert len(cut) == 3
     assert found.lengths.tolist() == [7, 5, 7, 7, 7]
     words = [[WORDS[i] for i in found.ids[a:b]] for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
     assert words[0] == ["[CLS]", "the", "the", "[SEP]", "cat", "cat", "[SEP]"]
@@ -160,16 +160,16 @@ def test_the_longer_text_is_cut_first_and_cut_examples_are_counted(tokenizer):
 def test_cut_ids_equal_transformers(kind, tmp_path):
     folder = FOLDERS[kind](tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    found, truncated = sequences(load_tokenizer(folder), PAIRS, 9, segments=True)
+    found, cut = sequences(load_tokenizer(folder), PAIRS, 9, segments=True)
     left, right = ([pair[i] for pair in PAIRS] for i in (0, 1))
     expected = theirs(left, right, truncation="longest_first", max_length=9)["input_ids"]
     assert found.ids.tolist() == [i for ids in expected for i in ids]
-    assert truncated == sum(len(ids) > 9 for ids in theirs(left, right)["input_ids"])
+    assert cut == {i for i, ids in enumerate(theirs(left, right)["input_ids"]) if len(ids) > 9}
 
 
 def test_a_single_text_is_cut_at_max_length_and_the_tokenizer_is_left_as_it_was(tokenizer):
-    found, truncated = sequences(tokenizer, [("the cat sat the cat",)], 4, segments=True)
-    assert (found.ids.tolist(), truncated) == ([2, 5, 6, 3], 1)
+    found, cut = sequences(tokenizer, [("the cat sat the cat",)], 4, segments=True)
+    assert (found.ids.tolist(), cut) == ([2, 5, 6, 3], {0})
     assert tokenizer.truncation is None
 
 
@@ -180,8 +180,8 @@ def test_chunks_do_not_show(tokenizer):
 
 
 def test_no_texts_give_no_sequences(tokenizer):
-    found, truncated = sequences(tokenizer, [], 20, segments=True)
-    assert (len(found), found.ids.tolist(), found.offsets.tolist(), truncated) == (0, [], [0], 0)
+    found, cut = sequences(tokenizer, [], 20, segments=True)
+    assert (len(found), found.ids.tolist(), found.offsets.tolist(), cut) == (0, [], [0], set())
 
 
 def test_a_max_length_without_room_for_text_is_refused(tokenizer):

@@ -326,14 +326,12 @@ def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: s
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
     stopped = subprocess.Popen(command(*start, folder / "stopped"), **quiet)
-    wait_for_step(folder / "stopped", 11, stopped)
+    wait_for_step(folder / "stopped", 25, stopped)
     stopped.kill()  # no warning: the steps since the last checkpoint are lost and made again
     stopped.communicate()
-    done = json.loads((folder / "stopped/last/state.json").read_text())["done"]
-    assert len((folder / "stopped/metrics.jsonl").read_text().splitlines()) != done
 
     resumed = subprocess.Popen(command("train", "--resume", folder / "stopped"), **quiet)
-    wait_for_step(folder / "stopped", 60, resumed)
+    wait_for_step(folder / "stopped", 90, resumed)
     resumed.send_signal(signal.SIGTERM)  # asked: it saves this very step
     output = resumed.communicate()[0]
     assert resumed.returncode == 130, output

@@ -323,7 +323,7 @@ def test_a_torch_file_without_a_dictionary(bert):
 def test_missing_weights_are_named(bert):
     retensor(bert, lambda tensors: {n: t for n, t in tensors.items() if "layer.1.output" not in n})
     first = "encoder.layer.1.output.LayerNorm.bias, "
-    refused(ValueError, bert, f"{bert}: 4 encoder weights are missing: {first}", "and 1 more")
+    refused(ValueError, bert, f"{bert}: 4 weights of a bert encoder are missing: {first}", "and 1 more")
 
 
 def test_weights_of_something_else(bert):

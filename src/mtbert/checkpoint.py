@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -37,11 +36,23 @@ class Card(Settings):
     tasks: dict[str, Task]
 
 
+class Values(Settings):
+    """How far a run is."""
+
+    done: int  # optimizer steps
+    taken: list[int]  # batches of each task
+    evaluated: int  # the step of the last evaluation
+    best: float | None
+    stale: int  # evaluations since the best
+    generator: str  # the state of the dropout generator, as hex digits
+    metrics_bytes: int = 0  # the length of metrics.jsonl at this step
+
+
 @dataclass(frozen=True)
 class State:
-    """How far a run is: plain values as JSON, and the optimizer's tensors by name."""
+    """A run's state beside the model: its values, and the optimizer's tensors by name."""
 
-    values: dict[str, Any]
+    values: Values
     tensors: dict[str, Tensor]
 
 
@@ -151,7 +162,7 @@ def load_heads(model: Model, folder: Path, names: list[str]) -> None:
 def save_state(state: State, folder: Path) -> None:
     """Writes a run's state into ``folder``."""
     save_file({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}, folder / "optimizer.safetensors")
-    (folder / "state.json").write_text(json.dumps(state.values, indent=2) + "\n", encoding="utf-8")
+    (folder / "state.json").write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def load_state(folder: Path) -> State:
@@ -162,11 +173,12 @@ def load_state(folder: Path) -> State:
     """
     file = folder / "state.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = Values.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: not there, so this run cannot go on. Start it again.") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error}), so this run cannot go on. Start it again.") from None
+    except ValidationError as error:
+        first = error.errors()[0]["msg"]
+        raise ValueError(f"{file}: damaged: {first}, so this run cannot go on. Start it again.") from None
     return State(values, read_tensors(folder / "optimizer.safetensors"))
 
 

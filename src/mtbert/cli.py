@@ -85,7 +85,7 @@ def predict(
     task: Annotated[str, typer.Option(help="The task to answer.")],
     input_: Annotated[
         str | None,
-        typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv or tsv on standard input."),
+        typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv, tsv or jsonl on standard input."),
     ] = None,
     output: Annotated[str, typer.Option(help="A csv, tsv or jsonl file; - for csv on standard output.")] = "-",
     text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
@@ -181,7 +181,11 @@ def check(
 def main() -> None:
     """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} See: mtbert --help", error.exit_code)
+    except typer.Abort:
+        _fail("stopped", 130)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         _fail(str(error), 2)
     except FloatingPointError as error:
@@ -193,6 +197,8 @@ def main() -> None:
         if type(error).__name__ != "Stopped":
             raise
         _fail(str(error), 130)
+    else:
+        sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:

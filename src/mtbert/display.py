@@ -114,6 +114,8 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
                 "collapsed: hardly ever says anything else" if first and score.collapsed else "",
                 style=None if first else "dim",
             )
+    if len(scores) == 1:
+        return table
     aggregate = recipe.aggregate("overall", {name: score.metrics for name, score in scores.items()})
     constant = recipe.aggregate("overall", {name: score.baseline for name, score in scores.items()})
     table.add_section()

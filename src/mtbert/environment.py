@@ -3,11 +3,14 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ValidationError
+
+from mtbert.task import Settings
 
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
 
@@ -37,26 +40,51 @@ def precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def record(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware, threads and the project's git commit (null outside a checkout)."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "git_commit": _commit(),
-    }
+class Record(Settings):
+    """What a run ran on: versions, hardware, threads, the project's git commit (null outside a checkout), data."""
+
+    python: str
+    packages: dict[str, str]
+    platform: str
+    cpu: str
+    cores: int | None
+    threads: int
+    device: str
+    git_commit: str | None
+    data: dict[str, str]  # sha256 by source
+
+
+def record(device: torch.device, data: Mapping[str, str]) -> Record:
+    """The record of this moment."""
+    return Record(
+        python=platform.python_version(),
+        packages={name: metadata.version(name) for name in PACKAGES},
+        platform=platform.platform(),
+        cpu=str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor()),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        git_commit=_commit(),
+        data=dict(data),
+    )
+
+
+def read(file: Path) -> Record:
+    """The record in ``file``.
+
+    Raises:
+        ValueError: If it is damaged or not there.
+    """
+    try:
+        return Record.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror}). Start the run again.") from None
+    except ValidationError as error:
+        raise ValueError(f"{file}: damaged: {error.errors()[0]['msg']}. Start the run again.") from None
 
 
 def _features() -> set[str]:
     return {name for name, found in torch.cpu.get_capabilities().items() if found is True}
-
-
-def _cpu() -> str:
-    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
 
 
 def _commit() -> str | None:

@@ -1,10 +1,8 @@
 """Starting a run in a folder, and going on with one."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,8 +15,9 @@ from mtbert.data.check import TaskData, report
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.model import Model
-from mtbert.model.weights import find_folder, load_encoder
+from mtbert.model.weights import find_folder, load_encoder, read_config
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe import Recipe
 from mtbert.train import Plan, Run, fit
@@ -30,24 +29,25 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, or ``out`` exists.
     """
-    if out.exists() and not overwrite:
-        raise ValueError(
-            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
-        )
+    is_run = (out / "recipe.yaml").is_file()
+    if out.exists() and not (is_run and overwrite):
+        repair = f"Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
+        raise ValueError(f"{out}: exists. {repair if is_run else 'It is no run, so give another --out.'}")
     device, tokenizer, data, model = _build(recipe, console)
     for name, prepared in data.items():
-        for warning in prepared.warnings:
-            console.print(f"warning: task {name}: {warning}", style="yellow", soft_wrap=True)
+        for warning in prepared.all_warnings(recipe.model.max_length):
+            console.print(f"warning: task {name}: {warning}", style="yellow", markup=False, soft_wrap=True)
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
-    _write_json(out / "environment.json", {**environment.record(device), "data": _digests(data)})
+    record = environment.record(device, _digests(data))
+    (out / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return _go(Run(recipe, model, data, device), tokenizer, out, console)
 
 
 def resume(out: Path, console: Console) -> dict[str, Evaluation]:
-    """Goes on with the run in ``out`` from its last checkpoint, bitwise as if it had never stopped.
+    """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     Raises:
         ValueError, FileNotFoundError: If ``out`` is no run, or its data, threads or checkpoint changed or broke.
@@ -55,26 +55,26 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
     recipe = recipes.load(str(out / "recipe.yaml"))
-    record = _read_json(out / "environment.json")
-    torch.set_num_threads(record["threads"])
+    record = environment.read(out / "environment.json")
+    torch.set_num_threads(record.threads)
     last = checkpoint.find_folder(out / "last")
     device, tokenizer, data, model = _build(recipe, console, last)
     for name, digest in _digests(data).items():
-        if record["data"].get(name) != digest:
+        if record.data.get(name) != digest:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    for key, now in environment.record(device).items():
-        if key in ("cpu", "device", "threads") and record[key] != now:
-            console.print(
-                f"warning: {key} was {record[key]}, now {now}: the result may differ in the last bits.", style="yellow"
-            )
+    now = environment.record(device, {})
+    for key in ("cpu", "device", "threads"):
+        before, today = getattr(record, key), getattr(now, key)
+        if before != today:
+            console.print(f"warning: {key} was {before}, now {today}: the last bits may differ.", style="yellow")
     run = Run(recipe, model, data, device)
     written = 0
     if last is not None:
         state = checkpoint.load_state(last)
         run.restore(state)
-        written = state.values["metrics_bytes"]
+        written = state.values.metrics_bytes
     with (out / "metrics.jsonl").open("ab") as file:
         file.truncate(written)
     console.print(f"going on at step {run.done} of {run.plan.steps}")
@@ -83,7 +83,9 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
 
 def check(recipe: Recipe, console: Console) -> list[str]:
     """Prints what is in the data of ``recipe``; returns the warnings."""
-    data = prepare(recipe, load_tokenizer(_finished(recipe) or find_folder(recipe.model.path)))
+    folder = _finished(recipe) or find_folder(recipe.model.path)
+    _check_length(recipe, read_config(folder / "config.json"))
+    data = prepare(recipe, load_tokenizer(folder))
     passes = Plan.of(recipe, {name: len(d.train) for name, d in data.items()}).passes
     tasks = [
         TaskData(d.task, d.train, d.dev, recipe.tasks[name].batch_size, passes[name], d.warnings)
@@ -115,12 +117,7 @@ def _build(
     device = environment.device(recipe.train.device)
     finished = checkpointed or _finished(recipe)
     loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
-    limit = loaded.encoder.config.max_length
-    if recipe.model.max_length > limit:
-        raise ValueError(
-            f"model.max_length: {recipe.model.max_length} is more than the {limit} positions of {recipe.model.path}. "
-            f"Use at most {limit}."
-        )
+    _check_length(recipe, loaded.encoder.config)
     for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -139,9 +136,19 @@ def _build(
         console.print(
             f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
         )
-    if finished is not None:
+    if checkpointed is not None:
+        checkpoint.load_heads(model, checkpointed, list(model.tasks))
+    elif finished is not None:
         _go_on_with_heads(model, finished, console)
     return device, tokenizer, data, model
+
+
+def _check_length(recipe: Recipe, config: EncoderConfig) -> None:
+    if recipe.model.max_length > config.max_length:
+        raise ValueError(
+            f"model.max_length: {recipe.model.max_length} is more than the {config.max_length} positions of "
+            f"{recipe.model.path}. Use at most {config.max_length}."
+        )
 
 
 def _finished(recipe: Recipe) -> Path | None:
@@ -152,7 +159,8 @@ def _finished(recipe: Recipe) -> Path | None:
 
 def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
     """Loads the heads of the tasks that the finished model in ``folder`` has too."""
-    known = checkpoint.read_card(folder).tasks
+    card = checkpoint.read_card(folder)
+    known = card.tasks
     both = [name for name in model.tasks if name in known]
     for name in both:
         if known[name] != model.tasks[name]:
@@ -162,6 +170,11 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
             raise ValueError(
                 f"task {name}: {folder} has a head of this name for another {' and '.join(fields)}. "
                 "Rename the task, or give it the same settings."
+            )
+        if known[name].pooled(card.pooling) != model.pooling_of(known[name]):
+            raise ValueError(
+                f"task {name}: the head in {folder} reads pooling '{known[name].pooled(card.pooling)}', found "
+                f"'{model.pooling_of(known[name])}'. Set model.pooling, or rename the task."
             )
     checkpoint.load_heads(model, folder, both)
     new = [name for name in model.tasks if name not in known]
@@ -193,15 +206,3 @@ def _plan_table(run: Run) -> Table:
 
 def _digests(data: Mapping[str, Prepared]) -> dict[str, str]:
     return {name: digest for prepared in data.values() for name, digest in prepared.digests.items()}
-
-
-def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}). Start the run again.") from None
-    return dict(value)

@@ -23,6 +23,15 @@ class Prepared:
     warnings: tuple[str, ...]
     digests: Mapping[str, str]
 
+    def all_warnings(self, max_length: int) -> list[str]:
+        """The warnings of reading, and one for each split with texts that were cut."""
+        cut = [
+            f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
+            for split, data in (("train", self.train), ("dev", self.dev))
+            if data.truncated
+        ]
+        return [*self.warnings, *cut]
+
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
     """The data of every task of the recipe.
@@ -30,7 +39,11 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
     Raises:
         ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
     """
-    return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+    try:
+        return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+    except FileNotFoundError as error:
+        where = f"Relative paths start from data.root, here {recipe.root().resolve()}; change it with --set data.root=FOLDER."
+        raise FileNotFoundError(f"{error} {where}") from None
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
@@ -42,7 +55,7 @@ def tokenize(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_
         task=task,
         examples=examples,
         sequences=tuple(part for part, _ in parts),
-        truncated=max(count for _, count in parts),
+        truncated=len(set().union(*(cut for _, cut in parts))),
     )
 
 
@@ -57,7 +70,7 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
     if rest:
         dev = rest[0]
     else:
-        train, dev = grouped_split(train, settings.dev_fraction, recipe.train.seed)
+        train, dev = grouped_split(train, settings.dev_fraction, settings.dev_seed)
     return Prepared(
         task=task,
         train=tokenize(task, train, tokenizer, recipe.model.max_length),

@@ -22,19 +22,12 @@ from mtbert.losses.ordinal import OrdinalLogLoss
 from mtbert.losses.regression import MeanSquaredError
 from mtbert.task import Pooling, Settings, Task, tuples
 
-# One line per loss: this union is the only list of them.
+# One line per loss: this union is the only list of them; each says itself what it fits.
 LossSettings = Annotated[
     CrossEntropy | BinaryCrossEntropy | OrdinalLogLoss | MeanSquaredError, Field(discriminator="kind")
 ]
 
-# What each kind of prediction can be trained on, the default first.
-_LOSSES = {
-    "classification": ("ce",),
-    "ordinal": ("ce", "oll"),
-    "binary": ("bce",),
-    "regression": ("mse",),
-    "cosine": ("mse",),
-}
+_DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
 
 
 class TaskRecipe(Task):
@@ -43,6 +36,7 @@ class TaskRecipe(Task):
     train: Source
     dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
+    dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
     columns: Columns = Columns(text=("text",))
     losses: tuple[LossSettings, ...] = ()
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
@@ -56,16 +50,20 @@ class TaskRecipe(Task):
 
     @model_validator(mode="after")
     def _fits_the_type(self) -> Self:
-        fitting = _LOSSES["cosine" if self.head.kind == "cosine" else self.type]
+        predicts = "cosine" if self.head.kind == "cosine" else self.type
         if not self.losses:
-            default = TypeAdapter(LossSettings).validate_python({"kind": fitting[0]})
+            default = TypeAdapter(LossSettings).validate_python({"kind": _DEFAULT_LOSS[predicts]})
             object.__setattr__(self, "losses", (default,))
+        kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
-            if loss.kind not in fitting:
-                reason = " (it needs an order of the classes)" if loss.kind == "oll" else ""
+            if predicts not in loss.fits:
                 raise ValueError(
-                    f"loss '{loss.kind}' does not fit type '{self.type}' with head '{self.head.kind}'{reason}. "
-                    f"Use {' or '.join(fitting)}."
+                    f"loss '{loss.kind}' needs {loss.needs}, which type '{self.type}' with head '{self.head.kind}' "
+                    f"does not give. Use {_DEFAULT_LOSS[predicts]}, or another type or head."
+                )
+            if kinds.count(loss.kind) > 1:
+                raise ValueError(
+                    f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
                 )
         if not self.metric:
             object.__setattr__(self, "metric", metrics.names(self)[0])
@@ -180,7 +178,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     raw = _resolve(name, None, ())
     for override in overrides:
-        raw = merge(raw, _override(override))
+        raw = merge(raw, _long_heads(_override(override)))
     return validate(_rooted(_anchor(raw, Path()), Path()), name)
 
 
@@ -291,6 +289,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
     base = raw.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ValueError(f"recipe {path}, extends: a name or a path, found {base!r}.")
+    raw = _long_heads(raw)
     if not is_shipped:
         raw = _anchor(raw, path.parent)
     if base is not None:
@@ -309,6 +308,15 @@ def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
     near = difflib.get_close_matches(name, shipped(), n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"Give a file, or one of: {', '.join(shipped())}."
     raise FileNotFoundError(f"recipe {name}: no such file and no such shipped recipe. {hint}")
+
+
+def _long_heads(raw: dict[str, Any]) -> dict[str, Any]:
+    """``raw`` with ``head: mlp`` written as ``head: {kind: mlp}``, so that changing its dropout keeps the kind."""
+    tasks = raw.get("tasks")
+    for task in tasks.values() if isinstance(tasks, dict) else ():
+        if isinstance(task, dict) and isinstance(task.get("head"), str):
+            task["head"] = {"kind": task["head"]}
+    return raw
 
 
 def _anchor(raw: dict[str, Any], folder: Path) -> dict[str, Any]:

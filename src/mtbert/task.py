@@ -105,6 +105,10 @@ class Task(Settings):
     def is_class(self) -> bool:
         return self.type != "regression"
 
+    def pooled(self, default: Pooling) -> Pooling:
+        """The task's own pooling, the mean for the cosine head, or ``default``."""
+        return self.pooling or ("mean" if self.head.kind == "cosine" else default)
+
     @property
     def texts(self) -> int:
         """The number of texts of one example: 1 or 2."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mtbert import checkpoint, evaluate, optim, sampling
 from mtbert.batch import Dataset, StepBatch, collate
-from mtbert.checkpoint import State
+from mtbert.checkpoint import State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
 from mtbert.losses import Pass
@@ -175,24 +175,24 @@ class Run:
         """Everything, beside the model's weights, that the next step depends on."""
         moments = self.optimizer.state_dict()["state"]
         return State(
-            values={
-                "done": self.done,
-                "taken": self.taken,
-                "evaluated": self.evaluated,
-                "best": self.best if math.isfinite(self.best) else None,
-                "stale": self.stale,
-                "generator": checkpoint.generator_state(self.generator),
-            },
+            values=Values(
+                done=self.done,
+                taken=list(self.taken),
+                evaluated=self.evaluated,
+                best=self.best if math.isfinite(self.best) else None,
+                stale=self.stale,
+                generator=checkpoint.generator_state(self.generator),
+            ),
             tensors={f"{i}.{key}": value for i, entry in moments.items() for key, value in entry.items()},
         )
 
     def restore(self, state: State) -> None:
         """Puts the run where :meth:`state` found it; the model's weights are loaded apart."""
         values = state.values
-        self.done, self.taken, self.evaluated = values["done"], values["taken"], values["evaluated"]
-        self.best = -math.inf if values["best"] is None else values["best"]
-        self.stale = values["stale"]
-        checkpoint.set_generator_state(self.generator, values["generator"])
+        self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
+        self.best = -math.inf if values.best is None else values.best
+        self.stale = values.stale
+        checkpoint.set_generator_state(self.generator, values.generator)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
             index, key = name.split(".")
@@ -282,12 +282,14 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
     scores: dict[str, Evaluation] = {}
 
     def save_last() -> None:
-        values = {"metrics_bytes": log.sync()}
+        written = log.sync()
 
         def write(folder: Path) -> None:
             state = run.state()
             checkpoint.save_model(run.model, tokenizer, folder)
-            checkpoint.save_state(replace(state, values=state.values | values), folder)
+            checkpoint.save_state(
+                replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
+            )
 
         checkpoint.write_folder(out / "last", write)
 

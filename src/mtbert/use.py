@@ -82,6 +82,9 @@ class Predictor:
         return scoring.decode(self.model, data.task, scoring.predict(self.model, data)) if len(data) else []
 
     def _embed(self, data: Dataset) -> npt.NDArray[np.float32]:
+        if not len(data):
+            pair = (2,) if data.task.sequences == 2 else ()
+            return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
         vectors = scoring.embed(self.model, data)
         return (vectors[0] if len(vectors) == 1 else torch.stack(vectors, 1)).numpy()
 
@@ -103,19 +106,22 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
     """Scores of the model at ``path`` on the dev data of its recipe, or on a labelled file; prints them as a table."""
     predictor = load(path)
     recipe = _recipe(path)
+    device = next(predictor.model.parameters()).device
+    predictor.model.compute = environment.precision(recipe.train.precision, device)  # as in training
     if split == "dev":
         names = [predictor._task(task).name] if task else list(recipe.tasks)
         # The model's classes and range, not those of files that may have changed since.
         learnt = {n: predictor.tasks[n].model_dump(include={"labels", "range"}) for n in names}
         tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
         prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
+        _warn(console, [w for p in prepared.values() for w in p.warnings])
         data = {name: p.dev for name, p in prepared.items()}
     else:
         if task is None:
             raise ValueError(
                 f"--split {split}: say whose labels these are, with --task {' or --task '.join(recipe.tasks)}."
             )
-        data = {task: _read(predictor, recipe, task, Source(path=split), labelled=True)}
+        data = {task: _read(predictor, recipe, task, split, console, labelled=True)}
     scores = {name: scoring.evaluate(predictor.model, d) for name, d in data.items()}
     console.print(score_table(recipe, scores, split))
     return scores
@@ -141,7 +147,7 @@ def predict(
     if text is not None:
         data = predictor._data(task, [text] if text_pair is None else [(text, text_pair)])
     else:
-        data = _read(predictor, _recipe(path), task, Source(path=str(source)), labelled=False)
+        data = _read(predictor, _recipe(path), task, str(source), console, labelled=False)
     answers = predictor._decode(data)
     if text is not None and output == "-":
         console.file = sys.stdout
@@ -179,18 +185,24 @@ def _recipe(path: Path) -> Recipe:
     )
 
 
-def _read(predictor: Predictor, recipe: Recipe, task: str, source: Source, *, labelled: bool) -> Dataset:
+def _warn(console: Console, warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _read(predictor: Predictor, recipe: Recipe, task: str, file: str, console: Console, *, labelled: bool) -> Dataset:
     """The rows of a file with the columns that the recipe names, relative to the current folder."""
     chosen = predictor._task(task)
     columns = recipe.tasks[task].columns
-    if source.path != "-":
-        table = sources.read(source, columns, Path(), texts=chosen.texts, labelled=labelled)
+    if file != "-":
+        table = sources.read(Source(path=file), columns, Path(), texts=chosen.texts, labelled=labelled)
     else:
         content = sys.stdin.buffer.read()
         with tempfile.TemporaryDirectory() as folder:
             name = "standard-input.jsonl" if content.lstrip().startswith(b"{") else "standard-input.csv"
             (Path(folder) / name).write_bytes(content)
             table = sources.read(Source(path=name), columns, Path(folder), texts=chosen.texts, labelled=labelled)
+    _warn(console, table.warnings)
     return predictor._tokens(chosen, sources.examples(table, chosen))
 
 

@@ -135,7 +135,11 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     """
     if source.generated is not None:
         return _generated(source.generated, str(source.split), texts, labelled)
-    name = source.path if source.path is not None else f"{source.hub} [{source.split}]"
+    name = (
+        source.path
+        if source.path is not None
+        else f"{source.hub} [{', '.join(filter(None, (source.config, source.split)))}]"
+    )
     if len(columns.text) != texts:
         raise ValueError(
             f"{name}: the task reads {_count(texts, 'text')}, but columns.text names {len(columns.text)}: "

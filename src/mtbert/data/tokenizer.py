@@ -41,8 +41,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def sequences(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
-) -> tuple[Sequences, int]:
-    """The token sequences of single texts or pairs, and how many of them had to be cut.
+) -> tuple[Sequences, set[int]]:
+    """The token sequences of single texts or pairs, and the numbers of those that had to be cut.
 
     Args:
         tokenizer: Adds the special tokens and, to pairs, the segment ids.
@@ -60,22 +60,23 @@ def sequences(
                 f"max_length must leave room for text beside {special} special tokens, found {max_length}."
             )
     tokenizer.enable_truncation(max_length, strategy="longest_first")
-    ids, segment_ids, lengths, truncated = [], [], [], 0
+    ids, segment_ids, lengths, cut = [], [], [], set()
     try:
         for start in range(0, len(texts), CHUNK):
             chunk = [text[0] if len(text) == 1 else text for text in texts[start : start + CHUNK]]
-            for encoding in tokenizer.encode_batch(chunk):
+            for i, encoding in enumerate(tokenizer.encode_batch(chunk), start):
                 ids.append(np.array(encoding.ids, dtype=np.int32))
                 segment_ids.append(np.array(encoding.type_ids, dtype=np.int32))
                 lengths.append(len(encoding))
-                truncated += bool(encoding.overflowing)
+                if encoding.overflowing:
+                    cut.add(i)
     finally:
         tokenizer.no_truncation()
     nothing = np.zeros(0, dtype=np.int32)
     flat_ids = np.concatenate([nothing, *ids])
     flat_segments = np.concatenate([nothing, *segment_ids]) if segments else np.zeros_like(flat_ids)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return Sequences(ids=flat_ids, segments=flat_segments, offsets=offsets.astype(np.int64)), truncated
+    return Sequences(ids=flat_ids, segments=flat_segments, offsets=offsets.astype(np.int64)), cut
 
 
 def _word_piece(file: Path, settings: dict[str, Any]) -> Tokenizer:

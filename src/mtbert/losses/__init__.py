@@ -31,3 +31,4 @@ class Pass:
 
 
 Loss = Callable[[Pass], Tensor]
+"""A scalar. Its settings also say what it ``fits`` (types of task, or ``cosine``) and what it ``needs``."""

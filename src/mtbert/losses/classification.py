@@ -3,7 +3,7 @@
 Dimension key: B batch, K classes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -16,6 +16,8 @@ from mtbert.task import Settings
 class CrossEntropy(Settings):
     """The mean negative log-likelihood of the true class, in nats."""
 
+    fits: ClassVar = ("classification", "ordinal")
+    needs: ClassVar = "one logit per class"
     kind: Literal["ce"] = "ce"
     weight: float = Field(default=1.0, ge=0)
 
@@ -26,6 +28,8 @@ class CrossEntropy(Settings):
 class BinaryCrossEntropy(Settings):
     """The mean negative log-likelihood of a 0/1 label under one logit, in nats."""
 
+    fits: ClassVar = ("binary",)
+    needs: ClassVar = "one logit for two classes"
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
 

@@ -8,7 +8,7 @@ cross-entropy and calls the sum CEOLL: in a recipe, ``losses: [ce, oll]``.
 Dimension key: B batch, K classes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -37,6 +37,8 @@ def _log_not(logits_BK: Tensor) -> Tensor:
 class OrdinalLogLoss(Settings):
     """The mean of :func:`ordinal_log_loss` over the batch."""
 
+    fits: ClassVar = ("ordinal",)
+    needs: ClassVar = "an order of the classes"
     kind: Literal["oll"] = "oll"
     weight: float = Field(default=1.0, ge=0)
     alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")

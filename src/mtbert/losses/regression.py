@@ -1,6 +1,6 @@
 """Squared error of scores."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +17,8 @@ class MeanSquaredError(Settings):
     prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
+    fits: ClassVar = ("regression", "cosine")
+    needs: ClassVar = "a score or a cosine"
     kind: Literal["mse"] = "mse"
     weight: float = Field(default=1.0, ge=0)
 

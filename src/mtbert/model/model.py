@@ -60,8 +60,8 @@ class Model(nn.Module):
         return self.heads[f"for_{name}"]
 
     def pooling_of(self, task: Task) -> Pooling:
-        """The task's own pooling, the mean for the cosine head, or the model's."""
-        return task.pooling or ("mean" if task.head.kind == "cosine" else self.pooling)
+        """How the vectors of ``task`` are made."""
+        return task.pooled(self.pooling)
 
     def _output(
         self, name: str, layout: Layout, x_ND: Tensor, hidden_ND: Tensor, generator: torch.Generator | None

@@ -97,7 +97,10 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
         )
     lost = [name for name in missing if not name.startswith("pooler.")]
     if lost:
-        raise ValueError(f"{folder}: {len(lost)} encoder weights are missing: {_few(lost)}. Fetch the model again.")
+        raise ValueError(
+            f"{folder}: {len(lost)} weights of a {config.source['model_type']} encoder are missing: {_few(lost)}. "
+            "Give a folder whose config.json belongs to its weights, or fetch the model again."
+        )
     if missing:
         config = replace(config, pooler=False)
     if dropout is not None:
