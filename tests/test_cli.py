@@ -244,7 +244,7 @@ DISTILBERT |= {"max_position_embeddings": 32}
         (["train.epoch=3"], "recipe {toy}/toy.yaml, train: unknown key 'epoch'. Did you mean 'epochs'?"),
         (["lr"], "--set lr: give a.b=value, as in --set train.lr=2e-5."),
         (["tasks.sts.head=cosine"], "tasks.sts: head 'cosine' compares two vectors, so inputs must be 'separate'"),
-        (["tasks.sst.train=sts_.csv"], "sts_.csv: there is no such file. Did you mean 'sts.csv'? Relative paths start from data.root, here {toy}/data;"),
+        (["tasks.sst.train=sts_.csv"], "sts_.csv: there is no such file. Did you mean 'sts.csv'? Relative paths start"),
         (["tasks.sst.train=bad.csv"], "bad.csv, line 3, column 'sentiment': 'good' is not one of the classes '0', '1'"),
         (["tasks.sts.range=[0, 4]"], "sts.csv, line 11, column 'similarity': 4.5 is outside the task's range."),
         (["model.max_length=33"], "model.max_length: 33 is more than the 32 positions of {toy}/encoder."),
@@ -431,3 +431,16 @@ def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkey
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert (end.value.code, capsys.readouterr().err) == (code, "mtbert: a\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "toy", "--nope"], "No such option: --nope"),
+        (["retrain"], "No such command 'retrain'."),
+        (["predict", "run"], "Missing option '--task'."),
+        (["train"], "give a RECIPE (with --out, --set), or --resume RUN alone."),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_line(mtbert, arguments, said):
+    assert mtbert(*arguments).mistake.startswith(said)

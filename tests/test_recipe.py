@@ -373,3 +373,10 @@ def test_the_model_keeps_only_the_task():
         "labels": None,
         "range": None,
     }
+
+
+def test_changing_one_setting_of_a_head_keeps_its_kind():
+    assert load("base").tasks["quora"].head.kind == "mlp"
+    head = load("base", ["tasks.quora.head.dropout=0.25"]).tasks["quora"].head
+    assert (head.kind, head.dropout) == ("mlp", 0.25)
+    assert load("base", ["tasks.quora.head=linear"]).tasks["quora"].head.kind == "linear"

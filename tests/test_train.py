@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -403,3 +404,32 @@ def test_a_run_records_its_recipe_environment_and_data(folder: Path):
     assert environment["data"]["sst.csv"] == digest
     assert environment["threads"] == 1
     assert environment["packages"]["torch"] == torch.__version__
+
+
+# Starting ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_run_is_never_overwritten(folder: Path):
+    with pytest.raises(ValueError, match=r"data: exists\. It is no run, so give another --out\."):
+        launch.start(recipe.load(str(folder / "toy.yaml")), folder / "data", SILENT, overwrite=True)
+    assert (folder / "data/sst.csv").exists()
+
+
+def test_a_head_goes_on_only_with_the_pooling_it_was_trained_with(folder: Path):
+    launch.start(recipe.load(str(folder / "toy.yaml"), ["model.pooling=mean"]), folder / "first", SILENT)
+    settings = recipe.load(str(folder / "toy.yaml"), [f"model.path={folder / 'first'}"])
+    with pytest.raises(ValueError, match=r"task sst: the head in .* reads pooling 'mean', found 'cls'"):
+        launch.start(settings, folder / "second", SILENT)
+
+
+def test_the_dev_split_is_the_same_for_every_training_seed(folder: Path):
+    def ids(seed: int) -> list[str]:
+        return [e.id for e in make(folder, seed=seed).data["quora"].dev.examples]
+
+    assert ids(1) == ids(2)
+
+
+def test_cut_texts_are_counted_in_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]):
+    console = Console(width=200)
+    launch.start(recipe.load(str(folder / "toy.yaml"), ["model.max_length=8"]), folder / "run", console)
+    assert re.search(r"warning: task sst: train: \d+ of 36 examples are cut to 8 tokens\.", capsys.readouterr().out)

@@ -100,7 +100,9 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
     table = Table("task", "metric", title=title)
     for heading in ("score", "constant", "examples"):
         table.add_column(heading, justify="right")
-    table.add_column("")
+    doubt = any(score.collapsed for score in scores.values())
+    if doubt:
+        table.add_column("")
     for name, score in scores.items():
         chosen = recipe.tasks[name].metric
         for metric, value in score.metrics.items():
@@ -111,7 +113,7 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
                 f"{value:.4f}",
                 f"{score.baseline[metric]:.4f}",
                 str(score.examples) if first else "",
-                "collapsed: hardly ever says anything else" if first and score.collapsed else "",
+                *(["collapsed: says one thing only" if first and score.collapsed else ""] if doubt else []),
                 style=None if first else "dim",
             )
     if len(scores) == 1:
@@ -119,7 +121,7 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
     aggregate = recipe.aggregate("overall", {name: score.metrics for name, score in scores.items()})
     constant = recipe.aggregate("overall", {name: score.baseline for name, score in scores.items()})
     table.add_section()
-    table.add_row("overall", "", f"{aggregate:.4f}", f"{constant:.4f}", "", "", style="bold")
+    table.add_row("overall", "", f"{aggregate:.4f}", f"{constant:.4f}", "", *([""] if doubt else []), style="bold")
     return table
 
 

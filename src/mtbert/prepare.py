@@ -42,8 +42,10 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
     try:
         return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
     except FileNotFoundError as error:
-        where = f"Relative paths start from data.root, here {recipe.root().resolve()}; change it with --set data.root=FOLDER."
-        raise FileNotFoundError(f"{error} {where}") from None
+        root = recipe.root().resolve()
+        raise FileNotFoundError(
+            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
+        ) from None
 
 
 def tokenize(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:

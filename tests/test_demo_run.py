@@ -1,0 +1,37 @@
+"""The demo as a user runs it: real MiniLM weights, generated data, about two minutes."""
+
+import bag_of_words
+import pytest
+import torch
+from rich.console import Console
+
+from mtbert import launch, load, recipe
+from mtbert.evaluate import Evaluation
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder and the last scores of the shipped demo."""
+    threads = torch.get_num_threads()
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    settings = recipe.load("demo", ["train.threads=2"])
+    scores = launch.start(settings, out, Console(quiet=True))
+    torch.set_num_threads(threads)
+    return out, scores
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("task", "metric"), [("sst", "accuracy"), ("quora", "accuracy"), ("sts", "pearson")])
+def test_the_trained_encoder_is_clearly_better_than_a_bag_of_words(task: str, metric: str, demo):
+    scores: dict[str, Evaluation] = demo[1]
+    assert scores[task].metrics[metric] > bag_of_words.score(task) + 0.1
+    assert not scores[task].collapsed
+
+
+@pytest.mark.real
+def test_the_trained_demo_reads_a_sentence_and_not_its_words(demo):
+    model = load(demo[0])
+    good = "Although the acting is dull, the film is superb."
+    bad = "Although the acting is superb, the film is dull."
+    high, low = (int(answer["label"]) for answer in model.predict("sst", [good, bad]))
+    assert high > low
