@@ -363,7 +363,7 @@ def test_a_damaged_state_is_named(mtbert, run_copy, file, content):
         (["--task", "sst", "--input", "b.csv", "--text-pair", "a"], "give --input FILE, or --text"),
         (["--task", "sts", "--text", "a"], "task sts, text 0: takes 2 text(s), found 1: 'a'."),
         (["--task", "sst", "--text", "a", "--text-pair", "b"], "text 0: takes 1 text(s), found 2: ('a', 'b')."),
-        (["--task", "sst", "--text", "  "], "task sst, text 0: must be text and not empty, found '  '."),
+        (["--task", "sst", "--text", "  "], "task sst, text 0: must be UTF-8 text and not empty, found '  '."),
         (["--task", "sst", "--input", "gone.csv"], "gone.csv: there is no such file."),
         (["--task", "sst", "--input", "{toy}/data/sts.csv"], "sts.csv, line 1: there is no column 'sentence'"),
         (["--task", "sst", "--text", "a", "--output", "a.txt"], "--output a.txt: the file must end in .csv or .tsv or"),
@@ -444,3 +444,54 @@ def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkey
 )
 def test_a_mistake_in_the_options_is_one_line(mtbert, arguments, said):
     assert mtbert(*arguments).mistake.startswith(said)
+
+
+@pytest.mark.parametrize("option", ["--output", "--embeddings"])
+def test_the_input_file_is_never_written_over(toy, mtbert, tmp_path, option):
+    suffix = ".csv" if option == "--output" else ".npy"
+    source = pairs_csv(tmp_path).rename(tmp_path / f"input{suffix}")
+    before = source.read_bytes()
+    said = mtbert("predict", toy / "run", "--task", "quora", "--input", source, option, source).mistake
+    assert said == f"{option} {source}: is the input file. Give another."
+    assert source.read_bytes() == before
+
+
+def test_bytes_that_are_no_text_are_refused(toy, mtbert):
+    said = mtbert("predict", toy / "run", "--task", "sst", "--text", "a \udcff b").mistake
+    assert said.startswith("task sst, text 0: must be UTF-8 text and not empty, found 'a \\udcff b'")
+
+
+def test_a_name_too_long_for_a_file_is_one_line(toy, mtbert):
+    assert mtbert("train", toy / "toy.yaml", "--out", "a" * 300).mistake.endswith("File name too long. Check the path.")
+
+
+def test_a_mistake_in_the_settings_leaves_the_run_to_be_overwritten_alone(toy, mtbert, run_copy):
+    before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+    for change in ("train.betas=[2, 0.9]", "tasks.sst.train=gone.csv", "model.max_length=4000"):
+        assert mtbert("train", toy / "toy.yaml", "--out", run_copy, "--overwrite", "--set", change).mistake
+    assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"done": 99}, "its state is not of this run (99 steps of 2, 3 tasks)."),
+        ({"taken": []}, "its state is not of this run (2 steps of 2, 0 tasks)."),
+        ({"generator": "00"}, "its state is not of this run"),
+        ({"metrics_bytes": 10**9}, "shorter than at the last checkpoint."),
+    ],
+)
+def test_a_state_of_another_run_is_refused(mtbert, run_copy, change, said):
+    path = run_copy / "last" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    done = mtbert("train", "--resume", run_copy)
+    assert done.code == 2
+    assert said in done.err.splitlines()[-1]
+
+
+def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(toy, mtbert, tmp_path):
+    other = Path(shutil.copytree(toy / "encoder", tmp_path / "encoder"))
+    with (other / "vocab.txt").open("a") as file:
+        file.write("zebra\n")
+    done = mtbert("train", toy / "toy.yaml", "--out", tmp_path / "run", "--set", f"model.path={other}")
+    assert f"{other}: the tokenizer gives ids up to 28, but the encoder has 28 embeddings." in done.mistake

@@ -156,7 +156,7 @@ def test_plain_values_are_those_of_yaml_1_2(text, value):
         ),
         ("tasks:\n\ta: 1\n", "recipe mine.yaml, line 2: not YAML: found character '\\t'"),
         ("a: !!python/name:os.system {}\n", "recipe mine.yaml, line 1: not YAML: could not determine a constructor"),
-        ("a: &x [*x]\n", "recipe mine.yaml: not YAML: Circular reference detected."),
+        ("a: &x [*x]\n", "recipe mine.yaml: not YAML: more than 100000 values, or one that holds itself."),
         ("a: \x01\n", "recipe mine.yaml: not YAML: unacceptable character #x0001"),
         (b"# \xe9\n", "recipe mine.yaml: not UTF-8 at byte 2. Save the file as UTF-8."),
         ("- a\n", "recipe mine.yaml: a recipe is a mapping with the key 'tasks', found list."),
@@ -380,3 +380,27 @@ def test_changing_one_setting_of_a_head_keeps_its_kind():
     head = load("base", ["tasks.quora.head.dropout=0.25"]).tasks["quora"].head
     assert (head.kind, head.dropout) == ("mlp", 0.25)
     assert load("base", ["tasks.quora.head=linear"]).tasks["quora"].head.kind == "linear"
+
+
+@pytest.mark.parametrize("text", ["a: !!timestamp abc", "a: !!bool zz", "tasks: !!map [a]", "a: &x [*x]"])
+def test_a_strange_yaml_value_is_one_line(text: str, tmp_path: Path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="not YAML") as error:
+        load(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_aliases_of_aliases_end_at_once(tmp_path: Path):
+    path = tmp_path / "bomb.yaml"
+    path.write_text(
+        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    )
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("change", ["epochs=1000000000000", "betas=[2, 3]", "seed=-1", "rounds=1000000000000"])
+def test_a_number_that_no_run_can_mean_is_refused_by_its_key(change: str):
+    with pytest.raises(ValueError, match=rf"recipe base, train\.{change.split('=')[0]}"):
+        load("base", [f"train.{change}"])

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mtbert.data.tokenizer import load_tokenizer
+from mtbert.model.encoder import Encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.task import Pooling, Settings, Task, tuples
@@ -116,11 +117,28 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
     if folder is None:
         raise FileNotFoundError(f"{path}: no trained model here (no mtbert.json, best/ or last/). Give a run's folder.")
     card = read_card(folder)
-    model = Model(
-        load_encoder(str(folder)).encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0
-    )
+    encoder = load_encoder(str(folder)).encoder
+    if not 0 < card.max_length <= encoder.config.max_length:
+        raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
+    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0)
     load_heads(model, folder, list(card.tasks))
-    return model, load_tokenizer(folder)
+    return model, matching_tokenizer(folder, encoder)
+
+
+def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
+    """The tokenizer of ``folder``.
+
+    Raises:
+        ValueError: If it gives ids that ``encoder`` has no embedding for.
+    """
+    tokenizer = load_tokenizer(folder)
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= encoder.config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer gives ids up to {highest}, but the encoder has {encoder.config.vocab_size} "
+            "embeddings. Copy the tokenizer's files that belong to these weights."
+        )
+    return tokenizer
 
 
 def read_card(folder: Path) -> Card:
@@ -136,7 +154,7 @@ def read_card(folder: Path) -> Card:
         raise ValueError(
             f"{file}: damaged or not ours: {where}: {first['msg']}. Train or copy the run again."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON ({error}). Train or copy the run again.") from None
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")

@@ -192,6 +192,8 @@ def main() -> None:
         _fail(str(error), 1)
     except BrokenPipeError:  # the reader of our output, such as head, is done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
     except Exception as error:
         # By name, because importing it would import torch.
         if type(error).__name__ != "Stopped":

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mtbert.task import Settings
 
@@ -48,7 +48,7 @@ class Record(Settings):
     platform: str
     cpu: str
     cores: int | None
-    threads: int
+    threads: int = Field(gt=0)
     device: str
     git_commit: str | None
     data: dict[str, str]  # sha256 by source

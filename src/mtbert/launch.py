@@ -29,7 +29,7 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, or ``out`` exists.
     """
-    is_run = (out / "recipe.yaml").is_file()
+    is_run = all((out / name).is_file() for name in ("recipe.yaml", "environment.json"))
     if out.exists() and not (is_run and overwrite):
         repair = f"Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
         raise ValueError(f"{out}: exists. {repair if is_run else 'It is no run, so give another --out.'}")
@@ -37,13 +37,14 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
     for name, prepared in data.items():
         for warning in prepared.all_warnings(recipe.model.max_length):
             console.print(f"warning: task {name}: {warning}", style="yellow", markup=False, soft_wrap=True)
-    if out.exists():
+    run = Run(recipe, model, data, device)
+    if out.exists():  # only now, when nothing in the recipe or the data can fail any more
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
     record = environment.record(device, _digests(data))
     (out / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return _go(Run(recipe, model, data, device), tokenizer, out, console)
+    return _go(run, tokenizer, out, console)
 
 
 def resume(out: Path, console: Console) -> dict[str, Evaluation]:
@@ -73,9 +74,14 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
     written = 0
     if last is not None:
         state = checkpoint.load_state(last)
-        run.restore(state)
+        try:
+            run.restore(state)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{last}: its state is not of this run ({error}). Start the run again.") from None
         written = state.values.metrics_bytes
     with (out / "metrics.jsonl").open("ab") as file:
+        if not 0 <= written <= file.tell():
+            raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
         file.truncate(written)
     console.print(f"going on at step {run.done} of {run.plan.steps}")
     return _go(run, tokenizer, out, console)
@@ -122,7 +128,7 @@ def _build(
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             console.print(f"{recipe.model.path}: {what} weights: {', '.join(names[:5])}{more}", soft_wrap=True)
-    tokenizer = load_tokenizer(loaded.folder)
+    tokenizer = checkpoint.matching_tokenizer(loaded.folder, loaded.encoder)
     data = prepare(recipe, tokenizer)
     model = Model(
         loaded.encoder,

@@ -27,7 +27,12 @@ LossSettings = Annotated[
     CrossEntropy | BinaryCrossEntropy | OrdinalLogLoss | MeanSquaredError, Field(discriminator="kind")
 ]
 
+MOST_VALUES = 100_000  # of a recipe file
+
 _DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TaskRecipe(Task):
@@ -40,7 +45,7 @@ class TaskRecipe(Task):
     columns: Columns = Columns(text=("text",))
     losses: tuple[LossSettings, ...] = ()
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
-    batch_size: int = Field(default=16, gt=0)
+    batch_size: int = Field(default=16, gt=0, le=10**6)
     metric: str = ""
 
     @field_validator("losses", mode="before", json_schema_input_type=tuple[LossSettings | str, ...])
@@ -105,25 +110,27 @@ class TrainRecipe(Settings):
     mode: Literal["alternate", "joint"] = Field(
         default="joint", description="alternate: one task per optimizer step, in turn; joint: all in each step"
     )
-    rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0)] = Field(
+    rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0, le=10**7)] = Field(
         default="min",
         description="batches of each task per epoch: as the smallest or largest task has, or 'paper': the "
         "largest's in every fourth epoch, else the smallest's",
     )
-    epochs: int = Field(default=3, gt=0)
+    epochs: int = Field(default=3, gt=0, le=10**4)
     lr: float = Field(default=5e-5, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
-    accumulate: int = Field(default=1, gt=0, description="batches of each task taken together in one optimizer step")
+    accumulate: int = Field(
+        default=1, gt=0, le=10**4, description="batches of each task taken together in one optimizer step"
+    )
     token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int | None = Field(default=None, gt=0, description="of the CPU; null: PyTorch's choice, recorded")
-    seed: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, gt=0, le=4096, description="of the CPU; null: PyTorch's choice, recorded")
+    seed: int = Field(default=0, ge=0, lt=2**63)
     evaluate_every: Literal["epoch"] | Annotated[int, Field(gt=0)] = Field(
         default="epoch", description="or a number of rounds"
     )
@@ -236,6 +243,8 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own name and type
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            return super().construct_mapping(node, deep)
         keys = [k.value for k, _ in node.value]
         for i, (k, _) in enumerate(node.value):
             if k.value in keys[:i]:
@@ -266,13 +275,24 @@ _plain_values()
 def _parse(text: str, where: str) -> Any:
     try:
         value = yaml.load(text, Loader=_Loader)
-        json.dumps(value, default=str)  # refuses a list or mapping that holds itself
+        _check_size(value)
         return value
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{where}{line}: not YAML: {error.problem}. Mend the line.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from None
+
+
+def _check_size(value: Any) -> None:
+    """Raises ValueError where aliases make a few lines endless: a list that holds itself, or lists of lists of them."""
+    left, waiting = MOST_VALUES, [value]
+    while waiting:
+        item = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError(f"more than {MOST_VALUES} values, or one that holds itself")
+        waiting.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
 
 
 def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str, Any]:

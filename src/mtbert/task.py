@@ -44,7 +44,7 @@ class Head(Settings):
         description="separate inputs only: (u, v), (u, v, |u-v|) or (u, v, |u-v|, u*v)",
     )
     hidden: int | None = Field(
-        default=None, gt=0, description="mlp only: width between the layers; null = the encoder's"
+        default=None, gt=0, le=2**16, description="mlp only: width between the layers; null = the encoder's"
     )
     dropout: float = Field(default=0.3, ge=0, lt=1)
 

@@ -169,7 +169,7 @@ class Run:
     def over(self) -> bool:
         """Whether the plan is done, or patience is out."""
         patience = self.recipe.train.patience
-        return self.done == self.plan.steps or (patience is not None and self.stale >= patience)
+        return self.done >= self.plan.steps or (patience is not None and self.stale >= patience)
 
     def state(self) -> State:
         """Everything, beside the model's weights, that the next step depends on."""
@@ -189,14 +189,20 @@ class Run:
     def restore(self, state: State) -> None:
         """Puts the run where :meth:`state` found it; the model's weights are loaded apart."""
         values = state.values
+        if not 0 <= values.done <= self.plan.steps or len(values.taken) != len(self.streams):
+            raise ValueError(f"{values.done} steps of {self.plan.steps}, {len(values.taken)} tasks")
         self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
         self.best = -math.inf if values.best is None else values.best
         self.stale = values.stale
         checkpoint.set_generator_state(self.generator, values.generator)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
-            index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
+            number, _, key = name.partition(".")
+            moments.setdefault(int(number), {})[key] = tensor
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, entry in moments.items():
+            if index >= len(parameters) or entry["exp_avg"].shape != parameters[index].shape:
+                raise ValueError(f"the optimizer's tensor {index} is of another model")
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from mtbert.recipe import Recipe
 from mtbert.task import Task
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
+SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Predictor:
             parts = (given,) if isinstance(given, str) else tuple(given)
             if len(parts) != chosen.texts:
                 raise ValueError(f"task {task}, text {i}: takes {chosen.texts} text(s), found {len(parts)}: {given!r}.")
-            if not all(isinstance(part, str) and part.strip() for part in parts):
-                raise ValueError(f"task {task}, text {i}: must be text and not empty, found {given!r}.")
+            if not all(isinstance(part, str) and part.strip() and not SURROGATES.search(part) for part in parts):
+                raise ValueError(f"task {task}, text {i}: must be UTF-8 text and not empty, found {given!r:.80}.")
             examples.append(Example(str(i), tuple(part.strip() for part in parts), None))
         return self._tokens(chosen, examples)
 
@@ -111,7 +113,7 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
     if split == "dev":
         names = [predictor._task(task).name] if task else list(recipe.tasks)
         # The model's classes and range, not those of files that may have changed since.
-        learnt = {n: predictor.tasks[n].model_dump(include={"labels", "range"}) for n in names}
+        learnt = {n: predictor._task(n).model_dump(include={"labels", "range"}) for n in names}
         tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
         prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
         _warn(console, [w for p in prepared.values() for w in p.warnings])
@@ -142,6 +144,9 @@ def predict(
         raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
     _check_file(output, ANSWERS, "--output")
     _check_file(str(embeddings or "-"), VECTORS, "--embeddings")
+    for option, file in (("--output", output), ("--embeddings", str(embeddings))):
+        if source not in (None, "-") and _same_file(file, str(source)):
+            raise ValueError(f"{option} {file}: is the input file. Give another.")
     predictor = load(path)
     chosen = predictor._task(task)
     if text is not None:
@@ -159,6 +164,10 @@ def predict(
     if embeddings is not None:
         _write_vectors(predictor._embed(data), embeddings)
         console.print(f"{len(answers)} vectors in {embeddings}", soft_wrap=True)
+
+
+def _same_file(a: str, b: str) -> bool:
+    return Path(a).exists() and Path(b).exists() and Path(a).samefile(b)
 
 
 ANSWERS = (".csv", ".tsv", ".jsonl")
@@ -193,11 +202,15 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 def _read(predictor: Predictor, recipe: Recipe, task: str, file: str, console: Console, *, labelled: bool) -> Dataset:
     """The rows of a file with the columns that the recipe names, relative to the current folder."""
     chosen = predictor._task(task)
+    if task not in recipe.tasks:
+        raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")
     columns = recipe.tasks[task].columns
     if file != "-":
         table = sources.read(Source(path=file), columns, Path(), texts=chosen.texts, labelled=labelled)
     else:
-        content = sys.stdin.buffer.read()
+        if sys.stdin is None:
+            raise ValueError("--input -: standard input is closed. Give a file.")
+        content = sys.stdin.buffer.read().removeprefix(sources.BOM)
         with tempfile.TemporaryDirectory() as folder:
             name = "standard-input.jsonl" if content.lstrip().startswith(b"{") else "standard-input.csv"
             (Path(folder) / name).write_bytes(content)

@@ -192,7 +192,9 @@ def examples(table: Table, task: Task) -> list[Example]:
     Raises:
         ValueError: If a label is not one of the task's classes, or not a number in its range.
     """
-    index = {_whole(name): float(i) for i, name in enumerate(task.labels or ())}
+    index = {_whole(name.strip()): float(i) for i, name in enumerate(task.labels or ())}
+    if len(index) != len(task.labels or ()):
+        raise ValueError(f"task {task.name}, labels: two of {_quoted(task.labels or ())} are the same label. Drop one.")
 
     def number(row: Row) -> float | None:
         if row.label is None:
@@ -297,6 +299,7 @@ def _csv(name: str, text: str) -> _Raw:
     # Only a comma in the header can mean commas: a file of one column may have commas in its texts.
     top = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     delimiter = "," if "," in top and "\t" not in top else "\t"
+    csv.field_size_limit(2**31 - 1)  # of the csv module as a whole; its own limit cuts off long texts
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     header_line, line = 1, 1

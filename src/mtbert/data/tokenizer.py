@@ -80,7 +80,10 @@ def sequences(
 
 
 def _word_piece(file: Path, settings: dict[str, Any]) -> Tokenizer:
-    words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. Fetch the model again.") from None
     vocab = {word: i for i, word in enumerate(words)}
     cls, sep, unk = _known(file, vocab, "[CLS]", "[SEP]", "[UNK]")
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unk))
@@ -133,4 +136,6 @@ def _settings(folder: Path) -> dict[str, Any]:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error}). Fetch the model again.") from None
-    return dict(settings)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: must be a mapping, found {type(settings).__name__}. Fetch the model again.")
+    return settings

@@ -73,7 +73,8 @@ class Encoder(nn.Module):
         """What the first layer reads, ``[N, D]``; ``positions_N`` counts from 0 in each sequence."""
         x = self.word_embedding(ids_N) + self.position_embedding(positions_N + self.config.position_offset)
         if self.segment_embedding is not None:
-            x = x + self.segment_embedding(segments_N)
+            # A checkpoint with one kind of segment has no other for the second text of a pair.
+            x = x + self.segment_embedding(segments_N.clamp(max=self.config.segment_types - 1))
         x = dropout(self.embedding_norm(x), self.config.hidden_dropout, generator)
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
