@@ -16,6 +16,7 @@ import pytest
 import torch
 import toy_run
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from mtbert import launch, recipe
 from mtbert.batch import Dataset, Example, Sequences
@@ -433,3 +434,14 @@ def test_cut_texts_are_counted_in_a_warning(folder: Path, capsys: pytest.Capture
     console = Console(width=200)
     launch.start(recipe.load(str(folder / "toy.yaml"), ["model.max_length=8"]), folder / "run", console)
     assert re.search(r"warning: task sst: train: \d+ of 36 examples are cut to 8 tokens\.", capsys.readouterr().out)
+
+
+def test_an_encoder_without_a_pooler_says_which_pooling_it_gets(folder: Path, capsys: pytest.CaptureFixture[str]):
+    weights = folder / "encoder/model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("pooler.")}
+    save_file(kept | {"cls.bias": torch.zeros(2)}, weights)
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", Console(width=300))
+    printed = capsys.readouterr().out
+    assert f"{folder / 'encoder'}: missing weights: pooler.dense.bias, pooler.dense.weight" in printed
+    assert f"{folder / 'encoder'}: unexpected weights: cls.bias" in printed
+    assert "has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is" in printed

@@ -284,7 +284,7 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
     """
     settings = run.recipe.train
     evaluations = run.plan.evaluations(settings.evaluate_every)
-    every = (settings.checkpoint_every or run.plan.steps) * run.plan.steps_per_round
+    every = settings.checkpoint_every * run.plan.steps_per_round
     scores: dict[str, Evaluation] = {}
 
     def save_last() -> None:
