@@ -10,8 +10,8 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
 	$(BIN)/mtbert predict runs/demo --task sst --text "The plot is not bad at all, but the acting is dreadful."
-	$(BIN)/mtbert predict runs/demo --task quora --text "How do I change euros into francs?" --text-pair "How do I change francs into euros?"
-	$(BIN)/mtbert predict runs/demo --task sts --text "A dog chases a cat." --text-pair "A cat chases a dog."
+	$(BIN)/mtbert predict runs/demo --task quora --text "How do I change euros into francs?" --text-pair "How do I change euros into rupees?"
+	$(BIN)/mtbert predict runs/demo --task sts --text "A dog chases a cat." --text-pair "A dog is chasing a cat."
 
 test: $(INSTALLED)
 	$(BIN)/pytest
