@@ -119,7 +119,7 @@ def test_state_comes_back_bitwise(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("optimizer.safetensors", b"\x00" * 20)],
+    [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("training.safetensors", b"\x00" * 20)],
 )
 def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
     values = Values(done=3, taken=[], evaluated=0, best=None, stale=0, generator="")

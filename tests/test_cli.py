@@ -339,7 +339,7 @@ def test_a_damaged_model_is_named(mtbert, run_copy, file, content, said):
     ("file", "content"),
     [
         ("last/state.json", b"{"),
-        ("last/optimizer.safetensors", None),
+        ("last/training.safetensors", None),
         ("last/state.json", b"{}"),
         ("environment.json", b"{"),
         ("environment.json", b"{}"),

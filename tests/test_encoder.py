@@ -155,7 +155,13 @@ def test_a_sequence_alone_equals_the_same_sequence_in_a_batch(encoders, kind):
         for i, (start, stop) in enumerate(zip(batch.layout.offsets, batch.layout.offsets[1:], strict=False)):
             single = ragged({"a": [stop - start]})
             alone = StepBatch(
-                single.layout, batch.ids_N[start:stop], single.segments_N, single.positions_N, labels={}, example_ids={}
+                single.layout,
+                batch.ids_N[start:stop],
+                single.segments_N,
+                single.positions_N,
+                labels={},
+                example_ids={},
+                clusters={},
             )
             assert_close(run(encoder, alone)[-1], together[i], rtol=1e-11, atol=1e-11)
 
@@ -296,7 +302,7 @@ def test_the_real_minilm_equals_transformers_in_float32():
     lengths = [e["input_ids"].shape[1] for e in encoded]
     layout = ragged({"a": lengths}).layout
     ids, positions = torch.cat([e["input_ids"][0] for e in encoded]), torch.cat([torch.arange(n) for n in lengths])
-    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, labels={}, example_ids={})
+    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, labels={}, example_ids={}, clusters={})
     with torch.no_grad():
         ours = pieces(run(loaded.encoder, batch)[-1], layout)
         cls_SD = torch.stack([x[0] for x in ours])

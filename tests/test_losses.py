@@ -15,10 +15,9 @@ from mtbert.losses import Pass
 from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
 from mtbert.losses.ordinal import OrdinalLogLoss, ordinal_log_loss
 from mtbert.losses.regression import MeanSquaredError
-from mtbert.prepare import Prepared
+from mtbert.objective import Objective, Tally
 from mtbert.recipe import validate
 from mtbert.task import Head, Task
-from mtbert.train import Run
 
 ORDINAL = Task(name="t", type="ordinal", inputs="single", labels=("0", "1", "2", "3", "4"))
 MODEL = model(ORDINAL)
@@ -27,8 +26,9 @@ BATCH: StepBatch = collate([(dataset(ORDINAL, [2, 3], labels=[0, 1]), np.arange(
 
 def passed(prediction: torch.Tensor, labels: list[float]) -> Pass:
     """A pass with a prediction of our choice."""
-    out = Output(torch.zeros(1), (), prediction)
-    return Pass(MODEL, BATCH, ORDINAL, out, torch.tensor(labels), torch.Generator())
+    out = Output(torch.zeros(1), torch.zeros(1), (), prediction)
+    generator = torch.Generator()
+    return Pass(MODEL, BATCH, ORDINAL, out, torch.tensor(labels), generator, generator.get_state())
 
 
 def slow_ordinal_log_loss(logits: list[float], label: int, alpha: float) -> float:
@@ -124,10 +124,25 @@ def test_ceoll_is_the_weighted_sum_of_both():
     recipe = validate({"tasks": {"t": raw | {"losses": losses}}}, "r")
     task = ORDINAL.model_copy(update={"head": Head(dropout=0.0)})
     data = dataset(task, [4, 3], labels=[0.0, 3.0])
-    run = Run(recipe, model(task), {"t": Prepared(task, data, data, (), {})}, CPU)
-    batch = collate([(data, np.arange(2))], CPU)
-    logits_BK, told = run.model(batch)["t"].prediction, {}
-    total = run._loss(batch, {"t": 2}, told)
+    toy, tally = model(task), Tally()
+    rows = np.arange(2)
+    Objective(recipe, toy, torch.Generator(), None).backward([(data, rows)], tally)
+    weight = toy.head("t").layers[0].weight
+    logits_BK = toy(collate([(data, rows)], CPU))["t"].prediction
     ce, oll = (loss(passed(logits_BK, [0.0, 3.0])) for loss in (CrossEntropy(), OrdinalLogLoss()))
-    torch.testing.assert_close(total, 0.5 * (3.0 * ce + 0.25 * oll))
-    assert told == {"t.ce": pytest.approx(ce.item()), "t.oll": pytest.approx(oll.item())}
+    (expected,) = torch.autograd.grad(0.5 * (3.0 * ce + 0.25 * oll), weight)
+    torch.testing.assert_close(weight.grad, expected)
+    assert tally.losses == {"t.ce": pytest.approx(ce.item()), "t.oll": pytest.approx(oll.item())}
+
+
+def test_smoothing_and_class_weights_are_those_of_the_formula():
+    logits_BK = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]], dtype=torch.float64)
+    log_p = logits_BK.log_softmax(-1)
+    smooth = CrossEntropy(smoothing=0.3)(passed(logits_BK, [0, 2]))
+    rows = [-0.7 * log_p[0, 0] - 0.1 * log_p[0].sum(), -0.7 * log_p[1, 2] - 0.1 * log_p[1].sum()]
+    torch.testing.assert_close(smooth, torch.stack(rows).mean())
+    weighted = CrossEntropy(class_weights=(1.0, 5.0, 3.0))(passed(logits_BK, [0, 2]))
+    torch.testing.assert_close(weighted, (-log_p[0, 0] - 3 * log_p[1, 2]) / 4)
+    binary = BinaryCrossEntropy(smoothing=0.2)(passed(torch.tensor([1.5], dtype=torch.float64), [1.0]))
+    p = 1 / (1 + math.exp(-1.5))
+    assert float(binary) == pytest.approx(-0.9 * math.log(p) - 0.1 * math.log(1 - p), abs=1e-12)

@@ -2,9 +2,16 @@
 
 import pytest
 import torch
+from tiny import model
 from torch import nn
 
-from mtbert.optim import adamw, rate
+from mtbert.model.freeze import freeze
+from mtbert.optim import Ema, adamw, factors, rate, set_rate
+from mtbert.task import Task
+
+
+def plainly(module: nn.Module) -> dict[nn.Parameter, float]:
+    return {p: 1.0 for p in module.parameters() if p.requires_grad}
 
 
 def rates(steps: int, warmup: float, schedule: str) -> list[float]:
@@ -37,7 +44,7 @@ def test_only_trained_matrices_decay():
     module = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 1))
     for parameter in module[3].parameters():
         parameter.requires_grad_(False)
-    optimizer = adamw(module, lr=0.5, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.25)
+    optimizer = adamw(plainly(module), lr=0.5, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.25)
     decaying, plain = optimizer.param_groups
     assert [tuple(p.shape) for p in decaying["params"]] == [(3, 2), (4, 2)]
     assert [tuple(p.shape) for p in plain["params"]] == [(4,), (4,), (4,)]
@@ -51,5 +58,69 @@ def test_decay_is_decoupled_from_the_gradient():
     nn.init.constant_(layer.bias, 2.0)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    adamw(layer, lr=0.5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1).step()
+    adamw(plainly(layer), lr=0.5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1).step()
     assert (layer.weight.item(), layer.bias.item()) == (pytest.approx(2.0 * (1 - 0.5 * 0.1)), 2.0)
+
+
+ONE = Task(name="t", type="regression", inputs="single")
+
+
+def test_the_rate_falls_from_each_layer_to_the_next_below():
+    toy = model(ONE, layers=3)
+    extra = nn.Parameter(torch.zeros(1))
+    found = factors(toy, [extra], 0.5)
+    names = {name: found[p] for name, p in toy.named_parameters()}
+    assert {names[n] for n in names if n.startswith("encoder.layers.2.")} == {1.0}
+    assert {names[n] for n in names if n.startswith("encoder.layers.1.")} == {0.5}
+    assert {names[n] for n in names if n.startswith("encoder.layers.0.")} == {0.25}
+    assert {names[n] for n in names if "embedding" in n} == {0.125}
+    assert {names[n] for n in names if n.startswith(("heads.", "encoder.pooler."))} == {1.0}
+    assert found[extra] == 1.0
+    assert set(factors(toy, [], None).values()) == {1.0}
+
+
+def test_each_group_takes_its_share_of_the_rate():
+    slow, fast = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2, 2))
+    optimizer = adamw({slow: 0.25, fast: 1.0}, lr=1.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    set_rate(optimizer, 0.1)
+    slow.grad = fast.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert slow[0, 0].item() == pytest.approx(-0.025, rel=1e-5)
+    assert fast[0, 0].item() == pytest.approx(-0.1, rel=1e-5)
+
+
+def test_what_is_frozen_has_no_factor():
+    toy = model(ONE)
+    freeze(toy.encoder, "all")
+    assert list(factors(toy, [], 0.9)) == list(toy.heads.parameters())
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(0, (0, 1, 2)), (2, (2,)), (3, ())])
+def test_freezing_takes_the_embeddings_and_the_lowest_layers(layers, kept):
+    toy = model(ONE, layers=3)
+    freeze(toy.encoder, layers)
+    trained = {n for n, p in toy.named_parameters() if p.requires_grad}
+    expected = [f"encoder.layers.{i}." for i in kept] + ["encoder.pooler.", "heads."]
+    assert trained == {n for n, _ in toy.named_parameters() if n.startswith(tuple(expected))}
+
+
+def test_more_layers_than_there_are_cannot_be_frozen():
+    with pytest.raises(ValueError, match=r"model\.freeze: 4 is more than the encoder's 3 layers"):
+        freeze(model(ONE, layers=3).encoder, 4)
+
+
+def test_averaged_weights_are_those_of_the_formula():
+    toy = model(ONE)
+    average = Ema(decay=0.5).start(toy)
+    bias = toy.head("t").layers[0].bias
+    expected = bias.item()
+    for step, value in enumerate((1.0, 5.0, -3.0, 2.0, 8.0, 1.0, 0.0, 4.0, 9.0, 6.0)):
+        with torch.no_grad():
+            bias.fill_(value)
+        Ema(decay=0.5).update(average, toy, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+        assert average.head("t").layers[0].bias.item() == pytest.approx(expected, rel=1e-6)
+    assert decay == 0.5
+    assert bias.item() == 6.0
+    assert not any(p.requires_grad for p in average.parameters())

@@ -262,7 +262,8 @@ def test_the_schema_knows_short_forms_and_lets_a_file_be_partial():
         ("tasks.a.head=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
         (
             "tasks.a.losses=[cee]",
-            "tasks.a.losses.0: must be one of 'ce', 'bce', 'oll', 'mse', found {\"kind\": \"cee\"}.",
+            "tasks.a.losses.0: must be one of 'bregman', 'bce', 'ce', 'cosent', 'oll', 'mnrl', 'rdrop', 'mse', "
+            "'simcse', 'simcse-unsup', 'smart', found {\"kind\": \"cee\"}.",
         ),
         ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
@@ -405,3 +406,136 @@ def test_aliases_of_aliases_end_at_once(tmp_path: Path):
 def test_a_number_that_no_run_can_mean_is_refused_by_its_key(change: str):
     with pytest.raises(ValueError, match=rf"recipe base, train\.{change.split('=')[0]}"):
         load("base", [f"train.{change}"])
+
+
+# Techniques that do not fit together ---------------------------------------------------------------
+
+SST = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"text": "s"}, "labels": ["a", "b", "c"]}
+
+
+def whole(*, train=None, model=None, **tasks):
+    return validate({"tasks": {"sst": SST} | tasks, "train": train or {}, "model": model or {}}, "r")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"train": {"mode": "alternate", "aggregation": "pcgrad"}},
+            "train: aggregation compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
+            "each. Use mode: joint, or drop aggregation.",
+        ),
+        ({"train": {"mode": "alternate", "conflicts": True}}, "Use mode: joint, or drop conflicts."),
+        (
+            {"train": {"mode": "joint", "sampler": "annealed"}},
+            "train: sampler 'annealed' chooses the one task of a step, and mode 'joint' has all tasks in each, so it "
+            "would change nothing. Use mode: alternate, or drop sampler.",
+        ),
+        (
+            {"train": {"aggregation": "pcgrad", "sampler": "annealed"}},
+            "Use mode: alternate, or drop sampler.",
+        ),
+        (
+            {"sst": SST | {"losses": ["ce", "simcse-unsup"]}, "model": {"dropout": 0}},
+            "tasks.sst: loss 'simcse-unsup' compares two passes that differ in dropout alone, found model.dropout 0. "
+            "Set model.dropout: 0.1",
+        ),
+        ({"sst": SST | {"losses": ["ce", "rdrop"]}, "model": {"dropout": 0}}, "tasks.sst: loss 'rdrop' compares two"),
+        (
+            {"sst": SST | {"losses": ["ce", "bregman"]}},
+            "tasks.sst: loss 'bregman' compares with averaged weights, found no train.ema. "
+            "Set train.ema: {decay: 0.99, predicts: false}.",
+        ),
+        (
+            {"sst": SST | {"losses": ["ce", "mnrl"]}},
+            "tasks.sst: loss 'mnrl' needs pairs that mean the same (label 1) as two vectors, which type 'ordinal'",
+        ),
+        (
+            {"quora": PAIR | {"type": "binary", "inputs": "packed", "losses": ["bce", "mnrl"]}},
+            "which inputs 'packed' do not give. Use inputs: separate, or add a task of such inputs on the same file.",
+        ),
+        ({"quora": PAIR | {"type": "regression", "losses": ["mse", "simcse"]}}, "loss 'simcse' needs pairs that mean"),
+        ({"quora": PAIR | {"losses": ["bce", "cosent"]}}, "loss 'cosent' needs a cosine, from head: cosine, which"),
+        (
+            {"model": {"pal": {"tasks": ["stt"]}}},
+            "model.pal.tasks: there is no task 'stt'. Known: sst. Mend the name.",
+        ),
+        ({"model": {"pal": {"width": 10, "heads": 4}}}, "heads must divide the width, found 4 heads and width 10."),
+        (
+            {"model": {"lora": {}, "freeze": 2}},
+            "model: freeze: 2 beside lora, which freezes all of the encoder's own weights. Drop one of them.",
+        ),
+        (
+            {"model": {"freeze": "all"}, "train": {"aggregation": "pcgrad"}},
+            "train.aggregation is about weights that the tasks share, and model.freeze: all trains none of them.",
+        ),
+        ({"model": {"freeze": "all"}, "train": {"layer_decay": 0.9}}, "drop train.layer_decay."),
+        (
+            {"model": {"freeze": "all"}, "quora": PAIR | {"head": "cosine"}},
+            "tasks.quora: head 'cosine' has no weights, so with model.freeze: all there is nothing to train.",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1, 2]}]}},
+            "tasks.sst: loss 'ce': class_weights must be one number per class, found 2 for 3 labels.",
+        ),
+        ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'proportional',"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_the_reason_and_the_repair(settings, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        whole(**settings)
+
+
+def test_a_technique_by_name_equals_one_by_mapping():
+    by_name = whole(train={"aggregation": "pcgrad"}, model={"pal": "low_rank"})
+    assert by_name == whole(train={"aggregation": {"kind": "pcgrad"}}, model={"pal": {"kind": "low_rank"}})
+    assert whole(train={"mode": "alternate", "sampler": "square_root"}).train.sampler.kind == "square_root"
+
+
+def test_vectors_serve_a_contrastive_loss_under_any_head():
+    for head in ("linear", "cosine"):
+        assert [x.kind for x in task(**PAIR | {"head": head, "losses": ["mnrl"]}).losses] == ["mnrl"]
+
+
+# The paper -----------------------------------------------------------------------------------------
+
+PAPER = [name for name in shipped() if name.startswith("paper/")]
+
+
+def test_every_row_of_the_paper_and_the_controls_it_lacks_are_there():
+    rows = "base base-joint surgery annealed pal pal-annealed smart smart-ceoll loss-ce loss-oll loss-ceoll".split()
+    rows += "se-base se-mnrl se-cosine se-simcse single-sst single-quora single-sts".split()
+    assert sorted(PAPER) == sorted(f"paper/{row}" for row in rows)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_row_of_the_paper_keeps_its_protocol_on_any_encoder(name):
+    recipe = load(name, ["model.path=bert-base-uncased"])
+    train = recipe.train
+    assert (train.lr, train.epochs, train.weight_decay, train.betas) == (1e-5, 10, 1e-3, (0.9, 0.999))
+    assert (train.schedule, train.warmup, train.clip) == ("constant", 0, None)
+    assert {n: t.batch_size for n, t in recipe.tasks.items()}.items() <= {"sst": 8, "quora": 16, "sts": 8}.items()
+    assert recipe.model.path == "bert-base-uncased"
+
+
+def test_a_control_differs_in_its_technique_alone():
+    def changed(name, control):
+        a, b = (flat(load(n).model_dump(mode="json")) for n in (f"paper/{name}", f"paper/{control}"))
+        return {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
+
+    assert changed("base-joint", "base") == {"train.mode"}
+    assert changed("surgery", "base-joint") == {"train.aggregation.kind", "train.conflicts"}
+    assert changed("annealed", "base") == {"train.sampler.kind"}
+    assert {k.split(".")[1] for k in changed("pal", "base")} == {"pal"}
+    assert changed("pal-annealed", "pal") == changed("annealed", "base")
+    assert {k.split(".")[2] for k in changed("smart", "base")} == {"losses"}
+    assert {tuple(k.split(".")[1:3]) for k in changed("smart-ceoll", "smart")} == {("sst", "losses")}
+    assert {tuple(k.split(".")[1:3]) for k in changed("se-mnrl", "se-base")} == {("quora", "losses")}
+    assert {tuple(k.split(".")[1:3]) for k in changed("se-simcse", "se-base")} == {("quora", "losses")}
+    assert changed("loss-ce", "single-sst") == set()
+
+
+def flat(value, path=""):
+    if isinstance(value, dict) and value:
+        return {k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}".lstrip(".")).items()}
+    return {path: value}

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from mtbert.sampling import Progress, Stream, generator, pick, round_robin
+from mtbert.sampling import (
+    Annealed,
+    Progress,
+    Proportional,
+    RoundRobin,
+    SquareRoot,
+    Stream,
+    Temperature,
+    generator,
+    pick,
+)
 
 
 def passes(stream: Stream, number: int) -> list[list[int]]:
@@ -41,7 +51,7 @@ def test_passes_tasks_and_seeds_differ():
 def test_a_stream_leaves_the_global_states():
     numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.get_rng_state()
     Stream("t", 50, 5, seed=0).rows(3)
-    pick(round_robin, [3, 4], Progress(1, 1, 0, 2), 0)
+    pick(RoundRobin()([3, 4], Progress(1, 1, 0, 2)), 0, 0)
     assert np.random.get_state()[1].tolist() == numpy_state
     assert torch.equal(torch.get_rng_state(), torch_state)
 
@@ -53,15 +63,53 @@ def test_the_draws_of_a_purpose_are_known():
 
 
 def test_round_robin_takes_every_task_in_turn():
-    turns = [pick(round_robin, [5, 500, 50], Progress(1, 1, step, 7), seed=0) for step in range(7)]
+    turns = [pick(RoundRobin()([5, 500, 50], Progress(1, 1, step, 7)), seed=0, step=step) for step in range(7)]
     assert turns == [0, 1, 2, 0, 1, 2, 0]
-    assert round_robin([5, 500, 50], Progress(1, 1, 4, 7)).tolist() == [0.0, 1.0, 0.0]
+    assert RoundRobin()([5, 500, 50], Progress(1, 1, 4, 7)).tolist() == [0.0, 1.0, 0.0]
 
 
 def test_a_task_is_drawn_as_often_as_its_schedule_says():
-    def schedule(sizes, progress):
-        return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-
-    drawn = [pick(schedule, [1, 7, 2], Progress(1, 1, step, 500), seed=0) for step in range(500)]
-    assert drawn[7] == pick(schedule, [1, 7, 2], Progress(1, 1, 7, 500), seed=0)
+    probabilities_T = torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64)
+    drawn = [pick(probabilities_T, seed=0, step=step) for step in range(500)]
+    assert drawn[7] == pick(probabilities_T, seed=0, step=7)
     np.testing.assert_allclose(np.bincount(drawn) / 500, [0.1, 0.7, 0.2], atol=0.05)
+
+
+# The paper's sizes: sst, quora, sts.
+SIZES = [8544, 283010, 6040]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(1, [0.029, 0.951, 0.020]), (5, [0.088, 0.841, 0.071]), (10, [0.253, 0.510, 0.236])]
+)
+def test_annealed_probabilities_are_those_of_the_source(epoch, expected):
+    found = Annealed()(SIZES, Progress(epoch, 10, 0, 1)).tolist()
+    assert found == pytest.approx(expected, abs=0.0006)  # printed with three digits
+    assert sum(found) == pytest.approx(1, abs=1e-15)
+
+
+def test_a_single_annealed_epoch_is_proportional():
+    assert Annealed()(SIZES, Progress(1, 1, 0, 1)).tolist() == Proportional()(SIZES, Progress(1, 1, 0, 1)).tolist()
+
+
+def test_samplers_take_the_power_they_say():
+    progress = Progress(2, 3, 5, 9)
+    assert Proportional()([1, 3], progress).tolist() == [0.25, 0.75]
+    assert SquareRoot()([4, 16], progress).tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-15)
+    assert Temperature(temperature=4)([1, 81], progress).tolist() == pytest.approx([0.25, 0.75], abs=1e-15)
+    assert Temperature(temperature=1e6)([1, 81], progress).tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    assert Annealed()([1, 1], progress).tolist() == [0.5, 0.5]
+
+
+def test_batches_without_duplicates_hold_no_cluster_twice_and_stay_a_function_of_seed_and_number():
+    clusters = np.array([[0], [0], [1], [1], [2], [3], [4], [5], [6], [7], [8]])
+    stream = Stream("t", 11, 4, seed=0, clusters=clusters)
+    batches = [stream.rows(i).tolist() for i in range(20)]
+    assert all(len({int(clusters[row, 0]) for row in rows}) == 4 for rows in batches)
+    for i in range(0, 20, 2):  # a pass: two whole batches, of different rows
+        assert len({*batches[i], *batches[i + 1]}) == 8
+    again = Stream("t", 11, 4, seed=0, clusters=clusters)
+    for i in random.Random(0).sample(range(20), 20):
+        assert again.rows(i).tolist() == batches[i]
+    plain = Stream("t", 11, 4, seed=0)
+    assert any(len({int(clusters[row, 0]) for row in plain.rows(i)}) < 4 for i in range(20))

@@ -447,3 +447,29 @@ def test_labels_that_mean_the_same_are_refused(tmp_path):
     table = read(Source(path="a.csv"), Columns(text=("text",)), tmp_path, texts=1)
     with pytest.raises(ValueError, match=r"task t, labels: two of .*'1', '1\.0'.* are the same label"):
         examples(table, task)
+
+
+# --- a part of the rows ---
+
+
+@pytest.mark.parametrize("wanted", [1, "1", 1.0])
+def test_where_keeps_the_rows_with_that_value_and_their_lines(tmp_path: Path, wanted: object):
+    rows = "id,sentence1,sentence2,is_duplicate\na,x,y,1\nb,x,y,0\nc,x,z,1.0\n"
+    source = write(tmp_path, "q.csv", rows).model_copy(update={"where": {"is_duplicate": wanted}})
+    found = read(source, PAIR, tmp_path, texts=2)
+    assert [(row.id, row.line) for row in found.rows] == [("a", 2), ("c", 4)]
+    assert found.digest == hashlib.sha256(rows.encode()).hexdigest()
+
+
+def test_where_may_look_at_any_column_and_says_when_nothing_is_left(tmp_path: Path):
+    write(tmp_path, "q.csv", "text,label,lang\nx,1,en\ny,0,de\n")
+    source = Source(path="q.csv", where={"lang": "de"})
+    assert [row.texts for row in read(source, ONE, tmp_path, texts=1).rows] == [("y",)]
+    said = message(ValueError, read, Source(path="q.csv", where={"lang": "fr"}), ONE, tmp_path, texts=1)
+    assert said == "q.csv: no row has {'lang': 'fr'}. Mend where, or drop it."
+    said = message(ValueError, read, Source(path="q.csv", where={"land": "fr"}), ONE, tmp_path, texts=1)
+    assert said.startswith(
+        "q.csv, line 1: there is no column 'land', found 'text', 'label', 'lang'. Did you mean 'lang'"
+    )
+    with pytest.raises(ValidationError, match="generated rows have no columns to choose by"):
+        Source(generated="sst", split="dev", where={"label": 1})

@@ -19,10 +19,12 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mtbert import launch, recipe
-from mtbert.batch import Dataset, Example, Sequences
+from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.losses.classification import CrossEntropy
+from mtbert.objective import micro_batches
+from mtbert.seeds import torch_generator
 from mtbert.task import Task
-from mtbert.train import Plan, Run, Stopped, micro_batches
+from mtbert.train import Plan, Run, Stopped
 
 SILENT = Console(quiet=True)
 
@@ -35,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def make(folder: Path, **train: Any) -> Run:
     settings = recipe.validate(toy_run.raw_recipe(folder, **train), "toy")
-    device, _, data, model = launch._build(settings, SILENT)
+    device, _, data, model = launch.build(settings, SILENT)
     return Run(settings, model, data, device)
 
 
@@ -55,7 +57,7 @@ def without_dropout(folder: Path) -> dict[str, Any]:
 
 def run_of(raw: dict[str, Any], **train: Any) -> Run:
     settings = recipe.validate(recipe.merge(raw, {"train": train}), "toy")
-    device, _, data, model = launch._build(settings, SILENT)
+    device, _, data, model = launch.build(settings, SILENT)
     return Run(settings, model.double(), data, device)
 
 
@@ -248,7 +250,7 @@ def test_a_failed_run_keeps_its_last_good_checkpoint(folder: Path, monkeypatch: 
     def fifth_is_nan(self: CrossEntropy, p: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return real(self, p) * (math.nan if calls == 5 else 1.0)
+        return real(self, p) * (math.nan if calls == 6 else 1.0)  # the first looked for losses that do nothing
 
     monkeypatch.setattr(CrossEntropy, "__call__", fifth_is_nan)
     with pytest.raises(FloatingPointError, match=r"step 5.*last good checkpoint.*last"):
@@ -281,7 +283,7 @@ def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_t
         {"model": {"path": str(folder / "first")}, "tasks": {"quora": None}},
     )
     raw["tasks"]["tone"] = {**raw["tasks"]["sst"], "type": "classification", "losses": ["ce"]}
-    _, _, _, model = launch._build(recipe.validate(raw, "next"), SILENT)
+    _, _, _, model = launch.build(recipe.validate(raw, "next"), SILENT)
     from mtbert.checkpoint import load_model
 
     finished, _ = load_model(folder / "first")
@@ -445,3 +447,138 @@ def test_an_encoder_without_a_pooler_says_which_pooling_it_gets(folder: Path, ca
     assert f"{folder / 'encoder'}: missing weights: pooler.dense.bias, pooler.dense.weight" in printed
     assert f"{folder / 'encoder'}: unexpected weights: cls.bias" in printed
     assert "has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is" in printed
+
+
+# Techniques in a run -------------------------------------------------------------------------------
+
+
+def test_surgery_equals_a_slow_one_on_gradients_taken_task_by_task(folder: Path):
+    raw = recipe.merge(without_dropout(folder), {"train": {"aggregation": "pcgrad"}})
+    run = run_of(raw, mode="joint")
+    found = gradients(run)
+    alone = {}
+    for task in ("sst", "quora", "sts"):
+        one = recipe.merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
+        one["train"]["aggregation"] = "sum"
+        alone[task] = gradients(run_of(one, mode="joint"))
+    shared = [n for n, _ in run.model.named_parameters() if n.startswith("encoder.")]
+    like = dict(run.model.named_parameters())
+    flat = [torch.cat([g.get(n, torch.zeros_like(like[n])).flatten() for n in shared]) for g in alone.values()]
+    generator = torch_generator("aggregation", 0, 0)
+    expected = torch.zeros_like(flat[0])
+    orders = [torch.randperm(3, generator=generator).tolist() for _ in range(3)]
+    for i, order in enumerate(orders):
+        g = flat[i].clone()
+        for j in order:
+            if j != i and g @ flat[j] < 0:
+                g -= (g @ flat[j]) / (flat[j] @ flat[j]) * flat[j]
+        expected += g
+    found_flat = torch.cat([found.get(n, torch.zeros_like(like[n])).flatten() for n in shared])
+    torch.testing.assert_close(found_flat, expected, rtol=1e-8, atol=1e-11)
+    assert not torch.allclose(found_flat, sum(flat), rtol=1e-3)  # there was a conflict
+    for task in alone:  # heads keep their own
+        name = f"heads.for_{task}.layers.0.weight"
+        torch.testing.assert_close(found[name], alone[task][name], rtol=1e-9, atol=1e-12)
+
+
+def test_conflicts_are_logged_and_change_nothing(folder: Path):
+    raw = without_dropout(folder)
+    plain, watched = run_of(raw, mode="joint"), run_of(raw, mode="joint", conflicts=True)
+    expected, found = gradients(plain), gradients(watched)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+    shares = []
+    for _ in range(4):
+        told = watched.step().diagnostics
+        shares.append(told["conflicting"])
+        cosines = [told[f"cos({pair})"] for pair in ("sst, quora", "sst, sts", "quora, sts")]
+        assert all(-1 <= c <= 1 for c in cosines)
+        assert [told[f"weight({t})"] for t in ("sst", "quora", "sts")] == [1.0, 1.0, 1.0]
+    assert watched.conflicting == round(5 * shares[-1])
+    assert plain.step().diagnostics == {}
+
+
+def test_sampled_tasks_come_with_their_probability_and_expected_passes(folder: Path):
+    run = make(folder, mode="alternate", sampler="proportional", rounds=20)
+    sizes = {n: len(d.train) for n, d in run.data.items()}
+    told = run.step().diagnostics
+    for name, size in sizes.items():
+        assert told[f"p({name})"] == pytest.approx(size / sum(sizes.values()))
+        drawn = 2 * 60 * told[f"p({name})"] * run.recipe.tasks[name].batch_size
+        assert run.plan.passes[name] == pytest.approx(drawn / size)
+
+
+def test_annealing_counts_epochs_from_one_to_the_last(folder: Path):
+    run = make(folder, mode="alternate", sampler="annealed", rounds=2, epochs=3)
+    sizes = [len(d.train) for d in run.data.values()]
+    for power in (1.0, 0.6, 0.2):
+        weights = [n**power for n in sizes]
+        for _ in range(6):
+            told = list(run.step().diagnostics.values())
+            assert told == pytest.approx([w / sum(weights) for w in weights], rel=1e-12)
+
+
+def test_averaged_weights_are_what_is_scored_and_saved(folder: Path):
+    settings = recipe.load(str(folder / "toy.yaml"), ["train.ema={decay: 0.9}", "train.lr=0.01"])
+    launch.start(settings, folder / "run", SILENT)
+    saved = load_file(folder / "run/last/model.safetensors")["embeddings.word_embeddings.weight"]
+    state = load_file(folder / "run/last/training.safetensors")
+    assert torch.equal(saved, state["average.encoder.word_embedding.weight"])
+    assert not torch.equal(saved, state["model.encoder.word_embedding.weight"])
+    run = make(folder, ema={"decay": 0.9})
+    assert run.predictor is run.ema
+    run = make(folder, ema={"decay": 0.9, "predicts": False})
+    assert run.predictor is run.model
+
+
+def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folder: Path):
+    raw = recipe.merge(toy_run.raw_recipe(folder, lr=0.05), {"model": {"lora": {"rank": 2}}})
+    settings = recipe.validate(raw, "toy")
+    device, tokenizer, data, model = launch.build(settings, SILENT)
+    run = Run(settings, model, data, device)
+    for _ in range(5):
+        run.step()
+    from mtbert import checkpoint
+
+    checkpoint.write_folder(folder / "saved", lambda to: checkpoint.save_model(run.predictor, tokenizer, to))
+    again, _ = checkpoint.load_model(folder / "saved")
+    batch = collate([(data["sst"].train, np.arange(4))], device)
+    with torch.no_grad():
+        expected, found = (m(batch)["sst"].prediction for m in (run.model, again))
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(expected, launch.build(settings, SILENT)[3](batch)["sst"].prediction, atol=1e-3)
+    assert set(load_file(folder / "saved/model.safetensors")) == set(load_file(folder / "encoder/model.safetensors"))
+
+
+def test_adapters_go_on_in_another_run_with_the_same_settings_alone(folder: Path, capsys: pytest.CaptureFixture[str]):
+    pal = ["model.pal={kind: attention, width: 6, heads: 2, tasks: [sst, quora]}", "train.epochs=1"]
+    launch.start(recipe.load(str(folder / "toy.yaml"), pal), folder / "first", Console())
+    # 2 * 16 * 6 + 6 + 16, and in each of two layers 3 * 6 * 6 + 3 * 6.
+    assert "PAL: 466 parameters for each of 2 tasks" in " ".join(capsys.readouterr().out.split())
+    again = [*pal, f"model.path={folder / 'first'}"]
+    model = launch.build(recipe.load(str(folder / "toy.yaml"), again), SILENT)[3]
+    saved = load_file(folder / "first/best/adapters.safetensors")
+    assert saved.keys() == model.adapters.state_dict().keys()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in model.adapters.state_dict().items())
+    for change in (["model.pal=null"], ["model.pal.width=8"]):
+        with pytest.raises(
+            ValueError, match=r"task sst: .*best was trained with model\.pal .*Set model\.pal as it was"
+        ):
+            launch.build(recipe.load(str(folder / "toy.yaml"), [*again, *change]), SILENT)
+
+
+def test_an_encoder_without_dropout_cannot_have_a_loss_that_lives_on_it(folder: Path):
+    config = json.loads((folder / "encoder/config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "encoder/config.json").write_text(json.dumps(config))
+    settings = recipe.load(str(folder / "toy.yaml"), ["tasks.sst.losses=[ce, simcse-unsup]"])
+    with pytest.raises(ValueError, match=r"tasks\.sst: loss 'simcse-unsup' compares two passes .*none in its config"):
+        launch.start(settings, folder / "run", SILENT)
+    assert not (folder / "run").exists()
+
+
+def test_a_batch_without_duplicates_must_fit_into_the_data(folder: Path):
+    change = {"tasks": {"quora": {"no_duplicates": True, "batch_size": 1000}}, "train": {"rounds": 1}}
+    settings = recipe.validate(recipe.merge(toy_run.raw_recipe(folder), change), "toy")
+    with pytest.raises(ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are not one of 1000\."):
+        launch.start(settings, folder / "run", SILENT)

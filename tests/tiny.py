@@ -11,6 +11,7 @@ from torch import Tensor
 from mtbert.batch import Dataset, Example, Layout, Sequences, Span, StepBatch
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.model import Model
+from mtbert.model.pal import Pal
 from mtbert.task import Pooling, Task
 
 CPU = torch.device("cpu")
@@ -99,6 +100,7 @@ def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: 
         positions_N=torch.cat(positions),
         labels={},
         example_ids={},
+        clusters={},
     )
 
 
@@ -112,14 +114,22 @@ def pieces(x_N: Tensor, layout: Layout) -> list[Tensor]:
 WIDTH = 8
 
 
-def model(*tasks: Task, pooling: Pooling = "cls", seed: int = 0, pooler: bool = True, dropout: float = 0.0) -> Model:
-    """A one-layer BERT with large random weights that depend on nothing but ``seed``, and its heads."""
+def model(
+    *tasks: Task,
+    pooling: Pooling = "cls",
+    seed: int = 0,
+    pooler: bool = True,
+    dropout: float = 0.0,
+    layers: int = 1,
+    adapters: Pal | None = None,
+) -> Model:
+    """A BERT of one layer, or more, with large random weights that depend on nothing but ``seed``, and its heads."""
     config = EncoderConfig(
         family="bert",
         vocab_size=VOCAB,
         width=WIDTH,
         embedding_width=WIDTH,
-        layers=1,
+        layers=layers,
         heads=2,
         intermediate=16,
         activation="gelu",
@@ -137,7 +147,8 @@ def model(*tasks: Task, pooling: Pooling = "cls", seed: int = 0, pooler: bool = 
         torch.nn.init.normal_(
             parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.5, generator=generator
         )
-    return Model(encoder, {task.name: task for task in tasks}, pooling=pooling, max_length=MAX_LENGTH, seed=seed)
+    named = {task.name: task for task in tasks}
+    return Model(encoder, named, pooling=pooling, max_length=MAX_LENGTH, seed=seed, adapters=adapters)
 
 
 def dataset(

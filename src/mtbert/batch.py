@@ -1,10 +1,10 @@
 """The values that flow from data to gradient.
 
-Dimension key: N tokens of a step, S sequences of a step, B examples of a task, D width, K classes.
+Dimension key: N tokens of a step, M tokens of a task, S sequences of a step, B examples of a task, D width, K classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +47,15 @@ class Dataset:
 
     ``sequences`` holds one entry per text that is encoded on its own: two for separate pairs, else
     one; each has as many sequences as there are examples. ``truncated`` counts examples cut to max_length.
+    ``clusters``, ``[examples, texts]``, numbers the texts so that those which mean the same share a number; it is
+    there where a loss or the order of rows asks for it.
     """
 
     task: Task
     examples: Sequence[Example]
     sequences: tuple[Sequences, ...]
     truncated: int
+    clusters: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -89,7 +92,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All sequences of a step, one after the other, without padding."""
+    """All sequences of a step, one after the other, without padding; ``clusters`` as in :class:`Dataset`."""
 
     layout: Layout
     ids_N: Tensor
@@ -97,17 +100,21 @@ class StepBatch:
     positions_N: Tensor
     labels: Mapping[str, Tensor]
     example_ids: Mapping[str, tuple[str, ...]]
+    clusters: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Output:
     """What the model says of one task's examples.
 
-    ``prediction`` is ``[B, K]`` logits for classes, ``[B]`` one logit for binary tasks, ``[B]`` for
-    scores (the task's range mapped to 0..1), and the cosine ``[B]`` for the cosine head.
+    ``embeddings_MD`` is what the first layer read for the task's tokens, ``hidden_MD`` what the last one gave.
+    ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B, K]`` logits for classes,
+    ``[B]`` one logit for binary tasks, ``[B]`` for scores (the task's range mapped to 0..1), and the cosine
+    ``[B]`` for the cosine head.
     """
 
-    embeddings_ND: Tensor
+    embeddings_MD: Tensor
+    hidden_MD: Tensor
     vectors: tuple[Tensor, ...]
     prediction: Tensor
 
@@ -118,7 +125,7 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
     Labels are class indices, 0/1, or scores mapped to 0..1, float32; ``nan`` where a row has none.
     """
     ids, segments, positions, offsets = [], [], [], [0]
-    spans, labels, names = {}, {}, {}
+    spans, labels, names, clusters = {}, {}, {}, {}
     for data, rows in parts:
         lengths = np.concatenate([s.lengths[rows] for s in data.sequences])
         order = np.argsort(lengths, kind="stable")
@@ -138,6 +145,8 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
         spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
         labels[name] = torch.tensor([_target(data.task, data.examples[i]) for i in rows], device=device)
         names[name] = tuple(data.examples[i].id for i in rows)
+        if data.clusters is not None:
+            clusters[name] = torch.from_numpy(data.clusters[rows]).to(device)
 
     def tensor(arrays: Sequence[npt.NDArray[np.integer]]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays).astype(np.int64)).to(device)
@@ -149,6 +158,24 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
         positions_N=tensor(positions),
         labels=labels,
         example_ids=names,
+        clusters=clusters,
+    )
+
+
+def only(batch: StepBatch, name: str) -> StepBatch:
+    """The part of the task called ``name``, as a batch of its own."""
+    span = batch.layout.spans[name]
+    tokens = slice(span.start, span.stop)
+    offsets = tuple(offset - span.start for offset in batch.layout.offsets[span.first : span.last + 1])
+    moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
+    return StepBatch(
+        layout=Layout(offsets, {name: moved}),
+        ids_N=batch.ids_N[tokens],
+        segments_N=batch.segments_N[tokens],
+        positions_N=batch.positions_N[tokens],
+        labels={key: value for key, value in batch.labels.items() if key == name},
+        example_ids={key: value for key, value in batch.example_ids.items() if key == name},
+        clusters={key: value for key, value in batch.clusters.items() if key == name},
     )
 
 

@@ -1,14 +1,15 @@
 """Model folders and run state on disk: JSON, safetensors and tokenizer files, never anything executable.
 
 A model folder is a plain Hugging Face encoder folder (``transformers.AutoModel`` reads it) with two
-files beside it: ``mtbert.json`` (the tasks) and ``heads.safetensors``. ``last/`` of a run holds the
-run's state too.
+files beside it: ``mtbert.json`` (the tasks) and ``heads.safetensors``; a third, ``adapters.safetensors``, where
+tasks have adapters. It holds what predicts: averaged weights, and low-rank changes merged. ``last/`` of a run holds
+the run's state too, with the weights that train where they differ.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.encoder import Encoder
+from mtbert.model.lora import merged
 from mtbert.model.model import Model
+from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.task import Pooling, Settings, Task, tuples
 
@@ -35,6 +38,7 @@ class Card(Settings):
     pooling: Pooling
     max_length: int
     tasks: dict[str, Task]
+    pal: Pal | None = None
 
 
 class Values(Settings):
@@ -45,13 +49,14 @@ class Values(Settings):
     evaluated: int  # the step of the last evaluation
     best: float | None
     stale: int  # evaluations since the best
+    conflicting: int = 0  # steps in which two tasks' gradients pointed apart
     generator: str  # the state of the dropout generator, as hex digits
     metrics_bytes: int = 0  # the length of metrics.jsonl at this step
 
 
 @dataclass(frozen=True)
 class State:
-    """A run's state beside the model: its values, and the optimizer's tensors by name."""
+    """A run's state beside the model that predicts: its values, and all tensors of training by name."""
 
     values: Values
     tensors: dict[str, Tensor]
@@ -98,11 +103,12 @@ def model_folder(path: Path) -> Path | None:
 
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     """Writes a model folder's files into ``folder``."""
-    save_encoder(model.encoder, folder)
-    heads = {name: tensor.detach().cpu().contiguous() for name, tensor in model.heads.state_dict().items()}
-    save_file(heads, folder / "heads.safetensors")
+    save_encoder(merged(model.encoder), folder)
+    _save(model.heads.state_dict(), folder / "heads.safetensors")
+    if model.pal is not None:
+        _save(model.adapters.state_dict(), folder / "adapters.safetensors")
     tokenizer.save(str(folder / "tokenizer.json"))
-    card = Card(format=FORMAT, pooling=model.pooling, max_length=model.max_length, tasks=model.tasks)
+    card = Card(format=FORMAT, pooling=model.pooling, max_length=model.max_length, tasks=model.tasks, pal=model.pal)
     (folder / "mtbert.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -120,8 +126,8 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
     encoder = load_encoder(str(folder)).encoder
     if not 0 < card.max_length <= encoder.config.max_length:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
-    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0)
-    load_heads(model, folder, list(card.tasks))
+    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0, adapters=card.pal)
+    load_tasks(model, folder, list(card.tasks))
     return model, matching_tokenizer(folder, encoder)
 
 
@@ -161,25 +167,30 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def load_heads(model: Model, folder: Path, names: list[str]) -> None:
-    """Gives the heads of ``names`` the weights saved in ``folder``."""
-    tensors = read_tensors(folder / "heads.safetensors")
-    for name in names:
-        head = model.head(name)
-        prefix = f"for_{name}."
-        saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        expected = {k: tuple(v.shape) for k, v in head.state_dict().items()}
-        if expected != {k: tuple(v.shape) for k, v in saved.items()}:
-            raise ValueError(
-                f"{folder / 'heads.safetensors'}: the head of task {name} must have {expected}, "
-                f"found { {k: tuple(v.shape) for k, v in saved.items()} }. Train or copy the run again."
-            )
-        head.load_state_dict(saved)
+def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> None:
+    """Gives the heads and adapters of the tasks ``names`` the weights saved in ``folder``."""
+    for parts, what, file in (
+        (model.heads, "head", folder / "heads.safetensors"),
+        (model.adapters, "adapter", folder / "adapters.safetensors"),
+    ):
+        wanted = {name: parts[f"for_{name}"] for name in names if f"for_{name}" in parts}
+        tensors = read_tensors(file) if wanted else {}
+        for name, part in wanted.items():
+            prefix = f"for_{name}."
+            saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            expected = {k: tuple(v.shape) for k, v in part.state_dict().items()}
+            found = {k: tuple(v.shape) for k, v in saved.items()}
+            if expected != found:
+                raise ValueError(
+                    f"{file}: the {what} of task {name} must have {expected}, found {found}. "
+                    "Train or copy the run again."
+                )
+            part.load_state_dict(saved)
 
 
 def save_state(state: State, folder: Path) -> None:
     """Writes a run's state into ``folder``."""
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.tensors.items()}, folder / "optimizer.safetensors")
+    _save(state.tensors, folder / "training.safetensors")
     (folder / "state.json").write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -197,7 +208,7 @@ def load_state(folder: Path) -> State:
     except ValidationError as error:
         first = error.errors()[0]["msg"]
         raise ValueError(f"{file}: damaged: {first}, so this run cannot go on. Start it again.") from None
-    return State(values, read_tensors(folder / "optimizer.safetensors"))
+    return State(values, read_tensors(folder / "training.safetensors"))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -218,6 +229,10 @@ def generator_state(generator: torch.Generator) -> str:
 def set_generator_state(generator: torch.Generator, text: str) -> None:
     """Puts the generator where :func:`generator_state` found it."""
     generator.set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:

@@ -50,8 +50,14 @@ class Display:
         self.begun = self.said = time.monotonic()
         self.training = self.progress.add_task("training", total=steps, completed=done, note="")
 
-    def step(self, epoch: int, step: int, losses: Mapping[str, float], tokens: int) -> None:
-        """One optimizer step is done."""
+    def warn(self, line: str) -> None:
+        """Something in the run deserves a look."""
+        self.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
+
+    def step(
+        self, epoch: int, step: int, losses: Mapping[str, float], tokens: int, conflicting: float | None = None
+    ) -> None:
+        """One optimizer step is done; ``conflicting`` is the share of steps with a conflict of gradients so far."""
         for name, value in losses.items():
             old = self.losses.get(name, value)
             self.losses[name] = old + SMOOTHING * (value - old)
@@ -59,6 +65,7 @@ class Display:
         now = time.monotonic()
         rate = self.tokens / max(now - self.begun, 1e-9)
         note = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items()) + f"  {rate:,.0f} tokens/s"
+        note += "" if conflicting is None else f"  {conflicting:.0%} in conflict"
         assert self.training is not None
         self.progress.update(self.training, description=f"epoch {epoch}", completed=step, note=note)
         if not self.live and now - self.said >= SECONDS_BETWEEN_LINES:

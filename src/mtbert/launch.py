@@ -15,8 +15,11 @@ from mtbert.data.check import TaskData, report
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
+from mtbert.model import lora
 from mtbert.model.encoder import EncoderConfig
+from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
+from mtbert.model.pal import Pal
 from mtbert.model.weights import find_folder, load_encoder, read_config
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe import Recipe
@@ -33,7 +36,7 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
     if out.exists() and not (is_run and overwrite):
         repair = f"Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
         raise ValueError(f"{out}: exists. {repair if is_run else 'It is no run, so give another --out.'}")
-    device, tokenizer, data, model = _build(recipe, console)
+    device, tokenizer, data, model = build(recipe, console)
     for name, prepared in data.items():
         for warning in prepared.all_warnings(recipe.model.max_length):
             console.print(f"warning: task {name}: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -59,7 +62,7 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
     record = environment.read(out / "environment.json")
     torch.set_num_threads(record.threads)
     last = checkpoint.find_folder(out / "last")
-    device, tokenizer, data, model = _build(recipe, console, last)
+    device, tokenizer, data, model = build(recipe, console, last)
     for name, digest in _digests(data).items():
         if record.data.get(name) != digest:
             raise ValueError(
@@ -107,6 +110,16 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str
         f"{run.plan.steps} steps ({run.recipe.train.mode}), {len(run.plan.rounds)} epochs, on {run.device.type} "
         f"with {torch.get_num_threads()} threads, {precision}"
     )
+    if run.model.pal is not None:
+        tasks, encoder = len(run.model.adapters), _size(run.model.encoder)
+        each = _size(run.model.adapters) // tasks
+        more = (encoder + tasks * each) / encoder
+        console.print(
+            f"PAL: {each:,} parameters for each of {tasks} tasks; encoder and PAL: {more:.2f} times the encoder"
+        )
+    trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
+    if trained < whole:
+        console.print(f"training {trained:,} of {whole:,} parameters")
     scores = fit(run, tokenizer, out, Display(console))
     if scores:
         console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))
@@ -114,7 +127,7 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str
     return scores
 
 
-def _build(
+def build(
     recipe: Recipe, console: Console, checkpointed: Path | None = None
 ) -> tuple[torch.device, Tokenizer, dict[str, Prepared], Model]:
     """Everything a run starts from; weights from ``checkpointed`` where given, else from the recipe's encoder."""
@@ -136,17 +149,41 @@ def _build(
         pooling=recipe.model.pooling,
         max_length=recipe.model.max_length,
         seed=recipe.train.seed,
+        adapters=recipe.model.pal,
     )
+    if recipe.model.lora is not None:
+        lora.add(model.encoder, recipe.model.lora, recipe.train.seed)
+    if recipe.model.freeze is not None:
+        freeze(model.encoder, recipe.model.freeze)
+    _check_techniques(recipe, model)
     model.compute = environment.precision(recipe.train.precision, device)
     if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
         console.print(
             f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
         )
     if checkpointed is not None:
-        checkpoint.load_heads(model, checkpointed, list(model.tasks))
+        checkpoint.load_tasks(model, checkpointed, list(model.tasks))
     elif finished is not None:
         _go_on_with_heads(model, finished, console)
     return device, tokenizer, data, model
+
+
+def _check_techniques(recipe: Recipe, model: Model) -> None:
+    """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
+    recipe.train.aggregation.check()
+    config = model.encoder.config
+    if config.hidden_dropout == 0 and config.attention_dropout == 0:
+        for name, task in recipe.tasks.items():
+            for loss in task.losses:
+                if loss.needs.dropout:
+                    raise ValueError(
+                        f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
+                        f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."
+                    )
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _check_length(recipe: Recipe, config: EncoderConfig) -> None:
@@ -182,11 +219,21 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
                 f"task {name}: the head in {folder} reads pooling '{known[name].pooled(card.pooling)}', found "
                 f"'{model.pooling_of(known[name])}'. Set model.pooling, or rename the task."
             )
-    checkpoint.load_heads(model, folder, both)
+        if _adapter(card.pal, name) != _adapter(model.pal, name):
+            raise ValueError(
+                f"task {name}: {folder} was trained with model.pal {_adapter(card.pal, name)}, found "
+                f"{_adapter(model.pal, name)}. Set model.pal as it was, or rename the task."
+            )
+    checkpoint.load_tasks(model, folder, both)
     new = [name for name in model.tasks if name not in known]
     console.print(
         f"{folder}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}", soft_wrap=True
     )
+
+
+def _adapter(pal: Pal | None, name: str) -> Pal | None:
+    """The settings of one task's adapter, if it has one."""
+    return None if pal is None or name not in (pal.tasks or (name,)) else pal.model_copy(update={"tasks": None})
 
 
 def _plan_table(run: Run) -> Table:

@@ -1,19 +1,71 @@
-"""Parameter groups and learning-rate schedules."""
+"""Parameter groups, learning-rate schedules and averaged weights."""
 
+import copy
+import re
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from torch import nn
+import torch
+from pydantic import Field
+from torch import Tensor, nn
 from torch.optim import AdamW
 
+from mtbert.model.model import Model
+from mtbert.task import Settings
 
-def adamw(model: nn.Module, *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamW:
-    """AdamW over the trainable parameters; biases and LayerNorm weights (all vectors) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+
+def adamw(
+    parameters: Mapping[nn.Parameter, float],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> AdamW:
+    """AdamW over ``parameters``, each with a factor on the learning rate, which :func:`set_rate` applies.
+
+    Biases and LayerNorm weights (all vectors) do not decay.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter, factor in parameters.items():
+        groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+    return AdamW(
+        [
+            {"params": members, "factor": factor, "weight_decay": weight_decay if decays else 0.0}
+            for (factor, decays), members in groups.items()
+        ],
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: AdamW, lr: float) -> None:
+    """Gives each group its share of the learning rate ``lr``."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+
+
+def factors(model: Model, others: Iterable[nn.Parameter], decay: float | None) -> dict[nn.Parameter, float]:
+    """The trainable parameters of ``model`` and the ``others``, each with its factor on the learning rate.
+
+    With a layer-wise ``decay`` the top layer of the encoder has 1, each layer below it ``decay`` times the one above,
+    and the embeddings come below the lowest layer; pooler, heads and all else have 1.
+
+    Source: Sun et al., "How to Fine-Tune BERT for Text Classification?", 2019.
+    """
+    depth = len(model.encoder.layers)
+
+    def factor(name: str) -> float:
+        layer = re.match(r"encoder\.layers\.(\d+)\.", name)
+        if layer is not None:
+            return (decay or 1.0) ** (depth - 1 - int(layer[1]))
+        lowest = name.startswith("encoder.") and not name.startswith("encoder.pooler.")
+        return (decay or 1.0) ** depth if lowest else 1.0
+
+    trained = {p: factor(name) for name, p in model.named_parameters() if p.requires_grad}
+    return trained | dict.fromkeys(others, 1.0)
 
 
 def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
@@ -26,3 +78,28 @@ def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "c
     if step < rising:
         return (step + 1) / rising
     return 1.0 if schedule == "constant" else (steps - step) / max(1, steps - rising)
+
+
+class Ema(Settings):
+    """An exponential moving average of all weights.
+
+    In the first steps the decay is ``(1 + step) / (10 + step)``, so that the random weights of new heads do not stay
+    in the average.
+    """
+
+    decay: float = Field(default=0.99, gt=0, lt=1)
+    predicts: bool = Field(
+        default=True, description="the average is what is scored and saved; else losses alone read it"
+    )
+
+    def start(self, model: Model) -> Model:
+        """A copy of ``model`` that holds the average; it is not trained."""
+        return copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, average: Model, model: Model, step: int) -> None:
+        """Moves ``average`` towards ``model`` after optimizer step ``step`` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+        olds: list[Tensor] = [old for old, _ in pairs]
+        torch._foreach_lerp_(olds, [new for _, new in pairs], 1 - decay)

@@ -1,12 +1,13 @@
 """From a recipe to data sets: read, complete the tasks, split, tokenise."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
 from mtbert.batch import Dataset, Example
 from mtbert.data import sources
+from mtbert.data.clusters import clusters
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
 from mtbert.recipe import Recipe, TaskRecipe
@@ -73,9 +74,12 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         dev = rest[0]
     else:
         train, dev = grouped_split(train, settings.dev_fraction, settings.dev_seed)
+    tokens = tokenize(task, train, tokenizer, recipe.model.max_length)
+    if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
+        tokens = replace(tokens, clusters=clusters(train, positives=task.type == "binary"))
     return Prepared(
         task=task,
-        train=tokenize(task, train, tokenizer, recipe.model.max_length),
+        train=tokens,
         dev=tokenize(task, dev, tokenizer, recipe.model.max_length),
         warnings=tuple(w for table in tables for w in table.warnings),
         digests={table.name: table.digest for table in tables},

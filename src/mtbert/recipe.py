@@ -10,22 +10,31 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mtbert import metrics
 from mtbert.data.sources import Columns, Source
-from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
-from mtbert.losses.ordinal import OrdinalLogLoss
-from mtbert.losses.regression import MeanSquaredError
+from mtbert.gradients import AggregationSettings, Sum
+from mtbert.losses import LossSettings
+from mtbert.losses.classification import CrossEntropy
+from mtbert.losses.known import LOSSES
+from mtbert.model.lora import Lora
+from mtbert.model.pal import Pal
+from mtbert.optim import Ema
+from mtbert.sampling import RoundRobin, SamplerSettings
 from mtbert.task import Pooling, Settings, Task, tuples
 
-# One line per loss: this union is the only list of them; each says itself what it fits.
-LossSettings = Annotated[
-    CrossEntropy | BinaryCrossEntropy | OrdinalLogLoss | MeanSquaredError, Field(discriminator="kind")
-]
+if not TYPE_CHECKING:  # a checker reads what all losses have in common, pydantic what each of them takes
+    LossSettings = Annotated[Union[LOSSES], Field(discriminator="kind")]  # noqa: UP007 - a tuple of them
+
+
+def _by_kind(value: Any) -> Any:
+    """Settings may be given as the name of their kind alone."""
+    return {"kind": value} if isinstance(value, str) else value
+
 
 MOST_VALUES = 100_000  # of a recipe file
 
@@ -46,12 +55,13 @@ class TaskRecipe(Task):
     losses: tuple[LossSettings, ...] = ()
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
+    no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
     metric: str = ""
 
     @field_validator("losses", mode="before", json_schema_input_type=tuple[LossSettings | str, ...])
     @classmethod
     def _losses_by_name(cls, value: Any) -> Any:
-        return tuple({"kind": v} if isinstance(v, str) else v for v in value) if isinstance(value, tuple) else value
+        return tuple(map(_by_kind, value)) if isinstance(value, tuple) else value
 
     @model_validator(mode="after")
     def _fits_the_type(self) -> Self:
@@ -61,10 +71,15 @@ class TaskRecipe(Task):
             object.__setattr__(self, "losses", (default,))
         kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
-            if predicts not in loss.fits:
+            if (self.type if loss.needs.vectors else predicts) not in loss.needs.types:
                 raise ValueError(
-                    f"loss '{loss.kind}' needs {loss.needs}, which type '{self.type}' with head '{self.head.kind}' "
-                    f"does not give. Use {_DEFAULT_LOSS[predicts]}, or another type or head."
+                    f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
+                    f"'{self.head.kind}' does not give. Use {_DEFAULT_LOSS[predicts]}, or another type or head."
+                )
+            if self.inputs not in loss.needs.inputs:
+                raise ValueError(
+                    f"loss '{loss.kind}' needs {loss.needs.because}, which inputs '{self.inputs}' do not give. "
+                    f"Use inputs: {' or '.join(loss.needs.inputs)}, or add a task of such inputs on the same file."
                 )
             if kinds.count(loss.kind) > 1:
                 raise ValueError(
@@ -81,6 +96,17 @@ class TaskRecipe(Task):
                 f"inputs '{self.inputs}' takes {self.texts} text column(s), found {list(self.columns.text)}. "
                 "Name as many in columns.text."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit_the_labels(self) -> Self:
+        for loss in self.losses:
+            weights = loss.class_weights if isinstance(loss, CrossEntropy) else None
+            if weights is not None and len(weights) != len(self.labels or ()):
+                raise ValueError(
+                    f"loss 'ce': class_weights must be one number per class, found {len(weights)} for "
+                    f"{len(self.labels) if self.labels else 'unnamed'} labels. Name the labels in their order."
+                )
         return self
 
     @property
@@ -102,13 +128,38 @@ class ModelRecipe(Settings):
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
     max_length: int = Field(default=128, ge=8)
     dropout: float | None = Field(default=None, ge=0, lt=1, description="of the encoder; null: as in its config")
+    pal: Annotated[Pal | None, BeforeValidator(_by_kind, json_schema_input_type=Pal | str | None)] = Field(
+        default=None, description="projected attention layers of each task"
+    )
+    lora: Lora | None = Field(default=None, description="train low-rank changes of the encoder's layers alone")
+    freeze: Literal["all"] | Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="0: the embeddings; a number: the lowest layers too; all: the whole encoder"
+    )
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> Self:
+        if self.lora is not None and self.freeze is not None:
+            raise ValueError(
+                f"freeze: {self.freeze} beside lora, which freezes all of the encoder's own weights. Drop one of them."
+            )
+        return self
 
 
 class TrainRecipe(Settings):
     """The optimizer, the schedule and the order of steps."""
 
     mode: Literal["alternate", "joint"] = Field(
-        default="joint", description="alternate: one task per optimizer step, in turn; joint: all in each step"
+        default="joint", description="alternate: one task per optimizer step; joint: all in each step"
+    )
+    sampler: Annotated[SamplerSettings, BeforeValidator(_by_kind, json_schema_input_type=SamplerSettings | str)] = (
+        Field(default=RoundRobin(), description="alternate mode: which task's step it is")
+    )
+    aggregation: Annotated[
+        AggregationSettings, BeforeValidator(_by_kind, json_schema_input_type=AggregationSettings | str)
+    ] = Field(default=Sum(), description="joint mode: how the tasks' gradients become one")
+    conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
+    weighting: Literal["fixed", "uncertainty"] = Field(
+        default="fixed", description="of the tasks; uncertainty: learned"
     )
     rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0, le=10**7)] = Field(
         default="min",
@@ -118,6 +169,9 @@ class TrainRecipe(Settings):
     epochs: int = Field(default=3, gt=0, le=10**4)
     lr: float = Field(default=5e-5, gt=0)
     betas: tuple[Share, Share] = (0.9, 0.999)
+    layer_decay: float | None = Field(
+        default=None, gt=0, le=1, description="of the rate, from each layer to the next below"
+    )
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     schedule: Literal["linear", "constant"] = "linear"
@@ -126,6 +180,7 @@ class TrainRecipe(Settings):
     accumulate: int = Field(
         default=1, gt=0, le=10**4, description="batches of each task taken together in one optimizer step"
     )
+    ema: Ema | None = Field(default=None, description="also keep averaged weights")
     token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -137,6 +192,22 @@ class TrainRecipe(Settings):
     checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
     patience: int | None = Field(default=None, gt=0, description="stop after so many evaluations without a better one")
     select: str = Field(default="overall", description="what 'best' means: overall, mean, or a task's name")
+
+    @model_validator(mode="after")
+    def _fits_the_mode(self) -> Self:
+        if self.mode == "alternate":
+            for name, asked in (("aggregation", self.aggregation.kind != "sum"), ("conflicts", self.conflicts)):
+                if asked:
+                    raise ValueError(
+                        f"{name} compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
+                        f"each. Use mode: joint, or drop {name}."
+                    )
+        elif self.sampler.kind != "round_robin":
+            raise ValueError(
+                f"sampler '{self.sampler.kind}' chooses the one task of a step, and mode 'joint' has all tasks in "
+                "each, so it would change nothing. Use mode: alternate, or drop sampler."
+            )
+        return self
 
 
 class Recipe(Settings):
@@ -164,6 +235,46 @@ class Recipe(Settings):
         if self.train.select not in metrics.aggregates(list(self.tasks)):
             known = ", ".join(metrics.aggregates(list(self.tasks)))
             raise ValueError(f"train.select: '{self.train.select}' is neither an aggregate nor a task. Use {known}.")
+        return self
+
+    @model_validator(mode="after")
+    def _techniques_fit(self) -> Self:
+        for name, task in self.tasks.items():
+            for loss in task.losses:
+                where = f"tasks.{name}: loss '{loss.kind}'"
+                if loss.needs.dropout and self.model.dropout == 0:
+                    raise ValueError(
+                        f"{where} compares two passes that differ in dropout alone, found model.dropout 0. "
+                        "Set model.dropout: 0.1, or leave it to the encoder's config (null)."
+                    )
+                if loss.needs.ema and self.train.ema is None:
+                    raise ValueError(
+                        f"{where} compares with averaged weights, found no train.ema. "
+                        "Set train.ema: {decay: 0.99, predicts: false}."
+                    )
+        unknown = [name for name in (self.model.pal and self.model.pal.tasks) or () if name not in self.tasks]
+        if unknown:
+            raise ValueError(
+                f"model.pal.tasks: there is no task '{unknown[0]}'. Known: {', '.join(self.tasks)}. Mend the name."
+            )
+        if self.model.freeze == "all":
+            for setting, asked in (
+                ("aggregation", self.train.aggregation.kind != "sum"),
+                ("conflicts", self.train.conflicts),
+                ("layer_decay", self.train.layer_decay is not None),
+            ):
+                if asked:
+                    raise ValueError(
+                        f"train.{setting} is about weights that the tasks share, and model.freeze: all trains none of "
+                        f"them. Freeze fewer layers, or drop train.{setting}."
+                    )
+            for name, task in self.tasks.items():
+                adapted = self.model.pal is not None and name in (self.model.pal.tasks or self.tasks)
+                if task.head.kind == "cosine" and not adapted:
+                    raise ValueError(
+                        f"tasks.{name}: head 'cosine' has no weights, so with model.freeze: all there is nothing to "
+                        "train. Freeze fewer layers, or use head: linear."
+                    )
         return self
 
     def aggregate(self, name: str, scores: Mapping[str, Mapping[str, float]]) -> float:

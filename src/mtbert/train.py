@@ -3,7 +3,7 @@
 ``Run`` holds all that changes while training; ``fit`` leads it from the first step to the last and
 can be stopped and continued at any step with bitwise the same result.
 
-Dimension key: T tasks, B examples of a task in a step.
+Dimension key: T tasks.
 """
 
 import json
@@ -15,28 +15,28 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, combinations
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, optim, sampling
-from mtbert.batch import Dataset, StepBatch, collate
+from mtbert import checkpoint, evaluate, gradients, optim, sampling
 from mtbert.checkpoint import State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
-from mtbert.losses import Pass
 from mtbert.model.model import Model
+from mtbert.objective import Objective, Part, Tally
 from mtbert.prepare import Prepared
 from mtbert.recipe import Recipe
+from mtbert.sampling import Progress
+from mtbert.seeds import torch_generator
 
-Part = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
+INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
+INERT_ROWS = 16  # of each task, to find that out
 
 
 class Stopped(Exception):
@@ -62,10 +62,18 @@ class Plan:
         )
         fourth = max(batches) if train.rounds == "paper" else usual
         rounds = tuple(usual if epoch % 4 else fourth for epoch in range(1, train.epochs + 1))
+        # Batches of each task per round, as expected: one, but for samplers that look at the sizes.
+        turns = [
+            torch.stack(
+                [train.sampler(list(sizes.values()), Progress(epoch, train.epochs, i, 0)) for i in range(len(sizes))]
+            ).sum(0)
+            for epoch in range(1, train.epochs + 1)
+        ]
+        taken = [sum(n * float(turn[i]) for n, turn in zip(rounds, turns, strict=True)) for i in range(len(sizes))]
         return cls(
             rounds=rounds,
             steps_per_round=1 if train.mode == "joint" else len(sizes),
-            passes={name: sum(rounds) * drawn[name] / sizes[name] for name in sizes},
+            passes={name: n * drawn[name] / sizes[name] for name, n in zip(sizes, taken, strict=True)},
         )
 
     @property
@@ -85,11 +93,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did; ``losses`` are unweighted means by ``task.loss``."""
+    """What one optimizer step did; ``losses`` are unweighted means by ``task.loss``.
+
+    ``diagnostics``, where there are any: ``p(task)``, the probability that it was this task's turn; ``cos(a, b)``
+    between the gradients of two tasks, ``conflicting``, the share of steps so far with a negative one, and
+    ``weight(task)`` of each gradient in the combined one; ``sigma2(task)``, where task weights are learned.
+    """
 
     step: int
     epoch: int
     losses: Mapping[str, float]
+    diagnostics: Mapping[str, float]
     lr: float
     grad_norm: float
     tokens: int
@@ -106,19 +120,36 @@ class Run:
         settings = recipe.train
         self.plan = Plan.of(recipe, {name: len(d.train) for name, d in data.items()})
         self.streams = [
-            sampling.Stream(name, len(d.train), recipe.tasks[name].batch_size * settings.accumulate, settings.seed)
+            sampling.Stream(
+                name=name,
+                size=len(d.train),
+                batch_size=recipe.tasks[name].batch_size * settings.accumulate,
+                seed=settings.seed,
+                clusters=d.train.clusters if recipe.tasks[name].no_duplicates else None,
+            )
             for name, d in data.items()
         ]
-        self.optimizer = optim.adamw(
-            model, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
-        )
         seed = int(sampling.generator(settings.seed, "dropout").integers(2**63))
         self.generator = torch.Generator(device).manual_seed(seed)
+        self.ema = None if settings.ema is None else settings.ema.start(self.model)
+        self.objective = Objective(recipe, self.model, self.generator, self.ema)
+        self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
+        self.trained = optim.factors(model, self.objective.own.parameters(), settings.layer_decay)
+        self.optimizer = optim.adamw(
+            self.trained, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        )
         self.done = 0  # optimizer steps
         self.taken = [0] * len(self.streams)  # batches of each task
         self.evaluated = 0  # the step of the last evaluation
         self.best = -math.inf
         self.stale = 0  # evaluations since the best
+        self.conflicting = 0  # steps in which two tasks' gradients pointed apart
+
+    @property
+    def predictor(self) -> Model:
+        """The model that is scored and saved: with averaged weights where the recipe says so."""
+        ema = self.recipe.train.ema
+        return self.ema if self.ema is not None and ema is not None and ema.predicts else self.model
 
     def step(self) -> Step:
         """One optimizer step.
@@ -127,38 +158,53 @@ class Run:
             FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are as before.
         """
         settings = self.recipe.train
-        drawn = self._draw()
+        drawn, diagnostics = self._draw()
+        tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, float] = {}
-        tokens = 0
-        for micro in micro_batches(drawn, settings.accumulate, settings.token_budget):
-            batch = collate(micro, self.device)
-            tokens += len(batch.ids_N)
-            total = self._loss(batch, {data.task.name: len(rows) for data, rows in drawn}, losses)
-            total.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf))
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"step {self.done + 1}: the gradient of {' + '.join(losses)} is {norm:g} although the losses are "
-                "finite. Lower train.lr, or use train.precision: fp32."
-            )
+        try:
+            if settings.conflicts or settings.aggregation.kind != "sum":
+                diagnostics |= self._backward_apart(drawn, tally)
+            else:
+                self.objective.backward(drawn, tally)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.trained, settings.clip or math.inf))
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
+                    "finite. Lower train.lr, or use train.precision: fp32."
+                )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {self.done + 1}: {error}") from None
         lr = settings.lr * optim.rate(
             self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        optim.set_rate(self.optimizer, lr)
         self.optimizer.step()
+        if self.ema is not None and settings.ema is not None:
+            settings.ema.update(self.ema, self.model, self.done)
+        diagnostics |= self.objective.learned()
         epoch = self.plan.epoch(self.done)
         self.done += 1
-        return Step(self.done, epoch, losses, lr, norm, tokens)
+        return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
+
+    def inert(self) -> list[str]:
+        """One line for each loss that hardly moves the encoder in the first step; nothing is changed."""
+        parts = [(d.train, s.rows(0)[:INERT_ROWS]) for d, s in zip(self.data.values(), self.streams, strict=True)]
+        several = [(data, rows) for data, rows in parts if len(self.recipe.tasks[data.task.name].losses) > 1]
+        return [
+            f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
+            "it does next to nothing. Raise its weight, or drop it."
+            for name, norms in (self.objective.gradients(several) if self.shared else {}).items()
+            for kind, norm in norms.items()
+            if 0 < norm < INERT * sum(norms.values())
+        ]
 
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
         """Scores of every task on all its dev rows; notes whether they are the best so far."""
         scores = {}
         for name, data in self.data.items():
             sample = sampling.generator(self.recipe.train.seed, "threshold", name)
-            evaluate.fit_threshold(self.model, data.train, sample)
-            scores[name] = evaluate.evaluate(self.model, data.dev, tick)
+            evaluate.fit_threshold(self.predictor, data.train, sample)
+            scores[name] = evaluate.evaluate(self.predictor, data.dev, tick)
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.stale = 0 if chosen > self.best else self.stale + 1
@@ -172,8 +218,14 @@ class Run:
         return self.done >= self.plan.steps or (patience is not None and self.stale >= patience)
 
     def state(self) -> State:
-        """Everything, beside the model's weights, that the next step depends on."""
-        moments = self.optimizer.state_dict()["state"]
+        """Everything, beside the model that predicts, that the next step depends on."""
+        tensors = {
+            f"optimizer.{i}.{key}": value
+            for i, entry in self.optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
+        }
+        for name, module in self._modules().items():
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         return State(
             values=Values(
                 done=self.done,
@@ -181,24 +233,31 @@ class Run:
                 evaluated=self.evaluated,
                 best=self.best if math.isfinite(self.best) else None,
                 stale=self.stale,
+                conflicting=self.conflicting,
                 generator=checkpoint.generator_state(self.generator),
             ),
-            tensors={f"{i}.{key}": value for i, entry in moments.items() for key, value in entry.items()},
+            tensors=tensors,
         )
 
     def restore(self, state: State) -> None:
-        """Puts the run where :meth:`state` found it; the model's weights are loaded apart."""
+        """Puts the run where :meth:`state` found it; the weights of the model that predicts are loaded apart."""
         values = state.values
         if not 0 <= values.done <= self.plan.steps or len(values.taken) != len(self.streams):
             raise ValueError(f"{values.done} steps of {self.plan.steps}, {len(values.taken)} tasks")
         self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
         self.best = -math.inf if values.best is None else values.best
-        self.stale = values.stale
+        self.stale, self.conflicting = values.stale, values.conflicting
         checkpoint.set_generator_state(self.generator, values.generator)
+        for name, module in self._modules().items():
+            prefix = f"{name}."
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
+            )
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.tensors.items():
-            number, _, key = name.partition(".")
-            moments.setdefault(int(number), {})[key] = tensor
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                moments.setdefault(int(number), {})[key] = tensor
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for index, entry in moments.items():
             if index >= len(parameters) or entry["exp_avg"].shape != parameters[index].shape:
@@ -206,70 +265,57 @@ class Run:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
-    def _draw(self) -> list[Part]:
-        """The rows of this step: of all tasks, or of the one whose turn it is."""
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        """What trains beside the model that predicts."""
+        modules: dict[str, torch.nn.Module] = {"own": self.objective.own}
+        if self.ema is not None:
+            modules["average"] = self.ema
+        if (
+            self.ema is not None or self.recipe.model.lora is not None
+        ):  # a saved model has the average, or plain weights
+            modules["model"] = self.model
+        return modules
+
+    def _draw(self) -> tuple[list[Part], dict[str, float]]:
+        """The rows of this step, of all tasks or of the one whose turn it is, and the probability of each task."""
         chosen: Sequence[int] = range(len(self.streams))
+        diagnostics = {}
         if self.recipe.train.mode == "alternate":
-            progress = sampling.Progress(self.plan.epoch(self.done), len(self.plan.rounds), self.done, self.plan.steps)
-            sizes = [s.size for s in self.streams]
-            chosen = [sampling.pick(sampling.round_robin, sizes, progress, self.recipe.train.seed)]
+            progress = Progress(self.plan.epoch(self.done), len(self.plan.rounds), self.done, self.plan.steps)
+            probabilities_T = self.recipe.train.sampler([s.size for s in self.streams], progress)
+            chosen = [sampling.pick(probabilities_T, self.recipe.train.seed, self.done)]
+            diagnostics = {f"p({s.name})": float(p) for s, p in zip(self.streams, probabilities_T, strict=True)}
         parts = []
         for i in chosen:
             stream = self.streams[i]
             parts.append((self.data[stream.name].train, stream.rows(self.taken[i])))
             self.taken[i] += 1
-        return parts
+        return parts, diagnostics
 
-    def _loss(self, batch: StepBatch, examples: Mapping[str, int], losses: dict[str, float]) -> Tensor:
-        """The weighted sum over tasks and losses, each scaled by this micro-batch's share of the step's examples."""
-        outputs = self.model(batch, self.generator)
-        terms = []
-        for name, out in outputs.items():
-            settings = self.recipe.tasks[name]
-            share = len(batch.example_ids[name]) / examples[name]
-            made = Pass(self.model, batch, self.model.tasks[name], out, batch.labels[name], self.generator)
-            for loss in settings.losses:
-                value = loss(made)
-                if not torch.isfinite(value):
-                    raise FloatingPointError(self._not_finite(f"{name}.{loss.kind}", float(value.detach()), made))
-                key = f"{name}.{loss.kind}"
-                losses[key] = losses.get(key, 0.0) + share * float(value.detach())
-                terms.append(settings.weight * loss.weight * share * value)
-        return torch.stack(terms).sum()
-
-    def _not_finite(self, loss: str, value: float, made: Pass) -> str:
-        ids = made.batch.example_ids[made.task.name]
-        rows = torch.isfinite(made.out.prediction.detach().reshape(len(ids), -1)).all(1).tolist()
-        guilty = [i for i, finite in zip(ids, rows, strict=True) if not finite] or list(ids)
-        shown = ", ".join(guilty[:8]) + (f" and {len(guilty) - 8} more" if len(guilty) > 8 else "")
-        return (
-            f"step {self.done + 1}: loss {loss} is {value:g} for examples {shown}. "
-            "Look at these rows, lower train.lr, or use train.precision: fp32."
-        )
-
-
-def micro_batches(parts: Sequence[Part], pieces: int, budget: int | None) -> Iterator[list[Part]]:
-    """The parts of a step in as many forward passes as needed.
-
-    Each task's rows are dealt in ``pieces`` equal runs; a piece with more than ``budget`` tokens is cut further,
-    down to single examples if need be. Every row comes exactly once.
-    """
-    for piece in range(pieces):
-        micro: list[Part] = []
-        tokens = 0
-        for data, rows in parts:
-            share = np.array_split(rows, pieces)[piece]
-            if budget is None:
-                micro.append((data, share))
-                continue
-            first = 0
-            for i, length in enumerate(data.lengths[share].tolist()):
-                if tokens and tokens + length > budget:
-                    yield [*micro, (data, share[first:i])] if i > first else micro
-                    micro, tokens, first = [], 0, i
-                tokens += length
-            micro.append((data, share[first:]))
-        yield [(data, rows) for data, rows in micro if len(rows)]
+    def _backward_apart(self, drawn: Sequence[Part], tally: Tally) -> dict[str, float]:
+        """The gradient of each task on its own, combined in the shared weights and added up in all others."""
+        found: list[list[Tensor | None]] = []
+        for part in drawn:
+            self.objective.backward([part], tally)
+            found.append([p.grad for p in self.shared])
+            for parameter in self.shared:
+                parameter.grad = None
+        gram_TT = gradients.gram(found)
+        if not torch.isfinite(gram_TT).all():
+            raise FloatingPointError(
+                f"the gradient of {' + '.join(tally.losses)} is not finite although the losses are. "
+                "Lower train.lr, or use train.precision: fp32."
+            )
+        draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
+        weights_T = self.recipe.train.aggregation(gram_TT, draws)
+        for parameter, gradient in zip(self.shared, gradients.combine(found, weights_T), strict=True):
+            parameter.grad = gradient
+        names = [data.task.name for data, _ in drawn]
+        cosines_TT = gradients.cosines(gram_TT)
+        pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
+        self.conflicting += any(cosine < 0 for cosine in pairs.values())
+        weights = {f"weight({name})": float(weight) for name, weight in zip(names, weights_T, strict=True)}
+        return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
 
 
 def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str, Evaluation]:
@@ -292,7 +338,7 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
 
         def write(folder: Path) -> None:
             state = run.state()
-            checkpoint.save_model(run.model, tokenizer, folder)
+            checkpoint.save_model(run.predictor, tokenizer, folder)
             checkpoint.save_state(
                 replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
             )
@@ -300,6 +346,8 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
         checkpoint.write_folder(out / "last", write)
 
     with _Log(out) as log, _signals() as stopping, display:
+        for line in run.inert() if run.done == 0 else ():
+            display.warn(line)
         display.begin(run.plan.steps, run.done)
 
         def tick(examples: int) -> None:
@@ -320,7 +368,7 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
                     display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
                     if run.stale == 0:
                         checkpoint.write_folder(
-                            out / "best", lambda to: checkpoint.save_model(run.model, tokenizer, to)
+                            out / "best", lambda to: checkpoint.save_model(run.predictor, tokenizer, to)
                         )
                     save_last()
                 elif run.done and run.done % every == 0:
@@ -333,7 +381,7 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
                 step = run.step()
                 seconds = time.perf_counter() - begun
                 log.step(step, seconds)
-                display.step(step.epoch, step.step, step.losses, step.tokens)
+                display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:
             save_last()
             raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None

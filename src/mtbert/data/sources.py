@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +54,9 @@ class Source(Settings):
     config: str | None = Field(default=None, description="hub only: the configuration, e.g. 'sst2' of 'nyu-mll/glue'")
     split: str | None = Field(default=None, description="hub: its name of the split; generated: train or dev")
     generated: str | None = Field(default=None, description="a task of the generated demo: sst, quora or sts")
+    where: dict[str, str | int | float | bool] | None = Field(
+        default=None, description="keep only rows whose columns hold these values: {is_duplicate: 1}"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +73,8 @@ class Source(Settings):
             raise ValueError(f"config is for hub data sets, found '{self.config}' beside {given[0]}. Drop config.")
         if self.path is not None and self.split is not None:
             raise ValueError(f"a file has no splits, found split '{self.split}'. Drop split, or name another file.")
+        if self.generated is not None and self.where is not None:
+            raise ValueError("generated rows have no columns to choose by, found where. Drop where.")
         if self.path is None and self.split is None:
             raise ValueError(f"{given[0]} needs a split. Add split: train, or another one it has.")
         if self.generated is not None:
@@ -150,6 +155,8 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     wanted = [("text", c) for c in columns.text]
     wanted += [("label", columns.label)] if labelled and columns.label is not None else []
     wanted += [("id", columns.id)] if columns.id is not None else []
+    chosen = {column: _label(value) for column, value in (source.where or {}).items()}
+    wanted += [("where", column) for column in chosen]
     if source.path is not None:
         data = _bytes(name, root / source.path)
         raw = _parse(name, Path(source.path).suffix.lower(), data)
@@ -160,6 +167,10 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         columns = columns.model_copy(update={"id": None})
         wanted = [(key, column) for key, column in wanted if key != "id"]
     _check_columns(name, raw, wanted)
+    if chosen:
+        raw = replace(raw, records=[(line, record) for line, record in raw.records if _holds(record, chosen)])
+        if not raw.records:
+            raise ValueError(f"{name}: no row has {_shown(source.where)}. Mend where, or drop it.")
     rows, warnings = _rows(name, raw, columns, labelled)
     return Table(name, rows, warnings, digest or _digest(rows), columns.label or "label", raw.unit)
 
@@ -377,7 +388,7 @@ def _hub(name: str, source: Source, root: Path, wanted: Sequence[tuple[str, str]
             f"{name}: cannot be loaded ({_first_line(error)}). Check hub, config and split, and the network."
         ) from error
     _check_columns(name, _Raw(data.column_names, ()), wanted)
-    data = data.select_columns([column for _, column in wanted])
+    data = data.select_columns(list(dict.fromkeys(column for _, column in wanted)))
     classes = {key: f.names for key, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
 
     def value(key: str, found: Any) -> object:
@@ -397,7 +408,7 @@ def _check_columns(name: str, raw: _Raw, wanted: Iterable[tuple[str, str]]) -> N
                 hint = " Separate columns by tabs or commas."
             raise ValueError(
                 f"{name}{raw.header}: there is no column '{column}', found {_quoted(raw.columns)}.{hint} "
-                f"Set columns.{key}."
+                f"Set {key if key == 'where' else f'columns.{key}'}."
             )
         if raw.columns.count(column) > 1:
             raise ValueError(
@@ -434,6 +445,10 @@ def _rows(name: str, raw: _Raw, columns: Columns, labelled: bool) -> tuple[list[
         example = f"'{repeated[0].id}', {raw.unit} {repeated[0].line}"
         warnings.append(f"{name}: {_count(len(repeated), 'row')} with an id used before (first: {example}).")
     return rows, tuple(warnings)
+
+
+def _holds(record: Mapping[str, object], chosen: Mapping[str, str | None]) -> bool:
+    return all(_label(record.get(column)) == value for column, value in chosen.items())
 
 
 def _at(name: str, unit: str, line: int, column: str) -> str:

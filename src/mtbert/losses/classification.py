@@ -3,35 +3,46 @@
 Dimension key: B batch, K classes.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from mtbert.losses import Pass
+from mtbert.losses import Needs, Pass
 from mtbert.task import Settings
 
 
 class CrossEntropy(Settings):
-    """The mean negative log-likelihood of the true class, in nats."""
+    """The mean negative log-likelihood of the true class, in nats.
 
-    fits: ClassVar = ("classification", "ordinal")
-    needs: ClassVar = "one logit per class"
+    With ``class_weights`` each example counts by the weight of its class, and the mean is over these weights. With
+    ``smoothing`` that share of the target is spread evenly over all classes (Szegedy et al., "Rethinking the Inception
+    Architecture for Computer Vision", 2016).
+    """
+
+    needs: ClassVar = Needs(types=("classification", "ordinal"), because="one logit per class")
     kind: Literal["ce"] = "ce"
     weight: float = Field(default=1.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="one per label, in the order of labels"
+    )
 
     def __call__(self, p: Pass) -> Tensor:
-        return cross_entropy(p.out.prediction, p.labels_B.long())
+        logits_BK = p.out.prediction
+        weights_K = None if self.class_weights is None else logits_BK.new_tensor(self.class_weights)
+        return cross_entropy(logits_BK, p.labels_B.long(), weights_K, label_smoothing=self.smoothing)
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of a 0/1 label under one logit, in nats."""
+    """The mean negative log-likelihood of a 0/1 label under one logit, in nats; ``smoothing`` as for classes."""
 
-    fits: ClassVar = ("binary",)
-    needs: ClassVar = "one logit for two classes"
+    needs: ClassVar = Needs(types=("binary",), because="one logit for two classes")
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
 
     def __call__(self, p: Pass) -> Tensor:
-        return binary_cross_entropy_with_logits(p.out.prediction, p.labels_B.to(p.out.prediction.dtype))
+        targets_B = p.labels_B.to(p.out.prediction.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        return binary_cross_entropy_with_logits(p.out.prediction, targets_B)

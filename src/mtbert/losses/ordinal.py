@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtbert.losses import Pass
+from mtbert.losses import Needs, Pass
 from mtbert.task import Settings
 
 
@@ -37,8 +37,7 @@ def _log_not(logits_BK: Tensor) -> Tensor:
 class OrdinalLogLoss(Settings):
     """The mean of :func:`ordinal_log_loss` over the batch."""
 
-    fits: ClassVar = ("ordinal",)
-    needs: ClassVar = "an order of the classes"
+    needs: ClassVar = Needs(types=("ordinal",), because="an order of the classes")
     kind: Literal["oll"] = "oll"
     weight: float = Field(default=1.0, ge=0)
     alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")

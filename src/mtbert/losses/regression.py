@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from mtbert.losses import Pass
+from mtbert.losses import Needs, Pass
 from mtbert.task import Settings
 
 
@@ -17,8 +17,7 @@ class MeanSquaredError(Settings):
     prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
-    fits: ClassVar = ("regression", "cosine")
-    needs: ClassVar = "a score or a cosine"
+    needs: ClassVar = Needs(types=("regression", "cosine"), because="a score or a cosine")
     kind: Literal["mse"] = "mse"
     weight: float = Field(default=1.0, ge=0)
 

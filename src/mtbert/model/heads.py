@@ -3,7 +3,6 @@
 Dimension key: B examples, D encoder width, F features, K classes.
 """
 
-import hashlib
 from itertools import pairwise
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from mtbert.model.dropout import dropout
+from mtbert.seeds import torch_generator
 from mtbert.task import Task
 
 INIT_STD = 0.02  # BERT's own
@@ -27,7 +27,7 @@ class LinearHead(nn.Module):
         if task.head.kind == "mlp":
             sizes.append(task.head.hidden or width)
         sizes.append(outputs(task))
-        layers = [_linear(into, out, generator) for into, out in pairwise(sizes)]
+        layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
         if task.type == "regression":  # the middle of the range: a small learning rate gets there late
             nn.init.constant_(layers[-1].bias, 0.5)
         self.layers = nn.ModuleList(layers)
@@ -63,8 +63,7 @@ def build(task: Task, width: int, seed: int) -> LinearHead | CosineHead:
     """The head of ``task``; its weights depend on ``seed`` and the task's name alone, not on other tasks."""
     if task.head.kind == "cosine":
         return CosineHead()
-    digest = hashlib.sha256(f"head {seed} {task.name}".encode()).digest()
-    return LinearHead(task, width, torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1))
+    return LinearHead(task, width, torch_generator("head", seed, task.name))
 
 
 def outputs(task: Task) -> int:
@@ -88,7 +87,8 @@ def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
     return torch.cat(parts[: _FEATURES[kind]], dim=-1)
 
 
-def _linear(into: int, out: int, generator: torch.Generator) -> nn.Linear:
+def linear(into: int, out: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with BERT's initial weights."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, into, out)  # type: ignore[no-untyped-call]
     nn.init.normal_(layer.weight, std=INIT_STD, generator=generator)
     nn.init.zeros_(layer.bias)

@@ -1,6 +1,6 @@
 """One encoder, one head per task, one pass for everything in a batch.
 
-Dimension key: N tokens, S sequences, D width, B examples.
+Dimension key: N tokens, M tokens of a task, S sequences, D width, B examples.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.batch import Layout, Output, StepBatch
-from mtbert.model import heads
+from mtbert.model import heads, pal
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
+from mtbert.model.pal import Pal
 from mtbert.task import Pooling, Task
 
 
@@ -23,21 +24,34 @@ class Model(nn.Module):
         tasks: By name; labels and ranges filled in.
         pooling: Of every task that does not choose its own.
         max_length: The longest sequence in tokens; longer texts are cut.
-        seed: Of the heads' initial weights.
+        seed: Of the initial weights of heads and adapters.
+        adapters: Settings of the tasks' projected attention layers; ``None`` for none.
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: Mapping[str, Task], *, pooling: Pooling, max_length: int, seed: int
+        self,
+        encoder: Encoder,
+        tasks: Mapping[str, Task],
+        *,
+        pooling: Pooling,
+        max_length: int,
+        seed: int,
+        adapters: Pal | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.tasks = dict(tasks)
         self.pooling: Pooling = pooling
         self.max_length = max_length
+        self.pal = adapters
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
+        adapted = [name for name in tasks if adapters is not None and name in (adapters.tasks or tasks)]
+        self.adapters = nn.ModuleDict(
+            {f"for_{name}": pal.build(adapters, encoder.config, name, seed) for name in adapted if adapters is not None}
+        )
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
         """Outputs by task; ``generator`` draws the dropout, ``None`` means none (evaluation)."""
@@ -48,39 +62,52 @@ class Model(nn.Module):
         with self._precision():
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
-    def finish(self, batch: StepBatch, x_ND: Tensor, generator: torch.Generator | None = None) -> dict[str, Output]:
-        """The rest of the pass, from the embedding layer's output on."""
-        groups = Groups.of(batch.layout, x_ND.device)
-        with self._precision():
-            hidden_ND = self.encoder.encode(x_ND, groups, generator)
-            return {name: self._output(name, batch.layout, x_ND, hidden_ND, generator) for name in batch.layout.spans}
+    def finish(
+        self, batch: StepBatch, x_ND: Tensor, generator: torch.Generator | None = None, *, exact: bool = False
+    ) -> dict[str, Output]:
+        """The rest of the pass, from the embedding layer's output on; ``exact``: in float32 whatever the model's type."""
+        layout = batch.layout
+        groups = Groups.of(layout, x_ND.device)
+        adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
+        with self._precision(exact):
+            hidden_ND = self.encoder.encode(x_ND, groups, generator, pal.adapter(adapters, layout, generator))
+            sizes = [span.stop - span.start for span in layout.spans.values()]
+            parts = zip(layout.spans, torch.split(x_ND, sizes), torch.split(hidden_ND, sizes), strict=True)
+            return {name: self._output(name, layout, x_MD, hidden_MD, generator) for name, x_MD, hidden_MD in parts}
 
     def head(self, name: str) -> nn.Module:
         """The head of the task called ``name``."""
         return self.heads[f"for_{name}"]
+
+    def random(self, name: str) -> bool:
+        """Whether a training pass of the task called ``name`` draws dropout behind the embedding layer."""
+        c, adapted = self.encoder.config, f"for_{name}" in self.adapters
+        rates = [c.hidden_dropout, c.attention_dropout, self.tasks[name].head.dropout]
+        return any(rates) or (
+            adapted and self.pal is not None and self.pal.kind == "attention" and self.pal.dropout > 0
+        )
 
     def pooling_of(self, task: Task) -> Pooling:
         """How the vectors of ``task`` are made."""
         return task.pooled(self.pooling)
 
     def _output(
-        self, name: str, layout: Layout, x_ND: Tensor, hidden_ND: Tensor, generator: torch.Generator | None
+        self, name: str, layout: Layout, x_MD: Tensor, hidden_MD: Tensor, generator: torch.Generator | None
     ) -> Output:
-        vectors_SD = self._pool(hidden_ND, layout, name)[layout.spans[name].order_S]
-        vectors = vectors_SD.chunk(self.tasks[name].sequences)
+        vectors = self._pool(hidden_MD, layout, name)[layout.spans[name].order_S].chunk(self.tasks[name].sequences)
         prediction = _at_least_float32(self.head(name)(vectors, generator))
-        return Output(embeddings_ND=x_ND, vectors=vectors, prediction=prediction)
+        return Output(embeddings_MD=x_MD, hidden_MD=hidden_MD, vectors=vectors, prediction=prediction)
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self, exact: bool = False) -> torch.autocast:
         device = next(self.parameters()).device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16)
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16 and not exact)
 
-    def _pool(self, hidden_ND: Tensor, layout: Layout, name: str) -> Tensor:
+    def _pool(self, hidden_MD: Tensor, layout: Layout, name: str) -> Tensor:
         span = layout.spans[name]
-        offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=hidden_ND.device)
+        offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=hidden_MD.device) - span.start
         if self.pooling_of(self.tasks[name]) == "mean":
-            return mean_pool(hidden_ND[span.start : span.stop], offsets_S - span.start)
-        cls_SD = hidden_ND[offsets_S[:-1]]
+            return mean_pool(hidden_MD, offsets_S)
+        cls_SD = hidden_MD[offsets_S[:-1]]
         return self.encoder.pooled(cls_SD) if self.encoder.config.pooler else cls_SD
 
 

@@ -1,0 +1,49 @@
+"""CoSENT: pairs with a higher label have a higher cosine.
+
+Source: Su, "CoSENT: a more effective sentence embedding scheme than Sentence-BERT", 2022 (in Chinese,
+kexue.fm/archives/8847), as in the sentence-transformers library. Only the order of the labels counts.
+
+Dimension key: B pairs.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtbert.losses import Needs, Pass
+from mtbert.task import Settings
+
+
+def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
+    """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))`` over all ``(i, j)`` with ``label_i > label_j``.
+
+    A scalar in nats: 0 where no label is higher than another. It is one logarithm over the batch and not
+    a mean over pairs, so it grows with the batch, slowly.
+    """
+    higher_BB = labels_B[:, None] > labels_B
+    gaps_BB = scale * (cosines_B - cosines_B[:, None])
+    gaps = gaps_BB.masked_fill(~higher_BB, float("-inf")).flatten()
+    return torch.cat([gaps.new_zeros(1), gaps]).logsumexp(0)
+
+
+class CoSENT(Settings):
+    """:func:`cosent` of a batch's cosines and labels."""
+
+    needs: ClassVar = Needs(
+        types=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), whole_batch=True
+    )
+    kind: Literal["cosent"] = "cosent"
+    weight: float = Field(default=1.0, ge=0)
+    scale: float = Field(default=20.0, gt=0, description="multiplies the difference of two cosines")
+
+    def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        return p.out.prediction, p.labels_B
+
+    def compare(self, *gathered: Tensor) -> Tensor:
+        cosines_B, labels_B = gathered
+        return cosent(cosines_B, labels_B, self.scale)
+
+    def __call__(self, p: Pass) -> Tensor:
+        return self.compare(*self.gather(p))

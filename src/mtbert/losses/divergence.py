@@ -1,0 +1,66 @@
+"""How far apart two predictions of one model for the same examples are.
+
+Each measure is a difference of means times a difference of what the model puts out: ``(p - q) * (log p - log q)``
+summed over classes, ``(sigmoid(a) - sigmoid(b)) * (a - b)``, ``(a - b) * (a - b)``. All are symmetric, at least 0,
+and finite with finite gradients however sure the predictions are.
+
+Dimension key: B batch, K classes.
+"""
+
+import torch
+from torch import Tensor
+
+from mtbert.task import Task
+
+
+def divergence(task: Task, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+    """The measure that fits the task's predictions, per example, ``[B]``, float32 at least.
+
+    Classes: :func:`symmetric_kl`. One logit: :func:`bernoulli_kl`. Scores, and the cosines of a cosine head, which
+    are no logits also where the task is binary: :func:`squared_error`.
+
+    Args:
+        task: Whose predictions they are.
+        prediction: As in :class:`mtbert.batch.Output`.
+        other: Another prediction for the same examples.
+        detached: As for :func:`symmetric_kl`.
+    """
+    if task.type == "regression" or task.head.kind == "cosine":
+        return squared_error(prediction, other, detached=detached)
+    if task.type == "binary":
+        return bernoulli_kl(prediction, other, detached=detached)
+    return symmetric_kl(prediction, other, detached=detached)
+
+
+def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
+    """Returns ``KL(p || q) + KL(q || p)`` per example, ``[B]``, in nats.
+
+    ``detached`` stops the gradient of the target ``p`` in each ``KL(p || q)``. The value is the same; near
+    ``p = q`` the gradient is half as large, and that of one side alone is the gradient of one KL.
+    """
+    log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
+    log_q_BK = at_least_float32(other_BK).log_softmax(-1)
+    means_BK = log_p_BK.exp() - log_q_BK.exp()
+    return (_stopped(means_BK, detached) * (log_p_BK - log_q_BK)).sum(-1)
+
+
+def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
+    """:func:`symmetric_kl` of the two classes that one logit ``log(p / (1 - p))`` stands for, ``[B]``, in nats."""
+    a_B, b_B = at_least_float32(logits_B), at_least_float32(other_B)
+    return _stopped(a_B.sigmoid() - b_B.sigmoid(), detached) * (a_B - b_B)
+
+
+def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
+    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves its gradient, as it does near 0 for the KLs."""
+    apart_B = at_least_float32(scores_B) - at_least_float32(other_B)
+    return _stopped(apart_B, detached) * apart_B
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x``, in float32 where its type has fewer bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _stopped(means: Tensor, detached: bool) -> Tensor:
+    # The gradient of sum p_fixed * log(p_fixed / q) + q_fixed * log(q_fixed / p): only logarithms move.
+    return means.detach() if detached else means

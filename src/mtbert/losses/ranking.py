@@ -1,0 +1,86 @@
+"""Multiple negatives ranking: among all second sentences of a batch, the right one is the most similar.
+
+Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with
+the scaled cosine of the sentence-transformers library. Unlike there, sentences of one cluster are not
+each other's negatives: Quora asks the same question in many rows.
+
+Dimension key: B positive pairs, D width.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtbert.losses import Needs, Pass
+from mtbert.task import Settings
+
+
+def multiple_negatives(
+    anchors_BD: Tensor, positives_BD: Tensor, clusters_B: Tensor, scale: float, symmetric: bool
+) -> Tensor:
+    """Returns ``-log softmax_j(scale * cos(a_i, p_j))`` at ``j = i``, the mean over rows ``i``, in nats.
+
+    Args:
+        anchors_BD: The first vectors, ``[B, D]``.
+        positives_BD: The second vectors, ``[B, D]``; row ``i`` belongs to anchor ``i``.
+        clusters_B: Numbers of what the rows say, ``[B]``; rows of one number are left out of each other's sum.
+        scale: Multiplies the cosine; one over a temperature.
+        symmetric: The mean of this and of the same with anchors and positives exchanged.
+
+    Returns:
+        A scalar in float32 or float64: 0 without rows and for one row, and connected to the graph in both
+        cases. A zero vector has the cosine 0 with everything.
+    """
+    scores_BB = scale * _unit(anchors_BD) @ _unit(positives_BD).T
+    same_BB = (clusters_B[:, None] == clusters_B).fill_diagonal_(False)
+    scores_BB = scores_BB.masked_fill(same_BB, float("-inf"))
+    directions = (scores_BB, scores_BB.T) if symmetric else (scores_BB,)
+    gains = torch.stack([s_BB.log_softmax(-1).diagonal().sum() for s_BB in directions])
+    return -gains.mean() / max(len(scores_BB), 1)
+
+
+def _unit(x_BD: Tensor) -> Tensor:
+    """The rows at length 1, in float32 at least; a zero row stays zero, with a gradient of ordinary size."""
+    x_BD = x_BD.to(torch.promote_types(x_BD.dtype, torch.float32))
+    norm_B1 = x_BD.norm(dim=-1, keepdim=True)
+    unit_BD: Tensor = x_BD / norm_B1.where(norm_B1 > 0, 1.0)
+    return unit_BD
+
+
+def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """The vectors of both sentences, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
+
+    Both sentences of such a pair are in one cluster, so that of the first serves for both.
+    """
+    anchors_BD, positives_BD = p.out.vectors
+    rows_B = p.labels_B == 1
+    return anchors_BD[rows_B], positives_BD[rows_B], p.batch.clusters[p.task.name][:, 0][rows_B]
+
+
+class MultipleNegatives(Settings):
+    """:func:`multiple_negatives` over the batch's positive pairs; pairs labelled 0 take no part."""
+
+    needs: ClassVar = Needs(
+        types=("binary",),
+        because="pairs that mean the same (label 1) as two vectors",
+        inputs=("separate",),
+        vectors=True,
+        clusters=True,
+        whole_batch=True,
+    )
+    kind: Literal["mnrl"] = "mnrl"
+    weight: float = Field(default=1.0, ge=0)
+    scale: float = Field(default=20.0, gt=0, description="multiplies the cosine; one over a temperature")
+    symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
+
+    def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        return positive_pairs(p)
+
+    def compare(self, *gathered: Tensor) -> Tensor:
+        anchors_BD, positives_BD, clusters_B = gathered
+        return multiple_negatives(anchors_BD, positives_BD, clusters_B, self.scale, self.symmetric)
+
+    def __call__(self, p: Pass) -> Tensor:
+        return self.compare(*self.gather(p))

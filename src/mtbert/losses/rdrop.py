@@ -1,0 +1,29 @@
+"""R-Drop: two passes that differ in their dropout alone must agree.
+
+Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021: ``alpha / 2 * (KL(p1 || p2) +
+KL(p2 || p1))``, with ``alpha`` from 1 to 5. Different here: their loss adds the cross-entropy of the second pass, ours
+keeps the one of the first pass alone. Scores have half the squared error.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from mtbert.losses import Needs, Pass
+from mtbert.losses.divergence import divergence
+from mtbert.task import Settings
+
+
+class RDrop(Settings):
+    """The mean of half the symmetric divergence from a second pass with masks of its own, embeddings included."""
+
+    needs: ClassVar = Needs(
+        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction", dropout=True
+    )
+    kind: Literal["rdrop"] = "rdrop"
+    weight: float = Field(default=1.0, ge=0, description="alpha")
+
+    def __call__(self, p: Pass) -> Tensor:
+        again = p.finish(p.model.embed(p.alone, p.generator), p.generator).prediction
+        return divergence(p.task, p.out.prediction, again).mean() / 2

@@ -1,0 +1,101 @@
+"""SimCSE: a sentence is nearest to its paraphrase, or to itself under another dropout mask.
+
+Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The
+supervised form is the one of the paper under study, ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i,
+h_j+) / t))``; its print has ``h_j`` in the sum, which would compare anchors with each other and leave
+the positive out. This is :func:`mtbert.losses.ranking.multiple_negatives` at scale ``1 / t``, and so is
+the unsupervised form, where ``h_i+`` is ``h_i`` once more.
+
+Dimension key: B examples, S sentences (2B for separate pairs), M tokens of the task, D width.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mtbert.batch import Layout
+from mtbert.losses import Needs, Pass
+from mtbert.losses.ranking import multiple_negatives, positive_pairs
+from mtbert.model.heads import linear
+from mtbert.task import Settings
+
+
+def first_tokens(hidden_MD: Tensor, layout: Layout, name: str) -> Tensor:
+    """The state of each sentence's first token, ``[S, D]``, float32 at least.
+
+    In the order of the examples; of separate pairs first all first texts, then all second texts.
+    """
+    span = layout.spans[name]
+    offsets_S = torch.tensor(layout.offsets[span.first : span.last], device=hidden_MD.device) - span.start
+    first_SD = hidden_MD[offsets_S[span.order_S]]
+    return first_SD.to(torch.promote_types(first_SD.dtype, torch.float32))
+
+
+class SimCSE(Settings):
+    """The supervised form over the batch's positive pairs: ``mnrl`` with ``scale: 10`` at the default."""
+
+    needs: ClassVar = Needs(
+        types=("binary",),
+        because="pairs that mean the same (label 1) as two vectors",
+        inputs=("separate",),
+        vectors=True,
+        clusters=True,
+        whole_batch=True,
+    )
+    kind: Literal["simcse"] = "simcse"
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=0.1, gt=0, description="divides the cosine")
+
+    def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        return positive_pairs(p)
+
+    def compare(self, *gathered: Tensor) -> Tensor:
+        anchors_BD, positives_BD, clusters_B = gathered
+        return multiple_negatives(anchors_BD, positives_BD, clusters_B, 1 / self.temperature, symmetric=False)
+
+    def __call__(self, p: Pass) -> Tensor:
+        return self.compare(*self.gather(p))
+
+
+class UnsupervisedSimCSE(Settings):
+    """The unsupervised form over all sentences of the batch, whatever their labels.
+
+    Each sentence passes a second time with masks of its own. Its vector is the first token's last state
+    through a layer that only this loss uses (a tanh behind it) and that no saved model keeps, whatever
+    pooling the task has. Sentences of one cluster, equal ones among them, are not each other's negatives.
+    """
+
+    needs: ClassVar = Needs(
+        types=("classification", "ordinal", "binary", "regression"),
+        because="sentences that are encoded alone",
+        inputs=("single", "separate"),
+        vectors=True,
+        dropout=True,
+        clusters=True,
+        whole_batch=True,
+        own=True,
+    )
+    kind: Literal["simcse-unsup"] = "simcse-unsup"
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=0.05, gt=0, description="divides the cosine")
+
+    def build(self, width: int, generator: torch.Generator) -> nn.Module:
+        """One linear layer with BERT's initial weights, and a tanh."""
+        return nn.Sequential(linear(width, width, generator), nn.Tanh())
+
+    def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        assert p.own is not None
+        again = p.finish(p.model.embed(p.alone, p.generator), p.generator)
+        first_SD, second_SD = (
+            p.own(first_tokens(out.hidden_MD, p.alone.layout, p.task.name)) for out in (p.out, again)
+        )
+        return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
+
+    def compare(self, *gathered: Tensor) -> Tensor:
+        first_SD, second_SD, clusters_S = gathered
+        return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)
+
+    def __call__(self, p: Pass) -> Tensor:
+        return self.compare(*self.gather(p))

@@ -1,0 +1,20 @@
+"""Weights of the tasks' losses that are learned: a task that is uncertain counts less.
+
+Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+Semantics", 2018, equations 5 and 10, in terms of ``s = log(sigma**2)`` as their code has it.
+"""
+
+from torch import Tensor
+
+
+def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, regression: bool) -> Tensor:
+    """Returns ``exp(-s) * loss + share * s / 2`` for classes; for scores the first term is halved.
+
+    Args:
+        loss: A task's weighted losses on a part of its batch, scaled by ``share``.
+        log_variance: ``s``, a scalar parameter of the task; 0 at the start.
+        share: Of the task's examples in this step that the part holds.
+        regression: Whether the likelihood is a Gaussian one.
+    """
+    precision = (-log_variance).exp()
+    return (0.5 if regression else 1.0) * precision * loss + share * log_variance / 2

@@ -1,0 +1,126 @@
+"""Projected attention layers (PAL): a small network of each task's own beside every layer of the shared encoder.
+
+Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task
+Learning", ICML 2019, where the paper is silent their code: 6 heads, a bias in every linear layer, erf GELU. In
+every layer ``h' = LN(FFN(a) + a + PAL(h))``: ``a`` is the attention's output after its normalisation, ``h`` the
+layer's input. Difference: each task draws its first weights from a generator of its own.
+
+Dimension key: N tokens of a step, M tokens of a task, D encoder width, W width of the small network.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from mtbert.batch import Layout
+from mtbert.model.attention import Groups, attend
+from mtbert.model.encoder import Adapter, EncoderConfig
+from mtbert.model.heads import INIT_STD
+from mtbert.seeds import torch_generator
+from mtbert.task import Settings
+
+
+class Pal(Settings):
+    """A small network per task beside every layer of the encoder, with attention or without."""
+
+    kind: Literal["attention", "low_rank"] = Field(
+        default="attention", description="low_rank: the two projections alone, no attention between them"
+    )
+    width: int | None = Field(
+        default=None, gt=0, le=2**16, description="between the projections; null: 204 for attention, 100 for low_rank"
+    )
+    heads: int = Field(default=6, gt=0, description="attention only; must divide the width")
+    shared: bool | None = Field(
+        default=None,
+        description="projections shared by all layers; null: as in the source, true for attention, false for low_rank",
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="attention only: of its probabilities")
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1, description="those that have one; null: all")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        width, heads = self.resolved_width, self.heads
+        if self.kind == "attention" and width % heads:
+            fitting = max(n for n in range(1, heads) if width % n == 0)
+            raise ValueError(
+                f"heads must divide the width, found {heads} heads and width {width}. "
+                f"Use heads: {fitting}, or width: {width + -width % heads}."
+            )
+        return self
+
+    @property
+    def resolved_width(self) -> int:
+        return self.width or (204 if self.kind == "attention" else 100)
+
+    @property
+    def resolved_shared(self) -> bool:
+        return self.kind == "attention" if self.shared is None else self.shared
+
+
+class Projected(nn.Module):
+    """One task's networks, ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``; ``MHA`` has no output matrix."""
+
+    def __init__(self, settings: Pal, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads, self.p = settings.heads, settings.dropout
+        width = settings.resolved_width
+        copies = 1 if settings.resolved_shared else config.layers
+        self.down = nn.ModuleList(nn.Linear(config.width, width) for _ in range(copies))
+        self.up = nn.ModuleList(nn.Linear(width, config.width) for _ in range(copies))
+        attention = settings.kind == "attention"
+        self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(config.layers)) if attention else None
+
+    def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
+        """What is added in encoder layer ``layer``, ``[M, D]``; ``generator`` draws dropout, ``None`` means none."""
+        projection = layer % len(self.down)  # 0 where all layers share one
+        x_MW = self.down[projection](x_MD)
+        if self.qkv is None:
+            added_MD: Tensor = self.up[projection](F.gelu(x_MW))
+            return added_MD
+        mixed_MW = attend(self.qkv[layer](x_MW), groups, self.heads, self.p, generator)
+        return F.gelu(self.up[projection](mixed_MW))
+
+
+def build(settings: Pal, config: EncoderConfig, name: str, seed: int) -> Projected:
+    """The network of the task called ``name``; its weights depend on ``seed`` and the name, not on other tasks."""
+    with torch.device("meta"):  # no global random number is spent on weights to be replaced
+        module = Projected(settings, config)
+    module.to_empty(device="cpu")
+    generator = torch_generator("pal", seed, name)
+    for parameter in module.parameters():
+        if parameter.dim() == 2:
+            nn.init.normal_(parameter, std=INIT_STD, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    return module
+
+
+def adapter(modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None) -> Adapter | None:
+    """What the encoder adds in each layer of a batch: each task's network on the task's own tokens, else zeros.
+
+    ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one.
+    """
+    groups = {
+        name: Groups.of(Layout(layout.offsets, {name: span}), next(modules[name].parameters()).device)
+        for name, span in layout.spans.items()
+        if name in modules
+    }
+    if not groups:
+        return None
+    sizes = [span.stop - span.start for span in layout.spans.values()]
+
+    def added(layer: int, x_ND: Tensor) -> Tensor:
+        # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
+        parts = zip(layout.spans, torch.split(x_ND, sizes), strict=True)
+        return torch.cat(
+            [
+                modules[name](layer, x_MD, groups[name], generator) if name in groups else torch.zeros_like(x_MD)
+                for name, x_MD in parts
+            ]
+        )
+
+    return added

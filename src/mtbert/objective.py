@@ -1,0 +1,248 @@
+"""The objective of a step: all losses of all tasks, weighted and summed, in as many forward passes as memory asks for.
+
+Losses that compare the examples of a batch with each other see the whole batch even so: they are computed on
+what all passes gathered, without a graph, and their gradient is fed back through a second run of each pass with the
+same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+(GradCache), 2021.
+
+Dimension key: B examples of a task in a pass.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mtbert.batch import Dataset, StepBatch, collate
+from mtbert.losses import LossSettings, Own, Pass, WholeBatch
+from mtbert.losses.uncertainty import uncertainty_weighted
+from mtbert.model.model import Model
+from mtbert.recipe import Recipe
+from mtbert.seeds import torch_generator
+
+Part = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
+
+
+@dataclass
+class Tally:
+    """What the passes of a step add up to; ``losses`` are unweighted means by ``task.loss``."""
+
+    losses: dict[str, float] = field(default_factory=dict)
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class _Fed:
+    """A whole-batch loss and its gradient with respect to what one pass gathered."""
+
+    value: Tensor
+    gradients: tuple[Tensor | None, ...]
+
+
+class Objective:
+    """The losses of ``recipe`` on the passes of ``model``.
+
+    ``own`` holds the weights that only losses need: they are trained, and are no part of a saved model.
+    """
+
+    def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, ema: Model | None) -> None:
+        self.recipe = recipe
+        self.model = model
+        self.generator = generator
+        self.ema = ema
+        width, seed = model.encoder.config.width, recipe.train.seed
+        self.own = nn.ModuleDict()
+        for name, task in recipe.tasks.items():
+            for loss in task.losses:
+                if loss.needs.own:
+                    draws = torch_generator("own", seed, name, loss.kind)
+                    self.own[f"{name}:{loss.kind}"] = cast(Own, loss).build(width, draws)
+        if recipe.train.weighting == "uncertainty":
+            variances = {f"for_{name}": nn.Parameter(torch.zeros(())) for name in recipe.tasks}
+            self.own["log_variance"] = nn.ParameterDict(variances)
+        self.own.to(model.encoder.word_embedding.weight)  # its device and type
+
+    def backward(self, parts: Sequence[Part], tally: Tally) -> None:
+        """Adds the gradient of the objective on ``parts`` to that of every parameter.
+
+        Raises:
+            FloatingPointError: If a loss is not finite; the message names it and the examples.
+        """
+        settings = self.recipe.train
+        examples = {data.task.name: len(rows) for data, rows in parts}
+        batches = [
+            collate(micro, self.generator.device)
+            for micro in micro_batches(parts, settings.accumulate, settings.token_budget)
+        ]
+        if len(batches) == 1 or not self._whole(examples):
+            for batch in batches:
+                tally.tokens += len(batch.ids_N)
+                self._total(self._passes(batch), examples, tally, {}).backward()  # type: ignore[no-untyped-call]
+            return
+        states, fed, after = self._compare_all(batches)
+        for batch, state, shares in zip(batches, states, fed, strict=True):
+            tally.tokens += len(batch.ids_N)
+            self.generator.set_state(state)
+            passes = self._passes(batch)
+            surrogates = {
+                key: _surrogate(loss, self._with_own(passes[name], loss), shares[key])
+                for name, key, loss in self._whole(passes)
+            }
+            # The other losses draw from where the first run ended: no number is used twice.
+            self.generator.set_state(after)
+            self._total(passes, examples, tally, surrogates).backward()  # type: ignore[no-untyped-call]
+            after = self.generator.get_state()
+
+    def learned(self) -> dict[str, float]:
+        """The variance of each task, ``sigma2(task)``, where task weights are learned."""
+        if self.recipe.train.weighting == "fixed":
+            return {}
+        variances = cast(nn.ParameterDict, self.own["log_variance"])
+        return {f"sigma2({name})": float(variances[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
+
+    def gradients(self, parts: Sequence[Part]) -> dict[str, dict[str, float]]:
+        """The norm, over the encoder, of each weighted loss's gradient, by task and loss; draws and keeps nothing."""
+        state = self.generator.get_state()
+        weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        norms: dict[str, dict[str, float]] = {}
+        for data, rows in parts:
+            made = self._passes(collate([(data, rows)], self.generator.device))[data.task.name]
+            for loss in self.recipe.tasks[data.task.name].losses:
+                value = loss.weight * loss(self._with_own(made, loss))
+                found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+                squares = [float(g.square().sum()) for g in found if g is not None]
+                norms.setdefault(data.task.name, {})[loss.kind] = sum(squares) ** 0.5
+        self.generator.set_state(state)
+        return norms
+
+    def _passes(self, batch: StepBatch) -> dict[str, Pass]:
+        """One forward pass for all tasks of the batch."""
+        x_ND = self.model.embed(batch, self.generator)
+        masks = self.generator.get_state()
+        outputs = self.model.finish(batch, x_ND, self.generator)
+        return {
+            name: Pass(
+                model=self.model,
+                batch=batch,
+                task=self.model.tasks[name],
+                out=out,
+                labels_B=batch.labels[name],
+                generator=self.generator,
+                masks=masks,
+                ema=self.ema,
+            )
+            for name, out in outputs.items()
+        }
+
+    def _with_own(self, made: Pass, loss: LossSettings) -> Pass:
+        """``made`` as ``loss`` sees it: with the weights that are its own."""
+        return replace(made, own=self.own[f"{made.task.name}:{loss.kind}"]) if loss.needs.own else made
+
+    def _whole(self, names: Mapping[str, object]) -> list[tuple[str, str, LossSettings]]:
+        """Task, key and settings of each loss of these tasks that compares examples with each other."""
+        return [
+            (name, f"{name}.{loss.kind}", loss)
+            for name in names
+            for loss in self.recipe.tasks[name].losses
+            if loss.needs.whole_batch
+        ]
+
+    def _total(
+        self, passes: Mapping[str, Pass], examples: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The weighted sum over tasks and losses, each scaled by this pass's share of the step's examples."""
+        terms = []
+        for name, made in passes.items():
+            settings = self.recipe.tasks[name]
+            share = len(made.labels_B) / examples[name]
+            values = []
+            for loss in settings.losses:
+                key = f"{name}.{loss.kind}"
+                value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
+                if not torch.isfinite(value):
+                    raise FloatingPointError(_not_finite(key, float(value.detach()), made))
+                tally.losses[key] = tally.losses.get(key, 0.0) + float(value.detach())
+                values.append(loss.weight * value)
+            total = settings.weight * torch.stack(values).sum()
+            if self.recipe.train.weighting == "uncertainty":
+                log_variance = cast(nn.ParameterDict, self.own["log_variance"])[f"for_{name}"]
+                total = uncertainty_weighted(total, log_variance, share, regression=settings.type == "regression")
+            terms.append(total)
+        return torch.stack(terms).sum()
+
+    def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
+        """The generator's state before each pass, what each pass is fed with, and the state after the last."""
+        states, gathered = [], []
+        with torch.no_grad():
+            for batch in batches:
+                states.append(self.generator.get_state())
+                passes = self._passes(batch)
+                gathered.append(
+                    {key: _gather(loss, self._with_own(passes[name], loss)) for name, key, loss in self._whole(passes)}
+                )
+        fed: list[dict[str, _Fed]] = [{} for _ in batches]
+        for _, key, loss in self._whole(dict.fromkeys(name for b in batches for name in b.layout.spans)):
+            holders = [i for i, found in enumerate(gathered) if key in found]
+            joined = [torch.cat(tensors) for tensors in zip(*(gathered[i][key] for i in holders), strict=True)]
+            leaves = [t.requires_grad_() if t.is_floating_point() else t for t in joined]
+            value = cast(WholeBatch, loss).compare(*leaves)
+            wanted = [t for t in leaves if t.requires_grad]
+            found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
+            gradients = [next(found) if t.requires_grad else None for t in leaves]
+            first = 0
+            for i in holders:
+                rows = len(gathered[i][key][0])
+                cut = tuple(None if g is None else g[first : first + rows] for g in gradients)
+                fed[i][key] = _Fed(value.detach() / len(holders), cut)
+                first += rows
+        return states, fed, self.generator.get_state()
+
+
+def micro_batches(parts: Sequence[Part], pieces: int, budget: int | None) -> Iterator[list[Part]]:
+    """The parts of a step in as many forward passes as needed.
+
+    Each task's rows are dealt in ``pieces`` equal runs; a piece with more than ``budget`` tokens is cut further,
+    down to single examples if need be. Every row comes exactly once.
+    """
+    for piece in range(pieces):
+        micro: list[Part] = []
+        tokens = 0
+        for data, rows in parts:
+            share = np.array_split(rows, pieces)[piece]
+            if budget is None:
+                micro.append((data, share))
+                continue
+            first = 0
+            for i, length in enumerate(data.lengths[share].tolist()):
+                if tokens and tokens + length > budget:
+                    yield [*micro, (data, share[first:i])] if i > first else micro
+                    micro, tokens, first = [], 0, i
+                tokens += length
+            micro.append((data, share[first:]))
+        yield [(data, rows) for data, rows in micro if len(rows)]
+
+
+def _gather(loss: LossSettings, made: Pass) -> tuple[Tensor, ...]:
+    return cast(WholeBatch, loss).gather(made)
+
+
+def _surrogate(loss: LossSettings, made: Pass, fed: _Fed) -> Tensor:
+    """A scalar with the loss's value and, through what ``made`` gathers, its gradient."""
+    pairs = zip(_gather(loss, made), fed.gradients, strict=True)
+    through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
+    return fed.value + through - through.detach()
+
+
+def _not_finite(loss: str, value: float, made: Pass) -> str:
+    ids = made.batch.example_ids[made.task.name]
+    rows = torch.isfinite(made.out.prediction.detach().reshape(len(ids), -1)).all(1).tolist()
+    guilty = [i for i, finite in zip(ids, rows, strict=True) if not finite] or list(ids)
+    shown = ", ".join(guilty[:8]) + (f" and {len(guilty) - 8} more" if len(guilty) > 8 else "")
+    return (
+        f"loss {loss} is {value:g} for examples {shown}. "
+        "Look at these rows, lower train.lr, or use train.precision: fp32."
+    )

@@ -1,0 +1,244 @@
+"""Techniques together: all pairs that the recipe's own rules allow, and two sets as large as they allow."""
+
+import copy
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import toy_run
+from rich.console import Console
+
+from mtbert import launch, load, recipe
+from mtbert.gradients import AggregationSettings
+from mtbert.losses.known import LOSSES
+from mtbert.model.pal import Pal
+from mtbert.model.weights import Loaded, load_encoder
+from mtbert.recipe import ModelRecipe, Recipe, TaskRecipe, TrainRecipe
+from mtbert.sampling import SamplerSettings
+from mtbert.train import Run, Stopped
+
+SILENT = Console(quiet=True)
+Raw = dict[str, Any]
+
+# Every setting of a recipe is a technique with values to try, or is none. A new one must be put here.
+TASK_VALUES: Raw = {"no_duplicates": [True]}
+MODEL_VALUES: Raw = {
+    "dropout": [0.0],
+    "pal": get_args(Pal.model_fields["kind"].annotation),
+    "lora": [{"rank": 2}],
+    "freeze": [0, 1, "all"],
+}
+TRAIN_VALUES: Raw = {
+    "sampler": [part.model_fields["kind"].default for part in get_args(get_args(SamplerSettings)[0])],
+    "aggregation": [
+        {"kind": part.model_fields["kind"].default}
+        | ({"method": get_args(part.model_fields["method"].annotation)[0]} if "method" in part.model_fields else {})
+        for part in get_args(get_args(AggregationSettings)[0])
+    ],
+    "conflicts": [True],
+    "weighting": ["uncertainty"],
+    "ema": [{"decay": 0.9}, {"decay": 0.9, "predicts": False}],
+    "layer_decay": [0.8],
+    "accumulate": [2],
+    "token_budget": [50],
+    "precision": ["bf16"],
+    "clip": [None],
+    "schedule": ["constant"],
+}
+PLAIN = {
+    *("name type inputs head pooling segments labels range train dev dev_fraction dev_seed columns".split()),
+    *("losses weight batch_size metric path max_length mode rounds epochs lr betas eps weight_decay warmup".split()),
+    *("device threads seed evaluate_every checkpoint_every patience select".split()),
+}
+
+
+def test_every_setting_is_known_here():
+    for part, values in ((TaskRecipe, TASK_VALUES), (ModelRecipe, MODEL_VALUES), (TrainRecipe, TRAIN_VALUES)):
+        assert set(part.model_fields) - PLAIN - {"pooling"} == set(values), part
+
+
+def template(folder: Path, mode: str) -> Raw:
+    """One task of each kind of type, inputs and head."""
+    raw = toy_run.raw_recipe(folder, mode=mode, rounds=3, epochs=2)
+    sst, quora, sts = (raw["tasks"][name] for name in ("sst", "quora", "sts"))
+    raw["tasks"] = {
+        "ordinal": sst | {"losses": ["ce"]},
+        "packed": quora | {"losses": ["bce"]},
+        "pair": quora | {"inputs": "separate", "losses": ["bce"]},
+        "score": sts | {"losses": ["mse"], "dev": None},
+        "cosine": sts | {"inputs": "separate", "head": "cosine", "losses": ["mse"], "dev": None},
+    }
+    return raw
+
+
+def valid(raw: Raw) -> Recipe | str:
+    """The recipe, or why it is refused."""
+    try:
+        return recipe.validate(raw, "r")
+    except ValueError as error:
+        return str(error)
+
+
+Change = Callable[[Raw], Raw]
+
+
+def setting(part: str, name: str, value: Any) -> Change:
+    return lambda raw: recipe.merge(raw, {part: {name: value}})
+
+
+def of_every_task(name: str, value: Any) -> Change:
+    return lambda raw: recipe.merge(raw, {"tasks": {task: {name: value} for task in raw["tasks"]}})
+
+
+def loss(kind: str) -> Change:
+    """The loss beside the others of each task that may have it."""
+
+    def change(raw: Raw) -> Raw:
+        for task, settings in raw["tasks"].items():
+            if kind not in settings["losses"]:
+                with_it = {"tasks": {task: {"losses": [*settings["losses"], kind]}}}
+                alone = {"tasks": {task: settings}, "train": {"ema": {"decay": 0.9}}, "data": {"root": "."}}
+                if not isinstance(valid(recipe.merge(alone, with_it)), str):
+                    raw = recipe.merge(raw, with_it)
+        return raw
+
+    return change
+
+
+CHANGES: dict[str, Change] = {
+    **{f"loss {part.model_fields['kind'].default}": loss(part.model_fields["kind"].default) for part in LOSSES},
+    **{f"tasks {name} {v}": of_every_task(name, v) for name, values in TASK_VALUES.items() for v in values},
+    **{f"model {name} {v}": setting("model", name, v) for name, values in MODEL_VALUES.items() for v in values},
+    **{f"train {name} {v}": setting("train", name, v) for name, values in TRAIN_VALUES.items() for v in values},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("toy")
+    toy_run.set_up(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_of(folder: Path) -> Callable[[Recipe], Run]:
+    """A run of a recipe that :func:`template` was the start of; texts and weights are read once for all of them."""
+    every = recipe.validate(loss("mnrl")(loss("simcse-unsup")(template(folder, "joint"))), "r")
+    device, _, data, _ = launch.build(every, SILENT)
+    loaded = load_encoder(str(folder / "encoder"))
+
+    def read(path: str, *, dropout: float | None) -> Loaded:
+        encoder = copy.deepcopy(loaded.encoder)
+        if dropout is not None:
+            changed = replace(encoder.config, hidden_dropout=dropout, attention_dropout=dropout)
+            for module in (encoder, *encoder.layers):
+                module.config = changed
+        return replace(loaded, encoder=encoder)
+
+    def run(settings: Recipe) -> Run:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(launch, "load_encoder", read)
+            patched.setattr(launch, "prepare", lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks})
+            model = launch.build(settings, SILENT)[3]
+        return Run(settings, model, {name: data[name] for name in settings.tasks}, device)
+
+    return run
+
+
+def variants(folder: Path, *changes: Change) -> list[Recipe | str]:
+    """With these changes in both modes, with and without the task whose head has no weights."""
+    found = []
+    for mode in ("joint", "alternate"):
+        for dropped in ((), ("cosine",)):
+            raw = template(folder, mode)
+            raw["tasks"] = {name: task for name, task in raw["tasks"].items() if name not in dropped}
+            for change in changes:
+                raw = change(raw)
+            needs_average = any("bregman" in task["losses"] for task in raw["tasks"].values())
+            found.append(valid(with_ema(raw) if needs_average else raw))
+            if isinstance(found[-1], Recipe):
+                return found
+    return found
+
+
+def with_ema(raw: Raw) -> Raw:
+    return recipe.merge({"train": {"ema": {"decay": 0.9}}}, raw)
+
+
+@pytest.mark.parametrize("first", CHANGES)
+def test_every_allowed_pair_trains(first: str, folder: Path, run_of: Callable[[Recipe], Run]):
+    assert isinstance(variants(folder, CHANGES[first])[-1], Recipe)
+    for second in list(CHANGES)[list(CHANGES).index(first) + 1 :]:
+        *refusals, settings = variants(folder, CHANGES[first], CHANGES[second])
+        if isinstance(settings, str):
+            refusals.append(settings)
+        for reason in refusals:  # a reason and a repair in one line for each mistake
+            assert all(re.match(r"recipe r, .*[.:] .*\.$", line) for line in reason.splitlines()), reason
+        if isinstance(settings, Recipe):
+            run = run_of(settings)
+            before = [p.detach().clone() for p in run.trained]
+            steps = [run.step() for _ in range(1 if settings.train.mode == "joint" else 5)]
+            assert any(not torch.equal(p, old) for p, old in zip(run.trained, before, strict=True)), second
+            if settings.train.mode == "joint" or settings.train.sampler.kind == "round_robin":
+                told = {task for step in steps for task in step.losses}
+                assert told == {f"{n}.{x.kind}" for n, t in settings.tasks.items() for x in t.losses}, second
+
+
+def maximal(folder: Path, mode: str, first: str, names: list[str]) -> Raw:
+    """``first`` and then each of ``names`` that the rules still allow, one value of each setting."""
+    raw = CHANGES[first](with_ema(template(folder, mode)))
+    assert isinstance(valid(raw), Recipe)
+    taken = {first.rsplit(" ", 1)[0]}
+    for name in names:
+        setting_name = name if name.startswith("loss") else " ".join(name.split()[:2])
+        larger = CHANGES[name](raw)
+        left_out = setting_name in taken or "precision" in name or "dropout" in name or larger == raw
+        if not left_out and isinstance(valid(larger), Recipe):
+            raw = larger
+            taken.add(setting_name)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("mode", "first", "backwards"),
+    [("joint", "train aggregation {'kind': 'pcgrad'}", False), ("alternate", "train sampler annealed", True)],
+)
+def test_a_maximal_set_saves_resumes_bitwise_and_predicts(
+    mode: str, first: str, backwards: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = list(CHANGES)[::-1] if backwards else list(CHANGES)
+    raw = maximal(folder, mode, first, names)
+    losses = {kind for task in raw["tasks"].values() for kind in task["losses"]}
+    assert losses == {part.model_fields["kind"].default for part in LOSSES}
+    assert raw["model"].get("pal") in ("attention", "low_rank")
+    assert ("lora" in raw["model"]) != ("freeze" in raw["model"])
+    settings = recipe.validate(raw, "r")
+    launch.start(settings, tmp_path / "whole", SILENT)
+
+    real = Run.step
+
+    def step(self: Run) -> Any:
+        if self.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.setattr(Run, "step", real)
+        return real(self)
+
+    monkeypatch.setattr(Run, "step", step)
+    with pytest.raises(Stopped):
+        launch.start(settings, tmp_path / "stopped", SILENT)
+    launch.resume(tmp_path / "stopped", SILENT)
+    files = {f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole").rglob("*") if f.is_file()}
+    for file in sorted(files, key=str):
+        if file.name not in ("timings.jsonl", "environment.json"):
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes(), file
+    predictor = load(tmp_path / "whole" / "last")
+    shutil.rmtree(tmp_path / "whole")  # a model needs nothing but its folder once it is loaded
+    assert predictor.predict("ordinal", ["the film is good"])[0].keys() >= {"label", "p(0)"}
+    assert 0 <= predictor.predict("cosine", [("the dog", "a dog")])[0]["score"] <= 5

@@ -1,0 +1,324 @@
+"""Projected attention layers against their formula in loops; which tokens they touch, and where they begin.
+
+Dimension key: N tokens of a step, T tokens of a sequence, D encoder width, W width of the small network.
+"""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from tiny import CPU, model, ragged
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mtbert.batch import Layout
+from mtbert.model.attention import Groups
+from mtbert.model.encoder import Encoder, EncoderConfig, EncoderLayer
+from mtbert.model.pal import Pal, Projected, adapter, build
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+CONFIG = replace(model().encoder.config, layers=3)  # width 8, 2 heads
+LAYOUT = ragged({"a": [1, 3, 9, 9], "b": [2, 5], "c": [1, 4, 11]}).layout
+KINDS = [
+    Pal(width=6, heads=3),
+    Pal(width=6, heads=3, shared=False),
+    Pal(kind="low_rank", width=5),
+    Pal(kind="low_rank", width=5, shared=True),
+]
+
+
+def fill(module: nn.Module, seed: int) -> None:
+    """Makes every weight and bias large, random and float64: at 0.02 both kinds of GELU look alike."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.double().parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+
+def an_encoder() -> Encoder:
+    encoder = Encoder(CONFIG)
+    fill(encoder, 0)
+    return encoder
+
+
+def a_pal(settings: Pal, seed: int) -> Projected:
+    module = build(settings, CONFIG, "t", 0)
+    fill(module, seed)
+    return module
+
+
+def states(seed: int = 0) -> Tensor:
+    return torch.randn(LAYOUT.offsets[-1], 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def encode(encoder: Encoder, x_ND: Tensor, pals: dict[str, nn.Module], layout: Layout = LAYOUT) -> Tensor:
+    return encoder.encode(x_ND, Groups.of(layout, CPU), None, adapter(pals, layout, None))
+
+
+def part(x_ND: Tensor, name: str) -> Tensor:
+    return x_ND[LAYOUT.spans[name].start : LAYOUT.spans[name].stop]
+
+
+# The formula ---------------------------------------------------------------------------------------
+
+
+def slow_linear(module: nn.Module, name: str, x_TD: Tensor) -> Tensor:
+    return x_TD @ module.get_parameter(f"{name}.weight").T + module.get_parameter(f"{name}.bias")
+
+
+def slow_gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def slow_norm(layer: EncoderLayer, name: str, x_TD: Tensor) -> Tensor:
+    centred = x_TD - x_TD.mean(1, keepdim=True)
+    normed = centred / (centred.square().mean(1, keepdim=True) + CONFIG.layer_norm_eps).sqrt()
+    return normed * layer.get_parameter(f"{name}.weight") + layer.get_parameter(f"{name}.bias")
+
+
+def slow_attention(qkv_T3D: Tensor, heads: int) -> Tensor:
+    """Each query of each head on its own; the heads' results lie side by side."""
+    q_TD, k_TD, v_TD = qkv_T3D.chunk(3, dim=1)
+    size = q_TD.shape[1] // heads
+    rows = []
+    for t in range(len(q_TD)):
+        mixed = []
+        for head in range(heads):
+            at = slice(head * size, (head + 1) * size)
+            shares_T = (k_TD[:, at] @ q_TD[t, at] / math.sqrt(size)).exp()
+            mixed.append(shares_T @ v_TD[:, at] / shares_T.sum())
+        rows.append(torch.cat(mixed))
+    return torch.stack(rows)
+
+
+def slow_pal(pal: Projected, settings: Pal, layer: int, h_TD: Tensor) -> Tensor:
+    """As in the module's head, for one sequence."""
+    projection = 0 if settings.resolved_shared else layer
+    small_TW = slow_linear(pal, f"down.{projection}", h_TD)
+    if settings.kind == "low_rank":
+        return slow_linear(pal, f"up.{projection}", slow_gelu(small_TW))
+    mixed_TW = slow_attention(slow_linear(pal, f"qkv.{layer}", small_TW), settings.heads)
+    return slow_gelu(slow_linear(pal, f"up.{projection}", mixed_TW))
+
+
+def slow_encode(encoder: Encoder, x_ND: Tensor, pals: dict[str, Projected], settings: Pal) -> Tensor:
+    """``h' = LN(FFN(a) + a + PAL(h))`` with ``a = LN(h + attention(h))``, sequence by sequence."""
+    rows = []
+    for name, span in LAYOUT.spans.items():
+        for start, stop in zip(
+            LAYOUT.offsets[span.first : span.last], LAYOUT.offsets[span.first + 1 : span.last + 1], strict=True
+        ):
+            h_TD = x_ND[start:stop]
+            for i, layer in enumerate(encoder.layers):
+                mixed_TD = slow_attention(slow_linear(layer, "qkv", h_TD), CONFIG.heads)
+                a_TD = slow_norm(layer, "attention_norm", h_TD + slow_linear(layer, "attention_output", mixed_TD))
+                out_TD = slow_linear(layer, "output", slow_gelu(slow_linear(layer, "intermediate", a_TD))) + a_TD
+                if name in pals:
+                    out_TD = out_TD + slow_pal(pals[name], settings, i, h_TD)
+                h_TD = slow_norm(layer, "output_norm", out_TD)
+            rows.append(h_TD)
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_states_and_gradients_equal_the_formula(settings):
+    encoder, x_ND = an_encoder(), states().requires_grad_()
+    pals = {"a": a_pal(settings, 1), "c": a_pal(settings, 2)}
+    leaves = [x_ND, *encoder.layers.parameters(), *pals["a"].parameters(), *pals["c"].parameters()]
+    found, expected = encode(encoder, x_ND, pals), slow_encode(encoder, x_ND, pals, settings)
+    assert_close(found, expected, **EXACT)
+    found_gradients = torch.autograd.grad((found * states(3)).sum(), leaves)
+    expected_gradients = torch.autograd.grad((expected * states(3)).sum(), leaves)
+    for mine, other in zip(found_gradients, expected_gradients, strict=True):
+        assert_close(mine, other, **EXACT)
+
+
+def test_a_single_token_attends_to_itself():
+    pal = build(Pal(width=2, heads=1), replace(CONFIG, width=2), "t", 0).double()
+    with torch.no_grad():
+        pal.down[0].weight.copy_(torch.eye(2))
+        pal.qkv[1].weight.copy_(torch.tensor([[5.0, 1], [2, 3], [1, 1], [4, 2], [0, 1], [1, 0]]))  # v swaps the two
+        pal.up[0].weight.copy_(torch.tensor([[0.5, 0], [0, 1]]))
+        pal.up[0].bias.copy_(torch.tensor([0.0, 0.5]))
+        layout = ragged({"t": [1]}).layout
+        added = adapter({"t": pal}, layout, None)
+        found = added(1, torch.tensor([[1.0, -3.0]], dtype=torch.float64))
+    # The way up gives -1.5 and 1.5, and GELU(x) = x * Phi(x) with Phi(1.5) = 0.933192798731.
+    assert_close(found, torch.tensor([[-1.5 * 0.066807201269, 1.5 * 0.933192798731]], dtype=torch.float64), **EXACT)
+
+
+# Whose tokens --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_a_task_knows_nothing_of_another_tasks_network_or_tokens(settings):
+    encoder, x_ND = an_encoder(), states()
+    pals = {name: a_pal(settings, seed) for seed, name in enumerate("abc")}
+    with torch.no_grad():
+        before = encode(encoder, x_ND, pals)
+        span = LAYOUT.spans["b"]
+        others_ND = x_ND.clone()
+        others_ND[span.start : span.stop] = 9.0
+        after = encode(encoder, others_ND, pals | {"b": a_pal(settings, 7)})
+        alone = encode(encoder, part(x_ND, "c"), pals, ragged({"c": [1, 4, 11]}).layout)
+    for name in "ac":
+        assert_close(part(after, name), part(before, name), **EXACT)
+    assert (part(after, "b") - part(before, "b")).abs().max() > 0.1
+    assert_close(alone, part(before, "c"), **EXACT)
+
+
+def test_a_task_without_a_network_gets_zeros_and_a_batch_without_any_gets_none():
+    encoder, x_ND, pals = an_encoder(), states(), {"a": a_pal(KINDS[0], 0), "elsewhere": a_pal(KINDS[0], 1)}
+    with torch.no_grad():
+        added_ND = adapter(pals, LAYOUT, None)(0, x_ND)
+        with_pal, plain = encode(encoder, x_ND, pals), encode(encoder, x_ND, {})
+    assert added_ND.shape == x_ND.shape
+    assert (part(added_ND, "a") != 0).any(1).all()
+    for name in "bc":
+        assert (part(added_ND, name) == 0).all()
+        assert_close(part(with_pal, name), part(plain, name), **EXACT)
+    assert (part(with_pal, "a") - part(plain, "a")).abs().max() > 0.1
+    assert adapter({"elsewhere": pals["elsewhere"]}, LAYOUT, None) is None
+    assert adapter({}, LAYOUT, None) is None
+
+
+def test_attention_stays_within_a_sequence():
+    added = adapter({"a": a_pal(KINDS[0], 0)}, LAYOUT, None)
+    x_ND = states()
+    moved_ND = x_ND.clone()
+    moved_ND[5] += 1.0  # in the third sequence of task a, tokens 4 to 12; the fourth is as long
+    with torch.no_grad():
+        differs_N = (added(0, moved_ND) - added(0, x_ND)).abs().amax(1) > 1e-9
+    assert differs_N.nonzero().flatten().tolist() == list(range(4, 13))
+
+
+# Size and beginning --------------------------------------------------------------------------------
+
+BERT_BASE = replace(
+    CONFIG, vocab_size=30522, width=768, embedding_width=768, layers=12, heads=12, intermediate=3072, max_length=512
+)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        (Pal(), 1_819_836),
+        (Pal(shared=False), 5_277_312),
+        (Pal(kind="low_rank"), 1_853_616),
+        (Pal(kind="low_rank", shared=True), 154_468),
+    ],
+)
+def test_a_network_at_bert_base_has_as_many_parameters_as_the_sources(settings, parameters):
+    assert count(build(settings, BERT_BASE, "t", 0)) == parameters
+
+
+def test_eight_tasks_at_bert_base_are_1_13_encoders():
+    with torch.device("meta"):
+        base = count(Encoder(BERT_BASE))
+    assert base == 109_482_240
+    assert round((base + 8 * count(build(Pal(), BERT_BASE, "t", 0))) / base, 2) == 1.13
+
+
+@pytest.mark.parametrize("kind", ["attention", "low_rank"])
+def test_weights_begin_as_berts_and_depend_on_seed_and_name_alone(kind):
+    settings = Pal(kind=kind)
+
+    def made(name: str, seed: int, config: EncoderConfig = CONFIG) -> list[Tensor]:
+        return [parameter.detach() for parameter in build(settings, config, name, seed).parameters()]
+
+    before = torch.get_rng_state()
+    first, again = made("a", 0), made("a", 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
+    for other in (made("b", 0), made("a", 1)):
+        assert not any(torch.equal(x, y) for x, y in zip(first, other, strict=True) if x.dim() == 2)
+    for parameter in made("a", 0, replace(CONFIG, width=384, layers=2)):
+        if parameter.dim() == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.02)
+            assert parameter.mean().item() == pytest.approx(0.0, abs=5e-4)
+        else:
+            assert parameter.unique().tolist() == [0.0]
+
+
+# Dropout and precision -----------------------------------------------------------------------------
+
+
+def test_dropout_is_of_the_attentions_probabilities_and_a_function_of_the_generator(monkeypatch):
+    drawn = []
+
+    def record(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+        if generator is not None:
+            drawn.append((tuple(x.shape), p, generator))
+        return x
+
+    monkeypatch.setattr("mtbert.model.attention.dropout", record)
+    generator, x_ND = torch.Generator(), states()
+    pals = {"b": a_pal(Pal(width=6, heads=3, dropout=0.25), 0), "c": a_pal(KINDS[2], 1)}
+    adapter(pals, LAYOUT, generator)(0, x_ND)
+    assert drawn == [((6, 5, 5), 0.25, generator)]  # task b: 2 sequences in 3 heads; low_rank draws nothing
+    adapter(pals, LAYOUT, None)(0, x_ND)
+    assert len(drawn) == 1
+
+
+def test_the_same_state_of_the_generator_gives_the_same_dropout():
+    pals, x_ND = {"c": a_pal(Pal(width=6, heads=3, dropout=0.5), 0)}, states()
+
+    def added(seed: int) -> Tensor:
+        return adapter(pals, LAYOUT, torch.Generator().manual_seed(seed))(0, x_ND)
+
+    before = torch.get_rng_state()
+    assert torch.equal(added(0), added(0))
+    assert not torch.equal(added(0), added(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_bfloat16_products_stay_near_float32(settings):
+    pals, x_ND = {"a": a_pal(settings, 0).float(), "c": a_pal(settings, 1).float()}, states().float()
+    with torch.no_grad():
+        exact = adapter(pals, LAYOUT, None)(0, x_ND)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = adapter(pals, LAYOUT, None)(0, x_ND)
+    assert exact.abs().max() > 1.0
+    assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+
+
+# Settings ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "width", "shared"),
+    [
+        (Pal(), 204, True),
+        (Pal(width=None, shared=None, tasks=None), 204, True),
+        (Pal(kind="low_rank"), 100, False),
+        (Pal(width=12, shared=False, tasks=("a",)), 12, False),
+        (Pal(kind="low_rank", width=7, shared=True), 7, True),
+    ],
+)
+def test_what_is_left_open_is_as_in_the_source(settings, width, shared):
+    assert (settings.resolved_width, settings.resolved_shared) == (width, shared)
+    assert (settings.heads, settings.dropout) == (6, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 100}, "found 6 heads and width 100. Use heads: 5, or width: 102."),
+        ({"heads": 8}, "found 8 heads and width 204. Use heads: 6, or width: 208."),
+        ({"heads": 300}, "found 300 heads and width 204. Use heads: 204, or width: 300."),
+        ({"width": 0}, "greater than 0"),
+        ({"tasks": ()}, "at least 1 item"),
+        ({"hads": 6}, "Did you mean 'heads'?"),
+    ],
+)
+def test_settings_that_fit_nothing_are_refused_with_a_repair(settings, message):
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Pal(**settings)

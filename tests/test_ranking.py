@@ -1,0 +1,440 @@
+"""Losses that compare the examples of a batch: against their formulas, sentence-transformers, and at the edges.
+
+Dimension key: B rows, D width, S sentences, M tokens of a task.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import pairwise_cos_sim
+from tiny import CPU, WIDTH, dataset, model, pieces
+from torch import Tensor, nn
+
+from mtbert.batch import StepBatch, collate
+from mtbert.losses import Pass
+from mtbert.losses.cosent import CoSENT, cosent
+from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
+from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE, first_tokens
+from mtbert.model.heads import CosineHead
+from mtbert.model.model import Model, mean_pool
+from mtbert.task import Task
+
+PAIRS = Task(name="pairs", type="binary", inputs="separate", labels=("no", "yes"))
+COSINE = Task.model_validate(
+    {"name": "scores", "type": "regression", "inputs": "separate", "range": (0.0, 5.0), "head": "cosine"}
+)
+SINGLE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"))
+FIRST, SECOND = [4, 2, 7, 3, 2], [3, 5, 2, 2, 6]  # lengths of the two sentences of five pairs
+SAME = [0, 1, 0, 2, 1]  # five rows in three clusters
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def with_gradients(loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """The value and its gradients."""
+    return loss.detach(), *torch.autograd.grad(loss, inputs, retain_graph=True)
+
+
+def batch_of(task: Task, labels: Sequence[float | None], clusters: Sequence[Sequence[int]], seed: int = 0) -> StepBatch:
+    """Random sentences, the first of the lengths above, with labels and cluster numbers of our choice."""
+    lengths = [FIRST[: len(labels)], SECOND[: len(labels)]][: task.sequences]
+    batch = collate([(dataset(task, *lengths, labels=labels, seed=seed), np.arange(len(labels)))], CPU)
+    return replace(batch, clusters={task.name: torch.tensor(clusters)})
+
+
+def passed(
+    made: Model, batch: StepBatch, name: str, *, own: nn.Module | None = None, generator: torch.Generator | None = None
+) -> Pass:
+    """A pass over ``batch``; dropout is drawn only if a generator is given."""
+    drawn = generator or torch.Generator()
+    masks = drawn.get_state()
+    out = made(batch, generator)[name]
+    return Pass(made, batch, made.tasks[name], out, batch.labels[name], drawn, masks, own, None)
+
+
+# Multiple negatives --------------------------------------------------------------------------------
+
+
+def cosine(u_D: Tensor, v_D: Tensor) -> Tensor:
+    return (u_D * v_D).sum() / ((u_D * u_D).sum() * (v_D * v_D).sum()).sqrt()
+
+
+def slow_ranking(a_BD: Tensor, p_BD: Tensor, clusters: Sequence[int], scale: float) -> Tensor:
+    """The formula as printed, one cosine at a time."""
+    terms = []
+    for i, a_D in enumerate(a_BD):
+        others = [j for j in range(len(p_BD)) if j == i or clusters[j] != clusters[i]]
+        total = torch.stack([(scale * cosine(a_D, p_BD[j])).exp() for j in others]).sum()
+        terms.append(-((scale * cosine(a_D, p_BD[i])).exp() / total).log())
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("scale", [0.5, 10.0, 20.0])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("clusters", [[0, 1, 2, 3, 4], SAME, [3, 3, 3, 3, 3]])
+def test_mnrl_equals_the_formula_and_so_does_its_gradient(clusters, symmetric, scale):
+    a_BD, p_BD = random(5, 3), random(5, 3, seed=1)
+    found = multiple_negatives(a_BD, p_BD, torch.tensor(clusters), scale, symmetric)
+    expected = slow_ranking(a_BD, p_BD, clusters, scale)
+    if symmetric:
+        expected = (expected + slow_ranking(p_BD, a_BD, clusters, scale)) / 2
+    torch.testing.assert_close(with_gradients(found, a_BD, p_BD), with_gradients(expected, a_BD, p_BD))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_mnrl_equals_that_of_sentence_transformers(symmetric):
+    a_BD, p_BD = random(16, 6), random(16, 6, seed=1)
+    more = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"} if symmetric else {}
+    oracle = MultipleNegativesRankingLoss(nn.Identity(), **more)  # type: ignore[arg-type]
+    expected = oracle([{"sentence_embedding": a_BD}, {"sentence_embedding": p_BD}], torch.zeros(16))
+    found = multiple_negatives(a_BD, p_BD, torch.arange(16), MultipleNegatives().scale, symmetric)
+    torch.testing.assert_close(with_gradients(found, a_BD, p_BD), with_gradients(expected, a_BD, p_BD))
+
+
+def test_a_row_of_the_same_cluster_is_no_negative():
+    x_BD = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    # exp(scale * cosine) is 2 for the first two rows between each other and for a row with itself, else 1.
+    apart = multiple_negatives(x_BD, x_BD, torch.tensor([5, 6, 7]), math.log(2), False)
+    same = multiple_negatives(x_BD, x_BD, torch.tensor([5, 5, 7]), math.log(2), False)
+    assert apart.item() == pytest.approx((2 * math.log(5 / 2) + math.log(4 / 2)) / 3, rel=1e-12)
+    assert same.item() == pytest.approx((2 * math.log(3 / 2) + math.log(4 / 2)) / 3, rel=1e-12)
+
+
+def test_mnrl_does_not_depend_on_the_order_of_rows():
+    a_BD, p_BD, clusters_B, order = random(5, 3), random(5, 3, seed=1), torch.tensor(SAME), [3, 0, 4, 2, 1]
+    value, *gradients = with_gradients(multiple_negatives(a_BD, p_BD, clusters_B, 20.0, False), a_BD, p_BD)
+    moved = multiple_negatives(a_BD[order], p_BD[order], clusters_B[order], 20.0, False)
+    torch.testing.assert_close(with_gradients(moved, a_BD, p_BD), (value, *gradients))
+
+
+def test_the_symmetric_form_takes_both_sides_alike():
+    a_BD, p_BD, clusters_B = random(5, 3), random(5, 3, seed=1), torch.tensor(SAME)
+
+    def loss(first_BD: Tensor, second_BD: Tensor, symmetric: bool) -> float:
+        return multiple_negatives(first_BD, second_BD, clusters_B, 5.0, symmetric).item()
+
+    assert loss(a_BD, p_BD, True) == pytest.approx(loss(p_BD, a_BD, True), rel=1e-12)
+    assert loss(a_BD, p_BD, False) != pytest.approx(loss(p_BD, a_BD, False), rel=1e-3)
+    assert loss(a_BD, a_BD, True) == pytest.approx(loss(a_BD, a_BD, False), rel=1e-12)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_without_a_negative_mnrl_is_0_and_so_is_its_gradient(rows, symmetric):
+    a_BD, p_BD = random(rows, 3), random(rows, 3, seed=1)
+    value, *gradients = with_gradients(multiple_negatives(a_BD, p_BD, torch.arange(rows), 20.0, symmetric), a_BD, p_BD)
+    assert value.item() == 0.0
+    assert [g.tolist() for g in gradients] == [[[0.0] * 3] * rows] * 2
+
+
+def test_identical_sentences_cost_the_logarithm_of_their_number_or_nothing():
+    x_BD = torch.ones(6, 4, dtype=torch.float64, requires_grad=True)
+    apart = with_gradients(multiple_negatives(x_BD, x_BD, torch.arange(6), 20.0, False), x_BD)
+    assert apart[0].item() == pytest.approx(math.log(6), rel=1e-12)
+    torch.testing.assert_close(apart[1], torch.zeros(6, 4, dtype=torch.float64))
+    assert multiple_negatives(x_BD, x_BD, torch.zeros(6), 20.0, False).item() == 0.0
+
+
+def test_a_zero_vector_has_the_cosine_0_and_a_gradient_of_ordinary_size():
+    a_BD = torch.tensor([[0.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    p_BD = torch.tensor([[1.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    value, *gradients = with_gradients(multiple_negatives(a_BD, p_BD, torch.arange(2), 20.0, True), a_BD, p_BD)
+    assert value.item() == pytest.approx(math.log(2), rel=1e-6)
+    assert all(g.isfinite().all() and g.abs().max() <= 20.0 for g in gradients)
+
+
+def test_sure_answers_and_tiny_and_huge_vectors_give_finite_gradients():
+    a_BD = torch.tensor([[1e-18, 0.0], [0.0, 1e18], [1e-18, 1e-18]], requires_grad=True)
+    value, gradient = with_gradients(multiple_negatives(a_BD, a_BD, torch.arange(3), 1e4, False), a_BD)
+    assert value.item() == pytest.approx(0.0, abs=1e-3)
+    assert gradient.isfinite().all()
+
+
+def test_vectors_in_bfloat16_are_compared_in_float32():
+    a_BD, p_BD = random(5, 3).bfloat16(), random(5, 3, seed=1).bfloat16()
+    found = multiple_negatives(a_BD, p_BD, torch.arange(5), 20.0, False)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, multiple_negatives(a_BD.float(), p_BD.float(), torch.arange(5), 20.0, False))
+
+
+@pytest.mark.parametrize(("loss", "scale"), [(MultipleNegatives(scale=7.0), 7.0), (SimCSE(temperature=0.25), 4.0)])
+def test_only_pairs_labelled_1_take_part(loss, scale):
+    batch = batch_of(PAIRS, [1, 0, 1, None, 1], [[8, 8], [9, 3], [8, 8], [5, 6], [4, 4]])
+    p = passed(model(PAIRS), batch, "pairs")
+    u_BD, v_BD = p.out.vectors
+    kept = [0, 2, 4]
+    assert [x.tolist() for x in loss.gather(p)] == [u_BD[kept].tolist(), v_BD[kept].tolist(), [8, 8, 4]]
+    torch.testing.assert_close(loss(p), slow_ranking(u_BD[kept], v_BD[kept], [8, 8, 4], scale))
+
+
+def test_the_symmetric_setting_is_used():
+    p = passed(model(PAIRS), batch_of(PAIRS, [1] * 5, [[i, i] for i in range(5)]), "pairs")
+    u_BD, v_BD = p.out.vectors
+    expected = (slow_ranking(u_BD, v_BD, range(5), 20.0) + slow_ranking(v_BD, u_BD, range(5), 20.0)) / 2
+    torch.testing.assert_close(MultipleNegatives(symmetric=True)(p), expected)
+
+
+@pytest.mark.parametrize("loss", [MultipleNegatives(), SimCSE()])
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 0]])
+def test_a_batch_with_at_most_one_positive_gives_0_and_a_zero_gradient(labels, loss):
+    made = model(PAIRS)
+    value = loss(passed(made, batch_of(PAIRS, labels, [[0, 0], [1, 1], [2, 2]]), "pairs"))
+    value.backward()
+    assert value.item() == 0.0
+    gradient = made.encoder.word_embedding.weight.grad
+    assert gradient is not None
+    assert gradient.unique().tolist() == [0.0]
+
+
+# SimCSE --------------------------------------------------------------------------------------------
+
+
+def test_supervised_simcse_is_mnrl_with_one_over_its_temperature():
+    p = passed(model(PAIRS), batch_of(PAIRS, [1] * 5, [[i, i] for i in SAME]), "pairs")
+    found, expected = SimCSE()(p), MultipleNegatives(scale=10.0)(p)
+    torch.testing.assert_close(with_gradients(found, *p.out.vectors), with_gradients(expected, *p.out.vectors))
+    assert found.item() != pytest.approx(MultipleNegatives()(p).item(), rel=1e-3)
+
+
+def large(own: nn.Module) -> nn.Module:
+    """The layer with large weights and biases, so that no term of it is lost among the others."""
+    for i, parameter in enumerate(own.parameters()):
+        parameter.data = random(*parameter.shape, seed=7 + i).detach().to(parameter.dtype)
+    return own
+
+
+def by_hand(hidden_MD: Tensor, batch: StepBatch, own: nn.Module) -> Tensor:
+    """Each sentence's first state through the layer, in the order of the examples."""
+    weight_DD, bias_D = own.parameters()
+    sorted_SD = [hidden_1D[0] for hidden_1D in pieces(hidden_MD, batch.layout)]
+    (span,) = batch.layout.spans.values()
+    return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in span.order_S.tolist()])
+
+
+@pytest.mark.parametrize(
+    ("task", "clusters"), [(PAIRS, [[0, 1], [2, 0], [3, 4], [5, 6], [3, 8]]), (SINGLE, [[i] for i in SAME])]
+)
+def test_unsupervised_simcse_equals_two_passes_by_hand(task, clusters):
+    made = model(task, dropout=0.1)
+    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
+    batch = batch_of(task, [0, 1, 0, 1, 0], clusters)
+    p = passed(made, batch, task.name, own=own, generator=torch.Generator().manual_seed(3))
+    found = UnsupervisedSimCSE()(p)
+    twin = torch.Generator().manual_seed(3)
+    first_SD, second_SD = (by_hand(made(batch, twin)[task.name].hidden_MD, batch, own) for _ in range(2))
+    numbers = [row[k] for k in range(task.sequences) for row in clusters]
+    parameters = (*own.parameters(), made.encoder.word_embedding.weight)
+    torch.testing.assert_close(
+        with_gradients(found, *parameters),
+        with_gradients(slow_ranking(first_SD, second_SD, numbers, 20.0), *parameters),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_both_passes_differ_in_the_masks_of_dropout_and_in_nothing_else():
+    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
+    batch = batch_of(PAIRS, [1] * 5, [[i, i + 5] for i in range(5)])
+
+    def vectors(dropout: float) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(3)
+        p = passed(model(PAIRS, dropout=dropout), batch, "pairs", own=own, generator=generator)
+        return UnsupervisedSimCSE().gather(p)[:2]
+
+    first_SD, second_SD = vectors(0.0)
+    assert torch.equal(first_SD, second_SD)
+    first_SD, second_SD = vectors(0.1)
+    assert ((first_SD - second_SD).abs().amax(1) > 1e-3).all()
+
+
+def test_in_a_batch_of_several_tasks_the_right_tokens_are_taken():
+    made = model(SINGLE, PAIRS)
+    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
+    other, pairs = dataset(SINGLE, [5, 3], labels=[0, 1], seed=9), dataset(PAIRS, FIRST, SECOND, labels=[1] * 5)
+    joint = collate([(other, np.arange(2)), (pairs, np.arange(5))], CPU)
+    joint = replace(joint, clusters={"one": torch.zeros(2, 1), "pairs": torch.arange(10).view(5, 2)})
+    alone = batch_of(PAIRS, [1] * 5, torch.arange(10).view(5, 2).tolist())
+    expected = by_hand(made(alone)["pairs"].hidden_MD, alone, own)
+    first_SD, second_SD, clusters_S = UnsupervisedSimCSE().gather(passed(made, joint, "pairs", own=own))
+    torch.testing.assert_close(first_SD, expected)
+    torch.testing.assert_close(second_SD, expected)
+    assert clusters_S.tolist() == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
+    in_joint = first_tokens(made(joint)["pairs"].hidden_MD, joint.layout, "pairs")
+    torch.testing.assert_close(own(in_joint), expected)
+
+
+def test_first_tokens_follow_the_examples_and_are_at_least_float32():
+    batch = batch_of(PAIRS, [1, 1], [[0, 0], [1, 1]])  # lengths 4 and 2, then 3 and 5: sorted 2, 3, 4, 5
+    hidden_MD = torch.arange(14.0)[:, None].bfloat16()
+    found = first_tokens(hidden_MD, batch.layout, "pairs")
+    assert (found.flatten().tolist(), found.dtype) == ([5.0, 0.0, 2.0, 9.0], torch.float32)
+
+
+def test_the_layer_of_simcse_begins_as_berts_from_the_generator_alone():
+    before = torch.get_rng_state()
+
+    def build(seed: int) -> list[Tensor]:
+        own = UnsupervisedSimCSE().build(200, torch.Generator().manual_seed(seed))
+        assert own(torch.full((1, 200), 1e4)).abs().max() <= 1.0  # the tanh
+        return [parameter.detach() for parameter in own.parameters()]
+
+    weight_DD, bias_D = build(0)
+    assert weight_DD.std().item() == pytest.approx(0.02, rel=0.02)
+    assert bias_D.tolist() == [0.0] * 200
+    assert torch.equal(weight_DD, build(0)[0])
+    assert not torch.equal(weight_DD, build(1)[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# CoSENT --------------------------------------------------------------------------------------------
+
+
+def slow_cosent(cosines_B: Tensor, labels: Sequence[float], scale: float) -> Tensor:
+    """The formula as printed, one pair of pairs at a time."""
+    total = cosines_B.sum() * 0 + 1
+    for i, cosine_i in enumerate(cosines_B):
+        for j, cosine_j in enumerate(cosines_B):
+            if labels[i] > labels[j]:
+                total = total + (scale * (cosine_j - cosine_i)).exp()
+    return total.log()
+
+
+@pytest.mark.parametrize("labels", [[0.0, 0.2, 0.4, 0.8, 1.0], [0.4, 0.0, 0.4, 1.0, 0.0], [0.5] * 5])
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+def test_cosent_equals_the_formula_and_sentence_transformers(labels, scale):
+    u_BD, v_BD = random(5, 3), random(5, 3, seed=1)
+    cosines_B = torch.stack([cosine(u_D, v_D) for u_D, v_D in zip(u_BD, v_BD, strict=True)])
+    found = with_gradients(cosent(cosines_B, torch.tensor(labels), scale), u_BD, v_BD)
+    torch.testing.assert_close(found, with_gradients(slow_cosent(cosines_B, labels, scale), u_BD, v_BD))
+    oracle = CoSENTLoss(nn.Identity(), scale=scale)  # type: ignore[arg-type]
+    expected = oracle([{"sentence_embedding": u_BD}, {"sentence_embedding": v_BD}], torch.tensor(labels))
+    torch.testing.assert_close(found, with_gradients(expected, u_BD, v_BD))
+
+
+def test_cosent_of_two_pairs():
+    # The higher label has the lower cosine by 0.5.
+    found = cosent(torch.tensor([0.75, 0.25]), torch.tensor([0.0, 1.0]), 2.0)
+    assert found.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
+
+
+def test_cosent_reads_the_order_of_labels_alone_and_not_that_of_rows():
+    cosines_B, labels_B, order = random(5), torch.tensor([0.1, 0.3, 0.3, 0.7, 0.9]), [4, 2, 0, 1, 3]
+    value = cosent(cosines_B, labels_B, 20.0)
+    torch.testing.assert_close(cosent(cosines_B, labels_B**3, 20.0), value)
+    torch.testing.assert_close(cosent(cosines_B[order], labels_B[order], 20.0), value)
+
+
+@pytest.mark.parametrize("labels", [[], [1.0], [0.5, 0.5, 0.5], [math.nan, 1.0]])
+def test_without_an_order_cosent_is_0_and_so_is_its_gradient(labels):
+    cosines_B = random(len(labels))
+    value, gradient = with_gradients(cosent(cosines_B, torch.tensor(labels), 20.0), cosines_B)
+    assert (value.item(), gradient.tolist()) == (0.0, [0.0] * len(labels))
+
+
+def test_cosent_is_finite_where_the_order_is_wrong_by_far():
+    cosines_B = torch.tensor([1.0, -1.0], requires_grad=True)
+    value, gradient = with_gradients(cosent(cosines_B, torch.tensor([0.0, 1.0]), 1e4), cosines_B)
+    assert (value.item(), gradient.tolist()) == (2e4, [1e4, -1e4])
+
+
+def test_the_settings_of_cosent_read_the_cosine_of_the_head():
+    p = passed(model(COSINE), batch_of(COSINE, [0.0, 5.0, 2.0, 2.0, 4.0], [[0, 0]] * 5), "scores")
+    expected = slow_cosent(p.out.prediction, [0.0, 5.0, 2.0, 2.0, 4.0], 3.0)
+    torch.testing.assert_close(CoSENT(scale=3.0)(p), expected)
+
+
+# All of them ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "loss"),
+    [
+        (PAIRS, MultipleNegatives(symmetric=True)),
+        (PAIRS, SimCSE()),
+        (PAIRS, UnsupervisedSimCSE()),
+        (COSINE, CoSENT()),
+    ],
+)
+def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(task, loss):
+    """Compared on vectors of all chunks, the gradient of the vectors then taken through each chunk."""
+    made = model(task).double()
+    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()).double()) if loss.needs.own else None
+    data = dataset(task, FIRST, SECOND, labels=[1, 0, 1, 1, 1])
+    clusters = torch.tensor([[0, 0], [1, 2], [3, 3], [0, 0], [4, 4]])
+
+    def gathered(rows: list[int]) -> tuple[Tensor, ...]:
+        batch = replace(collate([(data, np.array(rows))], CPU), clusters={task.name: clusters[rows]})
+        return loss.gather(passed(made, batch, task.name, own=own))
+
+    parameters = [*made.encoder.parameters(), *(own.parameters() if own else ())]
+
+    def gradients() -> list[Tensor]:
+        taken = [torch.zeros_like(x) if x.grad is None else x.grad for x in parameters]
+        for x in parameters:
+            x.grad = None
+        return taken
+
+    whole = loss.compare(*gathered([0, 1, 2, 3, 4]))
+    whole.backward()
+    expected = gradients()
+    chunks = [[0, 2], [1], [3, 4]]  # no positive in the second one
+    with torch.no_grad():
+        parts = [gathered(rows) for rows in chunks]
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    leaves = [column.requires_grad_(column.is_floating_point()) for column in columns]
+    value = loss.compare(*leaves)
+    value.backward()
+    sizes = [len(part[0]) for part in parts]
+    for k, rows in enumerate(chunks):
+        for column, leaf in zip(gathered(rows), leaves, strict=True):
+            if column.requires_grad:
+                assert leaf.grad is not None
+                column.backward(leaf.grad.split(sizes)[k], retain_graph=True)
+    torch.testing.assert_close(value, whole)
+    found = gradients()
+    torch.testing.assert_close(found, expected)
+    assert max(x.abs().max().item() for x in found) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: MultipleNegatives(scale=0.0), "scale"),
+        (lambda: SimCSE(temperature=0.0), "temperature"),
+        (lambda: UnsupervisedSimCSE(temperature=-0.05), "temperature"),
+        (lambda: CoSENT(scale=-1.0), "scale"),
+    ],
+)
+def test_a_scale_or_temperature_that_is_not_positive_is_refused(make: Callable[[], object], field):
+    with pytest.raises(ValidationError, match=rf"\n{field}\n  Input should be greater than 0"):
+        make()
+
+
+def test_means_and_cosines_are_those_of_sentence_transformers():
+    lengths = torch.tensor([1, 4, 2])
+    hidden_MD = random(7, 5).detach().float().requires_grad_()
+    rows = [nn.functional.pad(part, (0, 0, 0, 4 - len(part))) for part in hidden_MD.split(lengths.tolist())]
+    features = {"token_embeddings": torch.stack(rows), "attention_mask": (torch.arange(4) < lengths[:, None]).long()}
+    expected = Pooling(5, "mean")(features)["sentence_embedding"]
+    found = mean_pool(hidden_MD, torch.tensor([0, 1, 5, 7]))
+    torch.testing.assert_close(found, expected)
+    weights = random(3, 5).detach().float()
+    torch.testing.assert_close(
+        with_gradients((found * weights).sum(), hidden_MD), with_gradients((expected * weights).sum(), hidden_MD)
+    )
+    u_BD, v_BD = (random(9, 5, seed=seed).detach().float().requires_grad_() for seed in (1, 2))
+    found, expected = CosineHead()((u_BD, v_BD), None), pairwise_cos_sim(u_BD, v_BD)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        with_gradients((found**2).sum(), u_BD, v_BD), with_gradients((expected**2).sum(), u_BD, v_BD)
+    )
