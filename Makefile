@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# What SMART's tests compare with. Apart, because it asks for old stubs of NumPy, which mypy would believe.
+ORACLE := smart-pytorch==0.0.4
 
 .PHONY: demo test check
 
@@ -27,4 +29,5 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable ".[demo,dev]"
+	$(BIN)/pip install --quiet --no-deps $(ORACLE)
 	touch $@

@@ -495,3 +495,14 @@ def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(toy, mtbert, tm
         file.write("zebra\n")
     done = mtbert("train", toy / "toy.yaml", "--out", tmp_path / "run", "--set", f"model.path={other}")
     assert f"{other}: the tokenizer gives ids up to 28, but the encoder has 28 embeddings." in done.mistake
+
+
+@pytest.mark.parametrize(("recipe", "folder"), [("paper/base", "runs/paper/base"), ("my/own.yaml", "runs/own")])
+def test_a_run_without_out_is_named_for_its_recipe(toy, mtbert, tmp_path, monkeypatch, recipe, folder):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my").mkdir()
+    shutil.copy(toy / "toy.yaml", tmp_path / "my/own.yaml")
+    monkeypatch.setattr("mtbert.launch.start", lambda settings, out, console, overwrite: seen.append(out))
+    assert mtbert("train", recipe).code == 0
+    assert seen == [Path(folder)]

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mtbert import launch, objective, recipe
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
+from mtbert.losses.rdrop import RDrop
 from mtbert.losses.uncertainty import uncertainty_weighted
 from mtbert.objective import Tally
 from mtbert.train import Run
@@ -93,6 +94,27 @@ def test_the_second_run_of_a_pass_repeats_its_dropout(folder: Path, monkeypatch:
         assert second[0].requires_grad
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert len({float(first[0].sum()) for first in gathered[:half]}) > half / 2
+
+
+def test_no_random_number_serves_two_passes(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    begun: set[bytes] = set()
+    drawn: list[bytes] = []
+    run = run_of(
+        folder,
+        recipe.merge(CONTRASTIVE, {"tasks": {"quora": {"losses": ["mnrl", "rdrop"]}}, "train": {"token_budget": 60}}),
+        dropout=0.3,
+    )
+    passes, rdrop = objective.Objective._passes, RDrop.__call__
+
+    def state() -> bytes:
+        return bytes(run.generator.get_state().tolist())
+
+    monkeypatch.setattr(objective.Objective, "_passes", lambda self, batch: begun.add(state()) or passes(self, batch))
+    monkeypatch.setattr(RDrop, "__call__", lambda self, p: drawn.append(state()) or rdrop(self, p))
+    gradients(run)
+    assert len(drawn) > 3
+    assert len(set(drawn)) == len(drawn)
+    assert begun.isdisjoint(drawn)
 
 
 def test_passes_with_their_graph_hold_no_more_tokens_than_the_budget(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -51,13 +51,14 @@ def train(
     if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
         raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
     from mtbert import launch
-    from mtbert.recipe import load
+    from mtbert.recipe import load, shipped
 
     if resume is not None:
         launch.resume(resume, _console())
     elif recipe is not None:
         settings = load(recipe, set_ or ())
-        launch.start(settings, out or Path("runs") / Path(recipe).stem, _console(), overwrite=overwrite)
+        name = recipe if recipe in shipped() else Path(recipe).stem
+        launch.start(settings, out or Path("runs") / name, _console(), overwrite=overwrite)
 
 
 @app.command()

@@ -5,7 +5,7 @@ A text of the same cluster as another is no negative for it: Quora has one quest
 Dimension key: n examples.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +59,7 @@ def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
     fresh = iter(order.tolist())
     # Waiting rows: by a cluster that kept them out, then by all their clusters, which makes them equivalent. So a
     # batch looks at few rows of a large cluster. What was served goes to the end.
-    waiting: dict[int, OrderedDict[tuple[int, ...], list[int]]] = {}
+    waiting: dict[int, OrderedDict[tuple[int, ...], deque[int]]] = {}
     held: set[int] = set()  # clusters of the batch
     rows: list[int] = []
 
@@ -69,12 +69,12 @@ def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
             rows.append(row)
         else:
             obstacle = next(cluster for cluster in of_row[row] if cluster in held)
-            waiting.setdefault(obstacle, OrderedDict()).setdefault(of_row[row], []).append(row)
+            waiting.setdefault(obstacle, OrderedDict()).setdefault(of_row[row], deque()).append(row)
 
     def serve(cluster: int, key: tuple[int, ...]) -> int:
         queues = waiting.pop(cluster)
         queue = queues.pop(key)
-        row = queue.pop()
+        row = queue.popleft()
         if queue:
             queues[key] = queue
         if queues:

@@ -65,7 +65,7 @@ class Model(nn.Module):
     def finish(
         self, batch: StepBatch, x_ND: Tensor, generator: torch.Generator | None = None, *, exact: bool = False
     ) -> dict[str, Output]:
-        """The rest of the pass, from the embedding layer's output on; ``exact``: in float32 whatever the model's type."""
+        """The rest of the pass, from the embedding layer's output on; ``exact``: all of it in float32."""
         layout = batch.layout
         groups = Groups.of(layout, x_ND.device)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
