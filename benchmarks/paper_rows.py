@@ -1,6 +1,6 @@
 """Trains every recipe of the paper for a few rounds and prints how far each loss fell.
 
-    python benchmarks/paper_rows.py --data FOLDER --rounds 60
+    python benchmarks/paper_rows.py --data FOLDER --rounds 60 --set train.lr=1e-4
 
 No evaluation: the loss on one fixed sample of train, without dropout, before the first round and after the last.
 """

@@ -322,3 +322,27 @@ def test_what_is_left_open_is_as_in_the_source(settings, width, shared):
 def test_settings_that_fit_nothing_are_refused_with_a_repair(settings, message):
     with pytest.raises(ValidationError, match=re.escape(message)):
         Pal(**settings)
+
+
+def test_a_model_adds_each_tasks_network_to_its_own_tokens_alone():
+    tasks = [Task(name=n, type="regression", inputs="single", head=Head(dropout=0.0)) for n in ("a", "b", "c")]
+    plain = model(*tasks, layers=2)
+    adapted = model(*tasks, layers=2, adapters=Pal(width=6, heads=2, dropout=0.0, tasks=("a", "b")))
+    assert list(adapted.adapters) == ["for_a", "for_b"]
+    batch = collate([(dataset(task, [3, 5], seed=i), np.arange(2)) for i, task in enumerate(tasks)], CPU)
+
+    def predictions(of: Model) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return {name: out.prediction for name, out in of(batch).items()}
+
+    before = predictions(adapted)
+    assert torch.equal(before["c"], predictions(plain)["c"])
+    for name in ("a", "b"):
+        assert not torch.equal(before[name], predictions(plain)[name])
+    with torch.no_grad():
+        for parameter in adapted.adapters["for_a"].parameters():
+            parameter.add_(0.5)
+    after = predictions(adapted)
+    assert not torch.equal(after["a"], before["a"])
+    assert torch.equal(after["b"], before["b"])
+    assert torch.equal(after["c"], before["c"])
