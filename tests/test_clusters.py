@@ -104,6 +104,12 @@ def test_the_texts_of_a_row_may_share_a_cluster_and_either_of_them_can_make_it_w
     assert batches(spread(np.arange(6), pairs, 2), 2) == [[0, 2], [1, 3], [4, 5]]
 
 
+def test_a_batch_is_full_although_more_rows_wait():
+    pairs = [[1, 2], [3, 4], [1, 11], [2, 12], [3, 13], [4, 14], [5, 6], [14, 20], [21, 22], [23, 24]]
+    # Four rows wait behind the first batch of three; row 7 must not meet row 5, the last of them.
+    assert batches(spread(np.arange(10), np.array(pairs), 3), 3) == [[0, 1, 6], [2, 3, 4], [5, 8, 9]]
+
+
 def test_fewer_rows_than_a_batch_are_refused():
     with pytest.raises(
         ValueError, match=r"^3 rows do not fill one batch of 8\. Lower batch_size, or give more rows\.$"

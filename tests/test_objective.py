@@ -142,7 +142,9 @@ def test_repeated_questions_are_not_each_others_negatives(folder: Path):
     (folder / "data/quora.csv").write_text(
         "id,sentence1,sentence2,is_duplicate\n" + "".join(f"q{i},{row},1\n" for i, row in enumerate(rows)) + "x,a,b,0\n"
     )
-    change = {"tasks": {"quora": {"dev": "quora.csv", "losses": ["mnrl"], "batch_size": 6}, "sst": None, "sts": None}}
+    change = {
+        "tasks": {"quora": {"dev": "quora.csv", "losses": ["bce", "mnrl"], "batch_size": 6}, "sst": None, "sts": None}
+    }
     run = run_of(folder, change)
     (data, order), *_ = run._draw()[0]
     made = run.objective._passes(objective.collate([(data, order)], torch.device("cpu")))["quora"]

@@ -7,17 +7,20 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny import CPU, model, ragged
+from tiny import CPU, dataset, model, ragged
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mtbert.batch import Layout
+from mtbert.batch import Layout, collate
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder, EncoderConfig, EncoderLayer
+from mtbert.model.model import Model
 from mtbert.model.pal import Pal, Projected, adapter, build
+from mtbert.task import Head, Task
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 CONFIG = replace(model().encoder.config, layers=3)  # width 8, 2 heads

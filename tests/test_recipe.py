@@ -492,9 +492,20 @@ def test_a_technique_by_name_equals_one_by_mapping():
     assert whole(train={"mode": "alternate", "sampler": "square_root"}).train.sampler.kind == "square_root"
 
 
+def test_a_task_of_vectors_alone_is_not_scored():
+    pairs = PAIR | {"losses": ["mnrl"]}
+    assert [t.scored for t in whole(pairs=pairs).tasks.values()] == [True, False]
+    with pytest.raises(ValueError, match=r"'pairs' is neither an aggregate nor a task\. Use overall, mean, sst\."):
+        whole(pairs=pairs, train={"select": "pairs"})
+    with pytest.raises(ValueError, match=r"no task has a loss that trains its head.* Add bce, ce or mse\."):
+        task(**pairs)
+
+
 def test_vectors_serve_a_contrastive_loss_under_any_head():
     for head in ("linear", "cosine"):
-        assert [x.kind for x in task(**PAIR | {"head": head, "losses": ["mnrl"]}).losses] == ["mnrl"]
+        main = "mse" if head == "cosine" else "bce"
+        settings = PAIR | {"head": head, "losses": [main, "mnrl"]}
+        assert [x.kind for x in task(**settings).losses] == [main, "mnrl"]
 
 
 # The paper -----------------------------------------------------------------------------------------

@@ -585,3 +585,18 @@ def test_a_batch_without_duplicates_must_fit_into_the_data(folder: Path):
     settings = recipe.validate(recipe.merge(toy_run.raw_recipe(folder), change), "toy")
     with pytest.raises(ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are not one of 1000\."):
         launch.start(settings, folder / "run", SILENT)
+
+
+def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder: Path):
+    raw = toy_run.raw_recipe(folder, epochs=1)
+    pairs = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "inputs": "separate", "head": "linear"}
+    raw["tasks"]["questions"] = raw["tasks"]["quora"] | pairs | {"labels": ["0", "1"], "losses": ["mnrl"]}
+    settings = recipe.validate(raw, "toy")
+    scores = launch.start(settings, folder / "run", SILENT)
+    assert list(scores) == ["sst", "quora", "sts"]
+    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert "questions.mnrl" in lines[0]["losses"]
+    assert list(lines[-1]["evaluation"]) == ["sst", "quora", "sts"]
+    from mtbert import use
+
+    assert list(use.evaluate(folder / "run", "dev", None, SILENT)) == ["sst", "quora", "sts"]

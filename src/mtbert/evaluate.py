@@ -95,10 +95,8 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
     if not isinstance(head, CosineHead) or train.task.type != "binary":
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    labels = np.array([train.examples[i].label for i in rows])
-    if labels.min() == labels.max():  # rows of one class, as contrastive losses take them, say nothing of a border
-        return
     cosines = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
+    labels = np.array([train.examples[i].label for i in rows])
     by_cosine = np.argsort(cosines, kind="stable")
     cosines, labels = cosines[by_cosine], labels[by_cosine]
     # Right answers when the first i are called 0 and the others 1.

@@ -110,6 +110,11 @@ class TaskRecipe(Task):
         return self
 
     @property
+    def scored(self) -> bool:
+        """Whether a loss trains its head; contrastive ones alone train vectors, and its predictions mean nothing."""
+        return any(not loss.needs.vectors for loss in self.losses)
+
+    @property
     def task(self) -> Task:
         """The part that the model keeps."""
         return Task(**{name: getattr(self, name) for name in Task.model_fields})
@@ -232,8 +237,11 @@ class Recipe(Settings):
         for reserved in ("overall", "mean"):
             if reserved in self.tasks:
                 raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
-        if self.train.select not in metrics.aggregates(list(self.tasks)):
-            known = ", ".join(metrics.aggregates(list(self.tasks)))
+        scored = [name for name, task in self.tasks.items() if task.scored]
+        if not scored:
+            raise ValueError("no task has a loss that trains its head, so nothing could be scored. Add bce, ce or mse.")
+        if self.train.select not in metrics.aggregates(scored):
+            known = ", ".join(metrics.aggregates(scored))
             raise ValueError(f"train.select: '{self.train.select}' is neither an aggregate nor a task. Use {known}.")
         return self
 

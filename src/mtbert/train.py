@@ -146,6 +146,11 @@ class Run:
         self.conflicting = 0  # steps in which two tasks' gradients pointed apart
 
     @property
+    def scored(self) -> dict[str, Prepared]:
+        """The data of the tasks whose predictions are trained."""
+        return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
+
+    @property
     def predictor(self) -> Model:
         """The model that is scored and saved: with averaged weights where the recipe says so."""
         ema = self.recipe.train.ema
@@ -201,7 +206,7 @@ class Run:
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
         """Scores of every task on all its dev rows; notes whether they are the best so far."""
         scores = {}
-        for name, data in self.data.items():
+        for name, data in self.scored.items():
             sample = sampling.generator(self.recipe.train.seed, "threshold", name)
             evaluate.fit_threshold(self.predictor, data.train, sample)
             scores[name] = evaluate.evaluate(self.predictor, data.dev, tick)
@@ -358,7 +363,7 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
         try:
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
-                    display.evaluating(sum(len(d.dev) for d in run.data.values()))
+                    display.evaluating(sum(len(d.dev) for d in run.scored.values()))
                     scores = run.evaluate(tick)
                     aggregates = {
                         name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})

@@ -111,7 +111,7 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
     device = next(predictor.model.parameters()).device
     predictor.model.compute = environment.precision(recipe.train.precision, device)  # as in training
     if split == "dev":
-        names = [predictor._task(task).name] if task else list(recipe.tasks)
+        names = [predictor._task(task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
         # The model's classes and range, not those of files that may have changed since.
         learnt = {n: predictor._task(n).model_dump(include={"labels", "range"}) for n in names}
         tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
