@@ -44,7 +44,7 @@ TRAIN_VALUES: Raw = {
     ],
     "conflicts": [True],
     "weighting": ["uncertainty"],
-    "ema": [{"decay": 0.9}, {"decay": 0.9, "predicts": False}],
+    "ema": [{"decay": 0.9}],
     "layer_decay": [0.8],
     "accumulate": [2],
     "token_budget": [50],
@@ -169,7 +169,7 @@ def variants(folder: Path, *changes: Change) -> list[Recipe | str]:
 
 
 def with_ema(raw: Raw) -> Raw:
-    return recipe.merge({"train": {"ema": {"decay": 0.9}}}, raw)
+    return recipe.merge({"train": {"ema": {"decay": 0.9, "predicts": False}}}, raw)
 
 
 @pytest.mark.parametrize("first", CHANGES)

@@ -47,6 +47,10 @@ def gradients(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
 
 CONTRASTIVE = {
     "tasks": {
+        "sst": {
+            "labels": ["0", "1", "2", "3", "4"],
+            "losses": [{"kind": "ce", "class_weights": [1.0, 5.0, 0.5, 2.0, 9.0]}, "oll"],
+        },
         "quora": {"losses": ["bce", {"kind": "mnrl", "weight": 0.5}, "simcse"], "batch_size": 24},
         "sts": {"head": {"kind": "cosine"}, "losses": ["mse", "cosent"], "batch_size": 12},
     }
@@ -171,7 +175,14 @@ def test_uncertainty_weights_a_loss_as_the_formula_says():
 
 
 def test_learned_weights_start_at_one_and_move_against_the_loss(folder: Path):
-    run = run_of(folder, {"train": {"weighting": "uncertainty", "warmup": 0, "lr": 0.01}})
+    run = run_of(
+        folder, {"tasks": {"sts": {"weight": 3.0}}, "train": {"weighting": "uncertainty", "warmup": 0, "lr": 1e-5}}
+    )
+    _, told = gradients(run)
+    slopes = {name: float(run.objective.log_variance[f"for_{name}"].grad) for name in ("sst", "quora", "sts")}
+    assert slopes["sst"] == pytest.approx(0.5 - told["sst.ce"] - told["sst.oll"])
+    assert slopes["quora"] == pytest.approx(0.5 - told["quora.bce"])
+    assert slopes["sts"] == pytest.approx(3 * (0.5 - 0.5 * told["sts.mse"]))
     first = run.step().diagnostics
     assert set(first) == {"sigma2(sst)", "sigma2(quora)", "sigma2(sts)"}
     for _ in range(5):

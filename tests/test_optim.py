@@ -67,16 +67,14 @@ ONE = Task(name="t", type="regression", inputs="single")
 
 def test_the_rate_falls_from_each_layer_to_the_next_below():
     toy = model(ONE, layers=3)
-    extra = nn.Parameter(torch.zeros(1))
-    found = factors(toy, [extra], 0.5)
+    found = factors(toy, 0.5)
     names = {name: found[p] for name, p in toy.named_parameters()}
     assert {names[n] for n in names if n.startswith("encoder.layers.2.")} == {1.0}
     assert {names[n] for n in names if n.startswith("encoder.layers.1.")} == {0.5}
     assert {names[n] for n in names if n.startswith("encoder.layers.0.")} == {0.25}
     assert {names[n] for n in names if "embedding" in n} == {0.125}
     assert {names[n] for n in names if n.startswith(("heads.", "encoder.pooler."))} == {1.0}
-    assert found[extra] == 1.0
-    assert set(factors(toy, [], None).values()) == {1.0}
+    assert set(factors(toy, None).values()) == {1.0}
 
 
 def test_each_group_takes_its_share_of_the_rate():
@@ -92,7 +90,7 @@ def test_each_group_takes_its_share_of_the_rate():
 def test_what_is_frozen_has_no_factor():
     toy = model(ONE)
     freeze(toy.encoder, "all")
-    assert list(factors(toy, [], 0.9)) == list(toy.heads.parameters())
+    assert list(factors(toy, 0.9)) == list(toy.heads.parameters())
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(0, (0, 1, 2)), (2, (2,)), (3, ())])

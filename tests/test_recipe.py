@@ -414,7 +414,8 @@ SST = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"tex
 
 
 def whole(*, train=None, model=None, **tasks):
-    return validate({"tasks": {"sst": SST} | tasks, "train": train or {}, "model": model or {}}, "r")
+    two = {"sst": SST, "other": SST}
+    return validate({"tasks": two | tasks, "train": train or {}, "model": model or {}}, "r")
 
 
 @pytest.mark.parametrize(
@@ -440,7 +441,13 @@ def whole(*, train=None, model=None, **tasks):
             "tasks.sst: loss 'simcse-unsup' compares two passes that differ in dropout alone, found model.dropout 0. "
             "Set model.dropout: 0.1",
         ),
-        ({"sst": SST | {"losses": ["ce", "rdrop"]}, "model": {"dropout": 0}}, "tasks.sst: loss 'rdrop' compares two"),
+        (
+            {"sst": SST | {"losses": ["ce", "rdrop"], "head": {"dropout": 0}}, "model": {"dropout": 0}},
+            "tasks.sst: loss 'rdrop' compares two",
+        ),
+        ({"other": None, "train": {"aggregation": "pcgrad"}}, "train.aggregation is about several tasks, found one."),
+        ({"other": None, "train": {"mode": "alternate", "sampler": "annealed"}}, "train.sampler is about several"),
+        ({"train": {"ema": {"predicts": False}}}, "train.ema: with predicts: false only losses read the average"),
         (
             {"sst": SST | {"losses": ["ce", "bregman"]}},
             "tasks.sst: loss 'bregman' compares with averaged weights, found no train.ema. "
@@ -458,7 +465,7 @@ def whole(*, train=None, model=None, **tasks):
         ({"quora": PAIR | {"losses": ["bce", "cosent"]}}, "loss 'cosent' needs a cosine, from head: cosine, which"),
         (
             {"model": {"pal": {"tasks": ["stt"]}}},
-            "model.pal.tasks: there is no task 'stt'. Known: sst. Mend the name.",
+            "model.pal.tasks: there is no task 'stt'. Known: sst, other. Mend the name.",
         ),
         ({"model": {"pal": {"width": 10, "heads": 4}}}, "heads must divide the width, found 4 heads and width 10."),
         (
@@ -494,11 +501,16 @@ def test_a_technique_by_name_equals_one_by_mapping():
 
 def test_a_task_of_vectors_alone_is_not_scored():
     pairs = PAIR | {"losses": ["mnrl"]}
-    assert [t.scored for t in whole(pairs=pairs).tasks.values()] == [True, False]
-    with pytest.raises(ValueError, match=r"'pairs' is neither an aggregate nor a task\. Use overall, mean, sst\."):
+    assert [t.scored for t in whole(pairs=pairs).tasks.values()] == [True, True, False]
+    with pytest.raises(
+        ValueError, match=r"'pairs' is neither an aggregate nor a task\. Use overall, mean, sst, other\."
+    ):
         whole(pairs=pairs, train={"select": "pairs"})
-    with pytest.raises(ValueError, match=r"no task has a loss that trains its head.* Add bce, ce or mse\."):
+    with pytest.raises(ValueError, match=r"no task has a loss that trains its predictions.* Add bce, ce or mse\."):
         task(**pairs)
+    assert task(**pairs | {"head": "cosine"}).scored  # a cosine is what the vectors were trained for
+    assert not whole(other=SST | {"losses": ["rdrop"]}).tasks["other"].scored
+    assert whole(other=SST | {"losses": ["ce", "rdrop"]}, model={"dropout": 0}).tasks["other"].scored  # heads have 0.3
 
 
 def test_vectors_serve_a_contrastive_loss_under_any_head():

@@ -98,6 +98,7 @@ def test_samplers_take_the_power_they_say():
     assert SquareRoot()([4, 16], progress).tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-15)
     assert Temperature(temperature=4)([1, 81], progress).tolist() == pytest.approx([0.25, 0.75], abs=1e-15)
     assert Temperature(temperature=1e6)([1, 81], progress).tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    assert Temperature(temperature=0.001)([8544, 283010], progress).tolist() == [0.0, 1.0]
     assert Annealed()([1, 1], progress).tolist() == [0.5, 0.5]
 
 

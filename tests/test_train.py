@@ -250,7 +250,7 @@ def test_a_failed_run_keeps_its_last_good_checkpoint(folder: Path, monkeypatch: 
     def fifth_is_nan(self: CrossEntropy, p: Any) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return real(self, p) * (math.nan if calls == 6 else 1.0)  # the first looked for losses that do nothing
+        return real(self, p) * (math.nan if calls == 5 else 1.0)
 
     monkeypatch.setattr(CrossEntropy, "__call__", fifth_is_nan)
     with pytest.raises(FloatingPointError, match=r"step 5.*last good checkpoint.*last"):
@@ -530,8 +530,11 @@ def test_averaged_weights_are_what_is_scored_and_saved(folder: Path):
     assert not torch.equal(saved, started)
     run = make(folder, ema={"decay": 0.9})
     assert run.predictor is run.ema
-    run = make(folder, ema={"decay": 0.9, "predicts": False})
-    assert run.predictor is run.model
+    settings = recipe.load(
+        str(folder / "toy.yaml"), ["train.ema={decay: 0.9, predicts: false}", "tasks.sst.losses=[ce, bregman]"]
+    )
+    device, _, data, model = launch.build(settings, SILENT)
+    assert Run(settings, model, data, device).predictor is model
 
 
 def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folder: Path):
@@ -600,3 +603,52 @@ def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder:
     from mtbert import use
 
     assert list(use.evaluate(folder / "run", "dev", None, SILENT)) == ["sst", "quora", "sts"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"freeze": 2, "pooling": "mean"}, "tasks": {"sts": {"inputs": "separate", "head": "cosine"}}},
+        {"model": {"freeze": "all"}, "tasks": {"quora": {"inputs": "separate", "losses": ["mnrl"]}}},
+    ],
+)
+def test_a_task_with_nothing_left_to_train_is_refused(folder: Path, change: dict[str, Any]):
+    settings = recipe.validate(recipe.merge(toy_run.raw_recipe(folder), change), "toy")
+    with pytest.raises(
+        ValueError, match=r"tasks\.(sts|quora): with model\.freeze: (2|all) there is nothing left to train"
+    ):
+        launch.start(settings, folder / "run", SILENT)
+
+
+def test_what_is_frozen_stays_and_lower_layers_are_slower(folder: Path):
+    raw = recipe.merge(toy_run.raw_recipe(folder), {"model": {"freeze": 1}, "train": {"layer_decay": 0.5}})
+    settings = recipe.validate(raw, "toy")
+    device, _, data, model = launch.build(settings, SILENT)
+    run = Run(settings, model, data, device)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    run.step()
+    same = {n for n, p in model.named_parameters() if torch.equal(p, before[n])}
+    assert {n for n in before if "embedding" in n or n.startswith("encoder.layers.0.")} <= same
+    assert not any(n.startswith("encoder.layers.1.") and n.endswith("weight") for n in same)
+    free = recipe.merge(toy_run.raw_recipe(folder), {"train": {"layer_decay": 0.5}})
+    assert {g["factor"] for g in run_of(free).optimizer.param_groups} == {0.25, 0.5, 1.0}
+
+
+def test_two_tasks_on_one_file_hold_out_the_same_rows(folder: Path):
+    raw = toy_run.raw_recipe(folder)
+    part = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "labels": ["0", "1"]}
+    raw["tasks"]["pairs"] = raw["tasks"]["quora"] | part
+    data = launch.build(recipe.validate(raw, "toy"), SILENT)[2]
+    held = {e.id for e in data["quora"].dev.examples}
+    assert {e.id for e in data["pairs"].dev.examples} == {i for i in held if int(i[1:]) % 2}
+    assert not held & {e.id for e in data["pairs"].train.examples}
+
+
+def test_a_pass_can_be_made_again_with_its_own_dropout(folder: Path):
+    run = make(folder)
+    parts, _ = run._draw()
+    made = run.objective._passes(collate(parts[:1], run.device))["sst"]
+    assert made.repeats
+    again = made.finish(made.out.embeddings_MD, made.twin())
+    assert torch.equal(again.prediction, made.out.prediction)
+    assert not torch.equal(made.finish(made.out.embeddings_MD, None).prediction, made.out.prediction)

@@ -16,7 +16,7 @@ from mtbert.data.tokenizer import load_tokenizer
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
 from mtbert.model import lora
-from mtbert.model.encoder import EncoderConfig
+from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
@@ -137,6 +137,11 @@ def build(
     finished = checkpointed or _finished(recipe)
     loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
     _check_length(recipe, loaded.encoder.config)
+    if recipe.model.lora is not None:
+        lora.add(loaded.encoder, recipe.model.lora, recipe.train.seed)
+    if recipe.model.freeze is not None:
+        freeze(loaded.encoder, recipe.model.freeze)
+    _check_techniques(recipe, loaded.encoder)
     for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -151,11 +156,6 @@ def build(
         seed=recipe.train.seed,
         adapters=recipe.model.pal,
     )
-    if recipe.model.lora is not None:
-        lora.add(model.encoder, recipe.model.lora, recipe.train.seed)
-    if recipe.model.freeze is not None:
-        freeze(model.encoder, recipe.model.freeze)
-    _check_techniques(recipe, model)
     model.compute = environment.precision(recipe.train.precision, device)
     if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
         console.print(
@@ -168,18 +168,27 @@ def build(
     return device, tokenizer, data, model
 
 
-def _check_techniques(recipe: Recipe, model: Model) -> None:
+def _check_techniques(recipe: Recipe, encoder: Encoder) -> None:
     """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
     recipe.train.aggregation.check()
-    config = model.encoder.config
-    if config.hidden_dropout == 0 and config.attention_dropout == 0:
-        for name, task in recipe.tasks.items():
-            for loss in task.losses:
-                if loss.needs.dropout:
-                    raise ValueError(
-                        f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
-                        f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."
-                    )
+    config, pal = encoder.config, recipe.model.pal
+    layers = any(p.requires_grad for name, p in encoder.named_parameters() if not name.startswith("pooler."))
+    pooler = encoder.pooler is not None and encoder.pooler.weight.requires_grad
+    for name, task in recipe.tasks.items():
+        shared = layers or (pooler and task.pooled(recipe.model.pooling) == "cls")
+        adapted = pal is not None and name in (pal.tasks or recipe.tasks)
+        if not shared and not adapted and (task.head.kind == "cosine" or not task.scored):
+            raise ValueError(
+                f"tasks.{name}: with model.freeze: {recipe.model.freeze} there is nothing left to train for this task. "
+                "Freeze fewer layers, or give it a head and a loss that trains it."
+            )
+        for loss in task.losses:
+            in_head = 0.0 if loss.needs.vectors or task.head.kind == "cosine" else task.head.dropout
+            if loss.needs.dropout and not (config.hidden_dropout or config.attention_dropout or in_head):
+                raise ValueError(
+                    f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
+                    f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."
+                )
 
 
 def _size(module: torch.nn.Module) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
-from mtbert.losses.uncertainty import uncertainty_weighted
+from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.model.model import Model
 from mtbert.recipe import Recipe
 from mtbert.seeds import torch_generator
@@ -61,9 +61,10 @@ class Objective:
                 if loss.needs.own:
                     draws = torch_generator("own", seed, name, loss.kind)
                     self.own[f"{name}:{loss.kind}"] = cast(Own, loss).build(width, draws)
+        self.log_variance = nn.ParameterDict()
         if recipe.train.weighting == "uncertainty":
-            variances = {f"for_{name}": nn.Parameter(torch.zeros(())) for name in recipe.tasks}
-            self.own["log_variance"] = nn.ParameterDict(variances)
+            self.log_variance.update({f"for_{name}": nn.Parameter(torch.zeros(())) for name in recipe.tasks})
+            self.own["log_variance"] = self.log_variance
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
 
     def backward(self, parts: Sequence[Part], tally: Tally) -> None:
@@ -97,12 +98,17 @@ class Objective:
             self._total(passes, examples, tally, surrogates).backward()  # type: ignore[no-untyped-call]
             after = self.generator.get_state()
 
+    def factors(self) -> dict[nn.Parameter, float]:
+        """The weights that only losses need, each with its factor on the learning rate."""
+        weights = {id(p) for p in self.log_variance.parameters()}
+        fixed = RATE / self.recipe.train.lr
+        return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}
+
     def learned(self) -> dict[str, float]:
         """The variance of each task, ``sigma2(task)``, where task weights are learned."""
         if self.recipe.train.weighting == "fixed":
             return {}
-        variances = cast(nn.ParameterDict, self.own["log_variance"])
-        return {f"sigma2({name})": float(variances[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
+        return {f"sigma2({name})": float(self.log_variance[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
 
     def gradients(self, parts: Sequence[Part]) -> dict[str, dict[str, float]]:
         """The norm, over the encoder, of each weighted loss's gradient, by task and loss; draws and keeps nothing."""
@@ -167,11 +173,11 @@ class Objective:
                     raise FloatingPointError(_not_finite(key, float(value.detach()), made))
                 tally.losses[key] = tally.losses.get(key, 0.0) + float(value.detach())
                 values.append(loss.weight * value)
-            total = settings.weight * torch.stack(values).sum()
+            total = torch.stack(values).sum()
             if self.recipe.train.weighting == "uncertainty":
-                log_variance = cast(nn.ParameterDict, self.own["log_variance"])[f"for_{name}"]
-                total = uncertainty_weighted(total, log_variance, share, regression=settings.type == "regression")
-            terms.append(total)
+                gaussian = settings.type == "regression" or settings.head.kind == "cosine"
+                total = uncertainty_weighted(total, self.log_variance[f"for_{name}"], share, regression=gaussian)
+            terms.append(settings.weight * total)
         return torch.stack(terms).sum()
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:

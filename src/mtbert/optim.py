@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -47,8 +47,8 @@ def set_rate(optimizer: AdamW, lr: float) -> None:
         group["lr"] = lr * group["factor"]
 
 
-def factors(model: Model, others: Iterable[nn.Parameter], decay: float | None) -> dict[nn.Parameter, float]:
-    """The trainable parameters of ``model`` and the ``others``, each with its factor on the learning rate.
+def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
+    """The trainable parameters of ``model``, each with its factor on the learning rate.
 
     With a layer-wise ``decay`` the top layer of the encoder has 1, each layer below it ``decay`` times the one above,
     and the embeddings come below the lowest layer; pooler, heads and all else have 1.
@@ -64,8 +64,7 @@ def factors(model: Model, others: Iterable[nn.Parameter], decay: float | None) -
         lowest = name.startswith("encoder.") and not name.startswith("encoder.pooler.")
         return (decay or 1.0) ** depth if lowest else 1.0
 
-    trained = {p: factor(name) for name, p in model.named_parameters() if p.requires_grad}
-    return trained | dict.fromkeys(others, 1.0)
+    return {p: factor(name) for name, p in model.named_parameters() if p.requires_grad}
 
 
 def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:

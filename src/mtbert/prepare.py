@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from mtbert.batch import Dataset, Example
 from mtbert.data import sources
 from mtbert.data.clusters import clusters
+from mtbert.data.sources import Table
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
 from mtbert.recipe import Recipe, TaskRecipe
@@ -73,7 +74,11 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
     if rest:
         dev = rest[0]
     else:
-        train, dev = grouped_split(train, settings.dev_fraction, settings.dev_seed)
+        held = _held_out(recipe, settings, tables[0])
+        pairs = list(zip(tables[0].rows, train, strict=True))
+        train, dev = ([e for row, e in pairs if (row.line in held) is side] for side in (False, True))
+        if not dev or not train:
+            raise ValueError(f"task {task.name}: no row is left for {'train' if dev else 'dev'}. Name a dev file.")
     tokens = tokenize(task, train, tokenizer, recipe.model.max_length)
     if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
         tokens = replace(tokens, clusters=clusters(train, positives=task.type == "binary"))
@@ -84,3 +89,13 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         warnings=tuple(w for table in tables for w in table.warnings),
         digests={table.name: table.digest for table in tables},
     )
+
+
+def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[int]:
+    """The lines of train that make dev: drawn from all of the file, so that two tasks with parts of it agree."""
+    if settings.train.where is not None:
+        everything = settings.train.model_copy(update={"where": None})
+        table = sources.read(everything, settings.columns, recipe.root(), texts=settings.texts)
+    lines = [Example(str(row.line), row.texts, None) for row in table.rows]
+    _, dev = grouped_split(lines, settings.dev_fraction, settings.dev_seed)
+    return {int(e.id) for e in dev}

@@ -111,8 +111,11 @@ class TaskRecipe(Task):
 
     @property
     def scored(self) -> bool:
-        """Whether a loss trains its head; contrastive ones alone train vectors, and its predictions mean nothing."""
-        return any(not loss.needs.vectors for loss in self.losses)
+        """Whether its predictions are trained: a loss reads labels, and the head, if not only the vectors under it.
+
+        The cosine head has no weights, so for it vectors are enough.
+        """
+        return any(loss.needs.labels and (not loss.needs.vectors or self.head.kind == "cosine") for loss in self.losses)
 
     @property
     def task(self) -> Task:
@@ -239,7 +242,9 @@ class Recipe(Settings):
                 raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
         scored = [name for name, task in self.tasks.items() if task.scored]
         if not scored:
-            raise ValueError("no task has a loss that trains its head, so nothing could be scored. Add bce, ce or mse.")
+            raise ValueError(
+                "no task has a loss that trains its predictions, so nothing could be scored. Add bce, ce or mse."
+            )
         if self.train.select not in metrics.aggregates(scored):
             known = ", ".join(metrics.aggregates(scored))
             raise ValueError(f"train.select: '{self.train.select}' is neither an aggregate nor a task. Use {known}.")
@@ -250,7 +255,8 @@ class Recipe(Settings):
         for name, task in self.tasks.items():
             for loss in task.losses:
                 where = f"tasks.{name}: loss '{loss.kind}'"
-                if loss.needs.dropout and self.model.dropout == 0:
+                in_head = 0.0 if loss.needs.vectors or task.head.kind == "cosine" else task.head.dropout
+                if loss.needs.dropout and self.model.dropout == 0 and in_head == 0:
                     raise ValueError(
                         f"{where} compares two passes that differ in dropout alone, found model.dropout 0. "
                         "Set model.dropout: 0.1, or leave it to the encoder's config (null)."
@@ -260,6 +266,20 @@ class Recipe(Settings):
                         f"{where} compares with averaged weights, found no train.ema. "
                         "Set train.ema: {decay: 0.99, predicts: false}."
                     )
+        read = any(loss.needs.ema for task in self.tasks.values() for loss in task.losses)
+        if self.train.ema is not None and not self.train.ema.predicts and not read:
+            raise ValueError(
+                "train.ema: with predicts: false only losses read the average, and none here does. "
+                "Drop train.ema, or add loss 'bregman'."
+            )
+        if len(self.tasks) == 1:
+            for setting, asked in (
+                ("aggregation", self.train.aggregation.kind != "sum"),
+                ("conflicts", self.train.conflicts),
+                ("sampler", self.train.sampler.kind != "round_robin"),
+            ):
+                if asked:
+                    raise ValueError(f"train.{setting} is about several tasks, found one. Drop it, or add a task.")
         unknown = [name for name in (self.model.pal and self.model.pal.tasks) or () if name not in self.tasks]
         if unknown:
             raise ValueError(

@@ -95,7 +95,7 @@ SamplerSettings = Annotated[
 
 def proportional(sizes: Sequence[int], power: float) -> Tensor:
     """Returns ``size**power`` of each task over their sum, ``[T]``, float64."""
-    powers_T = torch.tensor(sizes, dtype=torch.float64) ** power
+    powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1: nothing overflows
     return powers_T / powers_T.sum()
 
 

@@ -29,7 +29,7 @@ from mtbert.checkpoint import State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
-from mtbert.objective import Objective, Part, Tally
+from mtbert.objective import Objective, Part, Tally, micro_batches
 from mtbert.prepare import Prepared
 from mtbert.recipe import Recipe
 from mtbert.sampling import Progress
@@ -134,7 +134,7 @@ class Run:
         self.ema = None if settings.ema is None else settings.ema.start(self.model)
         self.objective = Objective(recipe, self.model, self.generator, self.ema)
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
-        self.trained = optim.factors(model, self.objective.own.parameters(), settings.layer_decay)
+        self.trained = optim.factors(model, settings.layer_decay) | self.objective.factors()
         self.optimizer = optim.adamw(
             self.trained, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
         )
@@ -192,9 +192,16 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def inert(self) -> list[str]:
-        """One line for each loss that hardly moves the encoder in the first step; nothing is changed."""
-        parts = [(d.train, s.rows(0)[:INERT_ROWS]) for d, s in zip(self.data.values(), self.streams, strict=True)]
-        several = [(data, rows) for data, rows in parts if len(self.recipe.tasks[data.task.name].losses) > 1]
+        """One line for each loss that hardly moves the encoder where the run stands; nothing is changed.
+
+        New heads pass on too little of a regulariser's gradient to tell: ask when they are trained.
+        """
+        budget = self.recipe.train.token_budget
+        several = [
+            next(micro_batches([(data.train, stream.rows(0)[:INERT_ROWS])], 1, budget))[0]
+            for data, stream in zip(self.data.values(), self.streams, strict=True)
+            if len(self.recipe.tasks[stream.name].losses) > 1
+        ]
         return [
             f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
             "it does next to nothing. Raise its weight, or drop it."
@@ -351,8 +358,6 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
         checkpoint.write_folder(out / "last", write)
 
     with _Log(out) as log, _signals() as stopping, display:
-        for line in run.inert() if run.done == 0 else ():
-            display.warn(line)
         display.begin(run.plan.steps, run.done)
 
         def tick(examples: int) -> None:
@@ -364,6 +369,8 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
                     display.evaluating(sum(len(d.dev) for d in run.scored.values()))
+                    for line in run.inert() if run.evaluated == 0 else ():
+                        display.warn(line)
                     scores = run.evaluate(tick)
                     aggregates = {
                         name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})

@@ -28,6 +28,7 @@ class Needs:
     because: str  # what these give it, for the message
     inputs: tuple[str, ...] = ("single", "packed", "separate")
     vectors: bool = False  # it reads no prediction, so any head will do
+    labels: bool = True  # it reads labels
     dropout: bool = False  # it compares passes that differ in their dropout alone
     ema: bool = False  # it reads the averaged weights
     clusters: bool = False  # it reads which texts mean the same
@@ -87,7 +88,7 @@ class Pass:
 
 
 Loss = Callable[[Pass], Tensor]
-"""A scalar, the mean over the task's examples."""
+"""A scalar: the mean over the task's examples, where a loss does not say otherwise."""
 
 
 class LossSettings(Protocol):

@@ -20,7 +20,10 @@ class Bregman(Settings):
     """The mean divergence from the prediction of the averaged model, which has no dropout and no gradient."""
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction", ema=True
+        types=("classification", "ordinal", "binary", "regression", "cosine"),
+        because="a prediction",
+        labels=False,
+        ema=True,
     )
     kind: Literal["bregman"] = "bregman"
     weight: float = Field(default=1.0, ge=0, description="mu")

@@ -16,7 +16,8 @@ from mtbert.task import Settings
 class CrossEntropy(Settings):
     """The mean negative log-likelihood of the true class, in nats.
 
-    With ``class_weights`` each example counts by the weight of its class, and the mean is over these weights. With
+    With ``class_weights`` each example counts by the weight of its class; the mean stays that over examples, so that a
+    step cut into passes has the same gradient (PyTorch divides by the weights of the batch). With
     ``smoothing`` that share of the target is spread evenly over all classes (Szegedy et al., "Rethinking the Inception
     Architecture for Computer Vision", 2016).
     """
@@ -32,7 +33,10 @@ class CrossEntropy(Settings):
     def __call__(self, p: Pass) -> Tensor:
         logits_BK = p.out.prediction
         weights_K = None if self.class_weights is None else logits_BK.new_tensor(self.class_weights)
-        return cross_entropy(logits_BK, p.labels_B.long(), weights_K, label_smoothing=self.smoothing)
+        losses_B = cross_entropy(
+            logits_BK, p.labels_B.long(), weights_K, reduction="none", label_smoothing=self.smoothing
+        )
+        return losses_B.mean()
 
 
 class BinaryCrossEntropy(Settings):

@@ -19,7 +19,10 @@ class RDrop(Settings):
     """The mean of half the symmetric divergence from a second pass with masks of its own, embeddings included."""
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction", dropout=True
+        types=("classification", "ordinal", "binary", "regression", "cosine"),
+        because="a prediction",
+        labels=False,
+        dropout=True,
     )
     kind: Literal["rdrop"] = "rdrop"
     weight: float = Field(default=1.0, ge=0, description="alpha")

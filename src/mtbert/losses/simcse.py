@@ -72,6 +72,7 @@ class UnsupervisedSimCSE(Settings):
         because="sentences that are encoded alone",
         inputs=("single", "separate"),
         vectors=True,
+        labels=False,
         dropout=True,
         clusters=True,
         whole_batch=True,

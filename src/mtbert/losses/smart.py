@@ -105,7 +105,7 @@ class Smart(Settings):
     """
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction"
+        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction", labels=False
     )
     kind: Literal["smart"] = "smart"
     weight: float = Field(default=0.02, ge=0, description="lambda_s")

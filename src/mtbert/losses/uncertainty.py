@@ -6,6 +6,8 @@ Semantics", 2018, equations 5 and 10, in terms of ``s = log(sigma**2)`` as their
 
 from torch import Tensor
 
+RATE = 0.01  # of s: at a rate for weights of 1e-5 it would stay where it is
+
 
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, regression: bool) -> Tensor:
     """Returns ``exp(-s) * loss + share * s / 2`` for classes; for scores the first term is halved.
