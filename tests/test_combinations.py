@@ -193,7 +193,8 @@ def test_every_allowed_pair_trains(first: str, folder: Path, run_of: Callable[[R
 
 def maximal(folder: Path, mode: str, first: str, names: list[str]) -> Raw:
     """``first`` and then each of ``names`` that the rules still allow, one value of each setting."""
-    raw = CHANGES[first](with_ema(template(folder, mode)))
+    average = setting("train", "ema", {"decay": 0.9, "predicts": mode == "joint"})
+    raw = CHANGES[first](loss("bregman")(average(template(folder, mode))))
     assert isinstance(valid(raw), Recipe)
     taken = {first.rsplit(" ", 1)[0]}
     for name in names:
