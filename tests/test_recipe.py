@@ -485,6 +485,12 @@ def whole(*, train=None, model=None, **tasks):
             {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1, 2]}]}},
             "tasks.sst: loss 'ce': class_weights must be one number per class, found 2 for 3 labels.",
         ),
+        ({"sst": SST | {"losses": [{"kind": "ce", "class_weights": []}]}}, "tasks.sst.losses.0.ce.class_weights: must"),
+        (
+            {"sst": SST | {"train": {"path": "a.csv", "where": {"lang": None}}}},
+            "tasks.sst.train.where: column 'lang' must be given a text, a number, true or false, found None.",
+        ),
+        ({"model": {"pal": {"width": 65532}}}, "model.pal.width: must be less than or equal to 8192, found 65532."),
         ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'proportional',"),
     ],
 )

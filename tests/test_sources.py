@@ -465,6 +465,9 @@ def test_where_may_look_at_any_column_and_says_when_nothing_is_left(tmp_path: Pa
     write(tmp_path, "q.csv", "text,label,lang\nx,1,en\ny,0,de\n")
     source = Source(path="q.csv", where={"lang": "de"})
     assert [row.texts for row in read(source, ONE, tmp_path, texts=1).rows] == [("y",)]
+    write(tmp_path, "w.csv", "text,label,new,size\nx,1,True,2.50\ny,0,False,3\n")
+    for where in ({"new": True}, {"size": 2.5}, {"new": "True"}, {"size": "2.50"}):
+        assert [row.texts for row in read(Source(path="w.csv", where=where), ONE, tmp_path, texts=1).rows] == [("x",)]
     said = message(ValueError, read, Source(path="q.csv", where={"lang": "fr"}), ONE, tmp_path, texts=1)
     assert said == "q.csv: no row has {'lang': 'fr'}. Mend where, or drop it."
     said = message(ValueError, read, Source(path="q.csv", where={"land": "fr"}), ONE, tmp_path, texts=1)

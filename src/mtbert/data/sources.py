@@ -54,9 +54,17 @@ class Source(Settings):
     config: str | None = Field(default=None, description="hub only: the configuration, e.g. 'sst2' of 'nyu-mll/glue'")
     split: str | None = Field(default=None, description="hub: its name of the split; generated: train or dev")
     generated: str | None = Field(default=None, description="a task of the generated demo: sst, quora or sts")
-    where: dict[str, str | int | float | bool] | None = Field(
+    where: dict[str, Any] | None = Field(
         default=None, description="keep only rows whose columns hold these values: {is_duplicate: 1}"
     )
+
+    @field_validator("where")
+    @classmethod
+    def _plain_values(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for column, wanted in (value or {}).items():
+            if not isinstance(wanted, str | int | float):
+                raise ValueError(f"column '{column}' must be given a text, a number, true or false, found {wanted!r}.")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -448,7 +456,15 @@ def _rows(name: str, raw: _Raw, columns: Columns, labelled: bool) -> tuple[list[
 
 
 def _holds(record: Mapping[str, object], chosen: Mapping[str, str | None]) -> bool:
-    return all(_label(record.get(column)) == value for column, value in chosen.items())
+    return all(_same(_label(record.get(column)), value) for column, value in chosen.items())
+
+
+def _same(found: str | None, wanted: str | None) -> bool:
+    """Whether two labels are the same text, the same number, or the same truth value in any case."""
+    if found is None or wanted is None or found == wanted:
+        return found == wanted
+    numbers = _number(found), _number(wanted)
+    return numbers[0] == numbers[1] is not None or (wanted in ("true", "false") and found.lower() == wanted)
 
 
 def _at(name: str, unit: str, line: int, column: str) -> str:

@@ -27,7 +27,7 @@ class CrossEntropy(Settings):
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        default=None, description="one per label, in the order of labels"
+        default=None, min_length=2, description="one per label, in the order of labels"
     )
 
     def __call__(self, p: Pass) -> Tensor:

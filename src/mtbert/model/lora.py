@@ -24,7 +24,7 @@ from mtbert.task import Settings
 class Lora(Settings):
     """Low-rank changes of the encoder's matrices are trained in place of the encoder."""
 
-    rank: int = Field(default=8, gt=0, le=2**16)
+    rank: int = Field(default=8, gt=0, le=2**13)
     alpha: float = Field(default=16.0, gt=0, description="the change is multiplied by alpha / rank")
 
 

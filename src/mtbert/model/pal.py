@@ -31,7 +31,7 @@ class Pal(Settings):
         default="attention", description="low_rank: the two projections alone, no attention between them"
     )
     width: int | None = Field(
-        default=None, gt=0, le=2**16, description="between the projections; null: 204 for attention, 100 for low_rank"
+        default=None, gt=0, le=2**13, description="between the projections; null: 204 for attention, 100 for low_rank"
     )
     heads: int = Field(default=6, gt=0, description="attention only; must divide the width")
     shared: bool | None = Field(
