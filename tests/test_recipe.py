@@ -568,3 +568,12 @@ def flat(value, path=""):
     if isinstance(value, dict) and value:
         return {k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}".lstrip(".")).items()}
     return {path: value}
+
+
+def test_changing_one_setting_of_a_technique_keeps_its_kind():
+    changes = ["train.mode=alternate", "train.sampler=temperature", "train.sampler.temperature=3"]
+    recipe = load("base", [*changes, "model.pal=low_rank", "model.pal.width=12"])
+    assert (recipe.train.sampler.kind, recipe.train.sampler.temperature) == ("temperature", 3)
+    assert (recipe.model.pal.kind, recipe.model.pal.width) == ("low_rank", 12)
+    recipe = load("paper/surgery", ["train.aggregation={kind: torchjd, method: UPGrad}"])
+    assert recipe.train.aggregation.kind == "torchjd"

@@ -115,7 +115,8 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str
         each = _size(run.model.adapters) // tasks
         more = (encoder + tasks * each) / encoder
         console.print(
-            f"PAL: {each:,} parameters for each of {tasks} tasks; encoder and PAL: {more:.2f} times the encoder"
+            f"PAL: {each:,} parameters for each of {tasks} tasks; encoder and PAL: {more:.2f} times the encoder",
+            soft_wrap=True,
         )
     trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
     if trained < whole:

@@ -324,7 +324,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     raw = _resolve(name, None, ())
     for override in overrides:
-        raw = merge(raw, _long_heads(_override(override)))
+        raw = merge(raw, _long(_override(override)))
     return validate(_rooted(_anchor(raw, Path()), Path()), name)
 
 
@@ -448,7 +448,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
     base = raw.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ValueError(f"recipe {path}, extends: a name or a path, found {base!r}.")
-    raw = _long_heads(raw)
+    raw = _long(raw)
     if not is_shipped:
         raw = _anchor(raw, path.parent)
     if base is not None:
@@ -469,12 +469,14 @@ def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
     raise FileNotFoundError(f"recipe {name}: no such file and no such shipped recipe. {hint}")
 
 
-def _long_heads(raw: dict[str, Any]) -> dict[str, Any]:
+def _long(raw: dict[str, Any]) -> dict[str, Any]:
     """``raw`` with ``head: mlp`` written as ``head: {kind: mlp}``, so that changing its dropout keeps the kind."""
     tasks = raw.get("tasks")
-    for task in tasks.values() if isinstance(tasks, dict) else ():
-        if isinstance(task, dict) and isinstance(task.get("head"), str):
-            task["head"] = {"kind": task["head"]}
+    parts = [(task, "head") for task in tasks.values()] if isinstance(tasks, dict) else []
+    parts += [(raw.get("model"), "pal"), (raw.get("train"), "sampler"), (raw.get("train"), "aggregation")]
+    for part, key in parts:
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = {"kind": part[key]}
     return raw
 
 
