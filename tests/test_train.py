@@ -652,3 +652,20 @@ def test_a_pass_can_be_made_again_with_its_own_dropout(folder: Path):
     again = made.finish(made.out.embeddings_MD, made.twin())
     assert torch.equal(again.prediction, made.out.prediction)
     assert not torch.equal(made.finish(made.out.embeddings_MD, None).prediction, made.out.prediction)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("seed: 0", "seed: 7"), ("lr: 0.001", "lr: 0.01"), ("rounds: min", "rounds: 9")]
+)
+def test_resuming_with_a_changed_recipe_is_refused(folder: Path, old: str, new: str):
+    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    file = folder / "run/recipe.yaml"
+    text = file.read_text()
+    assert f"  {old}\n" in text
+    file.write_text(text.replace(f"  {old}\n", f"  {new}\n"))
+    before = (folder / "run/metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"run/recipe\.yaml: changed since the run began\. Undo that, or start a new"):
+        launch.resume(folder / "run", SILENT)
+    assert (folder / "run/metrics.jsonl").read_bytes() == before
+    file.write_text(text)
+    launch.resume(folder / "run", SILENT)

@@ -52,9 +52,10 @@ class Record(Settings):
     device: str
     git_commit: str | None
     data: dict[str, str]  # sha256 by source
+    recipe: str  # sha256 of all its settings
 
 
-def record(device: torch.device, data: Mapping[str, str]) -> Record:
+def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record:
     """The record of this moment."""
     return Record(
         python=platform.python_version(),
@@ -66,6 +67,7 @@ def record(device: torch.device, data: Mapping[str, str]) -> Record:
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         git_commit=_commit(),
         data=dict(data),
+        recipe=recipe,
     )
 
 

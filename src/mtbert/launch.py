@@ -1,5 +1,6 @@
 """Starting a run in a folder, and going on with one."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
-    record = environment.record(device, _digests(data))
+    record = environment.record(device, _digests(data), _digest(recipe))
     (out / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return _go(run, tokenizer, out, console)
 
@@ -60,6 +61,8 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
     recipe = recipes.load(str(out / "recipe.yaml"))
     record = environment.read(out / "environment.json")
+    if record.recipe != _digest(recipe):
+        raise ValueError(f"{out / 'recipe.yaml'}: changed since the run began. Undo that, or start a new run.")
     torch.set_num_threads(record.threads)
     last = checkpoint.find_folder(out / "last")
     device, tokenizer, data, model = build(recipe, console, last)
@@ -68,7 +71,7 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    now = environment.record(device, {})
+    now = environment.record(device, {}, record.recipe)
     for key in ("cpu", "device", "threads"):
         before, today = getattr(record, key), getattr(now, key)
         if before != today:
@@ -265,6 +268,12 @@ def _plan_table(run: Run) -> Table:
             f"{passes:.2f}",
         )
     return table
+
+
+def _digest(recipe: Recipe) -> str:
+    """Of all settings but the place of the data, which may be moved: they have digests of their own."""
+    placeless = recipe.model_copy(update={"data": recipes.DataRecipe()})
+    return hashlib.sha256(recipes.dump(placeless).encode()).hexdigest()
 
 
 def _digests(data: Mapping[str, Prepared]) -> dict[str, str]:

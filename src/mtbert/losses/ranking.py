@@ -49,6 +49,16 @@ def _unit(x_BD: Tensor) -> Tensor:
     return unit_BD
 
 
+POSITIVE_PAIRS = Needs(
+    types=("binary",),
+    because="pairs that mean the same (label 1) as two vectors",
+    inputs=("separate",),
+    vectors=True,
+    clusters=True,
+    whole_batch=True,
+)
+
+
 def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     """The vectors of both sentences, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
 
@@ -62,14 +72,7 @@ def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 class MultipleNegatives(Settings):
     """:func:`multiple_negatives` over the batch's positive pairs; pairs labelled 0 take no part."""
 
-    needs: ClassVar = Needs(
-        types=("binary",),
-        because="pairs that mean the same (label 1) as two vectors",
-        inputs=("separate",),
-        vectors=True,
-        clusters=True,
-        whole_batch=True,
-    )
+    needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["mnrl"] = "mnrl"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, description="multiplies the cosine; one over a temperature")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mtbert.batch import Layout
 from mtbert.losses import Needs, Pass
-from mtbert.losses.ranking import multiple_negatives, positive_pairs
+from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
 from mtbert.model.heads import linear
 from mtbert.task import Settings
 
@@ -36,14 +36,7 @@ def first_tokens(hidden_MD: Tensor, layout: Layout, name: str) -> Tensor:
 class SimCSE(Settings):
     """The supervised form over the batch's positive pairs: ``mnrl`` with ``scale: 10`` at the default."""
 
-    needs: ClassVar = Needs(
-        types=("binary",),
-        because="pairs that mean the same (label 1) as two vectors",
-        inputs=("separate",),
-        vectors=True,
-        clusters=True,
-        whole_batch=True,
-    )
+    needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.1, gt=0, description="divides the cosine")
