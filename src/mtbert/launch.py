@@ -61,8 +61,6 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
     recipe = recipes.load(str(out / "recipe.yaml"))
     record = environment.read(out / "environment.json")
-    if record.recipe != _digest(recipe):
-        raise ValueError(f"{out / 'recipe.yaml'}: changed since the run began. Undo that, or start a new run.")
     torch.set_num_threads(record.threads)
     last = checkpoint.find_folder(out / "last")
     device, tokenizer, data, model = build(recipe, console, last)
@@ -71,6 +69,8 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
+    if record.recipe != _digest(recipe):
+        raise ValueError(f"{out / 'recipe.yaml'}: changed since the run began. Undo that, or start a new run.")
     now = environment.record(device, {}, record.recipe)
     for key in ("cpu", "device", "threads"):
         before, today = getattr(record, key), getattr(now, key)
