@@ -1,6 +1,7 @@
 """The data check: each figure against a literal, each warning when it is due and only then."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -100,6 +101,15 @@ def test_what_dev_shares_with_train_is_warned_of():
     assert warnings(found, 64) == [
         "sim, dev: 1 of 4 examples (25.0%) repeat a train example, so dev looks better than it is.",
         "sim, dev: 2 of 4 examples (50.0%) have a text of a train example. A grouped split keeps them apart.",
+    ]
+
+
+def test_a_dev_text_that_another_task_trains_on_is_warned_of():
+    other = mood(rows(("x", 0), ("y", 1), ("E", 2)), rows(("u", 0), ("v", 1), ("w", 2)))
+    named = replace(other, task=GRADES.model_copy(update={"name": "grades"}))
+    said, _ = shown(CLEAN, named)
+    assert said == [
+        "mood, dev: 1 of 3 examples (33.3%) have a text that task grades trains on. Keep such texts out of its train."
     ]
 
 

@@ -12,6 +12,7 @@ from mtbert import checkpoint
 from mtbert.checkpoint import State, Values
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
+from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.task import Head, Task
 
@@ -88,7 +89,31 @@ def test_a_head_of_another_shape_is_refused(saved: Path):
     card = json.loads((saved / "mtbert.json").read_text())
     card["tasks"]["sst"]["labels"] = ["bad", "good"]
     (saved / "mtbert.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"the head of task sst must have .*\(2, 16\).*found .*\(3, 16\)"):
+    with pytest.raises(ValueError, match=r"the head of task sst must have .*\[2, 16\].*found .*\[3, 16\]"):
+        checkpoint.load_model(saved)
+
+
+def test_a_card_without_the_adapters_that_were_saved_is_refused(encoder: Path, tmp_path: Path):
+    adapted = Model(
+        load_encoder(str(encoder)).encoder, TASKS, pooling="mean", max_length=20, seed=3, adapters=Pal(width=4, heads=2)
+    )
+    checkpoint.save_model(adapted, load_tokenizer(encoder), tmp_path)
+    checkpoint.load_model(tmp_path)
+    card = json.loads((tmp_path / "mtbert.json").read_text())
+    for pal, said in (
+        (None, r"mtbert\.json: no task reads the saved for_sst\."),
+        (card["pal"] | {"tasks": ["sst"]}, r"mtbert\.json: no task reads the saved for_twins\."),
+        (card["pal"] | {"tasks": ["sts"]}, r"mtbert\.json: .*there is no task 'sts'"),
+    ):
+        (tmp_path / "mtbert.json").write_text(json.dumps(card | {"pal": pal}))
+        with pytest.raises(ValueError, match=said):
+            checkpoint.load_model(tmp_path)
+
+
+def test_a_folder_in_place_of_a_file_is_one_clear_line(saved: Path):
+    (saved / "heads.safetensors").unlink()
+    (saved / "heads.safetensors").mkdir()
+    with pytest.raises(ValueError, match=r"heads\.safetensors: cannot be read \(.+\)\. Train or copy"):
         checkpoint.load_model(saved)
 
 
@@ -109,12 +134,17 @@ def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
 
 
 def test_state_comes_back_bitwise(tmp_path: Path):
-    values = Values(done=3, taken=[1, 2], evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9)
+    values = Values(
+        done=3, taken=[1, 2], evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
+    )
     state = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
     checkpoint.save_state(state, tmp_path)
     loaded = checkpoint.load_state(tmp_path)
     assert loaded.values == state.values
     assert torch.equal(loaded.tensors["0.exp_avg"], state.tensors["0.exp_avg"])
+    checkpoint.save_state(State(values, {}), tmp_path)  # tensors of another checkpoint
+    with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors, found 0"):
+        checkpoint.load_state(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +152,7 @@ def test_state_comes_back_bitwise(tmp_path: Path):
     [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("training.safetensors", b"\x00" * 20)],
 )
 def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
-    values = Values(done=3, taken=[], evaluated=0, best=None, stale=0, generator="")
+    values = Values(done=3, taken=[], evaluated=0, best=None, stale=0, generator="", tensors=0)
     checkpoint.save_state(State(values, {}), tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy_run
 import yaml
 from safetensors.numpy import load_file
@@ -209,6 +210,7 @@ def test_data_check_exits_with_2_on_an_error_and_on_a_warning_only_with_strict(t
     clean = ("--set", "tasks.sts=", "--set", "tasks.quora=")
     assert mtbert("data", "check", toy / "toy.yaml", *clean).code == 0
     assert "gone.csv" in mtbert("data", "check", toy / "toy.yaml", "--set", "tasks.sst.train=gone.csv").mistake
+    assert "model.freeze: 9" in mtbert("data", "check", toy / "toy.yaml", "--set", "model.freeze=9").mistake
 
 
 # Help --------------------------------------------------------------------------------------------
@@ -416,6 +418,17 @@ def test_the_error_of_a_bug_is_not_hidden(monkeypatch):
     monkeypatch.setattr(cli, "app", bug)
     with pytest.raises(KeyError):
         cli.main()
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def fail(**_: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("mtbert: out of memory. Set train.token_budget,")
 
 
 @pytest.mark.parametrize(

@@ -205,3 +205,11 @@ def test_a_loss_that_hardly_moves_the_encoder_is_pointed_out_and_nothing_is_chan
     assert all(p.grad is None for p in run.model.parameters())
     assert run.inert() == [line]
     assert run_of(folder, {"tasks": {"sst": {"losses": ["ce", "oll"]}}}).inert() == []
+
+
+def test_a_loss_that_was_always_0_is_pointed_out(folder: Path):
+    change = {"tasks": {"quora": {"losses": ["bce", "mnrl"], "batch_size": 1}}}
+    run = run_of(folder, change)
+    for _ in range(3):
+        run.step()
+    assert [line[:39] for line in run.inert()] == ["loss quora.mnrl was 0 in every step: its"[:39]]

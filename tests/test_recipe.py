@@ -257,7 +257,7 @@ def test_the_schema_knows_short_forms_and_lets_a_file_be_partial():
         ("trian.lr=1", "unknown key 'trian'. Did you mean 'train'?"),
         ("train.epoch=1", "train: unknown key 'epoch'. Did you mean 'epochs'?"),
         ("tasks.a.bach_size=1", "tasks.a: unknown key 'bach_size'. Did you mean 'batch_size'?"),
-        ("tasks.a.losses=[{kind: oll, alhpa: 1}]", "tasks.a.losses.0.oll: unknown key 'alhpa'. Did you mean 'alpha'?"),
+        ("tasks.a.losses=[{kind: oll, alhpa: 1}]", "tasks.a.losses.0: unknown key 'alhpa'. Did you mean 'alpha'?"),
         ("tasks.a.head.kind=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
         ("tasks.a.head=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
         (
@@ -485,7 +485,10 @@ def whole(*, train=None, model=None, **tasks):
             {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1, 2]}]}},
             "tasks.sst: loss 'ce': class_weights must be one number per class, found 2 for 3 labels.",
         ),
-        ({"sst": SST | {"losses": [{"kind": "ce", "class_weights": []}]}}, "tasks.sst.losses.0.ce.class_weights: must"),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": []}]}},
+            "tasks.sst.losses.0.class_weights: must not be empty",
+        ),
         (
             {"sst": SST | {"train": {"path": "a.csv", "where": {"lang": None}}}},
             "tasks.sst.train.where: column 'lang' must be given a text, a number, true or false, found None.",

@@ -380,6 +380,13 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(folder: Path):
     launch.start(settings, folder / "early", SILENT)
     for name in ("last", "best"):
         shutil.rmtree(folder / "early" / name)
+    log = folder / "early/metrics.jsonl"
+    with pytest.raises(FileNotFoundError, match=r"early/last: not there, although this run had saved it"):
+        launch.resume(folder / "early", SILENT)
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 20  # nothing is lost by the refusal
+    first = next(i for i, line in enumerate(lines) if b"evaluation" in line)
+    log.write_bytes(b"".join(lines[: first + 1]))
     launch.resume(folder / "early", SILENT)
     assert everything(folder / "early") == everything(folder / "whole")
 
@@ -410,6 +417,24 @@ def test_a_run_records_its_recipe_environment_and_data(folder: Path):
 
 
 # Starting ------------------------------------------------------------------------------------------
+
+
+def test_a_run_begins_with_all_its_files_or_with_none(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recipe, "dump", lambda _: 1 / 0)  # killed while it writes
+    with pytest.raises(ZeroDivisionError):
+        launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    assert not (folder / "run").exists()
+    monkeypatch.undo()
+    launch.start(recipe.load(str(folder / "toy.yaml"), ["train.epochs=1"]), folder / "run", SILENT)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_labels_that_are_all_the_same_are_warned_of(folder: Path, capsys: pytest.CaptureFixture[str]):
+    raw = toy_run.raw_recipe(folder, epochs=1, rounds=1)
+    raw["tasks"]["quora"]["train"] = {"path": "quora.csv", "where": {"is_duplicate": 1}}
+    raw["tasks"]["quora"]["labels"] = ["0", "1"]
+    launch.start(recipe.validate(raw, "toy"), folder / "run", Console(width=300))
+    assert "warning: task quora: train: all examples have the same label" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_run_is_never_overwritten(folder: Path):

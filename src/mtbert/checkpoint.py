@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -40,6 +41,13 @@ class Card(Settings):
     tasks: dict[str, Task]
     pal: Pal | None = None
 
+    @model_validator(mode="after")
+    def _adapts_known_tasks(self) -> Self:
+        unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
+        if unknown:
+            raise ValueError(f"pal.tasks: there is no task '{min(unknown)}'")
+        return self
+
 
 class Values(Settings):
     """How far a run is."""
@@ -52,6 +60,7 @@ class Values(Settings):
     conflicting: int = 0  # steps in which two tasks' gradients pointed apart
     generator: str  # the state of the dropout generator, as hex digits
     metrics_bytes: int = 0  # the length of metrics.jsonl at this step
+    tensors: int  # in training.safetensors
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,12 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
     if not 0 < card.max_length <= encoder.config.max_length:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
     model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0, adapters=card.pal)
-    load_tasks(model, folder, list(card.tasks))
+    unclaimed = load_tasks(model, folder, list(card.tasks))
+    if unclaimed:
+        raise ValueError(
+            f"{folder / 'mtbert.json'}: no task reads the saved {unclaimed[0]}, so this file is not of this model. "
+            "Train or copy the run again."
+        )
     return model, matching_tokenizer(folder, encoder)
 
 
@@ -167,25 +181,36 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> None:
-    """Gives the heads and adapters of the tasks ``names`` the weights saved in ``folder``."""
+def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
+    """Gives the heads and adapters of the tasks ``names`` the weights saved in ``folder``.
+
+    Returns the names of the saved tensors that are of none of these tasks.
+    """
+    unclaimed = []
     for parts, what, file in (
         (model.heads, "head", folder / "heads.safetensors"),
         (model.adapters, "adapter", folder / "adapters.safetensors"),
     ):
         wanted = {name: parts[f"for_{name}"] for name in names if f"for_{name}" in parts}
-        tensors = read_tensors(file) if wanted else {}
+        tensors = read_tensors(file) if wanted or file.exists() else {}
         for name, part in wanted.items():
             prefix = f"for_{name}."
-            saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            saved = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
             expected = {k: tuple(v.shape) for k, v in part.state_dict().items()}
             found = {k: tuple(v.shape) for k, v in saved.items()}
             if expected != found:
                 raise ValueError(
-                    f"{file}: the {what} of task {name} must have {expected}, found {found}. "
+                    f"{file}: the {what} of task {name} must have {_shapes(expected)}, found {_shapes(found)}. "
                     "Train or copy the run again."
                 )
             part.load_state_dict(saved)
+        unclaimed += tensors
+    return unclaimed
+
+
+def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+    few = [f"{name} {list(shape)}" for name, shape in list(shapes.items())[:4]]
+    return ", ".join(few) + (f" and {len(shapes) - 4} more" if len(shapes) > 4 else "") or "nothing"
 
 
 def save_state(state: State, folder: Path) -> None:
@@ -208,7 +233,11 @@ def load_state(folder: Path) -> State:
     except ValidationError as error:
         first = error.errors()[0]["msg"]
         raise ValueError(f"{file}: damaged: {first}, so this run cannot go on. Start it again.") from None
-    return State(values, read_tensors(folder / "training.safetensors"))
+    file = folder / "training.safetensors"
+    tensors = read_tensors(file)
+    if len(tensors) != values.tensors:
+        raise ValueError(f"{file}: must have {values.tensors} tensors, found {len(tensors)}. Start the run again.")
+    return State(values, tensors)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -219,6 +248,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{file}: not there. Train or copy the run again.") from None
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged or half-written ({error}). Train or copy the run again.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"{file}: cannot be read ({reason}). Train or copy the run again.") from None
 
 
 def generator_state(generator: torch.Generator) -> str:

@@ -1,7 +1,6 @@
 """Starting a run in a folder, and going on with one."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tokenizers import Tokenizer
 from mtbert import checkpoint, environment
 from mtbert import recipe as recipes
 from mtbert.data.check import TaskData, report
-from mtbert.data.tokenizer import load_tokenizer
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
 from mtbert.model import lora
@@ -21,10 +19,10 @@ from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
-from mtbert.model.weights import find_folder, load_encoder, read_config
+from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe import Recipe
-from mtbert.train import Plan, Run, fit
+from mtbert.train import Run, fit
 
 
 def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = False) -> dict[str, Evaluation]:
@@ -42,12 +40,14 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
         for warning in prepared.all_warnings(recipe.model.max_length):
             console.print(f"warning: task {name}: {warning}", style="yellow", markup=False, soft_wrap=True)
     run = Run(recipe, model, data, device)
-    if out.exists():  # only now, when nothing in the recipe or the data can fail any more
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
     record = environment.record(device, _digests(data), _digest(recipe))
-    (out / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def write(folder: Path) -> None:
+        (folder / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
+        (folder / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
+    checkpoint.write_folder(out, write)
     return _go(run, tokenizer, out, console)
 
 
@@ -85,6 +85,10 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{last}: its state is not of this run ({error}). Start the run again.") from None
         written = state.values.metrics_bytes
+    elif _saved_before(out / "metrics.jsonl"):
+        raise FileNotFoundError(
+            f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
+        )
     with (out / "metrics.jsonl").open("ab") as file:
         if not 0 <= written <= file.tell():
             raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
@@ -94,11 +98,13 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:
-    """Prints what is in the data of ``recipe``; returns the warnings."""
-    folder = _finished(recipe) or find_folder(recipe.model.path)
-    _check_length(recipe, read_config(folder / "config.json"))
-    data = prepare(recipe, load_tokenizer(folder))
-    passes = Plan.of(recipe, {name: len(d.train) for name, d in data.items()}).passes
+    """Prints what is in the data of ``recipe``; returns the warnings.
+
+    Raises:
+        ValueError, FileNotFoundError: Whatever would keep a run from its first step.
+    """
+    device, _, data, model = build(recipe, console)
+    passes = Run(recipe, model, data, device).plan.passes
     tasks = [
         TaskData(d.task, d.train, d.dev, recipe.tasks[name].batch_size, passes[name], d.warnings)
         for name, d in data.items()
@@ -232,10 +238,11 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
                 f"task {name}: the head in {folder} reads pooling '{known[name].pooled(card.pooling)}', found "
                 f"'{model.pooling_of(known[name])}'. Set model.pooling, or rename the task."
             )
-        if _adapter(card.pal, name) != _adapter(model.pal, name):
+        before, now = (_adapter(pal, name) for pal in (card.pal, model.pal))
+        if before != now:
             raise ValueError(
-                f"task {name}: {folder} was trained with model.pal {_adapter(card.pal, name)}, found "
-                f"{_adapter(model.pal, name)}. Set model.pal as it was, or rename the task."
+                f"task {name}: {folder} was trained with model.pal {before}, found {now}. "
+                "Set model.pal as it was, or rename the task."
             )
     checkpoint.load_tasks(model, folder, both)
     new = [name for name in model.tasks if name not in known]
@@ -244,9 +251,18 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
     )
 
 
-def _adapter(pal: Pal | None, name: str) -> Pal | None:
-    """The settings of one task's adapter, if it has one."""
-    return None if pal is None or name not in (pal.tasks or (name,)) else pal.model_copy(update={"tasks": None})
+def _adapter(pal: Pal | None, name: str) -> str:
+    """The settings of one task's adapter, as a recipe may have them; null if it has none."""
+    if pal is None or name not in (pal.tasks or (name,)):
+        return "null"
+    return pal.model_dump_json(exclude={"tasks"})
+
+
+def _saved_before(metrics: Path) -> bool:
+    """Whether a checkpoint must have been there: a run saves one before it goes on from its first evaluation."""
+    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
+    evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)
+    return next(evaluated, len(lines)) < len(lines) - 1
 
 
 def _plan_table(run: Run) -> Table:

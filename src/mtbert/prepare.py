@@ -86,9 +86,15 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         task=task,
         train=tokens,
         dev=tokenize(task, dev, tokenizer, recipe.model.max_length),
-        warnings=tuple(w for table in tables for w in table.warnings),
+        warnings=tuple(w for table in tables for w in table.warnings) + _one_sided(settings, train),
         digests={table.name: table.digest for table in tables},
     )
+
+
+def _one_sided(settings: TaskRecipe, train: Sequence[Example]) -> tuple[str, ...]:
+    if settings.scored and len({e.label for e in train}) == 1:
+        return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
+    return ()
 
 
 def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[int]:

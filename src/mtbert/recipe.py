@@ -7,7 +7,7 @@ before any data is read.
 import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
@@ -333,7 +333,7 @@ def validate(raw: Mapping[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"recipe {name}, {line}" for line in _explain(error))) from None
+        raise ValueError("\n".join(f"recipe {name}, {line}" for line in _explain(error, raw))) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -516,6 +516,7 @@ _MUST = {
     "missing": "must be given",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping, or the name of a kind",
     "tuple_type": "must be a list",
     "too_short": "must not be empty",
     "too_long": "must have at most {max_length} items",
@@ -527,12 +528,12 @@ _MUST = {
 _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[key\]")  # pydantic's name of a part of a type, not a key
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
     """One line per mistake: path, what must hold, what was found; all that a value might have been is one mistake."""
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for e in error.errors():
-        where = ".".join(str(part) for part in e["loc"] if not _MEMBER.fullmatch(str(part)))
+        where = ".".join(_keys(e["loc"], raw))
         value = json.dumps(e["input"], default=str, ensure_ascii=False)
         found[where] = f", found {value if len(value) < 80 else value[:77] + '...'}."
         if e["type"] == "value_error":  # one of ours: a whole sentence
@@ -548,3 +549,18 @@ def _explain(error: ValidationError) -> list[str]:
         (f"{where}: " if where else "") + " or ".join(said).replace(" or must be ", " or ") + found[where]
         for where, said in mistakes.items()
     ]
+
+
+def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
+    """The keys of ``location`` that a person wrote: not the types that it names, nor the kind of a value."""
+    at_kind = False
+    for part in location:
+        if _MEMBER.fullmatch(str(part)):
+            continue
+        if isinstance(raw, Mapping) and raw.get("kind") == part and not at_kind:
+            at_kind = True
+            continue
+        at_kind = False
+        yield str(part)
+        listed = isinstance(raw, list | tuple) and isinstance(part, int)
+        raw = raw[part] if listed or (isinstance(raw, Mapping) and part in raw) else None

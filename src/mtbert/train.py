@@ -144,6 +144,7 @@ class Run:
         self.best = -math.inf
         self.stale = 0  # evaluations since the best
         self.conflicting = 0  # steps in which two tasks' gradients pointed apart
+        self.moved: dict[str, bool] = {}  # whether a loss was ever not 0 since the run began or went on
 
     @property
     def scored(self) -> dict[str, Prepared]:
@@ -186,23 +187,30 @@ class Run:
         self.optimizer.step()
         if self.ema is not None and settings.ema is not None:
             settings.ema.update(self.ema, self.model, self.done)
+        self.moved |= {key: self.moved.get(key, False) or value != 0 for key, value in tally.losses.items()}
         diagnostics |= self.objective.learned()
         epoch = self.plan.epoch(self.done)
         self.done += 1
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def inert(self) -> list[str]:
-        """One line for each loss that hardly moves the encoder where the run stands; nothing is changed.
+        """One line for each loss that was always 0, or that hardly moves the encoder now; nothing is changed.
 
         New heads pass on too little of a regulariser's gradient to tell: ask when they are trained.
         """
+        idle = [
+            f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "
+            "Raise batch_size, look at the labels, or drop it."
+            for key, moved in self.moved.items()
+            if not moved
+        ]
         budget = self.recipe.train.token_budget
         several = [
             next(micro_batches([(data.train, stream.rows(0)[:INERT_ROWS])], 1, budget))[0]
             for data, stream in zip(self.data.values(), self.streams, strict=True)
             if len(self.recipe.tasks[stream.name].losses) > 1
         ]
-        return [
+        return idle + [
             f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
             "it does next to nothing. Raise its weight, or drop it."
             for name, norms in (self.objective.gradients(several) if self.shared else {}).items()
@@ -247,6 +255,7 @@ class Run:
                 stale=self.stale,
                 conflicting=self.conflicting,
                 generator=checkpoint.generator_state(self.generator),
+                tensors=len(tensors),
             ),
             tensors=tensors,
         )

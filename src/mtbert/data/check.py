@@ -6,6 +6,7 @@ Texts are compared without case and outer space throughout.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -145,6 +146,13 @@ def report(tasks: Sequence[TaskData], max_length: int, console: Console) -> list
         figures = measure(data)
         console.print(render(figures, max_length))
         found += warnings(figures, max_length)
+    for a, b in permutations(tasks, 2):
+        texts = shared(b.train.examples, a.dev.examples).texts
+        if texts:
+            found.append(
+                f"{a.task.name}, dev: {_of(texts, len(a.dev))} have a text that task {b.task.name} trains on. "
+                "Keep such texts out of its train."
+            )
     for warning in found:
         console.print(Text.assemble(("warning  ", "yellow"), warning))
     if not found:

@@ -75,7 +75,7 @@ class MultipleNegatives(Settings):
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["mnrl"] = "mnrl"
     weight: float = Field(default=1.0, ge=0)
-    scale: float = Field(default=20.0, gt=0, description="multiplies the cosine; one over a temperature")
+    scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the cosine; one over a temperature")
     symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:

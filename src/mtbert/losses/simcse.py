@@ -39,7 +39,7 @@ class SimCSE(Settings):
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
     weight: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=0.1, gt=0, description="divides the cosine")
+    temperature: float = Field(default=0.1, ge=1e-4, description="divides the cosine")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         return positive_pairs(p)
@@ -73,7 +73,7 @@ class UnsupervisedSimCSE(Settings):
     )
     kind: Literal["simcse-unsup"] = "simcse-unsup"
     weight: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=0.05, gt=0, description="divides the cosine")
+    temperature: float = Field(default=0.05, ge=1e-4, description="divides the cosine")
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
         """One linear layer with BERT's initial weights, and a tanh."""

@@ -25,7 +25,7 @@ class Lora(Settings):
     """Low-rank changes of the encoder's matrices are trained in place of the encoder."""
 
     rank: int = Field(default=8, gt=0, le=2**13)
-    alpha: float = Field(default=16.0, gt=0, description="the change is multiplied by alpha / rank")
+    alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")
 
 
 class Change(nn.Module):
