@@ -186,7 +186,7 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
 
     Returns the names of the saved tensors that are of none of these tasks.
     """
-    unclaimed = []
+    unclaimed: list[str] = []
     for parts, what, file in (
         (model.heads, "head", folder / "heads.safetensors"),
         (model.adapters, "adapter", folder / "adapters.safetensors"),

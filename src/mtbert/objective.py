@@ -8,7 +8,7 @@ same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batc
 Dimension key: B examples of a task in a pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
+from mtbert.model.by_task import ByTask
 from mtbert.model.model import Model
 from mtbert.recipe import Recipe
 from mtbert.seeds import torch_generator
@@ -67,8 +68,19 @@ class Objective:
             self.own["log_variance"] = self.log_variance
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
 
-    def backward(self, parts: Sequence[Part], tally: Tally) -> None:
+    def by_task(self, parts: Sequence[Part], tally: Tally) -> list[list[Tensor | None]]:
+        """As :meth:`backward`, but the gradients of the encoder are returned: of each task, for each trained weight."""
+        apart = ByTask(self.model)
+        with apart.watching():
+            self.backward(parts, tally, apart.backward)
+        return [apart.gradients(data.task.name) for data, _ in parts]
+
+    def backward(
+        self, parts: Sequence[Part], tally: Tally, descend: Callable[[Tensor], None] = Tensor.backward
+    ) -> None:
         """Adds the gradient of the objective on ``parts`` to that of every parameter.
+
+        ``descend`` is what is done with the scalar of each forward pass.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names it and the examples.
@@ -82,7 +94,7 @@ class Objective:
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                self._total(self._passes(batch), examples, tally, {}).backward()  # type: ignore[no-untyped-call]
+                descend(self._total(self._passes(batch), examples, tally, {}))
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -95,7 +107,7 @@ class Objective:
             }
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
-            self._total(passes, examples, tally, surrogates).backward()  # type: ignore[no-untyped-call]
+            descend(self._total(passes, examples, tally, surrogates))
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:

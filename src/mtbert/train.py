@@ -315,12 +315,7 @@ class Run:
 
     def _backward_apart(self, drawn: Sequence[Part], tally: Tally) -> dict[str, float]:
         """The gradient of each task on its own, combined in the shared weights and added up in all others."""
-        found: list[list[Tensor | None]] = []
-        for part in drawn:
-            self.objective.backward([part], tally)
-            found.append([p.grad for p in self.shared])
-            for parameter in self.shared:
-                parameter.grad = None
+        found = self.objective.by_task(drawn, tally)
         gram_TT = gradients.gram(found)
         if not torch.isfinite(gram_TT).all():
             raise FloatingPointError(

@@ -46,6 +46,7 @@ class Model(nn.Module):
         self.pal = adapters
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
+        self.rows: Mapping[str, slice] = {}  # of each task, in what the encoder's modules are reading
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
         adapted = [name for name in tasks if adapters is not None and name in (adapters.tasks or tasks)]
@@ -59,6 +60,7 @@ class Model(nn.Module):
 
     def embed(self, batch: StepBatch, generator: torch.Generator | None = None) -> Tensor:
         """The embedding layer's output, ``[N, D]``."""
+        self.rows = _tokens(batch.layout)
         with self._precision():
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
@@ -70,6 +72,7 @@ class Model(nn.Module):
         groups = Groups.of(layout, x_ND.device)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         with self._precision(exact):
+            self.rows = _tokens(layout)
             hidden_ND = self.encoder.encode(x_ND, groups, generator, pal.adapter(adapters, layout, generator))
             sizes = [span.stop - span.start for span in layout.spans.values()]
             parts = zip(layout.spans, torch.split(x_ND, sizes), torch.split(hidden_ND, sizes), strict=True)
@@ -108,7 +111,12 @@ class Model(nn.Module):
         if self.pooling_of(self.tasks[name]) == "mean":
             return mean_pool(hidden_MD, offsets_S)
         cls_SD = hidden_MD[offsets_S[:-1]]
+        self.rows = {name: slice(None)}
         return self.encoder.pooled(cls_SD) if self.encoder.config.pooler else cls_SD
+
+
+def _tokens(layout: Layout) -> dict[str, slice]:
+    return {name: slice(span.start, span.stop) for name, span in layout.spans.items()}
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:

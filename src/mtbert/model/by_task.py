@@ -1,0 +1,104 @@
+"""Gradients of the encoder's weights, kept apart by task, from one forward and one backward pass.
+
+Tokens of different tasks never meet inside the encoder. So the gradient of each of its weights, a sum over tokens,
+falls apart exactly into one sum for each task; all that a weight's gradient is made of, the rows that its module read
+and the gradient of the rows that it gave, one pass brings for all tasks.
+
+Dimension key: R rows of a module's input: tokens, or for the pooler sequences; I inputs, O outputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mtbert.model.model import Model
+
+
+class ByTask:
+    """Collects, for each task, the gradients of the weights in ``model.encoder`` that are trained.
+
+    While it is watching they get no ``grad`` of their own; all other weights get theirs as ever.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.weights = [p for p in model.encoder.parameters() if p.requires_grad]
+        self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
+        self._collecting = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Forward passes made within can be given to :meth:`backward`."""
+        modules = [m for m in self._modules() if any(p.requires_grad for p in m.parameters())]
+        handles = [module.register_forward_hook(self._watch) for module in modules]
+        for weight in self.weights:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(True)
+            for handle in handles:
+                handle.remove()
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of ``loss``.
+
+        A gradient that a loss asks for on its way, as SMART's noise does, is none of them.
+        """
+        self._collecting = True
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            self._collecting = False
+
+    def gradients(self, task: str) -> list[Tensor | None]:
+        """Of one task: a tensor for each of :attr:`weights`, ``None`` where the task does not touch it."""
+        by_weight: dict[nn.Parameter, Tensor] = {}
+        for (name, module, key), gradient in self._found.items():
+            if name != task:
+                continue
+            if not parametrize.is_parametrized(module, key):
+                by_weight[getattr(module, key)] = gradient
+                continue
+            parts = [p for p in module.get_submodule(f"parametrizations.{key}").parameters() if p.requires_grad]
+            by_weight |= zip(parts, torch.autograd.grad(getattr(module, key), parts, gradient), strict=True)
+        return [by_weight.get(weight) for weight in self.weights]
+
+    def _modules(self) -> Iterator[nn.Module]:
+        return (m for m in self.model.encoder.modules() if isinstance(m, nn.Linear | nn.LayerNorm | nn.Embedding))
+
+    def _watch(self, module: nn.Module, inputs: Sequence[Tensor], out_RO: Tensor) -> None:
+        if not torch.is_grad_enabled():
+            return
+        x_RI, rows = inputs[0].detach(), self.model.rows
+
+        def collect(gradient_RO: Tensor) -> None:
+            if self._collecting:
+                for task, at in rows.items():
+                    for key, gradient in _gradients(module, x_RI[at], gradient_RO[at]).items():
+                        before = self._found.get((task, module, key))
+                        self._found[task, module, key] = gradient if before is None else before + gradient
+
+        out_RO.requires_grad_()  # the embeddings' rows come from weights alone
+        out_RO.register_hook(collect)  # type: ignore[no-untyped-call]
+
+
+def _gradients(module: nn.Module, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
+    """The gradients of a module's weight and bias from those of the rows that it gave."""
+    found: dict[str, Any] = {}
+    if isinstance(module, nn.Embedding):
+        found["weight"] = torch.zeros_like(module.weight).index_add_(0, x_RI, gradient_RO.to(module.weight.dtype))
+        return found
+    if isinstance(module, nn.LayerNorm):
+        normed_RO = F.layer_norm(x_RI, module.normalized_shape, eps=module.eps)
+        found["weight"] = (gradient_RO * normed_RO).sum(0)
+    else:
+        found["weight"] = gradient_RO.T @ x_RI.to(gradient_RO.dtype)
+    found["bias"] = gradient_RO.sum(0)
+    return {key: gradient.to(module.weight.dtype) for key, gradient in found.items()}

@@ -1,0 +1,100 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy_run
+from rich.console import Console
+from torch import nn
+
+from mtbert import launch, recipe
+from mtbert.model.by_task import ByTask
+from mtbert.objective import Tally
+from mtbert.train import Run
+
+TASKS = ("sst", "quora", "sts")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    toy_run.set_up(tmp_path)
+    return tmp_path
+
+
+def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:
+    """A toy run in float64 with dropout; the losses of all tasks but ``only`` count nothing."""
+    raw = recipe.merge(toy_run.raw_recipe(folder), change)
+    for name, task in raw["tasks"].items():
+        task["weight"] = 1.0 if only in (None, name) else 0.0
+    settings = recipe.validate(raw, "toy")
+    device, _, data, model = launch.build(settings, Console(quiet=True))
+    return Run(settings, model.double(), data, device)
+
+
+def plain(run: Run) -> dict[str, torch.Tensor]:
+    parts, _ = run._draw()
+    run.objective.backward(parts, Tally())
+    zero = torch.zeros((), dtype=torch.float64)
+    return {n: (zero if p.grad is None else p.grad) for n, p in run.model.named_parameters()}
+
+
+SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"model": {"pooling": "mean"}},
+        {"model": {"freeze": 1}},
+        {"model": {"lora": {"rank": 2}}},
+        {"model": {"pal": {"width": 6, "heads": 2}}},
+        {"train": {"weighting": "uncertainty"}},
+        {"train": {"accumulate": 2, "token_budget": 40}},
+        {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},
+        {"tasks": {"quora": {"inputs": "separate", "losses": ["bce", "mnrl", "simcse-unsup"]}}},
+        {
+            "tasks": {"quora": {"inputs": "separate", "losses": ["bce", "mnrl", "simcse-unsup"]}},
+            "train": {"token_budget": 40},
+        },
+    ],
+)
+def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, change: dict[str, Any]):
+    run = run_of(folder, change)
+    names = {id(p): n for n, p in run.model.named_parameters()}
+    weights = ByTask(run.model).weights
+    parts, _ = run._draw()
+    found = run.objective.by_task(parts, Tally())
+    assert all(p.grad is None for p in weights)
+    others = {n: p.grad for n, p in run.model.named_parameters() if not n.startswith("encoder.") and p.grad is not None}
+    for task, gradients in zip(TASKS, found, strict=True):
+        expected = plain(run_of(folder, change, only=task))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            name = names[id(weight)]
+            ours = torch.zeros_like(weight) if gradient is None else gradient
+            torch.testing.assert_close(
+                ours, expected[name].expand_as(ours), rtol=1e-9, atol=1e-13, msg=f"{task} {name}"
+            )
+    whole = plain(run_of(folder, change))
+    assert others
+    for name, gradient in others.items():
+        torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-13, msg=name)
+
+
+def test_a_weight_that_no_row_of_a_task_reaches_has_none(folder: Path):
+    run = run_of(folder, {"tasks": {"sst": {"pooling": "mean"}}})
+    parts, _ = run._draw()
+    found = run.objective.by_task(parts, Tally())
+    weights = ByTask(run.model).weights
+    pooler = [i for i, w in enumerate(weights) if any(w is p for p in run.model.encoder.pooler.parameters())]
+    assert [[gradients[i] is None for i in pooler] for gradients in found] == [[True] * 2, [False] * 2, [False] * 2]
+
+
+def test_weights_are_trained_again_afterwards_also_after_a_failure(folder: Path):
+    run = run_of(folder, {})
+    apart = ByTask(run.model)
+    with pytest.raises(KeyError), apart.watching():
+        assert not any(w.requires_grad for w in apart.weights)
+        raise KeyError
+    assert all(w.requires_grad for w in apart.weights)
+    assert all(not m._forward_hooks for m in run.model.modules() if isinstance(m, nn.Module))
