@@ -7,7 +7,7 @@ from tiny import CPU, MAX_LENGTH, hf_folder, hf_model, pieces, ragged
 from torch.testing import assert_close
 
 from mtbert.batch import StepBatch
-from mtbert.model.attention import Groups, attend
+from mtbert.model.attention import Groups, attend, multiple
 from mtbert.model.dropout import dropout
 from mtbert.model.encoder import Encoder
 from mtbert.model.weights import encoder_names, load_encoder
@@ -191,6 +191,38 @@ def test_groups_hold_similar_lengths_of_one_span_only():
     assert [g.padding_GL is None for g in groups] == [False, True, False, True, True]
     assert groups[0].rows_M.tolist() == [0, 8, 9, 10, 11, 12, 13, 14, 15]
     assert groups[0].padding_GL.tolist() == [[False] + 7 * [True], 8 * [False]]
+
+
+def test_rounded_groups_have_few_lengths_and_dummies_behind_them():
+    groups = Groups.of(ragged({"a": [1, 8, 9], "b": [9, 16, 17]}).layout, CPU, rounded=True)
+    assert [(g.sequences, g.length, g.tokens) for g in groups] == [(2, 8, 9), (1, 16, 9), (2, 16, 25), (1, 24, 17)]
+    assert groups.dummies == 0  # 60 tokens, a multiple of 4
+    assert Groups.of(ragged({"a": [30, 33]}).layout, CPU, rounded=True).dummies == 1
+    assert Groups.of(ragged({"a": [30, 33]}).layout, CPU).dummies == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [(1, 1), (23, 1), (24, 2), (200, 16), (500, 32), (767, 32), (768, 64), (10**6, 64)]
+)
+def test_rounding_adds_a_twelfth_at_most(tokens, expected):
+    assert multiple(tokens) == expected
+
+
+def test_results_and_gradients_do_not_depend_on_the_rounding(encoders):
+    encoder, batch = encoders("bert"), ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
+    gradients, states = [], []
+    for groups in (Groups.of(batch.layout, CPU), Groups.of(batch.layout, CPU, rounded=True)):
+        encoder.zero_grad()
+        x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
+        adapter = None if groups.dummies == 0 else lambda _, x: torch.zeros_like(x)
+        states.append(encoder.encode(x_ND, groups, None, adapter))
+        states[-1].square().sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None})
+    assert groups.dummies == 1  # 51 tokens
+    assert_close(states[1], states[0], rtol=1e-12, atol=1e-12)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert_close(gradients[1][name], gradient, rtol=1e-10, atol=1e-10, msg=name)
 
 
 def test_attention_on_literal_numbers():

@@ -6,7 +6,7 @@ from tiny import model
 from torch import nn
 
 from mtbert.model.freeze import freeze
-from mtbert.optim import Ema, adamw, factors, rate, set_rate
+from mtbert.optim import Ema, adamw, factors, rate, step
 from mtbert.task import Task
 
 
@@ -80,11 +80,22 @@ def test_the_rate_falls_from_each_layer_to_the_next_below():
 def test_each_group_takes_its_share_of_the_rate():
     slow, fast = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2, 2))
     optimizer = adamw({slow: 0.25, fast: 1.0}, lr=1.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
-    set_rate(optimizer, 0.1)
-    slow.grad = fast.grad = torch.ones(2, 2)
-    optimizer.step()
+    slow.grad, fast.grad = torch.ones(2, 2), torch.ones(2, 2)
+    step(optimizer, 0.1)
     assert slow[0, 0].item() == pytest.approx(-0.025, rel=1e-5)
     assert fast[0, 0].item() == pytest.approx(-0.1, rel=1e-5)
+
+
+def test_a_step_shrinks_its_own_gradients_alone():
+    # Adam forgets a common factor of all gradients, so the moments are looked at.
+    weight = nn.Parameter(torch.zeros(2, 2))
+    optimizer = adamw({weight: 1.0}, lr=1.0, betas=(0.5, 0.5), eps=1e-8, weight_decay=0.0)
+    weight.grad = torch.full((2, 2), 8.0)
+    step(optimizer, 0.1, shrink=4.0)
+    assert optimizer.state[weight]["exp_avg"].tolist() == [[1.0, 1.0], [1.0, 1.0]]  # half of 8 / 4
+    weight.grad = torch.full((2, 2), 8.0)
+    step(optimizer, 0.1)
+    assert optimizer.state[weight]["exp_avg"].tolist() == [[4.5, 4.5], [4.5, 4.5]]
 
 
 def test_what_is_frozen_has_no_factor():
@@ -112,11 +123,11 @@ def test_averaged_weights_are_those_of_the_formula():
     average = Ema(decay=0.5).start(toy)
     bias = toy.head("t").layers[0].bias
     expected = bias.item()
-    for step, value in enumerate((1.0, 5.0, -3.0, 2.0, 8.0, 1.0, 0.0, 4.0, 9.0, 6.0)):
+    for done, value in enumerate((1.0, 5.0, -3.0, 2.0, 8.0, 1.0, 0.0, 4.0, 9.0, 6.0)):
         with torch.no_grad():
             bias.fill_(value)
-        Ema(decay=0.5).update(average, toy, step)
-        decay = min(0.5, (1 + step) / (10 + step))
+        Ema(decay=0.5).update(average, toy, done)
+        decay = min(0.5, (1 + done) / (10 + done))
         expected = decay * expected + (1 - decay) * value
         assert average.head("t").layers[0].bias.item() == pytest.approx(expected, rel=1e-6)
     assert decay == 0.5

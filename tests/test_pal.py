@@ -188,6 +188,13 @@ def test_a_task_without_a_network_gets_zeros_and_a_batch_without_any_gets_none()
     assert adapter({}, LAYOUT, None) is None
 
 
+def test_rows_behind_the_tokens_get_nothing():
+    pals, x_ND = {"b": a_pal(Pal(width=6, heads=3), 0)}, states()
+    rows_ND = torch.cat([x_ND, torch.full((3, x_ND.shape[1]), math.nan, dtype=x_ND.dtype)])
+    plain, rounded = (adapter(pals, LAYOUT, None)(0, x) for x in (x_ND, rows_ND))
+    assert torch.equal(rounded, torch.cat([plain, torch.zeros(3, x_ND.shape[1], dtype=x_ND.dtype)]))
+
+
 def test_attention_stays_within_a_sequence():
     added = adapter({"a": a_pal(KINDS[0], 0)}, LAYOUT, None)
     x_ND = states()

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from mtbert import launch, recipe
 from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.losses.classification import CrossEntropy
+from mtbert.model.attention import Groups
 from mtbert.objective import micro_batches
 from mtbert.seeds import torch_generator
 from mtbert.task import Task
@@ -172,6 +173,17 @@ def test_training_learns(folder: Path):
     first, last = steps[0].losses, steps[-1].losses
     assert last["sst.ce"] < 0.7 * first["sst.ce"]
     assert last["quora.bce"] < 0.7 * first["quora.bce"]
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("fp32", False), ("bf16", True)])
+def test_shapes_are_rounded_where_kernels_are_compiled_for_them(
+    folder: Path, precision: str, rounded: bool, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    real = Groups.of.__func__
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *a, rounded=False: asked.append(rounded) or real(*a)))
+    make(folder, precision=precision).step()
+    assert asked == [rounded]
 
 
 def test_bf16_trains_float32_weights_to_nearly_the_same_losses(folder: Path):

@@ -22,7 +22,7 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> AdamW:
-    """AdamW over ``parameters``, each with a factor on the learning rate, which :func:`set_rate` applies.
+    """AdamW over ``parameters``, each with a factor on the learning rate, which :func:`step` applies.
 
     Biases and LayerNorm weights (all vectors) do not decay.
     """
@@ -41,10 +41,13 @@ def adamw(
     )
 
 
-def set_rate(optimizer: AdamW, lr: float) -> None:
-    """Gives each group its share of the learning rate ``lr``."""
+def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
+    """A step in which each group has its share of the learning rate ``lr``, and gradients are divided by ``shrink``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
+    # What torch's scaler of gradients sets: the division is part of the fused step, not one more pass over memory.
+    optimizer.grad_scale = torch.tensor(shrink) if shrink != 1.0 else None  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:

@@ -172,7 +172,7 @@ class Run:
                 diagnostics |= self._backward_apart(drawn, tally)
             else:
                 self.objective.backward(drawn, tally)
-            norm = float(torch.nn.utils.clip_grad_norm_(self.trained, settings.clip or math.inf))
+            norm = float(torch.nn.utils.get_total_norm(p.grad for p in self.trained if p.grad is not None))
             if not math.isfinite(norm):
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
@@ -183,8 +183,7 @@ class Run:
         lr = settings.lr * optim.rate(
             self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
         )
-        optim.set_rate(self.optimizer, lr)
-        self.optimizer.step()
+        optim.step(self.optimizer, lr, shrink=max(1.0, norm / (settings.clip or math.inf)))
         if self.ema is not None and settings.ema is not None:
             settings.ema.update(self.ema, self.model, self.done)
         self.moved |= {key: self.moved.get(key, False) or value != 0 for key, value in tally.losses.items()}

@@ -36,27 +36,42 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of a batch, in order; together they hold every token once."""
+    """The groups of a batch, in order; together they hold every token once.
+
+    Behind the tokens come ``dummies``: rows that no token attends to and no result reads.
+    """
 
     groups: tuple[Group, ...]
+    dummies: int = 0
 
     @classmethod
-    def of(cls, layout: Layout, device: torch.device) -> Self:
-        """Groups of the layout's sequences; none of them crosses a task's span."""
+    def of(cls, layout: Layout, device: torch.device, *, rounded: bool = False) -> Self:
+        """Groups of the layout's sequences; none of them crosses a task's span.
+
+        ``rounded`` makes few shapes out of many, where kernels are compiled for each: every group as long as a
+        multiple of ``STEP``, and as many dummies as make the rows a multiple of :func:`multiple`.
+        """
         lengths = [stop - start for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]
         similar = (
             list(members)
             for span in layout.spans.values()
             for _, members in groupby(lengths[span.first : span.last], key=lambda length: -(-length // STEP))
         )
-        return cls(tuple(_group(members, device) for members in similar))
+        groups = tuple(_group(members, STEP if rounded else 1, device) for members in similar)
+        tokens = layout.offsets[-1] - layout.offsets[0]
+        return cls(groups, -tokens % multiple(tokens) if rounded else 0)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
 
 
-def _group(lengths: list[int], device: torch.device) -> Group:
-    tokens, sequences, length = sum(lengths), len(lengths), max(lengths)
+def multiple(tokens: int) -> int:
+    """What so many rows are rounded up to: a power of two, at most 64, that adds a twelfth of them or less."""
+    return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
+
+
+def _group(lengths: list[int], step: int, device: torch.device) -> Group:
+    tokens, sequences, length = sum(lengths), len(lengths), -(-max(lengths) // step) * step
     if tokens == sequences * length:
         return Group(tokens, sequences, length, None, None)
     taken_GL = torch.arange(length) < torch.tensor(lengths)[:, None]
@@ -70,16 +85,17 @@ def attend(
     """Multi-head attention of each token over the tokens of its own sequence, ``[N, D]``.
 
     Args:
-        qkv_N3D: Queries, keys and values of each token side by side, ``[N, 3 * D]``.
+        qkv_N3D: Queries, keys and values of each token side by side, ``[N, 3 * D]``, the groups' dummies included;
+            they get zeros.
         groups: The batch's groups.
         heads: ``H``; divides ``D``.
         dropout_rate: Of the attention probabilities.
         generator: Draws the dropout; ``None`` for evaluation.
     """
     # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
-    parts = torch.split(qkv_N3D, [group.tokens for group in groups])
+    *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [_attend(part, group, heads, dropout_rate, generator) for part, group in zip(parts, groups, strict=True)]
-    return torch.cat(mixed)
+    return torch.cat([*mixed, mixed[0].new_zeros(len(dummies), mixed[0].shape[1])])
 
 
 def _attend(

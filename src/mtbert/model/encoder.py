@@ -82,9 +82,11 @@ class Encoder(nn.Module):
         self, x_ND: Tensor, groups: Groups, generator: torch.Generator | None, adapter: Adapter | None = None
     ) -> Tensor:
         """The last layer's output, ``[N, D]``, from what :meth:`embed` gave or a disturbed copy of it."""
+        tokens = len(x_ND)
+        x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
         for i, layer in enumerate(self.layers):
             x_ND = layer(x_ND, groups, generator, None if adapter is None else adapter(i, x_ND))
-        return x_ND
+        return x_ND[:tokens] if groups.dummies else x_ND
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
         """The checkpoint's pooler on the first token of each sequence, ``[S, D]``.

@@ -69,7 +69,8 @@ class Model(nn.Module):
     ) -> dict[str, Output]:
         """The rest of the pass, from the embedding layer's output on; ``exact``: all of it in float32."""
         layout = batch.layout
-        groups = Groups.of(layout, x_ND.device)
+        # Kernels of bfloat16 are compiled for each shape, and a second time that shape costs nothing.
+        groups = Groups.of(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         with self._precision(exact):
             self.rows = _tokens(layout)

@@ -113,14 +113,13 @@ def adapter(modules: Mapping[str, nn.Module], layout: Layout, generator: torch.G
         return None
     sizes = [span.stop - span.start for span in layout.spans.values()]
 
-    def added(layer: int, x_ND: Tensor) -> Tensor:
+    def add(layer: int, x_ND: Tensor) -> Tensor:
         # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
-        parts = zip(layout.spans, torch.split(x_ND, sizes), strict=True)
-        return torch.cat(
-            [
-                modules[name](layer, x_MD, groups[name], generator) if name in groups else torch.zeros_like(x_MD)
-                for name, x_MD in parts
-            ]
-        )
+        *parts, dummies = torch.split(x_ND, [*sizes, len(x_ND) - sum(sizes)])
+        added = [
+            modules[name](layer, x_MD, groups[name], generator) if name in groups else torch.zeros_like(x_MD)
+            for name, x_MD in zip(layout.spans, parts, strict=True)
+        ]
+        return torch.cat([*added, torch.zeros_like(dummies)])
 
-    return added
+    return add
