@@ -35,6 +35,9 @@ def train(
     set_: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="After 25 steps, print where the time of a step goes; training goes on.")
+    ] = False,
 ) -> None:
     """Train one model on the tasks of a recipe.
 
@@ -46,6 +49,8 @@ def train(
 
       mtbert train my-tasks.yaml --set train.lr=2e-5
 
+      mtbert train cs224n --set data.root=data --profile --out runs/profiled
+
       mtbert train --resume runs/seed1
     """
     if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
@@ -54,11 +59,11 @@ def train(
     from mtbert.recipe import load, shipped
 
     if resume is not None:
-        launch.resume(resume, _console())
+        launch.resume(resume, _console(), profile=profile)
     elif recipe is not None:
         settings = load(recipe, set_ or ())
         name = recipe if recipe in shipped() else Path(recipe).stem
-        launch.start(settings, out or Path("runs") / name, _console(), overwrite=overwrite)
+        launch.start(settings, out or Path("runs") / name, _console(), overwrite=overwrite, profile=profile)
 
 
 @app.command()

@@ -21,11 +21,14 @@ from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
+from mtbert.profiling import Profile
 from mtbert.recipe import Recipe
 from mtbert.train import Run, fit
 
 
-def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = False) -> dict[str, Evaluation]:
+def start(
+    recipe: Recipe, out: Path, console: Console, *, overwrite: bool = False, profile: bool = False
+) -> dict[str, Evaluation]:
     """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
 
     Raises:
@@ -48,10 +51,10 @@ def start(recipe: Recipe, out: Path, console: Console, *, overwrite: bool = Fals
 
     # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
     checkpoint.write_folder(out, write)
-    return _go(run, tokenizer, out, console)
+    return _go(run, tokenizer, out, console, profile)
 
 
-def resume(out: Path, console: Console) -> dict[str, Evaluation]:
+def resume(out: Path, console: Console, *, profile: bool = False) -> dict[str, Evaluation]:
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     Raises:
@@ -94,7 +97,7 @@ def resume(out: Path, console: Console) -> dict[str, Evaluation]:
             raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
         file.truncate(written)
     console.print(f"going on at step {run.done} of {run.plan.steps}")
-    return _go(run, tokenizer, out, console)
+    return _go(run, tokenizer, out, console, profile)
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:
@@ -112,7 +115,7 @@ def check(recipe: Recipe, console: Console) -> list[str]:
     return report(tasks, recipe.model.max_length, console)
 
 
-def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str, Evaluation]:
+def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bool) -> dict[str, Evaluation]:
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
     console.print(
@@ -130,7 +133,8 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console) -> dict[str
     trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
     if trained < whole:
         console.print(f"training {trained:,} of {whole:,} parameters")
-    scores = fit(run, tokenizer, out, Display(console))
+    looking = Profile(console, _size(run.model.encoder.layers), run.device, run.model.compute) if profile else None
+    scores = fit(run, tokenizer, out, Display(console), looking)
     if scores:
         console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))
     console.print(f"done: {out}  (best on dev: {out / 'best'}, end of the schedule: {out / 'last'})", soft_wrap=True)

@@ -22,6 +22,7 @@ from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.model.by_task import ByTask
 from mtbert.model.model import Model
+from mtbert.profiling import part
 from mtbert.recipe import Recipe
 from mtbert.seeds import torch_generator
 
@@ -87,14 +88,17 @@ class Objective:
         """
         settings = self.recipe.train
         examples = {data.task.name: len(rows) for data, rows in parts}
-        batches = [
-            collate(micro, self.generator.device)
-            for micro in micro_batches(parts, settings.accumulate, settings.token_budget)
-        ]
+        with part("data"):
+            batches = [
+                collate(micro, self.generator.device)
+                for micro in micro_batches(parts, settings.accumulate, settings.token_budget)
+            ]
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                descend(self._total(self._passes(batch), examples, tally, {}))
+                total = self._total(self._passes(batch), examples, tally, {})
+                with part("backward"):
+                    descend(total)
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -107,7 +111,9 @@ class Objective:
             }
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
-            descend(self._total(passes, examples, tally, surrogates))
+            total = self._total(passes, examples, tally, surrogates)
+            with part("backward"):
+                descend(total)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
@@ -180,7 +186,8 @@ class Objective:
             values = []
             for loss in settings.losses:
                 key = f"{name}.{loss.kind}"
-                value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
+                with part("losses"):
+                    value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
                 if not torch.isfinite(value):
                     raise FloatingPointError(_not_finite(key, float(value.detach()), made))
                 tally.losses[key] = tally.losses.get(key, 0.0) + float(value.detach())

@@ -13,7 +13,7 @@ import signal
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, combinations
 from pathlib import Path
@@ -31,6 +31,7 @@ from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
 from mtbert.objective import Objective, Part, Tally, micro_batches
 from mtbert.prepare import Prepared
+from mtbert.profiling import Profile, part
 from mtbert.recipe import Recipe
 from mtbert.sampling import Progress
 from mtbert.seeds import torch_generator
@@ -164,7 +165,8 @@ class Run:
             FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are as before.
         """
         settings = self.recipe.train
-        drawn, diagnostics = self._draw()
+        with part("data"):
+            drawn, diagnostics = self._draw()
         tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
         try:
@@ -172,7 +174,8 @@ class Run:
                 diagnostics |= self._backward_apart(drawn, tally)
             else:
                 self.objective.backward(drawn, tally)
-            norm = float(torch.nn.utils.get_total_norm(p.grad for p in self.trained if p.grad is not None))
+            with part("optimizer"):
+                norm = float(torch.nn.utils.get_total_norm(p.grad for p in self.trained if p.grad is not None))
             if not math.isfinite(norm):
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
@@ -183,9 +186,10 @@ class Run:
         lr = settings.lr * optim.rate(
             self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
         )
-        optim.step(self.optimizer, lr, shrink=max(1.0, norm / (settings.clip or math.inf)))
-        if self.ema is not None and settings.ema is not None:
-            settings.ema.update(self.ema, self.model, self.done)
+        with part("optimizer"):
+            optim.step(self.optimizer, lr, shrink=max(1.0, norm / (settings.clip or math.inf)))
+            if self.ema is not None and settings.ema is not None:
+                settings.ema.update(self.ema, self.model, self.done)
         self.moved |= {key: self.moved.get(key, False) or value != 0 for key, value in tally.losses.items()}
         diagnostics |= self.objective.learned()
         epoch = self.plan.epoch(self.done)
@@ -315,16 +319,18 @@ class Run:
     def _backward_apart(self, drawn: Sequence[Part], tally: Tally) -> dict[str, float]:
         """The gradient of each task on its own, combined in the shared weights and added up in all others."""
         found = self.objective.by_task(drawn, tally)
-        gram_TT = gradients.gram(found)
+        with part("aggregation"):
+            gram_TT = gradients.gram(found)
         if not torch.isfinite(gram_TT).all():
             raise FloatingPointError(
                 f"the gradient of {' + '.join(tally.losses)} is not finite although the losses are. "
                 "Lower train.lr, or use train.precision: fp32."
             )
         draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
-        weights_T = self.recipe.train.aggregation(gram_TT, draws)
-        for parameter, gradient in zip(self.shared, gradients.combine(found, weights_T), strict=True):
-            parameter.grad = gradient
+        with part("aggregation"):
+            weights_T = self.recipe.train.aggregation(gram_TT, draws)
+            for parameter, gradient in zip(self.shared, gradients.combine(found, weights_T), strict=True):
+                parameter.grad = gradient
         names = [data.task.name for data, _ in drawn]
         cosines_TT = gradients.cosines(gram_TT)
         pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
@@ -333,11 +339,13 @@ class Run:
         return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
 
 
-def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str, Evaluation]:
+def fit(
+    run: Run, tokenizer: Tokenizer, out: Path, display: Display, profile: Profile | None = None
+) -> dict[str, Evaluation]:
     """Trains from where ``run`` stands to the end of its plan.
 
     Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
-    in ``out``. Returns the last evaluation, or nothing if the run had ended before.
+    in ``out``; ``profile`` looks at some steps. Returns the last evaluation, or nothing if the run had ended before.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, with ``last/`` written.
@@ -393,8 +401,11 @@ def fit(run: Run, tokenizer: Tokenizer, out: Path, display: Display) -> dict[str
                 if stopping():
                     raise Stopped
                 begun = time.perf_counter()
-                step = run.step()
+                with profile or nullcontext():
+                    step = run.step()
                 seconds = time.perf_counter() - begun
+                if profile is not None:
+                    profile.count(step.tokens)
                 log.step(step, seconds)
                 display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:

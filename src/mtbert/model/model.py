@@ -13,6 +13,7 @@ from mtbert.model import heads, pal
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
 from mtbert.model.pal import Pal
+from mtbert.profiling import part
 from mtbert.task import Pooling, Task
 
 
@@ -61,7 +62,7 @@ class Model(nn.Module):
     def embed(self, batch: StepBatch, generator: torch.Generator | None = None) -> Tensor:
         """The embedding layer's output, ``[N, D]``."""
         self.rows = _tokens(batch.layout)
-        with self._precision():
+        with self._precision(), part("encoder"):
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
     def finish(
@@ -74,10 +75,12 @@ class Model(nn.Module):
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         with self._precision(exact):
             self.rows = _tokens(layout)
-            hidden_ND = self.encoder.encode(x_ND, groups, generator, pal.adapter(adapters, layout, generator))
+            with part("encoder"):
+                hidden_ND = self.encoder.encode(x_ND, groups, generator, pal.adapter(adapters, layout, generator))
             sizes = [span.stop - span.start for span in layout.spans.values()]
             parts = zip(layout.spans, torch.split(x_ND, sizes), torch.split(hidden_ND, sizes), strict=True)
-            return {name: self._output(name, layout, x_MD, hidden_MD, generator) for name, x_MD, hidden_MD in parts}
+            with part("heads"):
+                return {name: self._output(name, layout, x_MD, hidden_MD, generator) for name, x_MD, hidden_MD in parts}
 
     def head(self, name: str) -> nn.Module:
         """The head of the task called ``name``."""
