@@ -1,9 +1,18 @@
-"""Tiny tensors are ten times faster on one thread, and no test may reach for the network."""
+"""Tiny tensors are ten times faster on one thread; no test may reach for the network, or the user's cache folder."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+# Of the session: fixtures of a module that train are set up before those of a single test.
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTBERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tokenizers import Tokenizer
 
 from mtbert.batch import Dataset, Example
-from mtbert.data import sources
+from mtbert.data import cache, sources
 from mtbert.data.clusters import clusters
 from mtbert.data.sources import Table
 from mtbert.data.split import grouped_split
@@ -50,11 +50,17 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
         ) from None
 
 
-def tokenize(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> Dataset:
-    """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted."""
+def tokenize(
+    task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, keep: bool = False
+) -> Dataset:
+    """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted.
+
+    ``keep`` is for texts that come again: their tokens are looked for in the user's cache folder, and left there.
+    """
     texts = [e.texts for e in examples]
     sides = [texts] if task.sequences == 1 else [[(t[i],) for t in texts] for i in range(task.sequences)]
-    parts = [sequences(tokenizer, side, max_length, task.segments) for side in sides]
+    encode = cache.sequences if keep else sequences
+    parts = [encode(tokenizer, side, max_length, task.segments) for side in sides]
     return Dataset(
         task=task,
         examples=examples,
@@ -79,13 +85,13 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         train, dev = ([e for row, e in pairs if (row.line in held) is side] for side in (False, True))
         if not dev or not train:
             raise ValueError(f"task {task.name}: no row is left for {'train' if dev else 'dev'}. Name a dev file.")
-    tokens = tokenize(task, train, tokenizer, recipe.model.max_length)
+    tokens = tokenize(task, train, tokenizer, recipe.model.max_length, keep=True)
     if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
         tokens = replace(tokens, clusters=clusters(train, positives=task.type == "binary"))
     return Prepared(
         task=task,
         train=tokens,
-        dev=tokenize(task, dev, tokenizer, recipe.model.max_length),
+        dev=tokenize(task, dev, tokenizer, recipe.model.max_length, keep=True),
         warnings=tuple(w for table in tables for w in table.warnings) + _one_sided(settings, train),
         digests={table.name: table.digest for table in tables},
     )
