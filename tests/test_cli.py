@@ -516,6 +516,6 @@ def test_a_run_without_out_is_named_for_its_recipe(toy, mtbert, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my").mkdir()
     shutil.copy(toy / "toy.yaml", tmp_path / "my/own.yaml")
-    monkeypatch.setattr("mtbert.launch.start", lambda settings, out, console, overwrite: seen.append(out))
+    monkeypatch.setattr("mtbert.launch.start", lambda settings, out, console, **_: seen.append(out))
     assert mtbert("train", recipe).code == 0
     assert seen == [Path(folder)]
