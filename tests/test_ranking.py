@@ -407,16 +407,18 @@ def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(task, loss):
 
 
 @pytest.mark.parametrize(
-    ("make", "field"),
+    ("make", "field", "bound"),
     [
-        (lambda: MultipleNegatives(scale=0.0), "scale"),
-        (lambda: SimCSE(temperature=0.0), "temperature"),
-        (lambda: UnsupervisedSimCSE(temperature=-0.05), "temperature"),
-        (lambda: CoSENT(scale=-1.0), "scale"),
+        (lambda: MultipleNegatives(scale=0.0), "scale", "greater than 0"),
+        (lambda: MultipleNegatives(scale=1e308), "scale", "less than or equal to 10000"),
+        (lambda: SimCSE(temperature=0.0), "temperature", "greater than or equal to 0.0001"),
+        (lambda: UnsupervisedSimCSE(temperature=-0.05), "temperature", "greater than or equal to 0.0001"),
+        (lambda: CoSENT(scale=-1.0), "scale", "greater than 0"),
+        (lambda: CoSENT(scale=1e308), "scale", "less than or equal to 10000"),
     ],
 )
-def test_a_scale_or_temperature_that_is_not_positive_is_refused(make: Callable[[], object], field):
-    with pytest.raises(ValidationError, match=rf"\n{field}\n  Input should be greater than 0"):
+def test_a_scale_or_temperature_beyond_what_float32_bears_is_refused(make: Callable[[], object], field, bound):
+    with pytest.raises(ValidationError, match=rf"\n{field}\n  Input should be {bound}"):
         make()
 
 

@@ -36,7 +36,7 @@ class CoSENT(Settings):
     )
     kind: Literal["cosent"] = "cosent"
     weight: float = Field(default=1.0, ge=0)
-    scale: float = Field(default=20.0, gt=0, description="multiplies the difference of two cosines")
+    scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         return p.out.prediction, p.labels_B
