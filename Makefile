@@ -1,5 +1,6 @@
 # make demo   install into .venv and train on generated data
 # make test   install into .venv and run all tests
+# make bench  install into .venv and measure speed beside its goals; BENCH="--only joint" chooses
 # make check  formatter, linter, types, import layers
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ INSTALLED := .venv/installed
 # What SMART's tests compare with. Apart, because it asks for old stubs of NumPy, which mypy would believe.
 ORACLE := smart-pytorch==0.0.4
 
-.PHONY: demo test check
+.PHONY: demo test bench check
 
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
@@ -17,6 +18,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest
+
+bench: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check
