@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtbert.profiling import product_rate
+
 Measure = Callable[[], float]
 ADAMW_BYTES = 28  # a parameter: weight, gradient and two moments are read, all but the gradient written, 4 bytes each
 
@@ -68,13 +70,10 @@ class Limits:
 @functools.cache
 def limits(device: torch.device, dtype: torch.dtype) -> Limits:
     """The machine's limits: the best of several large products and copies."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     source = torch.ones(2**26, device=device)  # 256 MiB: beyond any cache
     target = torch.empty_like(source)
-    product = min(timed(lambda: a @ b)() for _ in range(6))
     copy = min(timed(lambda: target.copy_(source))() for _ in range(6))
-    return Limits(flops=2 * size**3 / product, bandwidth=2 * source.nbytes / copy)
+    return Limits(flops=product_rate(device, dtype), bandwidth=2 * source.nbytes / copy)
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float]:

@@ -60,4 +60,4 @@ def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: py
 def test_the_product_rate_counts_two_operations_for_each_pair(monkeypatch: pytest.MonkeyPatch):
     ticks = iter([0.0, 0.1, 0.2, 0.7, 0.8, 1.0, 9.0])  # end; loop, begun, done: 0.5 s; loop, ...
     monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(ticks, 9.0))
-    assert product_rate(torch.device("cpu"), torch.float32, seconds=0.3) == pytest.approx(2 * 1024**3 / 0.5)
+    assert product_rate(torch.device("cpu"), torch.float32, seconds=0.3) == pytest.approx(2 * 2048**3 / 0.5)
