@@ -178,9 +178,8 @@ class Rounds:
         run, done = self.run, []
         seconds = timed(lambda: done.extend(run.step() for _ in range(run.plan.steps_per_round)))()
         machine = limits(run.device, run.model.compute)
-        multiplied = sum(p.numel() for p in run.model.encoder.layers.parameters())
         trained = sum(p.numel() for p in run.trained)
-        self.over.append(seconds / sum(machine.step(multiplied, step.tokens, trained) for step in done))
+        self.over.append(seconds / sum(machine.step(run.model.multiplied, step.tokens, trained) for step in done))
         return seconds
 
 
@@ -632,8 +631,7 @@ def gpu(s: Settings) -> Iterator[Row]:
     large = random_words(s, tokens=2**14, length=128, base=True)
     rounds = Rounds(large)
     seconds = median([rounds() for _ in range(30)][10:])
-    multiplied = sum(p.numel() for p in large.model.encoder.layers.parameters())
-    share = 6 * multiplied * 2**14 / seconds / limits(large.device, large.model.compute).flops
+    share = 6 * large.model.multiplied * 2**14 / seconds / limits(large.device, large.model.compute).flops
     note = f"{name}; of the rate of a large product, 16,384 tokens in sequences of 64 to 128"
     yield alone("gpu/base", GOALS["gpu/base"], 100 * share, note=note)
 

@@ -60,7 +60,7 @@ class Limits:
         """The least seconds of a training step.
 
         Args:
-            multiplied: Parameters that every token is multiplied with: those of the encoder's layers.
+            multiplied: How many parameters of the encoder's layers every token is multiplied with.
             tokens: Real ones, without padding.
             trained: Parameters that the optimizer updates.
         """

@@ -265,7 +265,6 @@ def test_padding_does_not_reach_the_loss(start):
 
 
 def test_smart_pytorch_computes_our_smart_for_the_same_noise(start):
-    pytest.importorskip("smart_pytorch")
     smart = "{kind: smart, step_size: 0.5, noise_std: 0.1, weight: 2}"
     run = start(
         "train.mode=alternate",

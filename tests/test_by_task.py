@@ -62,9 +62,9 @@ SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
 def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, change: dict[str, Any]):
     run = run_of(folder, change)
     names = {id(p): n for n, p in run.model.named_parameters()}
-    weights = ByTask(run.model).weights
+    weights = run.shared
     parts, _ = run._draw()
-    found = run.objective.by_task(parts, Tally())
+    found = run.objective.by_task(parts, run.shared, Tally())
     assert all(p.grad is None for p in weights)
     others = {n: p.grad for n, p in run.model.named_parameters() if not n.startswith("encoder.") and p.grad is not None}
     for task, gradients in zip(TASKS, found, strict=True):
@@ -84,15 +84,15 @@ def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, c
 def test_a_weight_that_no_row_of_a_task_reaches_has_none(folder: Path):
     run = run_of(folder, {"tasks": {"sst": {"pooling": "mean"}}})
     parts, _ = run._draw()
-    found = run.objective.by_task(parts, Tally())
-    weights = ByTask(run.model).weights
+    found = run.objective.by_task(parts, run.shared, Tally())
+    weights = run.shared
     pooler = [i for i, w in enumerate(weights) if any(w is p for p in run.model.encoder.pooler.parameters())]
     assert [[gradients[i] is None for i in pooler] for gradients in found] == [[True] * 2, [False] * 2, [False] * 2]
 
 
 def test_weights_are_trained_again_afterwards_also_after_a_failure(folder: Path):
     run = run_of(folder, {})
-    apart = ByTask(run.model)
+    apart = ByTask(run.model, run.shared)
     with pytest.raises(KeyError), apart.watching():
         assert not any(w.requires_grad for w in apart.weights)
         raise KeyError

@@ -225,6 +225,29 @@ def test_results_and_gradients_do_not_depend_on_the_rounding(encoders):
         assert_close(gradients[1][name], gradient, rtol=1e-10, atol=1e-10, msg=name)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_last_layer_for_first_tokens_alone_is_that_of_all_tokens(encoders, rounded, adapted):
+    encoder, batch = encoders("bert"), ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
+    groups = Groups.of(batch.layout, CPU, rounded=rounded)
+    adapter = (lambda layer, x_ND: (layer + 1) * x_ND.tanh()) if adapted else None
+    firsts = [0, 3, 10, 18, 29, 38]
+    weights = torch.randn(6, encoder.config.width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    states, gradients = [], []
+    for first_only in (False, True):
+        encoder.zero_grad()
+        x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
+        out = encoder.encode(x_ND, groups, None, adapter, first_only=first_only)
+        states.append(out if first_only else out[firsts])
+        (states[-1] * weights).sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None})
+    assert out.shape == (6, encoder.config.width)
+    assert_close(states[1], states[0], rtol=1e-12, atol=1e-12)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
 def test_attention_on_literal_numbers():
     # One head of width 1: token 0 has query 0 and weighs evenly, token 1 has scores 0 and ln 3.
     ln3 = math.log(3.0)
@@ -236,6 +259,8 @@ def test_attention_on_literal_numbers():
     wide[1, 0], wide[1, 4], wide[0, 8:], wide[1, 8:] = 2 * ln3, 1.0, 4.0, 8.0
     out = attend(wide, Groups.of(ragged({"a": [2]}).layout, CPU), 1, 0.0, None)
     assert_close(out, torch.tensor([4 * [6.0], 4 * [7.0]], dtype=torch.float64))
+    first = attend(wide, Groups.of(ragged({"a": [2]}).layout, CPU), 1, 0.0, None, first_only=True)
+    assert_close(first, torch.tensor([4 * [6.0]], dtype=torch.float64))
 
 
 # Dropout -------------------------------------------------------------------------------------------

@@ -57,6 +57,18 @@ def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: py
     assert f"{sum(tokens) / 20:,.0f} tokens a step, " in said
 
 
+@pytest.mark.parametrize(
+    ("rounds", "said"),
+    [(3, "mean of 4 steps, cpu"), (1, "--profile looks at steps from number 6 on: there was none")],
+)
+def test_a_short_run_is_profiled_as_far_as_it_goes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], rounds: int, said: str
+):
+    settings = recipe.load(str(toy_run.set_up(tmp_path)), [f"train.rounds={rounds}", "train.epochs=1", "train.mode=alternate"])
+    launch.start(settings, tmp_path / "short", Console(width=120, force_terminal=False), profile=True)
+    assert capfd.readouterr().out.count(said) == 1
+
+
 def test_the_product_rate_counts_two_operations_for_each_pair(monkeypatch: pytest.MonkeyPatch):
     ticks = iter([0.0, 0.1, 0.2, 0.7, 0.8, 1.0, 9.0])  # end; loop, begun, done: 0.5 s; loop, ...
     monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(ticks, 9.0))

@@ -21,7 +21,8 @@ from mtbert.batch import StepBatch, collate
 from mtbert.losses import Pass
 from mtbert.losses.cosent import CoSENT, cosent
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
-from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE, first_tokens
+from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE
+from mtbert.model.attention import Groups
 from mtbert.model.heads import CosineHead
 from mtbert.model.model import Model, mean_pool
 from mtbert.task import Task
@@ -213,10 +214,11 @@ def large(own: nn.Module) -> nn.Module:
     return own
 
 
-def by_hand(hidden_MD: Tensor, batch: StepBatch, own: nn.Module) -> Tensor:
+def by_hand(made: Model, batch: StepBatch, own: nn.Module, generator: torch.Generator | None = None) -> Tensor:
     """Each sentence's first state through the layer, in the order of the examples."""
     weight_DD, bias_D = own.parameters()
-    sorted_SD = [hidden_1D[0] for hidden_1D in pieces(hidden_MD, batch.layout)]
+    x_ND = made.embed(batch, generator)
+    sorted_SD = made.encoder.encode(x_ND, Groups.of(batch.layout, CPU), generator, first_only=True)
     (span,) = batch.layout.spans.values()
     return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in span.order_S.tolist()])
 
@@ -231,7 +233,7 @@ def test_unsupervised_simcse_equals_two_passes_by_hand(task, clusters):
     p = passed(made, batch, task.name, own=own, generator=torch.Generator().manual_seed(3))
     found = UnsupervisedSimCSE()(p)
     twin = torch.Generator().manual_seed(3)
-    first_SD, second_SD = (by_hand(made(batch, twin)[task.name].hidden_MD, batch, own) for _ in range(2))
+    first_SD, second_SD = (by_hand(made, batch, own, twin) for _ in range(2))
     numbers = [row[k] for k in range(task.sequences) for row in clusters]
     parameters = (*own.parameters(), made.encoder.word_embedding.weight)
     torch.testing.assert_close(
@@ -264,20 +266,12 @@ def test_in_a_batch_of_several_tasks_the_right_tokens_are_taken():
     joint = collate([(other, np.arange(2)), (pairs, np.arange(5))], CPU)
     joint = replace(joint, clusters={"one": torch.zeros(2, 1), "pairs": torch.arange(10).view(5, 2)})
     alone = batch_of(PAIRS, [1] * 5, torch.arange(10).view(5, 2).tolist())
-    expected = by_hand(made(alone)["pairs"].hidden_MD, alone, own)
+    expected = by_hand(made, alone, own)
     first_SD, second_SD, clusters_S = UnsupervisedSimCSE().gather(passed(made, joint, "pairs", own=own))
     torch.testing.assert_close(first_SD, expected)
     torch.testing.assert_close(second_SD, expected)
     assert clusters_S.tolist() == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
-    in_joint = first_tokens(made(joint)["pairs"].hidden_MD, joint.layout, "pairs")
-    torch.testing.assert_close(own(in_joint), expected)
-
-
-def test_first_tokens_follow_the_examples_and_are_at_least_float32():
-    batch = batch_of(PAIRS, [1, 1], [[0, 0], [1, 1]])  # lengths 4 and 2, then 3 and 5: sorted 2, 3, 4, 5
-    hidden_MD = torch.arange(14.0)[:, None].bfloat16()
-    found = first_tokens(hidden_MD, batch.layout, "pairs")
-    assert (found.flatten().tolist(), found.dtype) == ([5.0, 0.0, 2.0, 9.0], torch.float32)
+    torch.testing.assert_close(own(made(joint)["pairs"].first_SD), expected)
 
 
 def test_the_layer_of_simcse_begins_as_berts_from_the_generator_alone():

@@ -1,6 +1,6 @@
 """The values that flow from data to gradient.
 
-Dimension key: N tokens of a step, M tokens of a task, S sequences of a step, B examples of a task, D width, K classes.
+Dimension key: N tokens of a step, M tokens of a task, S sequences of a step or of a task, B examples of a task, D width, K classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,14 +107,15 @@ class StepBatch:
 class Output:
     """What the model says of one task's examples.
 
-    ``embeddings_MD`` is what the first layer read for the task's tokens, ``hidden_MD`` what the last one gave.
-    ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B, K]`` logits for classes,
+    ``embeddings_MD`` is what the first layer read for the task's tokens, ``first_SD`` what the last one gave for the
+    first token of each sequence, in the order of the examples: of separate pairs first all first texts, then all second
+    texts. ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B, K]`` logits for classes,
     ``[B]`` one logit for binary tasks, ``[B]`` for scores (the task's range mapped to 0..1), and the cosine
     ``[B]`` for the cosine head.
     """
 
     embeddings_MD: Tensor
-    hidden_MD: Tensor
+    first_SD: Tensor
     vectors: tuple[Tensor, ...]
     prediction: Tensor
 

@@ -133,7 +133,7 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bo
     trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
     if trained < whole:
         console.print(f"training {trained:,} of {whole:,} parameters")
-    looking = Profile(console, _size(run.model.encoder.layers), run.device, run.model.compute) if profile else None
+    looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
     scores = fit(run, tokenizer, out, Display(console), looking)
     if scores:
         console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))

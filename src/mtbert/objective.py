@@ -69,9 +69,11 @@ class Objective:
             self.own["log_variance"] = self.log_variance
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
 
-    def by_task(self, parts: Sequence[Part], tally: Tally) -> list[list[Tensor | None]]:
-        """As :meth:`backward`, but the gradients of the encoder are returned: of each task, for each trained weight."""
-        apart = ByTask(self.model)
+    def by_task(
+        self, parts: Sequence[Part], weights: Sequence[nn.Parameter], tally: Tally
+    ) -> list[list[Tensor | None]]:
+        """As :meth:`backward`, but the gradients of the encoder's ``weights`` are returned, for each task in turn."""
+        apart = ByTask(self.model, weights)
         with apart.watching():
             self.backward(parts, tally, apart.backward)
         return [apart.gradients(data.task.name) for data, _ in parts]

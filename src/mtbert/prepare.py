@@ -1,6 +1,8 @@
 """From a recipe to data sets: read, complete the tasks, split, tokenise."""
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
@@ -42,12 +44,25 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
         ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
     """
     try:
-        return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+        with _uncollected():
+            return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
     except FileNotFoundError as error:
         root = recipe.root().resolve()
         raise FileNotFoundError(
             f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
         ) from None
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the collector of cyclic garbage away: rows are many small objects, and it would go through all again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def tokenize(

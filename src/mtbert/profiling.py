@@ -30,11 +30,11 @@ def part(name: Part) -> record_function:
 
 
 class Profile:
-    """Looks at some steps of a run, each within ``with profile:``, and prints once where their time went.
+    """Looks at some steps of a run, each within ``with profile:``; :meth:`finish` prints where their time went.
 
     Args:
         console: Where to.
-        weights: Parameters that every token is multiplied with: those of the encoder's layers.
+        weights: How many parameters of the encoder's layers every token is multiplied with.
         device: Where the run's products are made.
         compute: In which type.
     """
@@ -43,6 +43,7 @@ class Profile:
         self.console, self.weights, self.device, self.compute = console, weights, device, compute
         self.seen = self.tokens = 0
         self.seconds = self.begun = 0.0
+        self.finished = False
         on_device = [ProfilerActivity.CUDA] if device.type == "cuda" else []
         self.profiler = profile(activities=[ProfilerActivity.CPU, *on_device], acc_events=True)
 
@@ -70,15 +71,25 @@ class Profile:
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens
         if self.seen == WARM + LOOKED_AT:
-            with _silent():
-                self.profiler.stop()
-            self._report()
+            self.finish()
 
-    def _report(self) -> None:
+    def finish(self) -> None:
+        """Prints the table if that has not been done, of fewer steps if the run was short; says so if of none."""
+        if self.finished:
+            return
+        self.finished = True
+        if self.seen <= WARM:
+            self.console.print(f"--profile looks at steps from number {WARM + 1} on: there was none")
+            return
+        with _silent():
+            self.profiler.stop()
+        self._report(self.seen - WARM)
+
+    def _report(self, steps: int) -> None:
         events = self.profiler.events() or []  # type: ignore[no-untyped-call]
-        milliseconds = {name: 1e-3 * us / LOOKED_AT for name, us in _exclusive(events).items()}
-        step = 1e3 * self.seconds / LOOKED_AT
-        table = Table("part", title=f"a step: mean of {LOOKED_AT} steps, {self.device.type}")
+        milliseconds = {name: 1e-3 * us / steps for name, us in _exclusive(events).items()}
+        step = 1e3 * self.seconds / steps
+        table = Table("part", title=f"a step: mean of {steps} steps, {self.device.type}")
         table.add_column("ms", justify="right")
         table.add_column("share", justify="right")
         for name, value in (*milliseconds.items(), ("rest", step - sum(milliseconds.values())), ("step", step)):
@@ -86,13 +97,13 @@ class Profile:
         table.add_section()
         own = sorted(self.profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
         for e in [e for e in own if e.key.startswith("aten::")][:OPERATIONS]:
-            value = 1e-3 * e.self_cpu_time_total / LOOKED_AT
+            value = 1e-3 * e.self_cpu_time_total / steps
             table.add_row(f"  {e.key}", f"{value:.2f}", f"{value / step:.1%}", style="dim")
         self.console.print(table)
         rate = product_rate(self.device, self.compute)
         reached = 6 * self.weights * self.tokens / self.seconds
         self.console.print(
-            f"{self.tokens / LOOKED_AT:,.0f} tokens a step, {self.tokens / self.seconds:,.0f} tokens/s; the encoder's "
+            f"{self.tokens / steps:,.0f} tokens a step, {self.tokens / self.seconds:,.0f} tokens/s; the encoder's "
             f"products: {reached / rate:.0%} of the {rate / 1e9:,.0f} GFLOP/s that large ones reach here",
             soft_wrap=True,
         )

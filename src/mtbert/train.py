@@ -318,7 +318,7 @@ class Run:
 
     def _backward_apart(self, drawn: Sequence[Part], tally: Tally) -> dict[str, float]:
         """The gradient of each task on its own, combined in the shared weights and added up in all others."""
-        found = self.objective.by_task(drawn, tally)
+        found = self.objective.by_task(drawn, self.shared, tally)
         with part("aggregation"):
             gram_TT = gradients.gram(found)
         if not torch.isfinite(gram_TT).all():
@@ -415,6 +415,9 @@ def fit(
             kept = out / "last"
             left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."
             raise FloatingPointError(f"{error} {left}") from None
+        finally:
+            if profile is not None:
+                profile.finish()
 
 
 class _Log:

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -504,6 +504,7 @@ def _label(value: object) -> str | None:
     return None if text.lower() in ("", "nan") else _whole(text)
 
 
+@lru_cache(maxsize=1024)  # most labels come again
 def _whole(text: str) -> str:
     """``1`` for ``1.0``, which is how class 1 comes out of a table that once had an empty cell."""
     return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text

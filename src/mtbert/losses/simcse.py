@@ -6,7 +6,7 @@ h_j+) / t))``; its print has ``h_j`` in the sum, which would compare anchors wit
 the positive out. This is :func:`mtbert.losses.ranking.multiple_negatives` at scale ``1 / t``, and so is
 the unsupervised form, where ``h_i+`` is ``h_i`` once more.
 
-Dimension key: B examples, S sentences (2B for separate pairs), M tokens of the task, D width.
+Dimension key: B examples, S sentences (2B for separate pairs), D width.
 """
 
 from typing import ClassVar, Literal
@@ -15,22 +15,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtbert.batch import Layout
 from mtbert.losses import Needs, Pass
+from mtbert.losses.divergence import at_least_float32
 from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
 from mtbert.model.heads import linear
 from mtbert.task import Settings
-
-
-def first_tokens(hidden_MD: Tensor, layout: Layout, name: str) -> Tensor:
-    """The state of each sentence's first token, ``[S, D]``, float32 at least.
-
-    In the order of the examples; of separate pairs first all first texts, then all second texts.
-    """
-    span = layout.spans[name]
-    offsets_S = torch.tensor(layout.offsets[span.first : span.last], device=hidden_MD.device) - span.start
-    first_SD = hidden_MD[offsets_S[span.order_S]]
-    return first_SD.to(torch.promote_types(first_SD.dtype, torch.float32))
 
 
 class SimCSE(Settings):
@@ -82,9 +71,7 @@ class UnsupervisedSimCSE(Settings):
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         assert p.own is not None
         again = p.finish(p.model.embed(p.alone, p.generator), p.generator)
-        first_SD, second_SD = (
-            p.own(first_tokens(out.hidden_MD, p.alone.layout, p.task.name)) for out in (p.out, again)
-        )
+        first_SD, second_SD = (p.own(at_least_float32(out.first_SD)) for out in (p.out, again))
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 
     def compare(self, *gathered: Tensor) -> Tensor:

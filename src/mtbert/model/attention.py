@@ -1,7 +1,7 @@
 """Attention over sequences of unequal length that lie one after the other, without padding between them.
 
-Dimension key: N tokens of a step, D width, H heads, G sequences of a group, L longest length of a
-group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
+Dimension key: N tokens of a step, S sequences of a step, D width, H heads, G sequences of a group, L longest length of
+a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
 """
 
 import math
@@ -38,10 +38,12 @@ class Group:
 class Groups:
     """The groups of a batch, in order; together they hold every token once.
 
-    Behind the tokens come ``dummies``: rows that no token attends to and no result reads.
+    Behind the tokens come ``dummies``: rows that no token attends to and no result reads. ``first_S`` are the places
+    of the first tokens of all sequences.
     """
 
     groups: tuple[Group, ...]
+    first_S: Tensor
     dummies: int = 0
 
     @classmethod
@@ -59,7 +61,8 @@ class Groups:
         )
         groups = tuple(_group(members, STEP if rounded else 1, device) for members in similar)
         tokens = layout.offsets[-1] - layout.offsets[0]
-        return cls(groups, -tokens % multiple(tokens) if rounded else 0)
+        first_S = torch.tensor(layout.offsets[:-1], device=device) - layout.offsets[0]
+        return cls(groups, first_S, -tokens % multiple(tokens) if rounded else 0)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -80,7 +83,13 @@ def _group(lengths: list[int], step: int, device: torch.device) -> Group:
 
 
 def attend(
-    qkv_N3D: Tensor, groups: Groups, heads: int, dropout_rate: float, generator: torch.Generator | None
+    qkv_N3D: Tensor,
+    groups: Groups,
+    heads: int,
+    dropout_rate: float,
+    generator: torch.Generator | None,
+    *,
+    first_only: bool = False,
 ) -> Tensor:
     """Multi-head attention of each token over the tokens of its own sequence, ``[N, D]``.
 
@@ -91,15 +100,26 @@ def attend(
         heads: ``H``; divides ``D``.
         dropout_rate: Of the attention probabilities.
         generator: Draws the dropout; ``None`` for evaluation.
+        first_only: Only the first token of each sequence attends: ``[S, D]``, without dummies.
     """
     # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
-    mixed = [_attend(part, group, heads, dropout_rate, generator) for part, group in zip(parts, groups, strict=True)]
+    mixed = [
+        _attend(part, group, heads, dropout_rate, generator, first_only)
+        for part, group in zip(parts, groups, strict=True)
+    ]
+    if first_only:
+        return torch.cat(mixed)
     return torch.cat([*mixed, mixed[0].new_zeros(len(dummies), mixed[0].shape[1])])
 
 
 def _attend(
-    qkv_M3D: Tensor, group: Group, heads: int, dropout_rate: float, generator: torch.Generator | None
+    qkv_M3D: Tensor,
+    group: Group,
+    heads: int,
+    dropout_rate: float,
+    generator: torch.Generator | None,
+    first_only: bool,
 ) -> Tensor:
     sequences, length, head_width = group.sequences, group.length, qkv_M3D.shape[1] // (3 * heads)
     if group.rows_M is not None:
@@ -108,16 +128,22 @@ def _attend(
     # One copy puts the heads before the tokens for all three; the products then take plain views.
     qkv = qkv_M3D.view(sequences, length, 3, heads, head_width).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.reshape(3, sequences * heads, length, head_width).unbind()
-    unused = q.new_empty(())
+    if first_only:
+        q = q[:, :1]
+    queries, unused = q.shape[1], q.new_empty(())
     scores = torch.baddbmm(unused, q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(head_width))
     if group.padding_GL is not None:
-        scores = scores.view(sequences, heads, length, length)
+        scores = scores.view(sequences, heads, queries, length)
         scores = scores.masked_fill(group.padding_GL[:, None, None, :], -math.inf).flatten(0, 1)
     mixed = dropout(scores.softmax(-1), dropout_rate, generator) @ v
-    mixed_MD = mixed.view(sequences, heads, length, head_width).transpose(1, 2).reshape(sequences * length, -1)
-    if group.rows_M is not None:
-        mixed_MD = _Take.apply(mixed_MD, group.rows_M)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return mixed_MD
+    mixed_MD = mixed.view(sequences, heads, queries, head_width).transpose(1, 2).reshape(sequences * queries, -1)
+    return mixed_MD if first_only or group.rows_M is None else take(mixed_MD, group.rows_M)
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """These rows of ``x``, none of them twice."""
+    taken: Tensor = _Take.apply(x, rows)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return taken
 
 
 class _Take(torch.autograd.Function):

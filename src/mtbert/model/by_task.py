@@ -20,14 +20,14 @@ from mtbert.model.model import Model
 
 
 class ByTask:
-    """Collects, for each task, the gradients of the weights in ``model.encoder`` that are trained.
+    """Collects, for each task, the gradients of ``weights``: all that are trained in ``model.encoder``.
 
     While it is watching they get no ``grad`` of their own; all other weights get theirs as ever.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, weights: Sequence[nn.Parameter]) -> None:
         self.model = model
-        self.weights = [p for p in model.encoder.parameters() if p.requires_grad]
+        self.weights = weights
         self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
         self._collecting = False
 
@@ -58,7 +58,7 @@ class ByTask:
             self._collecting = False
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Of one task: a tensor for each of :attr:`weights`, ``None`` where the task does not touch it."""
+        """Of one task: a tensor for each of the weights, ``None`` where the task does not touch it."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:
@@ -76,7 +76,7 @@ class ByTask:
     def _watch(self, module: nn.Module, inputs: Sequence[Tensor], out_RO: Tensor) -> None:
         if not torch.is_grad_enabled():
             return
-        x_RI, rows = inputs[0].detach(), self.model.rows
+        x_RI, rows = inputs[0].detach(), self.model.rows[len(out_RO)]
 
         def collect(gradient_RO: Tensor) -> None:
             if self._collecting:

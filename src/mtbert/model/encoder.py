@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, attend
+from mtbert.model.attention import Groups, attend, take
 from mtbert.model.dropout import dropout
 
 Family = Literal["bert", "roberta", "electra", "distilbert"]
@@ -79,14 +79,24 @@ class Encoder(nn.Module):
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def encode(
-        self, x_ND: Tensor, groups: Groups, generator: torch.Generator | None, adapter: Adapter | None = None
+        self,
+        x_ND: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        adapter: Adapter | None = None,
+        *,
+        first_only: bool = False,
     ) -> Tensor:
-        """The last layer's output, ``[N, D]``, from what :meth:`embed` gave or a disturbed copy of it."""
-        tokens = len(x_ND)
+        """The last layer's output, ``[N, D]``, from what :meth:`embed` gave or a disturbed copy of it.
+
+        ``first_only``: of the first token of each sequence, ``[S, D]``; the last layer then works for no other.
+        """
+        tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
         for i, layer in enumerate(self.layers):
-            x_ND = layer(x_ND, groups, generator, None if adapter is None else adapter(i, x_ND))
-        return x_ND[:tokens] if groups.dummies else x_ND
+            adapted_ND = None if adapter is None else adapter(i, x_ND)
+            x_ND = layer(x_ND, groups, generator, adapted_ND, first_only=first_only and i == last)
+        return x_ND[:tokens] if groups.dummies and not first_only else x_ND
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
         """The checkpoint's pooler on the first token of each sequence, ``[S, D]``.
@@ -116,10 +126,23 @@ class EncoderLayer(nn.Module):
         self.attention_output_dropout = 0.0 if c.family == "distilbert" else c.hidden_dropout
 
     def forward(
-        self, x_ND: Tensor, groups: Groups, generator: torch.Generator | None, adapted_ND: Tensor | None
+        self,
+        x_ND: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        adapted_ND: Tensor | None,
+        *,
+        first_only: bool,
     ) -> Tensor:
+        """The layer's output, ``[N, D]``, or with ``first_only``, from the attention on, ``[S, D]``."""
         c = self.config
-        mixed_ND = self.attention_output(attend(self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator))
+        attended_ND = attend(
+            self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator, first_only=first_only
+        )
+        if first_only:
+            x_ND = take(x_ND, groups.first_S)
+            adapted_ND = None if adapted_ND is None else take(adapted_ND, groups.first_S)
+        mixed_ND = self.attention_output(attended_ND)
         x_ND = self.attention_norm(x_ND + dropout(mixed_ND, self.attention_output_dropout, generator))
         out_ND = dropout(self.output(self.activation(self.intermediate(x_ND))), c.hidden_dropout, generator) + x_ND
         normed_ND: Tensor = self.output_norm(out_ND if adapted_ND is None else out_ND + adapted_ND)

@@ -1,9 +1,9 @@
 """One encoder, one head per task, one pass for everything in a batch.
 
-Dimension key: N tokens, M tokens of a task, S sequences, D width, B examples.
+Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,8 @@ class Model(nn.Module):
         self.pal = adapters
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
-        self.rows: Mapping[str, slice] = {}  # of each task, in what the encoder's modules are reading
+        # Of each task, in what a module of the encoder is reading, by how many rows that are: tokens or sequences.
+        self.rows: Mapping[int, Mapping[str, slice]] = {}
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
         adapted = [name for name in tasks if adapters is not None and name in (adapters.tasks or tasks)]
@@ -61,7 +62,7 @@ class Model(nn.Module):
 
     def embed(self, batch: StepBatch, generator: torch.Generator | None = None) -> Tensor:
         """The embedding layer's output, ``[N, D]``."""
-        self.rows = _tokens(batch.layout)
+        self.rows = _rows(batch.layout)
         with self._precision(), part("encoder"):
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
@@ -73,14 +74,29 @@ class Model(nn.Module):
         # Kernels of bfloat16 are compiled for each shape, and a second time that shape costs nothing.
         groups = Groups.of(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
+        first_only = self.first_only(layout.spans)
         with self._precision(exact):
-            self.rows = _tokens(layout)
+            self.rows = _rows(layout, groups.dummies)
             with part("encoder"):
-                hidden_ND = self.encoder.encode(x_ND, groups, generator, pal.adapter(adapters, layout, generator))
-            sizes = [span.stop - span.start for span in layout.spans.values()]
-            parts = zip(layout.spans, torch.split(x_ND, sizes), torch.split(hidden_ND, sizes), strict=True)
+                adapter = pal.adapter(adapters, layout, generator)
+                hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
+            tokens = [span.stop - span.start for span in layout.spans.values()]
+            rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens
+            parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with part("heads"):
-                return {name: self._output(name, layout, x_MD, hidden_MD, generator) for name, x_MD, hidden_MD in parts}
+                return {name: self._output(name, layout, x_MD, hidden_RD, generator) for name, x_MD, hidden_RD in parts}
+
+    def first_only(self, names: Iterable[str]) -> bool:
+        """Whether of the last layer nothing but first tokens is read, as every one of these tasks pools them."""
+        return all(self.pooling_of(self.tasks[name]) == "cls" for name in names)
+
+    @property
+    def multiplied(self) -> int:
+        """How many parameters of the encoder's layers every token of a batch of all tasks is multiplied with."""
+        last = self.encoder.layers[-1]
+        seldom = [last.attention_output, last.intermediate, last.output] if self.first_only(self.tasks) else []
+        whole, idle = (sum(p.numel() for m in ms for p in m.parameters()) for ms in (self.encoder.layers, seldom))
+        return whole - idle
 
     def head(self, name: str) -> nn.Module:
         """The head of the task called ``name``."""
@@ -99,28 +115,34 @@ class Model(nn.Module):
         return task.pooled(self.pooling)
 
     def _output(
-        self, name: str, layout: Layout, x_MD: Tensor, hidden_MD: Tensor, generator: torch.Generator | None
+        self, name: str, layout: Layout, x_MD: Tensor, hidden_RD: Tensor, generator: torch.Generator | None
     ) -> Output:
-        vectors = self._pool(hidden_MD, layout, name)[layout.spans[name].order_S].chunk(self.tasks[name].sequences)
+        """``hidden_RD``: the last layer's output for the task's tokens, or for the first ones of its sequences."""
+        span = layout.spans[name]
+        first_SD = hidden_RD
+        if len(hidden_RD) > span.last - span.first:
+            offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=x_MD.device) - span.start
+            first_SD = hidden_RD[offsets_S[:-1]]
+        if self.pooling_of(self.tasks[name]) == "mean":
+            pooled_SD = mean_pool(hidden_RD, offsets_S)
+        elif self.encoder.config.pooler:
+            self.rows = {len(first_SD): {name: slice(None)}}
+            pooled_SD = self.encoder.pooled(first_SD)
+        else:
+            pooled_SD = first_SD
+        vectors = pooled_SD[span.order_S].chunk(self.tasks[name].sequences)
         prediction = _at_least_float32(self.head(name)(vectors, generator))
-        return Output(embeddings_MD=x_MD, hidden_MD=hidden_MD, vectors=vectors, prediction=prediction)
+        return Output(embeddings_MD=x_MD, first_SD=first_SD[span.order_S], vectors=vectors, prediction=prediction)
 
     def _precision(self, exact: bool = False) -> torch.autocast:
         device = next(self.parameters()).device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16 and not exact)
 
-    def _pool(self, hidden_MD: Tensor, layout: Layout, name: str) -> Tensor:
-        span = layout.spans[name]
-        offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=hidden_MD.device) - span.start
-        if self.pooling_of(self.tasks[name]) == "mean":
-            return mean_pool(hidden_MD, offsets_S)
-        cls_SD = hidden_MD[offsets_S[:-1]]
-        self.rows = {name: slice(None)}
-        return self.encoder.pooled(cls_SD) if self.encoder.config.pooler else cls_SD
 
-
-def _tokens(layout: Layout) -> dict[str, slice]:
-    return {name: slice(span.start, span.stop) for name, span in layout.spans.items()}
+def _rows(layout: Layout, dummies: int = 0) -> dict[int, dict[str, slice]]:
+    tokens = {name: slice(span.start, span.stop) for name, span in layout.spans.items()}
+    sequences = {name: slice(span.first, span.last) for name, span in layout.spans.items()}
+    return {layout.offsets[-1] + dummies: tokens, len(layout.offsets) - 1: sequences}
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:
