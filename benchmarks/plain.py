@@ -279,6 +279,7 @@ class TorchJDLoop:
 
     def __init__(self, run: Run, aggregator: Any, chunk: int | None) -> None:
         self.run, self.aggregator, self.chunk, self.done = run, aggregator, chunk, 0
+        run.model.encoder.word_embedding.sparse = False  # torchjd's gradients are dense
 
     def step(self) -> Done:
         """One joint step."""

@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -306,3 +307,16 @@ def test_tokens_of_a_recipe_are_kept_and_those_of_a_prediction_are_not(folder: P
     for one, other in zip(made[0].train.sequences, made[1].train.sequences, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
         assert not other.ids.flags.writeable
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_garbage_is_collected_afterwards_as_before_also_after_a_mistake(collecting: bool):
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with pytest.raises(KeyError), prepare._uncollected():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -82,6 +82,17 @@ def test_products_of_tensors_are_added_in_float64():
     assert gram([gradient]).tolist() == [[2.0**24 + 1]]
 
 
+def test_sparse_gradients_are_multiplied_and_added_as_dense_ones():
+    def rows(numbers: list[int], values: list[float]) -> Tensor:
+        return torch.sparse_coo_tensor([numbers], [[v, -v] for v in values], (5, 2), check_invariants=True)
+
+    parts = [[rows([1, 3], [2.0, 1.0])], [rows([3, 4, 3], [4.0, 9.0, 1.0])], [None], [rows([0], [1.0])]]
+    expected = [[8.0 + 2.0, 10.0, 0.0, 0.0], [10.0, 50.0 + 162.0, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, 0.0, 2.0]]
+    assert gram(parts).tolist() == expected
+    (found,) = combine(parts, torch.tensor([1.0, 0.5, 3.0, 2.0], dtype=torch.float64))
+    assert found.to_dense()[:, 0].tolist() == [2.0, 2.0, 0.0, 3.5, 4.5]
+
+
 def test_the_gram_matrix_reads_transposed_gradients_and_changes_none():
     a, b = random_gradients(3, 4), random_gradients(3, 4, seed=1)
     before = a.clone()

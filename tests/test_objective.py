@@ -42,7 +42,7 @@ def gradients(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     tally = Tally()
     run.objective.backward(parts, tally)
     named = [*run.model.named_parameters(), *run.objective.own.named_parameters()]
-    return {n: p.grad.clone() for n, p in named if p.grad is not None}, tally.losses
+    return {n: p.grad.to_dense().clone() for n, p in named if p.grad is not None}, tally.losses
 
 
 CONTRASTIVE = {

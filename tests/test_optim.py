@@ -1,12 +1,14 @@
 """The learning rate by literals, and what decays."""
 
+import math
+
 import pytest
 import torch
 from tiny import model
 from torch import nn
 
 from mtbert.model.freeze import freeze
-from mtbert.optim import Ema, adamw, factors, rate, step
+from mtbert.optim import Ema, RowGradient, adamw, factors, rate, step, total_norm
 from mtbert.task import Task
 
 
@@ -84,6 +86,38 @@ def test_each_group_takes_its_share_of_the_rate():
     step(optimizer, 0.1)
     assert slow[0, 0].item() == pytest.approx(-0.025, rel=1e-5)
     assert fast[0, 0].item() == pytest.approx(-0.1, rel=1e-5)
+
+
+def words(weight: nn.Parameter, rows: list[int], gradients: list[float]) -> None:
+    """What a backward pass leaves for an embedding of width 1."""
+    out = nn.functional.embedding(torch.tensor(rows), weight, sparse=True)
+    out.backward(torch.tensor(gradients)[:, None])
+
+
+def test_the_gradient_of_rows_is_written_where_it_is_and_was():
+    weight = nn.Parameter(torch.zeros(6, 1))
+    spread = RowGradient(weight)
+    words(weight, [1, 4, 1], [1.0, 2.0, 4.0])
+    words(weight, [4], [8.0])  # a second pass of the same step
+    assert total_norm([weight]) == pytest.approx(math.hypot(5.0, 10.0))
+    spread.spread()
+    assert weight.grad.flatten().tolist() == [0.0, 5.0, 0.0, 0.0, 10.0, 0.0]
+    first, weight.grad = weight.grad, None
+    words(weight, [0, 4], [1.0, 3.0])
+    spread.spread()
+    assert weight.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.0, 3.0, 0.0]
+    assert weight.grad.data_ptr() == first.data_ptr()
+    spread.spread()  # dense by now
+    assert weight.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.0, 3.0, 0.0]
+    weight.grad = None
+    spread.spread()
+    assert weight.grad is None
+
+
+def test_the_norm_is_of_all_gradients_as_one_vector():
+    a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1, 1))
+    a.grad, b.grad = torch.tensor([2.0, 3.0]), torch.tensor([[6.0]])
+    assert total_norm([a, b, nn.Parameter(torch.zeros(3))]) == 7.0
 
 
 def test_a_step_shrinks_its_own_gradients_alone():

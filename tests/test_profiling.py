@@ -7,9 +7,11 @@ import pytest
 import torch
 import toy_run
 from rich.console import Console
+from tiny import model
 
 from mtbert import launch, profiling, recipe
 from mtbert.profiling import product_rate
+from mtbert.task import Task
 
 
 @dataclass
@@ -64,7 +66,9 @@ def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: py
 def test_a_short_run_is_profiled_as_far_as_it_goes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], rounds: int, said: str
 ):
-    settings = recipe.load(str(toy_run.set_up(tmp_path)), [f"train.rounds={rounds}", "train.epochs=1", "train.mode=alternate"])
+    settings = recipe.load(
+        str(toy_run.set_up(tmp_path)), [f"train.rounds={rounds}", "train.epochs=1", "train.mode=alternate"]
+    )
     launch.start(settings, tmp_path / "short", Console(width=120, force_terminal=False), profile=True)
     assert capfd.readouterr().out.count(said) == 1
 
@@ -73,3 +77,10 @@ def test_the_product_rate_counts_two_operations_for_each_pair(monkeypatch: pytes
     ticks = iter([0.0, 0.1, 0.2, 0.7, 0.8, 1.0, 9.0])  # end; loop, begun, done: 0.5 s; loop, ...
     monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(ticks, 9.0))
     assert product_rate(torch.device("cpu"), torch.float32, seconds=0.3) == pytest.approx(2 * 2048**3 / 0.5)
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("mean", 2 * 600), ("cls", 600 + 216)])
+def test_the_last_layer_counts_as_far_as_every_token_goes_through_it(pooling: str, expected: int):
+    # Width 8, intermediate width 16: a layer is 8 * 24 + 24, then 8 * 8 + 8, 8 * 16 + 16, 16 * 8 + 8 and two norms.
+    single = Task(name="one", type="regression", inputs="single")
+    assert model(single, pooling=pooling, layers=2).multiplied == expected

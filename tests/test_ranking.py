@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import pairwise_cos_sim
-from tiny import CPU, WIDTH, dataset, model, pieces
+from tiny import CPU, WIDTH, dataset, model
 from torch import Tensor, nn
 
 from mtbert.batch import StepBatch, collate

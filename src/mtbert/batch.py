@@ -1,6 +1,7 @@
 """The values that flow from data to gradient.
 
-Dimension key: N tokens of a step, M tokens of a task, S sequences of a step or of a task, B examples of a task, D width, K classes.
+Dimension key: N tokens of a step, M tokens of a task, S sequences of a step or of a task, B examples of a task, D
+width, K classes.
 """
 
 from collections.abc import Mapping, Sequence

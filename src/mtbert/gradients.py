@@ -23,7 +23,9 @@ from torch import Tensor
 from mtbert.task import Settings
 
 Gradient = Sequence[Tensor | None]
-"""Of one task: a tensor for each shared parameter, or None, which counts as zero, where the task does not touch it."""
+"""Of one task: a tensor for each shared parameter, or None, which counts as zero, where the task does not touch it.
+
+That of one parameter may be sparse, of all tasks alike."""
 
 Aggregation = Callable[[Tensor, torch.Generator], Tensor]
 """Weights ``[T]`` from a Gram matrix ``[T, T]``, both float64 on the CPU, as is the generator of all that is drawn."""
@@ -41,10 +43,10 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
     """
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
-        flat = [(task, part.flatten()) for task, part in enumerate(parts) if part is not None]
-        for (i, a), (j, b) in combinations_with_replacement(flat, 2):
+        there = [(task, part) for task, part in enumerate(parts) if part is not None]
+        for (i, a), (j, b) in combinations_with_replacement(there, 2):
             pairs.append((i, j))
-            products.append(a.dot(b))
+            products.append(torch.sparse.sum(a * b) if a.is_sparse else a.flatten().dot(b.flatten()))
     sums: defaultdict[tuple[int, int], float] = defaultdict(float)
     # All products leave the device at once: waiting for each would cost more than computing them.
     for pair, product in zip(pairs, torch.stack(products).tolist() if products else [], strict=True):

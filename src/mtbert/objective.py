@@ -8,6 +8,7 @@ same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batc
 Dimension key: B examples of a task in a pass.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -140,8 +141,8 @@ class Objective:
             for loss in self.recipe.tasks[data.task.name].losses:
                 value = loss.weight * loss(self._with_own(made, loss))
                 found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-                squares = [float(g.square().sum()) for g in found if g is not None]
-                norms.setdefault(data.task.name, {})[loss.kind] = sum(squares) ** 0.5
+                lengths = [float(g.norm()) for g in found if g is not None]
+                norms.setdefault(data.task.name, {})[loss.kind] = math.hypot(*lengths)
         self.generator.set_state(state)
         return norms
 

@@ -1,8 +1,8 @@
-"""Parameter groups, learning-rate schedules and averaged weights."""
+"""Parameter groups, gradients of embeddings, learning-rate schedules and averaged weights."""
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -48,6 +48,36 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
     # What torch's scaler of gradients sets: the division is part of the fused step, not one more pass over memory.
     optimizer.grad_scale = torch.tensor(shrink) if shrink != 1.0 else None  # type: ignore[attr-defined]
     optimizer.step()
+
+
+class RowGradient:
+    """The gradient of an embedding, which is zero but for the rows of a step's words, in one tensor for the whole run.
+
+    A backward pass gives it sparse, and a step writes the rows that it or the step before has. To fill 30,000 rows
+    with zeros in each step, in memory that is new each time, takes longer than a small batch's products.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self.dense = torch.zeros_like(weight)
+        self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
+
+    def spread(self) -> None:
+        """Makes the weight's sparse ``grad`` the dense one that an optimizer reads; another is left as it is."""
+        gradient = self.weight.grad
+        if gradient is None or not gradient.is_sparse:
+            return
+        gradient = gradient.coalesce()
+        self.dense.index_fill_(0, self.rows, 0.0)
+        self.rows = gradient.indices()[0]
+        self.dense.index_copy_(0, self.rows, gradient.values())
+        self.weight.grad = self.dense
+
+
+def total_norm(parameters: Iterable[nn.Parameter]) -> float:
+    """The norm of the gradients of all ``parameters`` as one vector."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(g.coalesce().values() if g.is_sparse else g for g in gradients))
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:

@@ -139,6 +139,9 @@ class Run:
         self.optimizer = optim.adamw(
             self.trained, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
         )
+        words = self.model.encoder.word_embedding
+        words.sparse = device.type == "cpu"  # elsewhere memory is filled faster than rows are sorted
+        self.words = optim.RowGradient(words.weight)
         self.done = 0  # optimizer steps
         self.taken = [0] * len(self.streams)  # batches of each task
         self.evaluated = 0  # the step of the last evaluation
@@ -175,7 +178,7 @@ class Run:
             else:
                 self.objective.backward(drawn, tally)
             with part("optimizer"):
-                norm = float(torch.nn.utils.get_total_norm(p.grad for p in self.trained if p.grad is not None))
+                norm = optim.total_norm(self.trained)
             if not math.isfinite(norm):
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
@@ -187,6 +190,7 @@ class Run:
             self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
         )
         with part("optimizer"):
+            self.words.spread()
             optim.step(self.optimizer, lr, shrink=max(1.0, norm / (settings.clip or math.inf)))
             if self.ema is not None and settings.ema is not None:
                 settings.ema.update(self.ema, self.model, self.done)

@@ -9,7 +9,6 @@ Dimension key: R rows of a module's input: tokens, or for the pooler sequences; 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mtbert.model.model import Model
+
+Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # all that weights of an encoder are in
 
 
 class ByTask:
@@ -70,10 +71,10 @@ class ByTask:
             by_weight |= zip(parts, torch.autograd.grad(getattr(module, key), parts, gradient), strict=True)
         return [by_weight.get(weight) for weight in self.weights]
 
-    def _modules(self) -> Iterator[nn.Module]:
-        return (m for m in self.model.encoder.modules() if isinstance(m, nn.Linear | nn.LayerNorm | nn.Embedding))
+    def _modules(self) -> Iterator[Weighted]:
+        return (m for m in self.model.encoder.modules() if isinstance(m, Weighted))
 
-    def _watch(self, module: nn.Module, inputs: Sequence[Tensor], out_RO: Tensor) -> None:
+    def _watch(self, module: Weighted, inputs: Sequence[Tensor], out_RO: Tensor) -> None:
         if not torch.is_grad_enabled():
             return
         x_RI, rows = inputs[0].detach(), self.model.rows[len(out_RO)]
@@ -89,16 +90,17 @@ class ByTask:
         out_RO.register_hook(collect)  # type: ignore[no-untyped-call]
 
 
-def _gradients(module: nn.Module, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
+def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
     """The gradients of a module's weight and bias from those of the rows that it gave."""
-    found: dict[str, Any] = {}
     if isinstance(module, nn.Embedding):
-        found["weight"] = torch.zeros_like(module.weight).index_add_(0, x_RI, gradient_RO.to(module.weight.dtype))
-        return found
+        rows = torch.sparse_coo_tensor(
+            x_RI[None], gradient_RO.to(module.weight.dtype), module.weight.shape, check_invariants=False
+        )
+        return {"weight": rows.coalesce() if module.sparse else rows.to_dense()}
     if isinstance(module, nn.LayerNorm):
         normed_RO = F.layer_norm(x_RI, module.normalized_shape, eps=module.eps)
-        found["weight"] = (gradient_RO * normed_RO).sum(0)
+        weight = (gradient_RO * normed_RO).sum(0)
     else:
-        found["weight"] = gradient_RO.T @ x_RI.to(gradient_RO.dtype)
-    found["bias"] = gradient_RO.sum(0)
+        weight = gradient_RO.T @ x_RI.to(gradient_RO.dtype)
+    found = {"weight": weight, "bias": gradient_RO.sum(0)}
     return {key: gradient.to(module.weight.dtype) for key, gradient in found.items()}

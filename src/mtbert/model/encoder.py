@@ -136,9 +136,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """The layer's output, ``[N, D]``, or with ``first_only``, from the attention on, ``[S, D]``."""
         c = self.config
-        attended_ND = attend(
-            self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator, first_only=first_only
-        )
+        attended_ND = attend(self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator, first_only=first_only)
         if first_only:
             x_ND = take(x_ND, groups.first_S)
             adapted_ND = None if adapted_ND is None else take(adapted_ND, groups.first_S)

@@ -93,9 +93,9 @@ class Model(nn.Module):
     @property
     def multiplied(self) -> int:
         """How many parameters of the encoder's layers every token of a batch of all tasks is multiplied with."""
-        last = self.encoder.layers[-1]
-        seldom = [last.attention_output, last.intermediate, last.output] if self.first_only(self.tasks) else []
-        whole, idle = (sum(p.numel() for m in ms for p in m.parameters()) for ms in (self.encoder.layers, seldom))
+        whole = sum(p.numel() for p in self.encoder.layers.parameters())
+        last = self.encoder.layers[-1].named_parameters() if self.first_only(self.tasks) else ()
+        idle = sum(p.numel() for name, p in last if not name.startswith("qkv."))
         return whole - idle
 
     def head(self, name: str) -> nn.Module:
