@@ -80,3 +80,14 @@ def test_a_row_without_a_label_gets_nan():
 
 def test_the_lengths_of_a_separate_pair_add_up():
     assert dataset(PAIR, [1, 5], [2, 7]).lengths.tolist() == [3, 12]
+
+
+def test_a_batch_for_a_gpu_is_copied_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch):
+    pinned, copies = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
+    real = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, to, **how: copies.append((str(to), how)) or real(x, CPU))
+    data = Dataset(SINGLE, [Example("s0", ("x",), 1.0)], (flat([10, 11]),), 0, np.array([[0]]))
+    collate([(data, np.array([0]))], torch.device("cuda"))
+    assert [x.tolist() for x in pinned] == [[0], [1.0], [[0]], [10, 11], [0, 0], [0, 1]]
+    assert copies == 6 * [("cuda", {"non_blocking": True})]

@@ -55,7 +55,7 @@ def disturb(encoder: Encoder) -> None:
 
 def hidden(encoder: Encoder) -> Tensor:
     x_ND = encoder.embed(BATCH.ids_N, BATCH.segments_N, BATCH.positions_N, None)
-    return encoder.encode(x_ND, Groups.of(BATCH.layout, CPU), None)
+    return encoder.encode(x_ND, Groups(BATCH.layout, CPU), None)
 
 
 def targets() -> Tensor:

@@ -58,7 +58,7 @@ def states(seed: int = 0) -> Tensor:
 
 
 def encode(encoder: Encoder, x_ND: Tensor, pals: dict[str, nn.Module], layout: Layout = LAYOUT) -> Tensor:
-    return encoder.encode(x_ND, Groups.of(layout, CPU), None, adapter(pals, layout, None))
+    return encoder.encode(x_ND, Groups(layout, CPU), None, adapter(pals, layout, None))
 
 
 def part(x_ND: Tensor, name: str) -> Tensor:

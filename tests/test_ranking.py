@@ -218,7 +218,7 @@ def by_hand(made: Model, batch: StepBatch, own: nn.Module, generator: torch.Gene
     """Each sentence's first state through the layer, in the order of the examples."""
     weight_DD, bias_D = own.parameters()
     x_ND = made.embed(batch, generator)
-    sorted_SD = made.encoder.encode(x_ND, Groups.of(batch.layout, CPU), generator, first_only=True)
+    sorted_SD = made.encoder.encode(x_ND, Groups(batch.layout, CPU), generator, first_only=True)
     (span,) = batch.layout.spans.values()
     return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in span.order_S.tolist()])
 

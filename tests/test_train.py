@@ -180,8 +180,12 @@ def test_shapes_are_rounded_where_kernels_are_compiled_for_them(
     folder: Path, precision: str, rounded: bool, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
-    real = Groups.of.__func__
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *a, rounded=False: asked.append(rounded) or real(*a)))
+
+    def groups(*arguments: Any, rounded: bool = False) -> Groups:
+        asked.append(rounded)
+        return Groups(*arguments)
+
+    monkeypatch.setattr("mtbert.model.model.Groups", groups)
     make(folder, precision=precision).step()
     assert asked == [rounded]
 

@@ -170,7 +170,7 @@ def test_a_saved_encoder_loads_in_transformers_with_the_same_hidden_states(kind,
     batch = ragged({"a": [1, 5, 30]})
     with torch.no_grad():
         x_ND = encoder.double().embed(batch.ids_N, batch.segments_N, batch.positions_N, None)
-        ours = pieces(encoder.encode(x_ND, Groups.of(batch.layout, CPU), None), batch.layout)
+        ours = pieces(encoder.encode(x_ND, Groups(batch.layout, CPU), None), batch.layout)
         for mine, ids in zip(ours, pieces(batch.ids_N, batch.layout), strict=True):
             assert_close(mine, model.double().eval()(input_ids=ids[None]).last_hidden_state[0], rtol=1e-8, atol=1e-8)
 

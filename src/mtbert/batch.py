@@ -6,6 +6,7 @@ width, K classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,13 @@ class Layout:
     offsets: tuple[int, ...]
     spans: Mapping[str, Span]
 
+    def only(self, name: str) -> "Layout":
+        """That of the task called ``name``, as if it were alone."""
+        span = self.spans[name]
+        offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
+        moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
+        return Layout(offsets, {name: moved})
+
 
 @dataclass(frozen=True)
 class StepBatch:
@@ -143,15 +151,15 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         name = data.task.name
-        order_S = torch.from_numpy(back).to(device)
+        order_S = _to(back, device)
         spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
-        labels[name] = torch.tensor([_target(data.task, data.examples[i]) for i in rows], device=device)
+        labels[name] = _to(np.array([_target(data.task, data.examples[i]) for i in rows], np.float32), device)
         names[name] = tuple(data.examples[i].id for i in rows)
         if data.clusters is not None:
-            clusters[name] = torch.from_numpy(data.clusters[rows]).to(device)
+            clusters[name] = _to(data.clusters[rows], device)
 
     def tensor(arrays: Sequence[npt.NDArray[np.integer]]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays).astype(np.int64)).to(device)
+        return _to(np.concatenate(arrays).astype(np.int64), device)
 
     return StepBatch(
         layout=Layout(offsets=tuple(offsets), spans=spans),
@@ -168,10 +176,8 @@ def only(batch: StepBatch, name: str) -> StepBatch:
     """The part of the task called ``name``, as a batch of its own."""
     span = batch.layout.spans[name]
     tokens = slice(span.start, span.stop)
-    offsets = tuple(offset - span.start for offset in batch.layout.offsets[span.first : span.last + 1])
-    moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
     return StepBatch(
-        layout=Layout(offsets, {name: moved}),
+        layout=batch.layout.only(name),
         ids_N=batch.ids_N[tokens],
         segments_N=batch.segments_N[tokens],
         positions_N=batch.positions_N[tokens],
@@ -179,6 +185,13 @@ def only(batch: StepBatch, name: str) -> StepBatch:
         example_ids={key: value for key, value in batch.example_ids.items() if key == name},
         clusters={key: value for key, value in batch.clusters.items() if key == name},
     )
+
+
+def _to(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # from pinned memory, so that nobody waits for the copy
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _target(task: Task, example: Example) -> float:

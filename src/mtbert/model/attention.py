@@ -7,11 +7,13 @@ a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Self
+from functools import cached_property
+from itertools import groupby, pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from mtbert.batch import Layout
 from mtbert.model.dropout import dropout
@@ -36,36 +38,56 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of a batch, in order; together they hold every token once.
+    """The sequences of a batch in groups of similar length, in order; none of them crosses a task's span.
 
-    Behind the tokens come ``dummies``: rows that no token attends to and no result reads. ``first_S`` are the places
-    of the first tokens of all sequences.
+    Args:
+        layout: Where the sequences lie.
+        device: Where the groups' tensors are needed.
+        rounded: Makes few shapes out of many, where kernels are compiled for each: every group as long as a multiple of
+            ``STEP``, and as many :attr:`dummies` as make the rows a multiple of :func:`multiple`.
     """
 
-    groups: tuple[Group, ...]
-    first_S: Tensor
-    dummies: int = 0
-
-    @classmethod
-    def of(cls, layout: Layout, device: torch.device, *, rounded: bool = False) -> Self:
-        """Groups of the layout's sequences; none of them crosses a task's span.
-
-        ``rounded`` makes few shapes out of many, where kernels are compiled for each: every group as long as a
-        multiple of ``STEP``, and as many dummies as make the rows a multiple of :func:`multiple`.
-        """
-        lengths = [stop - start for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]
-        similar = (
-            list(members)
-            for span in layout.spans.values()
-            for _, members in groupby(lengths[span.first : span.last], key=lambda length: -(-length // STEP))
-        )
-        groups = tuple(_group(members, STEP if rounded else 1, device) for members in similar)
-        tokens = layout.offsets[-1] - layout.offsets[0]
-        first_S = torch.tensor(layout.offsets[:-1], device=device) - layout.offsets[0]
-        return cls(groups, first_S, -tokens % multiple(tokens) if rounded else 0)
+    layout: Layout
+    device: torch.device
+    rounded: bool = False
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Together they hold every token once."""
+        similar = (
+            list(members)
+            for span in self.layout.spans.values()
+            for _, members in groupby(self.lengths[span.first : span.last], key=lambda length: -(-length // STEP))
+        )
+        return tuple(_group(members, STEP if self.rounded else 1, self.device) for members in similar)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Of all sequences."""
+        return [stop - start for start, stop in pairwise(self.layout.offsets)]
+
+    @property
+    def tokens(self) -> int:
+        """Of all sequences, without dummies."""
+        return self.layout.offsets[-1]
+
+    @property
+    def dummies(self) -> int:
+        """How many rows come behind the tokens that no token attends to and no result reads."""
+        return -self.tokens % multiple(self.tokens) if self.rounded else 0
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """Where sequences begin and end: ``[S + 1]``, int32."""
+        return torch.tensor(self.layout.offsets, dtype=torch.int32, device=self.device)
+
+    @property
+    def first_S(self) -> Tensor:
+        """The places of the first tokens of all sequences."""
+        return self.boundaries[:-1].long()
 
 
 def multiple(tokens: int) -> int:
@@ -102,6 +124,8 @@ def attend(
         generator: Draws the dropout; ``None`` for evaluation.
         first_only: Only the first token of each sequence attends: ``[S, D]``, without dummies.
     """
+    if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
+        return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
     # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
@@ -111,6 +135,25 @@ def attend(
     if first_only:
         return torch.cat(mixed)
     return torch.cat([*mixed, mixed[0].new_zeros(len(dummies), mixed[0].shape[1])])
+
+
+def _has_kernel(qkv_N3D: Tensor, heads: int, dropout_rate: float) -> bool:
+    """Whether there is one kernel for sequences of any lengths: on a GPU, in 16 bits, and it knows no dropout."""
+    head_width = qkv_N3D.shape[1] // (3 * heads)
+    fits = qkv_N3D.dtype == torch.bfloat16 and head_width % 8 == 0 and head_width <= 256
+    return qkv_N3D.device.type == "cuda" and fits and dropout_rate == 0.0
+
+
+def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, first_only: bool) -> Tensor:
+    real, dummies = torch.split(qkv_N3D, [groups.tokens, groups.dummies])
+    q, k, v = real.view(groups.tokens, 3, heads, -1).unbind(1)
+    ends, longest = groups.boundaries, max(groups.lengths)
+    begins, queries = ends, longest
+    if first_only:
+        q, queries = take(q, groups.first_S), 1
+        begins = torch.arange(len(ends), dtype=ends.dtype, device=ends.device)
+    mixed = cast(Tensor, varlen_attn(q, k, v, begins, ends, queries, longest)).flatten(1)
+    return mixed if first_only else torch.cat([mixed, dummies.new_zeros(len(dummies), mixed.shape[1])])
 
 
 def _attend(

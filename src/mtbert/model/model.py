@@ -72,7 +72,7 @@ class Model(nn.Module):
         """The rest of the pass, from the embedding layer's output on; ``exact``: all of it in float32."""
         layout = batch.layout
         # Kernels of bfloat16 are compiled for each shape, and a second time that shape costs nothing.
-        groups = Groups.of(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
+        groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         first_only = self.first_only(layout.spans)
         with self._precision(exact):

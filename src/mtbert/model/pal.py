@@ -105,8 +105,8 @@ def adapter(modules: Mapping[str, nn.Module], layout: Layout, generator: torch.G
     ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one.
     """
     groups = {
-        name: Groups.of(Layout(layout.offsets, {name: span}), next(modules[name].parameters()).device)
-        for name, span in layout.spans.items()
+        name: Groups(layout.only(name), next(modules[name].parameters()).device)
+        for name in layout.spans
         if name in modules
     }
     if not groups:
