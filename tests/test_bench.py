@@ -12,7 +12,7 @@ from rich.console import Console
 from toy_run import set_up
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks import plain, report, rows
+from benchmarks import plain, report, rows, scores
 from benchmarks.bench import measure
 from benchmarks.plain import Done, Plain, PlainLoop
 from benchmarks.report import Goal, Row, alone, compared
@@ -255,6 +255,44 @@ def test_the_plain_model_starts_from_the_weights_of_now_and_trains_with_the_same
     assert rates == {0.25}
     assert made.encoder.config.attention_probs_dropout_prob == 0.25
     assert [m.p for m in made.heads["for_quora"] if isinstance(m, torch.nn.Dropout)] == [0.5, 0.5]
+
+
+def test_the_plain_loops_weights_come_back_into_a_run(start):
+    run = start("train.mode=joint")
+    loop = PlainLoop.of(run)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    for _ in range(3):
+        loop.step()
+    scores.put(loop, run)
+    assert all(not torch.equal(t, before[n]) for n, t in run.model.state_dict().items() if n.endswith("output.weight"))
+    for name, tensor in encoder_state(run.model.encoder).items():
+        assert torch.equal(loop.model.encoder.state_dict()[name], tensor)
+    for name in run.data:
+        linears = [m for m in loop.model.heads[f"for_{name}"] if isinstance(m, torch.nn.Linear)]
+        assert len(linears) == (2 if name == "quora" else 1)
+        for ours, theirs in zip(run.model.head(name).layers, linears, strict=True):
+            assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_scores_that_are_there_are_not_trained_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start):
+    turns = []
+    monkeypatch.setattr(scores, "start", lambda changes: start("train.mode=joint", changes[-1]))
+    monkeypatch.setattr(scores, "trained", lambda run, side: turns.append((side, run.recipe.train.seed)))
+    out = tmp_path / "scores.jsonl"
+    found = scores.cells(out, 2, ["train.lr=1"])
+    assert turns == [("ours", 0), ("plain", 0), ("ours", 1), ("plain", 1)]
+    assert scores.cells(out, 2, ["train.lr=1"]) == found
+    assert list(scores.cells(out, 1, ["train.lr=1"])) == [("ours", 0), ("plain", 0)]
+    assert len(turns) == 4
+    scores.cells(out, 1, ["train.lr=2"])
+    assert turns[4:] == [("ours", 0), ("plain", 0)]
+    assert {"sst accuracy", "quora accuracy", "sts pearson", "overall"} <= found["ours", 0].keys()
+
+
+def test_scores_are_compared_within_seeds(capsys: pytest.CaptureFixture[str]):
+    found = {("ours", 0): {"x": 1.0}, ("plain", 0): {"x": 0.5}, ("ours", 1): {"x": 3.0}, ("plain", 1): {"x": 2.5}}
+    Console(width=100).print(scores.table(found))
+    assert "2.0000 ± 1.4142 │ 1.5000 ± 1.4142 │ 0.5000 ± 0.0000" in capsys.readouterr().out
 
 
 def test_padding_does_not_reach_the_loss(start):

@@ -147,13 +147,21 @@ def test_cls_pooling_takes_the_first_token_through_the_pooler_where_there_is_one
     batch = collate([(dataset(a, [3, 2]), np.arange(2)), (dataset(b, [4, 1], seed=1), np.arange(2))], CPU)
     seen = []
     encode = made.encoder.encode
-    made.encoder.encode = lambda *args: seen.append(encode(*args)) or seen[-1]  # type: ignore[method-assign]
+    made.encoder.encode = lambda *args, first_only: (  # type: ignore[method-assign]
+        seen.append(encode(*args, first_only=first_only)) or seen[-1]
+    )
     outputs = made(batch)
     hidden_ND = seen[0]  # sorted by length: a's 2 and 3 tokens, b's 1 and 4
     cls_SD = hidden_ND[[2, 0]]
     expected = torch.tanh(made.encoder.pooler(cls_SD)) if pooler else cls_SD
     torch.testing.assert_close(outputs["a"].vectors[0], expected)
     torch.testing.assert_close(outputs["b"].vectors[0], torch.stack([hidden_ND[6:10].mean(0), hidden_ND[5]]))
+    torch.testing.assert_close(outputs["a"].first_SD, cls_SD)
+    torch.testing.assert_close(outputs["b"].first_SD, hidden_ND[[6, 5]])
+    alone = made(collate([(dataset(a, [3, 2]), np.arange(2))], CPU))["a"]
+    assert [len(x) for x in seen] == [10, 2]  # a's first tokens alone where nobody needs more
+    torch.testing.assert_close(alone.vectors[0], expected)
+    torch.testing.assert_close(alone.first_SD, hidden_ND[[2, 0]])
 
 
 def test_pooling_is_the_tasks_own_or_the_mean_of_a_cosine_or_the_models():
