@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def sequences(
     """
     if len(texts) < FEW:
         return tokenized(tokenizer, texts, max_length, segments)
-    key = _key(tokenizer.to_str(), tokenizers.__version__, max_length, segments, texts)
+    key = _key(texts, tokenizer.to_str(), tokenizers.__version__, max_length, segments)
     file = _folder() / (key + SUFFIX)
     with suppress(OSError, ValueError):
         return _read(file, len(texts))
@@ -55,9 +56,13 @@ def _folder() -> Path:
     return Path(os.path.expanduser(os.environ.get("MTBERT_CACHE") or f"{caches}/mtbert")) / "tokens"
 
 
-def _key(*parts: object) -> str:
-    # JSON tells ("ab", "c") from ("a", "bc"), and takes 0.1 s for 47,000 pairs.
-    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+def _key(texts: Sequence[tuple[str, ...]], *settings: object) -> str:
+    key = hashlib.sha256(json.dumps([FORMAT, len(texts), *settings]).encode())
+    flat = list(chain.from_iterable(texts))
+    # Lengths tell ("ab", "c") from ("a", "bc"), in a third of the time of JSON.
+    key.update(np.fromiter(map(len, flat), dtype="<i8", count=len(flat)).tobytes())
+    key.update("".join(flat).encode())
+    return key.hexdigest()
 
 
 def _read(file: Path, texts: int) -> tuple[Sequences, set[int]]:

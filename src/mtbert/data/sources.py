@@ -477,7 +477,8 @@ def _as_text(at: Callable[[str], str], column: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{at(column)}: the text must be a string, found {_shown(value)}. Quote it, or drop the row.")
     try:
-        value.encode("utf-8")
+        if not value.isascii():
+            value.encode("utf-8")
     except UnicodeEncodeError:  # half a character, from a \ud83d escape of JSON; a tokenizer cannot read it
         raise ValueError(f"{at(column)}: the text holds half a surrogate pair. Fix or drop the row.") from None
     return value.strip()
