@@ -59,7 +59,7 @@ class RowGradient:
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
-        self.dense = torch.zeros_like(weight)
+        self.dense: Tensor | None = None  # made when it is first needed
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
@@ -68,6 +68,8 @@ class RowGradient:
         if gradient is None or not gradient.is_sparse:
             return
         gradient = gradient.coalesce()
+        if self.dense is None:
+            self.dense = torch.zeros_like(self.weight)
         self.dense.index_fill_(0, self.rows, 0.0)
         self.rows = gradient.indices()[0]
         self.dense.index_copy_(0, self.rows, gradient.values())
