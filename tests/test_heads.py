@@ -164,6 +164,15 @@ def test_cls_pooling_takes_the_first_token_through_the_pooler_where_there_is_one
     torch.testing.assert_close(alone.first_SD, hidden_ND[[2, 0]])
 
 
+def test_the_mean_of_sequences_of_one_token_is_that_token():
+    # A tokenizer without special tokens makes them; there are as many tokens as sequences.
+    a = task("a", inputs="single", pooling="mean")
+    made = model(a)
+    out = made(collate([(dataset(a, [1, 1, 1]), np.arange(3))], CPU))["a"]
+    assert out.vectors[0].shape == (3, WIDTH)
+    torch.testing.assert_close(out.vectors[0], out.first_SD)
+
+
 def test_pooling_is_the_tasks_own_or_the_mean_of_a_cosine_or_the_models():
     made = model(pooling="cls")
     assert made.pooling_of(task()) == "cls"

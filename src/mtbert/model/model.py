@@ -84,7 +84,10 @@ class Model(nn.Module):
             rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with part("heads"):
-                return {name: self._output(name, layout, x_MD, hidden_RD, generator) for name, x_MD, hidden_RD in parts}
+                return {
+                    name: self._output(name, layout, x_MD, hidden_RD, first_only, generator)
+                    for name, x_MD, hidden_RD in parts
+                }
 
     def first_only(self, names: Iterable[str]) -> bool:
         """Whether of the last layer nothing but first tokens is read, as every one of these tasks pools them."""
@@ -115,12 +118,18 @@ class Model(nn.Module):
         return task.pooled(self.pooling)
 
     def _output(
-        self, name: str, layout: Layout, x_MD: Tensor, hidden_RD: Tensor, generator: torch.Generator | None
+        self,
+        name: str,
+        layout: Layout,
+        x_MD: Tensor,
+        hidden_RD: Tensor,
+        first_only: bool,
+        generator: torch.Generator | None,
     ) -> Output:
         """``hidden_RD``: the last layer's output for the task's tokens, or for the first ones of its sequences."""
         span = layout.spans[name]
         first_SD = hidden_RD
-        if len(hidden_RD) > span.last - span.first:
+        if not first_only:
             offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=x_MD.device) - span.start
             first_SD = hidden_RD[offsets_S[:-1]]
         if self.pooling_of(self.tasks[name]) == "mean":
