@@ -18,11 +18,12 @@ import toy_run
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert import launch, recipe
+from mtbert import checkpoint, evaluate, launch, recipe
 from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.losses.classification import CrossEntropy
 from mtbert.model.attention import Groups
 from mtbert.objective import micro_batches
+from mtbert.prepare import prepare
 from mtbert.seeds import torch_generator
 from mtbert.task import Task
 from mtbert.train import Plan, Run, Stopped
@@ -290,6 +291,17 @@ def test_the_best_model_is_kept_beside_the_last(folder: Path, monkeypatch: pytes
     launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
     best, last = ((folder / "run" / name / "model.safetensors").read_bytes() for name in ("best", "last"))
     assert best != last
+
+
+def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
+    scores = launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    model, tokenizer = checkpoint.load_model(folder / "run/last")
+    kept = checkpoint.load_predictions(folder / "run/last")
+    dev = {name: p.dev for name, p in prepare(recipe.load(str(folder / "toy.yaml")), tokenizer).items()}
+    assert set(kept) == {"sst", "quora", "sts"}
+    for name, predicted in kept.items():
+        torch.testing.assert_close(predicted.raw, evaluate.predict(model, dev[name]))
+        assert evaluate.judge(dev[name], predicted.decided.numpy()) == scores[name]
 
 
 def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_task(folder: Path):

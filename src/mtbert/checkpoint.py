@@ -3,7 +3,10 @@
 A model folder is a plain Hugging Face encoder folder (``transformers.AutoModel`` reads it) with two
 files beside it: ``mtbert.json`` (the tasks) and ``heads.safetensors``; a third, ``adapters.safetensors``, where
 tasks have adapters. It holds what predicts: averaged weights, and low-rank changes merged. ``last/`` of a run holds
-the run's state too, with the weights that train where they differ.
+the run's state too, with the weights that train where they differ. ``predictions.safetensors`` holds what the saved
+weights answer on dev, where dev was scored with them.
+
+Dimension key: B examples, K classes.
 """
 
 import json
@@ -29,6 +32,7 @@ from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.task import Pooling, Settings, Task, tuples
 
+PREDICTIONS = "predictions.safetensors"
 FORMAT = 1  # of mtbert.json; another number is refused
 
 
@@ -69,6 +73,18 @@ class State:
 
     values: Values
     tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of one data set, in the order of its examples.
+
+    ``raw`` is ``[B, K]`` logits, or ``[B]``: one logit, score or cosine, float32. ``decided`` is ``[B]``: class indices
+    as int64, or scores mapped to 0..1, as float64.
+    """
+
+    raw: Tensor
+    decided: Tensor
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -238,6 +254,26 @@ def load_state(folder: Path) -> State:
     if len(tensors) != values.tensors:
         raise ValueError(f"{file}: must have {values.tensors} tensors, found {len(tensors)}. Start the run again.")
     return State(values, tensors)
+
+
+def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
+    """Writes each task's predictions on dev into ``folder``."""
+    tensors = {f"{name}.raw": p.raw for name, p in predicted.items()}
+    _save(tensors | {f"{name}.decided": p.decided for name, p in predicted.items()}, folder / PREDICTIONS)
+
+
+def load_predictions(folder: Path) -> dict[str, Predicted]:
+    """Each task's predictions on dev, as :func:`save_predictions` wrote them.
+
+    Raises:
+        ValueError, FileNotFoundError: If there are none, or they are damaged; the message names the file.
+    """
+    tensors = read_tensors(folder / PREDICTIONS)
+    names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
+    try:
+        return {name: Predicted(tensors[f"{name}.raw"], tensors[f"{name}.decided"]) for name in names}
+    except KeyError as error:
+        raise ValueError(f"{folder / PREDICTIONS}: has no {error}. Train or copy the run again.") from None
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

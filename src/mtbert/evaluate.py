@@ -46,9 +46,13 @@ def embed(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Ten
 
 def evaluate(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
     """Scores of the task of ``data`` on all its rows."""
+    return judge(data, decide(model, data.task, predict(model, data, tick)))
+
+
+def judge(data: Dataset, predicted_B: npt.NDArray[Any]) -> Evaluation:
+    """Scores of the answers that :func:`decide` gave for ``data``."""
     task = data.task
     labels_B = np.array([e.label for e in data.examples])
-    predicted_B = decide(model, task, predict(model, data, tick))
     return Evaluation(
         metrics=metrics.score(task, predicted_B, labels_B),
         baseline={name: metrics.baseline(task, name, labels_B) for name in metrics.names(task)},

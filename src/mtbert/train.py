@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mtbert import checkpoint, evaluate, gradients, optim, sampling
-from mtbert.checkpoint import State, Values
+from mtbert.checkpoint import Predicted, State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
@@ -145,6 +145,7 @@ class Run:
         self.done = 0  # optimizer steps
         self.taken = [0] * len(self.streams)  # batches of each task
         self.evaluated = 0  # the step of the last evaluation
+        self.predicted: dict[str, Predicted] = {}  # in that evaluation; not kept over a stop
         self.best = -math.inf
         self.stale = 0  # evaluations since the best
         self.conflicting = 0  # steps in which two tasks' gradients pointed apart
@@ -231,7 +232,10 @@ class Run:
         for name, data in self.scored.items():
             sample = sampling.generator(self.recipe.train.seed, "threshold", name)
             evaluate.fit_threshold(self.predictor, data.train, sample)
-            scores[name] = evaluate.evaluate(self.predictor, data.dev, tick)
+            raw = evaluate.predict(self.predictor, data.dev, tick)
+            decided_B = evaluate.decide(self.predictor, data.task, raw)
+            scores[name] = evaluate.judge(data.dev, decided_B)
+            self.predicted[name] = Predicted(raw, torch.from_numpy(decided_B))
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.stale = 0 if chosen > self.best else self.stale + 1
@@ -360,12 +364,17 @@ def fit(
     every = settings.checkpoint_every * run.plan.steps_per_round
     scores: dict[str, Evaluation] = {}
 
+    def save(folder: Path) -> None:
+        checkpoint.save_model(run.predictor, tokenizer, folder)
+        if run.predicted and run.evaluated == run.done:
+            checkpoint.save_predictions(run.predicted, folder)
+
     def save_last() -> None:
         written = log.sync()
 
         def write(folder: Path) -> None:
             state = run.state()
-            checkpoint.save_model(run.predictor, tokenizer, folder)
+            save(folder)
             checkpoint.save_state(
                 replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
             )
@@ -394,9 +403,7 @@ def fit(
                     log.evaluation(run.done, scores, aggregates)
                     display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
                     if run.stale == 0:
-                        checkpoint.write_folder(
-                            out / "best", lambda to: checkpoint.save_model(run.predictor, tokenizer, to)
-                        )
+                        checkpoint.write_folder(out / "best", save)
                     save_last()
                 elif run.done and run.done % every == 0:
                     save_last()

@@ -1,0 +1,1 @@
+"""Many runs compared: recipes times seeds, with statistics, tables and figures."""

@@ -1,0 +1,162 @@
+"""What a study is: rows of recipes, each with the control that it is compared with, times seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from mtbert import recipe as recipes
+from mtbert.recipe import Recipe
+from mtbert.task import Settings, tuples
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$"  # of a row: it is part of a folder's name
+Value = str | int | float | bool | None
+
+
+class Row(Settings):
+    """One recipe of a study, or that recipe with some settings changed."""
+
+    recipe: str = Field(description="a file beside the study's, or the name of a shipped one")
+    set: tuple[str, ...] = Field(default=(), description="changes as a.b=c, after those of the study")
+    control: str | None = Field(
+        default=None, description="the row that differs in one technique only; null: the row of the recipe's control"
+    )
+
+
+class Study(Settings):
+    """Rows times seeds, and what they are compared with."""
+
+    rows: dict[
+        Annotated[str, Field(pattern=NAME)],
+        Annotated[
+            Row, BeforeValidator(lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=Row | str)
+        ],
+    ] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
+    set: tuple[str, ...] = Field(default=(), description="changes of every row's recipe, as a.b=c")
+    grid: dict[str, tuple[Value, ...]] = Field(
+        default={}, description="settings by their path: each row is run with every combination of their values"
+    )
+    reference: str | None = Field(default=None, description="the row that all others are compared with; null: the first")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice. Name each once.")
+        empty = [key for key, values in self.grid.items() if not values]
+        if empty:
+            raise ValueError(f"grid.{empty[0]}: has no values. Give some, or drop it.")
+        return self
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row as it is run: its recipe but for the seed, and the name of the row that it is compared with."""
+
+    name: str
+    source: str  # the recipe's name
+    recipe: Recipe
+    control: str | None
+
+    def seeded(self, seed: int) -> Recipe:
+        """The recipe of one run."""
+        train = self.recipe.train.model_copy(update={"seed": seed})
+        return self.recipe.model_copy(update={"train": train})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every run of a study; rows in the order of the file, the reference among them."""
+
+    variants: Mapping[str, Variant]
+    seeds: tuple[int, ...]
+    reference: str
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """Row and seed of every run: all rows of a seed before the next seed, so that a part is a whole comparison."""
+        return [(name, seed) for seed in self.seeds for name in self.variants]
+
+
+def shipped() -> list[str]:
+    """The names of the studies that come with the package."""
+    return sorted(p.stem for p in _folder().glob("*.yaml"))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Plan:
+    """The plan of the study of that name or path; ``overrides`` change every row, after all else.
+
+    Raises:
+        FileNotFoundError: If there is no such study or one of its recipes; the message lists those shipped.
+        ValueError: With the file, the key, what was found and what to do.
+    """
+    path = _folder() / f"{name}.yaml" if name in shipped() else Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"study {name}: no such file and no such shipped study. Give a file, or one of: {', '.join(shipped())}."
+        )
+    raw = recipes.read_yaml(path, "study")
+    try:
+        study = Study.model_validate(tuples(raw))
+    except ValidationError as error:
+        raise ValueError("\n".join(f"study {name}, {line}" for line in recipes.explain(error, raw))) from None
+    return plan(study, name, path.parent, overrides)
+
+
+def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Every run of ``study``; its recipes are looked for in ``folder``, and error messages call it ``name``.
+
+    Raises:
+        ValueError, FileNotFoundError: If a recipe cannot be used, or a row is compared with one that is not there.
+    """
+    points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
+    labels = {key: key.rpartition(".")[2] for key in study.grid}
+    if len(set(labels.values())) < len(labels):
+        labels = {key: key for key in study.grid}
+    variants: dict[str, Variant] = {}
+    for base, row in study.rows.items():
+        for point in points:
+            end = "".join(f",{labels[key]}={value}" for key, value in point.items())
+            changes = [*study.set, *row.set, *(f"{key}={_text(value)}" for key, value in point.items()), *overrides]
+            try:
+                settings, control = recipes.load_with_control(row.recipe, changes, folder)
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(f"study {name}, rows.{base}: {error}") from None
+            named = _control(study, name, base, control)
+            variants[base + end] = Variant(base + end, row.recipe, settings, named and named + end)
+    reference = study.reference or next(iter(variants))
+    if reference not in variants:
+        raise ValueError(f"study {name}, reference: there is no row '{reference}'. Known: {', '.join(variants)}.")
+    return Plan(variants, study.seeds, reference)
+
+
+def _control(study: Study, name: str, base: str, of_recipe: str | None) -> str | None:
+    """The name of the row that the row ``base`` is compared with."""
+    row = study.rows[base]
+    if row.control is not None:
+        if row.control not in study.rows or row.control == base:
+            others = ", ".join(other for other in study.rows if other != base)
+            raise ValueError(f"study {name}, rows.{base}: control '{row.control}' is no other row. Known: {others}.")
+        return row.control
+    if of_recipe is None:
+        return None
+    found = next((other for other, r in study.rows.items() if r.recipe == of_recipe and other != base), None)
+    if found is None:
+        raise ValueError(
+            f"study {name}, rows.{base}: recipe {row.recipe} names {of_recipe} as its control, which is no row here. "
+            f"Add it as a row, or name another row with control."
+        )
+    return found
+
+
+def _text(value: Value) -> str:
+    """``value`` as ``--set`` takes it."""
+    return {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("mtbert") / "studies"))

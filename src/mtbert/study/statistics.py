@@ -1,0 +1,140 @@
+"""Means, intervals and tests over seeds and examples.
+
+A score varies for two reasons: the seed of the run, and which examples happen to be in dev. The seeds of a row are
+scored on the same examples, so these are no independent draws: an interval over seeds alone leaves the examples out,
+and one over examples alone the seeds. Here the variance of a mean over seeds has both parts (two-way random effects,
+as for subjects rated by judges): what resampling the examples moves the mean, and what seeds differ beyond that.
+
+Dimension key: S seeds, R resamples, B examples, T tests.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from mtbert import metrics
+from mtbert.batch import Example
+from mtbert.sampling import generator
+from mtbert.task import Task
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+POWER = 0.8
+_CHUNK = 100  # resamples at a time, for the memory of their counts
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its uncertainty; ``sd`` is over seeds, ``nan`` for one of them."""
+
+    mean: float
+    sd: float
+    se: float  # of the mean: over seeds and examples, or over examples alone for one seed
+    df: float
+    seeds: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval by Student's t."""
+        half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
+        return self.mean - half, self.mean + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided, that the true value is 0."""
+        if self.se == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
+
+    def detectable(self, alpha: float = 1 - LEVEL) -> float:
+        """The true value that a test at ``alpha`` finds with a probability of 0.8, given this uncertainty."""
+        if self.se == 0:
+            return 0.0
+        least = float(stats.t.ppf(1 - alpha / 2, self.df))
+
+        def missing(effect: float) -> float:
+            found = stats.nct.sf(least, self.df, effect) + stats.nct.cdf(-least, self.df, effect)
+            return float(found) - POWER
+
+        return float(optimize.brentq(missing, 0, least * 20)) * self.se
+
+
+def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
+    """The mean of ``scores_S`` with its uncertainty.
+
+    Args:
+        scores_S: The score of each seed on all examples; or its difference from a control's of the same seed.
+        resampled_RS: The same on resampled examples; one row's resample is the same for all seeds.
+
+    With two seeds and more the variance is ``examples + seeds / S``: ``examples`` is the variance of the resampled mean,
+    ``seeds`` that of the scores less what resampled examples move one seed against another. Degrees of freedom are
+    Satterthwaite's. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956.
+    """
+    seeds = len(scores_S)
+    mean = float(scores_S.mean())
+    of_mean = float(resampled_RS.mean(1).var(ddof=1))
+    if seeds == 1:
+        return Estimate(mean, math.nan, math.sqrt(of_mean), math.inf, 1)
+    of_each = float(resampled_RS.var(0, ddof=1).mean())
+    interaction = max(0.0, of_each - of_mean) * seeds / (seeds - 1)
+    between = float(scores_S.var(ddof=1))
+    variance = of_mean + max(0.0, between - interaction) / seeds
+    df = variance**2 / ((between / seeds) ** 2 / (seeds - 1)) if between > 0 else math.inf
+    return Estimate(mean, math.sqrt(between), math.sqrt(variance), df, seeds)
+
+
+def holm(p_T: Sequence[float]) -> list[float]:
+    """The p-values corrected for being so many (Holm 1979)."""
+    return [float(p) for p in multipletests(p_T, method="holm")[1]] if p_T else []
+
+
+def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bool_]) -> float:
+    """Two-sided p-value that two runs are right equally often, from the examples where just one is."""
+    table = [
+        [int((right_a_B & right_b_B).sum()), int((right_a_B & ~right_b_B).sum())],
+        [int((~right_a_B & right_b_B).sum()), int((~right_a_B & ~right_b_B).sum())],
+    ]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def resample(
+    task: Task, metric: str, decided_SB: npt.NDArray[np.generic], labels_B: Floats, resamples: int = RESAMPLES
+) -> Floats:
+    """The metric of each seed's answers on resampled examples, ``[R, S]``.
+
+    Draws with replacement, from a generator of the task's name and the number of examples alone, so that any two rows
+    are resampled alike and their differences are paired.
+    """
+    draws = generator(0, "bootstrap", task.name, len(labels_B))
+    size = len(labels_B)
+    made = []
+    for first in range(0, resamples, _CHUNK):
+        rows = draws.integers(size, size=(min(_CHUNK, resamples - first), size))
+        counts_RB = np.stack([np.bincount(row, minlength=size) for row in rows]).astype(np.float64)
+        if metric == "accuracy":
+            made.append(counts_RB @ (decided_SB == labels_B).T / size)
+        elif metric == "pearson":
+            made.append(_pearson(decided_SB.astype(np.float64), labels_B, counts_RB / size))
+        else:
+            made.append(
+                np.array([[metrics.score(task, d[row], labels_B[row])[metric] for d in decided_SB] for row in rows])
+            )
+    return np.concatenate(made)
+
+
+def _pearson(x_SB: Floats, y_B: Floats, weights_RB: Floats) -> Floats:
+    """The weighted correlations, ``[R, S]``; 0 where a side is constant, as :func:`metrics.score` has it."""
+    x_SB = x_SB - x_SB.mean(1, keepdims=True)  # the moments of numbers near 0 lose no digits
+    y_B = y_B - y_B.mean()
+    mean_x_RS, mean_y_R1 = weights_RB @ x_SB.T, (weights_RB @ y_B)[:, None]
+    covariance_RS = weights_RB @ (x_SB * y_B).T - mean_x_RS * mean_y_R1
+    variance_RS = (weights_RB @ (x_SB**2).T - mean_x_RS**2) * ((weights_RB @ y_B**2)[:, None] - mean_y_R1**2)
+    return np.divide(covariance_RS, np.sqrt(variance_RS), out=np.zeros_like(covariance_RS), where=variance_RS > 1e-24)
