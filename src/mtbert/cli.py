@@ -119,6 +119,36 @@ def predict(
     use.predict(run, task, input_, output, text, text_pair, embeddings, _console(stderr=True))
 
 
+@app.command()
+def study(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one.")],
+    out: Annotated[Path | None, typer.Option(help="The study's folder. Default: studies/STUDY.")] = None,
+    set_: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, while memory lasts.")] = 1,
+) -> None:
+    """Run every recipe of a study with every seed, and say which techniques help, by how much and how sure.
+
+    A study that was stopped, or whose file has new rows or seeds, goes on with the same command: what has ended is
+    not run again.
+
+    Shipped: demo (minutes, generated data), quick (the paper's table 4, short), paper (its tables 2 to 4).
+
+    Examples:
+
+      mtbert study demo --out studies/demo
+
+      mtbert study quick --set data.root=data --workers 2
+
+      mtbert study my-study.yaml --out studies/mine
+    """
+    from mtbert.study import launch, plan
+
+    name = study if study in plan.shipped() else Path(study).stem
+    failed = launch.run(plan.load(study, set_ or ()), out or Path("studies") / name, workers, _console())
+    if failed:
+        raise typer.Exit(1)
+
+
 @recipes_app.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
     """Print a recipe with everything that it extends, every default and every --set filled in.

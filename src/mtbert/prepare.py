@@ -84,7 +84,23 @@ def tokenize(
     )
 
 
-def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prepared:
+@dataclass(frozen=True)
+class Split:
+    """A task with labels and range filled in, and its examples before they are tokenised."""
+
+    task: Task
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    tables: Sequence[Table]
+
+
+def read(recipe: Recipe, name: str) -> Split:
+    """The examples of the task called ``name``, with dev as the recipe says: a file, or a part of train.
+
+    Raises:
+        ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
+    """
+    settings = recipe.tasks[name]
     tables = [
         sources.read(source, settings.columns, recipe.root(), texts=settings.texts)
         for source in (settings.train, settings.dev)
@@ -93,22 +109,28 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
     task = sources.complete(settings.task, tables)
     train, *rest = (sources.examples(table, task) for table in tables)
     if rest:
-        dev = rest[0]
-    else:
-        held = _held_out(recipe, settings, tables[0])
-        pairs = list(zip(tables[0].rows, train, strict=True))
-        train, dev = ([e for row, e in pairs if (row.line in held) is side] for side in (False, True))
-        if not dev or not train:
-            raise ValueError(f"task {task.name}: no row is left for {'train' if dev else 'dev'}. Name a dev file.")
-    tokens = tokenize(task, train, tokenizer, recipe.model.max_length, keep=True)
+        return Split(task, train, rest[0], tables)
+    held = _held_out(recipe, settings, tables[0])
+    pairs = list(zip(tables[0].rows, train, strict=True))
+    train, dev = ([e for row, e in pairs if (row.line in held) is side] for side in (False, True))
+    if not dev or not train:
+        raise ValueError(f"task {task.name}: no row is left for {'train' if dev else 'dev'}. Name a dev file.")
+    return Split(task, train, dev, tables)
+
+
+def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prepared:
+    split = read(recipe, settings.name)
+    train, dev = (
+        tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
+    )
     if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
-        tokens = replace(tokens, clusters=clusters(train, positives=task.type == "binary"))
+        train = replace(train, clusters=clusters(split.train, positives=split.task.type == "binary"))
     return Prepared(
-        task=task,
-        train=tokens,
-        dev=tokenize(task, dev, tokenizer, recipe.model.max_length, keep=True),
-        warnings=tuple(w for table in tables for w in table.warnings) + _one_sided(settings, train),
-        digests={table.name: table.digest for table in tables},
+        task=split.task,
+        train=train,
+        dev=dev,
+        warnings=tuple(w for table in split.tables for w in table.warnings) + _one_sided(settings, split.train),
+        digests={table.name: table.digest for table in split.tables},
     )
 
 

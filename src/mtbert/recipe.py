@@ -221,6 +221,10 @@ class TrainRecipe(Settings):
 class Recipe(Settings):
     """A whole run."""
 
+    control: str | None = Field(
+        default=None,
+        description="the recipe that lacks just what this one tries, for studies; not passed on by extends",
+    )
     tasks: dict[str, TaskRecipe] = Field(min_length=1)
     data: DataRecipe = DataRecipe()
     model: ModelRecipe = ModelRecipe()
@@ -315,14 +319,14 @@ class Recipe(Settings):
         return Path(self.data.root or ".")
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name or path, with ``a.b=c`` overrides applied on top.
+def load(name: str, overrides: Sequence[str] = (), beside: Path | None = None) -> Recipe:
+    """The recipe of that name or path, with ``a.b=c`` overrides applied on top; paths start from ``beside``.
 
     Raises:
         FileNotFoundError: If there is no such recipe; the message lists those shipped.
         ValueError: With one line per mistake: file, path of the key, what was found, what to do.
     """
-    raw = _resolve(name, None, ())
+    raw = _resolve(name, beside, ())
     for override in overrides:
         raw = merge(raw, _long(_override(override)))
     return validate(_rooted(_anchor(raw, Path()), Path()), name)
@@ -333,7 +337,7 @@ def validate(raw: Mapping[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"recipe {name}, {line}" for line in _explain(error, raw))) from None
+        raise ValueError("\n".join(f"recipe {name}, {line}" for line in explain(error, raw))) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -423,6 +427,22 @@ def _parse(text: str, where: str) -> Any:
         raise ValueError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from None
 
 
+def read_yaml(path: Path, what: str, key: str) -> dict[str, Any]:
+    """The mapping in a file of one of our formats, called ``what``, that must have ``key``.
+
+    Raises:
+        ValueError: If it is no UTF-8, no YAML or no mapping; the message names the file and the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} {path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
+    raw = _parse(text, f"{what} {path}")
+    if not isinstance(raw, dict):
+        raise ValueError(f"{what} {path}: a {what} is a mapping with the key '{key}', found {type(raw).__name__}.")
+    return raw
+
+
 def _check_size(value: Any) -> None:
     """Raises ValueError where aliases make a few lines endless: a list that holds itself, or lists of lists of them."""
     left, waiting = MOST_VALUES, [value]
@@ -438,13 +458,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
     path, is_shipped = _find(name, beside)
     if path in seen:
         raise ValueError(f"recipe {path}: extends itself through {' -> '.join(p.name for p in (*seen, path))}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"recipe {path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
-    raw = _parse(text, f"recipe {path}")
-    if not isinstance(raw, dict):
-        raise ValueError(f"recipe {path}: a recipe is a mapping with the key 'tasks', found {type(raw).__name__}.")
+    raw = read_yaml(path, "recipe", "tasks")
     base = raw.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ValueError(f"recipe {path}, extends: a name or a path, found {base!r}.")
@@ -452,7 +466,9 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
     if not is_shipped:
         raw = _anchor(raw, path.parent)
     if base is not None:
-        raw = merge(_resolve(base, path.parent, (*seen, path)), raw)
+        extended = _resolve(base, path.parent, (*seen, path))
+        extended.pop("control", None)  # what lacks one technique of the base lacks two things of this
+        raw = merge(extended, raw)
     return raw if is_shipped else _rooted(raw, path.parent)
 
 
@@ -528,8 +544,11 @@ _MUST = {
 _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[key\]")  # pydantic's name of a part of a type, not a key
 
 
-def _explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
-    """One line per mistake: path, what must hold, what was found; all that a value might have been is one mistake."""
+def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+    """One line per mistake in ``raw``: path, what must hold, what was found.
+
+    All that a value might have been is one mistake.
+    """
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for e in error.errors():

@@ -381,7 +381,7 @@ def fit(
 
         checkpoint.write_folder(out / "last", write)
 
-    with _Log(out) as log, _signals() as stopping, display:
+    with _Log(out) as log, signals() as stopping, display:
         display.begin(run.plan.steps, run.done)
 
         def tick(examples: int) -> None:
@@ -465,7 +465,7 @@ class _Log:
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
+def signals() -> Iterator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
     asked = False
 

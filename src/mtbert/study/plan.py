@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -33,7 +33,10 @@ class Study(Settings):
     rows: dict[
         Annotated[str, Field(pattern=NAME)],
         Annotated[
-            Row, BeforeValidator(lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=Row | str)
+            Row,
+            BeforeValidator(
+                lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=Row | str
+            ),
         ],
     ] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
@@ -41,7 +44,9 @@ class Study(Settings):
     grid: dict[str, tuple[Value, ...]] = Field(
         default={}, description="settings by their path: each row is run with every combination of their values"
     )
-    reference: str | None = Field(default=None, description="the row that all others are compared with; null: the first")
+    reference: str | None = Field(
+        default=None, description="the row that all others are compared with; null: the first"
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -99,7 +104,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
         raise FileNotFoundError(
             f"study {name}: no such file and no such shipped study. Give a file, or one of: {', '.join(shipped())}."
         )
-    raw = recipes.read_yaml(path, "study")
+    raw = recipes.read_yaml(path, "study", "rows")
     try:
         study = Study.model_validate(tuples(raw))
     except ValidationError as error:
@@ -123,10 +128,10 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
             end = "".join(f",{labels[key]}={value}" for key, value in point.items())
             changes = [*study.set, *row.set, *(f"{key}={_text(value)}" for key, value in point.items()), *overrides]
             try:
-                settings, control = recipes.load_with_control(row.recipe, changes, folder)
+                settings = recipes.load(row.recipe, changes, folder)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"study {name}, rows.{base}: {error}") from None
-            named = _control(study, name, base, control)
+            named = _control(study, name, base, settings.control)
             variants[base + end] = Variant(base + end, row.recipe, settings, named and named + end)
     reference = study.reference or next(iter(variants))
     if reference not in variants:

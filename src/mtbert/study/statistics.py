@@ -9,7 +9,7 @@ Dimension key: S seeds, R resamples, B examples, T tests.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from mtbert import metrics
-from mtbert.batch import Example
 from mtbert.sampling import generator
 from mtbert.task import Task
 
@@ -74,9 +73,9 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
         scores_S: The score of each seed on all examples; or its difference from a control's of the same seed.
         resampled_RS: The same on resampled examples; one row's resample is the same for all seeds.
 
-    With two seeds and more the variance is ``examples + seeds / S``: ``examples`` is the variance of the resampled mean,
-    ``seeds`` that of the scores less what resampled examples move one seed against another. Degrees of freedom are
-    Satterthwaite's. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956.
+    With two seeds and more the variance is ``examples + seeds / S``: ``examples`` is the variance of the resampled
+    mean, ``seeds`` that of the scores less what resampled examples move one seed against another. Degrees of freedom
+    are Satterthwaite's. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())

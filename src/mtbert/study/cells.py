@@ -1,0 +1,222 @@
+"""The runs of a study: where they are, and running those that have not ended.
+
+``cells/ROW-SEED/`` in a study's folder has ``recipe.yaml``, ``log.txt`` (what the run printed), ``run/`` (a run as
+``mtbert train`` makes it) and, once that has come to its end, ``ended.json``.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from mtbert import recipe as recipes
+from mtbert.recipe import DataRecipe, Recipe
+from mtbert.study.plan import Plan
+from mtbert.train import Stopped, signals
+
+GUESS = 2 * 1024**3  # bytes of a worker, before one has been seen
+LOOK = 0.2  # seconds between looks at the workers
+STEPS = re.compile(rb"step (\d+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The folder of one run of a study."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def ended(self) -> Path:
+        return self.folder / "ended.json"
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, as its log last said: 0 to 1."""
+        said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
+        return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
+
+    @property
+    def last_words(self) -> str:
+        """The last line of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def cell(out: Path, row: str, seed: int) -> Cell:
+    """The place of a row's run with a seed in the study at ``out``."""
+    return Cell(out / "cells" / f"{row}-{seed}")
+
+
+def lay_out(plan: Plan, out: Path, threads: int) -> dict[str, Cell]:
+    """Makes the folder of every run, with its recipe, by ``row, seed N``; runs that are there stay.
+
+    Runs whose recipe does not say use ``threads`` threads.
+
+    Raises:
+        ValueError: If a run that is there was made with other settings; nothing is changed then.
+    """
+    found = {}
+    wanted = {}
+    for row, seed in plan.cells:
+        recipe = plan.variants[row].seeded(seed)
+        if recipe.train.threads is None:
+            recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
+        one = cell(out, row, seed)
+        if one.recipe.is_file() and _placeless(recipes.load(str(one.recipe))) != _placeless(recipe):
+            raise ValueError(
+                f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
+            )
+        found[f"{row}, seed {seed}"], wanted[one] = one, recipe
+    for one, recipe in wanted.items():
+        if not one.recipe.is_file():
+            one.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = one.folder / ".recipe.new"
+            unfinished.write_text(recipes.dump(recipe), encoding="utf-8")
+            unfinished.replace(one.recipe)
+    return found
+
+
+def run_all(cells: dict[str, Cell], workers: int, console: Console) -> dict[str, str]:
+    """Runs every cell that has not ended, ``workers`` at a time while memory lasts.
+
+    Returns why runs failed, by their name; one that fails does not keep the others from going on.
+
+    Raises:
+        Stopped: After SIGINT or SIGTERM, when all workers have saved what they had.
+    """
+    waiting = deque(name for name, cell in cells.items() if not cell.ended.exists())
+    already = len(cells) - len(waiting)
+    if already:
+        console.print(f"{already} of {len(cells)} runs have ended before")
+    begun = {name: cells[name].share for name in waiting}
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    failed: dict[str, str] = {}
+    with _Shown(console, cells, begun) as shown, signals() as stopping:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers and _room(list(running.values())):
+                    name = waiting.popleft()
+                    running[name] = _start(cells[name])
+                    shown.started(name)
+                time.sleep(LOOK)
+                for name, process in list(running.items()):
+                    code = process.poll()
+                    if code is None:
+                        continue
+                    del running[name]
+                    if code or not cells[name].ended.exists():
+                        failed[name] = cells[name].last_words
+                    shown.ended(name, failed.get(name))
+                shown.moved(running)
+                if stopping():
+                    raise Stopped
+        except Stopped:
+            left = len(waiting) + len(running)
+            raise Stopped(f"stopped with {left} of {len(cells)} runs to go. Go on with the same command.") from None
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+    return failed
+
+
+def _start(cell: Cell) -> subprocess.Popen[bytes]:
+    with cell.log.open("ab") as log:
+        # A session of its own: Ctrl-C reaches the study alone, which stops its workers; its end closes their input.
+        return subprocess.Popen(
+            [sys.executable, "-m", "mtbert.study.worker", str(cell.folder)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Whether memory is left for one more worker like the largest of those running; one always may."""
+    if not running:
+        return True
+    sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
+    return bool(psutil.virtual_memory().available > max([GUESS, *sizes]))
+
+
+def _placeless(recipe: Recipe) -> Recipe:
+    """``recipe`` without the place of its data, which may be moved."""
+    return recipe.model_copy(update={"data": DataRecipe()})
+
+
+class _Shown:
+    """A bar on a terminal, lines elsewhere: which runs go on, and how much time is left."""
+
+    BETWEEN = 60.0  # seconds between lines
+
+    def __init__(self, console: Console, cells: dict[str, Cell], begun: dict[str, float]) -> None:
+        self.console, self.cells, self.begun = console, cells, begun
+        self.done = dict.fromkeys(cells.keys() - begun.keys(), 1.0) | begun
+        self.since = self.said = time.monotonic()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.bar: TaskID | None = None
+
+    def __enter__(self) -> "_Shown":
+        self.progress.start()
+        self.bar = self.progress.add_task("study", total=len(self.cells), note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, name: str) -> None:
+        self.console.print(f"{name}: {'goes on' if self.begun[name] else 'starts'}")
+
+    def ended(self, name: str, why: str | None) -> None:
+        self.done[name] = 1.0
+        said = "ended" if why is None else f"failed: {why}"
+        count = sum(share == 1 for share in self.done.values())
+        self.console.print(f"{name}: {said}  ({count} of {len(self.cells)}, {self._left()})", soft_wrap=True)
+
+    def moved(self, running: dict[str, subprocess.Popen[bytes]]) -> None:
+        now = time.monotonic()
+        if now - self.said < (1 if self.console.is_terminal else self.BETWEEN):
+            return
+        self.said = now
+        self.done |= {name: max(self.done[name], self.cells[name].share) for name in running}
+        note = f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in running)}  {self._left()}"
+        assert self.bar is not None
+        self.progress.update(self.bar, completed=sum(self.done.values()), note=note)
+        if not self.console.is_terminal:
+            self.console.print(note, soft_wrap=True)
+
+    def _left(self) -> str:
+        """By what was done since the start; a run counts as one, whatever it takes."""
+        now = sum(self.done[name] - share for name, share in self.begun.items())
+        if now <= 0:
+            return "time left unknown"
+        left = (time.monotonic() - self.since) / now * (len(self.done) - sum(self.done.values()))
+        return f"about {left / 3600:.1f} h left" if left > 5400 else f"about {left / 60:.0f} min left"

@@ -1,0 +1,185 @@
+"""What the runs of a study gave: their answers on dev beside the labels, and what they logged.
+
+Dimension key: B examples.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtbert import checkpoint, environment, prepare
+from mtbert import recipe as recipes
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.environment import Record
+from mtbert.recipe import Recipe
+from mtbert.study.cells import Cell, cell
+from mtbert.study.plan import Plan
+from mtbert.study.statistics import Floats
+from mtbert.task import Settings, Task
+
+FILE = "study.json"
+
+
+class Outline(Settings):
+    """A study as its folder records it: what its rows are compared with, and the threads of each run."""
+
+    rows: dict[str, str | None]  # the control by row
+    sources: dict[str, str]  # the recipe's name by row
+    seeds: tuple[int, ...]
+    reference: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Dev:
+    """A task's dev data; labels are class indices, or scores in the task's own range."""
+
+    task: Task
+    metric: str
+    train: int  # rows that it is trained on
+    examples: Sequence[Example]
+
+    @cached_property
+    def labels_B(self) -> Floats:
+        return np.array([e.label for e in self.examples], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One ended run."""
+
+    row: str
+    seed: int
+    recipe: Recipe
+    record: Record
+    predicted: Mapping[str, Predicted]  # by task
+    steps: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl, those of evaluations among them
+    seconds: float  # of training alone
+
+
+@dataclass(frozen=True)
+class Results:
+    """All ended runs of a study, or one run alone."""
+
+    outline: Outline
+    dev: Mapping[str, Dev]  # by task
+    runs: Mapping[str, Mapping[int, Result]]  # by row and seed; a row without an ended run is not there
+    missing: Sequence[str]  # names of the runs that have not ended
+    warnings: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+
+def write_outline(plan: Plan, out: Path, threads: int) -> None:
+    """Records the plan in the study's folder."""
+    outline = Outline(
+        rows={v.name: v.control for v in plan.variants.values()},
+        sources={v.name: v.source for v in plan.variants.values()},
+        seeds=plan.seeds,
+        reference=plan.reference,
+        threads=threads,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished = out / f".{FILE}.new"
+    unfinished.write_text(outline.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(out / FILE)
+
+
+def read_outline(out: Path) -> Outline:
+    """The record that :func:`write_outline` made.
+
+    Raises:
+        FileNotFoundError, ValueError: If it is not there or damaged.
+    """
+    file = out / FILE
+    try:
+        return Outline.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Start the study again.") from None
+
+
+def read_study(out: Path) -> Results:
+    """What has ended of the study in ``out``.
+
+    Raises:
+        FileNotFoundError, ValueError: If it is no study, a file of it is damaged, or runs saw different data.
+    """
+    outline = read_outline(out)
+    runs: dict[str, dict[int, Result]] = {}
+    missing = []
+    for row in outline.rows:
+        for seed in outline.seeds:
+            one = cell(out, row, seed)
+            if one.ended.is_file():
+                runs.setdefault(row, {})[seed] = _read(one.run, row, _seconds(one))
+            else:
+                missing.append(f"{row}, seed {seed}")
+    return _gather(outline, runs, missing)
+
+
+def read_run(run: Path) -> Results:
+    """One run as a study of itself.
+
+    Raises:
+        FileNotFoundError, ValueError: If it is no run, or has not scored dev at its end.
+    """
+    result = _read(run, run.name, 0.0)
+    outline = Outline(
+        rows={run.name: None},
+        sources={run.name: run.name},
+        seeds=(result.seed,),
+        reference=run.name,
+        threads=result.record.threads,
+    )
+    return _gather(outline, {run.name: {result.seed: result}}, [])
+
+
+def _seconds(one: Cell) -> float:
+    return float(json.loads(one.ended.read_bytes())["seconds"])
+
+
+def _read(run: Path, row: str, seconds: float) -> Result:
+    recipe = recipes.load(str(run / "recipe.yaml"))
+    return Result(
+        row=row,
+        seed=recipe.train.seed,
+        recipe=recipe,
+        record=environment.read(run / "environment.json"),
+        predicted=checkpoint.load_predictions(run / "last"),
+        steps=[json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")],
+        seconds=seconds,
+    )
+
+
+def _gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: Sequence[str]) -> Results:
+    dev: dict[str, Dev] = {}
+    records: list[Record] = []
+    for row, by_seed in runs.items():
+        first = next(iter(by_seed.values()))
+        records += [result.record for result in by_seed.values()]
+        for name in first.predicted.keys() - dev.keys():
+            split = prepare.read(first.recipe, name)
+            dev[name] = Dev(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
+        for result in by_seed.values():
+            for name, predicted in result.predicted.items():
+                if len(predicted.decided) != len(dev[name].examples):
+                    raise ValueError(
+                        f"{row}, seed {result.seed}: answered {len(predicted.decided)} dev examples of {name}, others "
+                        f"{len(dev[name].examples)}. Rows must share dev data."
+                    )
+    warnings = []
+    for key in ("git_commit", "packages", "cpu", "device", "threads", "data"):
+        kinds = {json.dumps(getattr(r, key), sort_keys=True) for r in records}
+        if len(kinds) > 1:
+            warnings.append(f"runs differ in {key}: {len(kinds)} kinds")
+    return Results(outline, dev, runs, missing, warnings)

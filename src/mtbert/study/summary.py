@@ -1,0 +1,157 @@
+"""What a study says: the scores of its rows, and how they differ from their controls and from the reference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from mtbert import metrics
+from mtbert.study import statistics
+from mtbert.study.results import Dev, Results
+from mtbert.study.statistics import Estimate, Floats
+
+OVERALL = "overall"
+Against = Literal["control", "reference"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row less another, seed by seed and on the same examples; ``corrected`` is Holm's over the rows of the study."""
+
+    other: str
+    difference: Estimate
+    p: float
+    corrected: float
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "cannot be told apart"]:
+        """After the correction, at 0.05."""
+        if self.corrected >= 1 - statistics.LEVEL:
+            return "cannot be told apart"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row's scores by task, and ``overall`` if it has all tasks of the reference."""
+
+    scores: Mapping[str, Estimate]
+    collapsed: Mapping[str, int]  # by task: in how many seeds the answers are all the same
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a study says in numbers."""
+
+    baseline: Mapping[str, float]  # by score: that of the best constant answers
+    rows: Mapping[str, Scored]
+    comparisons: Mapping[Against, Mapping[str, Mapping[str, Comparison]]]  # by row and score
+
+    def detectable(self, against: Against, score: str) -> float | None:
+        """The difference that the median comparison would find with 80% power at 0.05, Holm's first step included."""
+        found = [by[score].difference for by in self.comparisons[against].values() if score in by]
+        alpha = (1 - statistics.LEVEL) / max(1, len(found))
+        return float(np.median([d.detectable(alpha) for d in found])) if found else None
+
+
+def summarise(results: Results) -> Summary:
+    """The statistics of all runs that have ended; the same runs give the same numbers, bitwise."""
+    return _Sums(results).summary()
+
+
+class _Sums:
+    """The scores of all runs and of their resamples, kept while they are compared."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.resampled: dict[str, dict[str, Floats]] = {}  # by row and score: [R, S]
+        self.scores: dict[str, dict[str, Floats]] = {}  # [S]
+        for row, by_seed in results.runs.items():
+            tasks = next(iter(by_seed.values())).predicted
+            self.scores[row], self.resampled[row] = {}, {}
+            for name in (n for n in results.dev if n in tasks):
+                dev = results.dev[name]
+                decided_SB = np.stack([r.predicted[name].decided.numpy() for r in by_seed.values()])
+                self.scores[row][name] = np.array([self._score(dev, decided_B) for decided_B in decided_SB])
+                self.resampled[row][name] = statistics.resample(dev.task, dev.metric, decided_SB, dev.labels_B)
+            if len(self.tasks) > 1 and set(self.tasks) <= tasks.keys():
+                for by_score in (self.scores[row], self.resampled[row]):
+                    by_score[OVERALL] = self._overall({name: by_score[name] for name in self.tasks})
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The tasks that ``overall`` is over: those of the reference, or all while it has not ended."""
+        reference = self.results.runs.get(self.results.outline.reference)
+        known = next(iter(reference.values())).predicted if reference else self.results.dev
+        return [name for name in self.results.dev if name in known]
+
+    def summary(self) -> Summary:
+        return Summary(
+            baseline=self._baseline(),
+            rows={row: self._scored(row) for row in self.results.runs},
+            comparisons={
+                "control": self._compared({row: c for row, c in self.results.outline.rows.items() if c is not None}),
+                "reference": self._compared(dict.fromkeys(self.results.outline.rows, self.results.outline.reference)),
+            },
+        )
+
+    @staticmethod
+    def _score(dev: Dev, decided_B: Floats) -> float:
+        return metrics.score(dev.task, decided_B, dev.labels_B)[dev.metric]
+
+    def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
+        """The aggregate of scores in any shape."""
+        mapped = [(x + 1) / 2 if self.results.dev[n].metric in metrics.OF_SCORES else x for n, x in by_task.items()]
+        mean: Floats = np.mean(mapped, axis=0)
+        return mean
+
+    def _baseline(self) -> dict[str, float]:
+        found = {n: metrics.baseline(d.task, d.metric, d.labels_B) for n, d in self.results.dev.items()}
+        return found | {OVERALL: float(self._overall({n: np.array(found[n]) for n in self.tasks}))}
+
+    def _scored(self, row: str) -> Scored:
+        runs = self.results.runs[row].values()
+        return Scored(
+            scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
+            collapsed={
+                name: sum(metrics.collapsed(dev.task, r.predicted[name].decided.numpy()) for r in runs)
+                for name, dev in self.results.dev.items()
+                if name in self.scores[row]
+            },
+        )
+
+    def _compared(self, pairs: Mapping[str, str]) -> dict[str, dict[str, Comparison]]:
+        found = {
+            row: {key: self._compare(row, other, key) for key in self.scores[row] if key in self.scores[other]}
+            for row, other in pairs.items()
+            if row != other and self._seeds(row, other)
+        }
+        for key in (*self.results.dev, OVERALL):
+            rows = [row for row in found if key in found[row]]
+            for row, p in zip(rows, statistics.holm([found[row][key].p for row in rows]), strict=True):
+                found[row][key] = replace(found[row][key], corrected=p)
+        return found
+
+    def _seeds(self, row: str, other: str) -> list[int]:
+        """Those with which both have ended."""
+        return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
+
+    def _compare(self, row: str, other: str, key: str) -> Comparison:
+        runs = [self.results.runs[name] for name in (row, other)]
+        seeds = self._seeds(row, other)
+        (mine, theirs), (mine_R, theirs_R) = (
+            [
+                by[name][key][..., [list(r).index(seed) for seed in seeds]]
+                for name, r in zip((row, other), runs, strict=True)
+            ]
+            for by in (self.scores, self.resampled)
+        )
+        difference = statistics.estimate(mine - theirs, mine_R - theirs_R)
+        p = difference.p
+        if len(seeds) == 1 and key in self.results.dev and self.results.dev[key].metric == "accuracy":
+            labels_B = self.results.dev[key].labels_B
+            right = [r[seeds[0]].predicted[key].decided.numpy() == labels_B for r in runs]
+            p = statistics.exact_mcnemar(right[0], right[1])
+        return Comparison(other, difference, p, p)

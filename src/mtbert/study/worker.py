@@ -1,0 +1,61 @@
+"""One run of a study in a process of its own: ``python -m mtbert.study.worker CELL``.
+
+Trains the recipe of the cell's folder into ``run/`` there, or goes on with what is there, and stops as after Ctrl-C
+when its standard input ends: when the study is killed, no worker is left behind.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from mtbert import launch, recipe
+from mtbert.study.cells import Cell
+from mtbert.train import Stopped
+
+
+def work(cell: Cell) -> None:
+    """Trains to the end of the plan, says so in ``ended.json``, and drops what only training needs."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    with FileLock(cell.folder / "lock"):  # a worker of a study that was killed may still be saving
+        if cell.ended.exists():
+            return
+        if (cell.run / "recipe.yaml").is_file():
+            launch.resume(cell.run, console)
+        else:
+            launch.start(recipe.load(str(cell.recipe)), cell.run, console)
+        seconds = sum(json.loads(line)["seconds"] for line in (cell.run / "timings.jsonl").open())
+        unfinished = cell.folder / ".ended.new"
+        unfinished.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
+        unfinished.replace(cell.ended)
+        shutil.rmtree(cell.run / "best")
+        for name in ("training.safetensors", "state.json"):
+            (cell.run / "last" / name).unlink()
+
+
+def _stop_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Ends with 130 after a stop, with 1 and one last line that says why after a failure."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    try:
+        work(Cell(Path(sys.argv[1])))
+    except Stopped as stop:
+        print(stop)
+        sys.exit(130)
+    except Exception as error:  # whatever it is, it ends this run alone
+        print(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
