@@ -21,7 +21,7 @@ from mtbert.recipe import Recipe
 from mtbert.study.cells import Cell, cell
 from mtbert.study.plan import Plan
 from mtbert.study.statistics import Floats
-from mtbert.task import Settings, Task
+from mtbert.task import Settings, Task, tuples
 
 FILE = "study.json"
 
@@ -101,10 +101,10 @@ def read_outline(out: Path) -> Outline:
     """
     file = out / FILE
     try:
-        return Outline.model_validate_json(file.read_bytes())
+        return Outline.model_validate(tuples(json.loads(file.read_bytes())))
     except FileNotFoundError:
         raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Start the study again.") from None
 
 
