@@ -60,10 +60,13 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            found = stats.nct.sf(least, self.df, effect) + stats.nct.cdf(-least, self.df, effect)
-            return float(found) - POWER
+            """Of the power; the far side's share of it is nothing where the solution lies."""
+            return float(stats.nct.sf(least, self.df, effect)) - POWER
 
-        return float(optimize.brentq(missing, 0, least * 20)) * self.se
+        enough = 1.0
+        while missing(enough) < 0:
+            enough *= 1.5
+        return float(optimize.brentq(missing, 0, enough)) * self.se
 
 
 def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
