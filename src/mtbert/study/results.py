@@ -167,7 +167,7 @@ def _gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing:
     for row, by_seed in runs.items():
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
-        for name in first.predicted.keys() - dev.keys():
+        for name in (n for n in first.recipe.tasks if n in first.predicted and n not in dev):
             split = prepare.read(first.recipe, name)
             dev[name] = Dev(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
