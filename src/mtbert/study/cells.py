@@ -123,7 +123,7 @@ def run_all(cells: dict[str, Cell], workers: int, console: Console) -> dict[str,
                     code = process.poll()
                     if code is None:
                         continue
-                    del running[name]
+                    _end(running.pop(name))
                     if code or not cells[name].ended.exists():
                         failed[name] = cells[name].last_words
                     shown.ended(name, failed.get(name))
@@ -137,7 +137,7 @@ def run_all(cells: dict[str, Cell], workers: int, console: Console) -> dict[str,
             for process in running.values():
                 process.terminate()
             for process in running.values():
-                process.wait()
+                _end(process)
     return failed
 
 
@@ -151,6 +151,12 @@ def _start(cell: Cell) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
         )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:

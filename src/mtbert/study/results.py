@@ -156,7 +156,7 @@ def _read(run: Path, row: str, seconds: float) -> Result:
         recipe=recipe,
         record=environment.read(run / "environment.json"),
         predicted=checkpoint.load_predictions(run / "last"),
-        steps=[json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")],
+        steps=[json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()],
         seconds=seconds,
     )
 

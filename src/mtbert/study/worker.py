@@ -30,7 +30,7 @@ def work(cell: Cell) -> None:
             launch.resume(cell.run, console)
         else:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
-        seconds = sum(json.loads(line)["seconds"] for line in (cell.run / "timings.jsonl").open())
+        seconds = sum(json.loads(line)["seconds"] for line in (cell.run / "timings.jsonl").read_text().splitlines())
         unfinished = cell.folder / ".ended.new"
         unfinished.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
         unfinished.replace(cell.ended)

@@ -1,0 +1,147 @@
+"""Intervals and tests of a study: closed forms, slow references, and the share of simulated studies that they cover."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtbert import metrics
+from mtbert.study import statistics
+from mtbert.study.statistics import Estimate, estimate
+from mtbert.task import Task
+
+SST = Task(name="sst", type="ordinal", inputs="single", labels=("0", "1", "2"))
+STS = Task(name="sts", type="regression", inputs="packed", range=(0.0, 5.0))
+
+
+def study(rng: np.random.Generator, seeds: int, of_seeds: float, of_examples: float, of_both: float) -> np.ndarray:
+    """Scores ``[S, B]`` of true mean 0; the variances are those of a mean over all examples."""
+    size = 200
+    return (
+        rng.normal(0, math.sqrt(of_seeds), (seeds, 1))
+        + rng.normal(0, math.sqrt(of_examples * size), (1, size))
+        + rng.normal(0, math.sqrt(of_both * size), (seeds, size))
+    )
+
+
+def share_covered(seeds: int, *variances: float, studies: int = 2000) -> float:
+    rng = np.random.default_rng(0)
+    counts_RB = rng.multinomial(200, np.full(200, 1 / 200), size=200) / 200
+    covered = 0
+    for _ in range(studies):
+        scores_SB = study(rng, seeds, *variances)
+        low, high = estimate(scores_SB.mean(1), counts_RB @ scores_SB.T).interval
+        covered += low <= 0 <= high
+    return covered / studies
+
+
+# Variances of seeds, of examples, and of the two together.
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("variances", [(0.25, 1, 0.5), (1, 1, 0.5), (4, 1, 0.5), (1, 1, 0.001), (0, 1, 0.001)])
+def test_95_of_100_intervals_cover_the_true_mean(seeds: int, variances: tuple[float, float, float]):
+    assert 0.93 <= share_covered(seeds, *variances) <= 0.97
+
+
+def test_where_seeds_make_no_difference_intervals_are_at_most_a_little_wide():
+    assert 0.95 <= share_covered(3, 0, 0.2, 1) <= 0.985
+
+
+def test_an_interval_over_examples_alone_would_cover_too_little():
+    """What the two parts are for: this is the mistake that the first test would not forgive."""
+    rng = np.random.default_rng(0)
+    counts_RB = rng.multinomial(200, np.full(200, 1 / 200), size=200) / 200
+    covered = 0
+    for _ in range(500):
+        scores_SB = study(rng, 3, 4, 1, 0.5)
+        low, high = np.quantile((counts_RB @ scores_SB.T).mean(1), [0.025, 0.975])
+        covered += low <= 0 <= high
+    assert covered / 500 < 0.85
+
+
+def test_the_parts_of_the_variance_by_hand():
+    scores_S = np.array([1.0, 3.0])
+    resampled_RS = np.array([[0.0, 2.0], [2.0, 4.0], [1.0, 3.0]])  # the seeds move together: no interaction
+    found = estimate(scores_S, resampled_RS)
+    assert found.mean == 2
+    assert found.sd == pytest.approx(math.sqrt(2))
+    assert found.se == pytest.approx(math.sqrt(1 + 2 / 2))
+    assert found.df == pytest.approx(2**2 / (2 / 2) ** 2)
+    assert found.p == pytest.approx(float(2 * stats.t.sf(2 / math.sqrt(2), 4)))
+
+
+def test_one_seed_has_the_uncertainty_of_the_examples_alone():
+    found = estimate(np.array([0.5]), np.array([[0.4], [0.5], [0.6]]))
+    assert (found.se, found.df) == (pytest.approx(0.1), math.inf)
+    assert math.isnan(found.sd)
+    assert found.interval == pytest.approx((0.5 - 0.196, 0.5 + 0.196), abs=1e-3)
+
+
+def test_no_variance_at_all_is_no_error():
+    found = estimate(np.zeros(3), np.zeros((5, 3)))
+    assert (found.interval, found.p, found.detectable()) == ((0, 0), 1, 0)
+    assert estimate(np.ones(3), np.ones((5, 3))).p == 0
+
+
+def test_the_detectable_effect_of_a_normal_is_the_textbooks():
+    found = Estimate(mean=0.0, sd=0.0, se=0.01, df=math.inf, seeds=3)
+    assert found.detectable() == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-4)
+
+
+@pytest.mark.parametrize(("df", "alpha"), [(2.0, 0.05), (4.0, 0.05), (10.0, 0.005)])
+def test_a_detectable_effect_is_found_four_times_in_five(df: float, alpha: float):
+    effect = Estimate(mean=0.0, sd=0.0, se=1.0, df=df, seeds=3).detectable(alpha)
+    rng = np.random.default_rng(0)
+    t = (rng.normal(effect, 1, 40_000)) / np.sqrt(rng.chisquare(df, 40_000) / df)
+    assert np.mean(2 * stats.t.sf(abs(t), df) < alpha) == pytest.approx(0.8, abs=0.01)
+
+
+def test_holm_by_hand():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([]) == []
+
+
+def test_mcnemar_counts_only_where_one_is_right():
+    a = np.array([True] * 8 + [False] * 2 + [True] * 50)
+    b = np.array([False] * 8 + [True] * 2 + [True] * 50)
+    assert statistics.exact_mcnemar(a, b) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
+    assert statistics.exact_mcnemar(a, a) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [(SST, "accuracy"), (SST, "macro_f1"), (STS, "pearson"), (STS, "spearman")]
+)
+def test_resampled_scores_are_those_of_the_drawn_rows(task: Task, metric: str, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(1)
+    labels_B = rng.integers(0, 3, 30).astype(float) if task is SST else rng.normal(3, 1, 30)
+    decided_SB = rng.integers(0, 3, (2, 30)) if task is SST else labels_B / 5 + rng.normal(0, 0.1, (2, 30))
+    drawn = rng.integers(0, 30, (4, 30))
+
+    class Draws:
+        def integers(self, high: int, size: tuple[int, int]) -> np.ndarray:
+            assert (high, size) == (30, (4, 30))
+            return drawn
+
+    monkeypatch.setattr(statistics, "generator", lambda *_: Draws())
+    found_RS = statistics.resample(task, metric, decided_SB, labels_B, 4)
+    slow = [[metrics.score(task, d[rows], labels_B[rows])[metric] for d in decided_SB] for rows in drawn]
+    np.testing.assert_allclose(found_RS, slow, rtol=1e-10)
+
+
+def test_two_rows_are_resampled_alike_and_tasks_apart():
+    labels_B = np.arange(50) % 3.0
+    right = np.tile(labels_B, (1, 1))
+    wrong = np.where(np.arange(50) < 25, labels_B, -1)[None]
+    a, b = (statistics.resample(SST, "accuracy", d, labels_B, 250) for d in (right, wrong))
+    assert (a == 1).all()
+    again = statistics.resample(SST, "accuracy", wrong, labels_B, 250)
+    np.testing.assert_array_equal(b, again)
+    other = statistics.resample(SST.model_copy(update={"name": "other"}), "accuracy", wrong, labels_B, 250)
+    assert (b != other).any()
+    assert b.std() == pytest.approx(math.sqrt(0.25 / 50), rel=0.15)
+
+
+@pytest.mark.filterwarnings("error")
+def test_constant_scores_correlate_with_nothing():
+    found = statistics.resample(STS, "pearson", np.full((1, 20), 0.3), np.linspace(0, 5, 20), 50)
+    assert (found == 0).all()

@@ -1,0 +1,356 @@
+"""A study from its file to its tables: what is run, what is compared, and that a kill changes nothing."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_run
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mtbert import cli, recipe
+from mtbert.study import cells, launch, plan, results
+from mtbert.study.summary import summarise
+from mtbert.train import Stopped
+
+SILENT = Console(quiet=True)
+STUDY = """
+rows:
+  sum: toy.yaml
+  pcgrad: {recipe: toy.yaml, set: [train.aggregation=pcgrad], control: sum}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    toy_run.set_up(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def refusal(folder: Path, text: str) -> str:
+    (folder / "study.yaml").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        plan.load(str(folder / "study.yaml"))
+    return str(error.value).replace(str(folder), "")
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
+    assert len(found) == 12
+    return found
+
+
+# The file ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", plan.shipped())
+def test_shipped_studies_load_and_compare_each_row_with_a_control(name: str):
+    found = plan.load(name)
+    assert found.variants[found.reference].control is None
+    for variant in found.variants.values():
+        assert variant.control is None or variant.control in found.variants
+
+
+def test_quick_is_the_papers_table_4_with_its_controls():
+    found = plan.load("quick")
+    controls = {row: v.control for row, v in found.variants.items()}
+    assert controls == {
+        "base": None,
+        "smart": "base",
+        "smart-ceoll": "smart",
+        "pal": "base",
+        "annealed": "base",
+        "pal-annealed": "pal",
+        "base-joint": "base",
+        "surgery": "base-joint",
+        "se-base": "base",
+        "se-cosine": "se-base",
+        "se-mnrl": "se-base",
+        "se-simcse": "se-base",
+    }
+    for variant in found.variants.values():
+        train = variant.recipe.train
+        assert (train.rounds, train.epochs, train.evaluate_every) == (151, 5, 755)
+    assert len(found.seeds) >= 3
+
+
+def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
+    """Of the settings of a row and its control, only those named here may differ."""
+    allowed = {
+        "smart": r"tasks\.\w+\.losses",
+        "smart-ceoll": r"tasks\.sst\.losses",
+        "pal": r"model\.pal",
+        "annealed": r"train\.sampler",
+        "pal-annealed": r"train\.sampler",
+        "base-joint": r"train\.mode",
+        "surgery": r"train\.(aggregation|conflicts)",
+        "se-base": r"tasks\.(quora|sts)\.(inputs|head)",
+        "se-cosine": r"tasks\.(quora|sts)\.(head|losses)",
+        "se-mnrl": r"tasks\.quora\.losses",
+        "se-simcse": r"tasks\.quora\.losses",
+        "loss-oll": r"tasks\.sst\.losses",
+        "loss-ceoll": r"tasks\.sst\.losses",
+        "single-sst": r"tasks\.(quora|sts)|train\.rounds",
+        "single-quora": r"tasks\.(sst|sts)|train\.rounds",
+        "single-sts": r"tasks\.(sst|quora)|train\.rounds",
+    }
+    variants = plan.load("paper").variants
+    assert {row for row, v in variants.items() if v.control} == set(allowed)
+    for row, pattern in allowed.items():
+        control = variants[row].control
+        assert control is not None
+        mine, theirs = (v.recipe.model_dump() for v in (variants[row], variants[control]))
+        differing = [
+            f"{part}.{key}" + (f".{field}" if part == "tasks" and mine[part].get(key) and theirs[part].get(key) else "")
+            for part in ("tasks", "model", "train")
+            for key in mine[part].keys() | theirs[part].keys()
+            for field in ((mine[part].get(key) or {}).keys() if part == "tasks" and mine[part].get(key) else [""])
+            if mine[part].get(key) != theirs[part].get(key)
+            if not field or not theirs[part].get(key) or mine[part][key][field] != theirs[part][key][field]
+        ]
+        assert differing
+        assert [d for d in differing if not re.fullmatch(pattern, d)] == []
+
+
+def test_changes_come_in_order_study_row_grid_command(folder: Path):
+    (folder / "study.yaml").write_text(
+        "rows: {a: {recipe: toy.yaml, set: [train.lr=2, train.clip=2]}}\n"
+        "set: [train.lr=1, train.eps=1]\ngrid: {train.clip: [3, 4], train.warmup: [0.5]}\n"
+    )
+    found = plan.load(str(folder / "study.yaml"), ["train.warmup=0.25"])
+    trains = {name: v.recipe.train for name, v in found.variants.items()}
+    assert {n: (t.lr, t.eps, t.clip, t.warmup) for n, t in trains.items()} == {
+        "a,clip=3,warmup=0.5": (2, 1, 3, 0.25),
+        "a,clip=4,warmup=0.5": (2, 1, 4, 0.25),
+    }
+
+
+def test_a_grid_keeps_controls_at_the_same_point(folder: Path):
+    (folder / "study.yaml").write_text(STUDY + "grid: {train.lr: [1e-4, 1e-3]}\n")
+    found = plan.load(str(folder / "study.yaml"))
+    assert [(v.name, v.control) for v in found.variants.values() if v.control] == [
+        ("pcgrad,lr=0.0001", "sum,lr=0.0001"),
+        ("pcgrad,lr=0.001", "sum,lr=0.001"),
+    ]
+
+
+def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Path):
+    (folder / "tried.yaml").write_text("extends: toy.yaml\ncontrol: toy.yaml\ntrain: {lr: 1}\n")
+    (folder / "more.yaml").write_text("extends: tried.yaml\n")
+    (folder / "study.yaml").write_text("rows: {more: more.yaml, tried: tried.yaml, toy: toy.yaml}")
+    found = plan.load(str(folder / "study.yaml"))
+    assert {v.name: v.control for v in found.variants.values()} == {"more": None, "tried": "toy", "toy": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rows: {}", "study /study.yaml, rows: must not be empty"),
+        ("row: {a: b}", "unknown key 'row'. Did you mean 'rows'?"),
+        ("- a", "study /study.yaml: a study is a mapping with the key 'rows', found list."),
+        ("rows: {a/b: toy.yaml}", "rows.a/b"),
+        ("rows: {a: nope.yaml}", "study /study.yaml, rows.a: recipe nope.yaml: no such file"),
+        ("rows: {a: toy.yaml}\nset: [train.lrr=1]", "rows.a: recipe toy.yaml, train: unknown key 'lrr'"),
+        ("rows: {a: toy.yaml}\nreference: b", "reference: there is no row 'b'. Known: a."),
+        ("rows: {a: {recipe: toy.yaml, control: a}, b: toy.yaml}", "control 'a' is no other row. Known: b."),
+        ("rows: {a: paper/surgery}", "names paper/base-joint as its control, which is no row here"),
+        ("rows: {a: toy.yaml}\nseeds: [1, 1]", "names one twice"),
+        ("rows: {a: toy.yaml}\nseeds: []", "seeds: must not be empty"),
+        ("rows: {a: toy.yaml}\ngrid: {train.lr: []}", "grid.train.lr: has no values"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_says_where(folder: Path, text: str, said: str):
+    assert said in refusal(folder, text)
+
+
+# Running -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study run to its end, to look at."""
+    folder = tmp_path_factory.mktemp("ended")
+    toy_run.set_up(folder)
+    (folder / "study.yaml").write_text(STUDY)
+    assert launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 2, SILENT) == {}
+    return folder
+
+
+def test_a_study_runs_each_row_with_each_seed_and_keeps_what_it_needs(ended: Path):
+    folders = {p.name for p in (ended / "out/cells").iterdir()}
+    assert folders == {"sum-0", "sum-1", "pcgrad-0", "pcgrad-1"}
+    for name in folders:
+        made = recipe.load(str(ended / "out/cells" / name / "run/recipe.yaml"))
+        assert made.train.seed == int(name[-1])
+        assert made.train.aggregation.kind == name[:-2]
+        kept = {p.name for p in (ended / "out/cells" / name / "run/last").iterdir()}
+        assert "predictions.safetensors" in kept
+        assert "training.safetensors" not in kept
+        assert not (ended / "out/cells" / name / "run/best").exists()
+
+
+def test_the_scores_are_those_that_the_runs_logged(ended: Path):
+    found = results.read_study(ended / "out")
+    summary = summarise(found)
+    logged = [found.runs["sum"][seed].steps[-1] for seed in (0, 1)]
+    for task, metric in (("sst", "accuracy"), ("quora", "accuracy"), ("sts", "pearson")):
+        values = [line["evaluation"][task]["metrics"][metric] for line in logged]
+        assert summary.rows["sum"].scores[task].mean == pytest.approx(np.mean(values), abs=1e-12)
+        assert summary.rows["sum"].scores[task].sd == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+    overall = [line["aggregates"]["overall"] for line in logged]
+    assert summary.rows["sum"].scores["overall"].mean == pytest.approx(np.mean(overall), abs=1e-12)
+
+
+def test_a_difference_is_that_of_the_means_seed_by_seed(ended: Path):
+    summary = summarise(results.read_study(ended / "out"))
+    compared = summary.comparisons["control"]["pcgrad"]["sts"]
+    scores = [summary.rows[row].scores["sts"].mean for row in ("pcgrad", "sum")]
+    assert compared.other == "sum"
+    assert compared.difference.mean == pytest.approx(scores[0] - scores[1], abs=1e-12)
+    assert set(summary.comparisons["control"]) == {"pcgrad"}
+
+
+def test_a_study_that_has_ended_is_not_run_again(ended: Path):
+    before = tables(ended / "out")
+    logs = {p: p.stat().st_mtime_ns for p in (ended / "out/cells").rglob("log.txt")}
+    launch.run(plan.load(str(ended / "study.yaml")), ended / "out", 1, SILENT)
+    assert {p: p.stat().st_mtime_ns for p in logs} == logs
+    assert tables(ended / "out") == before
+
+
+def test_other_settings_under_the_same_name_are_refused(ended: Path):
+    with pytest.raises(ValueError, match=r"cells/sum-0: was run with other settings"):
+        launch.run(plan.load(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
+
+
+def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
+    (folder / "out").mkdir()
+    (folder / "out/mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists and is no study"):
+        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+
+
+def test_one_failed_run_does_not_keep_the_others(folder: Path):
+    text = STUDY + "  # \n"
+    (folder / "study.yaml").write_text(
+        text.replace("seeds: [0, 1]", "seeds: [0]").replace(
+            "rows:", "rows:\n  broken: {recipe: toy.yaml, set: [train.lr=1e30]}"
+        )
+    )
+    done = CliRunner().invoke(cli.app, ["study", str(folder / "study.yaml"), "--out", str(folder / "out")])
+    assert done.exit_code == 1
+    assert re.search(r"failed: broken, seed 0: FloatingPointError: step 2", done.output)
+    found = results.read_study(folder / "out")
+    assert set(found.runs) == {"sum", "pcgrad"}
+    assert list(found.missing) == ["broken, seed 0"]
+    assert set(summarise(found).comparisons["control"]) == {"pcgrad"}
+
+
+def command(folder: Path, out: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mtbert", "study", str(folder / "study.yaml"), "--out", str(folder / out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: Path, tmp_path: Path, how: int):
+    toy_run.set_up(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    process = command(tmp_path, "out")
+    metrics = tmp_path / "out/cells/pcgrad-0/run/metrics.jsonl"
+    until = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.01)
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=60)
+    if how == signal.SIGTERM:
+        assert process.returncode == 130
+        assert b"Go on with the same command" in said
+    assert not (tmp_path / "out/tables").exists()
+    launch.run(plan.load(str(tmp_path / "study.yaml")), tmp_path / "out", 1, SILENT)
+    assert tables(tmp_path / "out") == tables(ended / "out")
+
+
+def test_no_worker_outlives_a_killed_study(folder: Path):
+    (folder / "study.yaml").write_text(STUDY + "set: [train.epochs=5000]\n")
+    process = command(folder, "out")
+    log = folder / "out/cells/sum-0/run/metrics.jsonl"
+    until = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    until = time.monotonic() + 60
+    while "stopped at step" not in (folder / "out/cells/sum-0/log.txt").read_text() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "stopped at step" in (folder / "out/cells/sum-0/log.txt").read_text()
+    process.stdout.close()
+
+
+def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
+    class Memory:
+        available = 3 * 1024**3
+
+    class Running:
+        pid = 1
+
+        def __init__(self, gib: float) -> None:
+            self.rss = gib * 1024**3
+
+        def poll(self) -> None:
+            return None
+
+    monkeypatch.setattr(cells.psutil, "virtual_memory", Memory)
+    sizes = iter([2.5, 3.5])
+
+    class Process:
+        def __init__(self, pid: int) -> None: ...
+
+        def memory_info(self) -> Running:
+            return Running(next(sizes))
+
+    monkeypatch.setattr(cells.psutil, "Process", Process)
+    assert cells._room([])
+    assert cells._room([Running(0)])
+    assert not cells._room([Running(0)])
+
+
+def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(cells, "signals", lambda: nullcontext(lambda: True))
+    with pytest.raises(Stopped, match="4 of 4 runs to go"):
+        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"rows": 1}'])
+def test_a_damaged_record_is_named(tmp_path: Path, content: str):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(ValueError, match=r"study.json: damaged"):
+        results.read_study(tmp_path)
+
+
+def test_a_folder_without_a_study_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no study here"):
+        results.read_study(tmp_path)
+
+
+def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
+    import shutil
+
+    shutil.copytree(ended / "out", tmp_path / "out")
+    file = tmp_path / "out/cells/sum-1/run/environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 7}))
+    assert results.read_study(tmp_path / "out").warnings == ["runs differ in threads: 2 kinds"]
