@@ -149,6 +149,25 @@ def study(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="The folder of a run, or of a study.")],
+) -> None:
+    """Write report.html: what helps and how sure, tables, figures, and the errors to look at.
+
+    The page is one file that needs no network. A study that goes on gives a report of what has ended.
+
+    Examples:
+
+      mtbert report runs/demo
+
+      mtbert report studies/demo
+    """
+    from mtbert.study import launch
+
+    launch.report(path, _console())
+
+
 @recipes_app.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
     """Print a recipe with everything that it extends, every default and every --set filled in.

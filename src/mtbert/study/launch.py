@@ -5,14 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert.study import cells, results, tables
+from mtbert.study import cells, results
+from mtbert.study import report as pages
 from mtbert.study.plan import Plan
 from mtbert.study.results import Results
-from mtbert.study.summary import summarise
 
 
 def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    """Runs what has not ended yet of ``plan`` into ``out``, and writes its tables.
+    """Runs what has not ended yet of ``plan`` into ``out``, and writes its report.
 
     Returns why runs failed, by their name. The threads of a run are those of its recipe, else the machine's cores
     shared among the workers, as they were when the study began.
@@ -40,12 +40,22 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
     return failed
 
 
+def report(path: Path, console: Console) -> None:
+    """Writes tables, figures and the report of a study, or of a run, into its folder.
+
+    Raises:
+        FileNotFoundError, ValueError: If it is neither, nothing of it has ended, or a file of it is damaged.
+    """
+    found = results.read_run(path) if (path / "recipe.yaml").is_file() else results.read_study(path)
+    if not found.runs:
+        raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
+    write(found, path, console)
+
+
 def write(found: Results, out: Path, console: Console) -> None:
-    """Writes the tables into ``out`` and prints them."""
-    summary = summarise(found)
-    (out / "tables").mkdir(exist_ok=True)
+    """Writes tables, figures and the report into ``out`` and prints the tables."""
     for warning in found.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    for table in tables.tables(found, summary):
-        table.write(out / "tables")
+    for table in pages.write(found, out):
         console.print(table.printed())
+    console.print(f"report: {out / pages.FILE}", soft_wrap=True)

@@ -14,6 +14,7 @@ from mtbert.study.statistics import Estimate, Floats
 
 OVERALL = "overall"
 Against = Literal["control", "reference"]
+Verdict = Literal["better", "worse", "cannot be told apart"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Comparison:
     corrected: float
 
     @property
-    def verdict(self) -> Literal["better", "worse", "cannot be told apart"]:
+    def verdict(self) -> Verdict:
         """After the correction, at 0.05."""
         if self.corrected >= 1 - statistics.LEVEL:
             return "cannot be told apart"
@@ -48,6 +49,17 @@ class Summary:
     baseline: Mapping[str, float]  # by score: that of the best constant answers
     rows: Mapping[str, Scored]
     comparisons: Mapping[Against, Mapping[str, Mapping[str, Comparison]]]  # by row and score
+
+    @property
+    def main(self) -> str:
+        """The score that verdicts go by: ``overall``, or that of the only task."""
+        known = [name for name in self.baseline if any(name in row.scores for row in self.rows.values())]
+        return OVERALL if OVERALL in known else next(iter(known), OVERALL)
+
+    @property
+    def main_first(self) -> list[str]:
+        """All scores, the main one before the tasks'."""
+        return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
         """The difference that the median comparison would find with 80% power at 0.05, Holm's first step included."""

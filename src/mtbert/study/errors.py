@@ -1,0 +1,225 @@
+"""Where the runs of a study go wrong: the worst answers, how far they are, and what a technique fixes and breaks.
+
+Dimension key: B examples, K classes, S seeds.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.special import log_expit, log_softmax
+
+from mtbert.study.results import Dev, Result, Results
+from mtbert.study.statistics import Floats
+from mtbert.study.tables import Table
+
+WORST = 30  # examples of each row and task that the report can show
+CHANGED = 15  # the same, of those that a row fixes, and of those that it breaks
+NEAR = 0.1  # of the range: a score further from its label than that is called wrong
+BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of lexical overlap
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run's answers to a task, and how wrong each is.
+
+    ``loss_B`` orders them: ``-log p(label)`` in nats; of a cosine, how far it lies on the wrong side; of a score, its
+    distance. ``distance_B`` is in classes, or in the units of the label. ``p_B`` is the probability of the answer,
+    ``nan`` where the head knows none.
+    """
+
+    answer_B: Floats
+    p_B: Floats
+    distance_B: Floats
+    loss_B: Floats
+    wrong_B: npt.NDArray[np.bool_]
+
+
+def judge(dev: Dev, result: Result) -> Judged:
+    """How wrong the answers of ``result`` to the task of ``dev`` are."""
+    name, labels_B = dev.task.name, dev.labels_B
+    raw, decided_B = (getattr(result.predicted[name], part).numpy().astype(np.float64) for part in ("raw", "decided"))
+    if not dev.task.is_class:
+        low, high = dev.task.range or (0.0, 1.0)
+        answer_B = low + (high - low) * decided_B.clip(0, 1)
+        distance_B = np.abs(answer_B - labels_B)
+        return Judged(answer_B, np.full(len(raw), np.nan), distance_B, distance_B, distance_B > NEAR * (high - low))
+    distance_B = np.abs(decided_B - labels_B)
+    if raw.ndim == 1:
+        sign_B = 2 * labels_B - 1
+        if result.recipe.tasks[name].head.kind == "cosine":
+            return Judged(decided_B, np.full(len(raw), np.nan), distance_B, -sign_B * raw, distance_B > 0)
+        p_B, loss_B = np.exp(log_expit((2 * decided_B - 1) * raw)), -log_expit(sign_B * raw)
+    else:
+        log_p_BK = log_softmax(raw, axis=1)
+        p_B = np.exp(_pick(log_p_BK, decided_B))
+        loss_B = -_pick(log_p_BK, labels_B)
+    return Judged(decided_B, p_B, distance_B, loss_B, distance_B > 0)
+
+
+def _pick(values_BK: Floats, indices_B: Floats) -> Floats:
+    picked: Floats = np.take_along_axis(values_BK, indices_B.astype(int)[:, None], 1)[:, 0]
+    return picked
+
+
+def overlap(texts: Sequence[str]) -> float:
+    """The share of words that two texts have in common, of all that they have (Jaccard)."""
+    first, second = (set(WORD.findall(text.lower())) for text in texts)
+    return len(first & second) / max(1, len(first | second))
+
+
+class Errors:
+    """The errors of all runs of a study, each judged once."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.judged = {
+            task: {
+                row: [judge(dev, result) for result in by_seed.values()]
+                for row, by_seed in results.runs.items()
+                if all(task in result.predicted for result in by_seed.values())
+            }
+            for task, dev in results.dev.items()
+        }
+        self.overlap = {
+            task: np.array([overlap(e.texts) for e in dev.examples])
+            for task, dev in results.dev.items()
+            if dev.task.texts == 2
+        }
+
+    def tables(self) -> list[Table]:
+        """How far errors are, how they go with lexical overlap, and what rows fix and break."""
+        return [
+            *(self._distances(task) for task, dev in self.results.dev.items() if len(dev.task.labels or ()) > 2),
+            *(self._by_overlap(task) for task in self.overlap),
+            *self._changes(),
+        ]
+
+    def _distances(self, task: str) -> Table:
+        """Shares of right answers, of errors between neighbouring classes and of those further off."""
+        rows = []
+        for row, runs in self.judged[task].items():
+            distances = np.stack([run.distance_B for run in runs])
+            shares = [float(np.mean(distances == d)) for d in (0, 1, 2)] + [float(np.mean(distances > 2))]
+            wrong = distances[distances > 0]
+            near = float(np.mean(wrong == 1)) if len(wrong) else float("nan")
+            rows.append((row, *(f"{share:.1%}" for share in shares), f"{near:.1%}"))
+        return Table(
+            f"errors-{task}",
+            f"How far off: {task}",
+            ("row", "right", "1 class off", "2 off", "3 and more", "of the errors 1 off"),
+            tuple(rows),
+            ("Over all seeds. Classes in the order of the recipe: for unordered classes the distances mean nothing.",),
+        )
+
+    def _by_overlap(self, task: str) -> Table:
+        """Errors by how many words the two texts share."""
+        is_class = self.results.dev[task].task.is_class
+        overlap_B = self.overlap[task]
+        bin_B = np.clip(np.searchsorted(BINS, overlap_B, side="right") - 1, 0, len(BINS) - 2)
+        rows = []
+        for row, runs in self.judged[task].items():
+            error_B = np.mean([run.wrong_B if is_class else run.distance_B for run in runs], axis=0)
+            told = [f"{error_B[bin_B == i].mean():.3f}" if (bin_B == i).any() else "" for i in range(len(BINS) - 1)]
+            varies = np.ptp(overlap_B) > 0 and np.ptp(error_B) > 0
+            rows.append((row, *told, f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""))
+        counts = ["examples", *(str(int((bin_B == i).sum())) for i in range(len(BINS) - 1)), ""]
+        ranges = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(BINS)]
+        return Table(
+            f"overlap-{task}",
+            f"{'Share of errors' if is_class else 'Mean distance'} by words in common: {task}",
+            ("row", *ranges, "rank correlation"),
+            (tuple(counts), *rows),
+            ("Words that both texts have over words that either has; over all seeds.",),
+        )
+
+    def _changes(self) -> Iterator[Table]:
+        reference = self.results.outline.reference
+        rows = []
+        for row in self.results.runs:
+            cells = []
+            for task in self.results.dev:
+                change_B = self.change(task, row)
+                fixed = [] if change_B is None else [int((change_B > 0).sum()), int((change_B < 0).sum())]
+                cells += [str(n) for n in fixed] or ["", ""]
+            if row != reference and any(cells):
+                rows.append((row, *cells))
+        if rows:
+            heads = [f"{task} {what}" for task in self.results.dev for what in ("fixed", "broken")]
+            yield Table(
+                "changes",
+                f"Dev examples that a row fixes and breaks, against {reference}",
+                ("row", *heads),
+                tuple(rows),
+                (
+                    "Fixed: wrong in most seeds of the reference and right in most of the row; broken: the reverse. "
+                    f"A score is wrong when it is further from its label than {NEAR:g} of the range.",
+                ),
+            )
+
+    def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
+        """1 where the row fixes an example of the task, -1 where it breaks one, else 0, ``[B]``; None without both."""
+        both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
+        if both[0] is None or both[1] is None:
+            return None
+        before_B, after_B = (np.mean([run.wrong_B for run in runs], axis=0) > 0.5 for runs in both if runs)
+        changed: npt.NDArray[np.int64] = before_B.astype(np.int64) - after_B.astype(np.int64)
+        return changed
+
+    def examples(self, task: str) -> list[int]:
+        """The examples worth showing: the worst of each row, and those most surely fixed and broken by it."""
+        chosen: set[int] = set()
+        losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}
+        for row, loss_B in losses.items():
+            chosen.update(np.argsort(-loss_B, kind="stable")[:WORST].tolist())
+            change_B = self.change(task, row)
+            if change_B is not None:
+                moved_B = loss_B - losses[self.results.outline.reference]
+                for sign in (1, -1):
+                    of_sign = np.flatnonzero(change_B == sign)
+                    chosen.update(of_sign[np.argsort(sign * moved_B[of_sign], kind="stable")][:CHANGED].tolist())
+        return sorted(chosen)
+
+    def browser(self) -> Mapping[str, Any]:
+        """What the error browser of the report shows, as JSON knows it.
+
+        ``answers`` of an example has for each run ``[answer, p, distance, loss]``, or null where it has no such task.
+        """
+        runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
+        examples = []
+        for task, dev in self.results.dev.items():
+            judged = [
+                self.judged[task][row][list(self.results.runs[row]).index(seed)] if row in self.judged[task] else None
+                for row, seed in runs
+            ]
+            for i in self.examples(task):
+                one = dev.examples[i]
+                examples.append(
+                    {
+                        "task": task,
+                        "id": one.id,
+                        "texts": one.texts,
+                        "label": one.label,
+                        "overlap": _number(self.overlap[task][i]) if task in self.overlap else None,
+                        "answers": [
+                            run and [_number(x[i]) for x in (run.answer_B, run.p_B, run.distance_B, run.loss_B)]
+                            for run in judged
+                        ],
+                        "wrong": [bool(run and run.wrong_B[i]) for run in judged],
+                    }
+                )
+        return {
+            "tasks": {task: {"labels": dev.task.labels} for task, dev in self.results.dev.items()},
+            "runs": [f"{row}, seed {seed}" for row, seed in runs],
+            "examples": examples,
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)

@@ -1,0 +1,324 @@
+"""The figures of a study, as PNG and SVG.
+
+They are readable in grey and by colour-blind people: what differs in colour (Okabe and Ito's) differs in dash or marker
+too, and every panel says what it shows.
+
+Dimension key: B examples, K classes, W windows of steps.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from mtbert.study.results import Dev, Result, Results
+from mtbert.study.statistics import Floats
+from mtbert.study.summary import Summary, Verdict
+
+WINDOWS = 60  # that a curve over steps is averaged in
+LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#000000", (0, (1, 3))))
+MARKS: Mapping[Verdict, tuple[str, str, str]] = {  # marker, line and fill
+    "better": ("^", "#0072B2", "#0072B2"),
+    "worse": ("v", "#D55E00", "#D55E00"),
+    "cannot be told apart": ("o", "#555555", "#ffffff"),
+}
+NAMED_CLASSES = 12  # above, a confusion matrix has no numbers
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure; ``name`` is that of its files, ``alt`` says what it shows to those who do not see it."""
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+
+    def write(self, folder: Path) -> None:
+        """``NAME.png`` and ``NAME.svg`` in ``folder``; the same figure gives the same bytes."""
+        with _style():
+            self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
+            self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def figures(results: Results, summary: Summary) -> list[Drawn]:
+    """All that fit the study or run."""
+    with _style():
+        return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
+
+
+def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Each row less its control with 95% intervals, a panel per score."""
+    compared = summary.comparisons["control"]
+    scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
+    if not scores:
+        return
+    figure, axes = _panels(1, len(scores), 2.6, 0.34 * len(compared) + 1.1, sharey=True)
+    names = [f"{row} − {next(iter(by.values())).other}" for row, by in compared.items()]
+    for ax, score in zip(axes[0], scores, strict=True):
+        ax.axvline(0, color="black", linewidth=0.8)
+        for y, by in enumerate(compared.values()):
+            if score in by:
+                marker, line, fill = MARKS[by[score].verdict]
+                low, high = by[score].difference.interval
+                ax.plot([low, high], [y, y], color=line, linewidth=1.4)
+                ax.plot(by[score].difference.mean, y, marker, color=line, markerfacecolor=fill)
+        ax.set_title(score)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.grid(axis="x", alpha=0.3)
+    figure.supxlabel("difference; triangles: told apart after Holm's correction", fontsize=8)
+    yield Drawn(
+        "ablation",
+        "What each technique changes",
+        "Difference of each row from its control with its 95% interval. The table of the same name has the numbers.",
+        figure,
+    )
+
+
+def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Training losses of each row and task, a line per seed; and dev scores where dev was scored on the way."""
+    tasks = list(results.dev)
+    figure, axes = _panels(len(results.runs), len(tasks), 2.6, 1.25, sharex=True)
+    for (row, by_seed), of_row in zip(results.runs.items(), axes, strict=True):
+        for task, ax in zip(tasks, of_row, strict=True):
+            for result, style in zip(by_seed.values(), _lines(len(by_seed)), strict=True):
+                ax.plot(*_windows(_losses(result, task)), label=f"seed {result.seed}", **style)
+        of_row[0].set_ylabel(row, rotation=0, ha="right")
+    _headed(figure, axes, tasks, "step")
+    yield Drawn(
+        "losses",
+        "Training losses",
+        f"Sum of each task's losses over training, averaged in {WINDOWS} windows of steps, by row and task.",
+        figure,
+    )
+    scored = {row: [_scored(r) for r in by.values()] for row, by in results.runs.items()}
+    if all(len(points) < 2 for runs in scored.values() for points in runs):
+        return
+    figure, axes = _panels(len(scored), len(tasks), 2.6, 1.25, sharex=True, sharey="col")
+    for (row, runs), of_row in zip(scored.items(), axes, strict=True):
+        for task, ax in zip(tasks, of_row, strict=True):
+            ax.axhline(summary.baseline[task], color="#999999", linewidth=0.8)
+            for points, style in zip(runs, _lines(len(runs)), strict=True):
+                known = [(step, s[task]["metrics"][results.dev[task].metric]) for step, s in points if task in s]
+                ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
+        of_row[0].set_ylabel(row, rotation=0, ha="right")
+    _headed(figure, axes, [f"{task} {results.dev[task].metric}" for task in tasks], "step")
+    yield Drawn(
+        "learning",
+        "Dev scores over training",
+        "Score of each task on dev at every evaluation, by row; the grey line is the best constant answer.",
+        figure,
+    )
+
+
+def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Cosines between the tasks' gradients, where a run looked at them."""
+    found = {row: _first(by) for row, by in results.runs.items()}
+    found = {row: run for row, run in found.items() if _cosines(run)}
+    if not found:
+        return
+    figure, axes = _wrapped(found)
+    for ax, run in zip(axes, found.values(), strict=True):
+        ax.axhline(0, color="black", linewidth=0.8)
+        keys = _cosines(run)
+        for key, style in zip(keys, _lines(len(keys)), strict=True):
+            values = [(s["step"], s["diagnostics"][key]) for s in run.steps if key in s.get("diagnostics", {})]
+            ax.plot(*_windows(values), label=key, **style)
+        ax.legend(fontsize=6)
+    figure.supxlabel("step", fontsize=8)
+    yield Drawn(
+        "conflict",
+        "Gradient conflict over time",
+        "Cosine between each two tasks' gradients over training, first seed; below 0 they conflict.",
+        figure,
+    )
+
+
+def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Which tasks the steps took, where they took one at a time."""
+    shares = {row: _taken(_first(by)) for row, by in results.runs.items()}
+    shares = {row: share for row, share in shares.items() if share}
+    if not shares:
+        return
+    figure, axes = _wrapped(shares)
+    for ax, share in zip(axes, shares.values(), strict=True):
+        for (task, values), style in zip(share.items(), _lines(len(share)), strict=True):
+            ax.plot(*_windows(values), label=task, **style)
+        ax.set_ylim(-0.03, 1.03)
+        ax.legend(fontsize=6)
+    figure.supxlabel("step", fontsize=8)
+    yield Drawn(
+        "sampling", "Task sampling over time", "Share of the steps that each task got, by row, first seed.", figure
+    )
+
+
+def confusion(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Labels against answers of class tasks, over all seeds: the reference beside the best row."""
+    for task, dev in results.dev.items():
+        rows = _best_beside_reference(results, summary, task)
+        if not dev.task.is_class or not rows:
+            continue
+        labels = dev.task.labels or ()
+        figure, axes = _panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
+        for ax, row in zip(axes[0], rows, strict=True):
+            runs = list(results.runs[row].values())
+            shares_KK = sum(_confusion(dev, run) for run in runs) / len(runs)
+            ax.imshow(shares_KK, cmap="Greys", vmin=0, vmax=1)
+            if len(labels) <= NAMED_CLASSES:
+                for (i, j), share in np.ndenumerate(shares_KK):
+                    ax.text(
+                        j, i, f"{share:.0%}", ha="center", va="center", fontsize=7, color="w" if share > 0.5 else "k"
+                    )
+                ax.set_xticks(range(len(labels)), [_short(x) for x in labels], rotation=90)
+                ax.set_yticks(range(len(labels)), [_short(x) for x in labels])
+            ax.set_title(row)
+            ax.set_xlabel("answer")
+        axes[0][0].set_ylabel("label")
+        yield Drawn(
+            f"confusion-{task}",
+            f"Confusion matrix: {task}",
+            f"Share of the answers to {task} for each label, over all seeds: {' and '.join(rows)}.",
+            figure,
+        )
+
+
+def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Answers against labels of score tasks, first seed: the reference beside the best row."""
+    for task, dev in results.dev.items():
+        rows = _best_beside_reference(results, summary, task)
+        if dev.task.is_class or not rows:
+            continue
+        low, high = dev.task.range or (0.0, 1.0)
+        figure, axes = _panels(1, len(rows), 3.0, 3.0, sharey=True)
+        for ax, row in zip(axes[0], rows, strict=True):
+            run = _first(results.runs[row])
+            answers_B = low + (high - low) * run.predicted[task].decided.numpy()
+            ax.plot([low, high], [low, high], color="#999999", linewidth=0.8)
+            ax.plot(dev.labels_B, answers_B, ".", color="#0072B2", alpha=0.35, markersize=3)
+            ax.set_title(f"{row}, seed {run.seed}")
+            ax.set_xlabel("label")
+        axes[0][0].set_ylabel("answer")
+        yield Drawn(
+            f"similarity-{task}",
+            f"Answers against labels: {task}",
+            f"Each dev example of {task}: its label and the answer, for {' and '.join(rows)}.",
+            figure,
+        )
+
+
+DRAWINGS = (ablation, learning, conflict, sampling, confusion, similarity)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context(
+        {
+            "font.size": 8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 8,
+            "svg.hashsalt": "mtbert",  # otherwise ids of parts are random
+        }
+    ):
+        yield
+
+
+def _panels(rows: int, columns: int, width: float, height: float, **share: Any) -> tuple[Figure, Any]:
+    """A figure of ``rows`` x ``columns`` panels of that many inches each."""
+    figure = Figure(figsize=(max(3.4, width * columns + 0.8), max(1.8, height * rows + 0.5)), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **share)
+
+
+def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each name, ``across`` in a line; returns those in use."""
+    columns = min(across, len(panels))
+    figure, axes = _panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
+    for ax, name in zip_longest(axes.flat, panels):
+        if name is None:
+            ax.axis("off")
+        else:
+            ax.set_title(name)
+    return figure, list(axes.flat)[: len(panels)]
+
+
+def _headed(figure: Figure, axes: Any, titles: Sequence[str], below: str) -> None:
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
+    figure.supxlabel(below, fontsize=8)
+
+
+def _lines(number: int) -> list[dict[str, Any]]:
+    return [
+        {"color": colour, "linestyle": dash, "linewidth": 1.1}
+        for colour, dash in (LINES[i % len(LINES)] for i in range(number))
+    ]
+
+
+def _windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
+    """Steps and values, ``[W]`` each, averaged in windows."""
+    if not points:
+        return np.zeros(0), np.zeros(0)
+    parts = np.array_split(np.array(points, dtype=np.float64), min(WINDOWS, len(points)))
+    x_W, y_W = np.stack([part.mean(0) for part in parts]).T
+    return x_W, y_W
+
+
+def _losses(result: Result, task: str) -> list[tuple[float, float]]:
+    """Of each step that took the task."""
+    found = []
+    for line in result.steps:
+        values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]
+        if values:
+            found.append((line["step"], sum(values)))
+    return found
+
+
+def _scored(result: Result) -> list[tuple[int, Mapping[str, Any]]]:
+    return [(line["step"], line["evaluation"]) for line in result.steps if "evaluation" in line]
+
+
+def _cosines(result: Result) -> list[str]:
+    """The keys of the cosines that the first steps logged."""
+    return sorted({key for line in result.steps[:50] for key in line.get("diagnostics", {}) if key.startswith("cos(")})
+
+
+def _taken(result: Result) -> dict[str, list[tuple[float, float]]]:
+    """By task and step whether the step took it; nothing if some step took several."""
+    tasks = [task for task in result.recipe.tasks if _losses(result, task)]
+    steps = {task: {step for step, _ in _losses(result, task)} for task in tasks}
+    every = sorted(set().union(*steps.values()))
+    if len(tasks) < 2 or sum(map(len, steps.values())) > len(every):
+        return {}
+    return {task: [(step, float(step in steps[task])) for step in every] for task in tasks}
+
+
+def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
+    """The reference, and the row with the best score of the task."""
+    known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
+    wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
+    return [row for row in dict.fromkeys(wanted) if row in known]
+
+
+def _confusion(dev: Dev, run: Result) -> Floats:
+    """Shares of the answers by label, ``[K, K]``."""
+    decided_B = run.predicted[dev.task.name].decided.numpy()
+    classes = range(len(dev.task.labels or ()))
+    shares: Floats = confusion_matrix(dev.labels_B.astype(int), decided_B, labels=list(classes), normalize="true")
+    return shares
+
+
+def _first(by_seed: Mapping[int, Result]) -> Result:
+    return next(iter(by_seed.values()))
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 14 else f"{label[:13]}…"

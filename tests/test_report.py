@@ -1,0 +1,385 @@
+"""The report of a study: what its page says, what its errors are, and that it works in a browser."""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.environment import Record
+from mtbert.recipe import Recipe, load
+from mtbert.study import errors, figures, report
+from mtbert.study.results import Dev, Outline, Result, Results
+from mtbert.study.summary import summarise
+from mtbert.task import Task
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", "build/screenshots"))
+HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> & co"
+RECORD = Record(
+    python="3.11",
+    packages={"torch": "2.13.0"},
+    platform="toy",
+    cpu="toy",
+    cores=2,
+    threads=1,
+    device="cpu",
+    git_commit=None,
+    data={},
+    recipe="0",
+)
+WORDS = "one two three four five six seven eight nine ten".split()
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load("demo")
+
+
+def dev(recipe: Recipe) -> dict[str, Dev]:
+    """60 made-up examples of each task of the recipe."""
+    draws = np.random.default_rng(0)
+    found = {}
+    for name, settings in recipe.tasks.items():
+        task = settings.task
+        examples = []
+        for i in range(60):
+            texts = tuple(" ".join(draws.choice(WORDS, 5)) + f" {name}{i}" for _ in range(task.texts))
+            label = float(draws.integers(len(task.labels))) if task.labels else float(draws.uniform(0, 5))
+            examples.append(Example(f"{name}-{i}", texts, label))
+        examples[0] = replace(examples[0], texts=(HOSTILE, *examples[0].texts[1:]))
+        found[name] = Dev(task, settings.metric, 1000, examples)
+    return found
+
+
+def predicted(task: Dev, skill: float, draws: np.random.Generator) -> Predicted:
+    labels_B = task.labels_B
+    if not task.task.is_class:
+        scores_B = labels_B / 5 + draws.normal(0, 0.3 / skill, len(labels_B))
+        return Predicted(torch.tensor(scores_B, dtype=torch.float32), torch.tensor(scores_B, dtype=torch.float64))
+    if task.task.type == "binary":
+        raw_B = torch.tensor((2 * labels_B - 1) * skill + draws.normal(0, 1.5, len(labels_B)))
+        return Predicted(raw_B.float(), (raw_B > 0).long())
+    raw_BK = draws.normal(0, 1, (len(labels_B), len(task.task.labels or ())))
+    raw_BK[np.arange(len(labels_B)), labels_B.astype(int)] += skill
+    return Predicted(torch.tensor(raw_BK).float(), torch.tensor(raw_BK.argmax(1)))
+
+
+def step(number: int, tasks: list[str], joint: bool) -> dict[str, Any]:
+    taken = tasks if joint else [tasks[number % len(tasks)]]
+    line: dict[str, Any] = {"step": number, "losses": {f"{task}.loss": 1 / number for task in taken}}
+    if joint:
+        line["diagnostics"] = {"cos(a, b)": math.cos(number), "conflicting": 0.5}
+    return line
+
+
+@pytest.fixture(scope="module")
+def results(recipe: Recipe) -> Results:
+    """``plain``, ``strong`` (far better) and ``same`` (as good), three seeds each."""
+    tasks = dev(recipe)
+    runs: dict[str, dict[int, Result]] = {}
+    for row, skill in (("plain", 1.0), ("strong", 3.0), ("same", 1.0)):
+        for seed in range(3):
+            draws = np.random.default_rng([seed, len(row)])
+            answers = {name: predicted(d, skill, draws) for name, d in tasks.items()}
+            steps = [step(n, list(tasks), joint=row == "strong") for n in range(1, 200)]
+            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, steps, 1.0)
+    outline = Outline(
+        rows={"plain": None, "strong": "plain", "same": "plain"},
+        sources=dict.fromkeys(("plain", "strong", "same"), "demo"),
+        seeds=(0, 1, 2),
+        reference="plain",
+        threads=1,
+    )
+    return Results(outline, tasks, runs, ["same, seed 3"], ["runs differ in cpu: 2 kinds"])
+
+
+@pytest.fixture(scope="module")
+def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("toy-study")
+    report.write(results, out)
+    return out / report.FILE
+
+
+# What is said -----------------------------------------------------------------------------------------
+
+
+def test_the_answer_counts_techniques_by_verdict(results: Results):
+    said = report.answer(results, summarise(results))
+    assert said.startswith("By overall, 1 of 2 techniques help, 0 hurt, and 1 cannot be told apart from doing without.")
+
+
+def test_one_run_alone_is_told_beside_the_best_constant_answer(results: Results):
+    outline = results.outline.model_copy(update={"rows": {"plain": None}, "seeds": (0,)})
+    alone = replace(results, outline=outline, runs={"plain": {0: results.runs["plain"][0]}})
+    summary = summarise(alone)
+    said = report.answer(alone, summary)
+    assert said.startswith(f"overall is {summary.rows['plain'].scores['overall'].mean:.4f} on dev, 95% interval")
+    assert said.endswith(f"the best constant answer has {summary.baseline['overall']:.4f}.")
+
+
+def test_warnings_and_what_has_not_ended_are_on_the_page(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert "runs differ in cpu: 2 kinds" in text
+    assert "9 of 10 runs have ended." in text
+
+
+def test_text_of_the_data_cannot_end_the_script_that_holds_it(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert "<img src=x" not in text
+    held = text.split('id="data">')[1].split("</script>")[0]
+    assert any(HOSTILE in example["texts"] for example in json.loads(held)["examples"])
+
+
+def test_the_page_asks_no_one_for_anything(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"""(src|href)=["']?(http|//)|url\(|@import|fetch\(|XMLHttp""", text)
+
+
+def test_the_same_results_give_the_same_files(results: Results, page: Path, tmp_path: Path):
+    again = tmp_path / page.parent.name
+    again.mkdir()
+    report.write(results, again)
+    first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.*")} for f in (page.parent, again))
+    assert first == second
+
+
+# Errors -----------------------------------------------------------------------------------------------
+
+
+def one(task: Task, label: float, raw: list[Any], decided: float, recipe: Recipe, name: str) -> errors.Judged:
+    d = Dev(task, "accuracy", 1, [Example("a", ("x",) * task.texts, label)])
+    answers = {name: Predicted(torch.tensor(raw), torch.tensor([decided]))}
+    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, [], 0.0))
+
+
+def test_an_answer_among_classes_is_as_wrong_as_its_label_is_improbable(recipe: Recipe, results: Results):
+    sst = results.dev["sst"].task
+    judged = one(sst, 0, [[0.0, math.log(2), math.log(5), 0.0, 0.0]], 2, recipe, "sst")
+    assert judged.p_B[0] == pytest.approx(0.5)
+    assert judged.loss_B[0] == pytest.approx(math.log(10))
+    assert (judged.distance_B[0], judged.wrong_B[0]) == (2, True)
+
+
+def test_an_answer_of_yes_or_no_has_the_probability_of_its_logit(recipe: Recipe, results: Results):
+    quora = results.dev["quora"].task
+    judged = one(quora, 0, [math.log(3)], 1, recipe, "quora")
+    assert judged.p_B[0] == pytest.approx(0.75)
+    assert judged.loss_B[0] == pytest.approx(math.log(4))
+    judged = one(quora, 0, [-math.log(3)], 0, recipe, "quora")
+    assert judged.p_B[0] == pytest.approx(0.75)
+    assert judged.loss_B[0] == pytest.approx(math.log(4 / 3))
+    assert not judged.wrong_B[0]
+
+
+def test_a_score_is_wrong_by_its_distance_in_the_range_of_labels(recipe: Recipe, results: Results):
+    sts = results.dev["sts"].task
+    judged = one(sts, 4.0, [1.3], 1.3, recipe, "sts")  # beyond the range: 5
+    assert (judged.answer_B[0], judged.distance_B[0], judged.wrong_B[0]) == (5, 1, True)
+    assert not one(sts, 4.0, [0.72], 0.72, recipe, "sts").wrong_B[0]
+
+
+def test_overlap_is_words_of_both_over_words_of_either():
+    assert errors.overlap(("A dog runs.", "a cat RUNS fast")) == pytest.approx(2 / 5)
+    assert errors.overlap(("?", "!")) == 0
+
+
+def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: Results):
+    def wrong(*marks: bool) -> list[errors.Judged]:
+        nothing = np.zeros(1)
+        return [errors.Judged(nothing, nothing, nothing, nothing, np.array([m])) for m in marks]
+
+    found = errors.Errors(results)
+    for before, after, change in (
+        ((True, True, False), (False, False, True), 1),
+        ((False, False, True), (True, True, False), -1),
+        ((True, True, True), (True, True, False), 0),
+    ):
+        found.judged["sst"] = {"plain": wrong(*before), "strong": wrong(*after)}
+        assert found.change("sst", "strong") == [change]
+
+
+# Figures ----------------------------------------------------------------------------------------------
+
+
+def test_every_figure_is_there_in_both_forms(page: Path):
+    names = {p.stem for p in (page.parent / "figures").iterdir()}
+    assert names == {
+        *("ablation", "losses", "conflict", "sampling"),
+        *("confusion-sst", "confusion-quora", "similarity-sts"),
+    }
+    assert len(list((page.parent / "figures").iterdir())) == 2 * len(names)
+
+
+def test_sampling_is_drawn_only_where_steps_take_one_task(results: Results):
+    assert set(figures._taken(results.runs["plain"][0])) == set(results.dev)
+    assert figures._taken(results.runs["strong"][0]) == {}
+
+
+# In a browser -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: install Debian's package chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Iterator[Any]:
+    yield from visit(browser, page)
+
+
+def visit(browser: Any, page: Path, **context: Any) -> Iterator[Any]:
+    """The page, opened; it must not complain, nor ask for anything but itself."""
+    said: list[str] = []
+    asked: list[str] = []
+    within = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
+    tab = within.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: (said.append("dialog"), dialog.dismiss()))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    yield tab
+    within.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+
+
+def column(tab: Any, number: int) -> list[str]:
+    return [str(text) for text in tab.locator(f"#browser tbody td:nth-child({number})").all_inner_texts()]
+
+
+def counted(tab: Any) -> int:
+    return int(tab.locator("#count").inner_text().split()[0])
+
+
+def test_filters_by_task_label_answer_text_and_run(opened: Any, results: Results):
+    opened.select_option("[name=task]", "quora")
+    labels = results.dev["quora"].task.labels or ()
+    opened.select_option("[name=label]", "0")
+    opened.select_option("[name=answer]", "1")
+    assert counted(opened) > 0
+    assert set(column(opened, 2)) == {labels[0]}
+    assert set(column(opened, 3)) == {labels[1]}
+    opened.select_option("[name=label]", "1")
+    assert counted(opened) == 0  # errors only: what is labelled 1 and answered 1 is right
+    opened.uncheck("[name=wrong]")
+    assert counted(opened) > 0
+    opened.select_option("[name=label]", "")
+    opened.select_option("[name=answer]", "")
+    everything = counted(opened)
+    opened.fill("[name=text]", "QUORA0")
+    assert counted(opened) == 1
+    opened.fill("[name=text]", "")
+    opened.check("[name=wrong]")
+    before = column(opened, 3), counted(opened)
+    opened.select_option("[name=run]", "3")  # strong, seed 0
+    assert (column(opened, 3), counted(opened)) != before
+    assert counted(opened) < before[1] <= everything
+
+
+def test_text_of_the_data_is_shown_as_text(opened: Any):
+    opened.uncheck("[name=wrong]")
+    opened.fill("[name=text]", "onerror")
+    found = []
+    for task in ("sst", "quora", "sts"):
+        opened.select_option("[name=task]", task)
+        found += column(opened, 1)
+    assert any(HOSTILE in text for text in found)
+    assert opened.locator("#browser tbody img, #browser tbody b").count() == 0
+
+
+def test_sorts_by_any_column_with_the_keyboard(opened: Any):
+    opened.uncheck("[name=wrong]")
+    losses = [float(x) for x in column(opened, 6)]
+    assert losses == sorted(losses, reverse=True)
+    button = opened.locator("#browser button[data-key=loss]")
+    button.focus()
+    opened.keyboard.press("Enter")
+    assert button.locator("..").get_attribute("aria-sort") == "ascending"
+    losses = [float(x) for x in column(opened, 6)]
+    assert losses == sorted(losses)
+    opened.keyboard.press("Shift+Tab")
+    opened.keyboard.press("Enter")
+    assert opened.locator("[aria-sort]").count() == 1
+    distances = [float(x) for x in column(opened, 5)]
+    assert distances == sorted(distances, reverse=True)
+
+
+def test_more_examples_come_on_demand(opened: Any):
+    opened.uncheck("[name=wrong]")
+    assert len(column(opened, 1)) == 25
+    opened.click("#more")
+    assert len(column(opened, 1)) == min(50, counted(opened))
+
+
+def test_everything_can_be_reached_with_tab(opened: Any):
+    controls = opened.locator("select:enabled, input, #browser button, nav a, .scroll").count()
+    reached = set()
+    for _ in range(controls + 40):
+        opened.keyboard.press("Tab")
+        reached.add(opened.evaluate("e = document.activeElement, [...document.querySelectorAll('*')].indexOf(e)"))
+    wanted = opened.evaluate(
+        "[...document.querySelectorAll('select:enabled, input, #browser button, nav a, .scroll')]"
+        ".map(e => [...document.querySelectorAll('*')].indexOf(e))"
+    )
+    assert set(wanted) <= reached
+
+
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [
+        ("light", {}),
+        ("dark", {"color_scheme": "dark"}),
+        ("phone", {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}),
+    ],
+)
+def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, name: str, context: dict[str, Any]):
+    for tab in visit(browser, page, **context):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=SCREENSHOTS / f"report-{name}.png", full_page=True)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
+        dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+        assert dark == (name == "dark")
+
+
+@pytest.mark.real
+def test_the_report_of_the_demo_study_opens(browser: Any, tmp_path: Path):
+    """The shipped study with one of its seeds, in two rounds; what is said of it is another test's."""
+    out, study = tmp_path / "demo", tmp_path / "demo.yaml"
+    shipped = (resources.files("mtbert") / "studies" / "demo.yaml").read_text(encoding="utf-8")
+    assert "seeds: [0, 1, 2]" in shipped
+    study.write_text(shipped.replace("seeds: [0, 1, 2]", "seeds: [0]"), encoding="utf-8")
+    arguments = ["study", str(study), "--set", "train.rounds=2", "--workers", "2", "--out", str(out)]
+    subprocess.run([sys.executable, "-m", "mtbert", *arguments], check=True, capture_output=True, timeout=300)
+    for tab in visit(browser, out / report.FILE):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=SCREENSHOTS / "report-demo.png", full_page=True)
+        assert "2 techniques" in tab.locator(".answer").inner_text()
+        assert tab.locator("#findings + .scroll tbody tr").count() == 2
+        assert counted(tab) > 0
