@@ -44,7 +44,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def tables(out: Path) -> dict[str, bytes]:
     found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    assert len(found) == 12
+    assert len(found) == 24
     return found
 
 
