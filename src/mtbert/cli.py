@@ -38,6 +38,10 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="After 25 steps, print where the time of a step goes; training goes on.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="TRACKER", help="Send all numbers to tensorboard, wandb, mlflow or trackio too."),
+    ] = None,
 ) -> None:
     """Train one model on the tasks of a recipe.
 
@@ -51,19 +55,24 @@ def train(
 
       mtbert train cs224n --set data.root=data --profile --out runs/profiled
 
+      mtbert train demo --track tensorboard --out runs/tracked
+
       mtbert train --resume runs/seed1
     """
     if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
         raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
-    from mtbert import launch
+    from mtbert import launch, tracking
     from mtbert.recipe import load, shipped
 
+    console = _console()
+    tracker = None if track is None else tracking.tracker(track, console)
     if resume is not None:
-        launch.resume(resume, _console(), profile=profile)
+        launch.resume(resume, console, profile=profile, track=tracker)
     elif recipe is not None:
         settings = load(recipe, set_ or ())
         name = recipe if recipe in shipped() else Path(recipe).stem
-        launch.start(settings, out or Path("runs") / name, _console(), overwrite=overwrite, profile=profile)
+        folder = out or Path("runs") / name
+        launch.start(settings, folder, console, overwrite=overwrite, profile=profile, track=tracker)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment
+from mtbert import checkpoint, environment, tracking
 from mtbert import recipe as recipes
 from mtbert.data.check import TaskData, report
 from mtbert.display import Display, score_table
@@ -23,11 +24,18 @@ from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.profiling import Profile
 from mtbert.recipe import Recipe
+from mtbert.tracking import Tracker
 from mtbert.train import Run, fit
 
 
 def start(
-    recipe: Recipe, out: Path, console: Console, *, overwrite: bool = False, profile: bool = False
+    recipe: Recipe,
+    out: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    profile: bool = False,
+    track: Tracker | None = None,
 ) -> dict[str, Evaluation]:
     """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
 
@@ -51,10 +59,12 @@ def start(
 
     # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
     checkpoint.write_folder(out, write)
-    return _go(run, tokenizer, out, console, profile)
+    return _go(run, tokenizer, out, console, profile, track)
 
 
-def resume(out: Path, console: Console, *, profile: bool = False) -> dict[str, Evaluation]:
+def resume(
+    out: Path, console: Console, *, profile: bool = False, track: Tracker | None = None
+) -> dict[str, Evaluation]:
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     Raises:
@@ -97,7 +107,7 @@ def resume(out: Path, console: Console, *, profile: bool = False) -> dict[str, E
             raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
         file.truncate(written)
     console.print(f"going on at step {run.done} of {run.plan.steps}")
-    return _go(run, tokenizer, out, console, profile)
+    return _go(run, tokenizer, out, console, profile, track)
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:
@@ -115,7 +125,9 @@ def check(recipe: Recipe, console: Console) -> list[str]:
     return report(tasks, recipe.model.max_length, console)
 
 
-def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bool) -> dict[str, Evaluation]:
+def _go(
+    run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bool, track: Tracker | None
+) -> dict[str, Evaluation]:
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
     console.print(
@@ -134,7 +146,9 @@ def _go(run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bo
     if trained < whole:
         console.print(f"training {trained:,} of {whole:,} parameters")
     looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
-    scores = fit(run, tokenizer, out, Display(console), looking)
+    settings = tracking.settings(recipes.plain(run.recipe)) | {"steps": run.plan.steps}
+    with track(out, settings) if track is not None else nullcontext() as log:
+        scores = fit(run, tokenizer, out, Display(console), looking, log)
     if scores:
         console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))
     console.print(f"done: {out}  (best on dev: {out / 'best'}, end of the schedule: {out / 'last'})", soft_wrap=True)

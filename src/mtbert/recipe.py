@@ -342,10 +342,15 @@ def validate(raw: Mapping[str, Any], name: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML that ``load`` reads back to an equal one."""
+    return str(yaml.dump(plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as mappings, lists and plain values, everything filled in."""
     raw = recipe.model_dump(mode="json")
     for task in raw["tasks"].values():
         del task["name"]
-    return str(yaml.dump(raw, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+    return raw
 
 
 def schema() -> dict[str, Any]:

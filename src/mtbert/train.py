@@ -24,7 +24,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, gradients, optim, sampling
+from mtbert import checkpoint, evaluate, gradients, optim, sampling, tracking
 from mtbert.checkpoint import Predicted, State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
@@ -348,12 +348,18 @@ class Run:
 
 
 def fit(
-    run: Run, tokenizer: Tokenizer, out: Path, display: Display, profile: Profile | None = None
+    run: Run,
+    tokenizer: Tokenizer,
+    out: Path,
+    display: Display,
+    profile: Profile | None = None,
+    track: tracking.Log | None = None,
 ) -> dict[str, Evaluation]:
     """Trains from where ``run`` stands to the end of its plan.
 
     Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
-    in ``out``; ``profile`` looks at some steps. Returns the last evaluation, or nothing if the run had ended before.
+    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics. Returns the
+    last evaluation, or nothing if the run had ended before.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, with ``last/`` written.
@@ -381,7 +387,7 @@ def fit(
 
         checkpoint.write_folder(out / "last", write)
 
-    with _Log(out) as log, signals() as stopping, display:
+    with _Log(out, track) as log, signals() as stopping, display:
         display.begin(run.plan.steps, run.done)
 
         def tick(examples: int) -> None:
@@ -434,17 +440,18 @@ def fit(
 class _Log:
     """``metrics.jsonl``, the same for the same run, and ``timings.jsonl``, which never is."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, track: tracking.Log | None) -> None:
+        self.track = track
         self.metrics = (out / "metrics.jsonl").open("a", encoding="utf-8")
         self.timings = (out / "timings.jsonl").open("a", encoding="utf-8")
 
     def step(self, step: Step, seconds: float) -> None:
-        self._write(self.metrics, asdict(step))
+        self._measured(asdict(step))
         self._write(self.timings, {"step": step.step, "seconds": round(seconds, 6)})
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
         tasks = {name: asdict(score) for name, score in scores.items()}
-        self._write(self.metrics, {"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
+        self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
 
     def sync(self) -> int:
         """The length of ``metrics.jsonl`` in bytes, all of them on the disk."""
@@ -458,6 +465,11 @@ class _Log:
     def __exit__(self, *_: object) -> None:
         self.metrics.close()
         self.timings.close()
+
+    def _measured(self, line: Mapping[str, Any]) -> None:
+        self._write(self.metrics, line)
+        if self.track is not None:
+            self.track(line["step"], tracking.numbers(line))
 
     def _write(self, file: IO[str], line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")

@@ -1,0 +1,217 @@
+"""Trackers of experiments: each gets what ``metrics.jsonl`` gets, which is always written.
+
+A tracker is a function of a run's folder and settings that opens :class:`Tracking`. All of them work without network
+and login. A run that goes on is found again by the id in its folder; what it repeats, it repeats bitwise.
+"""
+
+import difflib
+import importlib.util
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+Value = str | int | float | bool | None
+Log = Callable[[int, Mapping[str, float]], object]  # of an optimizer step: numbers by their path
+
+SECONDS_BETWEEN_SENDS = 2.0  # to MLflow, where sending is a transaction or a request
+AT_ONCE = {"metrics": 1000, "params": 100}  # what MLflow takes
+LONGEST = 6000  # value of a setting there
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An open tracker; ``close`` hears whether the run came to its end."""
+
+    log: Log
+    close: Callable[[bool], object]
+
+    def __enter__(self) -> Log:
+        return self.log
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close(error is None)
+
+
+Tracker = Callable[[Path, Mapping[str, Value]], Tracking]
+
+
+def numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of ``metrics.jsonl`` but for the step, by their path.
+
+    Names have the letters that all trackers take:
+
+    >>> numbers({"step": 7, "lr": 0.1, "losses": {"sst.ce": 2.0}, "diagnostics": {"cos(sst, sts)": -0.5}})
+    {'lr': 0.1, 'losses/sst/ce': 2.0, 'diagnostics/cos/sst/sts': -0.5}
+    """
+    named = {re.sub(r"[^\w-]+", "/", path).strip("/"): value for path, value in _leaves(line).items()}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float) and name != "step"}
+
+
+def settings(raw: Mapping[str, Any]) -> dict[str, Value]:
+    """The settings of a recipe by their path, as ``--set`` knows it; lists are JSON."""
+    return {
+        path: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+        for path, value in _leaves(raw).items()
+    }
+
+
+def _leaves(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _leaves(item, f"{path}{key}.") if isinstance(item, Mapping) and item else {path + key: item}
+    return found
+
+
+def tracker(name: str, console: Console) -> Tracker:
+    """The tracker called ``name``; where it fails in the middle of a run, the run is warned once and goes on.
+
+    Raises:
+        ValueError: If there is none of that name, or its package is not installed.
+    """
+    if name not in TRACKERS:
+        near = difflib.get_close_matches(name, TRACKERS, n=1)
+        raise ValueError(
+            f"--track {name}: there is no such tracker. "
+            + (f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(TRACKERS)}.")
+        )
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f'--track {name}: its package is not installed. Run: pip install "mtbert[tracking]"')
+
+    def opened(folder: Path, settings: Mapping[str, Value]) -> Tracking:
+        try:
+            tracking = TRACKERS[name](folder, settings)
+        except Exception as error:  # each library has its own
+            raise ValueError(
+                f"--track {name}: cannot be opened: {error}. Mend that; then, with or without --track: "
+                f"mtbert train --resume {folder}"
+            ) from error
+        broken = False
+
+        def careful(call: Callable[..., object]) -> Callable[..., object]:
+            def called(*arguments: Any) -> None:
+                nonlocal broken
+                try:
+                    if not broken:
+                        call(*arguments)
+                except KeyError as error:
+                    broken = True
+                    console.print(
+                        f"warning: {name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}",
+                        style="yellow",
+                        markup=False,
+                        soft_wrap=True,
+                    )
+
+            return called
+
+        return Tracking(careful(tracking.log), careful(tracking.close))
+
+    return opened
+
+
+def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
+    """Event files in the run's folder, so that ``tensorboard --logdir runs`` compares runs."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder), flush_secs=10)
+    writer.add_text("settings", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+
+    return Tracking(log, lambda ended: writer.close())
+
+
+def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
+    """Offline in the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` says otherwise."""
+    import wandb
+
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "mtbert"),
+        name=os.environ.get("WANDB_NAME", folder.resolve().name),
+        id=_identity(folder),
+        resume="allow",
+        dir=folder,
+        config=dict(settings),
+        mode=None if "WANDB_MODE" in os.environ else "offline",
+        settings=wandb.Settings(console="off"),  # a progress bar is no log
+    )
+    return Tracking(
+        lambda step, numbers: run.log(dict(numbers), step=step), lambda ended: run.finish(exit_code=0 if ended else 1)
+    )
+
+
+def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
+    """``mlflow.db`` in the run's folder, or the server or file that ``MLFLOW_TRACKING_URI`` names."""
+    from mlflow.entities import Metric, Param
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "mtbert")
+    experiment = client.get_experiment_by_name(name)
+    where = experiment.experiment_id if experiment else client.create_experiment(name)
+    identity = _identity(folder)
+    known = client.search_runs([where], f"tags.mtbert = '{identity}'")
+    if known:
+        run = known[0].info.run_id
+        client.update_run(run, status="RUNNING")
+    else:
+        run = client.create_run(where, run_name=folder.resolve().name, tags={"mtbert": identity}).info.run_id
+        params = [Param(key, str(value)[:LONGEST]) for key, value in settings.items()]
+        for i in range(0, len(params), AT_ONCE["params"]):
+            client.log_batch(run, params=params[i : i + AT_ONCE["params"]])
+    waiting: list[Metric] = []
+    sent = time.monotonic()
+
+    def send() -> None:
+        nonlocal sent
+        for i in range(0, len(waiting), AT_ONCE["metrics"]):
+            client.log_batch(run, metrics=waiting[i : i + AT_ONCE["metrics"]])
+        waiting.clear()
+        sent = time.monotonic()
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        waiting.extend(Metric(name, value, now, step) for name, value in numbers.items())
+        if time.monotonic() - sent > SECONDS_BETWEEN_SENDS:
+            send()
+
+    def close(ended: bool) -> None:
+        send()
+        client.set_terminated(run, "FINISHED" if ended else "FAILED")
+
+    return Tracking(log, close)
+
+
+def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
+    """The user's local store (``TRACKIO_DIR``), which ``trackio show`` reads; its environment variables hold."""
+    import trackio
+
+    name = f"{folder.resolve().name}-{_identity(folder)}"  # one is found again by its name alone
+    run: Any = trackio.init("mtbert", name=name, resume="allow", config=dict(settings), embed=False)
+    return Tracking(lambda step, numbers: run.log(dict(numbers), step=step), lambda ended: run.finish())
+
+
+def _identity(folder: Path) -> str:
+    """What trackers know the run in ``folder`` by; made once, so that a run that goes on is the same."""
+    file = folder / "tracking-id.txt"
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()
+
+
+TRACKERS: Mapping[str, Tracker] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "trackio": _trackio,
+}
