@@ -101,7 +101,7 @@ def tracker(name: str, console: Console) -> Tracker:
                 try:
                     if not broken:
                         call(*arguments)
-                except KeyError as error:
+                except Exception as error:  # whatever it is, it is no reason to lose the run
                     broken = True
                     console.print(
                         f"warning: {name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}",
