@@ -129,6 +129,35 @@ def predict(
 
 
 @app.command()
+def tune(
+    recipe: RecipeName,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, with those of earlier calls.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="The folder of the trials. Default: tuned/RECIPE.")] = None,
+    set_: Overrides = None,
+    on_dev: Annotated[
+        bool, typer.Option("--on-dev", help="Score on dev, about which no result can then be claimed.")
+    ] = False,
+) -> None:
+    """Find good settings in the ranges of a recipe (its tune: part), and write best.yaml with them.
+
+    Trials are scored on a slice of train that shares no text with the rest, dev_fraction of it; dev stays unseen. What
+    falls behind is pruned at an evaluation. A tuning that was stopped goes on with the same command. Wants the extra
+    tune.
+
+    Examples:
+
+      mtbert tune mine.yaml --trials 30 --out tuned/mine
+
+      mtbert train tuned/mine/best.yaml --out runs/tuned
+    """
+    from mtbert import tune as tuning
+    from mtbert.recipe import shipped
+
+    folder = out or Path("tuned") / (recipe if recipe in shipped() else Path(recipe).stem)
+    tuning.run(tuning.Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, _console())
+
+
+@app.command()
 def study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one.")],
     out: Annotated[Path | None, typer.Option(help="The study's folder. Default: studies/STUDY.")] = None,

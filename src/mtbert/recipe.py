@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 import yaml
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mtbert import metrics
 from mtbert.data.sources import Columns, Source
@@ -218,6 +227,28 @@ class TrainRecipe(Settings):
         return self
 
 
+class Range(Settings):
+    """Numbers that ``mtbert tune`` may choose from; integers where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(default=False, description="as likely between 1e-5 and 1e-4 as between 1e-4 and 1e-3")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be less than high, found {self.low:g} and {self.high:g}.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"with log low must be more than 0, found {self.low:g}.")
+        return self
+
+
+RangeOrChoices = Annotated[
+    Annotated[Range, Tag("[range]")] | Annotated[tuple[Any, ...], Field(min_length=2), Tag("[choices]")],
+    Discriminator(lambda value: "[choices]" if isinstance(value, tuple) else "[range]"),
+]
+
+
 class Recipe(Settings):
     """A whole run."""
 
@@ -229,6 +260,9 @@ class Recipe(Settings):
     data: DataRecipe = DataRecipe()
     model: ModelRecipe = ModelRecipe()
     train: TrainRecipe = TrainRecipe()
+    tune: dict[str, RangeOrChoices] = Field(
+        default={}, description="for mtbert tune: settings by their path, each with a range or a list of choices"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -546,7 +580,7 @@ _MUST = {
     "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "must have a kind",
 }
-_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[key\]")  # pydantic's name of a part of a type, not a key
+_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name of a part of a type, not a key
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:

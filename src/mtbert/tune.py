@@ -1,0 +1,276 @@
+"""Tuning: trials of a recipe with settings from its ranges, chosen by Optuna, scored on a slice of train.
+
+The folder has ``recipe.yaml`` (what trials start from, with the ranges), ``tune.db`` (Optuna's storage),
+``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``best.yaml``: the recipe with
+the settings of the best trial.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mtbert import launch, tracking
+from mtbert import recipe as recipes
+from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
+from mtbert.tracking import Tracking
+
+if TYPE_CHECKING:
+    import optuna
+
+SHOWN = 5  # trials in the table at the end
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A recipe by its name with ``--set`` on top, whether trials are scored on its dev, and the folder."""
+
+    name: str
+    overrides: tuple[str, ...]
+    on_dev: bool
+    out: Path
+
+    def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
+        """The recipe with ``chosen`` settings, by their path."""
+        changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
+        return recipes.load(self.name, [*self.overrides, *changes])
+
+    def trial(self, chosen: Mapping[str, Any]) -> Recipe:
+        """The same, to be scored on a part of train that shares no text with the rest, unless on dev."""
+        found = self.recipe(chosen)
+        if self.on_dev:
+            return found
+        tasks = {name: task.model_copy(update={"dev": None}) for name, task in found.tasks.items()}
+        return found.model_copy(update={"tasks": tasks})
+
+
+def run(tuning: Tuning, trials: int, console: Console) -> Path:
+    """Tries settings until there are ``trials`` of them, with those of earlier calls; returns ``best.yaml``.
+
+    A tuning that was stopped or killed goes on with the same call, to the trials of one that never was. A trial's
+    score is the recipe's ``train.select`` at the end of its schedule; below the median of the others at the same step
+    it is pruned. Trial N draws its settings from a generator seeded by N; all train with the recipe's seed.
+
+    Raises:
+        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
+        Stopped: After SIGINT or SIGTERM.
+    """
+    if find_spec("optuna") is None:
+        raise ValueError('mtbert tune: Optuna is not installed. Run: pip install "mtbert[tune]"')
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    base = tuning.trial({})
+    _check(tuning, base)
+    _begin(tuning.out, base)
+    study = optuna.create_study(
+        storage=f"sqlite:///{(tuning.out / 'tune.db').resolve()}",
+        study_name="mtbert",
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(),
+        load_if_exists=True,
+    )
+    with _Shown(console, trials) as shown:
+        while (trial := _next(study, trials)) is not None:
+            _try(tuning, study, trial, base.tune, shown)
+            _write(tuning, study, base.tune)
+    ended = _ended(study)
+    if not ended:
+        raise ValueError(
+            f"{tuning.out}: none of {len(study.trials)} trials came to its end, see trials.csv. "
+            "Mend the ranges, and give another --out."
+        )
+    console.print(_table(ended, base))
+    console.print(f"best: {tuning.out / 'best.yaml'}  (all trials: {tuning.out / 'trials.csv'})", soft_wrap=True)
+    return tuning.out / "best.yaml"
+
+
+def _check(tuning: Tuning, base: Recipe) -> None:
+    """Raises ValueError where there is nothing to tune, or the recipe cannot take an end of a range or a choice."""
+    if not base.tune:
+        raise ValueError(
+            f"recipe {tuning.name}: nothing to tune. Add ranges, such as: "
+            "tune: {train.lr: {low: 1e-5, high: 1e-3, log: true}, model.pooling: [cls, mean]}"
+        )
+    for path, values in base.tune.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            try:
+                tuning.trial({path: value})
+            except ValueError as error:
+                raise ValueError(f"tune.{path}: {json.dumps(value)} cannot be used. {error}") from None
+
+
+def _begin(out: Path, base: Recipe) -> None:
+    """Makes the folder, or sees to it that it is of the same recipe and ranges."""
+    file = out / "recipe.yaml"
+    if not file.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
+        out.mkdir(parents=True, exist_ok=True)
+        unfinished = out / "recipe.new"
+        unfinished.write_text(recipes.dump(base), encoding="utf-8")
+        unfinished.replace(file)
+    movable = {"data": DataRecipe()}
+    if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
+        raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
+
+
+def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
+    """The trial that was cut off, else a new one, else none."""
+    import optuna
+
+    for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+        return optuna.trial.Trial(study, begun._trial_id)  # there is no public way back to it
+    if len(study.trials) >= trials:
+        return None
+    # A seed of its own for each trial: what a restart draws does not depend on where it began.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+    return study.ask()
+
+
+def _try(
+    tuning: Tuning, study: "optuna.Study", trial: "optuna.Trial", ranges: Mapping[str, RangeOrChoices], shown: "_Shown"
+) -> None:
+    """Trains a trial to its end, or until it is pruned or fails, and tells ``study``."""
+    import optuna
+
+    chosen = {path: _chosen(trial, path, values) for path, values in ranges.items()}
+    folder = tuning.out / "trials" / str(trial.number)
+    folder.mkdir(parents=True, exist_ok=True)
+    shown.begins(trial.number)
+
+    def track(_: Path, settings: Mapping[str, tracking.Value]) -> Tracking:
+        steps = settings["steps"]
+        assert isinstance(steps, int)
+
+        def log(step: int, numbers: Mapping[str, float]) -> None:
+            shown.at(trial.number, step / steps)
+            score = _score(recipe, numbers)
+            if score is None or step == steps:
+                return
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # a trial that goes on repeats a step, and its score
+                trial.report(score, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned(f"{score:.4f} at step {step}, below the median")
+
+        return Tracking(log, lambda ended: None)
+
+    with (folder / "log.txt").open("a", encoding="utf-8") as file:
+        console = Console(file=file, highlight=False, markup=False, emoji=False)
+        try:
+            recipe = tuning.trial(chosen).model_copy(update={"tune": {}})
+            if (folder / "run" / "recipe.yaml").is_file():
+                launch.resume(folder / "run", console, track=track)
+            else:
+                launch.start(recipe, folder / "run", console, track=track)
+        except optuna.TrialPruned as pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            shown.ended(trial.number, f"pruned: {pruned}")
+        except (ValueError, FloatingPointError) as error:
+            if isinstance(error, ValueError) and not _ended(study):
+                raise  # the mistake is in what all trials share, as far as we know
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            shown.ended(trial.number, f"failed: {error}")
+        else:
+            last = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+            score = _score(recipe, tracking.numbers(json.loads(last)))
+            study.tell(trial, score)
+            shown.ended(trial.number, f"{recipe.train.select} {score:.4f}")
+    for name in ("best", "last"):
+        shutil.rmtree(folder / "run" / name, ignore_errors=True)
+
+
+def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
+    if not isinstance(values, Range):  # Optuna's storage takes no lists and mappings
+        return json.loads(trial.suggest_categorical(path, [json.dumps(value) for value in values]))
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(path, values.low, values.high, log=values.log)
+    return trial.suggest_float(path, values.low, values.high, log=values.log)
+
+
+def _score(recipe: Recipe, numbers: Mapping[str, float]) -> float | None:
+    """What ``train.select`` means, of the numbers of a line of metrics; nothing if it is no evaluation."""
+    select = recipe.train.select
+    task = recipe.tasks.get(select)
+    return numbers.get(f"aggregates/{select}" if task is None else f"evaluation/{select}/metrics/{task.metric}")
+
+
+def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """The trials that came to their end, the best first."""
+    import optuna
+
+    ended = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    return sorted(ended, key=lambda trial: (-trial.values[0], trial.number))
+
+
+def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrChoices]) -> dict[str, Any]:
+    """What a trial tried, by path."""
+    given = {path: trial.params[path] for path in ranges if path in trial.params}
+    return {path: value if isinstance(ranges[path], Range) else json.loads(value) for path, value in given.items()}
+
+
+def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrChoices]) -> None:
+    """``trials.csv``, and ``best.yaml`` once there is a best."""
+    rows = [
+        {"trial": trial.number, "state": trial.state.name.lower(), "score": trial.value}
+        | {path: _text(value) for path, value in _settings(trial, ranges).items()}
+        for trial in study.trials
+    ]
+    pd.DataFrame(rows).to_csv(tuning.out / "trials.csv", index=False, lineterminator="\n")
+    for best in _ended(study)[:1]:
+        recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}})
+        (tuning.out / "best.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
+
+
+def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:
+    table = Table("trial", base.train.select, *base.tune, title="Best trials")
+    for trial in ended[:SHOWN]:
+        settings = _settings(trial, base.tune)
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_text(settings[path]) for path in base.tune))
+    return table
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
+class _Shown:
+    """A bar on a terminal over all trials, and a line for each."""
+
+    def __init__(self, console: Console, trials: int) -> None:
+        self.console, self.trials = console, trials
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task("", total=trials)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def begins(self, number: int) -> None:
+        self.progress.update(self.bar, description=f"trial {number}", completed=number)
+
+    def at(self, number: int, share: float) -> None:
+        self.progress.update(self.bar, completed=number + share)
+
+    def ended(self, number: int, how: str) -> None:
+        self.progress.update(self.bar, completed=number + 1)
+        self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)

@@ -1,0 +1,226 @@
+"""Tuning: what trials may see, that a stop changes nothing, that poor trials are cut short, and clear refusals."""
+
+import importlib.util
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import toy_run
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mtbert import cli, launch, recipe, tune
+from mtbert.tracking import Tracker
+from mtbert.train import Run, Stopped
+from mtbert.tune import Tuning
+
+pytest.importorskip("optuna")
+SILENT = Console(quiet=True)
+RANGES: dict[str, Any] = {
+    "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+    "train.epochs": {"low": 1, "high": 2},
+    "tasks.sst.losses": [["ce"], ["ce", "oll"]],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    toy_run.set_up(tmp_path)
+    return tmp_path
+
+
+def ranged(folder: Path, ranges: Mapping[str, Any] = RANGES, **train: Any) -> str:
+    """A recipe over the toy's whose dev file of STS is not there: what looks at it fails."""
+    raw = toy_run.raw_recipe(folder, **train) | {"tune": ranges}
+    raw["tasks"]["sts"]["dev"] = "not-there.csv"
+    path = folder / "ranged.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return str(path)
+
+
+def trials(out: Path) -> list[dict[str, Any]]:
+    return pd.read_csv(out / "trials.csv").to_dict("records")
+
+
+def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: Path):
+    out = folder / "tuned"
+    assert tune.run(Tuning(ranged(folder), ("train.seed=3",), False, out), 3, SILENT) == out / "best.yaml"
+    tried = trials(out)
+    assert [t["trial"] for t in tried] == [0, 1, 2]
+    assert {t["state"] for t in tried} == {"complete"}
+    assert all(1e-4 <= t["train.lr"] <= 1e-2 and t["train.epochs"] in (1, 2) for t in tried)
+    assert {t["tasks.sst.losses"] for t in tried} <= {'["ce"]', '["ce", "oll"]'}
+    assert len({t["train.lr"] for t in tried}) == 3
+    best = max(tried, key=lambda t: t["score"])
+    found = recipe.load(str(out / "best.yaml"))
+    assert found.tune == {}
+    assert found.train.seed == 3
+    assert found.tasks["sts"].dev is not None
+    assert found.tasks["sts"].dev.path == "not-there.csv"
+    assert found.train.lr == pytest.approx(best["train.lr"], rel=1e-3)
+    assert [loss.kind for loss in found.tasks["sst"].losses] == json.loads(best["tasks.sst.losses"])
+    # The score is that of a run with these settings, on a slice of train.
+    again = recipe.load(str(out / "best.yaml"), [f"tasks.{task}.dev=null" for task in found.tasks])
+    scores = launch.start(again, folder / "again", SILENT)
+    assert again.aggregate("overall", {n: s.metrics for n, s in scores.items()}) == pytest.approx(best["score"])
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_trials_on_dev_are_scored_there(folder: Path):
+    with pytest.raises(FileNotFoundError, match=r"not-there\.csv"):
+        tune.run(Tuning(ranged(folder), (), True, folder / "tuned"), 1, SILENT)
+
+
+def test_a_tuning_that_was_stopped_goes_on_to_the_same_trials(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    name = ranged(folder)
+    tune.run(Tuning(name, (), False, folder / "whole"), 3, SILENT)
+    real, steps = Run.step, [0]
+
+    def step(self: Run) -> Any:
+        steps[0] += 1
+        if steps[0] == 22:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(Run, "step", step)
+    parts = Tuning(name, (), False, folder / "parts")
+    with pytest.raises(Stopped):
+        tune.run(parts, 3, SILENT)
+    assert "running" in {t["state"] for t in trials(parts.out)} or len(trials(parts.out)) < 3
+    tune.run(parts, 2, SILENT)
+    assert len(trials(parts.out)) == 2
+    tune.run(parts, 3, SILENT)
+    for file in ("trials.csv", "best.yaml"):
+        assert (parts.out / file).read_bytes() == (folder / "whole" / file).read_bytes()
+    ended = sum(len(p.read_text().splitlines()) for p in parts.out.rglob("timings.jsonl"))
+    assert ended == steps[0]  # no step was taken twice
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[float]]], None]:
+    """Puts runs that only say what they score, at each of their steps, in the place of training."""
+
+    def put(scores_of: Callable[[int], list[float]]) -> None:
+        def start(_: recipe.Recipe, out: Path, console: Console, *, track: Tracker) -> None:
+            scores = scores_of(int(out.parent.name))
+            lines = [{"step": i + 1, "aggregates": {"overall": score}} for i, score in enumerate(scores)]
+            out.mkdir()
+            with track(out, {"steps": len(scores)}) as log:
+                for i, score in enumerate(scores):
+                    log(i + 1, {"aggregates/overall": score})
+            (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+        monkeypatch.setattr(launch, "start", start)
+
+    return put
+
+
+def test_a_trial_below_the_median_is_pruned_and_the_last_score_counts(
+    folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
+):
+    heard = []
+
+    def scores_of(number: int) -> list[float]:
+        heard.append(number)
+        return [0.1, 0.9, 0.9] if number == 5 else [0.2 + 0.1 * number, 0.5, 0.8 - 0.1 * number]
+
+    scored(scores_of)
+    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 7, SILENT)
+    tried = trials(folder / "tuned")
+    assert heard == list(range(7))
+    assert [t["state"] for t in tried] == ["complete"] * 5 + ["pruned", "complete"]
+    assert [t["score"] for t in tried[:5]] == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.4])
+    best = recipe.load(str(folder / "tuned/best.yaml"))
+    assert best.train.lr == pytest.approx(tried[0]["train.lr"], rel=1e-3)
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(
+    folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
+):
+    def scores_of(number: int) -> list[float]:
+        if number == 0:
+            raise FloatingPointError("the loss is nan")
+        if number == 2:
+            raise ValueError("no such thing")
+        return [0.5]
+
+    scored(scores_of)
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
+    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 4, console)
+    console.file.close()
+    assert [t["state"] for t in trials(folder / "tuned")] == ["fail", "complete", "fail", "complete"]
+    said = console.export_text()
+    assert "trial 0, 1 of 4: failed: the loss is nan" in said
+    assert "trial 1, 2 of 4: overall 0.5000" in said
+
+
+def test_a_mistake_before_any_trial_ended_is_told_at_once_and_can_be_mended(folder: Path):
+    data = folder / "data/sst.csv"
+    right = data.read_text()
+    data.write_text(right.replace("sentiment", "feeling"))
+    tuning = Tuning(ranged(folder), (), False, folder / "tuned")
+    with pytest.raises(ValueError, match="sentiment"):
+        tune.run(tuning, 1, SILENT)
+    data.write_text(right)
+    tune.run(tuning, 1, SILENT)
+    assert [t["state"] for t in trials(tuning.out)] == ["complete"]
+
+
+def test_the_command(folder: Path, scored: Callable[[Callable[[int], list[float]]], None]):
+    scored(lambda number: [0.25 + number / 8])
+    out = folder / "tuned"
+    done = CliRunner().invoke(cli.app, ["tune", ranged(folder), "--trials", "2", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "trial 1, 2 of 2: overall 0.3750" in done.output
+    assert "Best trials" in done.output
+    assert f"best: {out / 'best.yaml'}" in done.output
+
+
+# Refusals ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({}, r"ranged\.yaml: nothing to tune\. Add ranges, such as: tune: \{train\.lr: "),
+        ({"train.lrr": [1, 2]}, r"^tune\.train\.lrr: 1 cannot be used\. .*Did you mean 'lr'\?"),
+        ({"train.lr": [1e-3, -1.0]}, r"^tune\.train\.lr: -1\.0 cannot be used\. "),
+        ({"train.epochs": {"low": 1, "high": 2.5}}, r"^tune\.train\.epochs: 2\.5 cannot be used\. "),
+        ({"train.lr": {"low": 2, "high": 1}}, r"tune\.train\.lr: low must be less than high, found 2 and 1\."),
+        ({"train.lr": {"low": 0, "high": 1, "log": True}}, r"tune\.train\.lr: with log low must be more than 0"),
+        ({"train.lr": [1e-3]}, r"tune\.train\.lr"),
+        ({"train.lr": 1e-3}, r"tune\.train\.lr"),
+    ],
+)
+def test_ranges_that_cannot_be_used(folder: Path, ranges: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        tune.run(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 1, SILENT)
+    assert not (folder / "tuned").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(folder: Path, scored: Callable[..., None]):
+    scored(lambda number: [0.5])
+    name = ranged(folder)
+    with pytest.raises(ValueError, match=r"data: exists and is no tuning\. Give another --out\."):
+        tune.run(Tuning(name, (), False, folder / "data"), 1, SILENT)
+    tuning = Tuning(name, (), False, folder / "tuned")
+    tune.run(tuning, 1, SILENT)
+    for other in (Tuning(name, ("train.seed=1",), False, tuning.out), Tuning(name, (), True, tuning.out)):
+        with pytest.raises(ValueError, match=r"is of other settings, ranges or data to score on\."):
+            tune.run(other, 2, SILENT)
+    (folder / "moved").mkdir()
+    tune.run(Tuning(name, (f"data.root={folder / 'moved'}",), False, tuning.out), 2, SILENT)  # files may be moved
+    assert len(trials(tuning.out)) == 2
+
+
+def test_a_missing_optuna_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tune, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]"$'):
+        tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
+    assert importlib.util.find_spec("optuna") is not None
