@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 import transformers
 from tiny import CPU, MAX_LENGTH, hf_folder, hf_model, pieces, ragged
 from torch.testing import assert_close
@@ -275,7 +276,7 @@ def test_the_kernel_of_a_gpu_gets_what_makes_the_same_attention(monkeypatch, rou
     weights = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
     (slope,) = torch.autograd.grad((expected * weights).sum(), qkv)
     monkeypatch.setattr(attention, "_has_kernel", lambda *_: True)
-    monkeypatch.setattr(attention, "varlen_attn", slow_varlen)
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", slow_varlen)
     found = attend(qkv, groups, 2, 0.0, None, first_only=first_only)
     assert_close(found, expected)
     assert_close(torch.autograd.grad((found * weights).sum(), qkv)[0], slope)

@@ -100,7 +100,7 @@ def results(recipe: Recipe) -> Results:
             draws = np.random.default_rng([seed, len(row)])
             answers = {name: predicted(d, skill, draws) for name, d in tasks.items()}
             steps = [step(n, list(tasks), joint=row == "strong") for n in range(1, 200)]
-            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, steps, 1.0)
+            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, steps, 1.0, Path())
     outline = Outline(
         rows={"plain": None, "strong": "plain", "same": "plain"},
         sources=dict.fromkeys(("plain", "strong", "same"), "demo"),
@@ -168,7 +168,7 @@ def test_the_same_results_give_the_same_files(results: Results, page: Path, tmp_
 def one(task: Task, label: float, raw: list[Any], decided: float, recipe: Recipe, name: str) -> errors.Judged:
     d = Dev(task, "accuracy", 1, [Example("a", ("x",) * task.texts, label)])
     answers = {name: Predicted(torch.tensor(raw), torch.tensor([decided]))}
-    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, [], 0.0))
+    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, [], 0.0, Path()))
 
 
 def test_an_answer_among_classes_is_as_wrong_as_its_label_is_improbable(recipe: Recipe, results: Results):

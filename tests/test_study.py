@@ -1,7 +1,9 @@
 """A study from its file to its tables: what is run, what is compared, and that a kill changes nothing."""
 
+import hashlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +16,9 @@ import toy_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import cli, recipe
+from mtbert import cli, recipe, use
 from mtbert.study import cells, launch, plan, results
+from mtbert.study import held_out as scoring
 from mtbert.study.summary import summarise
 from mtbert.train import Stopped
 
@@ -254,9 +257,9 @@ def test_one_failed_run_does_not_keep_the_others(folder: Path):
     assert set(summarise(found).comparisons["control"]) == {"pcgrad"}
 
 
-def command(folder: Path, out: str) -> subprocess.Popen[bytes]:
+def command(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "mtbert", "study", str(folder / "study.yaml"), "--out", str(folder / out)],
+        [sys.executable, "-m", "mtbert", "study", str(folder / "study.yaml"), "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -264,10 +267,12 @@ def command(folder: Path, out: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: Path, tmp_path: Path, how: int):
-    toy_run.set_up(tmp_path)
-    (tmp_path / "study.yaml").write_text(STUDY)
-    process = command(tmp_path, "out")
-    metrics = tmp_path / "out/cells/pcgrad-0/run/metrics.jsonl"
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    for made in ("tables", "figures", "cells/pcgrad-0", "cells/pcgrad-1"):
+        shutil.rmtree(out / made)
+    process = command(ended, out)
+    metrics = out / "cells/pcgrad-0/run/metrics.jsonl"
     until = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
         assert process.poll() is None, process.stdout and process.stdout.read()
@@ -277,14 +282,14 @@ def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: P
     if how == signal.SIGTERM:
         assert process.returncode == 130
         assert b"Go on with the same command" in said
-    assert not (tmp_path / "out/tables").exists()
-    launch.run(plan.load(str(tmp_path / "study.yaml")), tmp_path / "out", 1, SILENT)
-    assert tables(tmp_path / "out") == tables(ended / "out")
+    assert not (out / "tables").exists()
+    launch.run(plan.load(str(ended / "study.yaml")), out, 1, SILENT)
+    assert tables(out) == tables(ended / "out")
 
 
 def test_no_worker_outlives_a_killed_study(folder: Path):
     (folder / "study.yaml").write_text(STUDY + "set: [train.epochs=5000]\n")
-    process = command(folder, "out")
+    process = command(folder, folder / "out")
     log = folder / "out/cells/sum-0/run/metrics.jsonl"
     until = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and time.monotonic() < until:
@@ -354,3 +359,90 @@ def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
     file = tmp_path / "out/cells/sum-1/run/environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 7}))
     assert results.read_study(tmp_path / "out").warnings == ["runs differ in threads: 2 kinds"]
+
+
+# On test -------------------------------------------------------------------------------------------
+
+
+def held_out(folder: Path) -> list[str]:
+    """``--test`` for a file of each task, with rows that no dev file has."""
+    folder.mkdir()
+    lines = {
+        "sst": ["id,sentence,sentiment", *(f"x{i},the {'good' if i % 2 else 'dull'} film,{i % 5}" for i in range(10))],
+        "quora": [
+            "id,sentence1,sentence2,is_duplicate",
+            *(f"x{i},why,how is the {'cat dog'[i % 2 :]},{i % 2}" for i in range(8)),
+        ],
+        "sts": ["id,sentence1,sentence2,similarity", *(f"x{i},a cat,{'a ' * i}dog,{i / 2}" for i in range(1, 9))],
+    }
+    for name, text in lines.items():
+        (folder / f"{name}.csv").write_text("\n".join(text) + "\n")
+    return [option for name in lines for option in ("--test", f"{name}={folder / name}.csv")]
+
+
+def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    options = held_out(tmp_path / "test")
+    done = CliRunner().invoke(cli.app, ["report", str(out), "--row", "pcgrad", *options])
+    assert done.exit_code == 0, done.output
+    record = json.loads((out / "test.json").read_text())
+    assert (record["row"], record["seeds"]) == ("pcgrad", 2)
+    assert record["files"]["sst"] == hashlib.sha256((tmp_path / "test/sst.csv").read_bytes()).hexdigest()
+    scored = [
+        {
+            name: use.evaluate(out / f"cells/pcgrad-{seed}/run/last", f"{tmp_path}/test/{name}.csv", name, SILENT)
+            for name in ("sst", "quora", "sts")
+        }
+        for seed in (0, 1)
+    ]
+    for name, metric in (("sst", "accuracy"), ("quora", "accuracy"), ("sts", "pearson")):
+        values = [by[name][name].metrics[metric] for by in scored]
+        assert record["scores"][name]["mean"] == pytest.approx(np.mean(values))
+        assert record["scores"][name]["sd"] == pytest.approx(np.std(values, ddof=1))
+    parts = [record["scores"][name]["mean"] for name in ("sst", "quora", "sts")]
+    assert record["scores"]["overall"]["mean"] == pytest.approx((parts[0] + parts[1] + (parts[2] + 1) / 2) / 3)
+    table = (out / "tables/paper-table-5.csv").read_text().splitlines()
+    assert table[1].startswith(f'pcgrad,2,,"{parts[0]:.4f} ± ')
+    assert "Table 5: test" in (out / "report.html").read_text()
+
+    before = (out / "test.json").read_bytes()
+    again = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
+    assert isinstance(again.exception, ValueError)
+    assert "row pcgrad was scored on test before" in str(again.exception)
+    launch.report(out, SILENT)
+    assert (out / "test.json").read_bytes() == before
+    assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--test", "sst=test/sst.csv"], r"--test wants one row to score\. Give --row sum or --row pcgrad\."),
+        (["--row", "smart"], r"^--row smart: --test wants one row"),
+        (["--row", "sum"], r"^--test: wants a file for each of sst, quora, sts, found none\."),
+        (["--row", "sum", "--test", "sst=test/sst.csv"], r"wants a file for each of sst, quora, sts, found sst\."),
+        (["--row", "sum", "--test", "sst"], r"^--test sst: give TASK=FILE, once for each task\."),
+        (["--row", "sum", "--test", "sst=a", "--test", "sst=b"], r"^--test sst=b: give TASK=FILE, once"),
+    ],
+)
+def test_what_is_wrong_with_a_test_is_told_and_nothing_recorded(ended: Path, options: list[str], message: str):
+    done = CliRunner().invoke(cli.app, ["report", str(ended / "out"), *options])
+    assert isinstance(done.exception, ValueError)
+    assert re.search(message, str(done.exception)), done.exception
+    assert not (ended / "out/test.json").exists()
+
+
+def test_a_test_file_that_cannot_be_read_leaves_the_test_unseen(ended: Path, tmp_path: Path):
+    options = held_out(tmp_path / "test")
+    (tmp_path / "test/sts.csv").write_text("id,sentence1\nx,a\n")
+    done = CliRunner().invoke(cli.app, ["report", str(ended / "out"), "--row", "sum", *options])
+    assert isinstance(done.exception, ValueError)
+    assert "sts.csv" in str(done.exception)
+    assert not (ended / "out/test.json").exists()
+
+
+def test_a_damaged_record_of_a_test_is_named(tmp_path: Path):
+    (tmp_path / "test.json").write_text('{"row": ')
+    with pytest.raises(ValueError, match=r"test\.json: damaged \(.*\)\. Put the old file back\."):
+        scoring.read(tmp_path)

@@ -190,20 +190,35 @@ def study(
 @app.command()
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="The folder of a run, or of a study.")],
+    test: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=FILE", help="Score --row on this labelled file, once; one for each task."),
+    ] = None,
+    row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
     """Write report.html: what helps and how sure, tables, figures, and the errors to look at.
 
     The page is one file that needs no network. A study that goes on gives a report of what has ended.
+
+    Test files are for one row, chosen by what it did on dev: they are scored once, and the folder remembers that.
 
     Examples:
 
       mtbert report runs/demo
 
       mtbert report studies/demo
+
+      mtbert report studies/mine --row smart --test topic=test.csv --test quality=quality-test.csv
     """
     from mtbert.study import launch
 
-    launch.report(path, _console())
+    files = {}
+    for given in test or ():
+        task, equals, file = given.partition("=")
+        if not (task and equals and file) or task in files:
+            raise ValueError(f"--test {given}: give TASK=FILE, once for each task.")
+        files[task] = Path(file)
+    launch.report(path, _console(), row, files)
 
 
 @recipes_app.command("show")

@@ -21,6 +21,7 @@ from mtbert import checkpoint, environment
 from mtbert import evaluate as scoring
 from mtbert import recipe as recipes
 from mtbert.batch import Dataset, Example
+from mtbert.checkpoint import Predicted
 from mtbert.data import sources
 from mtbert.data.sources import Source
 from mtbert.display import score_table
@@ -106,10 +107,7 @@ def load(path: str | Path) -> Predictor:
 
 def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict[str, Evaluation]:
     """Scores of the model at ``path`` on the dev data of its recipe, or on a labelled file; prints them as a table."""
-    predictor = load(path)
-    recipe = _recipe(path)
-    device = next(predictor.model.parameters()).device
-    predictor.model.compute = environment.precision(recipe.train.precision, device)  # as in training
+    predictor, recipe = _as_trained(path)
     if split == "dev":
         names = [predictor._task(task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
         # The model's classes and range, not those of files that may have changed since.
@@ -127,6 +125,26 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
     scores = {name: scoring.evaluate(predictor.model, d) for name, d in data.items()}
     console.print(score_table(recipe, scores, split))
     return scores
+
+
+def answer(path: Path, task: str, file: str, console: Console) -> tuple[Dataset, Predicted]:
+    """The rows of a labelled file, and what the model at ``path`` answers; warnings of reading go to ``console``.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.
+    """
+    predictor, recipe = _as_trained(path)
+    data = _read(predictor, recipe, task, file, console, labelled=True)
+    raw = scoring.predict(predictor.model, data)
+    return data, Predicted(raw, torch.from_numpy(scoring.decide(predictor.model, data.task, raw)))
+
+
+def _as_trained(path: Path) -> tuple[Predictor, Recipe]:
+    """The model at ``path``, with the precision of its training, and its recipe."""
+    predictor, recipe = load(path), _recipe(path)
+    device = next(predictor.model.parameters()).device
+    predictor.model.compute = environment.precision(recipe.train.precision, device)
+    return predictor, recipe
 
 
 def predict(

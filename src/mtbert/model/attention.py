@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from mtbert.batch import Layout
 from mtbert.model.dropout import dropout
@@ -145,6 +144,8 @@ def _has_kernel(qkv_N3D: Tensor, heads: int, dropout_rate: float) -> bool:
 
 
 def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, first_only: bool) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # a second of imports, which only a GPU has use for
+
     real, dummies = torch.split(qkv_N3D, [groups.tokens, groups.dummies])
     q, k, v = real.view(groups.tokens, 3, heads, -1).unbind(1)
     ends, longest = groups.boundaries, max(groups.lengths)

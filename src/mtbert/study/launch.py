@@ -1,11 +1,12 @@
 """Running a study into a folder, and writing what it says."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
-from mtbert.study import cells, results
+from mtbert.study import cells, held_out, results
 from mtbert.study import report as pages
 from mtbert.study.plan import Plan
 from mtbert.study.results import Results
@@ -40,8 +41,10 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
     return failed
 
 
-def report(path: Path, console: Console) -> None:
+def report(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
     """Writes tables, figures and the report of a study, or of a run, into its folder.
+
+    With ``test``, a labelled file for each task, ``row`` is scored on it before, once and for all.
 
     Raises:
         FileNotFoundError, ValueError: If it is neither, nothing of it has ended, or a file of it is damaged.
@@ -49,6 +52,8 @@ def report(path: Path, console: Console) -> None:
     found = results.read_run(path) if (path / "recipe.yaml").is_file() else results.read_study(path)
     if not found.runs:
         raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
+    if test or row is not None:
+        held_out.score(found, row, test or {}, path, console)
     write(found, path, console)
 
 

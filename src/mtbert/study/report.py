@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from mtbert import recipe as recipes
-from mtbert.study import tables
+from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
 from mtbert.study.figures import figures
 from mtbert.study.results import Results
@@ -26,7 +26,7 @@ def write(results: Results, out: Path) -> list[tables.Table]:
     summary = summarise(results)
     errors = Errors(results)
     drawn = figures(results, summary)
-    found = tables.tables(results, summary)
+    found = tables.tables(results, summary, held_out.read(out))
     analysis = errors.tables()
     for name, parts in (("tables", [*found, *analysis]), ("figures", drawn)):
         (out / name).mkdir(exist_ok=True)

@@ -61,6 +61,7 @@ class Result:
     predicted: Mapping[str, Predicted]  # by task
     steps: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl, those of evaluations among them
     seconds: float  # of training alone
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def _read(run: Path, row: str, seconds: float) -> Result:
         predicted=checkpoint.load_predictions(run / "last"),
         steps=[json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()],
         seconds=seconds,
+        folder=run,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table as Printed
 
+from mtbert.study.held_out import Record
 from mtbert.study.results import Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import OVERALL, Against, Comparison, Summary
@@ -83,14 +84,15 @@ TITLES = {
 }
 
 
-def tables(results: Results, summary: Summary) -> list[Table]:
-    """All that fit the study; those of the paper where it has their rows."""
+def tables(results: Results, summary: Summary, test: Record | None = None) -> list[Table]:
+    """All that fit the study; those of the paper where it has their rows, and what ``test`` recorded."""
     against: tuple[Against, ...] = ("control", "reference")
     return [
         data(results),
         scores(results, summary),
         *(compared(results, summary, other) for other in against if summary.comparisons[other]),
         *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
+        *([on_test(results, test)] if test is not None else []),
     ]
 
 
@@ -110,7 +112,7 @@ def scores(results: Results, summary: Summary) -> Table:
     for name, scored in summary.rows.items():
         cells = []
         for column in columns:
-            told = _told(scored.scores.get(column))
+            told = _estimated(scored.scores.get(column))
             collapsed = scored.collapsed.get(column, 0)
             cells.append(told + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
         rows.append((name, str(len(results.runs[name])), *cells))
@@ -168,6 +170,22 @@ def paper(results: Results, summary: Summary, number: int) -> Table:
     )
 
 
+def on_test(results: Results, test: Record) -> Table:
+    """The paper's table 5: the row that was chosen for it, and what the paper prints of it if it is the paper's."""
+    printed = PRINTED[5].get(results.outline.sources.get(test.row, ""), {})
+    cells = []
+    for name, score in test.scores.items():
+        cells += [f"{printed[name]:.3f}" if name in printed else UNKNOWN, _told(score.mean, score.sd, score.interval)]
+    heads = [head for name in test.scores for head in (f"{name} (paper)", f"{name} (ours)")]
+    return Table(
+        "paper-table-5",
+        TITLES[5],
+        ("row", "seeds", *heads),
+        ((test.row, str(test.seeds), *cells),),
+        ("Scored once, on files that nothing was chosen by. Mean ± standard deviation over seeds [95% interval].",),
+    )
+
+
 def _of_paper(results: Results, number: int) -> list[tuple[str, Mapping[str, float]]]:
     """The rows of one of the paper's tables that the study has, with what the paper prints."""
     rows = {source: row for row, source in results.outline.sources.items() if row in results.runs}
@@ -178,12 +196,15 @@ def _scores_of(summary: Summary) -> list[str]:
     return [name for name in summary.baseline if any(name in row.scores for row in summary.rows.values())]
 
 
-def _told(estimate: Estimate | None) -> str:
+def _estimated(estimate: Estimate | None) -> str:
     if estimate is None:
         return UNKNOWN
-    low, high = estimate.interval
-    sd = "" if estimate.seeds == 1 else f" ± {estimate.sd:.4f}"
-    return f"{estimate.mean:.4f}{sd} [{low:.4f}, {high:.4f}]"
+    return _told(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
+
+
+def _told(mean: float, sd: float | None, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}") + f" [{low:.4f}, {high:.4f}]"
 
 
 def _difference(comparison: Comparison | None) -> str:

@@ -1,0 +1,101 @@
+"""The paper's table 5: one row of a study, chosen before, on test files that are looked at once."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import use
+from mtbert.study.results import Dev, Results
+from mtbert.study.statistics import Estimate
+from mtbert.study.summary import summarise
+from mtbert.task import Settings, tuples
+
+FILE = "test.json"
+
+
+class Score(Settings):
+    """Over the seeds of a row; ``interval`` is that of :class:`Estimate`."""
+
+    mean: float
+    sd: float | None  # null for one seed
+    interval: tuple[float, float]
+
+
+class Record(Settings):
+    """What a row scored on test. A folder has one, for good."""
+
+    row: str
+    seeds: int
+    files: dict[str, str]  # SHA-256 by task
+    scores: dict[str, Score]  # by task, and overall
+
+
+def score(results: Results, row: str | None, files: Mapping[str, Path], out: Path, console: Console) -> None:
+    """Scores all seeds of ``row`` on a labelled file for each task, and records that in ``out``.
+
+    Raises:
+        ValueError, FileNotFoundError: If that was done before, a task has no file, there is no such row, or a file
+            cannot be read. Nothing is recorded then.
+    """
+    before = read(out)
+    if before is not None:
+        raise ValueError(
+            f"{out / FILE}: row {before.row} was scored on test before. What is looked at twice is no test any more. "
+            "Leave out --test and --row: the report shows what there is."
+        )
+    if row is None or row not in results.runs:
+        raise ValueError(f"--row {row}: --test wants one row to score. Give --row {' or --row '.join(results.runs)}.")
+    runs = results.runs[row]
+    answered = next(iter(runs.values())).predicted
+    tasks = [name for name in results.dev if name in answered]
+    for name in (*tasks, *files):
+        if name not in tasks or name not in files:
+            raise ValueError(
+                f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(files) or 'none'}."
+            )
+    held: dict[str, Dev] = {}
+    tested = {}
+    for seed, run in runs.items():
+        predicted = {}
+        for name, file in files.items():
+            console.print(f"{row}, seed {seed}: {name}, {file}", soft_wrap=True)
+            warned = Console(quiet=True) if name in held else console
+            data, predicted[name] = use.answer(run.folder / "last", name, str(file), warned)
+            held[name] = replace(results.dev[name], examples=data.examples)
+        tested[seed] = replace(run, predicted=predicted)
+    outline = results.outline.model_copy(update={"rows": {row: None}, "reference": row})
+    found = summarise(replace(results, outline=outline, dev={name: held[name] for name in tasks}, runs={row: tested}))
+    record = Record(
+        row=row,
+        seeds=len(runs),
+        files={name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()},
+        scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
+    )
+    unfinished = out / f".{FILE}.new"
+    unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(out / FILE)
+
+
+def read(out: Path) -> Record | None:
+    """What :func:`score` recorded in ``out``, if it did.
+
+    Raises:
+        ValueError: If the record is damaged.
+    """
+    file = out / FILE
+    try:
+        return Record.model_validate(tuples(json.loads(file.read_bytes())))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Put the old file back.") from None
+
+
+def _score(estimate: Estimate) -> Score:
+    sd = None if math.isnan(estimate.sd) else estimate.sd
+    return Score(mean=estimate.mean, sd=sd, interval=estimate.interval)
