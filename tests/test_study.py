@@ -85,6 +85,27 @@ def test_quick_is_the_papers_table_4_with_its_controls():
     assert len(found.seeds) >= 3
 
 
+def test_a_study_extends_another(folder: Path):
+    (folder / "more.yaml").write_text(
+        "extends: study.yaml\nrows:\n  slow: {recipe: toy.yaml, set: [train.lr=1e-6], control: sum}\nreference: slow\n"
+    )
+    found = plan.load(str(folder / "more.yaml"))
+    assert {row: v.control for row, v in found.variants.items()} == {"sum": None, "pcgrad": "sum", "slow": "sum"}
+    assert (found.seeds, found.reference) == ((0, 1), "slow")
+    assert found.variants["slow"].recipe.train.lr == 1e-6
+    (folder / "study.yaml").write_text(STUDY + "extends: more.yaml\n")
+    with pytest.raises(
+        ValueError, match=r"extends: a study's name or path, and not its own, found '(more|study)\.yaml'"
+    ):
+        plan.load(str(folder / "more.yaml"))
+    (folder / "more.yaml").write_text("extends: [study.yaml]\n")
+    with pytest.raises(ValueError, match=r"extends: a study's name or path"):
+        plan.load(str(folder / "more.yaml"))
+    (folder / "more.yaml").write_text("extends: not-there.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"not-there\.yaml: no such file"):
+        plan.load(str(folder / "more.yaml"))
+
+
 def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
     """Of the settings of a row and its control, only those named here may differ."""
     allowed = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -99,17 +99,28 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
         FileNotFoundError: If there is no such study or one of its recipes; the message lists those shipped.
         ValueError: With the file, the key, what was found and what to do.
     """
-    path = _folder() / f"{name}.yaml" if name in shipped() else Path(name)
+    raw, folder = _read(name, Path(), ())
+    try:
+        study = Study.model_validate(tuples(raw))
+    except ValidationError as error:
+        raise ValueError("\n".join(f"study {name}, {line}" for line in recipes.explain(error, raw))) from None
+    return plan(study, name, folder, overrides)
+
+
+def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    """The mapping in a study's file, laid over that of the study it extends, and the file's folder."""
+    path = _folder() / f"{name}.yaml" if name in shipped() else beside / name
     if not path.is_file():
         raise FileNotFoundError(
             f"study {name}: no such file and no such shipped study. Give a file, or one of: {', '.join(shipped())}."
         )
     raw = recipes.read_yaml(path, "study", "rows")
-    try:
-        study = Study.model_validate(tuples(raw))
-    except ValidationError as error:
-        raise ValueError("\n".join(f"study {name}, {line}" for line in recipes.explain(error, raw))) from None
-    return plan(study, name, path.parent, overrides)
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw, path.parent
+    if not isinstance(base, str) or base in seen:
+        raise ValueError(f"study {path}, extends: a study's name or path, and not its own, found {base!r}.")
+    return recipes.merge(_read(base, path.parent, (*seen, name))[0], raw), path.parent
 
 
 def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
