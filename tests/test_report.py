@@ -217,7 +217,142 @@ def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: R
         assert found.change("sst", "strong") == [change]
 
 
+def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
+    recipe = load("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
+    judged = one(results.dev["quora"].task, 0, [0.8], 1, recipe, "quora")
+    assert math.isnan(judged.p_B[0])
+    assert judged.loss_B[0] == pytest.approx(0.8)
+    assert one(results.dev["quora"].task, 1, [0.8], 1, recipe, "quora").loss_B[0] == pytest.approx(-0.8)
+
+
+def told(distances: list[float], losses: list[float] | None = None) -> errors.Judged:
+    """Answers that are so far off, and wrong where they are off at all."""
+    distance_B = np.array(distances, dtype=np.float64)
+    loss_B = distance_B if losses is None else np.array(losses, dtype=np.float64)
+    return errors.Judged(distance_B, distance_B, distance_B, loss_B, distance_B > 0)
+
+
+def table(found: errors.Errors, name: str) -> list[list[str]]:
+    return [list(row) for t in found.tables() if t.name == name for row in t.rows]
+
+
+def test_how_far_errors_are_and_which_a_row_fixes_and_breaks(results: Results):
+    found = errors.Errors(results)
+    right = [0.0] * 54
+    found.judged["sst"] = {
+        "plain": [told([0, 1, 1, 2, 3, 4, *right])] * 2,
+        "strong": [told([1, 0, 0, 1, 3, 4, *right]), told([1, 0, 0, 1, 3, 4, *right])],
+    }
+    assert table(found, "errors-sst") == [
+        ["plain", "91.7%", "3.3%", "1.7%", "3.3%", "40.0%"],
+        ["strong", "93.3%", "3.3%", "0.0%", "3.3%", "50.0%"],
+    ]
+    (changes,) = (t for t in found.tables() if t.name == "changes")
+    assert changes.columns[:3] == ("row", "sst fixed", "sst broken")
+    assert next(row[1:3] for row in changes.rows if row[0] == "strong") == ("2", "1")
+    assert "against plain" in changes.title
+
+
+def test_errors_by_words_in_common(results: Results):
+    found = errors.Errors(results)
+    found.overlap = {"quora": np.array([0.0, 0.1, 0.2, 0.5, 1.0, 1.0])}
+    found.judged["quora"] = {"plain": [told([1, 1, 0, 0, 0, 1]), told([1, 0, 0, 0, 0, 0])]}
+    counts, plain = table(found, "overlap-quora")
+    assert counts[1:6] == ["2", "1", "1", "0", "2"]
+    assert plain[1:6] == ["0.750", "0.000", "0.000", "", "0.250"]
+    assert float(plain[6]) == pytest.approx(-8.75 / 255**0.5, abs=1e-3)  # of ranks (1 2 3 4 5.5 5.5) and (6 4.5 2 2 2 4.5)
+
+
+def test_the_browser_has_the_worst_and_what_was_most_surely_fixed_and_broken(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(errors, "WORST", 2)
+    monkeypatch.setattr(errors, "CHANGED", 1)
+    found = errors.Errors(results)
+    rest = [0.0] * 52
+    found.judged["sst"] = {
+        "plain": [told([9, 8, 0, 0, 2, 3, 0, 0, *rest])],
+        "strong": [told([9, 8, 2, 3, 0, 0, 0, 1, *rest], [9, 8, 2, 3, -1, -3, 0, 1, *rest])],
+    }
+    # The worst two of both; then 5 is fixed by 6 nats, 4 by 3; 3 is broken by 3, 2 by 2, 7 by 1.
+    assert found.examples("sst") == [0, 1, 3, 5]
+
+
 # Figures ----------------------------------------------------------------------------------------------
+
+
+def test_findings_stand_with_those_told_apart_first_then_by_size(results: Results):
+    lines = report._findings(summarise(results))
+    assert [(line["row"], line["other"], line["said"]) for line in lines] == [
+        ("strong", "plain", "helps"),
+        ("same", "plain", "cannot be told apart"),
+    ]
+    assert lines[0]["p"] == "< 0.001"
+    assert [name for name, _, _ in lines[0]["tasks"]] == ["sst", "quora", "sts"]
+
+
+def test_recipes_are_told_as_what_differs_from_the_control(results: Results, recipe: Recipe):
+    other = load("demo", ["train.lr=0.5"])
+    changed = replace(results, runs=results.runs | {"strong": {0: replace(results.runs["strong"][0], recipe=other)}})
+    told = dict(report._recipes(changed))
+    assert list(told) == ["plain", "strong, against plain", "same, against plain"]
+    assert "tasks:" in told["plain"]
+    changes = [line for line in told["strong, against plain"].splitlines() if line[0] in "+-"]
+    assert changes == [f"-  lr: {recipe.train.lr:g}", "+  lr: 0.5"]
+    assert told["same, against plain"] == ""
+
+
+def test_losses_of_a_step_are_summed_by_task_and_averaged_in_windows(results: Results):
+    run = replace(
+        results.runs["plain"][0],
+        steps=[
+            {"step": 1, "losses": {"sst.ce": 1.0, "sst.oll": 0.5, "sst2.ce": 9.0}},
+            {"step": 2, "losses": {"sts.mse": 7.0}},
+            {"step": 3, "losses": {"sst.ce": 2.0}},
+            {"step": 3, "evaluation": {}},
+        ],
+    )
+    assert figures._losses(run, "sst") == [(1, 1.5), (3, 2.0)]
+    x_W, y_W = figures._windows([(step, float(step)) for step in range(1, 2 * figures.WINDOWS + 1)])
+    assert len(x_W) == figures.WINDOWS
+    assert (x_W[0], y_W[-1]) == (1.5, 2 * figures.WINDOWS - 0.5)
+
+
+def test_dev_scores_are_drawn_where_dev_was_scored_on_the_way(results: Results):
+    def scored(step: int, sst: float) -> dict[str, Any]:
+        found = {name: {"metrics": {d.metric: sst}} for name, d in results.dev.items()}
+        return {"step": step, "evaluation": found}
+
+    on_the_way = {
+        row: {seed: replace(run, steps=[*run.steps, scored(100, 0.25), scored(200, 0.75)]) for seed, run in by.items()}
+        for row, by in results.runs.items()
+    }
+    summary = summarise(results)
+    assert [d.name for d in figures.learning(results, summary)] == ["losses"]
+    drawn = list(figures.learning(replace(results, runs=on_the_way), summary))
+    assert [d.name for d in drawn] == ["losses", "learning"]
+    line = drawn[1].figure.axes[0].lines[1]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([100, 200], [0.25, 0.75])
+
+
+def test_intervals_of_the_ablation_are_those_of_the_summary(results: Results):
+    summary = summarise(results)
+    (drawn,) = figures.ablation(results, summary)
+    overall = drawn.figure.axes[0]
+    assert overall.get_title() == "overall"
+    assert [label.get_text() for label in overall.get_yticklabels()] == ["strong − plain", "same − plain"]
+    low, high = summary.comparisons["control"]["strong"]["overall"].difference.interval
+    assert list(overall.lines[1].get_xdata()) == [low, high]
+    assert overall.lines[2].get_marker() == "^"
+    assert overall.lines[4].get_marker() == "o"
+
+
+def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
+    d = replace(
+        results.dev["quora"], examples=[Example(str(i), ("a", "b"), label) for i, label in enumerate([0, 0, 0, 1])]
+    )
+    run = replace(results.runs["plain"][0], predicted={"quora": Predicted(torch.zeros(4), torch.tensor([0, 1, 1, 1]))})
+    assert figures._confusion(d, run) == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))
 
 
 def test_every_figure_is_there_in_both_forms(page: Path):

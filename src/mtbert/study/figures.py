@@ -79,7 +79,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
     yield Drawn(
         "ablation",
         "What each technique changes",
-        "Difference of each row from its control with its 95% interval. The table of the same name has the numbers.",
+        "Difference of each row from its control with its 95% interval; the table against-control has the numbers.",
         figure,
     )
 
