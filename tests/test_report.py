@@ -23,7 +23,8 @@ from mtbert.environment import Record
 from mtbert.recipe import Recipe, load
 from mtbert.study import errors, figures, report
 from mtbert.study.results import Dev, Outline, Result, Results
-from mtbert.study.summary import summarise
+from mtbert.study.statistics import Estimate
+from mtbert.study.summary import Comparison, summarise
 from mtbert.task import Task
 
 CHROMIUM = shutil.which("chromium")
@@ -250,6 +251,7 @@ def test_how_far_errors_are_and_which_a_row_fixes_and_breaks(results: Results):
     (changes,) = (t for t in found.tables() if t.name == "changes")
     assert changes.columns[:3] == ("row", "sst fixed", "sst broken")
     assert next(row[1:3] for row in changes.rows if row[0] == "strong") == ("2", "1")
+    assert [row[0] for row in changes.rows] == ["strong", "same"]
     assert "against plain" in changes.title
 
 
@@ -257,10 +259,31 @@ def test_errors_by_words_in_common(results: Results):
     found = errors.Errors(results)
     found.overlap = {"quora": np.array([0.0, 0.1, 0.2, 0.5, 1.0, 1.0])}
     found.judged["quora"] = {"plain": [told([1, 1, 0, 0, 0, 1]), told([1, 0, 0, 0, 0, 0])]}
+    found.overlap["sts"], found.judged["sts"] = np.array([0.0, 0.1]), {"plain": [told([0.5, 2.0])]}
+    assert table(found, "overlap-sts")[1][1] == "1.250"
     counts, plain = table(found, "overlap-quora")
     assert counts[1:6] == ["2", "1", "1", "0", "2"]
     assert plain[1:6] == ["0.750", "0.000", "0.000", "", "0.250"]
-    assert float(plain[6]) == pytest.approx(-8.75 / 255**0.5, abs=1e-3)  # of ranks (1 2 3 4 5.5 5.5) and (6 4.5 2 2 2 4.5)
+    assert float(plain[6]) == pytest.approx(
+        -8.75 / 255**0.5, abs=1e-3
+    )  # of ranks (1 2 3 4 5.5 5.5) and (6 4.5 2 2 2 4.5)
+
+
+def test_the_browser_gets_the_answers_of_each_run(results: Results):
+    found = errors.Errors(results)
+    given = found.browser()
+    shown = next(e for e in given["examples"] if e["task"] == "quora")
+    number = next(i for i, e in enumerate(results.dev["quora"].examples) if e.id == shown["id"])
+    judged = found.judged["quora"]["strong"][0]
+    assert given["runs"][3] == "strong, seed 0"
+    assert shown["answers"][3] == [
+        judged.answer_B[number],
+        round(judged.p_B[number], 4),
+        judged.distance_B[number],
+        round(judged.loss_B[number], 4),
+    ]
+    assert shown["answers"][3][1] % 1
+    assert len(shown["answers"]) == len(shown["wrong"]) == 9
 
 
 def test_the_browser_has_the_worst_and_what_was_most_surely_fixed_and_broken(
@@ -289,6 +312,22 @@ def test_findings_stand_with_those_told_apart_first_then_by_size(results: Result
     ]
     assert lines[0]["p"] == "< 0.001"
     assert [name for name, _, _ in lines[0]["tasks"]] == ["sst", "quora", "sts"]
+
+
+def test_of_two_told_apart_the_larger_stands_first(results: Results):
+    def compared(mean: float, p: float) -> Comparison:
+        return Comparison("plain", Estimate(mean, 0.01, 0.01, math.inf, 3), p, p)
+
+    by = {"a": compared(-0.2, 0.002), "b": compared(0.1, 0.0001), "c": compared(0.3, 0.4), "d": compared(0.2, 0.04)}
+    summary = summarise(results)
+    made = replace(summary, comparisons={"control": {row: {"overall": c} for row, c in by.items()}, "reference": {}})
+    lines = report._findings(made)
+    assert [(line["row"], line["said"], line["p"]) for line in lines] == [
+        ("d", "helps", "0.040"),
+        ("b", "helps", "< 0.001"),
+        ("a", "hurts", "0.002"),
+        ("c", "cannot be told apart", "0.400"),
+    ]
 
 
 def test_recipes_are_told_as_what_differs_from_the_control(results: Results, recipe: Recipe):
@@ -345,6 +384,11 @@ def test_intervals_of_the_ablation_are_those_of_the_summary(results: Results):
     assert list(overall.lines[1].get_xdata()) == [low, high]
     assert overall.lines[2].get_marker() == "^"
     assert overall.lines[4].get_marker() == "o"
+
+
+def test_conflict_is_drawn_from_cosines_alone(results: Results):
+    assert figures._cosines(results.runs["strong"][0]) == ["cos(a, b)"]
+    assert figures._cosines(results.runs["plain"][0]) == []
 
 
 def test_a_confusion_matrix_is_shares_of_each_label(results: Results):

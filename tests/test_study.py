@@ -382,6 +382,37 @@ def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
     assert results.read_study(tmp_path / "out").warnings == ["runs differ in threads: 2 kinds"]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("study.json", '{"rows": {', r"out/study\.json: damaged .*Start the study again\."),
+        ("study.json", "[]", r"out/study\.json: damaged .*Start the study again\."),
+        ("cells/sum-0/ended.json", "{}", r"ended\.json: damaged\. Remove it, and start the study again\."),
+        ("cells/sum-0/ended.json", '{"seconds": null}', r"ended\.json: damaged\."),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1', r"metrics\.jsonl: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", "[1]", r"metrics\.jsonl: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", None, r"metrics\.jsonl: not there\."),
+        ("cells/sum-0/run/last/predictions.safetensors", "{}", r"predictions\.safetensors: damaged or half-written"),
+        ("cells/sum-0/run/last/predictions.safetensors", None, r"predictions\.safetensors: not there\."),
+    ],
+)
+def test_a_damaged_file_of_a_study_is_named(ended: Path, tmp_path: Path, file: str, content: str | None, message: str):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    (out / file).unlink()
+    if content is not None:
+        (out / file).write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        launch.report(out, SILENT)
+
+
+def test_what_is_no_study_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"no study here \(no study\.json\)"):
+            launch.report(path, SILENT)
+
+
 # On test -------------------------------------------------------------------------------------------
 
 

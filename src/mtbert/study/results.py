@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from mtbert import checkpoint, environment, prepare
 from mtbert import recipe as recipes
@@ -24,6 +25,12 @@ from mtbert.study.statistics import Floats
 from mtbert.task import Settings, Task, tuples
 
 FILE = "study.json"
+
+
+class Ended(Settings):
+    """What a run leaves when it has come to its end."""
+
+    seconds: float  # of training alone
 
 
 class Outline(Settings):
@@ -103,7 +110,7 @@ def read_outline(out: Path) -> Outline:
     file = out / FILE
     try:
         return Outline.model_validate(tuples(json.loads(file.read_bytes())))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Start the study again.") from None
@@ -146,7 +153,22 @@ def read_run(run: Path) -> Results:
 
 
 def _seconds(one: Cell) -> float:
-    return float(json.loads(one.ended.read_bytes())["seconds"])
+    try:
+        return Ended.model_validate_json(one.ended.read_bytes()).seconds
+    except ValidationError:
+        raise ValueError(f"{one.ended}: damaged. Remove it, and start the study again.") from None
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: not there. Train or copy the run again.") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{file}: damaged or half-written. Train or copy the run again.") from None
+    return lines
 
 
 def _read(run: Path, row: str, seconds: float) -> Result:
@@ -157,7 +179,7 @@ def _read(run: Path, row: str, seconds: float) -> Result:
         recipe=recipe,
         record=environment.read(run / "environment.json"),
         predicted=checkpoint.load_predictions(run / "last"),
-        steps=[json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()],
+        steps=_lines(run / "metrics.jsonl"),
         seconds=seconds,
         folder=run,
     )
