@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/mtbert predict runs/demo --task sts --text "A dog chases a cat." --text-pair "A dog is chasing a cat."
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable ".[bench]"

@@ -26,7 +26,7 @@ SETTINGS = {"train.lr": 1e-05, "tasks.sst.losses": '[{"kind": "ce"}]', "model.lo
 # Each library in a process of its own: it may warn, and its threads and servers end there. A run of two steps that
 # is opened a second time for the second step, then what the library itself reads of it.
 WRITE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from rich.console import Console
 from mtbert import tracking
@@ -36,6 +36,7 @@ folder.mkdir(parents=True)
 for step, numbers in json.loads(sys.argv[2]).items():
     with tracking.tracker(name, Console(quiet=True))(folder, json.loads(sys.argv[3])) as log:
         log(int(step), numbers)
+    time.sleep(1.1)  # wandb names its folders by the second
 """
 READ = {
     "tensorboard": """
