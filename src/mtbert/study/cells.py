@@ -20,11 +20,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Recipe
 from mtbert.study.plan import Plan
+from mtbert.task import Settings
 from mtbert.train import Stopped, signals
 
 GUESS = 2 * 1024**3  # bytes of a worker, before one has been seen
 LOOK = 0.2  # seconds between looks at the workers
 STEPS = re.compile(rb"step (\d+)/(\d+)")
+
+
+class Ended(Settings):
+    """What a run leaves when it has come to its end."""
+
+    seconds: float  # of training alone
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,12 @@ from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
 from mtbert.recipe import Recipe
-from mtbert.study.cells import Cell, cell
+from mtbert.study.cells import Cell, Ended, cell
 from mtbert.study.plan import Plan
 from mtbert.study.statistics import Floats
 from mtbert.task import Settings, Task, tuples
 
 FILE = "study.json"
-
-
-class Ended(Settings):
-    """What a run leaves when it has come to its end."""
-
-    seconds: float  # of training alone
 
 
 class Outline(Settings):

@@ -16,7 +16,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from mtbert import launch, recipe
-from mtbert.study.cells import Cell
+from mtbert.study.cells import Cell, Ended
 from mtbert.train import Stopped
 
 
@@ -32,7 +32,7 @@ def work(cell: Cell) -> None:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
         seconds = sum(json.loads(line)["seconds"] for line in (cell.run / "timings.jsonl").read_text().splitlines())
         unfinished = cell.folder / ".ended.new"
-        unfinished.write_text(json.dumps({"seconds": round(seconds, 1)}) + "\n")
+        unfinished.write_text(Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
         unfinished.replace(cell.ended)
         shutil.rmtree(cell.run / "best")
         for name in ("training.safetensors", "state.json"):
