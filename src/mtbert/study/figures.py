@@ -9,7 +9,7 @@ Dimension key: B examples, K classes, W windows of steps.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,11 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Training losses of each row and task, a line per seed; and dev scores where dev was scored on the way."""
-    tasks = list(results.dev)
-    figure, axes = _panels(len(results.runs), len(tasks), 2.6, 1.25, sharex=True)
-    for (row, by_seed), of_row in zip(results.runs.items(), axes, strict=True):
-        for task, ax in zip(tasks, of_row, strict=True):
-            for result, style in zip(by_seed.values(), _lines(len(by_seed)), strict=True):
-                ax.plot(*_windows(_losses(result, task)), label=f"seed {result.seed}", **style)
-        of_row[0].set_ylabel(row, rotation=0, ha="right")
-    _headed(figure, axes, tasks, "step")
+    figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
+    for (row, task), ax in panels.items():
+        runs = results.runs[row].values()
+        for result, style in zip(runs, _lines(len(runs)), strict=True):
+            ax.plot(*_windows(_losses(result, task)), label=f"seed {result.seed}", **style)
     yield Drawn(
         "losses",
         "Training losses",
@@ -103,15 +100,13 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
     scored = {row: [_scored(r) for r in by.values()] for row, by in results.runs.items()}
     if all(len(points) < 2 for runs in scored.values() for points in runs):
         return
-    figure, axes = _panels(len(scored), len(tasks), 2.6, 1.25, sharex=True, sharey="col")
-    for (row, runs), of_row in zip(scored.items(), axes, strict=True):
-        for task, ax in zip(tasks, of_row, strict=True):
-            ax.axhline(summary.baseline[task], color="#999999", linewidth=0.8)
-            for points, style in zip(runs, _lines(len(runs)), strict=True):
-                known = [(step, s[task]["metrics"][results.dev[task].metric]) for step, s in points if task in s]
-                ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
-        of_row[0].set_ylabel(row, rotation=0, ha="right")
-    _headed(figure, axes, [f"{task} {results.dev[task].metric}" for task in tasks], "step")
+    titles = [f"{task} {dev.metric}" for task, dev in results.dev.items()]
+    figure, panels = _by_row_and_task(results, titles, sharex=True, sharey="col")
+    for (row, task), ax in panels.items():
+        ax.axhline(summary.baseline[task], color="#999999", linewidth=0.8)
+        for points, style in zip(scored[row], _lines(len(scored[row])), strict=True):
+            known = [(step, s[task]["metrics"][results.dev[task].metric]) for step, s in points if task in s]
+            ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
     yield Drawn(
         "learning",
         "Dev scores over training",
@@ -250,10 +245,17 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
     return figure, list(axes.flat)[: len(panels)]
 
 
-def _headed(figure: Figure, axes: Any, titles: Sequence[str], below: str) -> None:
-    for ax, title in zip(axes[0], titles, strict=True):
+def _by_row_and_task(
+    results: Results, titles: Sequence[str], **share: Any
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """A figure over steps with a panel for each row and task; ``titles`` are those of the tasks' columns."""
+    figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
+    for row, of_row in zip(results.runs, axes, strict=True):
+        of_row[0].set_ylabel(row, rotation=0, ha="right")
+    for title, ax in zip(titles, axes[0], strict=True):
         ax.set_title(title)
-    figure.supxlabel(below, fontsize=8)
+    figure.supxlabel("step", fontsize=8)
+    return figure, dict(zip(product(results.runs, results.dev), axes.flat, strict=True))
 
 
 def _lines(number: int) -> list[dict[str, Any]]:
