@@ -239,7 +239,8 @@ def test_a_zero_gradient_takes_no_part():
 
 
 def test_opposite_gradients_cancel():
-    grads_TP = torch.tensor([[1.0, 2.0], [-3.0, -6.0]], dtype=torch.float64)
+    # Numbers whose quotients have no rounding, which differs between processors.
+    grads_TP = torch.tensor([[1.0, 2.0], [-2.0, -4.0]], dtype=torch.float64)
     assert (pcgrad(gram_of(grads_TP), seeded()) @ grads_TP).tolist() == [0.0, 0.0]
 
 
