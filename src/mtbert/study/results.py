@@ -126,7 +126,7 @@ def read_study(out: Path) -> Results:
                 runs.setdefault(row, {})[seed] = _read(one.run, row, _seconds(one))
             else:
                 missing.append(f"{row}, seed {seed}")
-    return _gather(outline, runs, missing)
+    return gather(outline, runs, missing)
 
 
 def read_run(run: Path) -> Results:
@@ -143,7 +143,7 @@ def read_run(run: Path) -> Results:
         reference=run.name,
         threads=result.record.threads,
     )
-    return _gather(outline, {run.name: {result.seed: result}}, [])
+    return gather(outline, {run.name: {result.seed: result}}, [])
 
 
 def _seconds(one: Cell) -> float:
@@ -179,7 +179,12 @@ def _read(run: Path, row: str, seconds: float) -> Result:
     )
 
 
-def _gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: Sequence[str]) -> Results:
+def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: Sequence[str]) -> Results:
+    """These runs beside their dev data, which are read again.
+
+    Raises:
+        FileNotFoundError, ValueError: If the data cannot be read, or runs saw different ones.
+    """
     dev: dict[str, Dev] = {}
     records: list[Record] = []
     for row, by_seed in runs.items():

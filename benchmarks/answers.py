@@ -1,0 +1,123 @@
+"""What the runs of a study answered on dev, in one small file, and the study's tables again from it without training.
+
+    python -m benchmarks.answers pack studies/quick benchmarks/results/quick.npz
+    python -m benchmarks.answers tables benchmarks/results/quick.npz --data FOLDER
+
+The file has no texts and no labels: they come from the data, which must be those that the runs were scored on.
+
+Dimension key: B examples.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from mtbert import prepare
+from mtbert import recipe as recipes
+from mtbert.checkpoint import Predicted
+from mtbert.environment import Record
+from mtbert.study import results, tables
+from mtbert.study.results import Outline, Result, Results
+from mtbert.study.summary import summarise
+from mtbert.task import Settings, tuples
+
+META = "study"  # the array that holds all but the answers, as JSON
+
+
+class Run(Settings):
+    """A run but for its answers; those to a task are the array ``row/seed/task``."""
+
+    row: str
+    seed: int
+    recipe: dict[str, Any]
+    record: Record
+    seconds: float
+    tasks: tuple[str, ...]
+
+
+class Study(Settings):
+    """A study but for its answers."""
+
+    outline: Outline
+    missing: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+
+def pack(study: Results, file: Path) -> None:
+    """Writes the answers of all ended runs into ``file``; the same answers give the same bytes."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    runs = []
+    for one in (one for by_seed in study.runs.values() for one in by_seed.values()):
+        dumped = recipes.plain(one.recipe)
+        dumped["data"]["root"] = None  # where they lay is nobody's business
+        tasks = tuple(one.predicted)
+        runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
+        for task, predicted in one.predicted.items():
+            decided_B = predicted.decided.numpy()
+            small = np.uint8 if study.dev[task].task.is_class else np.float32  # as the model gave scores
+            arrays[f"{one.row}/{one.seed}/{task}"] = decided_B.astype(small)
+    meta = Study(outline=study.outline, missing=tuple(study.missing), runs=tuple(runs))
+    arrays[META] = np.frombuffer(meta.model_dump_json().encode(), np.uint8)
+    np.savez_compressed(file, **arrays)
+
+
+def unpack(file: Path, data: Path) -> Results:
+    """The study in ``file``, its dev data read from the folder ``data``; what runs logged is not there.
+
+    Raises:
+        ValueError, FileNotFoundError: If the data cannot be read, or are not those that the runs were scored on.
+    """
+    runs: dict[str, dict[int, Result]] = {}
+    with np.load(file, allow_pickle=False) as arrays:
+        study = Study.model_validate(tuples(json.loads(arrays[META].tobytes())))
+        for run in study.runs:
+            settings = recipes.validate(run.recipe | {"data": {"root": str(data)}}, f"{file}, {run.row}")
+            answers = {task: _predicted(arrays[f"{run.row}/{run.seed}/{task}"]) for task in run.tasks}
+            one = Result(run.row, run.seed, settings, run.record, answers, [], run.seconds, Path())
+            runs.setdefault(run.row, {})[run.seed] = one
+    for by_seed in list(runs.values())[:1]:  # where runs differ in their data, the study says so
+        _check(next(iter(by_seed.values())))
+    return results.gather(study.outline, runs, study.missing)
+
+
+def _predicted(small_B: npt.NDArray[Any]) -> Predicted:
+    decided_B = torch.from_numpy(small_B.astype(np.int64 if small_B.dtype == np.uint8 else np.float64))
+    return Predicted(torch.full(decided_B.shape, torch.nan), decided_B)  # what was answered, not how surely
+
+
+def _check(run: Result) -> None:
+    """Raises ValueError if the data of ``run`` are others than when it was scored."""
+    for name in run.predicted:
+        for table in prepare.read(run.recipe, name).tables:
+            if table.digest != run.record.data.get(table.name):
+                raise ValueError(f"{table.name}: not the data that the runs were scored on. Give their folder.")
+
+
+def main() -> None:
+    """Packs a study, or prints the tables of a packed one."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    packing = commands.add_parser("pack", help="write a study's answers into one file")
+    packing.add_argument("study", type=Path, help="the folder of mtbert study")
+    packing.add_argument("file", type=Path)
+    printing = commands.add_parser("tables", help="print the tables of a packed study")
+    printing.add_argument("file", type=Path)
+    printing.add_argument("--data", type=Path, required=True, help="folder of the data")
+    chosen = parser.parse_args()
+    if chosen.command == "pack":
+        pack(results.read_study(chosen.study), chosen.file)
+        return
+    study = unpack(chosen.file, chosen.data)
+    console = Console()
+    for table in tables.tables(study, summarise(study)):
+        console.print(table.printed())
+
+
+if __name__ == "__main__":
+    main()

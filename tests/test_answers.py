@@ -1,0 +1,84 @@
+"""The packed answers of a study: its statistics from them, and that nothing else is in the file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy_run
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks import answers
+from mtbert import prepare, recipe
+from mtbert.checkpoint import Predicted
+from mtbert.environment import Record
+from mtbert.study import results
+from mtbert.study.results import Outline, Result, Results
+from mtbert.study.summary import summarise
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Results:
+    """Two rows and two seeds, answers drawn at random; one run is missing."""
+    settings = recipe.load(str(toy_run.set_up(tmp_path)))
+    splits = {name: prepare.read(settings, name) for name in settings.tasks}
+    record = Record(
+        python="3.11",
+        packages={},
+        platform="toy",
+        cpu="toy",
+        cores=2,
+        threads=1,
+        device="cpu",
+        git_commit=None,
+        data={table.name: table.digest for split in splits.values() for table in split.tables},
+        recipe="0",
+    )
+    runs: dict[str, dict[int, Result]] = {}
+    for row, seed in (("plain", 0), ("plain", 1), ("other", 0)):
+        draws = torch.Generator().manual_seed(seed + len(row))
+        predicted = {}
+        for name, split in splits.items():
+            if split.task.labels:
+                raw = torch.randn(len(split.dev), len(split.task.labels), generator=draws)
+                predicted[name] = Predicted(raw, raw.argmax(1))
+            else:
+                raw = torch.rand(len(split.dev), generator=draws)
+                predicted[name] = Predicted(raw, raw.double())
+        runs.setdefault(row, {})[seed] = Result(row, seed, settings, record, predicted, [], 1.5, Path())
+    outline = Outline(
+        rows={"plain": None, "other": "plain"},
+        sources=dict.fromkeys(("plain", "other"), "toy"),
+        seeds=(0, 1),
+        reference="plain",
+        threads=1,
+    )
+    return results.gather(outline, runs, ["other, seed 1"])
+
+
+def test_a_packed_study_has_the_same_statistics_bitwise(study: Results, tmp_path: Path):
+    answers.pack(study, tmp_path / "packed.npz")
+    found = answers.unpack(tmp_path / "packed.npz", tmp_path / "data")
+    assert summarise(found) == summarise(study)
+    assert found.outline == study.outline
+    assert list(found.missing) == ["other, seed 1"]
+
+
+def test_the_same_answers_give_the_same_bytes_without_texts_and_places(study: Results, tmp_path: Path):
+    for name in ("packed.npz", "again.npz"):
+        answers.pack(study, tmp_path / name)
+    assert (tmp_path / "packed.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+    with np.load(tmp_path / "packed.npz", allow_pickle=False) as arrays:
+        told = arrays[answers.META].tobytes().decode()
+        assert {array.dtype.name for array in arrays.values()} == {"uint8", "float32"}
+    assert str(tmp_path / "data") not in told
+    assert all(example.texts[0] not in told for example in study.dev["quora"].examples)
+
+
+def test_other_data_than_the_runs_were_scored_on_are_refused(study: Results, tmp_path: Path):
+    answers.pack(study, tmp_path / "packed.npz")
+    file = tmp_path / "data" / "sts.csv"
+    file.write_text(file.read_text().replace("t0,", "t0000,"))
+    with pytest.raises(ValueError, match=r"sts\.csv: not the data that the runs were scored on"):
+        answers.unpack(tmp_path / "packed.npz", tmp_path / "data")
