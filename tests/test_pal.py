@@ -195,6 +195,20 @@ def test_rows_behind_the_tokens_get_nothing():
     assert torch.equal(rounded, torch.cat([plain, torch.zeros(3, x_ND.shape[1], dtype=x_ND.dtype)]))
 
 
+@pytest.mark.parametrize("settings", KINDS)
+def test_rounded_shapes_change_what_a_network_is_given_and_nothing_that_it_adds(settings: Pal):
+    layout = ragged({"a": [1, 3, 9, 12, 26], "b": [2, 5]}).layout  # 51 tokens and one dummy, 7 and none
+    pals = {name: a_pal(settings, i) for i, name in enumerate("ab")}
+    given = {name: [] for name in pals}
+    for name, module in pals.items():
+        module.register_forward_hook(lambda _, inputs, out, name=name: given[name].append(len(inputs[1])))
+    x_ND = torch.randn(58, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain, rounded = (adapter(pals, layout, None, rounded=rounded)(1, x_ND) for rounded in (False, True))
+    assert given == {"a": [51, 52], "b": [7, 7]}
+    assert plain.abs().max() > 1.0
+    assert_close(rounded, plain, **EXACT)
+
+
 def test_attention_stays_within_a_sequence():
     added = adapter({"a": a_pal(KINDS[0], 0)}, LAYOUT, None)
     x_ND = states()
@@ -356,3 +370,15 @@ def test_a_model_adds_each_tasks_network_to_its_own_tokens_alone():
     assert not torch.equal(after["a"], before["a"])
     assert torch.equal(after["b"], before["b"])
     assert torch.equal(after["c"], before["c"])
+
+
+@pytest.mark.parametrize(("compute", "rows"), [(torch.float32, 51), (torch.bfloat16, 52)])
+def test_a_models_networks_get_rounded_shapes_where_kernels_are_compiled_for_them(compute: torch.dtype, rows: int):
+    task = Task(name="a", type="regression", inputs="single", head=Head(dropout=0.0))
+    made = model(task, adapters=Pal(width=6, heads=2))
+    made.compute = compute
+    given = []
+    made.adapters["for_a"].register_forward_hook(lambda _, inputs, out: given.append(len(inputs[1])))
+    with torch.no_grad():
+        made(collate([(dataset(task, [3, 9, 12, 27]), np.arange(4))], CPU))
+    assert set(given) == {rows}

@@ -78,7 +78,7 @@ class Model(nn.Module):
         with self._precision(exact):
             self.rows = _rows(layout, groups.dummies)
             with part("encoder"):
-                adapter = pal.adapter(adapters, layout, generator)
+                adapter = pal.adapter(adapters, layout, generator, rounded=groups.rounded)
                 hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
             tokens = [span.stop - span.start for span in layout.spans.values()]
             rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens

@@ -99,13 +99,16 @@ def build(settings: Pal, config: EncoderConfig, name: str, seed: int) -> Project
     return module
 
 
-def adapter(modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None) -> Adapter | None:
+def adapter(
+    modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None, *, rounded: bool = False
+) -> Adapter | None:
     """What the encoder adds in each layer of a batch: each task's network on the task's own tokens, else zeros.
 
-    ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one.
+    ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one. ``rounded`` is
+    that of :class:`Groups`: few shapes, as the encoder has them.
     """
     groups = {
-        name: Groups(layout.only(name), next(modules[name].parameters()).device)
+        name: Groups(layout.only(name), next(modules[name].parameters()).device, rounded)
         for name in layout.spans
         if name in modules
     }
@@ -117,9 +120,14 @@ def adapter(modules: Mapping[str, nn.Module], layout: Layout, generator: torch.G
         # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
         *parts, dummies = torch.split(x_ND, [*sizes, len(x_ND) - sum(sizes)])
         added = [
-            modules[name](layer, x_MD, groups[name], generator) if name in groups else torch.zeros_like(x_MD)
+            of_task(name, layer, x_MD) if name in groups else torch.zeros_like(x_MD)
             for name, x_MD in zip(layout.spans, parts, strict=True)
         ]
         return torch.cat([*added, torch.zeros_like(dummies)])
+
+    def of_task(name: str, layer: int, x_MD: Tensor) -> Tensor:
+        padded_MD = F.pad(x_MD, (0, 0, 0, groups[name].dummies)) if groups[name].dummies else x_MD
+        added: Tensor = modules[name](layer, padded_MD, groups[name], generator)
+        return added[: len(x_MD)] if groups[name].dummies else added
 
     return add
