@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 
 from mtbert import metrics
 from mtbert.study import statistics
@@ -25,6 +25,12 @@ def study(rng: np.random.Generator, seeds: int, of_seeds: float, of_examples: fl
     )
 
 
+def resampled(seeds: int, of_examples: float, of_both: float) -> np.ndarray:
+    """``[R, S]`` with just these variances: columns of a Hadamard matrix, which are uncorrelated."""
+    columns_RS = linalg.hadamard(8)[:, 1:] * math.sqrt(7 / 8)
+    return math.sqrt(of_examples) * columns_RS[:, :1] + math.sqrt(of_both) * columns_RS[:, 1 : seeds + 1]
+
+
 def share_covered(seeds: int, *variances: float, studies: int = 2000) -> float:
     rng = np.random.default_rng(0)
     counts_RB = rng.multinomial(200, np.full(200, 1 / 200), size=200) / 200
@@ -38,13 +44,25 @@ def share_covered(seeds: int, *variances: float, studies: int = 2000) -> float:
 
 # Variances of seeds, of examples, and of the two together.
 @pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("variances", [(0.25, 1, 0.5), (1, 1, 0.5), (4, 1, 0.5), (1, 1, 0.001), (0, 1, 0.001)])
+@pytest.mark.parametrize(
+    "variances", [(0.25, 1, 0.5), (1, 1, 0.5), (4, 1, 0.5), (30, 1, 0.5), (1, 1, 0.001), (0, 1, 0.001)]
+)
 def test_95_of_100_intervals_cover_the_true_mean(seeds: int, variances: tuple[float, float, float]):
     assert 0.93 <= share_covered(seeds, *variances) <= 0.97
 
 
 def test_where_seeds_make_no_difference_intervals_are_at_most_a_little_wide():
     assert 0.95 <= share_covered(3, 0, 0.2, 1) <= 0.985
+
+
+@pytest.mark.parametrize(("seeds", "of_seeds", "most"), [(3, 1, 0.0045), (3, 10, 0.011), (5, 10, 0.007)])
+def test_a_strict_test_errs_at_most_twice_as_often_as_it_says(seeds: int, of_seeds: float, most: float):
+    """Holm's first step over eleven rows is at 0.0045."""
+    rng, studies, alpha = np.random.default_rng(0), 8_000, 0.0045
+    scores = rng.normal(0, math.sqrt(of_seeds + 0.5), (studies, seeds)) + rng.normal(0, 1, (studies, 1))
+    resampled_RS = resampled(seeds, 1, 0.5)
+    wrong = sum(estimate(scores_S, resampled_RS).p < alpha for scores_S in scores)
+    assert wrong / studies <= most + 2 * math.sqrt(alpha / studies)
 
 
 def test_an_interval_over_examples_alone_would_cover_too_little():
@@ -66,8 +84,9 @@ def test_the_parts_of_the_variance_by_hand():
     assert found.mean == 2
     assert found.sd == pytest.approx(math.sqrt(2))
     assert found.se == pytest.approx(math.sqrt(1 + 2 / 2))
-    assert found.df == pytest.approx(2**2 / (2 / 2) ** 2)
-    assert found.p == pytest.approx(float(2 * stats.t.sf(2 / math.sqrt(2), 4)))
+    bound = 2 / 0.18557  # the lower third of chi-squared with one degree of freedom
+    assert found.df == pytest.approx((1 + bound / 2) ** 2 / (bound / 2) ** 2, rel=1e-4)
+    assert found.p == pytest.approx(float(2 * stats.t.sf(2 / math.sqrt(2), found.df)))
 
 
 def test_one_seed_has_the_uncertainty_of_the_examples_alone():

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mtbert import cli, recipe, use
-from mtbert.study import cells, launch, plan, results
+from mtbert.study import cells, launch, plan, results, worker
 from mtbert.study import held_out as scoring
 from mtbert.study.summary import summarise
 from mtbert.train import Stopped
@@ -47,7 +47,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def tables(out: Path) -> dict[str, bytes]:
     found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    assert len(found) == 24
+    assert len(found) == 27
     return found
 
 
@@ -189,6 +189,10 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
         ("rows: {a: toy.yaml}\nseeds: [1, 1]", "names one twice"),
         ("rows: {a: toy.yaml}\nseeds: []", "seeds: must not be empty"),
         ("rows: {a: toy.yaml}\ngrid: {train.lr: []}", "grid.train.lr: has no values"),
+        (
+            "rows: {a: toy.yaml}\ngrid: {model.path: [../b]}",
+            "with its grid it is called 'a,path=../b', which can be no",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_that_says_where(folder: Path, text: str, said: str):
@@ -253,6 +257,57 @@ def test_a_study_that_has_ended_is_not_run_again(ended: Path):
 def test_other_settings_under_the_same_name_are_refused(ended: Path):
     with pytest.raises(ValueError, match=r"cells/sum-0: was run with other settings"):
         launch.run(plan.load(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
+
+
+def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Path):
+    shutil.copytree(ended, tmp_path / "copy")
+    out = tmp_path / "copy/out"
+    for seed in (0, 1):
+        shutil.rmtree(out / f"cells/pcgrad-{seed}/run")
+        (out / f"cells/pcgrad-{seed}/ended.json").unlink()
+    (tmp_path / "copy/study.yaml").write_text(STUDY.replace("[train.", "[train.warmup=0.5, train."))
+    cells.lay_out(cells.wanted(plan.load(str(tmp_path / "copy/study.yaml")), out, 1))
+    assert recipe.load(str(out / "cells/pcgrad-0/recipe.yaml")).train.warmup == 0.5
+
+
+def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
+    shutil.copytree(ended, tmp_path / "copy")
+    (tmp_path / "copy/data").rename(tmp_path / "elsewhere")
+    out = tmp_path / "copy/out"
+    before = tables(out)
+    shutil.rmtree(out / "cells/sum-1")
+    moved = plan.load(str(ended / "study.yaml"), [f"data.root={tmp_path / 'elsewhere'}"])
+    assert launch.run(moved, out, 1, SILENT) == {}
+    assert tables(out) == before
+    assert {recipe.load(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
+
+
+def test_rows_with_other_dev_data_of_the_same_size_are_refused(folder: Path):
+    (folder / "study.yaml").write_text(
+        "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sst.dev_seed=1], control: a}}\nseeds: [0]\n"
+    )
+    with pytest.raises(ValueError, match=r"b, seed 0: its answers to sst are to other dev examples"):
+        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+
+
+def test_steps_that_were_taken_again_count_once(tmp_path: Path):
+    lines = [
+        '{"step": 1, "seconds": 1.0}',
+        '{"step": 2, "seconds": 5.0}',
+        '{"step": 2, "seconds": 2.0}',
+        '{"step": 3, "se',
+    ]
+    (tmp_path / "timings.jsonl").write_text("\n".join(lines))
+    assert worker._seconds(tmp_path / "timings.jsonl") == 3.0
+
+
+def test_a_run_that_was_stopped_has_no_report_yet(ended: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ended / "out/cells/sum-0/run", run)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")
+    with pytest.raises(ValueError, match=rf"stopped at step 3\. Go on with: mtbert train --resume {run}"):
+        launch.report(run, SILENT)
 
 
 def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
@@ -374,8 +429,6 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path):
 
 
 def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
-    import shutil
-
     shutil.copytree(ended / "out", tmp_path / "out")
     file = tmp_path / "out/cells/sum-1/run/environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 7}))
@@ -465,6 +518,16 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     launch.report(out, SILENT)
     assert (out / "test.json").read_bytes() == before
     assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
+
+
+def test_a_row_is_not_scored_on_test_before_all_its_seeds_have_ended(ended: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    (out / "cells/sum-1/ended.json").unlink()
+    done = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *held_out(tmp_path / "test")])
+    assert isinstance(done.exception, ValueError)
+    assert str(done.exception).startswith("sum, seed 1: has not ended")
+    assert not (out / "test.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,15 @@ def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
         assert evaluate.judge(dev[name], predicted.decided.numpy()) == scores[name]
 
 
+def test_going_on_with_a_finished_run_keeps_its_answers(folder: Path):
+    found = recipe.load(str(folder / "toy.yaml"), ["train.rounds=4", "train.epochs=1", "train.checkpoint_every=2"])
+    launch.start(found, folder / "run", SILENT)
+    before = {p: p.read_bytes() for p in (folder / "run/last").iterdir()}
+    launch.resume(folder / "run", SILENT)
+    assert {p: p.read_bytes() for p in (folder / "run/last").iterdir()} == before
+    assert folder / "run/last/predictions.safetensors" in before
+
+
 def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_task(folder: Path):
     launch.start(recipe.load(str(folder / "toy.yaml")), folder / "first", SILENT)
     raw = recipe.merge(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import toy_run
 import yaml
+from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from mtbert.tracking import Tracker
 from mtbert.train import Run, Stopped
 from mtbert.tune import Tuning
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 SILENT = Console(quiet=True)
 RANGES: dict[str, Any] = {
     "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -37,9 +38,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ranged(folder: Path, ranges: Mapping[str, Any] = RANGES, **train: Any) -> str:
-    """A recipe over the toy's whose dev file of STS is not there: what looks at it fails."""
+    """A recipe over the toy's whose dev files are not there: what looks at them fails."""
     raw = toy_run.raw_recipe(folder, **train) | {"tune": ranges}
-    raw["tasks"]["sts"]["dev"] = "not-there.csv"
+    for task in raw["tasks"].values():
+        task["dev"] = "not-there.csv"
     path = folder / "ranged.yaml"
     path.write_text(yaml.safe_dump(raw))
     return str(path)
@@ -142,6 +144,9 @@ def test_a_trial_below_the_median_is_pruned_and_the_last_score_counts(
     assert [t["score"] for t in tried[:5]] == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.4])
     best = recipe.load(str(folder / "tuned/best.yaml"))
     assert best.train.lr == pytest.approx(tried[0]["train.lr"], rel=1e-3)
+    storage = f"sqlite:///{folder / 'tuned/tune.db'}"
+    reported = optuna.load_study(study_name="mtbert", storage=storage).trials[0].intermediate_values
+    assert reported == {333: 0.2, 667: 0.5}  # by the share of the schedule: another trial may be longer
 
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(
@@ -152,16 +157,52 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(
             raise FloatingPointError("the loss is nan")
         if number == 2:
             raise ValueError("no such thing")
+        if number == 3:
+            raise MemoryError
         return [0.5]
 
     scored(scores_of)
     console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
-    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 4, console)
+    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 5, console)
     console.file.close()
-    assert [t["state"] for t in trials(folder / "tuned")] == ["fail", "complete", "fail", "complete"]
+    assert [t["state"] for t in trials(folder / "tuned")] == ["fail", "complete", "fail", "fail", "complete"]
     said = console.export_text()
-    assert "trial 0, 1 of 4: failed: the loss is nan" in said
-    assert "trial 1, 2 of 4: overall 0.5000" in said
+    assert "trial 0, 1 of 5: failed: the loss is nan" in said
+    assert "trial 1, 2 of 5: overall 0.5000" in said
+    assert "trial 3, 4 of 5: failed: out of memory" in said
+
+
+def test_settings_that_do_not_go_together_fail_one_trial_alone(
+    folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
+):
+    scored(lambda number: [0.5])
+    ranges = {"train.mode": ["alternate", "joint"], "train.aggregation": ["pcgrad", "sum"]}
+    tune.run(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 8, SILENT)
+    tried = trials(folder / "tuned")
+    together = [(t["train.mode"], t["train.aggregation"]) == ("alternate", "pcgrad") for t in tried]
+    assert any(together)
+    assert [t["state"] for t in tried] == ["fail" if x else "complete" for x in together]
+
+
+def test_the_best_recipe_is_written_although_a_kill_came_before(
+    folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
+):
+    scored(lambda number: [0.5])
+    raw = yaml.safe_load(Path(ranged(folder)).read_text()) | {"control": "toy.yaml"}
+    (folder / "ranged.yaml").write_text(yaml.safe_dump(raw))
+    tuning = Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned")
+    tune.run(tuning, 1, SILENT)
+    (tuning.out / "best.yaml").unlink()
+    assert recipe.load(str(tune.run(tuning, 1, SILENT))).control is None
+
+
+def test_a_second_tuning_in_a_folder_is_refused(folder: Path, scored: Callable[..., None]):
+    scored(lambda number: [0.5])
+    tuning = Tuning(ranged(folder), (), False, folder / "tuned")
+    tune.run(tuning, 1, SILENT)
+    with FileLock(tuning.out / "lock"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
+        tune.run(tuning, 2, SILENT)
+    assert len(trials(tuning.out)) == 1
 
 
 def test_a_mistake_before_any_trial_ended_is_told_at_once_and_can_be_mended(folder: Path):
@@ -205,6 +246,15 @@ def test_the_command(folder: Path, scored: Callable[[Callable[[int], list[float]
 def test_ranges_that_cannot_be_used(folder: Path, ranges: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         tune.run(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 1, SILENT)
+    assert not (folder / "tuned").exists()
+
+
+def test_a_task_whose_dev_would_be_the_slice_of_train_is_refused(folder: Path):
+    raw = yaml.safe_load(Path(ranged(folder)).read_text())
+    del raw["tasks"]["quora"]["dev"]
+    (folder / "ranged.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=r"ranged\.yaml, tasks\.quora: has no dev file, .*or give --on-dev\."):
+        tune.run(Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned"), 1, SILENT)
     assert not (folder / "tuned").exists()
 
 

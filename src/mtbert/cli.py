@@ -303,10 +303,11 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
     except Exception as error:
-        # By name, because importing them would import torch.
-        if type(error).__name__ == "Stopped":
+        if type(error).__name__ == "Stopped":  # by name, because importing it would import torch
             _fail(str(error), 130)
-        if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+        from mtbert import environment
+
+        if environment.out_of_memory(error):
             _fail("out of memory. Set train.token_budget, or lower batch_size or model.max_length.", 1)
         raise
     else:

@@ -40,6 +40,11 @@ def precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on any device."""
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
+
+
 class Record(Settings):
     """What a run ran on: versions, hardware, threads, the project's git commit (null outside a checkout), data."""
 

@@ -12,6 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ def tracker(name: str, console: Console) -> Tracker:
                         call(*arguments)
                 except Exception as error:  # whatever it is, it is no reason to lose the run
                     broken = True
+                    if call is not tracking.close:
+                        with suppress(Exception):  # some hold a run open until they are told that it has ended
+                            tracking.close(False)
                     console.print(
                         f"warning: {name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}",
                         style="yellow",

@@ -411,7 +411,7 @@ def fit(
                     if run.stale == 0:
                         checkpoint.write_folder(out / "best", save)
                     save_last()
-                elif run.done and run.done % every == 0:
+                elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
                     save_last()
                 if run.over:
                     return scores

@@ -8,18 +8,20 @@ the settings of the best trial.
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import launch, tracking
+from mtbert import environment, launch, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
 from mtbert.tracking import Tracking
@@ -49,6 +51,12 @@ class Tuning:
         found = self.recipe(chosen)
         if self.on_dev:
             return found
+        for name, task in found.tasks.items():
+            if task.dev is None and task.scored:
+                raise ValueError(
+                    f"recipe {self.name}, tasks.{name}: has no dev file, so its dev is the part of train that trials "
+                    "would be scored on. Name a dev file, or give --on-dev."
+                )
         tasks = {name: task.model_copy(update={"dev": None}) for name, task in found.tasks.items()}
         return found.model_copy(update={"tasks": tasks})
 
@@ -79,10 +87,11 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
         pruner=optuna.pruners.MedianPruner(),
         load_if_exists=True,
     )
-    with _Shown(console, trials) as shown:
+    with _alone(tuning.out), _Shown(console, trials) as shown:
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
             _write(tuning, study, base.tune)
+        _write(tuning, study, base.tune)  # a kill may have come between a trial's end and its line
     ended = _ended(study)
     if not ended:
         raise ValueError(
@@ -124,6 +133,16 @@ def _begin(out: Path, base: Recipe) -> None:
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second tuning out of the folder: it would take up the trial that this one is at."""
+    try:
+        with FileLock(out / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"{out}: another mtbert tune is at work there. Wait for it, or give another --out.") from None
+
+
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
     """The trial that was cut off, else a new one, else none."""
     import optuna
@@ -159,7 +178,7 @@ def _try(
                 return
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # a trial that goes on repeats a step, and its score
-                trial.report(score, step)
+                trial.report(score, round(1000 * step / steps))  # trials need not be of one length
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{score:.4f} at step {step}, below the median")
 
@@ -169,6 +188,11 @@ def _try(
         console = Console(file=file, highlight=False, markup=False, emoji=False)
         try:
             recipe = tuning.trial(chosen).model_copy(update={"tune": {}})
+        except ValueError as error:  # each setting can be used, but not all of these together
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            shown.ended(trial.number, f"failed: {error}")
+            return
+        try:
             if (folder / "run" / "recipe.yaml").is_file():
                 launch.resume(folder / "run", console, track=track)
             else:
@@ -181,6 +205,11 @@ def _try(
                 raise  # the mistake is in what all trials share, as far as we know
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             shown.ended(trial.number, f"failed: {error}")
+        except (MemoryError, RuntimeError) as error:
+            if not environment.out_of_memory(error):
+                raise
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            shown.ended(trial.number, "failed: out of memory")
         else:
             last = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
             score = _score(recipe, tracking.numbers(json.loads(last)))
@@ -228,8 +257,11 @@ def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrCh
     ]
     pd.DataFrame(rows).to_csv(tuning.out / "trials.csv", index=False, lineterminator="\n")
     for best in _ended(study)[:1]:
-        recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}})
-        (tuning.out / "best.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
+        # What it was compared with differed in one thing; now it may be several.
+        recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
+        unfinished = tuning.out / "best.new"
+        unfinished.write_text(recipes.dump(recipe), encoding="utf-8")
+        unfinished.replace(tuning.out / "best.yaml")
 
 
 def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:

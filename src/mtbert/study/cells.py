@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,36 +74,39 @@ def cell(out: Path, row: str, seed: int) -> Cell:
     return Cell(out / "cells" / f"{row}-{seed}")
 
 
-def lay_out(plan: Plan, out: Path, threads: int) -> dict[str, Cell]:
-    """Makes the folder of every run, with its recipe, by ``row, seed N``; runs that are there stay.
-
-    Runs whose recipe does not say use ``threads`` threads.
+def wanted(plan: Plan, out: Path, threads: int) -> dict[Cell, Recipe]:
+    """The recipe of every run of the study in ``out``; those that do not say use ``threads`` threads.
 
     Raises:
-        ValueError: If a run that is there was made with other settings; nothing is changed then.
+        ValueError: If a run that has begun there was made with other settings.
     """
     found = {}
-    wanted = {}
     for row, seed in plan.cells:
         recipe = plan.variants[row].seeded(seed)
         if recipe.train.threads is None:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
         one = cell(out, row, seed)
-        if one.recipe.is_file() and _placeless(recipes.load(str(one.recipe))) != _placeless(recipe):
+        begun = one.run / "recipe.yaml"
+        if begun.is_file() and _placeless(recipes.load(str(begun))) != _placeless(recipe):
             raise ValueError(
                 f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
             )
-        found[f"{row}, seed {seed}"], wanted[one] = one, recipe
-    for one, recipe in wanted.items():
-        if not one.recipe.is_file():
-            one.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = one.folder / ".recipe.new"
-            unfinished.write_text(recipes.dump(recipe), encoding="utf-8")
-            unfinished.replace(one.recipe)
+        found[one] = recipe
     return found
 
 
-def run_all(cells: dict[str, Cell], workers: int, console: Console) -> dict[str, str]:
+def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
+    """Makes the folder of every run, with its recipe; of runs that have begun, the place of their data may move."""
+    for one, recipe in wanted.items():
+        one.folder.mkdir(parents=True, exist_ok=True)
+        for file in (one.recipe, one.run / "recipe.yaml"):
+            if file.parent.is_dir():
+                unfinished = file.parent / ".recipe.new"
+                unfinished.write_text(recipes.dump(recipe), encoding="utf-8")
+                unfinished.replace(file)
+
+
+def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[str, str]:
     """Runs every cell that has not ended, ``workers`` at a time while memory lasts.
 
     Returns why runs failed, by their name; one that fails does not keep the others from going on.
@@ -184,7 +187,7 @@ class _Shown:
 
     BETWEEN = 60.0  # seconds between lines
 
-    def __init__(self, console: Console, cells: dict[str, Cell], begun: dict[str, float]) -> None:
+    def __init__(self, console: Console, cells: Mapping[str, Cell], begun: dict[str, float]) -> None:
         self.console, self.cells, self.begun = console, cells, begun
         self.done = dict.fromkeys(cells.keys() - begun.keys(), 1.0) | begun
         self.since = self.said = time.monotonic()

@@ -29,9 +29,9 @@ WORD = re.compile(r"\w+")
 class Judged:
     """A run's answers to a task, and how wrong each is.
 
-    ``loss_B`` orders them: ``-log p(label)`` in nats; of a cosine, how far it lies on the wrong side; of a score, its
-    distance. ``distance_B`` is in classes, or in the units of the label. ``p_B`` is the probability of the answer,
-    ``nan`` where the head knows none.
+    ``loss_B`` orders them: ``-log p(label)`` in nats; of a cosine, how far it lies on the wrong side of what parted the
+    answers; of a score, its distance. ``distance_B`` is in classes, or in the units of the label. ``p_B`` is the
+    probability of the answer, ``nan`` where the head knows none.
     """
 
     answer_B: Floats
@@ -54,13 +54,22 @@ def judge(dev: Dev, result: Result) -> Judged:
     if raw.ndim == 1:
         sign_B = 2 * labels_B - 1
         if result.recipe.tasks[name].head.kind == "cosine":
-            return Judged(decided_B, np.full(len(raw), np.nan), distance_B, -sign_B * raw, distance_B > 0)
+            beyond_B = raw - _threshold(raw, decided_B)
+            return Judged(decided_B, np.full(len(raw), np.nan), distance_B, -sign_B * beyond_B, distance_B > 0)
         p_B, loss_B = np.exp(log_expit((2 * decided_B - 1) * raw)), -log_expit(sign_B * raw)
     else:
         log_p_BK = log_softmax(raw, axis=1)
         p_B = np.exp(_pick(log_p_BK, decided_B))
         loss_B = -_pick(log_p_BK, labels_B)
     return Judged(decided_B, p_B, distance_B, loss_B, distance_B > 0)
+
+
+def _threshold(cosine_B: Floats, decided_B: Floats) -> float:
+    """What parted the answers: the middle between the largest cosine called 0 and the smallest called 1."""
+    no, yes = cosine_B[decided_B == 0], cosine_B[decided_B == 1]
+    if not len(no) or not len(yes):
+        return float(yes.min() if len(yes) else no.max())
+    return float(no.max() + yes.min()) / 2
 
 
 def _pick(values_BK: Floats, indices_B: Floats) -> Floats:

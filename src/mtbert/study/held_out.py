@@ -50,6 +50,12 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
         )
     if row is None or row not in results.runs:
         raise ValueError(f"--row {row}: --test wants one row to score. Give --row {' or --row '.join(results.runs)}.")
+    unended = [name for name in results.missing if name.startswith(f"{row}, seed ")]
+    if unended:
+        raise ValueError(
+            f"{unended[0]}: has not ended, and a row is scored on test once, with all its seeds. "
+            "Go on with the study first."
+        )
     runs = results.runs[row]
     answered = next(iter(runs.values())).predicted
     tasks = [name for name in results.dev if name in answered]

@@ -26,13 +26,15 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
         raise ValueError(f"{out}: exists and is no study. Give another --out.")
     begun = (out / results.FILE).is_file()
     threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
-    laid_out = cells.lay_out(plan, out, threads)
+    wanted = cells.wanted(plan, out, threads)
     results.write_outline(plan, out, threads)
+    cells.lay_out(wanted)
     console.print(
         f"{len(plan.variants)} rows, {len(plan.seeds)} seeds, {workers} at a time with {threads} threads each",
         soft_wrap=True,
     )
-    failed = cells.run_all(laid_out, workers, console)
+    named = {f"{row}, seed {seed}": cells.cell(out, row, seed) for row, seed in plan.cells}
+    failed = cells.run_all(named, workers, console)
     for name, why in failed.items():
         console.print(f"failed: {name}: {why}", soft_wrap=True)
     found = results.read_study(out)

@@ -1,5 +1,7 @@
 """What a study is: rows of recipes, each with the control that it is compared with, times seeds."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -137,7 +139,12 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
     for base, row in study.rows.items():
         for point in points:
             end = "".join(f",{labels[key]}={value}" for key, value in point.items())
-            changes = [*study.set, *row.set, *(f"{key}={_text(value)}" for key, value in point.items()), *overrides]
+            if not re.fullmatch(NAME, base + end):
+                raise ValueError(
+                    f"study {name}, rows.{base}: with its grid it is called {base + end!r}, which can be no folder's "
+                    "name. Give the values as rows of their own, each with a name and set."
+                )
+            changes = [*study.set, *row.set, *(f"{key}={json.dumps(v)}" for key, v in point.items()), *overrides]
             try:
                 settings = recipes.load(row.recipe, changes, folder)
             except (ValueError, FileNotFoundError) as error:
@@ -167,11 +174,6 @@ def _control(study: Study, name: str, base: str, of_recipe: str | None) -> str |
             f"Add it as a row, or name another row with control."
         )
     return found
-
-
-def _text(value: Value) -> str:
-    """``value`` as ``--set`` takes it."""
-    return {True: "true", False: "false", None: "null"}[value] if isinstance(value, bool | None) else str(value)
 
 
 def _folder() -> Path:

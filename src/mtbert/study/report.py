@@ -3,6 +3,7 @@
 import base64
 import difflib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -15,21 +16,22 @@ from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
 from mtbert.study.figures import figures
 from mtbert.study.results import Results
-from mtbert.study.summary import Comparison, Summary, summarise
+from mtbert.study.summary import Against, Comparison, Summary, summarise
 
 FILE = "report.html"
 VERDICTS = {"better": "helps", "worse": "hurts", "cannot be told apart": "cannot be told apart"}
 
 
 def write(results: Results, out: Path) -> list[tables.Table]:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables."""
+    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables for a terminal."""
     summary = summarise(results)
     errors = Errors(results)
     drawn = figures(results, summary)
     found = tables.tables(results, summary, held_out.read(out))
-    analysis = errors.tables()
-    for name, parts in (("tables", [*found, *analysis]), ("figures", drawn)):
-        (out / name).mkdir(exist_ok=True)
+    each, analysis = tables.runs(results, summary), errors.tables()
+    for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
+        shutil.rmtree(out / name, ignore_errors=True)  # of rows that are no more, nothing stays
+        (out / name).mkdir()
         for part in parts:
             part.write(out / name)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
@@ -39,9 +41,9 @@ def write(results: Results, out: Path) -> list[tables.Table]:
         title=out.resolve().name,
         answer=answer(results, summary),
         findings=_findings(summary),
-        score=summary.main,
+        scores=summary.main_first,
         warnings=[*results.warnings, *_unfinished(results)],
-        tables=found,
+        tables=[*found, each],
         analysis=analysis,
         figures=[(part, _picture(out / "figures" / f"{part.name}.svg")) for part in drawn],
         browser=_json(errors.browser()),
@@ -57,41 +59,75 @@ def write(results: Results, out: Path) -> list[tables.Table]:
 
 def answer(results: Results, summary: Summary) -> str:
     """What the study or run says, in two or three sentences."""
-    found = [by[summary.main] for by in summary.comparisons["control"].values() if summary.main in by]
+    against = _against(summary)
+    found = [c for by in summary.comparisons[against].values() if (c := _main(summary, by)) is not None]
     if not found:
-        of_reference = summary.rows[next(iter(summary.rows))].scores
-        if summary.main not in of_reference:
-            return "No task was scored."
-        own = of_reference[summary.main]
-        low, high = own.interval
-        return (
-            f"{summary.main} is {own.mean:.4f} on dev, 95% interval {low:.4f} to {high:.4f}; the best constant answer "
-            f"has {summary.baseline[summary.main]:.4f}."
-        )
+        return _one_row(results, summary)
     counts = {verdict: sum(c.verdict == verdict for c in found) for verdict in VERDICTS}
-    least = summary.detectable("control", summary.main)
-    said = (
-        f"By {summary.main}, {counts['better']} of {len(found)} techniques help, {counts['worse']} hurt, and "
-        f"{counts['cannot be told apart']} cannot be told apart from doing without."
+    what, helps, hurts, without = (
+        ("techniques", "help", "hurt", "doing without")
+        if against == "control"
+        else ("rows", f"are better than {results.outline.reference}", "are worse", "it")
     )
-    return said + f" A difference of {least:.3f} would be found in four studies of five like this one."
+    sentences = [
+        f"By {summary.main}, {counts['better']} of {len(found)} {what} {helps}, {counts['worse']} {hurts}, and "
+        f"{counts['cannot be told apart']} cannot be told apart from {without}."
+    ]
+    others = len(summary.comparisons[against]) - len(found)
+    if others:
+        sentences.append(f"{others} more have no {summary.main} in common with what they are compared with.")
+    single = sum(c.difference.seeds == 1 for c in found)
+    if single:
+        sentences.append(f"{single} of these compare one seed each: they tell two runs apart, not two techniques.")
+    least = summary.detectable(against, summary.main)
+    if least is not None:
+        sentences.append(f"Half of the comparisons would find a true difference of {least:.3f} four times in five.")
+    return " ".join(sentences)
+
+
+def _one_row(results: Results, summary: Summary) -> str:
+    row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
+    scores = summary.rows[row].scores
+    if not scores:
+        return "No task was scored."
+    score = summary.main if summary.main in scores else next(iter(scores))
+    low, high = scores[score].interval
+    return (
+        f"{row}: {score} is {scores[score].mean:.4f} on dev, 95% interval {low:.4f} to {high:.4f}; the best constant "
+        f"answer has {summary.baseline[score]:.4f}."
+    )
+
+
+def _against(summary: Summary) -> Against:
+    """What the page's first table compares with: controls, or the reference where no row has one."""
+    return "control" if summary.comparisons["control"] else "reference"
+
+
+def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | None:
+    score = summary.judged_by(by_score)
+    return None if score is None else by_score[score]
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
     """A line for each technique, those told apart first, then by size."""
     found = []
-    for row, by_score in summary.comparisons["control"].items():
-        if summary.main in by_score:
-            main = by_score[summary.main]
+    for row, by_score in summary.comparisons[_against(summary)].items():
+        main = _main(summary, by_score)
+        if main is not None:
             found.append(
                 {
-                    "row": row,
-                    "other": main.other,
+                    "row": row + summary.collapsed(row),
+                    "other": main.other + summary.collapsed(main.other),
+                    "seeds": main.difference.seeds,
                     "verdict": main.verdict,
                     "said": VERDICTS[main.verdict],
+                    "by": summary.judged_by(by_score),
                     "main": _told(main),
-                    "p": "< 0.001" if main.corrected < 0.001 else f"{main.corrected:.3f}",
-                    "tasks": [(name, _told(c), c.verdict) for name, c in by_score.items() if name != summary.main],
+                    "p": tables.p_value(main.corrected),
+                    "tasks": [
+                        (_told(by_score[name]), by_score[name].verdict) if name in by_score else ("", "")
+                        for name in summary.main_first[1:]
+                    ],
                     "order": (main.verdict == "cannot be told apart", -main.difference.mean),
                 }
             )

@@ -4,6 +4,7 @@ Dimension key: B examples.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from mtbert import checkpoint, environment, prepare
+from mtbert import checkpoint, environment, metrics, prepare
 from mtbert import recipe as recipes
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
@@ -133,17 +134,18 @@ def read_run(run: Path) -> Results:
     """One run as a study of itself.
 
     Raises:
-        FileNotFoundError, ValueError: If it is no run, or has not scored dev at its end.
+        FileNotFoundError, ValueError: If it is no run, or has not come to its end.
     """
-    result = _read(run, run.name, 0.0)
+    steps = _lines(run / "metrics.jsonl")
+    if not steps or "evaluation" not in steps[-1]:
+        done = steps[-1]["step"] if steps else 0
+        raise ValueError(f"{run}: stopped at step {done}. Go on with: mtbert train --resume {run}")
+    name = run.resolve().name
+    result = _read(run, name, 0.0)
     outline = Outline(
-        rows={run.name: None},
-        sources={run.name: run.name},
-        seeds=(result.seed,),
-        reference=run.name,
-        threads=result.record.threads,
+        rows={name: None}, sources={name: name}, seeds=(result.seed,), reference=name, threads=result.record.threads
     )
-    return gather(outline, {run.name: {result.seed: result}}, [])
+    return gather(outline, {name: {result.seed: result}}, [])
 
 
 def _seconds(one: Cell) -> float:
@@ -195,14 +197,28 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: 
             dev[name] = Dev(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():
-                if len(predicted.decided) != len(dev[name].examples):
+                if not _answers(dev[name], predicted, result):
                     raise ValueError(
-                        f"{row}, seed {result.seed}: answered {len(predicted.decided)} dev examples of {name}, others "
-                        f"{len(dev[name].examples)}. Rows must share dev data."
+                        f"{row}, seed {result.seed}: its answers to {name} are to other dev examples, or to others "
+                        "than are there now. Rows must share dev data: name a file, and put an old one back."
                     )
     warnings = []
-    for key in ("git_commit", "packages", "cpu", "device", "threads", "data"):
+    for key in ("git_commit", "packages", "cpu", "device", "threads"):
         kinds = {json.dumps(getattr(r, key), sort_keys=True) for r in records}
         if len(kinds) > 1:
             warnings.append(f"runs differ in {key}: {len(kinds)} kinds")
+    sources = dict.fromkeys(source for r in records for source in r.data)
+    warnings += [f"runs differ in {s}" for s in sources if len({r.data[s] for r in records if s in r.data}) > 1]
     return Results(outline, dev, runs, missing, warnings)
+
+
+def _answers(dev: Dev, predicted: Predicted, result: Result) -> bool:
+    """Whether these can be answers to ``dev``: as many, and with the score that the run logged last."""
+    decided_B = predicted.decided.numpy()
+    if len(decided_B) != len(dev.examples):
+        return False
+    logged = [line["evaluation"] for line in result.steps if "evaluation" in line]
+    if not logged:
+        return True
+    now = metrics.score(dev.task, decided_B, dev.labels_B)[dev.metric]
+    return math.isclose(now, logged[-1][dev.task.name]["metrics"][dev.metric], rel_tol=1e-6, abs_tol=1e-9)

@@ -1,6 +1,6 @@
 """What a study says: the scores of its rows, and how they differ from their controls and from the reference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -39,7 +39,8 @@ class Scored:
     """A row's scores by task, and ``overall`` if it has all tasks of the reference."""
 
     scores: Mapping[str, Estimate]
-    collapsed: Mapping[str, int]  # by task: in how many seeds the answers are all the same
+    by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of its seeds
+    collapsed: Mapping[str, int]  # by task: in how many seeds the answers are all or nearly all the same
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,16 @@ class Summary:
     baseline: Mapping[str, float]  # by score: that of the best constant answers
     rows: Mapping[str, Scored]
     comparisons: Mapping[Against, Mapping[str, Mapping[str, Comparison]]]  # by row and score
+    main: str  # the score that verdicts go by: overall, or that of the reference's only task
 
-    @property
-    def main(self) -> str:
-        """The score that verdicts go by: ``overall``, or that of the only task."""
-        known = [name for name in self.baseline if any(name in row.scores for row in self.rows.values())]
-        return OVERALL if OVERALL in known else next(iter(known), OVERALL)
+    def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
+        """The score that a row is judged by: the main one, or that of the only task that it shares with the other."""
+        return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
+
+    def collapsed(self, row: str) -> str:
+        """Where some of the row's runs have collapsed, for people: ``(collapsed: sst)``; else nothing."""
+        tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
+        return f" (collapsed: {', '.join(tasks)})" if tasks else ""
 
     @property
     def main_first(self) -> list[str]:
@@ -65,7 +70,8 @@ class Summary:
         """The difference that the median comparison would find with 80% power at 0.05, Holm's first step included."""
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
-        return float(np.median([d.detectable(alpha) for d in found])) if found else None
+        varied = [d.detectable(alpha) for d in found if d.se > 0]  # two rows that are the same, bitwise, tell nothing
+        return float(np.median(varied)) if varied else None
 
 
 def summarise(results: Results) -> Summary:
@@ -101,6 +107,7 @@ class _Sums:
 
     def summary(self) -> Summary:
         return Summary(
+            main=OVERALL if len(self.tasks) > 1 else self.tasks[0],
             baseline=self._baseline(),
             rows={row: self._scored(row) for row in self.results.runs},
             comparisons={
@@ -127,6 +134,7 @@ class _Sums:
         runs = self.results.runs[row].values()
         return Scored(
             scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
+            by_seed=[{key: float(s[i]) for key, s in self.scores[row].items()} for i in range(len(runs))],
             collapsed={
                 name: sum(metrics.collapsed(dev.task, r.predicted[name].decided.numpy()) for r in runs)
                 for name, dev in self.results.dev.items()
@@ -140,6 +148,7 @@ class _Sums:
             for row, other in pairs.items()
             if row != other and self._seeds(row, other)
         }
+        found = {row: by_score for row, by_score in found.items() if by_score}  # rows without a common task go
         for key in (*self.results.dev, OVERALL):
             rows = [row for row in found if key in found[row]]
             for row, p in zip(rows, statistics.holm([found[row][key].p for row in rows]), strict=True):

@@ -41,10 +41,11 @@ class Table:
         # Numbers stay the text that they are: 0.4500 is no 0.45.
         markdown = frame.to_markdown(index=False, disable_numparse=True)
         latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+        caption = " ".join((f"{self.title}.", *self.notes))
         written = {
             "md": f"**{self.title}**\n\n{markdown}\n{notes}",
             "csv": frame.to_csv(index=False, lineterminator="\n"),
-            "tex": latex.to_latex(hrules=True, caption=_latex(self.title), label=f"tab:{self.name}"),
+            "tex": latex.to_latex(hrules=True, caption=_latex(caption), label=f"tab:{self.name}"),
         }
         for ending, text in written.items():
             (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
@@ -123,9 +124,20 @@ def scores(results: Results, summary: Summary) -> Table:
         tuple(rows),
         (
             "Mean ± standard deviation over seeds [95% interval over seeds and examples; over examples alone for one "
-            "seed]. collapsed: the answers are all the same in so many of the seeds.",
+            "seed]. collapsed: the answers are nearly all the same in so many of the seeds.",
         ),
     )
+
+
+def runs(results: Results, summary: Summary) -> Table:
+    """The scores of each run, for statistics of one's own."""
+    columns = _scores_of(summary)
+    rows = [
+        (row, str(seed), *(_number(of_seed.get(column)) for column in columns))
+        for row, by_seed in results.runs.items()
+        for seed, of_seed in zip(by_seed, summary.rows[row].by_seed, strict=True)
+    ]
+    return Table("runs", "Every run", ("row", "seed", *columns), tuple(rows))
 
 
 def compared(results: Results, summary: Summary, against: Against) -> Table:
@@ -133,18 +145,21 @@ def compared(results: Results, summary: Summary, against: Against) -> Table:
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
     for name, by_score in summary.comparisons[against].items():
-        other = next(iter(by_score.values())).other
-        rows.append((name, other, *(_difference(by_score.get(column)) for column in columns)))
+        one = next(iter(by_score.values()))
+        cells = (_difference(by_score.get(column)) for column in columns)
+        rows.append((name, one.other + summary.collapsed(one.other), str(one.difference.seeds), *cells))
     least = [summary.detectable(against, column) for column in columns]
-    rows.append(("detectable", "", *(UNKNOWN if x is None else f"{x:.4f}" for x in least)))
+    rows.append(("detectable", "", "", *(UNKNOWN if x is None else f"{x:.4f}" for x in least)))
     return Table(
         f"against-{against}",
         "Each row less its control" if against == "control" else f"Each row less {results.outline.reference}",
-        ("row", "less", *columns),
+        ("row", "less", "seeds", *columns),
         tuple(rows),
         (
-            "Difference [95% interval], p by Holm over the rows; * below 0.05. Paired by seed and by example. "
-            "detectable: the true difference that the median row would be found with, four times in five.",
+            "Difference [95% interval over seeds and examples; over examples alone for one seed], p by Holm over the "
+            "rows; * below 0.05. Paired by seed and by example. An interval is of one comparison, so it can leave out "
+            "0 where p is above 0.05. For one seed p of an accuracy is McNemar's, and tells two runs apart, not two "
+            "techniques. detectable: the true difference that the median row would be found with, four times in five.",
         ),
     )
 
@@ -188,12 +203,20 @@ def on_test(results: Results, test: Record) -> Table:
 
 def _of_paper(results: Results, number: int) -> list[tuple[str, Mapping[str, float]]]:
     """The rows of one of the paper's tables that the study has, with what the paper prints."""
-    rows = {source: row for row, source in results.outline.sources.items() if row in results.runs}
-    return [(rows[source], printed) for source, printed in PRINTED[number].items() if source in rows]
+    return [
+        (row, printed)
+        for source, printed in PRINTED[number].items()
+        for row, of_row in results.outline.sources.items()
+        if of_row == source and row in results.runs
+    ]
 
 
 def _scores_of(summary: Summary) -> list[str]:
     return [name for name in summary.baseline if any(name in row.scores for row in summary.rows.values())]
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def _estimated(estimate: Estimate | None) -> str:
@@ -212,4 +235,9 @@ def _difference(comparison: Comparison | None) -> str:
         return UNKNOWN
     low, high = comparison.difference.interval
     star = "" if comparison.verdict == "cannot be told apart" else "*"
-    return f"{comparison.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}] p {comparison.corrected:.3f}{star}"
+    return f"{comparison.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}] p {p_value(comparison.corrected)}{star}"
+
+
+def p_value(p: float) -> str:
+    """For people."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

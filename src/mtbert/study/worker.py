@@ -5,11 +5,14 @@ when its standard input ends: when the study is killed, no worker is left behind
 """
 
 import json
+import math
 import os
 import shutil
 import signal
 import sys
 import threading
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,13 +33,23 @@ def work(cell: Cell) -> None:
             launch.resume(cell.run, console)
         else:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
-        seconds = sum(json.loads(line)["seconds"] for line in (cell.run / "timings.jsonl").read_text().splitlines())
+        seconds = _seconds(cell.run / "timings.jsonl")
         unfinished = cell.folder / ".ended.new"
         unfinished.write_text(Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
         unfinished.replace(cell.ended)
         shutil.rmtree(cell.run / "best")
         for name in ("training.safetensors", "state.json"):
             (cell.run / "last" / name).unlink()
+
+
+def _seconds(timings: Path) -> float:
+    """Of all steps; those that a killed run took again count once, and a line that it was cut off in not at all."""
+    by_step = {}
+    for line in timings.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            taken = json.loads(line)
+            by_step[taken["step"]] = taken["seconds"]
+    return math.fsum(by_step.values())
 
 
 def _stop_with_parent() -> None:
@@ -54,6 +67,7 @@ def main() -> None:
         print(stop)
         sys.exit(130)
     except Exception as error:  # whatever it is, it ends this run alone
+        traceback.print_exc(file=sys.stdout)
         print(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
