@@ -65,8 +65,8 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     """Tries settings until there are ``trials`` of them, with those of earlier calls; returns ``best.yaml``.
 
     A tuning that was stopped or killed goes on with the same call, to the trials of one that never was. A trial's
-    score is the recipe's ``train.select`` at the end of its schedule; below the median of the others at the same step
-    it is pruned. Trial N draws its settings from a generator seeded by N; all train with the recipe's seed.
+    score is the recipe's ``train.select`` at the end of its schedule; below the median of the others at the same share
+    of it, it is pruned. Trial N draws its settings from a generator seeded by N; all train with the recipe's seed.
 
     Raises:
         ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
