@@ -428,6 +428,15 @@ def test_the_browser_has_the_worst_and_what_was_most_surely_fixed_and_broken(
 # Figures ----------------------------------------------------------------------------------------------
 
 
+def test_a_dollar_in_a_name_is_a_dollar(results: Results, tmp_path: Path):
+    dev = results.dev["sst"]
+    task = dev.task.model_copy(update={"labels": ("$x_$", "$5-$10", "b", "c", r"$\frac{$")})
+    odd = replace(results, dev=results.dev | {"sst": replace(dev, task=task)})
+    for drawn in figures.figures(odd, summarise(odd)):
+        drawn.write(tmp_path)
+    assert (tmp_path / "confusion-sst.svg").exists()
+
+
 def test_findings_stand_with_those_told_apart_first_then_by_size(results: Results):
     lines = report._findings(summarise(results))
     assert [(line["row"], line["other"], line["said"]) for line in lines] == [

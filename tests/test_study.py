@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy_run
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from mtbert import cli, recipe, use
@@ -282,12 +285,76 @@ def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
     assert {recipe.load(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
 
 
-def test_rows_with_other_dev_data_of_the_same_size_are_refused(folder: Path):
+@pytest.mark.parametrize(
+    ("change", "task"),
+    [
+        ("tasks.sst.dev_seed=1", "sst"),
+        ("tasks.quora.dev_fraction=0.2", "quora"),
+        ("tasks.sst.train=quora.csv", "sst"),
+        ("tasks.sts.dev=sst.csv", "sts"),
+        ("tasks.sts.metric=spearman", "sts"),
+        ("data.root=elsewhere", "sst"),
+    ],
+)
+def test_rows_with_other_dev_data_are_refused_before_anything_is_run(folder: Path, change: str, task: str):
+    text = f"rows: {{a: toy.yaml, b: {{recipe: toy.yaml, set: [{change}], control: a}}}}"
+    assert f"rows.b: task {task} has other dev examples than in row a, or another metric." in refusal(folder, text)
+
+
+def test_rows_may_differ_in_what_they_train_on(folder: Path):
     (folder / "study.yaml").write_text(
-        "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sst.dev_seed=1], control: a}}\nseeds: [0]\n"
+        "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sts.train=other.csv, tasks.sts.inputs=separate]}}"
     )
-    with pytest.raises(ValueError, match=r"b, seed 0: its answers to sst are to other dev examples"):
-        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+    assert len(plan.load(str(folder / "study.yaml")).variants) == 2
+
+
+def test_answers_to_data_that_were_changed_since_are_refused(ended: Path, tmp_path: Path):
+    shutil.copytree(ended, tmp_path / "copy")
+    data, out = tmp_path / "copy/data/sts.csv", tmp_path / "copy/out"
+    for file in out.rglob("recipe.yaml"):
+        file.write_text(file.read_text().replace(str(ended), str(tmp_path / "copy")))
+    launch.report(out, SILENT)
+    header, *rows = data.read_text().splitlines()
+    data.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    with pytest.raises(ValueError, match=r"sum, seed 0: its answers to sts are not to the dev examples that are there"):
+        launch.report(out, SILENT)
+
+
+def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    shutil.rmtree(out / "cells/sum-0/run")
+    shutil.copytree(out / "cells/sum-1/run", out / "cells/sum-0/run")
+    with pytest.raises(ValueError, match=r"sum-0/run: is a run of seed 1\. Remove .*cells/sum-0, and run it again"):
+        launch.report(out, SILENT)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t | {"sst.decided": torch.full_like(t["sst.decided"], 99)},
+        lambda t: t | {"sst.decided": t["sst.decided"][:-1]},
+        lambda t: t | {"sst.raw": t["sst.raw"][:, :2].contiguous()},
+        lambda t: t | {"sts.decided": t["sts.decided"] * torch.nan},
+        lambda t: {k: v for k, v in t.items() if not k.startswith("sts")},
+        lambda t: t | {"more.raw": t["sts.raw"].clone(), "more.decided": t["sts.decided"].clone()},
+    ],
+)
+def test_answers_that_cannot_be_are_refused(ended: Path, tmp_path: Path, spoil: Callable[..., dict[str, torch.Tensor]]):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    file = out / "cells/sum-1/run/last/predictions.safetensors"
+    save_file(spoil(load_file(file)), file)
+    with pytest.raises(ValueError, match=r"its answers (to s\w+ )?are not "):
+        launch.report(out, SILENT)
+
+
+def test_a_worker_that_was_killed_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
+    failed = launch.run(plan.load(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
+    assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
 
 
 def test_steps_that_were_taken_again_count_once(tmp_path: Path):
@@ -440,7 +507,7 @@ def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
     [
         ("study.json", '{"rows": {', r"out/study\.json: damaged .*Start the study again\."),
         ("study.json", "[]", r"out/study\.json: damaged .*Start the study again\."),
-        ("cells/sum-0/ended.json", "{}", r"ended\.json: damaged\. Remove it, and start the study again\."),
+        ("cells/sum-0/ended.json", "{}", r"ended\.json: damaged\. Remove .*/cells/sum-0, and start the study again\."),
         ("cells/sum-0/ended.json", '{"seconds": null}', r"ended\.json: damaged\."),
         ("cells/sum-0/run/metrics.jsonl", '{"step": 1', r"metrics\.jsonl: damaged or half-written\."),
         ("cells/sum-0/run/metrics.jsonl", "[1]", r"metrics\.jsonl: damaged or half-written\."),
@@ -518,6 +585,17 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     launch.report(out, SILENT)
     assert (out / "test.json").read_bytes() == before
     assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
+
+
+def test_what_the_runs_were_made_with_is_no_test_file(ended: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    options = held_out(tmp_path / "test")
+    shutil.copy(ended / "data/sst.csv", tmp_path / "test/sst.csv")
+    done = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
+    assert isinstance(done.exception, ValueError)
+    assert "sst.csv: is sst.csv, which the runs were made with." in str(done.exception)
+    assert not (out / "test.json").exists()
 
 
 def test_a_row_is_not_scored_on_test_before_all_its_seeds_have_ended(ended: Path, tmp_path: Path):

@@ -93,7 +93,7 @@ def test_a_tuning_that_was_stopped_goes_on_to_the_same_trials(folder: Path, monk
 
     monkeypatch.setattr(Run, "step", step)
     parts = Tuning(name, (), False, folder / "parts")
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=r"^stopped in trial \d\. Go on with the same command\.$"):
         tune.run(parts, 3, SILENT)
     assert "running" in {t["state"] for t in trials(parts.out)} or len(trials(parts.out)) < 3
     tune.run(parts, 2, SILENT)
@@ -149,8 +149,9 @@ def test_a_trial_below_the_median_is_pruned_and_the_last_score_counts(
     assert reported == {333: 0.2, 667: 0.5}  # by the share of the schedule: another trial may be longer
 
 
+@pytest.mark.parametrize("memory", [True, False])
 def test_a_trial_that_fails_is_told_and_the_others_go_on(
-    folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
+    folder: Path, scored: Callable[[Callable[[int], list[float]]], None], memory: bool
 ):
     def scores_of(number: int) -> list[float]:
         if number == 0:
@@ -158,7 +159,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(
         if number == 2:
             raise ValueError("no such thing")
         if number == 3:
-            raise MemoryError
+            raise MemoryError if memory else FileNotFoundError("no encoder there")
         return [0.5]
 
     scored(scores_of)
@@ -169,7 +170,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(
     said = console.export_text()
     assert "trial 0, 1 of 5: failed: the loss is nan" in said
     assert "trial 1, 2 of 5: overall 0.5000" in said
-    assert "trial 3, 4 of 5: failed: out of memory" in said
+    assert "trial 3, 4 of 5: failed: " + ("out of memory" if memory else "no encoder there") in said
 
 
 def test_settings_that_do_not_go_together_fail_one_trial_alone(
@@ -194,6 +195,18 @@ def test_the_best_recipe_is_written_although_a_kill_came_before(
     tune.run(tuning, 1, SILENT)
     (tuning.out / "best.yaml").unlink()
     assert recipe.load(str(tune.run(tuning, 1, SILENT))).control is None
+
+
+@pytest.mark.parametrize("content", ["no data base", None])
+def test_a_storage_that_is_damaged_or_gone_is_named(folder: Path, scored: Callable[..., None], content: str | None):
+    scored(lambda number: [0.5])
+    tuning = Tuning(ranged(folder), (), False, folder / "tuned")
+    tune.run(tuning, 1, SILENT)
+    (tuning.out / "tune.db").unlink()
+    if content is not None:
+        (tuning.out / "tune.db").write_text(content * 100)
+    with pytest.raises(ValueError, match=r"tuned/tune\.db: (damaged|not there).* or give another --out\."):
+        tune.run(tuning, 2, SILENT)
 
 
 def test_a_second_tuning_in_a_folder_is_refused(folder: Path, scored: Callable[..., None]):

@@ -25,6 +25,7 @@ from mtbert import environment, launch, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
 from mtbert.tracking import Tracking
+from mtbert.train import Stopped
 
 if TYPE_CHECKING:
     import optuna
@@ -80,13 +81,7 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     base = tuning.trial({})
     _check(tuning, base)
     _begin(tuning.out, base)
-    study = optuna.create_study(
-        storage=f"sqlite:///{(tuning.out / 'tune.db').resolve()}",
-        study_name="mtbert",
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(),
-        load_if_exists=True,
-    )
+    study = _open(tuning.out)
     with _alone(tuning.out), _Shown(console, trials) as shown:
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
@@ -131,6 +126,31 @@ def _begin(out: Path, base: Recipe) -> None:
     movable = {"data": DataRecipe()}
     if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
+
+
+def _open(out: Path) -> "optuna.Study":
+    """Optuna's study in the folder.
+
+    Raises:
+        ValueError: If its storage is damaged, or gone although trials are there.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    file = out / "tune.db"
+    if (out / "trials").exists() and not file.is_file():
+        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another --out.")
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///{file.resolve()}",
+            study_name="mtbert",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: damaged ({why}). Put the old file back, or give another --out.") from None
 
 
 @contextmanager
@@ -200,8 +220,10 @@ def _try(
         except optuna.TrialPruned as pruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             shown.ended(trial.number, f"pruned: {pruned}")
-        except (ValueError, FloatingPointError) as error:
-            if isinstance(error, ValueError) and not _ended(study):
+        except Stopped:
+            raise Stopped(f"stopped in trial {trial.number}. Go on with the same command.") from None
+        except (ValueError, FloatingPointError, OSError) as error:
+            if not isinstance(error, FloatingPointError) and not _ended(study):
                 raise  # the mistake is in what all trials share, as far as we know
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             shown.ended(trial.number, f"failed: {error}")

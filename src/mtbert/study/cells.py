@@ -134,7 +134,11 @@ def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[s
                     if code is None:
                         continue
                     _end(running.pop(name))
-                    if code or not cells[name].ended.exists():
+                    if code < 0:
+                        failed[name] = f"killed by signal {-code}" + (
+                            ": was there enough memory?" if code == -9 else ""
+                        )
+                    elif code or not cells[name].ended.exists():
                         failed[name] = cells[name].last_words
                     shown.ended(name, failed.get(name))
                 shown.moved(running)

@@ -221,6 +221,7 @@ def _style() -> Iterator[None]:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlesize": 8,
+            "text.parse_math": False,  # a $ in a label is a dollar
             "svg.hashsalt": "mtbert",  # otherwise ids of parts are random
         }
     ):

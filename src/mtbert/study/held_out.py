@@ -64,6 +64,11 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
             raise ValueError(
                 f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(files) or 'none'}."
             )
+    digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    seen = {digest: source for run in runs.values() for source, digest in run.record.data.items()}
+    for name, digest in digests.items():
+        if digest in seen:
+            raise ValueError(f"--test {name}={files[name]}: is {seen[digest]}, which the runs were made with.")
     held: dict[str, Dev] = {}
     tested = {}
     for seed, run in runs.items():
@@ -79,7 +84,7 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
     record = Record(
         row=row,
         seeds=len(runs),
-        files={name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()},
+        files=digests,
         scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
     )
     unfinished = out / f".{FILE}.new"

@@ -1,6 +1,7 @@
 """What a study is: rows of recipes, each with the control that it is compared with, times seeds."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from mtbert import recipe as recipes
 from mtbert.recipe import Recipe
 from mtbert.task import Settings, tuples
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$"  # of a row: it is part of a folder's name
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
+MOST = 10_000  # runs of a study
 Value = str | int | float | bool | None
 
 
@@ -54,9 +56,14 @@ class Study(Settings):
     def _makes_sense(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} names one twice. Name each once.")
-        empty = [key for key, values in self.grid.items() if not values]
-        if empty:
-            raise ValueError(f"grid.{empty[0]}: has no values. Give some, or drop it.")
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid.{key}: has no values. Give some, or drop it.")
+            if len(set(values)) < len(values):
+                raise ValueError(f"grid.{key}: {list(values)} has one twice. Give each once.")
+        runs = len(self.seeds) * len(self.rows) * math.prod(map(len, self.grid.values()))
+        if runs > MOST:
+            raise ValueError(f"grid: makes {runs:,} runs, and a study has {MOST:,} at most. Give fewer values.")
         return self
 
 
@@ -145,6 +152,8 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
                     "name. Give the values as rows of their own, each with a name and set."
                 )
             changes = [*study.set, *row.set, *(f"{key}={json.dumps(v)}" for key, v in point.items()), *overrides]
+            if any(change.partition("=")[0].strip() == "train.seed" for change in changes):
+                raise ValueError(f"study {name}, rows.{base}: train.seed is one of the study's seeds. Change seeds.")
             try:
                 settings = recipes.load(row.recipe, changes, folder)
             except (ValueError, FileNotFoundError) as error:
@@ -154,7 +163,23 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
     reference = study.reference or next(iter(variants))
     if reference not in variants:
         raise ValueError(f"study {name}, reference: there is no row '{reference}'. Known: {', '.join(variants)}.")
+    _share_dev(variants, name)
     return Plan(variants, study.seeds, reference)
+
+
+def _share_dev(variants: Mapping[str, Variant], name: str) -> None:
+    """Raises ValueError if two rows would be scored on other examples of a task, or by another metric."""
+    first: dict[str, tuple[str, object]] = {}
+    for row, variant in variants.items():
+        for task, found in variant.recipe.tasks.items():
+            split = (found.train, found.dev_fraction, found.dev_seed) if found.dev is None else found.dev
+            scored = (variant.recipe.root(), split, found.columns, found.type, found.labels, found.range, found.metric)
+            other, before = first.setdefault(task, (row, scored))
+            if scored != before:
+                raise ValueError(
+                    f"study {name}, rows.{row}: task {task} has other dev examples than in row {other}, or another "
+                    "metric. Rows are compared on the same: let dev, dev_seed, columns, labels and the like be equal."
+                )
 
 
 def _control(study: Study, name: str, base: str, of_recipe: str | None) -> str | None:

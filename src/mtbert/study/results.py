@@ -124,7 +124,12 @@ def read_study(out: Path) -> Results:
         for seed in outline.seeds:
             one = cell(out, row, seed)
             if one.ended.is_file():
-                runs.setdefault(row, {})[seed] = _read(one.run, row, _seconds(one))
+                found = _read(one.run, row, _seconds(one))
+                if found.seed != seed:
+                    raise ValueError(
+                        f"{one.run}: is a run of seed {found.seed}. Remove {one.folder}, and run it again."
+                    )
+                runs.setdefault(row, {})[seed] = found
             else:
                 missing.append(f"{row}, seed {seed}")
     return gather(outline, runs, missing)
@@ -152,7 +157,7 @@ def _seconds(one: Cell) -> float:
     try:
         return Ended.model_validate_json(one.ended.read_bytes()).seconds
     except ValidationError:
-        raise ValueError(f"{one.ended}: damaged. Remove it, and start the study again.") from None
+        raise ValueError(f"{one.ended}: damaged. Remove {one.folder}, and start the study again.") from None
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -169,12 +174,15 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 def _read(run: Path, row: str, seconds: float) -> Result:
     recipe = recipes.load(str(run / "recipe.yaml"))
+    predicted = checkpoint.load_predictions(run / "last")
+    if set(predicted) != {name for name, task in recipe.tasks.items() if task.scored}:
+        raise ValueError(f"{run / 'last'}: its answers are not of this run's tasks. Train or copy the run again.")
     return Result(
         row=row,
         seed=recipe.train.seed,
         recipe=recipe,
         record=environment.read(run / "environment.json"),
-        predicted=checkpoint.load_predictions(run / "last"),
+        predicted=predicted,
         steps=_lines(run / "metrics.jsonl"),
         seconds=seconds,
         folder=run,
@@ -199,8 +207,8 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: 
             for name, predicted in result.predicted.items():
                 if not _answers(dev[name], predicted, result):
                     raise ValueError(
-                        f"{row}, seed {result.seed}: its answers to {name} are to other dev examples, or to others "
-                        "than are there now. Rows must share dev data: name a file, and put an old one back."
+                        f"{row}, seed {result.seed}: its answers to {name} are not to the dev examples that are there "
+                        f"now. Put the old data back, or remove {result.folder} and run it again."
                     )
     warnings = []
     for key in ("git_commit", "packages", "cpu", "device", "threads"):
@@ -213,12 +221,17 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: 
 
 
 def _answers(dev: Dev, predicted: Predicted, result: Result) -> bool:
-    """Whether these can be answers to ``dev``: as many, and with the score that the run logged last."""
-    decided_B = predicted.decided.numpy()
-    if len(decided_B) != len(dev.examples):
+    """Whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged last."""
+    decided_B, classes = predicted.decided.numpy(), len(dev.task.labels or ())
+    several = (classes,) if dev.task.is_class and dev.task.type != "binary" else ()
+    if decided_B.shape != (len(dev.examples),) or predicted.raw.shape != (*decided_B.shape, *several):
+        return False
+    if not np.isfinite(decided_B).all() or (classes and not ((decided_B >= 0) & (decided_B < classes)).all()):
         return False
     logged = [line["evaluation"] for line in result.steps if "evaluation" in line]
-    if not logged:
-        return True
+    try:
+        then = float(logged[-1][dev.task.name]["metrics"][dev.metric]) if logged else None
+    except (KeyError, TypeError):
+        return False
     now = metrics.score(dev.task, decided_B, dev.labels_B)[dev.metric]
-    return math.isclose(now, logged[-1][dev.task.name]["metrics"][dev.metric], rel_tol=1e-6, abs_tol=1e-9)
+    return then is None or math.isclose(now, then, rel_tol=1e-6, abs_tol=1e-9)
