@@ -38,7 +38,7 @@ class Run(Settings):
     recipe: dict[str, Any]
     record: Record
     seconds: float
-    tasks: tuple[str, ...]
+    tasks: dict[str, tuple[int, ...]]  # the shape of what the model gave for an example: one number for each class
 
 
 class Study(Settings):
@@ -56,7 +56,7 @@ def pack(study: Results, file: Path) -> None:
     for one in (one for by_seed in study.runs.values() for one in by_seed.values()):
         dumped = recipes.plain(one.recipe)
         dumped["data"]["root"] = None  # where they lay is nobody's business
-        tasks = tuple(one.predicted)
+        tasks = {name: tuple(predicted.raw.shape[1:]) for name, predicted in one.predicted.items()}
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
         for task, predicted in one.predicted.items():
             decided_B = predicted.decided.numpy()
@@ -78,7 +78,9 @@ def unpack(file: Path, data: Path) -> Results:
         study = Study.model_validate(tuples(json.loads(arrays[META].tobytes())))
         for run in study.runs:
             settings = recipes.validate(run.recipe | {"data": {"root": str(data)}}, f"{file}, {run.row}")
-            answers = {task: _predicted(arrays[f"{run.row}/{run.seed}/{task}"]) for task in run.tasks}
+            answers = {
+                name: _predicted(arrays[f"{run.row}/{run.seed}/{name}"], shape) for name, shape in run.tasks.items()
+            }
             one = Result(run.row, run.seed, settings, run.record, answers, [], run.seconds, Path())
             runs.setdefault(run.row, {})[run.seed] = one
     for by_seed in list(runs.values())[:1]:  # where runs differ in their data, the study says so
@@ -86,9 +88,9 @@ def unpack(file: Path, data: Path) -> Results:
     return results.gather(study.outline, runs, study.missing)
 
 
-def _predicted(small_B: npt.NDArray[Any]) -> Predicted:
+def _predicted(small_B: npt.NDArray[Any], shape: tuple[int, ...]) -> Predicted:
     decided_B = torch.from_numpy(small_B.astype(np.int64 if small_B.dtype == np.uint8 else np.float64))
-    return Predicted(torch.full(decided_B.shape, torch.nan), decided_B)  # what was answered, not how surely
+    return Predicted(torch.full((len(decided_B), *shape), torch.nan), decided_B)  # what was answered, not how surely
 
 
 def _check(run: Result) -> None:

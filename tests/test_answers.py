@@ -40,7 +40,10 @@ def study(tmp_path: Path) -> Results:
         draws = torch.Generator().manual_seed(seed + len(row))
         predicted = {}
         for name, split in splits.items():
-            if split.task.labels:
+            if split.task.type == "binary":
+                raw = torch.randn(len(split.dev), generator=draws)
+                predicted[name] = Predicted(raw, (raw > 0).long())
+            elif split.task.labels:
                 raw = torch.randn(len(split.dev), len(split.task.labels), generator=draws)
                 predicted[name] = Predicted(raw, raw.argmax(1))
             else:
