@@ -225,3 +225,19 @@ def test_files_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "rename", lambda self, to: (events.append(f"rename {to.name}"), real_rename(self, to))[1])
     checkpoint.write_folder(tmp_path / "last", lambda to: (to / "a").write_text("x"))
     assert [Path(e).name for e in events] == ["a", ".last.new", "rename last", tmp_path.name]
+
+
+def test_a_kill_while_a_text_is_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    file = tmp_path / "a.txt"
+    checkpoint.write_text(file, "old\n")
+    for call in ("write_text", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, call, killed)
+            with pytest.raises(Killed):
+                checkpoint.write_text(file, "new\n")
+        assert file.read_text() == "old\n"
+    checkpoint.write_text(file, "new\n")
+    assert file.read_bytes() == b"new\n"

@@ -107,6 +107,13 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def write_text(file: Path, text: str) -> None:
+    """Puts ``text`` in ``file`` at once: killed at any moment, the old content or the new one is there."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text, encoding="utf-8", newline="")
+    new.replace(file)
+
+
 def find_folder(folder: Path) -> Path | None:
     """``folder``, or its last complete content where a kill fell between the two renames; ``None`` if never written."""
     _, old = _beside(folder)

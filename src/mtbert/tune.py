@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import environment, launch, tracking
+from mtbert import checkpoint, environment, launch, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
 from mtbert.tracking import Tracking
@@ -120,9 +120,7 @@ def _begin(out: Path, base: Recipe) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = out / "recipe.new"
-        unfinished.write_text(recipes.dump(base), encoding="utf-8")
-        unfinished.replace(file)
+        checkpoint.write_text(file, recipes.dump(base))
     movable = {"data": DataRecipe()}
     if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
@@ -281,9 +279,7 @@ def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrCh
     for best in _ended(study)[:1]:
         # What it was compared with differed in one thing; now it may be several.
         recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
-        unfinished = tuning.out / "best.new"
-        unfinished.write_text(recipes.dump(recipe), encoding="utf-8")
-        unfinished.replace(tuning.out / "best.yaml")
+        checkpoint.write_text(tuning.out / "best.yaml", recipes.dump(recipe))
 
 
 def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:

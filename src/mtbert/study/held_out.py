@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import use
+from mtbert import checkpoint, use
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import summarise
@@ -87,9 +87,7 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
         files=digests,
         scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
     )
-    unfinished = out / f".{FILE}.new"
-    unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(out / FILE)
+    checkpoint.write_text(out / FILE, record.model_dump_json(indent=2) + "\n")
 
 
 def read(out: Path) -> Record | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from mtbert import checkpoint
 from mtbert import recipe as recipes
 from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
@@ -51,9 +52,7 @@ def write(results: Results, out: Path) -> list[tables.Table]:
         environment=_environment(results),
         version=metadata.version("mtbert"),
     )
-    unfinished = out / f".{FILE}.new"
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(out / FILE)
+    checkpoint.write_text(out / FILE, page)
     return found
 
 

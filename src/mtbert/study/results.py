@@ -91,9 +91,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
         threads=threads,
     )
     out.mkdir(parents=True, exist_ok=True)
-    unfinished = out / f".{FILE}.new"
-    unfinished.write_text(outline.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(out / FILE)
+    checkpoint.write_text(out / FILE, outline.model_dump_json(indent=2) + "\n")
 
 
 def read_outline(out: Path) -> Outline:
