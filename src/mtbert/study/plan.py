@@ -18,7 +18,6 @@ from mtbert.task import Settings, tuples
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
 MOST = 10_000  # runs of a study
-Value = str | int | float | bool | None
 
 
 class Row(Settings):
@@ -45,7 +44,7 @@ class Study(Settings):
     ] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
     set: tuple[str, ...] = Field(default=(), description="changes of every row's recipe, as a.b=c")
-    grid: dict[str, tuple[Value, ...]] = Field(
+    grid: dict[str, tuple[Any, ...]] = Field(
         default={}, description="settings by their path: each row is run with every combination of their values"
     )
     reference: str | None = Field(
@@ -59,7 +58,7 @@ class Study(Settings):
         for key, values in self.grid.items():
             if not values:
                 raise ValueError(f"grid.{key}: has no values. Give some, or drop it.")
-            if len(set(values)) < len(values):
+            if any(value in values[:i] for i, value in enumerate(values)):
                 raise ValueError(f"grid.{key}: {list(values)} has one twice. Give each once.")
         runs = len(self.seeds) * len(self.rows) * math.prod(map(len, self.grid.values()))
         if runs > MOST:
@@ -151,7 +150,12 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
                     f"study {name}, rows.{base}: with its grid it is called {base + end!r}, which can be no folder's "
                     "name. Give the values as rows of their own, each with a name and set."
                 )
-            changes = [*study.set, *row.set, *(f"{key}={json.dumps(v)}" for key, v in point.items()), *overrides]
+            changes = [
+                *study.set,
+                *row.set,
+                *(f"{key}={json.dumps(v, default=str)}" for key, v in point.items()),
+                *overrides,
+            ]
             if any(change.partition("=")[0].strip() == "train.seed" for change in changes):
                 raise ValueError(f"study {name}, rows.{base}: train.seed is one of the study's seeds. Change seeds.")
             try:
