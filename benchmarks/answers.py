@@ -10,6 +10,7 @@ Dimension key: B examples.
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,7 @@ def unpack(file: Path, data: Path) -> Results:
             }
             one = Result(run.row, run.seed, settings, run.record, answers, [], run.seconds, Path())
             runs.setdefault(run.row, {})[run.seed] = one
-    for by_seed in list(runs.values())[:1]:  # where runs differ in their data, the study says so
-        _check(next(iter(by_seed.values())))
+    _check(one for by_seed in runs.values() for one in by_seed.values())
     return results.gather(study.outline, runs, study.missing)
 
 
@@ -93,9 +93,10 @@ def _predicted(small_B: npt.NDArray[Any], shape: tuple[int, ...]) -> Predicted:
     return Predicted(torch.full((len(decided_B), *shape), torch.nan), decided_B)  # what was answered, not how surely
 
 
-def _check(run: Result) -> None:
-    """Raises ValueError if the data of ``run`` are others than when it was scored."""
-    for name in run.predicted:
+def _check(runs: Iterable[Result]) -> None:
+    """Raises ValueError if the data are others than when the runs were scored; where runs differ, the study says so."""
+    first = {name: run for run in reversed(list(runs)) for name in run.predicted}
+    for name, run in first.items():
         for table in prepare.read(run.recipe, name).tables:
             if table.digest != run.record.data.get(table.name):
                 raise ValueError(f"{table.name}: not the data that the runs were scored on. Give their folder.")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+from tiny import RECORD
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import answers
 from mtbert import prepare, recipe
 from mtbert.checkpoint import Predicted
-from mtbert.environment import Record
 from mtbert.study import results
 from mtbert.study.results import Outline, Result, Results
 from mtbert.study.summary import summarise
@@ -23,18 +23,8 @@ def study(tmp_path: Path) -> Results:
     """Two rows and two seeds, answers drawn at random; one run is missing."""
     settings = recipe.load(str(toy_run.set_up(tmp_path)))
     splits = {name: prepare.read(settings, name) for name in settings.tasks}
-    record = Record(
-        python="3.11",
-        packages={},
-        platform="toy",
-        cpu="toy",
-        cores=2,
-        threads=1,
-        device="cpu",
-        git_commit=None,
-        data={table.name: table.digest for split in splits.values() for table in split.tables},
-        recipe="0",
-    )
+    digests = {table.name: table.digest for split in splits.values() for table in split.tables}
+    record = RECORD.model_copy(update={"data": digests})
     runs: dict[str, dict[int, Result]] = {}
     for row, seed in (("plain", 0), ("plain", 1), ("other", 0)):
         draws = torch.Generator().manual_seed(seed + len(row))

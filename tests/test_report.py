@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tiny import RECORD
 
 from mtbert import metrics
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
-from mtbert.environment import Record
 from mtbert.recipe import Recipe, load
 from mtbert.study import errors, figures, report, tables
 from mtbert.study.results import Dev, Outline, Result, Results
@@ -36,18 +36,6 @@ FLAGS = [
 ]
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", "build/screenshots"))
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> & co"
-RECORD = Record(
-    python="3.11",
-    packages={"torch": "2.13.0"},
-    platform="toy",
-    cpu="toy",
-    cores=2,
-    threads=1,
-    device="cpu",
-    git_commit=None,
-    data={},
-    recipe="0",
-)
 WORDS = "one two three four five six seven eight nine ten".split()
 
 
@@ -248,8 +236,10 @@ def test_of_rows_that_are_no_more_nothing_stays(results: Results, tmp_path: Path
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/against-control.tex").write_text("old")
     (tmp_path / "tables/errors-gone.md").write_text("old")
+    (tmp_path / "tables/notes.txt").write_text("mine")
     report.write(results, tmp_path)
     assert not (tmp_path / "tables/errors-gone.md").exists()
+    assert (tmp_path / "tables/notes.txt").read_text() == "mine"
     latex = (tmp_path / "tables/against-control.tex").read_text()
     assert "p by Holm over the rows" in latex  # what the marks mean stands with them
     runs = (tmp_path / "tables/runs.csv").read_text().splitlines()

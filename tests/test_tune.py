@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import toy_run
@@ -22,7 +23,6 @@ from mtbert.tracking import Tracker
 from mtbert.train import Run, Stopped
 from mtbert.tune import Tuning
 
-optuna = pytest.importorskip("optuna")
 SILENT = Console(quiet=True)
 RANGES: dict[str, Any] = {
     "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},

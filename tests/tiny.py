@@ -9,12 +9,25 @@ import transformers
 from torch import Tensor
 
 from mtbert.batch import Dataset, Example, Layout, Sequences, Span, StepBatch
+from mtbert.environment import Record
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.task import Pooling, Task
 
 CPU = torch.device("cpu")
+RECORD = Record(
+    python="3.11",
+    packages={"torch": "2.13.0"},
+    platform="toy",
+    cpu="toy",
+    cores=2,
+    threads=1,
+    device="cpu",
+    git_commit=None,
+    data={},
+    recipe="0",
+)
 
 # Encoders ------------------------------------------------------------------------------------------
 

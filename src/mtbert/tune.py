@@ -202,13 +202,16 @@ def _try(
 
         return Tracking(log, lambda ended: None)
 
+    def fail(why: str) -> None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        shown.ended(trial.number, f"failed: {why}")
+
     with (folder / "log.txt").open("a", encoding="utf-8") as file:
         console = Console(file=file, highlight=False, markup=False, emoji=False)
         try:
             recipe = tuning.trial(chosen).model_copy(update={"tune": {}})
         except ValueError as error:  # each setting can be used, but not all of these together
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            shown.ended(trial.number, f"failed: {error}")
+            fail(str(error))
             return
         try:
             if (folder / "run" / "recipe.yaml").is_file():
@@ -223,13 +226,11 @@ def _try(
         except (ValueError, FloatingPointError, OSError) as error:
             if not isinstance(error, FloatingPointError) and not _ended(study):
                 raise  # the mistake is in what all trials share, as far as we know
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            shown.ended(trial.number, f"failed: {error}")
+            fail(str(error))
         except (MemoryError, RuntimeError) as error:
             if not environment.out_of_memory(error):
                 raise
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            shown.ended(trial.number, "failed: out of memory")
+            fail("out of memory")
         else:
             last = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
             score = _score(recipe, tracking.numbers(json.loads(last)))

@@ -3,7 +3,6 @@
 import base64
 import difflib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from mtbert.study.results import Results
 from mtbert.study.summary import Against, Comparison, Summary, summarise
 
 FILE = "report.html"
+WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
 VERDICTS = {"better": "helps", "worse": "hurts", "cannot be told apart": "cannot be told apart"}
 
 
@@ -31,8 +31,10 @@ def write(results: Results, out: Path) -> list[tables.Table]:
     found = tables.tables(results, summary, held_out.read(out))
     each, analysis = tables.runs(results, summary), errors.tables()
     for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
-        shutil.rmtree(out / name, ignore_errors=True)  # of rows that are no more, nothing stays
-        (out / name).mkdir()
+        (out / name).mkdir(exist_ok=True)
+        for old in (out / name).iterdir():  # of rows that are no more, nothing stays
+            if old.suffix in WRITTEN:
+                old.unlink()
         for part in parts:
             part.write(out / name)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
@@ -115,8 +117,8 @@ def _findings(summary: Summary) -> list[Mapping[str, Any]]:
         if main is not None:
             found.append(
                 {
-                    "row": row + summary.collapsed(row),
-                    "other": main.other + summary.collapsed(main.other),
+                    "row": row + summary.collapse_mark(row),
+                    "other": main.other + summary.collapse_mark(main.other),
                     "seeds": main.difference.seeds,
                     "verdict": main.verdict,
                     "said": VERDICTS[main.verdict],

@@ -56,7 +56,7 @@ class Summary:
         """The score that a row is judged by: the main one, or that of the only task that it shares with the other."""
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
-    def collapsed(self, row: str) -> str:
+    def collapse_mark(self, row: str) -> str:
         """Where some of the row's runs have collapsed, for people: ``(collapsed: sst)``; else nothing."""
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""

@@ -147,7 +147,7 @@ def compared(results: Results, summary: Summary, against: Against) -> Table:
     for name, by_score in summary.comparisons[against].items():
         one = next(iter(by_score.values()))
         cells = (_difference(by_score.get(column)) for column in columns)
-        rows.append((name, one.other + summary.collapsed(one.other), str(one.difference.seeds), *cells))
+        rows.append((name, one.other + summary.collapse_mark(one.other), str(one.difference.seeds), *cells))
     least = [summary.detectable(against, column) for column in columns]
     rows.append(("detectable", "", "", *(UNKNOWN if x is None else f"{x:.4f}" for x in least)))
     return Table(
