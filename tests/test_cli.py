@@ -16,6 +16,7 @@ import pytest
 import torch
 import toy_run
 import yaml
+from filelock import FileLock
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -483,6 +484,15 @@ def test_a_mistake_in_the_settings_leaves_the_run_to_be_overwritten_alone(toy, m
     for change in ("train.betas=[2, 0.9]", "tasks.sst.train=gone.csv", "model.max_length=4000"):
         assert mtbert("train", toy / "toy.yaml", "--out", run_copy, "--overwrite", "--set", change).mistake
     assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_that_another_process_trains_is_left_alone(toy, mtbert, run_copy):
+    with FileLock(run_copy / "lock"):
+        before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+        for call in (("--resume", run_copy), (toy / "toy.yaml", "--out", run_copy, "--overwrite")):
+            said = mtbert("train", *call).mistake
+            assert said == f"{run_copy}: another mtbert train is at work there. Wait for it, or give another --out."
+        assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize(

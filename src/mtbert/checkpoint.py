@@ -12,12 +12,14 @@ Dimension key: B examples, K classes.
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -112,6 +114,22 @@ def write_text(file: Path, text: str) -> None:
     new = file.with_name(f".{file.name}.new")
     new.write_text(text, encoding="utf-8", newline="")
     new.replace(file)
+
+
+@contextmanager
+def alone(folder: Path, command: str) -> Iterator[None]:
+    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one writes there.
+
+    Raises:
+        ValueError: If another is at work there.
+    """
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out."
+        ) from None
 
 
 def find_folder(folder: Path) -> Path | None:

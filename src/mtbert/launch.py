@@ -58,8 +58,10 @@ def start(
         (folder / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
-    checkpoint.write_folder(out, write)
-    return _go(run, tokenizer, out, console, profile, track)
+    with checkpoint.alone(out, "train") if is_run else nullcontext():
+        checkpoint.write_folder(out, write)
+    with checkpoint.alone(out, "train"):
+        return _go(run, tokenizer, out, console, profile, track)
 
 
 def resume(
@@ -68,10 +70,19 @@ def resume(
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     Raises:
-        ValueError, FileNotFoundError: If ``out`` is no run, or its data, threads or checkpoint changed or broke.
+        ValueError, FileNotFoundError: If ``out`` is no run, another process trains it, or its data, threads or
+            checkpoint changed or broke.
     """
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
+    with checkpoint.alone(out, "train"):
+        run, tokenizer = _restored(out, console)
+        console.print(f"going on at step {run.done} of {run.plan.steps}")
+        return _go(run, tokenizer, out, console, profile, track)
+
+
+def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
+    """The run in ``out`` as its last checkpoint left it; what was logged since goes."""
     recipe = recipes.load(str(out / "recipe.yaml"))
     record = environment.read(out / "environment.json")
     torch.set_num_threads(record.threads)
@@ -106,8 +117,7 @@ def resume(
         if not 0 <= written <= file.tell():
             raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
         file.truncate(written)
-    console.print(f"going on at step {run.done} of {run.plan.steps}")
-    return _go(run, tokenizer, out, console, profile, track)
+    return run, tokenizer
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:

@@ -8,15 +8,13 @@ the settings of the best trial.
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -82,7 +80,7 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     _check(tuning, base)
     _begin(tuning.out, base)
     study = _open(tuning.out)
-    with _alone(tuning.out), _Shown(console, trials) as shown:
+    with checkpoint.alone(tuning.out, "tune"), _Shown(console, trials) as shown:
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
             _write(tuning, study, base.tune)
@@ -149,16 +147,6 @@ def _open(out: Path) -> "optuna.Study":
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, AssertionError) as error:
         why = str(error).partition("\n")[0]
         raise ValueError(f"{file}: damaged ({why}). Put the old file back, or give another --out.") from None
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keeps a second tuning out of the folder: it would take up the trial that this one is at."""
-    try:
-        with FileLock(out / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"{out}: another mtbert tune is at work there. Wait for it, or give another --out.") from None
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
