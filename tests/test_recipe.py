@@ -490,6 +490,10 @@ def whole(*, train=None, model=None, **tasks):
             "tasks.sst.losses.0.class_weights: must not be empty",
         ),
         (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1]}]}},
+            "tasks.sst.losses.0.class_weights: must have at least 2 items, found [1].",
+        ),
+        (
             {"sst": SST | {"train": {"path": "a.csv", "where": {"lang": None}}}},
             "tasks.sst.train.where: column 'lang' must be given a text, a number, true or false, found None.",
         ),

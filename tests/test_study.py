@@ -191,6 +191,7 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
         ("rows: {a: paper/surgery}", "names paper/base-joint as its control, which is no row here"),
         ("rows: {a: toy.yaml}\nseeds: [1, 1]", "names one twice"),
         ("rows: {a: toy.yaml}\nseeds: []", "seeds: must not be empty"),
+        ("rows: {a: toy.yaml}\nseeds: [0.5]", "study /study.yaml, seeds.0: must be a valid integer, found 0.5."),
         ("rows: {a: toy.yaml}\ngrid: {train.lr: []}", "grid.train.lr: has no values"),
         (
             "rows: {a: toy.yaml}\ngrid: {model.path: [../b]}",
@@ -199,7 +200,8 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
     ],
 )
 def test_a_wrong_file_is_one_line_that_says_where(folder: Path, text: str, said: str):
-    assert said in refusal(folder, text)
+    found = refusal(folder, text)
+    assert said in found and "\n" not in found
 
 
 # Running -------------------------------------------------------------------------------------------

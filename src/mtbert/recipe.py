@@ -573,7 +573,7 @@ _MUST = {
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping, or the name of a kind",
     "tuple_type": "must be a list",
-    "too_short": "must not be empty",
+    "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "string_type": "must be text; quote what looks like a number",
     "string_pattern_mismatch": "must be of letters, digits, - and _",
@@ -591,11 +591,15 @@ def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for e in error.errors():
+        if e["type"] == "too_short" and len(e["input"]) >= e["ctx"]["min_length"]:
+            continue  # without its items that are wrong: of them another line tells
         where = ".".join(_keys(e["loc"], raw))
         value = json.dumps(e["input"], default=str, ensure_ascii=False)
         found[where] = f", found {value if len(value) < 80 else value[:77] + '...'}."
         if e["type"] == "value_error":  # one of ours: a whole sentence
             said, found[where] = e["msg"].removeprefix("Value error, "), ""
+        elif e["type"] == "too_short" and not e["input"]:
+            said = "must not be empty"
         elif e["type"] in _MUST:
             said = _MUST[e["type"]].format(**e.get("ctx", {}))
         else:
