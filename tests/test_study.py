@@ -201,7 +201,8 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
 )
 def test_a_wrong_file_is_one_line_that_says_where(folder: Path, text: str, said: str):
     found = refusal(folder, text)
-    assert said in found and "\n" not in found
+    assert said in found
+    assert "\n" not in found
 
 
 # Running -------------------------------------------------------------------------------------------
