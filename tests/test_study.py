@@ -88,6 +88,15 @@ def test_quick_is_the_papers_table_4_with_its_controls():
     assert len(found.seeds) >= 3
 
 
+def test_best_is_given_as_many_examples_as_each_row_of_quick():
+    rows = plan.load("best").variants
+    assert list(rows) == [*plan.load("quick").variants, "best"]
+    recipe = rows["best"].recipe
+    assert recipe == plan.load("best-parts").variants["best"].recipe
+    assert recipe.train.rounds * recipe.train.epochs == 755
+    assert {name: task.batch_size for name, task in recipe.tasks.items()} == {"sst": 8, "quora": 16, "sts": 8}
+
+
 def test_a_study_extends_another(folder: Path):
     (folder / "more.yaml").write_text(
         "extends: study.yaml\nrows:\n  slow: {recipe: toy.yaml, set: [train.lr=1e-6], control: sum}\nreference: slow\n"

@@ -169,7 +169,8 @@ def study(
     A study that was stopped, or whose file has new rows or seeds, goes on with the same command: what has ended is
     not run again.
 
-    Shipped: demo (minutes, generated data), quick (the paper's table 4, short), paper (its tables 2 to 4).
+    Shipped: demo (minutes, generated data), quick (the paper's table 4, short), paper (its tables 2 to 4), best (quick
+    and the recipe best), best-parts (that recipe without one of its parts).
 
     Examples:
 
