@@ -8,7 +8,7 @@ import torch
 import toy_run
 import transformers
 
-from mtbert import checkpoint
+from mtbert import checkpoint, files
 from mtbert.checkpoint import State, Values
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
@@ -36,7 +36,7 @@ def saved(encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     made = model(encoder)
     made.head("twins").threshold.fill_(0.25)
-    checkpoint.write_folder(folder, lambda to: checkpoint.save_model(made, load_tokenizer(encoder), to))
+    files.write_folder(folder, lambda to: checkpoint.save_model(made, load_tokenizer(encoder), to))
     return folder
 
 
@@ -113,7 +113,7 @@ def test_a_card_without_the_adapters_that_were_saved_is_refused(encoder: Path, t
 def test_a_folder_in_place_of_a_file_is_one_clear_line(saved: Path):
     (saved / "heads.safetensors").unlink()
     (saved / "heads.safetensors").mkdir()
-    with pytest.raises(ValueError, match=r"heads\.safetensors: cannot be read \(.+\)\. Train or copy"):
+    with pytest.raises(ValueError, match=r"heads\.safetensors: a folder, not a file\. Train or copy"):
         checkpoint.load_model(saved)
 
 
@@ -135,7 +135,7 @@ def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
 
 def test_state_comes_back_bitwise(tmp_path: Path):
     values = Values(
-        done=3, taken=[1, 2], evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
+        done=3, taken=(1, 2), evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
     )
     state = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
     checkpoint.save_state(state, tmp_path)
@@ -152,7 +152,7 @@ def test_state_comes_back_bitwise(tmp_path: Path):
     [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("training.safetensors", b"\x00" * 20)],
 )
 def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
-    values = Values(done=3, taken=[], evaluated=0, best=None, stale=0, generator="", tensors=0)
+    values = Values(done=3, taken=(), evaluated=0, best=None, stale=0, generator="", tensors=0)
     checkpoint.save_state(State(values, {}), tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name):
@@ -182,7 +182,7 @@ def test_a_kill_at_any_moment_of_saving_leaves_old_or_new(calls: int, tmp_path: 
             (to / "a").write_text(text)
             (to / "b").write_text(text)
 
-        checkpoint.write_folder(folder, write)
+        files.write_folder(folder, write)
 
     content("old")
     left = calls
@@ -209,7 +209,7 @@ def test_a_kill_at_any_moment_of_saving_leaves_old_or_new(calls: int, tmp_path: 
             patch.setattr(owner, name, counted(getattr(owner, name)))
         with contextlib.suppress(Killed):
             content("new")
-    found = checkpoint.find_folder(folder)
+    found = files.find_folder(folder)
     assert found is not None
     texts = {(found / name).read_text() for name in ("a", "b")}
     assert texts in ({"old"}, {"new"})
@@ -223,7 +223,7 @@ def test_files_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.
     real_fsync, real_rename = os.fsync, Path.rename
     monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), real_fsync(fd))[1])
     monkeypatch.setattr(Path, "rename", lambda self, to: (events.append(f"rename {to.name}"), real_rename(self, to))[1])
-    checkpoint.write_folder(tmp_path / "last", lambda to: (to / "a").write_text("x"))
+    files.write_folder(tmp_path / "last", lambda to: (to / "a").write_text("x"))
     assert [Path(e).name for e in events] == ["a", ".last.new", "rename last", tmp_path.name]
 
 
@@ -232,12 +232,12 @@ def test_a_kill_while_a_text_is_written_leaves_the_old_one(tmp_path: Path, monke
         raise Killed
 
     file = tmp_path / "a.txt"
-    checkpoint.write_text(file, "old\n")
-    for call in ("write_text", "replace"):
+    files.write_text(file, "old\n")
+    for call in ("write_bytes", "replace"):
         with monkeypatch.context() as patched:
             patched.setattr(Path, call, killed)
             with pytest.raises(Killed):
-                checkpoint.write_text(file, "new\n")
+                files.write_text(file, "new\n")
         assert file.read_text() == "old\n"
-    checkpoint.write_text(file, "new\n")
+    files.write_text(file, "new\n")
     assert file.read_bytes() == b"new\n"

@@ -18,7 +18,7 @@ import toy_run
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert import checkpoint, evaluate, launch, recipe
+from mtbert import checkpoint, evaluate, files, launch, recipe
 from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.losses.classification import CrossEntropy
 from mtbert.model.attention import Groups
@@ -606,9 +606,7 @@ def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folde
     run = Run(settings, model, data, device)
     for _ in range(5):
         run.step()
-    from mtbert import checkpoint
-
-    checkpoint.write_folder(folder / "saved", lambda to: checkpoint.save_model(run.predictor, tokenizer, to))
+    files.write_folder(folder / "saved", lambda to: checkpoint.save_model(run.predictor, tokenizer, to))
     again, _ = checkpoint.load_model(folder / "saved")
     batch = collate([(data["sst"].train, np.arange(4))], device)
     with torch.no_grad():

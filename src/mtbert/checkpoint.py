@@ -9,30 +9,27 @@ weights answer on dev, where dev was scored with them.
 Dimension key: B examples, K classes.
 """
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from filelock import FileLock, Timeout
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mtbert import files
 from mtbert.data.tokenizer import load_tokenizer
+from mtbert.messages import few, reason
 from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder, save_encoder
-from mtbert.task import Pooling, Settings, Task, tuples
+from mtbert.task import Pooling, Settings, Task
 
 PREDICTIONS = "predictions.safetensors"
 FORMAT = 1  # of mtbert.json; another number is refused
@@ -59,7 +56,7 @@ class Values(Settings):
     """How far a run is."""
 
     done: int  # optimizer steps
-    taken: list[int]  # batches of each task
+    taken: tuple[int, ...]  # batches of each task
     evaluated: int  # the step of the last evaluation
     best: float | None
     stale: int  # evaluations since the best
@@ -89,63 +86,12 @@ class Predicted:
     decided: Tensor
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Lets ``write`` fill a folder that then takes the place of ``folder`` at once.
-
-    Files are synced before the rename. Killed at any moment, either the old or the new content can be
-    found by :func:`find_folder`.
-    """
-    new, old = _beside(folder)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    write(new)
-    for path in (*new.iterdir(), new):
-        _sync(path)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    new.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Puts ``text`` in ``file`` at once: killed at any moment, the old content or the new one is there."""
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text, encoding="utf-8", newline="")
-    new.replace(file)
-
-
-@contextmanager
-def alone(folder: Path, command: str) -> Iterator[None]:
-    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one writes there.
-
-    Raises:
-        ValueError: If another is at work there.
-    """
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(
-            f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out."
-        ) from None
-
-
-def find_folder(folder: Path) -> Path | None:
-    """``folder``, or its last complete content where a kill fell between the two renames; ``None`` if never written."""
-    _, old = _beside(folder)
-    if not folder.exists() and old.exists():
-        old.rename(folder)
-    return folder if folder.exists() else None
-
-
 def model_folder(path: Path) -> Path | None:
     """The model folder at ``path``: itself, or the best (else the last) of a run; ``None`` if there is none."""
     if (path / "mtbert.json").is_file():
         return path
     for name in ("best", "last"):
-        found = find_folder(path / name)
+        found = files.find_folder(path / name)
         if found is not None:
             return found
     return None
@@ -205,18 +151,7 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 def read_card(folder: Path) -> Card:
     """The validated ``mtbert.json`` of a model folder."""
     file = folder / "mtbert.json"
-    try:
-        card = Card.model_validate(tuples(json.loads(file.read_bytes())))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: not there, so this is no model folder. Give a run's folder.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"{file}: damaged or not ours: {where}: {first['msg']}. Train or copy the run again."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({error}). Train or copy the run again.") from None
+    card = files.read_settings(file, Card, "Train or copy the run again.")
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
     return card
@@ -250,8 +185,7 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
-    few = [f"{name} {list(shape)}" for name, shape in list(shapes.items())[:4]]
-    return ", ".join(few) + (f" and {len(shapes) - 4} more" if len(shapes) > 4 else "") or "nothing"
+    return few([f"{name} {list(shape)}" for name, shape in shapes.items()], most=4) if shapes else "nothing"
 
 
 def save_state(state: State, folder: Path) -> None:
@@ -266,14 +200,7 @@ def load_state(folder: Path) -> State:
     Raises:
         ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
     """
-    file = folder / "state.json"
-    try:
-        values = Values.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: not there, so this run cannot go on. Start it again.") from None
-    except ValidationError as error:
-        first = error.errors()[0]["msg"]
-        raise ValueError(f"{file}: damaged: {first}, so this run cannot go on. Start it again.") from None
+    values = files.read_settings(folder / "state.json", Values, "This run cannot go on; start it again.")
     file = folder / "training.safetensors"
     tensors = read_tensors(file)
     if len(tensors) != values.tensors:
@@ -303,15 +230,14 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU."""
+    files.check_regular(file, "Train or copy the run again.")
     try:
         return load_file(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: not there. Train or copy the run again.") from None
     except SafetensorError as error:
-        raise ValueError(f"{file}: damaged or half-written ({error}). Train or copy the run again.") from None
+        raise ValueError(f"{file}: damaged or half-written ({reason(error)}). Train or copy the run again.") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"{file}: cannot be read ({reason}). Train or copy the run again.") from None
+        why = error.strerror or reason(error)
+        raise ValueError(f"{file}: cannot be read ({why}). Train or copy the run again.") from None
 
 
 def generator_state(generator: torch.Generator) -> str:
@@ -325,16 +251,5 @@ def set_generator_state(generator: torch.Generator, text: str) -> None:
 
 
 def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
-
-
-def _beside(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with files.naming(file):
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -291,6 +292,7 @@ def main() -> None:
     """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk is still an error of ours
     except typer.TyperException as error:
         _fail(f"{error.format_message()} See: mtbert --help", error.exit_code)
     except typer.Abort:
@@ -300,8 +302,12 @@ def main() -> None:
     except FloatingPointError as error:
         _fail(str(error), 1)
     except BrokenPipeError:  # the reader of our output, such as head, is done
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except OSError as error:
+        from mtbert.files import FULL
+
+        if error.errno in FULL:
+            _fail(f"{error.filename or 'standard output'}: {error.strerror}. Make room, and go on.", 1)
         _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
     except Exception as error:
         if type(error).__name__ == "Stopped":  # by name, because importing it would import torch
@@ -316,8 +322,19 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"mtbert: {message}", err=True)
+    from mtbert.messages import clean
+
+    typer.echo(f"mtbert: {clean(message, lines=True)}", err=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.exit(code)
+    _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Sends what standard output still holds nowhere, so that the interpreter does not fail on it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(stderr: bool = False) -> Any:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from mtbert.evaluate import Evaluation
+from mtbert.messages import warn
 from mtbert.recipe import Recipe
 
 SECONDS_BETWEEN_LINES = 20.0
@@ -52,7 +53,7 @@ class Display:
 
     def warn(self, line: str) -> None:
         """Something in the run deserves a look."""
-        self.console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
+        warn(self.console, line)
 
     def step(
         self, epoch: int, step: int, losses: Mapping[str, float], tokens: int, conflicting: float | None = None

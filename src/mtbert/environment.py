@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from mtbert import files
 from mtbert.task import Settings
 
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
@@ -80,14 +81,9 @@ def read(file: Path) -> Record:
     """The record in ``file``.
 
     Raises:
-        ValueError: If it is damaged or not there.
+        FileNotFoundError, ValueError: If it is not there or damaged.
     """
-    try:
-        return Record.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be read ({error.strerror}). Start the run again.") from None
-    except ValidationError as error:
-        raise ValueError(f"{file}: damaged: {error.errors()[0]['msg']}. Start the run again.") from None
+    return files.read_settings(file, Record, "Start the run again.")
 
 
 def _features() -> set[str]:

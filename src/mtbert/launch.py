@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment, tracking
+from mtbert import checkpoint, environment, files, tracking
 from mtbert import recipe as recipes
 from mtbert.data.check import TaskData, report
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
+from mtbert.messages import few, warn
 from mtbert.model import lora
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.freeze import freeze
@@ -49,7 +50,7 @@ def start(
     device, tokenizer, data, model = build(recipe, console)
     for name, prepared in data.items():
         for warning in prepared.all_warnings(recipe.model.max_length):
-            console.print(f"warning: task {name}: {warning}", style="yellow", markup=False, soft_wrap=True)
+            warn(console, f"task {name}: {warning}")
     run = Run(recipe, model, data, device)
     record = environment.record(device, _digests(data), _digest(recipe))
 
@@ -58,9 +59,9 @@ def start(
         (folder / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
-    with checkpoint.alone(out, "train") if is_run else nullcontext():
-        checkpoint.write_folder(out, write)
-    with checkpoint.alone(out, "train"):
+    with files.alone(out, "train") if is_run else nullcontext():
+        files.write_folder(out, write)
+    with files.alone(out, "train"):
         return _go(run, tokenizer, out, console, profile, track)
 
 
@@ -75,7 +76,7 @@ def resume(
     """
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
-    with checkpoint.alone(out, "train"):
+    with files.alone(out, "train"):
         run, tokenizer = _restored(out, console)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
         return _go(run, tokenizer, out, console, profile, track)
@@ -86,7 +87,7 @@ def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
     recipe = recipes.load(str(out / "recipe.yaml"))
     record = environment.read(out / "environment.json")
     torch.set_num_threads(record.threads)
-    last = checkpoint.find_folder(out / "last")
+    last = files.find_folder(out / "last")
     device, tokenizer, data, model = build(recipe, console, last)
     for name, digest in _digests(data).items():
         if record.data.get(name) != digest:
@@ -99,7 +100,7 @@ def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
     for key in ("cpu", "device", "threads"):
         before, today = getattr(record, key), getattr(now, key)
         if before != today:
-            console.print(f"warning: {key} was {before}, now {today}: the last bits may differ.", style="yellow")
+            warn(console, f"{key} was {before}, now {today}: the last bits may differ.")
     run = Run(recipe, model, data, device)
     written = 0
     if last is not None:
@@ -182,8 +183,7 @@ def build(
     _check_techniques(recipe, loaded.encoder)
     for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
         if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            console.print(f"{recipe.model.path}: {what} weights: {', '.join(names[:5])}{more}", soft_wrap=True)
+            console.print(f"{recipe.model.path}: {what} weights: {few(names, most=5)}", soft_wrap=True)
     tokenizer = checkpoint.matching_tokenizer(loaded.folder, loaded.encoder)
     data = prepare(recipe, tokenizer)
     model = Model(

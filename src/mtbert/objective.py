@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
+from mtbert.messages import few
 from mtbert.model.by_task import ByTask
 from mtbert.model.model import Model
 from mtbert.profiling import part
@@ -269,8 +270,7 @@ def _not_finite(loss: str, value: float, made: Pass) -> str:
     ids = made.batch.example_ids[made.task.name]
     rows = torch.isfinite(made.out.prediction.detach().reshape(len(ids), -1)).all(1).tolist()
     guilty = [i for i, finite in zip(ids, rows, strict=True) if not finite] or list(ids)
-    shown = ", ".join(guilty[:8]) + (f" and {len(guilty) - 8} more" if len(guilty) > 8 else "")
     return (
-        f"loss {loss} is {value:g} for examples {shown}. "
+        f"loss {loss} is {value:g} for examples {few(guilty, most=8)}. "
         "Look at these rows, lower train.lr, or use train.precision: fp32."
     )

@@ -30,6 +30,7 @@ from mtbert.gradients import AggregationSettings, Sum
 from mtbert.losses import LossSettings
 from mtbert.losses.classification import CrossEntropy
 from mtbert.losses.known import LOSSES
+from mtbert.messages import near
 from mtbert.model.lora import Lora
 from mtbert.model.pal import Pal
 from mtbert.optim import Ema
@@ -517,11 +518,8 @@ def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
     path = (beside or Path()) / name
     if path.is_file():
         return path.resolve(), False
-    import difflib
-
-    near = difflib.get_close_matches(name, shipped(), n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Give a file, or one of: {', '.join(shipped())}."
-    raise FileNotFoundError(f"recipe {name}: no such file and no such shipped recipe. {hint}")
+    hint = near(name, shipped(), f"Give a file, or one of: {', '.join(shipped())}.")
+    raise FileNotFoundError(f"recipe {name}: no such file and no such shipped recipe.{hint}")
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a task is: the part of a recipe that a trained model keeps. No torch here."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mtbert.messages import near, shown
 
 Pooling = Literal["cls", "mean"]
 HeadKind = Literal["linear", "mlp", "cosine"]
@@ -22,9 +23,8 @@ class Settings(BaseModel):
         if isinstance(data, Mapping):
             for key in data:
                 if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                    hint = f"Did you mean '{near[0]}'?" if near else f"Known keys: {', '.join(cls.model_fields)}."
-                    raise ValueError(f"unknown key '{key}'. {hint}")
+                    hint = near(str(key), cls.model_fields, f"Known keys: {', '.join(cls.model_fields)}.")
+                    raise ValueError(f"unknown key {shown(str(key))}.{hint}")
         return data
 
 

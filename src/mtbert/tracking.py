@@ -4,7 +4,6 @@ A tracker is a function of a run's folder and settings that opens :class:`Tracki
 and login. A run that goes on is found again by the id in its folder; what it repeats, it repeats bitwise.
 """
 
-import difflib
 import importlib.util
 import json
 import os
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from mtbert.messages import few, near, warn
 
 Value = str | int | float | bool | None
 Log = Callable[[int, Mapping[str, float]], object]  # of an optimizer step: numbers by their path
@@ -78,11 +79,7 @@ def tracker(name: str, console: Console) -> Tracker:
         ValueError: If there is none of that name, or its package is not installed.
     """
     if name not in TRACKERS:
-        near = difflib.get_close_matches(name, TRACKERS, n=1)
-        raise ValueError(
-            f"--track {name}: there is no such tracker. "
-            + (f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(TRACKERS)}.")
-        )
+        raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")
     if importlib.util.find_spec(name) is None:
         raise ValueError(f'--track {name}: its package is not installed. Run: pip install "mtbert[tracking]"')
 
@@ -107,12 +104,7 @@ def tracker(name: str, console: Console) -> Tracker:
                     if call is not tracking.close:
                         with suppress(Exception):  # some hold a run open until they are told that it has ended
                             tracking.close(False)
-                    console.print(
-                        f"warning: {name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}",
-                        style="yellow",
-                        markup=False,
-                        soft_wrap=True,
-                    )
+                    warn(console, f"{name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}")
 
             return called
 

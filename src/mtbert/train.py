@@ -24,7 +24,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, gradients, optim, sampling, tracking
+from mtbert import checkpoint, evaluate, files, gradients, optim, sampling, tracking
 from mtbert.checkpoint import Predicted, State, Values
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
@@ -260,7 +260,7 @@ class Run:
         return State(
             values=Values(
                 done=self.done,
-                taken=list(self.taken),
+                taken=tuple(self.taken),
                 evaluated=self.evaluated,
                 best=self.best if math.isfinite(self.best) else None,
                 stale=self.stale,
@@ -385,7 +385,7 @@ def fit(
                 replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
             )
 
-        checkpoint.write_folder(out / "last", write)
+        files.write_folder(out / "last", write)
 
     with _Log(out, track) as log, signals() as stopping, display:
         display.begin(run.plan.steps, run.done)
@@ -409,7 +409,7 @@ def fit(
                     log.evaluation(run.done, scores, aggregates)
                     display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
                     if run.stale == 0:
-                        checkpoint.write_folder(out / "best", save)
+                        files.write_folder(out / "best", save)
                     save_last()
                 elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
                     save_last()

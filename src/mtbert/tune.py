@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import checkpoint, environment, launch, tracking
+from mtbert import environment, files, launch, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
 from mtbert.tracking import Tracking
@@ -80,7 +80,7 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     _check(tuning, base)
     _begin(tuning.out, base)
     study = _open(tuning.out)
-    with checkpoint.alone(tuning.out, "tune"), _Shown(console, trials) as shown:
+    with files.alone(tuning.out, "tune"), _Shown(console, trials) as shown:
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
             _write(tuning, study, base.tune)
@@ -118,7 +118,7 @@ def _begin(out: Path, base: Recipe) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
         out.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(file, recipes.dump(base))
+        files.write_text(file, recipes.dump(base))
     movable = {"data": DataRecipe()}
     if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
@@ -268,7 +268,7 @@ def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrCh
     for best in _ended(study)[:1]:
         # What it was compared with differed in one thing; now it may be several.
         recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
-        checkpoint.write_text(tuning.out / "best.yaml", recipes.dump(recipe))
+        files.write_text(tuning.out / "best.yaml", recipes.dump(recipe))
 
 
 def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:

@@ -26,6 +26,7 @@ from mtbert.data import sources
 from mtbert.data.sources import Source
 from mtbert.display import score_table
 from mtbert.evaluate import Evaluation
+from mtbert.messages import warn
 from mtbert.model.model import Model
 from mtbert.prepare import prepare, tokenize
 from mtbert.recipe import Recipe
@@ -114,7 +115,8 @@ def evaluate(path: Path, split: str, task: str | None, console: Console) -> dict
         learnt = {n: predictor._task(n).model_dump(include={"labels", "range"}) for n in names}
         tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
         prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
-        _warn(console, [w for p in prepared.values() for w in p.warnings])
+        for warning in (w for p in prepared.values() for w in p.warnings):
+            warn(console, warning)
         data = {name: p.dev for name, p in prepared.items()}
     else:
         if task is None:
@@ -212,11 +214,6 @@ def _recipe(path: Path) -> Recipe:
     )
 
 
-def _warn(console: Console, warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-
-
 def _read(predictor: Predictor, recipe: Recipe, task: str, file: str, console: Console, *, labelled: bool) -> Dataset:
     """The rows of a file with the columns that the recipe names, relative to the current folder."""
     chosen = predictor._task(task)
@@ -233,7 +230,8 @@ def _read(predictor: Predictor, recipe: Recipe, task: str, file: str, console: C
             name = "standard-input.jsonl" if content.lstrip().startswith(b"{") else "standard-input.csv"
             (Path(folder) / name).write_bytes(content)
             table = sources.read(Source(path=name), columns, Path(folder), texts=chosen.texts, labelled=labelled)
-    _warn(console, table.warnings)
+    for warning in table.warnings:
+        warn(console, warning)
     return predictor._tokens(chosen, sources.examples(table, chosen))
 
 

@@ -5,7 +5,6 @@ classes or range in them, :func:`examples` turns labels into numbers.
 """
 
 import csv
-import difflib
 import hashlib
 import io
 import json
@@ -21,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mtbert.batch import Example
 from mtbert.data import demo
+from mtbert.messages import count, few, near, reason, shown
 from mtbert.task import Settings, Task
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
@@ -91,7 +91,7 @@ class Source(Settings):
                 ("split", str(self.split), ("train", "dev")),
             ):
                 if value not in known:
-                    raise ValueError(f"{key} must be one of {', '.join(known)}, found '{value}'.{_near(value, known)}")
+                    raise ValueError(f"{key} must be one of {', '.join(known)}, found '{value}'.{near(value, known)}")
         return self
 
 
@@ -155,7 +155,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     )
     if len(columns.text) != texts:
         raise ValueError(
-            f"{name}: the task reads {_count(texts, 'text')}, but columns.text names {len(columns.text)}: "
+            f"{name}: the task reads {count(texts, 'text')}, but columns.text names {len(columns.text)}: "
             f"{_quoted(columns.text)}. Name {texts}, or change the task's inputs."
         )
     if labelled and columns.label is None:
@@ -178,7 +178,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     if chosen:
         raw = replace(raw, records=[(line, record) for line, record in raw.records if _holds(record, chosen)])
         if not raw.records:
-            raise ValueError(f"{name}: no row has {_shown(source.where)}. Mend where, or drop it.")
+            raise ValueError(f"{name}: no row has {shown(source.where)}. Mend where, or drop it.")
     rows, warnings = _rows(name, raw, columns, labelled)
     return Table(name, rows, warnings, digest or _digest(rows), columns.label or "label", raw.unit)
 
@@ -223,7 +223,7 @@ def examples(table: Table, task: Task) -> list[Example]:
         if row.label not in index:
             raise ValueError(
                 f"{table.at(row)}: '{row.label}' is not one of the classes {_quoted(tuple(index))}."
-                f"{_near(row.label, index)} Fix or drop the row, or add the class to the task's labels."
+                f"{near(row.label, index)} Fix or drop the row, or add the class to the task's labels."
             )
         return index[row.label]
 
@@ -266,7 +266,7 @@ def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
     rows = [Row(i, e.id, e.texts, _label(e.label) if labelled else None) for i, e in enumerate(made, 1)]
     if len(made[0].texts) != texts:
         raise ValueError(
-            f"{name}: the task reads {_count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "
+            f"{name}: the task reads {count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "
             "Change the task's inputs, or name another generated task."
         )
     return Table(name, rows, (), _digest(rows), unit="row")
@@ -279,7 +279,7 @@ def _bytes(name: str, path: Path) -> bytes:
         folder = path.parent
         if not folder.is_dir():
             raise FileNotFoundError(f"{name}: there is no folder '{Path(name).parent}'. Check the path.") from None
-        hint = _near(path.name, [p.name for p in folder.iterdir() if p.is_file()])
+        hint = near(path.name, [p.name for p in folder.iterdir() if p.is_file()])
         raise FileNotFoundError(f"{name}: there is no such file.{hint or ' Check the path.'}") from None
     except IsADirectoryError:
         raise ValueError(
@@ -337,7 +337,7 @@ def _csv(name: str, text: str) -> _Raw:
             else:
                 sign = "tab" if delimiter == "\t" else "comma"
                 raise ValueError(
-                    f"{name}, line {start}: {_count(len(fields), 'field')}, but the header has "
+                    f"{name}, line {start}: {count(len(fields), 'field')}, but the header has "
                     f"{len(header)}. Quote a text that holds a {sign}, or fix the row."
                 )
     except csv.Error as error:
@@ -359,11 +359,11 @@ def _jsonl(name: str, text: str) -> _Raw:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            what = _first_line(error)
+            what = reason(error)
             raise ValueError(f"{name}, line {number}: not JSON ({what}). Give one object per line.") from None
         if not isinstance(record, dict):
             raise ValueError(
-                f"{name}, line {number}: must be a JSON object, found {_shown(record)}. Give one object per line."
+                f"{name}, line {number}: must be a JSON object, found {shown(record)}. Give one object per line."
             )
         records.append((number, record))
         columns.update(dict.fromkeys(record))
@@ -377,7 +377,7 @@ def _parquet(name: str, data: bytes) -> _Raw:
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{name}: not a Parquet file ({_first_line(error)}). Write it again.") from None
+        raise ValueError(f"{name}: not a Parquet file ({reason(error)}). Write it again.") from None
     values = [column.to_pylist() for column in table.columns]
     rows = zip(*values, strict=True)
     names = table.column_names
@@ -393,7 +393,7 @@ def _hub(name: str, source: Source, root: Path, wanted: Sequence[tuple[str, str]
         data = datasets.load_dataset(str(local) if local.is_dir() else source.hub, source.config, split=source.split)
     except Exception as error:  # the library raises what its many readers and its network stack raise
         raise ValueError(
-            f"{name}: cannot be loaded ({_first_line(error)}). Check hub, config and split, and the network."
+            f"{name}: cannot be loaded ({reason(error)}). Check hub, config and split, and the network."
         ) from error
     _check_columns(name, _Raw(data.column_names, ()), wanted)
     data = data.select_columns(list(dict.fromkeys(column for _, column in wanted)))
@@ -411,7 +411,7 @@ def _hub(name: str, source: Source, root: Path, wanted: Sequence[tuple[str, str]
 def _check_columns(name: str, raw: _Raw, wanted: Iterable[tuple[str, str]]) -> None:
     for key, column in wanted:
         if column not in raw.columns:
-            hint = _near(column, raw.columns)
+            hint = near(column, raw.columns)
             if len(raw.columns) == 1 and ";" in raw.columns[0]:
                 hint = " Separate columns by tabs or commas."
             raise ValueError(
@@ -443,7 +443,7 @@ def _rows(name: str, raw: _Raw, columns: Columns, labelled: bool) -> tuple[list[
         else:
             id_ = str(number) if columns.id is None else _as_id(at, columns.id, record.get(columns.id))
             rows.append(Row(line, id_, texts, label))
-    drops = [f"dropped {_count(len(at), 'row')} {what} (first: {raw.unit} {at[0]})" for what, at in dropped.items()]
+    drops = [f"dropped {count(len(at), 'row')} {what} (first: {raw.unit} {at[0]})" for what, at in dropped.items()]
     if not rows:
         raise ValueError(f"{name}: no usable row; {', '.join(drops)}. Check the file.")
     warnings = [f"{name}: {drop}." for drop in drops]
@@ -451,7 +451,7 @@ def _rows(name: str, raw: _Raw, columns: Columns, labelled: bool) -> tuple[list[
     repeated = [row for row in rows if first.setdefault(row.id, row) is not row]
     if repeated:
         example = f"'{repeated[0].id}', {raw.unit} {repeated[0].line}"
-        warnings.append(f"{name}: {_count(len(repeated), 'row')} with an id used before (first: {example}).")
+        warnings.append(f"{name}: {count(len(repeated), 'row')} with an id used before (first: {example}).")
     return rows, tuple(warnings)
 
 
@@ -475,7 +475,7 @@ def _as_text(at: Callable[[str], str], column: str, value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{at(column)}: the text must be a string, found {_shown(value)}. Quote it, or drop the row.")
+        raise ValueError(f"{at(column)}: the text must be a string, found {shown(value)}. Quote it, or drop the row.")
     try:
         if not value.isascii():
             value.encode("utf-8")
@@ -486,7 +486,7 @@ def _as_text(at: Callable[[str], str], column: str, value: object) -> str:
 
 def _as_label(at: Callable[[str], str], column: str, value: object) -> str | None:
     if isinstance(value, (list, dict, bytes)):
-        raise ValueError(f"{at(column)}: the label must be one value, found {_shown(value)}. Fix or drop the row.")
+        raise ValueError(f"{at(column)}: the label must be one value, found {shown(value)}. Fix or drop the row.")
     return _label(value)
 
 
@@ -524,24 +524,5 @@ def _digest(rows: Sequence[Row]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
-
-
-def _quoted(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return (", ".join(f"'{name}'" for name in names[:most]) or "none") + more
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+def _quoted(names: Sequence[str]) -> str:
+    return few(names, quoted=True)

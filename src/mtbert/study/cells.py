@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mtbert import checkpoint
+from mtbert import files
 from mtbert import recipe as recipes
 from mtbert.recipe import DataRecipe, Recipe
 from mtbert.study.plan import Plan
@@ -102,7 +102,7 @@ def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
         one.folder.mkdir(parents=True, exist_ok=True)
         for file in (one.recipe, one.run / "recipe.yaml"):
             if file.parent.is_dir():
-                checkpoint.write_text(file, recipes.dump(recipe))
+                files.write_text(file, recipes.dump(recipe))
 
 
 def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The paper's table 5: one row of a study, chosen before, on test files that are looked at once."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import checkpoint, use
+from mtbert import files as disk
+from mtbert import use
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import summarise
-from mtbert.task import Settings, tuples
+from mtbert.task import Settings
 
 FILE = "test.json"
 
@@ -87,7 +87,7 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
         files=digests,
         scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
     )
-    checkpoint.write_text(out / FILE, record.model_dump_json(indent=2) + "\n")
+    disk.write_text(out / FILE, record.model_dump_json(indent=2) + "\n")
 
 
 def read(out: Path) -> Record | None:
@@ -97,12 +97,7 @@ def read(out: Path) -> Record | None:
         ValueError: If the record is damaged.
     """
     file = out / FILE
-    try:
-        return Record.model_validate(tuples(json.loads(file.read_bytes())))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Put the old file back.") from None
+    return disk.read_settings(file, Record, "Put the old file back.") if file.exists() else None
 
 
 def _score(estimate: Estimate) -> Score:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mtbert.messages import warn
 from mtbert.study import cells, held_out, results
 from mtbert.study import report as pages
 from mtbert.study.plan import Plan
@@ -62,7 +63,7 @@ def report(path: Path, console: Console, row: str | None = None, test: Mapping[s
 def write(found: Results, out: Path, console: Console) -> None:
     """Writes tables, figures and the report into ``out`` and prints the tables."""
     for warning in found.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+        warn(console, warning)
     for table in pages.write(found, out):
         console.print(table.printed())
     console.print(f"report: {out / pages.FILE}", soft_wrap=True)

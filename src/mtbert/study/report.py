@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from mtbert import checkpoint
+from mtbert import files
 from mtbert import recipe as recipes
 from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
@@ -54,7 +54,7 @@ def write(results: Results, out: Path) -> list[tables.Table]:
         environment=_environment(results),
         version=metadata.version("mtbert"),
     )
-    checkpoint.write_text(out / FILE, page)
+    files.write_text(out / FILE, page)
     return found
 
 

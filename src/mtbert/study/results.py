@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from mtbert import checkpoint, environment, metrics, prepare
+from mtbert import checkpoint, environment, files, metrics, prepare
 from mtbert import recipe as recipes
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
@@ -23,7 +22,7 @@ from mtbert.recipe import Recipe
 from mtbert.study.cells import Cell, Ended, cell
 from mtbert.study.plan import Plan
 from mtbert.study.statistics import Floats
-from mtbert.task import Settings, Task, tuples
+from mtbert.task import Settings, Task
 
 FILE = "study.json"
 
@@ -91,7 +90,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
         threads=threads,
     )
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(out / FILE, outline.model_dump_json(indent=2) + "\n")
+    files.write_text(out / FILE, outline.model_dump_json(indent=2) + "\n")
 
 
 def read_outline(out: Path) -> Outline:
@@ -101,12 +100,9 @@ def read_outline(out: Path) -> Outline:
         FileNotFoundError, ValueError: If it is not there or damaged.
     """
     file = out / FILE
-    try:
-        return Outline.model_validate(tuples(json.loads(file.read_bytes())))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]}). Start the study again.") from None
+    if not file.exists():
+        raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.")
+    return files.read_settings(file, Outline, "Start the study again.")
 
 
 def read_study(out: Path) -> Results:
@@ -152,10 +148,7 @@ def read_run(run: Path) -> Results:
 
 
 def _seconds(one: Cell) -> float:
-    try:
-        return Ended.model_validate_json(one.ended.read_bytes()).seconds
-    except ValidationError:
-        raise ValueError(f"{one.ended}: damaged. Remove {one.folder}, and start the study again.") from None
+    return files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

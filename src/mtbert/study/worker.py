@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from mtbert import checkpoint, launch, recipe
+from mtbert import files, launch, recipe
 from mtbert.study.cells import Cell, Ended
 from mtbert.train import Stopped
 
@@ -34,7 +34,7 @@ def work(cell: Cell) -> None:
         else:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
         seconds = _seconds(cell.run / "timings.jsonl")
-        checkpoint.write_text(cell.ended, Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
+        files.write_text(cell.ended, Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
         shutil.rmtree(cell.run / "best")
         for name in ("training.safetensors", "state.json"):
             (cell.run / "last" / name).unlink()

@@ -1,0 +1,115 @@
+import errno
+import os
+import re
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mtbert import files
+from mtbert.task import Settings
+
+
+class Toy(Settings):
+    size: int
+    names: tuple[str, ...] = ()
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def links(folder: Path) -> dict[str, Path]:
+    """Things that are not regular files, by what a message calls them."""
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "device").symlink_to("/dev/zero")
+    return {"a folder": folder / "folder", "a pipe": folder / "pipe", "a device": folder / "device"}
+
+
+def test_only_regular_files_are_opened(tmp_path: Path):
+    for kind, file in links(tmp_path).items():
+        message = re.escape(f"{file}: {kind}, not a file.")
+        with pytest.raises(ValueError, match=message):
+            files.read_bytes(file, 10)
+        with pytest.raises(ValueError, match=message + " Mend it"):
+            files.check_regular(file, "Mend it.")
+        with pytest.raises(ValueError, match=message + " Mend it"):
+            files.read_json(file, "Mend it.")
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    assert files.read_bytes(tmp_path / "a", 10) == b"x" * 10
+    with pytest.raises(ValueError, match="a: has 10 bytes, and at most 9 are read"):
+        files.read_bytes(tmp_path / "a", 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"toy\.json: not JSON \(Expecting value: line 1 column 1 \(char 0\)\)\. Write it again"),
+        (b"\xff{}", r"toy\.json: not UTF-8 at byte 0\. Write it again"),
+        (b"[" * 100_000, r"toy\.json: not JSON that can be read \(nested too deep\)\. Write"),
+        (b"null", r"toy\.json: damaged: .*\. Write it again"),
+        (b"[]", r"toy\.json: damaged: .*\. Write it again"),
+        (b'{"size": "3"}', r"toy\.json: damaged: size: Input should be a valid integer\. Write"),
+        (b'{"size": 3, "sise": 1}', r"toy\.json: damaged: unknown key 'sise'\. Did you mean 'size'\?"),
+        (b'{"size": %s}' % (b"9" * 5000), r"toy\.json: not JSON \(Exceeds the limit .*\. Write it again"),
+    ],
+)
+def test_damaged_settings_are_one_line_that_names_the_file(tmp_path: Path, content: bytes, said: str):
+    (tmp_path / "toy.json").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        files.read_settings(tmp_path / "toy.json", Toy, "Write it again.")
+    assert "\n" not in str(error.value)
+
+
+def test_settings_come_back_from_a_file(tmp_path: Path):
+    (tmp_path / "toy.json").write_text('{"size": 3, "names": ["a", "b"]}')
+    assert files.read_settings(tmp_path / "toy.json", Toy, "") == Toy(size=3, names=("a", "b"))
+    with pytest.raises(FileNotFoundError, match=r"none\.json: not there\. Write it"):
+        files.read_settings(tmp_path / "none.json", Toy, "Write it again.")
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_meant_and_leaves_nothing(tmp_path: Path, monkeypatch):
+    target = tmp_path / "a.txt"
+    files.write_text(target, "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        files.write(target, lambda new: (new.write_text("half"), full()))
+    assert error.value.filename == str(target)
+    with pytest.raises(OSError, match="No space left") as error:
+        files.write_folder(tmp_path / "last", lambda new: (new / "x").write_text("half"))
+    assert (error.value.filename, error.value.errno) == (str(tmp_path / "last"), errno.ENOSPC)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "old"
+
+
+def test_an_error_of_the_disk_from_safetensors_is_one_too(tmp_path: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            files.write(tmp_path / "x.safetensors", lambda new: save_file({"x": torch.zeros(100_000)}, new))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "x.safetensors"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_beside_a_place_is_settled(tmp_path: Path):
+    last = tmp_path / "last"
+    (tmp_path / ".last.old").mkdir()
+    (tmp_path / ".last.old" / "x").write_text("old")
+    (tmp_path / ".last.new").mkdir()
+    files.settle(last)
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert (last / "x").read_text() == "old"
+    (tmp_path / ".last.old").mkdir()
+    (tmp_path / ".a.json.new").write_text("half")
+    files.settle(last)
+    files.settle(tmp_path / "a.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
