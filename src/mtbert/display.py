@@ -1,58 +1,71 @@
-"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a run goes on: two live lines on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from mtbert.evaluate import Evaluation
 from mtbert.messages import warn
 from mtbert.recipe import Recipe
 
 SECONDS_BETWEEN_LINES = 20.0
-SMOOTHING = 0.05  # of the losses and the speed shown
+SMOOTHING = 0.05  # of the losses shown
+BAR = (6, 20)  # characters of the bar, at least and at most
+SHORTEST_NAME = 3  # characters that a task's name is cut to before losses are left out
+FORWARD = 1 / 3  # of the time that training needs for as many tokens, until an evaluation has been timed
 
 
 class Display:
-    """Progress of training and evaluation on ``console``."""
+    """Progress of training and of scoring dev on ``console``, with the time left for both."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.live = console.is_terminal
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not self.live,
-        )
         self.losses: dict[str, float] = {}
-        self.training: TaskID | None = None
-        self.scoring: TaskID | None = None
-        self.steps = self.first = 0
-        self.tokens = 0
-        self.begun = self.said = time.monotonic()
+        self.conflicting: float | None = None
+        self.epoch = self.epochs = 0
+        self.done = self.steps = 0
+        self.trained = self.tokens = 0  # steps and tokens since this process began
+        self.training = 0.0  # seconds that they took
+        self.evaluations: Sequence[int] = ()  # numbers of steps
+        self.dev_tokens = self.dev = self.scored = 0  # tokens and examples of dev, and the examples scored so far
+        self.scoring: float | None = None  # when scoring began, where it goes on
+        self.last_scoring: float | None = None  # seconds of the last one
+        self.now = self.said = time.monotonic()
+        self.live = Live(console=console, get_renderable=self._frame, auto_refresh=console.is_terminal, transient=True)
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.live.stop()
 
-    def begin(self, steps: int, done: int) -> None:
-        """Training starts, or goes on, at step ``done`` of ``steps``."""
-        self.steps, self.first = steps, done
-        self.begun = self.said = time.monotonic()
-        self.training = self.progress.add_task("training", total=steps, completed=done, note="")
+    def begin(
+        self, steps: int, done: int, *, epochs: int, evaluations: Sequence[int], dev: int, dev_tokens: int
+    ) -> None:
+        """Training starts, or goes on, at step ``done`` of ``steps``.
+
+        Args:
+            steps: Optimizer steps of the whole run.
+            done: Those that are done.
+            epochs: Epochs of the whole run.
+            evaluations: The numbers of steps done at which dev is scored.
+            dev: Examples that are scored each time.
+            dev_tokens: Their tokens.
+        """
+        self.steps, self.done, self.epochs = steps, done, epochs
+        self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens
+        self.now = self.said = time.monotonic()
 
     def warn(self, line: str) -> None:
-        """Something in the run deserves a look."""
+        """Prints a warning: something in the run deserves a look."""
         warn(self.console, line)
 
     def step(
@@ -62,26 +75,22 @@ class Display:
         for name, value in losses.items():
             old = self.losses.get(name, value)
             self.losses[name] = old + SMOOTHING * (value - old)
+        self.epoch, self.done, self.conflicting = epoch, step, conflicting
+        self.trained += 1
         self.tokens += tokens
-        now = time.monotonic()
-        rate = self.tokens / max(now - self.begun, 1e-9)
-        note = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items()) + f"  {rate:,.0f} tokens/s"
-        note += "" if conflicting is None else f"  {conflicting:.0%} in conflict"
-        assert self.training is not None
-        self.progress.update(self.training, description=f"epoch {epoch}", completed=step, note=note)
-        if not self.live and now - self.said >= SECONDS_BETWEEN_LINES:
-            self.said = now
-            left = (now - self.begun) / (step - self.first) * (self.steps - step)
-            self.console.print(f"epoch {epoch}  step {step}/{self.steps}  {note}  {_clock(left)} left", soft_wrap=True)
+        before, self.now = self.now, time.monotonic()
+        self.training += self.now - before
+        self._say()
 
-    def evaluating(self, examples: int) -> None:
+    def evaluating(self) -> None:
         """Dev is about to be scored."""
-        self.scoring = self.progress.add_task("scoring dev", total=examples, note="")
+        self.scoring, self.scored = time.monotonic(), 0
 
     def tick(self, examples: int) -> None:
-        """So many more dev examples are scored."""
+        """``examples`` more of dev are scored."""
         if self.scoring is not None:
-            self.progress.advance(self.scoring, examples)
+            self.scored += examples
+            self._say()
 
     def evaluated(
         self,
@@ -93,14 +102,99 @@ class Display:
         best: bool,
     ) -> None:
         """Dev is scored."""
+        self.now = time.monotonic()
         if self.scoring is not None:
-            self.progress.remove_task(self.scoring)
+            self.last_scoring = self.now - self.scoring
             self.scoring = None
         parts = [f"{name} {s.metrics[recipe.tasks[name].metric]:.4f}" for name, s in scores.items()]
         mark = "  best so far" if best else ""
         self.console.print(
             f"step {step}  dev: {'  '.join(parts)}  overall {aggregates['overall']:.4f}{mark}", soft_wrap=True
         )
+
+    @property
+    def left(self) -> float | None:
+        """The seconds left for training and for scoring dev; ``None`` before there is anything to judge by."""
+        if not self.trained:
+            return None
+        scoring = self.last_scoring
+        if scoring is None:
+            scoring = FORWARD * self.dev_tokens * self.training / max(self.tokens, 1)
+        left = self.training / self.trained * (self.steps - self.done)
+        left += scoring * sum(step > self.done for step in self.evaluations)
+        if self.scoring is not None:
+            left += scoring * (1 - self.scored / max(self.dev, 1))
+        return left
+
+    def _say(self) -> None:
+        """Prints a line now and then where nothing is live."""
+        now = time.monotonic()
+        if self.console.is_terminal or now - self.said < SECONDS_BETWEEN_LINES:
+            return
+        self.said = now
+        if self.scoring is not None:
+            line = f"scoring dev  {self.scored:,}/{self.dev:,} examples"
+        else:
+            line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
+            line += f"{_conflict(self.conflicting)}  {self._rate():,.0f} tokens/s"
+        self.console.print(f"{line}  {_clock(self.left)} left", soft_wrap=True)
+
+    def _rate(self) -> float:
+        return self.tokens / max(self.training, 1e-9)
+
+    def _frame(self) -> Group:
+        """The two live lines: where the run is, and the losses; none is wider than the terminal."""
+        width = self.console.width
+        if self.scoring is not None:
+            parts = ["scoring dev", f"{self.scored:,}/{self.dev:,}", f"{_clock(self.left)} left"]
+            done, total = self.scored, self.dev
+        else:
+            parts = [f"epoch {self.epoch}/{self.epochs}", f"{self.done}/{self.steps}", f"{_clock(self.left)} left"]
+            done, total = self.done, self.steps
+        rate = f"{self._rate():,.0f} tokens/s"
+        room = width - sum(len(part) + 2 for part in parts)
+        if room >= BAR[0] + 2 + len(rate):
+            parts.append(rate)
+            room -= len(rate) + 2
+        line = Table.grid(padding=(0, 2, 0, 0))
+        bar = [ProgressBar(total=max(total, 1), completed=done, width=min(BAR[1], room))] if room >= BAR[0] else []
+        cells = [Text(part) for part in parts]
+        line.add_row(cells[0], *bar, *cells[1:])
+        conflict = _conflict(self.conflicting)
+        return Group(line, Text(losses_line(self.losses, width - len(conflict)) + conflict, no_wrap=True))
+
+
+def losses_line(losses: Mapping[str, float], width: int | None = None) -> str:
+    """Returns ``task.loss value`` of each loss, on one line of at most ``width`` characters.
+
+    Where they do not fit, the names of tasks are cut, the longest first; then the last losses are left out and counted.
+
+    >>> losses_line({"sentiment.ce": 1.25, "sts.mse": 0.5}, width=30)
+    'senti….ce 1.250  sts.mse 0.500'
+    >>> losses_line({"sentiment.ce": 1.25, "sts.mse": 0.5}, width=20)
+    'se….ce 1.250  +1'
+    """
+    names = [name.rpartition(".")[::2] for name in losses]
+    longest = max([SHORTEST_NAME, *(len(task) for task, _ in names)])
+    for most in range(longest, SHORTEST_NAME - 1, -1):
+        parts = [
+            f"{_cut(task, most)}.{kind} {value:.3f}" for (task, kind), value in zip(names, losses.values(), strict=True)
+        ]
+        if width is None or len("  ".join(parts)) <= width:
+            return "  ".join(parts)
+    for kept in range(len(losses) - 1, -1, -1):
+        line = "  ".join([*parts[:kept], f"+{len(losses) - kept}"])
+        if len(line) <= (width or 0):
+            return line
+    return ""
+
+
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _conflict(share: float | None) -> str:
+    return "" if share is None else f"  {share:.0%} in conflict"
 
 
 def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) -> Table:
@@ -133,6 +227,10 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
     return table
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float | None) -> str:
+    """Returns ``3:05``, or ``2:03:05`` from an hour on."""
+    if seconds is None:
+        return "-:--"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -388,7 +388,14 @@ def fit(
         files.write_folder(out / "last", write)
 
     with _Log(out, track) as log, signals() as stopping, display:
-        display.begin(run.plan.steps, run.done)
+        display.begin(
+            run.plan.steps,
+            run.done,
+            epochs=len(run.plan.rounds),
+            evaluations=sorted(evaluations),
+            dev=sum(len(d.dev) for d in run.scored.values()),
+            dev_tokens=sum(int(d.dev.lengths.sum()) for d in run.scored.values()),
+        )
 
         def tick(examples: int) -> None:
             display.tick(examples)
@@ -398,7 +405,7 @@ def fit(
         try:
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
-                    display.evaluating(sum(len(d.dev) for d in run.scored.values()))
+                    display.evaluating()
                     for line in run.inert() if run.evaluated == 0 else ():
                         display.warn(line)
                     scores = run.evaluate(tick)

@@ -1,0 +1,119 @@
+"""What is shown while a run goes on, at the widths that terminals have."""
+
+import io
+import time
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from mtbert import display
+from mtbert.display import Display, losses_line
+
+LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.0321}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Time stands still, but for what the returned function lets pass."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    return passes
+
+
+def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]:
+    """The live lines in the middle of a run of so many tasks with ordinary names."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    one = Display(console)
+    one.begin(12_345, 0, epochs=10, evaluations=[12_345], dev=4000, dev_tokens=80_000)
+    losses = {f"{'sentiment paraphrase similarity quality topics urgent'.split()[i]}.ce": 1.2345 for i in range(tasks)}
+    one.training = 100.0
+    one.step(3, 6789, losses, 123_456, conflicting)
+    console.print(one._frame())
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("tasks", [1, 3, 4, 6])
+def test_step_bar_time_and_losses_fit_in_two_lines(width: int, tasks: int, clock: Callable[[float], None]):
+    lines = shown(width, tasks)
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
+    assert lines[0].startswith("epoch 3/10  ━")
+    assert "6789/12345" in lines[0]
+    assert "left" in lines[0]
+    # One step of 100 s was timed, 5,556 are to come, and a third of what 80,000 tokens take.
+    assert "154:20:22 left" in lines[0]
+    assert lines[1].startswith("se")
+    assert lines[1].count("1.23") == {(60, 6): 4, (80, 6): 5}.get((width, tasks), tasks)
+
+
+def test_names_are_cut_before_losses_are_left_out():
+    assert losses_line(LOSSES, 120) == "sentiment.ce 1.234  paraphrase.bce 0.432  similarity.mse 0.032"
+    assert losses_line(LOSSES, 60) == "sentiment.ce 1.234  paraphra….bce 0.432  similari….mse 0.032"
+    assert losses_line(LOSSES, 45) == "sen….ce 1.234  par….bce 0.432  sim….mse 0.032"
+    assert losses_line(LOSSES, 40) == "se….ce 1.234  pa….bce 0.432  +1"
+    assert losses_line(LOSSES, 3) == "+3"
+    assert losses_line({}, 40) == ""
+
+
+def test_the_share_of_conflicts_stands_beside_the_losses(clock: Callable[[float], None]):
+    for width in (60, 80, 120):
+        lines = shown(width, 3, conflicting=0.25)
+        assert lines[1].endswith("25% in conflict")
+        assert len(lines[1]) <= width
+
+
+def logged(monkeypatch: pytest.MonkeyPatch) -> tuple[Display, io.StringIO]:
+    file = io.StringIO()
+    monkeypatch.setattr(display, "SECONDS_BETWEEN_LINES", 0.0)
+    one = Display(Console(file=file, width=60))
+    one.begin(10, 0, epochs=2, evaluations=[5, 10], dev=100, dev_tokens=3000)
+    return one, file
+
+
+def test_a_log_has_a_line_now_and_then_for_steps_and_for_scoring(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+):
+    one, file = logged(monkeypatch)
+    clock(2.0)
+    one.step(1, 1, {"a.ce": 1.0}, 200)
+    # 9 steps of 2 s, and two evaluations of 3,000 tokens at a third of 10 ms each: 18 + 20.
+    assert file.getvalue() == "epoch 1  step 1/10  a.ce 1.000  100 tokens/s  0:38 left\n"
+    for step in range(2, 6):
+        clock(2.0)
+        one.step(1, step, {"a.ce": 1.0}, 200)
+    one.evaluating()
+    clock(4.0)
+    one.tick(25)
+    # 5 steps, three quarters of this evaluation, and one more.
+    assert file.getvalue().splitlines()[-1] == "scoring dev  25/100 examples  0:28 left"
+
+
+def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+):
+    one, file = logged(monkeypatch)
+    clock(1.0)
+    one.step(1, 5, {"a.ce": 1.0}, 200)
+    one.evaluating()
+    clock(60.0)
+    one.scoring, one.last_scoring, one.now = None, 60.0, time.monotonic()
+    clock(1.0)
+    one.step(2, 6, {"a.ce": 1.0}, 200)
+    assert file.getvalue().splitlines()[-1].endswith("200 tokens/s  1:04 left")  # the minute is no part of the speed
+
+
+def test_lines_come_no_faster_than_every_20_seconds(clock: Callable[[float], None]):
+    file = io.StringIO()
+    one = Display(Console(file=file, width=80))
+    one.begin(100, 0, epochs=1, evaluations=[100], dev=1, dev_tokens=1)
+    for step in range(1, 51):
+        clock(1.0)
+        one.step(1, step, {"a.ce": 1.0}, 1)
+    assert [line.split()[3] for line in file.getvalue().splitlines()] == ["20/100", "40/100"]
