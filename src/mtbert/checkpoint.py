@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -43,6 +43,7 @@ class Card(Settings):
     max_length: int
     tasks: dict[str, Task]
     pal: Pal | None = None
+    step: int | None = Field(default=None, ge=0)  # optimizer steps that made it; null in older folders
 
     @model_validator(mode="after")
     def _adapts_known_tasks(self) -> Self:
@@ -97,14 +98,21 @@ def model_folder(path: Path) -> Path | None:
     return None
 
 
-def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes a model folder's files into ``folder``."""
+def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | None = None) -> None:
+    """Writes a model folder's files into ``folder``; ``step`` is the number of optimizer steps that made the model."""
     save_encoder(merged(model.encoder), folder)
     _save(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
         _save(model.adapters.state_dict(), folder / "adapters.safetensors")
     tokenizer.save(str(folder / "tokenizer.json"))
-    card = Card(format=FORMAT, pooling=model.pooling, max_length=model.max_length, tasks=model.tasks, pal=model.pal)
+    card = Card(
+        format=FORMAT,
+        pooling=model.pooling,
+        max_length=model.max_length,
+        tasks=model.tasks,
+        pal=model.pal,
+        step=step,
+    )
     (folder / "mtbert.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -371,7 +371,7 @@ def fit(
     scores: dict[str, Evaluation] = {}
 
     def save(folder: Path) -> None:
-        checkpoint.save_model(run.predictor, tokenizer, folder)
+        checkpoint.save_model(run.predictor, tokenizer, folder, run.done)
         if run.predicted and run.evaluated == run.done:
             checkpoint.save_predictions(run.predicted, folder)
 
