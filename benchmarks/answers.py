@@ -23,10 +23,10 @@ from mtbert import prepare
 from mtbert import recipe as recipes
 from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
+from mtbert.settings import Settings, tuples
 from mtbert.study import results, tables
 from mtbert.study.results import Outline, Result, Results
 from mtbert.study.summary import summarise
-from mtbert.task import Settings, tuples
 
 META = "study"  # the array that holds all but the answers, as JSON
 

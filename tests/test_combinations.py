@@ -20,7 +20,8 @@ from mtbert.gradients import AggregationSettings
 from mtbert.losses.known import LOSSES
 from mtbert.model.pal import Pal
 from mtbert.model.weights import Loaded, load_encoder
-from mtbert.recipe import ModelRecipe, Recipe, TaskRecipe, TrainRecipe
+from mtbert.recipe import Recipe
+from mtbert.recipe_parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.sampling import SamplerSettings
 from mtbert.train import Run, Stopped
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mtbert import files
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class Toy(Settings):

@@ -191,7 +191,7 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
     [
         ("rows: {}", "study /study.yaml, rows: must not be empty"),
         ("row: {a: b}", "unknown key 'row'. Did you mean 'rows'?"),
-        ("- a", "study /study.yaml: a study is a mapping with the key 'rows', found list."),
+        ("- a", "study /study.yaml: a study is a mapping with the key 'rows', found a list."),
         ("rows: {a/b: toy.yaml}", "rows.a/b"),
         ("rows: {a: nope.yaml}", "study /study.yaml, rows.a: recipe nope.yaml: no such file"),
         ("rows: {a: toy.yaml}\nset: [train.lrr=1]", "rows.a: recipe toy.yaml, train: unknown key 'lrr'"),

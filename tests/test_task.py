@@ -5,7 +5,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from mtbert.task import Head, Task, tuples
+from mtbert.settings import tuples
+from mtbert.task import Head, Task
 
 TASK = {"name": "t", "type": "classification", "inputs": "single"}
 COSINE = {"name": "t", "type": "binary", "inputs": "separate", "head": "cosine"}

@@ -29,7 +29,8 @@ from mtbert.model.lora import merged
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder, save_encoder
-from mtbert.task import Pooling, Settings, Task
+from mtbert.settings import Settings
+from mtbert.task import Pooling, Task
 
 PREDICTIONS = "predictions.safetensors"
 FORMAT = 1  # of mtbert.json; another number is refused

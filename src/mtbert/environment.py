@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from mtbert import files
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
 

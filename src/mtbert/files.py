@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from mtbert.messages import reason
-from mtbert.task import Settings, tuples
+from mtbert.messages import few, reason
+from mtbert.settings import Settings, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
@@ -122,6 +122,19 @@ def _refuse_others(file: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise ValueError(f"{file}: {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file.")
+
+
+def resolved(place: Path) -> Path:
+    """Returns ``place`` as an absolute path without links; one that need not be there.
+
+    Raises:
+        ValueError: If links lead round in a circle, or the name cannot be one.
+    """
+    try:
+        return place.resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # RuntimeError is the circle
+        why = "its links lead round in a circle" if isinstance(error, RuntimeError) else reason(error)
+        raise ValueError(f"{few([place])}: cannot be found ({why}). Give another path.") from None
 
 
 # Writing ---------------------------------------------------------------------------------------------------

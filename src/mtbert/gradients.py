@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 Gradient = Sequence[Tensor | None]
 """Of one task: a tensor for each shared parameter, or None, which counts as zero, where the task does not touch it.

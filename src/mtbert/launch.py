@@ -25,6 +25,7 @@ from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.profiling import Profile
 from mtbert.recipe import Recipe
+from mtbert.recipe_parts import DataRecipe
 from mtbert.tracking import Tracker
 from mtbert.train import Run, fit
 
@@ -316,7 +317,7 @@ def _plan_table(run: Run) -> Table:
 
 def _digest(recipe: Recipe) -> str:
     """Of all settings but the place of the data, which may be moved: they have digests of their own."""
-    placeless = recipe.model_copy(update={"data": recipes.DataRecipe()})
+    placeless = recipe.model_copy(update={"data": DataRecipe()})
     return hashlib.sha256(recipes.dump(placeless).encode()).hexdigest()
 
 

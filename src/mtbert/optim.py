@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from mtbert.model.model import Model
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 def adamw(

@@ -13,7 +13,8 @@ from mtbert.data.clusters import clusters
 from mtbert.data.sources import Table
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
-from mtbert.recipe import Recipe, TaskRecipe
+from mtbert.recipe import Recipe
+from mtbert.recipe_parts import TaskRecipe
 from mtbert.task import Task
 
 

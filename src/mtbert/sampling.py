@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtbert.data.clusters import spread
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 @dataclass(frozen=True)

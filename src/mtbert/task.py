@@ -1,38 +1,14 @@
 """What a task is: the part of a recipe that a trained model keeps. No torch here."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mtbert.messages import near, shown
+from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
 HeadKind = Literal["linear", "mlp", "cosine"]
-
-
-class Settings(BaseModel):
-    """Validated, frozen settings; an unknown key is an error that names the nearest right one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    hint = near(str(key), cls.model_fields, f"Known keys: {', '.join(cls.model_fields)}.")
-                    raise ValueError(f"unknown key {shown(str(key))}.{hint}")
-        return data
-
-
-def tuples(value: Any) -> Any:
-    """``value`` with every list in it made a tuple, as strict validation wants them: JSON and YAML know lists alone."""
-    if isinstance(value, Mapping):
-        return {key: tuples(item) for key, item in value.items()}
-    return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class Head(Settings):

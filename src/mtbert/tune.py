@@ -21,7 +21,8 @@ from rich.table import Table
 
 from mtbert import environment, files, launch, tracking
 from mtbert import recipe as recipes
-from mtbert.recipe import DataRecipe, Range, RangeOrChoices, Recipe
+from mtbert.recipe import Recipe
+from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
 from mtbert.tracking import Tracking
 from mtbert.train import Stopped
 

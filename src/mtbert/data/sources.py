@@ -21,7 +21,8 @@ from pydantic import Field, field_validator, model_validator
 from mtbert.batch import Example
 from mtbert.data import demo
 from mtbert.messages import count, few, near, reason, shown
-from mtbert.task import Settings, Task
+from mtbert.settings import Settings
+from mtbert.task import Task
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 BOM = b"\xef\xbb\xbf"

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mtbert.losses import Needs, Pass
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class CrossEntropy(Settings):

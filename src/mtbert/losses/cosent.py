@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtbert.losses import Needs, Pass
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:

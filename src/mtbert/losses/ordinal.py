@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtbert.losses import Needs, Pass
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtbert.losses import Needs, Pass
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 def multiple_negatives(

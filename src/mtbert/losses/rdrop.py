@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import divergence
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class RDrop(Settings):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from mtbert.losses import Needs, Pass
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class MeanSquaredError(Settings):

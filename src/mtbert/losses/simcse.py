@@ -19,7 +19,7 @@ from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import at_least_float32
 from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
 from mtbert.model.heads import linear
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class SimCSE(Settings):

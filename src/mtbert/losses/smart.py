@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import at_least_float32, divergence
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 Mode = Literal["reference", "paper"]
 

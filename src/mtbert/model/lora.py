@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from mtbert.model.encoder import Encoder
 from mtbert.seeds import torch_generator
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class Lora(Settings):

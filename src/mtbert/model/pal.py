@@ -21,7 +21,7 @@ from mtbert.model.attention import Groups, attend
 from mtbert.model.encoder import Adapter, EncoderConfig
 from mtbert.model.heads import INIT_STD
 from mtbert.seeds import torch_generator
-from mtbert.task import Settings
+from mtbert.settings import Settings
 
 
 class Pal(Settings):

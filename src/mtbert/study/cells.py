@@ -19,9 +19,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mtbert import files
 from mtbert import recipe as recipes
-from mtbert.recipe import DataRecipe, Recipe
+from mtbert.recipe import Recipe
+from mtbert.recipe_parts import DataRecipe
+from mtbert.settings import Settings
 from mtbert.study.plan import Plan
-from mtbert.task import Settings
 from mtbert.train import Stopped, signals
 
 GUESS = 2 * 1024**3  # bytes of a worker, before one has been seen

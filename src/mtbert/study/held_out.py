@@ -10,10 +10,10 @@ from rich.console import Console
 
 from mtbert import files as disk
 from mtbert import use
+from mtbert.settings import Settings
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import summarise
-from mtbert.task import Settings
 
 FILE = "test.json"
 

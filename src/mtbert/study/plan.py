@@ -13,8 +13,9 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from mtbert import recipe as recipes
+from mtbert import yaml_text
 from mtbert.recipe import Recipe
-from mtbert.task import Settings, tuples
+from mtbert.settings import Settings, explain, tuples
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
 MOST = 10_000  # runs of a study
@@ -111,18 +112,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
     try:
         study = Study.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"study {name}, {line}" for line in recipes.explain(error, raw))) from None
+        raise ValueError("\n".join(f"study {name}, {line}" for line in explain(error, raw))) from None
     return plan(study, name, folder, overrides)
 
 
 def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     """The mapping in a study's file, laid over that of the study it extends, and the file's folder."""
     path = _folder() / f"{name}.yaml" if name in shipped() else beside / name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"study {name}: no such file and no such shipped study. Give a file, or one of: {', '.join(shipped())}."
-        )
-    raw = recipes.read_yaml(path, "study", "rows")
+    if not (name and path.exists()):
+        raise recipes.missing("study", name, path, shipped())
+    raw = yaml_text.read(path, "study", "rows")
     base = raw.pop("extends", None)
     if base is None:
         return raw, path.parent

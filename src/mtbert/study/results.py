@@ -19,10 +19,11 @@ from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
 from mtbert.recipe import Recipe
+from mtbert.settings import Settings
 from mtbert.study.cells import Cell, Ended, cell
 from mtbert.study.plan import Plan
 from mtbert.study.statistics import Floats
-from mtbert.task import Settings, Task
+from mtbert.task import Task
 
 FILE = "study.json"
 

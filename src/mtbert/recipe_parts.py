@@ -1,0 +1,231 @@
+"""The parts of a recipe: a task with its data and losses, the encoder, training, ranges to tune; each checks itself.
+
+What several parts must agree on is checked by the whole, ``mtbert.recipe.Recipe``.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
+
+from mtbert import metrics
+from mtbert.data.sources import Columns, Source
+from mtbert.gradients import AggregationSettings, Sum
+from mtbert.losses import LossSettings
+from mtbert.losses.classification import CrossEntropy
+from mtbert.losses.known import LOSSES
+from mtbert.model.lora import Lora
+from mtbert.model.pal import Pal
+from mtbert.optim import Ema
+from mtbert.sampling import RoundRobin, SamplerSettings
+from mtbert.settings import Settings
+from mtbert.task import Pooling, Task
+
+if not TYPE_CHECKING:  # a checker reads what all losses have in common, pydantic what each of them takes
+    LossSettings = Annotated[Union[LOSSES], Field(discriminator="kind")]  # noqa: UP007 - a tuple of them
+
+
+def _by_kind(value: Any) -> Any:
+    """Settings may be given as the name of their kind alone."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+_DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TaskRecipe(Task):
+    """A task, where its data are, and how it is trained."""
+
+    train: Source
+    dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
+    dev_fraction: float = Field(default=0.1, gt=0, lt=1)
+    dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
+    columns: Columns = Columns(text=("text",))
+    losses: tuple[LossSettings, ...] = ()
+    weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
+    batch_size: int = Field(default=16, gt=0, le=10**6)
+    no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
+    metric: str = ""
+
+    @field_validator("losses", mode="before", json_schema_input_type=tuple[LossSettings | str, ...])
+    @classmethod
+    def _losses_by_name(cls, value: Any) -> Any:
+        return tuple(map(_by_kind, value)) if isinstance(value, tuple) else value
+
+    @model_validator(mode="after")
+    def _fits_the_type(self) -> Self:
+        predicts = "cosine" if self.head.kind == "cosine" else self.type
+        if not self.losses:
+            default = TypeAdapter(LossSettings).validate_python({"kind": _DEFAULT_LOSS[predicts]})
+            object.__setattr__(self, "losses", (default,))
+        kinds = [loss.kind for loss in self.losses]
+        for loss in self.losses:
+            if (self.type if loss.needs.vectors else predicts) not in loss.needs.types:
+                raise ValueError(
+                    f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
+                    f"'{self.head.kind}' does not give. Use {_DEFAULT_LOSS[predicts]}, or another type or head."
+                )
+            if self.inputs not in loss.needs.inputs:
+                raise ValueError(
+                    f"loss '{loss.kind}' needs {loss.needs.because}, which inputs '{self.inputs}' do not give. "
+                    f"Use inputs: {' or '.join(loss.needs.inputs)}, or add a task of such inputs on the same file."
+                )
+            if kinds.count(loss.kind) > 1:
+                raise ValueError(
+                    f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
+                )
+        if not self.metric:
+            object.__setattr__(self, "metric", metrics.names(self)[0])
+        if self.metric not in metrics.names(self):
+            raise ValueError(
+                f"metric '{self.metric}' does not fit type '{self.type}'. Use {' or '.join(metrics.names(self))}."
+            )
+        if self.train.generated is None and len(self.columns.text) != self.texts:
+            raise ValueError(
+                f"inputs '{self.inputs}' takes {self.texts} text column(s), found {list(self.columns.text)}. "
+                "Name as many in columns.text."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit_the_labels(self) -> Self:
+        for loss in self.losses:
+            weights = loss.class_weights if isinstance(loss, CrossEntropy) else None
+            if weights is not None and len(weights) != len(self.labels or ()):
+                raise ValueError(
+                    f"loss 'ce': class_weights must be one number per class, found {len(weights)} for "
+                    f"{len(self.labels) if self.labels else 'unnamed'} labels. Name the labels in their order."
+                )
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether its predictions are trained: a loss reads labels, and the head, if not only the vectors under it.
+
+        The cosine head has no weights, so for it vectors are enough.
+        """
+        return any(loss.needs.labels and (not loss.needs.vectors or self.head.kind == "cosine") for loss in self.losses)
+
+    @property
+    def task(self) -> Task:
+        """The part that the model keeps."""
+        return Task(**{name: getattr(self, name) for name in Task.model_fields})
+
+
+class DataRecipe(Settings):
+    """Where files are."""
+
+    root: str | None = Field(default=None, description="folder of relative paths; null: the folder of the recipe file")
+
+
+class ModelRecipe(Settings):
+    """The encoder and what is common to all tasks."""
+
+    path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
+    pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
+    max_length: int = Field(default=128, ge=8)
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="of the encoder; null: as in its config")
+    pal: Annotated[Pal | None, BeforeValidator(_by_kind, json_schema_input_type=Pal | str | None)] = Field(
+        default=None, description="projected attention layers of each task"
+    )
+    lora: Lora | None = Field(default=None, description="train low-rank changes of the encoder's layers alone")
+    freeze: Literal["all"] | Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="0: the embeddings; a number: the lowest layers too; all: the whole encoder"
+    )
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> Self:
+        if self.lora is not None and self.freeze is not None:
+            raise ValueError(
+                f"freeze: {self.freeze} beside lora, which freezes all of the encoder's own weights. Drop one of them."
+            )
+        return self
+
+
+class TrainRecipe(Settings):
+    """The optimizer, the schedule and the order of steps."""
+
+    mode: Literal["alternate", "joint"] = Field(
+        default="joint", description="alternate: one task per optimizer step; joint: all in each step"
+    )
+    sampler: Annotated[SamplerSettings, BeforeValidator(_by_kind, json_schema_input_type=SamplerSettings | str)] = (
+        Field(default=RoundRobin(), description="alternate mode: which task's step it is")
+    )
+    aggregation: Annotated[
+        AggregationSettings, BeforeValidator(_by_kind, json_schema_input_type=AggregationSettings | str)
+    ] = Field(default=Sum(), description="joint mode: how the tasks' gradients become one")
+    conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
+    weighting: Literal["fixed", "uncertainty"] = Field(
+        default="fixed", description="of the tasks; uncertainty: learned"
+    )
+    rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0, le=10**7)] = Field(
+        default="min",
+        description="batches of each task per epoch: as the smallest or largest task has, or 'paper': the "
+        "largest's in every fourth epoch, else the smallest's",
+    )
+    epochs: int = Field(default=3, gt=0, le=10**4)
+    lr: float = Field(default=5e-5, gt=0)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    layer_decay: float | None = Field(
+        default=None, gt=0, le=1, description="of the rate, from each layer to the next below"
+    )
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
+    clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
+    accumulate: int = Field(
+        default=1, gt=0, le=10**4, description="batches of each task taken together in one optimizer step"
+    )
+    ema: Ema | None = Field(default=None, description="also keep averaged weights")
+    token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int | None = Field(default=None, gt=0, le=4096, description="of the CPU; null: PyTorch's choice, recorded")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    evaluate_every: Literal["epoch"] | Annotated[int, Field(gt=0)] = Field(
+        default="epoch", description="or a number of rounds"
+    )
+    checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
+    patience: int | None = Field(default=None, gt=0, description="stop after so many evaluations without a better one")
+    select: str = Field(default="overall", description="what 'best' means: overall, mean, or a task's name")
+
+    @model_validator(mode="after")
+    def _fits_the_mode(self) -> Self:
+        if self.mode == "alternate":
+            for name, asked in (("aggregation", self.aggregation.kind != "sum"), ("conflicts", self.conflicts)):
+                if asked:
+                    raise ValueError(
+                        f"{name} compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
+                        f"each. Use mode: joint, or drop {name}."
+                    )
+        elif self.sampler.kind != "round_robin":
+            raise ValueError(
+                f"sampler '{self.sampler.kind}' chooses the one task of a step, and mode 'joint' has all tasks in "
+                "each, so it would change nothing. Use mode: alternate, or drop sampler."
+            )
+        return self
+
+
+class Range(Settings):
+    """Numbers that ``mtbert tune`` may choose from; integers where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(default=False, description="as likely between 1e-5 and 1e-4 as between 1e-4 and 1e-3")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be less than high, found {self.low:g} and {self.high:g}.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"with log low must be more than 0, found {self.low:g}.")
+        return self
+
+
+RangeOrChoices = Annotated[
+    Annotated[Range, Tag("[range]")] | Annotated[tuple[Any, ...], Field(min_length=2), Tag("[choices]")],
+    Discriminator(lambda value: "[choices]" if isinstance(value, tuple) else "[range]"),
+]

@@ -1,0 +1,181 @@
+"""Settings: validated, frozen data, and pydantic's errors about them in plain words."""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+
+from mtbert.messages import LONGEST, clean, count, few, near, shown
+
+MOST_MISTAKES = 20  # in one message
+
+# Names of Hugging Face's trainer and configs, and what says the same here.
+HUGGING_FACE = {
+    "adam_beta1": "train.betas",
+    "adam_beta2": "train.betas",
+    "adam_epsilon": "train.eps",
+    "bf16": "train.precision: bf16",
+    "classifier_dropout": "tasks.NAME.head.dropout",
+    "early_stopping_patience": "train.patience",
+    "eval_steps": "train.evaluate_every",
+    "eval_strategy": "train.evaluate_every",
+    "evaluation_strategy": "train.evaluate_every",
+    "fp16": "train.precision: bf16",
+    "gradient_accumulation_steps": "train.accumulate",
+    "hidden_dropout_prob": "model.dropout",
+    "label_smoothing": "tasks.NAME.losses: [{kind: ce, smoothing: 0.1}]",
+    "label_smoothing_factor": "tasks.NAME.losses: [{kind: ce, smoothing: 0.1}]",
+    "learning_rate": "train.lr",
+    "lr_scheduler_type": "train.schedule",
+    "max_grad_norm": "train.clip",
+    "max_length": "model.max_length",
+    "max_seq_length": "model.max_length",
+    "max_steps": "train.rounds",
+    "metric_for_best_model": "train.select",
+    "model_name": "model.path",
+    "model_name_or_path": "model.path",
+    "no_cuda": "train.device: cpu",
+    "num_epochs": "train.epochs",
+    "num_train_epochs": "train.epochs",
+    "output_dir": "the option --out",
+    "overwrite_output_dir": "the option --overwrite",
+    "per_device_train_batch_size": "tasks.NAME.batch_size",
+    "per_gpu_train_batch_size": "tasks.NAME.batch_size",
+    "problem_type": "tasks.NAME.type",
+    "report_to": "the option --track",
+    "resume_from_checkpoint": "the option --resume",
+    "save_steps": "train.checkpoint_every",
+    "seed": "train.seed",
+    "text_column_name": "tasks.NAME.columns.text",
+    "label_column_name": "tasks.NAME.columns.label",
+    "train_batch_size": "tasks.NAME.batch_size",
+    "train_file": "tasks.NAME.train",
+    "use_cpu": "train.device: cpu",
+    "validation_file": "tasks.NAME.dev",
+    "warmup_ratio": "train.warmup",
+    "warmup_steps": "train.warmup, a share of all steps",
+    "weight_decay": "train.weight_decay",
+}
+
+
+class Settings(BaseModel):
+    """Validated, frozen settings; each unknown key is an error that names the nearest right one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_right_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(error.title, _with_right_keys(error, cls.model_fields)) from None
+
+
+def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
+    """Returns the same errors, but unknown keys of this mapping say which of the ``known`` ones was meant."""
+    errors = error.errors(include_url=False)
+    unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
+    hints = {key: _meant(key, known) for key in unknown}
+    result = []
+    for e in errors:
+        kind, location, context = e["type"], e["loc"], e.get("ctx", {})
+        if kind == "missing" and len(location) == 1 and f" Did you mean {shown(location[-1])}?" in hints.values():
+            continue  # one mistake: the required key was misspelt
+        if kind == "extra_forbidden" and len(location) == 1:
+            key = str(location[0])
+            said = ValueError(f"unknown key {shown(key)}.{hints[key]}")
+            kind, location, context = "value_error", (), {"error": said}
+        result.append(InitErrorDetails(type=kind, loc=location, input=e["input"], ctx=context))
+    return result
+
+
+def _meant(key: str, known: Collection[str]) -> str:
+    """A sentence about the right key in place of an unknown one."""
+    there = f" Use {HUGGING_FACE[key]}." if key in HUGGING_FACE else ""
+    return there or near(key, known, f"Known keys: {', '.join(known)}.")
+
+
+def tuples(value: Any) -> Any:
+    """Returns ``value`` with every list in it made a tuple, as strict validation wants: JSON and YAML have only lists.
+
+    >>> tuples({"a": [1, [2]]})
+    {'a': (1, (2,))}
+    """
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+# What pydantic says of Python, said of YAML.
+_MUST = {
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping, or the name of a kind",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "string_type": "must be text; quote what looks like a number",
+    "string_pattern_mismatch": "must be of letters, digits, - and _",
+    "union_tag_invalid": "must be one of {expected_tags}",
+    "union_tag_not_found": "must have a kind",
+}
+_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name of a part of a type, not a key
+
+
+def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+    """Returns one line per mistake in ``raw``: path, what must hold, what was found.
+
+    A value that fits none of several types is one mistake.
+    """
+    mistakes: list[tuple[str, list[str], str]] = []
+    for e in error.errors(include_url=False):
+        context, given = e.get("ctx", {}), e["input"]
+        if e["type"] == "too_short" and len(given) >= context["min_length"]:
+            continue  # its wrong items do not count, and each of them has a line of its own
+        where = ".".join(_keys(e["loc"], raw))
+        found = f", found {_found(given)}."
+        if e["type"] == "value_error":  # one of ours: a whole sentence
+            said, found = e["msg"].removeprefix("Value error, "), ""
+        elif e["type"] == "too_short" and not given:
+            said = "must not be empty"
+        elif e["type"] == "missing":
+            said, found = "must be given", "."
+        elif e["type"] in _MUST:
+            said = _MUST[e["type"]].format(**context)
+        else:
+            said = e["msg"].replace("Input should", "must")
+        before = mistakes[-1] if mistakes else ("", [], "")
+        if found and before[0] == where and before[2] == found:
+            before[1].append(said)
+        else:
+            mistakes.append((where, [said], found))
+    lines = [
+        (f"{where}: " if where else "") + " or ".join(said).replace(" or must be ", " or ") + found
+        for where, said, found in mistakes
+    ]
+    more = len(lines) - MOST_MISTAKES
+    return [*lines[:MOST_MISTAKES], f"and {count(more, 'more mistake')}."] if more > 0 else lines
+
+
+def _found(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return clean(text if len(text) < LONGEST else f"{text[: LONGEST - 3]}...")
+
+
+def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
+    """The keys of ``location`` that a person wrote: not the types that it names, nor the kind of a value."""
+    at_kind = False
+    for part in location:
+        if _MEMBER.fullmatch(str(part)):
+            continue
+        if isinstance(raw, Mapping) and raw.get("kind") == part and not at_kind:
+            at_kind = True
+            continue
+        at_kind = False
+        yield few([part])
+        listed = isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw)
+        raw = raw[part] if listed or (isinstance(raw, Mapping) and part in raw) else None

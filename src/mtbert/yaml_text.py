@@ -1,0 +1,203 @@
+"""YAML 1.2 as our own files have it: plain values, lists and mappings whose keys are text, and nothing that runs away.
+
+PyYAML splits the text into events; the values are made of them here, under the rules of YAML 1.2's core schema (``no``
+is a word, ``1e-5`` a number, ``010`` ten). Size, depth and number of values are bounded while reading, so that no text
+takes more than some seconds.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtbert import files
+from mtbert.messages import clean, reason, shown
+
+LARGEST = 2**20  # bytes of a file
+MOST_VALUES = 100_000  # of a file; what an alias stands for counts each time
+DEEPEST = 50  # collections inside each other
+LONGEST_INTEGER = 40  # digits
+
+_PLAIN: Mapping[str, tuple[re.Pattern[str], str]] = {  # what is written without quotes, and how it may begin
+    name: (re.compile(pattern), first)
+    for name, pattern, first in (
+        ("null", r"~|null|", "~n\0"),
+        ("bool", r"true|false", "tf"),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    )
+}
+_TAG = "tag:yaml.org,2002:"
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # JSON's way to escape one character beyond the first 65,536
+# A byte of a file's name that is not UTF-8 is one of the last 128 surrogates; the others stand for nothing.
+_NO_CHARACTER = re.compile("[\0\ud800-\udc7f]")
+
+
+def read(file: Path, what: str, key: str) -> dict[str, Any]:
+    """Returns the mapping in a file of one of our formats, called ``what``, that must have ``key``.
+
+    Raises:
+        ValueError: If it cannot be read, is too large, not UTF-8, not YAML or no mapping; the message names the file
+            and the line.
+    """
+    where = f"{what} {clean(str(file))}"
+    try:
+        text = files.read_bytes(file, LARGEST).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
+    except ValueError as error:
+        raise ValueError(f"{what} {clean(str(error))} Name another file.") from None
+    except OSError as error:
+        raise ValueError(f"{where}: cannot be read ({error.strerror}). Name another file.") from None
+    value = parse(text, where)
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else "a list" if isinstance(value, list) else shown(value)
+        raise ValueError(f"{where}: a {what} is a mapping with the key '{key}', found {found}.")
+    return value
+
+
+def parse(text: str, where: str) -> Any:
+    """Returns the value that ``text`` stands for; ``where`` is what error messages call it.
+
+    Raises:
+        ValueError: In one line, with the number of the line in ``text`` where that is known.
+    """
+    try:
+        return _Reader(yaml.parse(text, Loader=yaml.SafeLoader)).document()
+    except _Refused as error:
+        raise ValueError(f"{where}, line {error.line}: not YAML: {error}. Mend the line.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{where}{line}: not YAML: {clean(str(error.problem))}. Mend the line.") from None
+    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{where}: not YAML: {reason(error)}.") from None
+
+
+def dump(value: Any) -> str:
+    """Returns text that :func:`parse` reads back to an equal value, and other readers of YAML too."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that this module, or a reader of YAML 1.1, would take for something else."""
+
+
+for _name, (_pattern, _first) in _PLAIN.items():
+    _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
+
+
+class _Refused(Exception):
+    def __init__(self, said: str, event: yaml.Event) -> None:
+        super().__init__(said)
+        self.line = event.start_mark.line + 1 if event.start_mark else 1
+
+
+@dataclass
+class _Anchor:
+    value: Any
+    values: int  # that it stands for
+    done: bool
+
+
+@dataclass
+class _Reader:
+    """Makes values of events, and counts them."""
+
+    events: Any
+    left: int = MOST_VALUES
+    depth: int = 0
+    anchors: dict[str, _Anchor] = field(default_factory=dict)
+
+    def document(self) -> Any:
+        """The one value of the text; null if there is none."""
+        next(self.events)
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            return None
+        value = self.value(next(self.events))
+        next(self.events)
+        after = next(self.events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise _Refused("a second document begins", after)
+        return value
+
+    def value(self, event: Any) -> Any:
+        """What begins with ``event``."""
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event)
+        self.count(1, event)
+        before = self.left
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+            self.anchors |= {event.anchor: _Anchor(value, 1, True)} if event.anchor else {}
+            return value
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        if event.tag not in (None, "!", _TAG + ("seq" if is_list else "map")):
+            raise _unknown_tag(event)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise _Refused(f"more than {DEEPEST} lists and mappings inside each other", event)
+        made: Any = [] if is_list else {}
+        anchor = _Anchor(made, 0, False)
+        self.anchors |= {event.anchor: anchor} if event.anchor else {}
+        for first in iter(lambda: next(self.events), None):
+            if isinstance(first, yaml.CollectionEndEvent):
+                break
+            if is_list:
+                made.append(self.value(first))
+                continue
+            key = self.value(first)
+            if not isinstance(key, str):
+                raise _Refused(f"the key {shown(key)} is no text; quote what looks like a number", first)
+            if key in made:
+                raise _Refused(f"key {shown(key)} stands twice", first)
+            made[key] = self.value(next(self.events))
+        self.depth -= 1
+        anchor.values, anchor.done = 1 + before - self.left, True
+        return made
+
+    def alias(self, event: Any) -> Any:
+        if event.anchor not in self.anchors:
+            raise _Refused(f"there is no anchor {shown(event.anchor)}", event)
+        anchor = self.anchors[event.anchor]
+        if not anchor.done:
+            raise _Refused(f"what {shown(event.anchor)} stands for holds itself", event)
+        self.count(anchor.values, event)
+        return anchor.value
+
+    def count(self, values: int, event: yaml.Event) -> None:
+        self.left -= values
+        if self.left < 0:
+            raise _Refused(f"more than {MOST_VALUES:,} values", event)
+
+
+def _unknown_tag(event: Any) -> _Refused:
+    return _Refused(f"the tag {shown(event.tag.replace(_TAG, '!!'))} means nothing here", event)
+
+
+def _scalar(event: Any) -> Any:
+    """The text, number, truth value or null of a scalar event."""
+    text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value)
+    if _NO_CHARACTER.search(text):
+        raise _Refused(f"{shown(text)} holds what is no character", event)
+    if event.tag in ("!", _TAG + "str") or (event.tag is None and not event.implicit[0]):
+        return text
+    fitting = [name for name, (pattern, _) in _PLAIN.items() if pattern.fullmatch(text)]
+    if event.tag is not None:
+        name = event.tag.removeprefix(_TAG)
+        if name not in _PLAIN:
+            raise _unknown_tag(event)
+        if name not in fitting:
+            raise _Refused(f"{shown(text)} is no {name}", event)
+        fitting = [name]
+    if not fitting:
+        return text
+    if fitting[0] == "int":
+        if len(text) > LONGEST_INTEGER:
+            raise _Refused(f"a number of {len(text)} digits", event)
+        return int(text)
+    if fitting[0] == "float":
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    return text == "true" if fitting[0] == "bool" else None

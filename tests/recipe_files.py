@@ -1,0 +1,23 @@
+"""A recipe of one task in a file, and what is said when such a file is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from mtbert.recipe import load
+
+ONE = "tasks: {a: {type: ordinal, inputs: single, train: a.csv}}\n"
+
+
+def write(folder: Path, content: str | bytes, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def refusal(folder: Path, content: str | bytes, *overrides: str, error: type[Exception] = ValueError) -> str:
+    """The message without the folder, which the file's path begins with."""
+    with pytest.raises(error) as caught:
+        load(write(folder, content), overrides)
+    return str(caught.value).replace(f"{folder}/", "")

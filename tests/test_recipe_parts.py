@@ -1,0 +1,218 @@
+"""The parts of a recipe: which losses, metrics and techniques fit together, and why others do not."""
+
+import re
+from typing import Any
+
+import pytest
+
+from mtbert.losses.ordinal import OrdinalLogLoss
+from mtbert.recipe import load, validate
+from mtbert.recipe_parts import TaskRecipe
+
+PAIR = {"type": "binary", "inputs": "separate", "train": "p.csv", "columns": {"text": ["s", "t"]}}
+
+
+def task(**settings: Any) -> TaskRecipe:
+    return validate({"tasks": {"t": settings}}, "r").tasks["t"]
+
+
+# Losses, metrics, columns ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "metric"),
+    [
+        ({"type": "classification"}, "ce", "accuracy"),
+        ({"type": "ordinal"}, "ce", "accuracy"),
+        ({"type": "binary"}, "bce", "accuracy"),
+        ({"type": "regression"}, "mse", "pearson"),
+        ({"type": "binary", "head": "cosine"}, "mse", "accuracy"),
+        ({"type": "regression", "head": "cosine"}, "mse", "pearson"),
+    ],
+)
+def test_the_default_loss_and_metric_follow_from_type_and_head(settings, kind, metric):
+    found = task(**PAIR | settings)
+    assert ([loss.kind for loss in found.losses], found.metric) == ([kind], metric)
+
+
+def test_a_loss_by_name_equals_a_loss_by_mapping():
+    ordinal = {"type": "ordinal", "inputs": "single", "train": "a.csv"}
+    by_name = task(**ordinal, losses=["ce", "oll"])
+    assert by_name == task(**ordinal, losses=[{"kind": "ce"}, {"kind": "oll", "alpha": 1.5, "weight": 1}])
+    assert by_name.losses[1] == OrdinalLogLoss(alpha=1.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"type": "classification", "losses": ["oll"]}, "loss 'oll' needs an order of the classes, which type"),
+        (
+            {"type": "ordinal", "losses": ["ce", "bce"]},
+            "which type 'ordinal' with head 'linear' does not give. Use ce,",
+        ),
+        (
+            {"type": "ordinal", "losses": ["mse"]},
+            "loss 'mse' needs a score or a cosine, which type 'ordinal' with head 'linear' does not give.",
+        ),
+        (
+            {"type": "regression", "losses": ["bce"]},
+            "loss 'bce' needs one logit for two classes, which type 'regression'",
+        ),
+        ({"type": "regression", "losses": ["ce"], "head": "cosine"}, "which type 'regression' with head 'cosine'"),
+        ({"head": "cosine", "losses": ["bce"]}, "with head 'cosine' does not give. Use mse, or"),
+        ({"losses": ["bce", {"kind": "bce", "weight": 2}]}, "loss 'bce' stands 2 times. Name it once, with a weight."),
+        ({"metric": "pearson"}, "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1."),
+        ({"type": "regression", "metric": "accuracy"}, "does not fit type 'regression'. Use pearson or spearman."),
+        ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text column(s), found ['s']. Name as many in"),
+        ({"inputs": "single"}, "inputs 'single' takes 1 text column(s), found ['s', 't']."),
+        ({"head": "cosine", "inputs": "packed"}, "inputs must be 'separate', found 'packed'."),
+    ],
+)
+def test_what_does_not_fit_the_type_is_refused(settings, said):
+    with pytest.raises(ValueError, match=rf"^recipe r, tasks\.t: .*{re.escape(said)}"):
+        task(**PAIR | settings)
+
+
+def test_the_model_keeps_only_the_task():
+    settings = task(**PAIR | {"weight": 2.0, "pooling": "mean"})
+    assert settings.task.model_dump() == {
+        "name": "t",
+        "type": "binary",
+        "inputs": "separate",
+        "head": {"kind": "linear", "features": "concat_diff", "hidden": None, "dropout": 0.3},
+        "pooling": "mean",
+        "segments": True,
+        "labels": None,
+        "range": None,
+    }
+
+
+@pytest.mark.parametrize("change", ["epochs=1000000000000", "betas=[2, 3]", "seed=-1", "rounds=1000000000000"])
+def test_a_number_that_no_run_can_mean_is_refused_by_its_key(change: str):
+    with pytest.raises(ValueError, match=rf"recipe base, train\.{change.split('=')[0]}"):
+        load("base", [f"train.{change}"])
+
+
+# Techniques that do not fit together ---------------------------------------------------------------
+
+SST = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"text": "s"}, "labels": ["a", "b", "c"]}
+
+
+def whole(*, train=None, model=None, **tasks):
+    two = {"sst": SST, "other": SST}
+    return validate({"tasks": two | tasks, "train": train or {}, "model": model or {}}, "r")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"train": {"mode": "alternate", "aggregation": "pcgrad"}},
+            "train: aggregation compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
+            "each. Use mode: joint, or drop aggregation.",
+        ),
+        ({"train": {"mode": "alternate", "conflicts": True}}, "Use mode: joint, or drop conflicts."),
+        (
+            {"train": {"mode": "joint", "sampler": "annealed"}},
+            "train: sampler 'annealed' chooses the one task of a step, and mode 'joint' has all tasks in each, so it "
+            "would change nothing. Use mode: alternate, or drop sampler.",
+        ),
+        (
+            {"train": {"aggregation": "pcgrad", "sampler": "annealed"}},
+            "Use mode: alternate, or drop sampler.",
+        ),
+        (
+            {"sst": SST | {"losses": ["ce", "simcse-unsup"]}, "model": {"dropout": 0}},
+            "tasks.sst: loss 'simcse-unsup' compares two passes that differ in dropout alone, found model.dropout 0. "
+            "Set model.dropout: 0.1",
+        ),
+        (
+            {"sst": SST | {"losses": ["ce", "rdrop"], "head": {"dropout": 0}}, "model": {"dropout": 0}},
+            "tasks.sst: loss 'rdrop' compares two",
+        ),
+        ({"other": None, "train": {"aggregation": "pcgrad"}}, "train.aggregation is about several tasks, found one."),
+        ({"other": None, "train": {"mode": "alternate", "sampler": "annealed"}}, "train.sampler is about several"),
+        ({"train": {"ema": {"predicts": False}}}, "train.ema: with predicts: false only losses read the average"),
+        (
+            {"sst": SST | {"losses": ["ce", "bregman"]}},
+            "tasks.sst: loss 'bregman' compares with averaged weights, found no train.ema. "
+            "Set train.ema: {decay: 0.99, predicts: false}.",
+        ),
+        (
+            {"sst": SST | {"losses": ["ce", "mnrl"]}},
+            "tasks.sst: loss 'mnrl' needs pairs that mean the same (label 1) as two vectors, which type 'ordinal'",
+        ),
+        (
+            {"quora": PAIR | {"type": "binary", "inputs": "packed", "losses": ["bce", "mnrl"]}},
+            "which inputs 'packed' do not give. Use inputs: separate, or add a task of such inputs on the same file.",
+        ),
+        ({"quora": PAIR | {"type": "regression", "losses": ["mse", "simcse"]}}, "loss 'simcse' needs pairs that mean"),
+        ({"quora": PAIR | {"losses": ["bce", "cosent"]}}, "loss 'cosent' needs a cosine, from head: cosine, which"),
+        (
+            {"model": {"pal": {"tasks": ["stt"]}}},
+            "model.pal.tasks: there is no task 'stt'. Known: sst, other. Mend the name.",
+        ),
+        ({"model": {"pal": {"width": 10, "heads": 4}}}, "heads must divide the width, found 4 heads and width 10."),
+        (
+            {"model": {"lora": {}, "freeze": 2}},
+            "model: freeze: 2 beside lora, which freezes all of the encoder's own weights. Drop one of them.",
+        ),
+        (
+            {"model": {"freeze": "all"}, "train": {"aggregation": "pcgrad"}},
+            "train.aggregation is about weights that the tasks share, and model.freeze: all trains none of them.",
+        ),
+        ({"model": {"freeze": "all"}, "train": {"layer_decay": 0.9}}, "drop train.layer_decay."),
+        (
+            {"model": {"freeze": "all"}, "quora": PAIR | {"head": "cosine"}},
+            "tasks.quora: head 'cosine' has no weights, so with model.freeze: all there is nothing to train.",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1, 2]}]}},
+            "tasks.sst: loss 'ce': class_weights must be one number per class, found 2 for 3 labels.",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": []}]}},
+            "tasks.sst.losses.0.class_weights: must not be empty",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": [1]}]}},
+            "tasks.sst.losses.0.class_weights: must have at least 2 items, found [1].",
+        ),
+        (
+            {"sst": SST | {"train": {"path": "a.csv", "where": {"lang": None}}}},
+            "tasks.sst.train.where: column 'lang' must be given a text, a number, true or false, found None.",
+        ),
+        ({"model": {"pal": {"width": 65532}}}, "model.pal.width: must be less than or equal to 8192, found 65532."),
+        ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'proportional',"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_the_reason_and_the_repair(settings, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        whole(**settings)
+
+
+def test_a_technique_by_name_equals_one_by_mapping():
+    by_name = whole(train={"aggregation": "pcgrad"}, model={"pal": "low_rank"})
+    assert by_name == whole(train={"aggregation": {"kind": "pcgrad"}}, model={"pal": {"kind": "low_rank"}})
+    assert whole(train={"mode": "alternate", "sampler": "square_root"}).train.sampler.kind == "square_root"
+
+
+def test_a_task_of_vectors_alone_is_not_scored():
+    pairs = PAIR | {"losses": ["mnrl"]}
+    assert [t.scored for t in whole(pairs=pairs).tasks.values()] == [True, True, False]
+    with pytest.raises(
+        ValueError, match=r"'pairs' is neither an aggregate nor a task\. Use overall, mean, sst, other\."
+    ):
+        whole(pairs=pairs, train={"select": "pairs"})
+    with pytest.raises(ValueError, match=r"no task has a loss that trains its predictions.* Add bce, ce or mse\."):
+        task(**pairs)
+    assert task(**pairs | {"head": "cosine"}).scored  # a cosine is what the vectors were trained for
+    assert not whole(other=SST | {"losses": ["rdrop"]}).tasks["other"].scored
+    assert whole(other=SST | {"losses": ["ce", "rdrop"]}, model={"dropout": 0}).tasks["other"].scored  # heads have 0.3
+
+
+def test_vectors_serve_a_contrastive_loss_under_any_head():
+    for head in ("linear", "cosine"):
+        main = "mse" if head == "cosine" else "bce"
+        settings = PAIR | {"head": head, "losses": [main, "mnrl"]}
+        assert [x.kind for x in task(**settings).losses] == [main, "mnrl"]
