@@ -1,12 +1,13 @@
 """The tables of a study: its rows with intervals and tests, and the paper's tables beside its printed numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.table import Table as Printed
 
+from mtbert.study import published
 from mtbert.study.held_out import Record
 from mtbert.study.results import Results
 from mtbert.study.statistics import Estimate
@@ -29,7 +30,8 @@ class Table:
         """For a terminal."""
         table = Printed(title=self.title, caption="\n".join(self.notes) or None, caption_justify="left")
         for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i == 0 else "right")
+            # On a narrow terminal a number is folded, not cut.
+            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -55,36 +57,6 @@ def _latex(text: str) -> str:
     return "".join({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$"}.get(c, c) for c in text)
 
 
-# What the paper prints, on its own data: score by task and overall. Where it prints nothing, or not here, there is
-# nothing. Of MNRL and cosine the printed overall is not what its formula gives (0.4845, 0.522).
-PRINTED: Mapping[int, Mapping[str, Mapping[str, float]]] = {
-    2: {
-        "paper/se-base": {"quora": 0.657, "sts": 0.266},
-        "paper/base": {"quora": 0.900, "sts": 0.809},
-    },
-    3: {
-        "paper/loss-ce": {"sst": 0.526},
-        "paper/loss-oll": {"sst": 0.516},
-        "paper/loss-ceoll": {"sst": 0.529},
-    },
-    4: {
-        "paper/base": {"sst": 0.505, "quora": 0.900, "sts": 0.809, OVERALL: 0.770},
-        "paper/se-mnrl": {OVERALL: 0.486},
-        "paper/se-cosine": {OVERALL: 0.517},
-        "paper/surgery": {},
-        "paper/pal-annealed": {"sst": 0.513, "quora": 0.889, "sts": 0.830, OVERALL: 0.772},
-        "paper/smart-ceoll": {"sst": 0.519, "quora": 0.899, "sts": 0.868, OVERALL: 0.784},
-    },
-    5: {"paper/smart-ceoll": {"sst": 0.533, "quora": 0.898, "sts": 0.869, OVERALL: 0.789}},
-}
-TITLES = {
-    2: "Table 2: separate or packed pairs",
-    3: "Table 3: losses on SST",
-    4: "Table 4: techniques",
-    5: "Table 5: test",
-}
-
-
 def tables(results: Results, summary: Summary, test: Record | None = None) -> list[Table]:
     """All that fit the study; those of the paper where it has their rows, and what ``test`` recorded."""
     against: tuple[Against, ...] = ("control", "reference")
@@ -92,13 +64,14 @@ def tables(results: Results, summary: Summary, test: Record | None = None) -> li
         data(results),
         scores(results, summary),
         *(compared(results, summary, other) for other in against if summary.comparisons[other]),
+        *([paper_data(results)] if any(_of_paper(results, number) for number in (2, 3, 4)) else []),
         *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
         *([on_test(results, test)] if test is not None else []),
     ]
 
 
 def data(results: Results) -> Table:
-    """The paper's table 1: how large the data are and what is in them."""
+    """How large the data are and what is in them."""
     rows = []
     for name, dev in results.dev.items():
         labels = ", ".join(dev.task.labels) if dev.task.labels else "{:g} to {:g}".format(*(dev.task.range or (0, 1)))
@@ -164,48 +137,74 @@ def compared(results: Results, summary: Summary, against: Against) -> Table:
     )
 
 
+def paper_data(results: Results) -> Table:
+    """The paper's table 1: how many rows its data have, beside ours."""
+    rows = [
+        (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
+        for name, dev in results.dev.items()
+        if (its := published.SIZES.get(name)) is not None
+    ]
+    heads = ("train (paper)", "train (ours)", "dev (paper)", "dev (ours)", "test (paper)")
+    return Table("paper-table-1", published.TITLES[1], ("task", *heads), tuple(rows))
+
+
 def paper(results: Results, summary: Summary, number: int) -> Table:
     """One of the paper's tables: its printed numbers beside ours."""
-    columns = [c for c in _scores_of(summary) if any(c in p for p in PRINTED[number].values())]
+    found = _of_paper(results, number)
+    columns = [c for c in _scores_of(summary) if any(c in scores for _, scores in found)]
     rows = []
-    for name, printed in _of_paper(results, number):
+    for name, scores in found:
         ours = summary.rows[name].scores
         cells = []
         for column in columns:
-            cells += [f"{printed[column]:.3f}" if column in printed else UNKNOWN]
+            cells += [f"{scores[column]:.3f}" if column in scores else UNKNOWN]
             cells += [f"{ours[column].mean:.4f}" if column in ours else UNKNOWN]
         rows.append((name, *cells))
     heads = [head for column in columns for head in (f"{column} (paper)", f"{column} (ours)")]
     return Table(
         f"paper-table-{number}",
-        TITLES[number],
+        published.TITLES[number],
         ("row", *heads),
         tuple(rows),
-        ("The paper's are single runs of BERT-base on its own split of Quora.",),
+        ("The paper's are single runs of BERT-base on its own split of Quora.", *_contradictions(found)),
+    )
+
+
+def _contradictions(found: Sequence[tuple[str, published.Scores]]) -> tuple[str, ...]:
+    """A note on the rows whose printed overall the paper's own formula does not give."""
+    told = [
+        f"{formula:.4f} for {name}, where it prints {scores[OVERALL]:.3f}"
+        for name, scores in found
+        if (formula := published.contradicted(scores)) is not None
+    ]
+    return (
+        (f"From the scores that the paper prints, its formula for overall gives {', and '.join(told)}.",)
+        if told
+        else ()
     )
 
 
 def on_test(results: Results, test: Record) -> Table:
     """The paper's table 5: the row that was chosen for it, and what the paper prints of it if it is the paper's."""
-    printed = PRINTED[5].get(results.outline.sources.get(test.row, ""), {})
+    its = published.ROWS[5].get(results.outline.sources.get(test.row, ""), {})
     cells = []
     for name, score in test.scores.items():
-        cells += [f"{printed[name]:.3f}" if name in printed else UNKNOWN, _told(score.mean, score.sd, score.interval)]
+        cells += [f"{its[name]:.3f}" if name in its else UNKNOWN, _told(score.mean, score.sd, score.interval)]
     heads = [head for name in test.scores for head in (f"{name} (paper)", f"{name} (ours)")]
     return Table(
         "paper-table-5",
-        TITLES[5],
+        published.TITLES[5],
         ("row", "seeds", *heads),
         ((test.row, str(test.seeds), *cells),),
         ("Scored once, on files that nothing was chosen by. Mean ± standard deviation over seeds [95% interval].",),
     )
 
 
-def _of_paper(results: Results, number: int) -> list[tuple[str, Mapping[str, float]]]:
+def _of_paper(results: Results, number: int) -> list[tuple[str, published.Scores]]:
     """The rows of one of the paper's tables that the study has, with what the paper prints."""
     return [
-        (row, printed)
-        for source, printed in PRINTED[number].items()
+        (row, scores)
+        for source, scores in published.ROWS[number].items()
         for row, of_row in results.outline.sources.items()
         if of_row == source and row in results.runs
     ]

@@ -1,0 +1,74 @@
+"""The results of a study that nobody ran: given answers to a few examples of three tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tiny import RECORD
+
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.recipe import load
+from mtbert.study.results import Dev, Outline, Result, Results
+
+Answers = Mapping[str, Sequence[float]]  # by task: class indices, or scores on 0..1
+
+LABELS: Answers = {
+    "sst": (0, 1, 2, 3, 4, 2, 2, 1),
+    "quora": (1, 0, 0, 1, 0, 0, 1, 0),
+    "sts": (0, 1, 2, 3, 4, 5, 2.5, 4.5),
+}
+RIGHT: Answers = LABELS | {"sts": tuple(label / 5 for label in LABELS["sts"])}
+
+
+def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, Dev]:
+    """The tasks of the recipe ``demo`` with an example for each label."""
+    recipe = load("demo")
+    found = {}
+    for name, values in labels.items():
+        settings = recipe.tasks[name]
+        examples = [Example(f"{name}-{i}", (f"text {i}",) * settings.texts, v) for i, v in enumerate(values)]
+        found[name] = Dev(settings.task, settings.metric, train, examples)
+    return found
+
+
+def result(row: str, seed: int, answers: Answers) -> Result:
+    """A run that gave these answers, each as sure as ten logits."""
+    predicted = {}
+    for name, values in answers.items():
+        decided = torch.tensor(values, dtype=torch.float64 if name == "sts" else torch.long)
+        if name == "sst":
+            raw = 10 * torch.nn.functional.one_hot(decided, 5).float()
+        else:
+            raw = decided.float() if name == "sts" else 20 * decided.float() - 10
+        predicted[name] = Predicted(raw, decided)
+    return Result(row, seed, load("demo"), RECORD, predicted, [], 1.0, Path())
+
+
+def study(
+    rows: Mapping[str, Sequence[Answers]],
+    *,
+    controls: Mapping[str, str] | None = None,
+    sources: Mapping[str, str] | None = None,
+    labels: Answers = LABELS,
+) -> Results:
+    """A study whose rows gave these answers, one for each seed; the first row is the reference."""
+    outline = Outline(
+        rows={row: (controls or {}).get(row) for row in rows},
+        sources={row: (sources or {}).get(row, "demo") for row in rows},
+        seeds=tuple(range(max(map(len, rows.values())))),
+        reference=next(iter(rows)),
+        threads=1,
+    )
+    runs = {row: {seed: result(row, seed, a) for seed, a in enumerate(by_seed)} for row, by_seed in rows.items()}
+    return Results(outline, dev(labels), runs, [], [])
+
+
+def without(results: Results, row: str, task: str) -> Results:
+    """``results`` but for the answers of one row to one task."""
+    runs = {
+        seed: replace(run, predicted={name: p for name, p in run.predicted.items() if name != task})
+        for seed, run in results.runs[row].items()
+    }
+    return replace(results, runs={**results.runs, row: runs})
