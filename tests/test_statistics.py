@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import linalg, stats
+from statsmodels.stats.multitest import multipletests
 
 from mtbert import metrics
 from mtbert.study import statistics
@@ -120,6 +121,12 @@ def test_a_detectable_effect_is_found_four_times_in_five(df: float, alpha: float
 def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([]) == []
+
+
+@pytest.mark.parametrize("tests", [1, 2, 11, 40])
+def test_holm_is_bitwise_that_of_statsmodels(tests: int):
+    p = np.random.default_rng(tests).choice([1e-9, 0.001, 0.04, 0.04, 0.3, 0.9, 1.0], tests)
+    assert statistics.holm(p.tolist()) == multipletests(p, method="holm")[1].tolist()
 
 
 def test_mcnemar_counts_only_where_one_is_right():
