@@ -1,0 +1,74 @@
+"""What a person reads after a run: the table of scores, and what a profile says of the machine."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mtbert import profiling, recipe
+from mtbert.display import score_table
+from mtbert.evaluate import Evaluation
+from mtbert.profiling import Profile
+
+
+def lines(table: Table) -> list[list[str]]:
+    """The cells of each line of a table, as printed."""
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(table)
+    printed = console.export_text().splitlines()
+    return [
+        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in printed if line[0] in "│┃"
+    ]
+
+
+SCORES = {
+    "sst": Evaluation({"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": 0.25, "macro_f1": 0.125}, False, 1101),
+    "sts": Evaluation({"pearson": 0.75, "spearman": 0.625}, {"pearson": 0.0, "spearman": 0.0}, False, 863),
+}
+
+
+def test_the_table_of_scores_has_each_score_beside_the_best_constant():
+    settings = recipe.load("demo")
+    assert lines(score_table(settings, SCORES, "dev")) == [
+        ["task", "metric", "score", "constant", "examples"],
+        ["sst", "accuracy", "0.5000", "0.2500", "1101"],
+        ["", "macro_f1", "0.4000", "0.1250", ""],
+        ["sts", "pearson", "0.7500", "0.0000", "863"],
+        ["", "spearman", "0.6250", "0.0000", ""],
+        # (0.5 + 1.75 / 2) / 2, and for the constants (0.25 + 1 / 2) / 2: a correlation of 0 counts as 1/2.
+        ["overall", "", "0.6875", "0.3750", ""],
+    ]
+
+
+def test_overall_is_of_each_tasks_chosen_metric():
+    settings = recipe.load("demo", ["tasks.sst.metric=macro_f1", "tasks.sts.metric=spearman"])
+    table = lines(score_table(settings, SCORES, "dev"))
+    assert [row[0] for row in table[1:5]] == ["", "sst", "", "sts"]
+    # (0.4 + 1.625 / 2) / 2 and (0.125 + 1 / 2) / 2.
+    assert table[-1] == ["overall", "", "0.6062", "0.3125", ""]
+
+
+def test_one_task_has_no_overall_and_a_collapse_is_marked():
+    settings = recipe.load("demo")
+    one = {"sst": Evaluation({"accuracy": 0.25, "macro_f1": 0.125}, {"accuracy": 0.25, "macro_f1": 0.125}, True, 7)}
+    assert lines(score_table(settings, one, "dev"))[1:] == [
+        ["sst", "accuracy", "0.2500", "0.2500", "7", "collapsed: says one thing only"],
+        ["", "macro_f1", "0.1250", "0.1250", "", ""],
+    ]
+
+
+def test_a_profile_tells_the_share_of_the_machines_rate_that_the_encoders_products_reach(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    console = Console(width=120, file=io.StringIO(), record=True)
+    profile = Profile(console, 1000, torch.device("cpu"), torch.float32)
+    profile.profiler = SimpleNamespace(events=list, key_averages=list)
+    profile.tokens, profile.seconds = 400, 2.0
+    monkeypatch.setattr(profiling, "product_rate", lambda device, compute: 4e6)
+    profile._report(steps=20)
+    # Forward, and backward to inputs and weights: 3 products, 2 operations each, for 200 tokens a second and weight.
+    said = console.export_text()
+    assert "20 tokens a step, 200 tokens/s; the encoder's products: 30% of the 0 GFLOP/s" in said
