@@ -18,7 +18,7 @@ PAIR = {
     "type": "binary",
     "inputs": "packed",
     "train": "pairs.csv",
-    "dev": "pairs.csv",
+    "dev": "dev.csv",
     "columns": {"id": "id", "text": ["first", "second"], "label": "same"},
     "batch_size": 2,
 }
@@ -32,10 +32,11 @@ e,fine film,not fine,1,en,old
 
 
 def prepared(folder: Path, task: dict[str, Any], file: str = FILE) -> Prepared:
-    """The one task ``pair`` over ``file``."""
+    """The one task ``pair``, trained on ``file`` and scored on :data:`FILE`."""
     if not (folder / "encoder").exists():
         toy_run.encoder_folder(folder / "encoder")
     (folder / "pairs.csv").write_text(file)
+    (folder / "dev.csv").write_text(FILE)
     raw = toy_run.raw_recipe(folder)
     raw["data"]["root"], raw["tasks"] = str(folder), {"pair": recipe.merge(PAIR, task)}
     settings = recipe.validate(raw, "toy")
