@@ -12,6 +12,7 @@ from recipe_files import ONE, refusal, write
 from mtbert import recipe as recipes
 from mtbert import yaml_text
 from mtbert.recipe import Recipe, dump, load, merge, schema, shipped, validate
+from mtbert.study import plan
 
 # Extends and merge -------------------------------------------------------------------------------
 
@@ -73,6 +74,38 @@ def test_a_recipe_that_is_not_there_is_named_with_what_is(tmp_path, name, hint):
         load(name)
 
 
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [("mine.yml", "mine.yaml"), ("mine.yaml", "mine.yml"), ("mine", "mine.yaml"), ("mine", "mine.yml")],
+)
+def test_another_suffix_than_the_files_is_told_before_all_shipped_recipes(tmp_path, monkeypatch, asked, there):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, ONE, f"sub/{there}")
+    for load_ in (load, plan.load):
+        with pytest.raises(FileNotFoundError) as error:
+            load_(f"sub/{asked}")
+        assert str(error.value).endswith(
+            f" sub/{asked}: no such file and no such shipped "
+            f"{'recipe' if load_ is load else 'study'}. Did you mean 'sub/{there}'?"
+        )
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a" * 5000, "a\x1b[2J\n", "\udcff", "x/" * 3000, "a\0b"])
+def test_a_name_that_can_be_no_file_is_one_line(tmp_path, name):
+    for beside in (None, tmp_path):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            load(name, beside=beside)
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 1000
+
+
+def test_a_chain_of_extends_has_an_end(tmp_path):
+    for i in range(40):
+        write(tmp_path, f"extends: {i + 1}.yaml\n", f"{i}.yaml")
+    with pytest.raises(ValueError, match=r"recipe \S*/20\.yaml: the 20th that the one before extends\."):
+        load(str(tmp_path / "0.yaml"))
+
+
 # Overrides ---------------------------------------------------------------------------------------
 
 
@@ -96,6 +129,17 @@ def test_an_override_of_another_form_is_refused(tmp_path, text):
 def test_an_override_that_is_no_yaml_is_refused(tmp_path):
     said = refusal(tmp_path, ONE, "train.lr=[1")
     assert said.startswith("--set train.lr=[1, line 1: not YAML: ")
+
+
+def test_a_path_of_hundreds_of_keys_is_refused(tmp_path):
+    said = refusal(tmp_path, ONE, f"{'a.' * 899}a=1")
+    assert said.endswith(": a path of 900 keys, and no setting has one of more than 20.")
+
+
+def test_an_override_is_shown_escaped_and_cut(tmp_path):
+    said = refusal(tmp_path, ONE, "a\x1b\n" + "b" * 10**6)
+    assert said.startswith(r"--set a\x1b\nbbb")
+    assert len(said) < 200
 
 
 # Folders -----------------------------------------------------------------------------------------
@@ -132,6 +176,27 @@ def test_an_encoder_folder_beside_the_recipe_is_found_from_anywhere(tmp_path, mo
     assert load(path, ["model.path=org/bert"]).model.path == "org/bert"
     monkeypatch.chdir(tmp_path)
     assert load(path, ["model.path=demo"]).model.path == "demo"  # never a folder of that name
+
+
+@pytest.mark.parametrize("key", ["data.root", "model.path"])
+def test_links_that_lead_round_in_a_circle_are_named_with_their_key(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    why = "cannot be found (its links lead round in a circle). Give another path."
+    name = write(tmp_path, ONE)
+    with pytest.raises(ValueError, match=re.escape(f"recipe {name}, {key}: a: {why}")):
+        load(name, [f"{key}=a"])
+    part, setting = key.split(".")
+    said = refusal(tmp_path, f"{part}: {{{setting}: a}}\n")
+    assert said == f"recipe mine.yaml, {key}: a: {why}"
+
+
+def test_a_folder_whose_name_is_not_utf8_comes_back_from_a_dump(tmp_path):
+    folder = tmp_path / "\udcff"
+    recipe = load(write(folder, ONE))
+    assert recipe.root() == folder
+    assert load(write(tmp_path, dump(recipe))).root() == folder
 
 
 # Round trips and shipped recipes -----------------------------------------------------------------

@@ -63,8 +63,8 @@ def test_a_loss_by_name_equals_a_loss_by_mapping():
         ({"losses": ["bce", {"kind": "bce", "weight": 2}]}, "loss 'bce' stands 2 times. Name it once, with a weight."),
         ({"metric": "pearson"}, "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1."),
         ({"type": "regression", "metric": "accuracy"}, "does not fit type 'regression'. Use pearson or spearman."),
-        ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text column(s), found ['s']. Name as many in"),
-        ({"inputs": "single"}, "inputs 'single' takes 1 text column(s), found ['s', 't']."),
+        ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text columns, found 's'. Name as many in"),
+        ({"inputs": "single"}, "inputs 'single' takes 1 text column, found 's', 't'."),
         ({"head": "cosine", "inputs": "packed"}, "inputs must be 'separate', found 'packed'."),
     ],
 )
@@ -183,6 +183,7 @@ def whole(*, train=None, model=None, **tasks):
             "tasks.sst.train.where: column 'lang' must be given a text, a number, true or false, found None.",
         ),
         ({"model": {"pal": {"width": 65532}}}, "model.pal.width: must be less than or equal to 8192, found 65532."),
+        ({"model": {"pal": {"heads": 10**12}}}, "model.pal.heads: must be less than or equal to 8192, found 1000000"),
         ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'proportional',"),
     ],
 )
@@ -216,3 +217,32 @@ def test_vectors_serve_a_contrastive_loss_under_any_head():
         main = "mse" if head == "cosine" else "bce"
         settings = PAIR | {"head": head, "losses": [main, "mnrl"]}
         assert [x.kind for x in task(**settings).losses] == [main, "mnrl"]
+
+
+def test_columns_that_name_only_a_label_keep_the_text_column():
+    found = task(type="ordinal", inputs="single", train="a.csv", columns={"label": "stars"})
+    assert (found.columns.text, found.columns.label, found.columns.id) == (("text",), "stars", None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train": {"select": "a\x1b[2J" + "b" * 1000}}, r"train.select: 'a\x1b[2Jbbbb"),
+        ({"model": {"pal": {"tasks": ["a\rb"]}}}, r"model.pal.tasks: there is no task 'a\rb'"),
+        ({"sst": SST | {"labels": ["a\n" + "b" * 10**6, "c", "a\n" + "b" * 10**6]}}, r"found 'a\nbbbb"),
+        ({"sst": SST | {"metric": "\x07"}}, r"tasks.sst: metric '\x07' does not fit type 'ordinal'."),
+        ({"sst": SST | {"columns": {"text": ["a\x00", "b"]}}}, r"found 'a\x00', 'b'."),
+        ({"sst": SST | {"train": {"path": "a", "where": {"\x07": ["\x08"]}}}}, r"column '\x07' must be given"),
+        ({"sst": SST | {"train": {"path": "a", "config": "\x07"}}}, r"found '\x07' beside path"),
+        ({"sst": SST | {"train": {"path": "a", "split": "\x07"}}}, r"found split '\x07'"),
+        ({"sst": SST | {"train": {"generated": "\x07", "split": "train"}}}, r"sts, found '\x07'"),
+        ({"sst": SST | {"\x07": 1}}, r"tasks.sst: unknown key '\x07'."),
+        ({"\x07": SST}, r"tasks.\x07.name: must be of letters"),
+        ({"train": {"lr": "\x9b" * 10**6}}, r'train.lr: must be a valid number, found "\x9b\x9b'),
+    ],
+)
+def test_what_a_recipe_holds_is_escaped_and_cut_in_a_message(settings, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        whole(**settings)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000

@@ -1,7 +1,12 @@
 """Settings of any kind: unknown keys and wrong values, and the line that each mistake gives."""
 
+import re
+
 import pytest
 from recipe_files import ONE, refusal
+
+from mtbert.recipe import plain, validate
+from mtbert.settings import HUGGING_FACE
 
 
 @pytest.mark.parametrize(
@@ -26,6 +31,8 @@ from recipe_files import ONE, refusal
         ("tasks.a b=3", "tasks.a b: must be a mapping, found 3."),
         ("tasks=[a]", 'tasks: must be a mapping, found ["a"].'),
         ("tasks.a=", "tasks: must not be empty, found {}."),
+        ("train.betas=[0.9]", "train.betas.1: must be given."),
+        ("train.betas=[0.9, 0.9, 0.9]", "train.betas: must have at most 2 items, found [0.9, 0.9, 0.9]."),
         ("train.lr=no", 'train.lr: must be a valid number, found "no".'),
         ("train.lr=-1", "train.lr: must be greater than 0, found -1."),
         ("train.lr=.inf", "train.lr: must be a finite number, found Infinity."),
@@ -57,3 +64,67 @@ def test_a_long_value_is_cut(tmp_path):
 def test_a_task_cannot_have_an_aggregates_name(tmp_path, name):
     said = refusal(tmp_path, ONE.replace("a:", f"{name}:", 1))
     assert said == f"recipe mine.yaml, a task cannot be called '{name}': that is the name of an aggregate. Rename it."
+
+
+def test_all_unknown_keys_are_told_at_once_beside_wrong_values(tmp_path):
+    said = refusal(tmp_path, ONE, "train={epoch: 3, lrr: 1, lr: -1}", "modle=1", "tasks.a={bach_size: 1, tpye: 2}")
+    assert said.splitlines() == [
+        f"recipe mine.yaml, {line}"
+        for line in (
+            "tasks.a: unknown key 'bach_size'. Did you mean 'batch_size'?",
+            "tasks.a: unknown key 'tpye'. Did you mean 'type'?",
+            "train.lr: must be greater than 0, found -1.",
+            "train: unknown key 'epoch'. Did you mean 'epochs'?",
+            "train: unknown key 'lrr'. Did you mean 'lr'?",
+            "unknown key 'modle'. Did you mean 'model'?",
+        )
+    ]
+
+
+def test_a_misspelt_key_that_must_be_given_is_one_mistake(tmp_path):
+    said = refusal(tmp_path, "tasks: {a: {typ: ordinal, inputs: single, train: a.csv}}")
+    assert said == "recipe mine.yaml, tasks.a: unknown key 'typ'. Did you mean 'type'?"
+
+
+@pytest.mark.parametrize(
+    ("key", "here"),
+    [
+        ("num_train_epochs", "train.epochs"),
+        ("learning_rate", "train.lr"),
+        ("per_device_train_batch_size", "tasks.NAME.batch_size"),
+        ("warmup_ratio", "train.warmup"),
+        ("weight_decay", "train.weight_decay"),
+        ("max_seq_length", "model.max_length"),
+        ("model_name_or_path", "model.path"),
+        ("fp16", "train.precision: bf16"),
+        ("gradient_accumulation_steps", "train.accumulate"),
+        ("lr_scheduler_type", "train.schedule"),
+        ("metric_for_best_model", "train.select"),
+        ("early_stopping_patience", "train.patience"),
+        ("label_smoothing", "tasks.NAME.losses: [{kind: ce, smoothing: 0.1}]"),
+        ("seed", "train.seed"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "model.", "tasks.a.", "tasks.a.head."])
+def test_a_name_of_hugging_face_is_told_its_own_wherever_it_stands(tmp_path, place, key, here):
+    where = f"{place[:-1]}: " if place else ""
+    assert refusal(tmp_path, ONE, f"{place}{key}=1") == f"recipe mine.yaml, {where}unknown key '{key}'. Use {here}."
+
+
+def test_what_hugging_face_names_lead_to_is_a_key_of_a_recipe():
+    task = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"text": "t"}}
+    known = flat(plain(validate({"tasks": {"NAME": task}}, "r"))) | {"tasks.NAME.losses"}
+    for key, here in HUGGING_FACE.items():
+        assert re.split("[:,]", here)[0] in known or here.startswith("the option --"), key
+
+
+def flat(value: object, path: str = "") -> set[str]:
+    """The paths of all settings, and of the mappings that hold them."""
+    inside = value.items() if isinstance(value, dict) else ()
+    return {path}.union(*(flat(item, f"{path}.{key}".lstrip(".")) for key, item in inside))
+
+
+def test_the_mistakes_of_one_message_are_counted_after_twenty(tmp_path):
+    said = refusal(tmp_path, ONE, f"train={{{', '.join(f'zzzzz{i}: 1' for i in range(1000))}}}").splitlines()
+    assert len(said) == 21
+    assert said[-1] == "recipe mine.yaml, and 980 more mistakes."

@@ -41,7 +41,7 @@ def test_lists_become_tuples_at_any_depth():
         ({"lables": ("a", "b")}, "unknown key 'lables'. Did you mean 'labels'?"),
         ({"head": {"hiden": 3}}, "unknown key 'hiden'. Did you mean 'hidden'?"),
         ({"head": {"zzz": 3}}, "unknown key 'zzz'. Known keys: kind, features, hidden, dropout."),
-        ({"labels": ("a", "b", "a")}, "labels must differ from each other, found ['a', 'b', 'a']."),
+        ({"labels": ("a", "b", "a")}, "labels must differ from each other, found 'a', 'b', 'a'."),
         ({"labels": ("a",)}, "type 'classification' needs at least 2 labels, found 1."),
         ({"type": "binary", "labels": ("a", "b", "c")}, "type 'binary' needs exactly 2 labels, found 3."),
         ({"type": "regression", "labels": ("a", "b")}, "labels are for classes; a regression task has a range."),

@@ -1,5 +1,9 @@
 """The YAML that our files may have: plain values of YAML 1.2, and a line for everything else."""
 
+import json
+import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -74,3 +78,89 @@ def test_aliases_of_aliases_end_at_once(tmp_path: Path):
     )
     with pytest.raises(ValueError, match="line 6: not YAML: more than 100,000 values"):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("2", "'2'"),
+        ("null", "'null'"),
+        ("true", "'true'"),
+        ("1.5", "'1.5'"),
+        ("? [a]\n", "that is a list"),
+        ("? {a: b}\n", "that is a dict"),
+    ],
+)
+def test_a_key_that_is_no_text_is_named_with_its_line(key: str, shown: str):
+    with pytest.raises(ValueError, match="no text") as error:
+        yaml_text.parse(f"a: 1\n{key}: 1\n", "r")
+    assert str(error.value) == (
+        f"r, line 2: not YAML: the key {shown} is no text; quote what looks like a number. Mend the line."
+    )
+
+
+@pytest.mark.parametrize("tag", ["timestamp 2020-01-01", "binary aGk=", "set {a}", "omap [a: 1]", "merge x"])
+def test_values_that_json_lacks_are_refused_also_as_keys(tag: str):
+    for text in (f"a: !!{tag}", f"!!{tag}: 1", f"[!!{tag}]"):
+        with pytest.raises(ValueError, match=rf"^r, line 1: not YAML: the tag '!!{tag.split()[0]}' means nothing here"):
+            yaml_text.parse(text, "r")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 51 + "]" * 51, "r, line 1: not YAML: more than 50 lists and mappings inside each other"),
+        ("- x\n" * 100_000, "r, line 100000: not YAML: more than 100,000 values"),
+        ("a: &x [1, 2]\nb: [" + "*x, " * 40_000 + "]", "r, line 2: not YAML: more than 100,000 values"),
+        ("1" * 41, "r, line 1: not YAML: a number of 41 digits"),
+        ('"a\\0"', r"r, line 1: not YAML: 'a\x00' holds what is no character"),
+        ('"\\ud800"', r"r, line 1: not YAML: '\ud800' holds what is no character"),
+        ("*x", "r, line 1: not YAML: there is no anchor 'x'"),
+        ("a\n---\nb", "r, line 2: not YAML: a second document begins"),
+        ("!!int x", "r, line 1: not YAML: 'x' is no int"),
+        ('"\\UFFFFFFFF"', "r: not YAML: "),
+        ("%YAML 2.0\n--- a", "r, line 1: not YAML: found incompatible YAML document"),
+        ("a: 'b", "r, line 1: not YAML: found unexpected end of stream"),
+    ],
+)
+def test_what_a_reader_could_choke_on_is_one_line(text: str, said: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}") as error:
+        yaml_text.parse(text, "r")
+    assert str(error.value).isprintable()
+
+
+def test_depth_and_values_up_to_the_limits_are_read():
+    deep = yaml_text.parse("[" * 50 + "]" * 50, "r")
+    for _ in range(49):
+        (deep,) = deep
+    assert deep == []
+    assert yaml_text.parse("- x\n" * 99_999, "r") == ["x"] * 99_999
+    assert yaml_text.parse("9" * 40, "r") == 10**40 - 1
+
+
+def test_an_anchor_stands_for_its_value_also_when_it_is_named_anew():
+    assert yaml_text.parse("a: &x 1\nb: *x\nc: &x [&y 2, *y]\nd: *x", "r") == {"a": 1, "b": 1, "c": [2, 2], "d": [2, 2]}
+
+
+@pytest.mark.parametrize("value", ["é\U0001f600\x7f\u2028\x85", "\udcff", {"a": [None, True, 1.5, -3, "no", ""]}])
+def test_json_and_a_dump_are_read_back(value: object):
+    assert yaml_text.parse(json.dumps(value), "r") == value
+    assert yaml_text.parse(yaml_text.dump(value), "r") == value
+
+
+def test_keys_in_their_tens_of_thousands_are_read_in_time():
+    begun = time.process_time()
+    assert len(yaml_text.parse("".join(f"k{i}: x\n" for i in range(49_000)), "r")) == 49_000
+    assert time.process_time() - begun < 20  # every key compared with all before would take minutes
+
+
+def test_a_file_over_a_mebibyte_is_not_read(tmp_path: Path):
+    said = refusal(tmp_path, b"#" * (2**20 + 1))
+    assert said == "recipe mine.yaml: has 1,048,577 bytes, and at most 1,048,576 are read. Name another file."
+
+
+def test_a_pipe_and_a_folder_are_no_recipes(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, kind in (("pipe.yaml", "a pipe"), (".", "a folder")):
+        with pytest.raises(ValueError, match=f": {kind}, not a file. Name another file.$"):
+            load(str(tmp_path / name))

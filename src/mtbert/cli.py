@@ -294,7 +294,10 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk is still an error of ours
     except typer.TyperException as error:
-        _fail(f"{error.format_message()} See: mtbert --help", error.exit_code)
+        said = error.format_message()
+        if said:  # without a command, the help was all there is to say
+            _fail(f"{said} See: mtbert --help", error.exit_code)
+        sys.exit(error.exit_code)
     except typer.Abort:
         _fail("stopped", 130)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
+from mtbert import files
 from mtbert.batch import Dataset, Example
 from mtbert.data import cache, sources
 from mtbert.data.clusters import clusters
@@ -48,7 +49,7 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
         with _uncollected():
             return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
     except FileNotFoundError as error:
-        root = recipe.root().resolve()
+        root = files.resolved(recipe.root())
         raise FileNotFoundError(
             f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
         ) from None

@@ -5,6 +5,7 @@ before any data is read.
 """
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -55,8 +56,10 @@ class Recipe(Settings):
                 "no task has a loss that trains its predictions, so nothing could be scored. Add bce, ce or mse."
             )
         if self.train.select not in metrics.aggregates(scored):
-            known = ", ".join(metrics.aggregates(scored))
-            raise ValueError(f"train.select: '{self.train.select}' is neither an aggregate nor a task. Use {known}.")
+            known = few(metrics.aggregates(scored))
+            raise ValueError(
+                f"train.select: {shown(self.train.select)} is neither an aggregate nor a task. Use {known}."
+            )
         return self
 
     @model_validator(mode="after")
@@ -92,7 +95,7 @@ class Recipe(Settings):
         unknown = [name for name in (self.model.pal and self.model.pal.tasks) or () if name not in self.tasks]
         if unknown:
             raise ValueError(
-                f"model.pal.tasks: there is no task '{unknown[0]}'. Known: {', '.join(self.tasks)}. Mend the name."
+                f"model.pal.tasks: there is no task {shown(unknown[0])}. Known: {few(self.tasks)}. Mend the name."
             )
         if self.model.freeze == "all":
             for setting, asked in (
@@ -134,7 +137,7 @@ def load(name: str, overrides: Sequence[str] = (), beside: Path | None = None) -
     raw = _resolve(name, beside, ())
     for override in overrides:
         raw = merge(raw, _long(_override(override)))
-    return validate(_rooted(_anchor(raw, Path()), Path()), name)
+    return validate(_rooted(_anchor(raw, Path(), name), Path()), name)
 
 
 def validate(raw: Mapping[str, Any], name: str) -> Recipe:
@@ -196,8 +199,8 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 def missing(what: str, name: str, path: Path, known: Sequence[str]) -> FileNotFoundError:
     """Returns the error about a recipe or study (``what``) that is neither the file ``path`` nor one of ``known``."""
-    others = (path.with_name(path.name + ".yaml"), path.with_suffix(".yaml"), path.with_suffix(".yml"))
-    there = next((other.name for other in others if path.name and other.is_file()), None)
+    others = [Path(f"{path}.yaml"), path.with_suffix(".yaml"), path.with_suffix(".yml")] if path.name else []
+    there = next((other.name for other in others if os.path.isfile(other)), None)
     if there is not None:
         hint = f" Did you mean {shown(str(Path(name).with_name(there)))}?"
     else:
@@ -218,7 +221,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
         raise ValueError(f"recipe {clean(str(path))}, extends: a name or a path, found {shown(base)}.")
     raw = _long(raw)
     if not is_shipped:
-        raw = _anchor(raw, path.parent)
+        raw = _anchor(raw, path.parent, str(path))
     if base is not None:
         extended = _resolve(base, path.parent, (*seen, path))
         extended.pop("control", None)  # what lacks one technique of the base lacks two things of this
@@ -230,7 +233,7 @@ def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
     if name in shipped():
         return Path(str(resources.files("mtbert") / "recipes")) / f"{name}.yaml", True
     path = (beside or Path()) / name
-    if name and path.exists():
+    if name and os.path.exists(path):  # unlike Path.exists, no name is too long for it
         return files.resolved(path), False
     raise missing("recipe", name, path, shipped())
 
@@ -246,15 +249,21 @@ def _long(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def _anchor(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """``raw`` with its relative folders made absolute: those written in a file start from that file's folder."""
     raw = copy.deepcopy(raw)
     data, model = raw.get("data"), raw.get("model")
-    if isinstance(data, dict) and isinstance(data.get("root"), str):
-        data["root"] = str(files.resolved(folder / data["root"]))
-    if isinstance(model, dict) and isinstance(model.get("path"), str) and model["path"] != "demo":
-        local = folder / model["path"]
-        model["path"] = str(files.resolved(local)) if local.is_dir() else model["path"]
+    try:
+        key = "data.root"
+        if isinstance(data, dict) and isinstance(data.get("root"), str):
+            data["root"] = str(files.resolved(folder / data["root"]))
+        key = "model.path"
+        if isinstance(model, dict) and isinstance(model.get("path"), str) and model["path"] != "demo":
+            local = folder / model["path"]
+            if os.path.isdir(local) or os.path.islink(local):
+                model["path"] = str(files.resolved(local))
+    except ValueError as error:
+        raise ValueError(f"recipe {clean(name)}, {key}: {error}") from None
     return raw
 
 

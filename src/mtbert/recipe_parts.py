@@ -13,6 +13,7 @@ from mtbert.gradients import AggregationSettings, Sum
 from mtbert.losses import LossSettings
 from mtbert.losses.classification import CrossEntropy
 from mtbert.losses.known import LOSSES
+from mtbert.messages import count, few, shown
 from mtbert.model.lora import Lora
 from mtbert.model.pal import Pal
 from mtbert.optim import Ema
@@ -42,7 +43,7 @@ class TaskRecipe(Task):
     dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
     dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
-    columns: Columns = Columns(text=("text",))
+    columns: Columns = Columns()
     losses: tuple[LossSettings, ...] = ()
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
@@ -80,11 +81,12 @@ class TaskRecipe(Task):
             object.__setattr__(self, "metric", metrics.names(self)[0])
         if self.metric not in metrics.names(self):
             raise ValueError(
-                f"metric '{self.metric}' does not fit type '{self.type}'. Use {' or '.join(metrics.names(self))}."
+                f"metric {shown(self.metric)} does not fit type '{self.type}'. Use {' or '.join(metrics.names(self))}."
             )
         if self.train.generated is None and len(self.columns.text) != self.texts:
+            found = few(self.columns.text, quoted=True)
             raise ValueError(
-                f"inputs '{self.inputs}' takes {self.texts} text column(s), found {list(self.columns.text)}. "
+                f"inputs '{self.inputs}' takes {count(self.texts, 'text column')}, found {found}. "
                 "Name as many in columns.text."
             )
         return self

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mtbert.messages import few
 from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
@@ -65,7 +66,7 @@ class Task(Settings):
             if not self.is_class:
                 raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
             if len(set(self.labels)) != len(self.labels):
-                raise ValueError(f"labels must differ from each other, found {list(self.labels)}.")
+                raise ValueError(f"labels must differ from each other, found {few(self.labels, quoted=True)}.")
             if len(self.labels) < 2 or (self.type == "binary" and len(self.labels) != 2):
                 need = "exactly 2" if self.type == "binary" else "at least 2"
                 raise ValueError(f"type '{self.type}' needs {need} labels, found {len(self.labels)}.")

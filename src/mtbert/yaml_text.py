@@ -150,7 +150,8 @@ class _Reader:
                 continue
             key = self.value(first)
             if not isinstance(key, str):
-                raise _Refused(f"the key {shown(key)} is no text; quote what looks like a number", first)
+                given = shown(first.value) if isinstance(first, yaml.ScalarEvent) else f"that is a {type(key).__name__}"
+                raise _Refused(f"the key {given} is no text; quote what looks like a number", first)
             if key in made:
                 raise _Refused(f"key {shown(key)} stands twice", first)
             made[key] = self.value(next(self.events))

@@ -31,7 +31,7 @@ BOM = b"\xef\xbb\xbf"
 class Columns(Settings):
     """Which columns hold what; ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``."""
 
-    text: tuple[str, ...] = Field(description="one or two column names")
+    text: tuple[str, ...] = Field(default=("text",), description="one or two column names")
     label: str | None = "label"
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
 
@@ -43,7 +43,9 @@ class Columns(Settings):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if len(self.text) not in (1, 2) or len(set(self.text)) != len(self.text):
-            raise ValueError(f"text must name one column or two different ones, found {list(self.text)}.")
+            raise ValueError(
+                f"text must name one column or two different ones, found {few(self.text, most=4, quoted=True)}."
+            )
         return self
 
 
@@ -64,7 +66,9 @@ class Source(Settings):
     def _plain_values(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         for column, wanted in (value or {}).items():
             if not isinstance(wanted, str | int | float):
-                raise ValueError(f"column '{column}' must be given a text, a number, true or false, found {wanted!r}.")
+                raise ValueError(
+                    f"column {shown(column)} must be given a text, a number, true or false, found {shown(wanted)}."
+                )
         return value
 
     @model_validator(mode="before")
@@ -79,9 +83,11 @@ class Source(Settings):
             found = " and ".join(given) or "none"
             raise ValueError(f"a source needs exactly one of path, hub and generated, found {found}.")
         if self.config is not None and self.hub is None:
-            raise ValueError(f"config is for hub data sets, found '{self.config}' beside {given[0]}. Drop config.")
+            raise ValueError(f"config is for hub data sets, found {shown(self.config)} beside {given[0]}. Drop config.")
         if self.path is not None and self.split is not None:
-            raise ValueError(f"a file has no splits, found split '{self.split}'. Drop split, or name another file.")
+            raise ValueError(
+                f"a file has no splits, found split {shown(self.split)}. Drop split, or name another file."
+            )
         if self.generated is not None and self.where is not None:
             raise ValueError("generated rows have no columns to choose by, found where. Drop where.")
         if self.path is None and self.split is None:
@@ -92,7 +98,9 @@ class Source(Settings):
                 ("split", str(self.split), ("train", "dev")),
             ):
                 if value not in known:
-                    raise ValueError(f"{key} must be one of {', '.join(known)}, found '{value}'.{near(value, known)}")
+                    raise ValueError(
+                        f"{key} must be one of {', '.join(known)}, found {shown(value)}.{near(value, known)}"
+                    )
         return self
 
 

@@ -33,7 +33,7 @@ class Pal(Settings):
     width: int | None = Field(
         default=None, gt=0, le=2**13, description="between the projections; null: 204 for attention, 100 for low_rank"
     )
-    heads: int = Field(default=6, gt=0, description="attention only; must divide the width")
+    heads: int = Field(default=6, gt=0, le=2**13, description="attention only; must divide the width")
     shared: bool | None = Field(
         default=None,
         description="projections shared by all layers; null: as in the source, true for attention, false for low_rank",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
 def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     """The mapping in a study's file, laid over that of the study it extends, and the file's folder."""
     path = _folder() / f"{name}.yaml" if name in shipped() else beside / name
-    if not (name and path.exists()):
+    if not (name and os.path.exists(path)):
         raise recipes.missing("study", name, path, shipped())
     raw = yaml_text.read(path, "study", "rows")
     base = raw.pop("extends", None)
