@@ -146,3 +146,23 @@ def test_smoothing_and_class_weights_are_those_of_the_formula():
     binary = BinaryCrossEntropy(smoothing=0.2)(passed(torch.tensor([1.5], dtype=torch.float64), [1.0]))
     p = 1 / (1 + math.exp(-1.5))
     assert float(binary) == pytest.approx(-0.9 * math.log(p) - 0.1 * math.log(1 - p), abs=1e-12)
+
+
+def test_class_weights_of_a_yes_no_task_are_those_of_two_classes():
+    logits_B = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    labels, weights = [1.0, 0.0, 0.0], (0.25, 3.0)
+    found = BinaryCrossEntropy(class_weights=weights)(passed(logits_B, labels))
+    log_no, log_yes = -torch.log1p(logits_B.exp()), -torch.log1p((-logits_B).exp())
+    torch.testing.assert_close(found, -(3 * log_yes[0] + 0.25 * log_no[1] + 0.25 * log_no[2]) / 3)
+    for smoothing in (0.0, 0.2):
+        two = torch.stack([torch.zeros_like(logits_B), logits_B], 1)
+        classes = CrossEntropy(class_weights=weights, smoothing=smoothing)(passed(two, labels))
+        binary = BinaryCrossEntropy(class_weights=weights, smoothing=smoothing)(passed(logits_B, labels))
+        torch.testing.assert_close(binary, classes)
+
+
+def test_balanced_weights_are_the_rows_per_class_over_those_of_each():
+    assert CrossEntropy(class_weights="balanced").balanced([1, 2, 5]).class_weights == (8 / 3, 8 / 6, 8 / 15)
+    assert BinaryCrossEntropy(class_weights="balanced", smoothing=0.1).balanced([3, 1]) == BinaryCrossEntropy(
+        class_weights=(4 / 6, 2.0), smoothing=0.1
+    )

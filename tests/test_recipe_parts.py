@@ -171,6 +171,18 @@ def whole(*, train=None, model=None, **tasks):
             "tasks.sst: loss 'ce': class_weights must be one number per class, found 2 for 3 labels.",
         ),
         (
+            {"quora": PAIR | {"losses": [{"kind": "bce", "class_weights": [1, 2]}]}},
+            "loss 'bce': class_weights must be one number per class, found 2 for unnamed labels. Name the labels",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": "balancd"}]}},
+            "tasks.sst.losses.0.class_weights: must be 'balanced', found \"balancd\".",
+        ),
+        (
+            {"sst": SST | {"losses": [{"kind": "ce", "class_weights": 3}]}},
+            "tasks.sst.losses.0.class_weights: must be a list, found 3.",
+        ),
+        (
             {"sst": SST | {"losses": [{"kind": "ce", "class_weights": []}]}},
             "tasks.sst.losses.0.class_weights: must not be empty",
         ),

@@ -1,7 +1,7 @@
 """Starting a run in a folder, and going on with one."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mtbert import recipe as recipes
 from mtbert.data.check import TaskData, report
 from mtbert.display import Display, score_table
 from mtbert.evaluate import Evaluation
+from mtbert.losses import ClassWeighted
 from mtbert.messages import few, warn
 from mtbert.model import lora
 from mtbert.model.encoder import Encoder, EncoderConfig
@@ -146,6 +147,8 @@ def _go(
         f"{run.plan.steps} steps ({run.recipe.train.mode}), {len(run.plan.rounds)} epochs, on {run.device.type} "
         f"with {torch.get_num_threads()} threads, {precision}"
     )
+    for line in _class_weights(run):
+        console.print(line, soft_wrap=True)
     if run.model.pal is not None:
         tasks, encoder = len(run.model.adapters), _size(run.model.encoder)
         each = _size(run.model.adapters) // tasks
@@ -313,6 +316,16 @@ def _plan_table(run: Run) -> Table:
             f"{passes:.2f}",
         )
     return table
+
+
+def _class_weights(run: Run) -> Iterator[str]:
+    """A line for each loss whose class weights follow from the data."""
+    for name, task in run.objective.recipe.tasks.items():
+        for loss, written in zip(task.losses, run.recipe.tasks[name].losses, strict=True):
+            if isinstance(loss, ClassWeighted) and loss != written:
+                pairs = zip(run.data[name].task.labels or (), loss.class_weights or (), strict=True)
+                weights = few([f"{label} {weight:.4g}" for label, weight in pairs])
+                yield f"task {name}, loss {loss.kind}: balanced class weights: {weights}"
 
 
 def _digest(recipe: Recipe) -> str:

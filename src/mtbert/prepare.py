@@ -1,6 +1,7 @@
 """From a recipe to data sets: read, complete the tasks, split, tokenise."""
 
 import gc
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from mtbert.data.clusters import clusters
 from mtbert.data.sources import Table
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
+from mtbert.losses import ClassWeighted
+from mtbert.messages import few
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import TaskRecipe
 from mtbert.task import Task
@@ -84,6 +87,34 @@ def tokenize(
         sequences=tuple(part for part, _ in parts),
         truncated=len(set().union(*(cut for _, cut in parts))),
     )
+
+
+def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
+    """Returns the recipe with the class weights that follow from the data: numbers in place of ``balanced``.
+
+    Raises:
+        ValueError: If a class has no row in train.
+    """
+    return recipe.model_copy(update={"tasks": {name: _settled(recipe.tasks[name], data[name]) for name in data}})
+
+
+def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
+    if not any(isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" for loss in settings.losses):
+        return settings
+    labels = data.task.labels or ()
+    found = Counter(example.label for example in data.train.examples)
+    rows_K = [found[float(k)] for k in range(len(labels))]
+    without = [label for label, rows in zip(labels, rows_K, strict=True) if not rows]
+    if without:
+        raise ValueError(
+            f"task {settings.name}: class_weights: balanced needs rows of every class in train, found none of "
+            f"{few(without, quoted=True)}. Add rows, drop the label, or give the weights as a list."
+        )
+    losses = tuple(
+        loss.balanced(rows_K) if isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" else loss
+        for loss in settings.losses
+    )
+    return settings.model_copy(update={"losses": losses})
 
 
 @dataclass(frozen=True)

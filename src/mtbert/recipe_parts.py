@@ -10,8 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, fi
 from mtbert import metrics
 from mtbert.data.sources import Columns, Source
 from mtbert.gradients import AggregationSettings, Sum
-from mtbert.losses import LossSettings
-from mtbert.losses.classification import CrossEntropy
+from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.lora import Lora
@@ -94,10 +93,10 @@ class TaskRecipe(Task):
     @model_validator(mode="after")
     def _weights_fit_the_labels(self) -> Self:
         for loss in self.losses:
-            weights = loss.class_weights if isinstance(loss, CrossEntropy) else None
-            if weights is not None and len(weights) != len(self.labels or ()):
+            weights = loss.class_weights if isinstance(loss, ClassWeighted) else None
+            if isinstance(weights, tuple) and len(weights) != len(self.labels or ()):
                 raise ValueError(
-                    f"loss 'ce': class_weights must be one number per class, found {len(weights)} for "
+                    f"loss '{loss.kind}': class_weights must be one number per class, found {len(weights)} for "
                     f"{len(self.labels) if self.labels else 'unnamed'} labels. Name the labels in their order."
                 )
         return self

@@ -30,7 +30,7 @@ from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
 from mtbert.objective import Objective, Part, Tally, micro_batches
-from mtbert.prepare import Prepared
+from mtbert.prepare import Prepared, settled
 from mtbert.profiling import Profile, part
 from mtbert.recipe import Recipe
 from mtbert.sampling import Progress
@@ -133,7 +133,7 @@ class Run:
         seed = int(sampling.generator(settings.seed, "dropout").integers(2**63))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.ema = None if settings.ema is None else settings.ema.start(self.model)
-        self.objective = Objective(recipe, self.model, self.generator, self.ema)
+        self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema)
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
         self.trained = optim.factors(model, settings.layer_decay) | self.objective.factors()
         self.optimizer = optim.adamw(

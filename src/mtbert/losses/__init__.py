@@ -7,10 +7,10 @@ function on tensors, and its settings as a frozen class that says what it :class
 Dimension key: B examples, M tokens of a task, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,18 @@ class LossSettings(Protocol):
     def weight(self) -> float: ...
 
     def __call__(self, p: Pass, /) -> Tensor: ...
+
+
+@runtime_checkable
+class ClassWeighted(LossSettings, Protocol):
+    """A loss in which examples count by their class."""
+
+    @property
+    def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
+
+    def balanced(self, rows_K: Sequence[int]) -> "ClassWeighted":
+        """Returns the loss with numbers in place of ``balanced``, for classes with so many train rows."""
+        ...
 
 
 class WholeBatch(Protocol):

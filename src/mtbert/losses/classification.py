@@ -1,16 +1,27 @@
-"""Cross-entropy of classes and of binary decisions.
+"""Cross-entropy of classes and of binary decisions, with weights of classes and smoothed labels.
+
+``balanced`` weights give all classes the same sum over train: ``n / (K * n_k)`` where ``n_k`` of ``n`` rows are in a
+class, one of ``K`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; the name is scikit-learn's).
 
 Dimension key: B batch, K classes.
 """
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("[name]")]
+    | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2), Tag("[list]")],
+    Discriminator(lambda value: "[name]" if isinstance(value, str) else "[list]"),
+]
+_DESCRIPTION = "one number per label, in the order of labels; balanced: n / (K * n_k), from the rows of train"
 
 
 class CrossEntropy(Settings):
@@ -26,27 +37,50 @@ class CrossEntropy(Settings):
     kind: Literal["ce"] = "ce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        default=None, min_length=2, description="one per label, in the order of labels"
-    )
+    class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
     def __call__(self, p: Pass) -> Tensor:
         logits_BK = p.out.prediction
-        weights_K = None if self.class_weights is None else logits_BK.new_tensor(self.class_weights)
+        weights_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
         losses_B = cross_entropy(
             logits_BK, p.labels_B.long(), weights_K, reduction="none", label_smoothing=self.smoothing
         )
         return losses_B.mean()
 
+    def balanced(self, rows_K: Sequence[int]) -> Self:
+        """Returns these settings with numbers in place of ``balanced``, for classes with so many train rows."""
+        return self.model_copy(update={"class_weights": _balanced(rows_K)})
+
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of a 0/1 label under one logit, in nats; ``smoothing`` as for classes."""
+    """The mean negative log-likelihood of a 0/1 label under one logit, in nats.
+
+    ``smoothing`` and ``class_weights`` mean what they mean for :class:`CrossEntropy` of two classes.
+    """
 
     needs: ClassVar = Needs(types=("binary",), because="one logit for two classes")
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
     def __call__(self, p: Pass) -> Tensor:
-        targets_B = p.labels_B.to(p.out.prediction.dtype) * (1 - self.smoothing) + self.smoothing / 2
-        return binary_cross_entropy_with_logits(p.out.prediction, targets_B)
+        logits_B = p.out.prediction
+        targets_B = p.labels_B.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        if self.class_weights is None:
+            return binary_cross_entropy_with_logits(logits_B, targets_B)
+        no, yes = _numbers(self.class_weights)
+        return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=logits_B.new_tensor(yes / no))
+
+    def balanced(self, rows_K: Sequence[int]) -> Self:
+        """Returns these settings with numbers in place of ``balanced``, for classes with so many train rows."""
+        return self.model_copy(update={"class_weights": _balanced(rows_K)})
+
+
+def _balanced(rows_K: Sequence[int]) -> tuple[float, ...]:
+    return tuple(sum(rows_K) / (len(rows_K) * rows) for rows in rows_K)
+
+
+def _numbers(weights: ClassWeights) -> tuple[float, ...]:
+    assert not isinstance(weights, str)  # prepare.settled has put numbers there
+    return weights

@@ -1,0 +1,95 @@
+"""Balanced class weights from recipe to run: their numbers are those of train, and a run with them goes on bitwise."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+import yaml
+from rich.console import Console
+
+from mtbert import launch, recipe
+from mtbert.train import Run, Stopped
+
+SILENT = Console(quiet=True)
+# 6, 3 and 3 rows of train for three classes; 8 and 4 for two
+STARS = ["low"] * 6 + ["middle"] * 3 + ["high"] * 3
+YES = ["no"] * 8 + ["yes"] * 4
+
+
+def set_up(folder: Path, stars: Any = "balanced", yes: Any = "balanced") -> str:
+    """A recipe of a task of classes and a yes/no task, with these class weights."""
+    toy_run.encoder_folder(folder / "encoder")
+    return write(folder, stars, yes)
+
+
+def write(folder: Path, stars: Any, yes: Any, name: str = "mine.yaml") -> str:
+    lines = [f"a {text},{star},{y}" for text, star, y in zip(toy_run.WORDS, STARS, YES, strict=False)]
+    (folder / "train.csv").write_text("\n".join(["text,star,yes", *lines]) + "\n")
+    both = {"inputs": "single", "train": "train.csv", "dev": "train.csv", "batch_size": 5}
+    raw = {
+        "model": {"path": str(folder / "encoder"), "max_length": 16},
+        "tasks": {
+            "stars": both
+            | {"type": "classification", "columns": {"label": "star"}, "labels": ["low", "middle", "high"]}
+            | {"losses": [{"kind": "ce", "class_weights": stars}]},
+            "yes": both
+            | {"type": "binary", "columns": {"label": "yes"}, "labels": ["no", "yes"]}
+            | {"losses": [{"kind": "bce", "class_weights": yes}]},
+        },
+        "train": {"epochs": 2, "lr": 1e-3, "threads": 1, "precision": "fp32"},
+    }
+    (folder / name).write_text(yaml.safe_dump(raw))
+    return str(folder / name)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_balanced_run_is_that_of_the_numbers_and_goes_on_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    balanced = recipe.load(set_up(tmp_path))
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
+    launch.start(balanced, tmp_path / "balanced", console)
+    console.file.close()
+    said = console.export_text()
+    assert "task stars, loss ce: balanced class weights: low 0.6667, middle 1.333, high 1.333" in said
+    assert "task yes, loss bce: balanced class weights: no 0.75, yes 1.5" in said
+    kept = recipe.load(str(tmp_path / "balanced/recipe.yaml"))
+    assert [t.losses[0].class_weights for t in kept.tasks.values()] == ["balanced", "balanced"]
+
+    numbers = recipe.load(write(tmp_path, [12 / 18, 12 / 9, 12 / 9], [12 / 16, 12 / 8], "numbers.yaml"))
+    launch.start(numbers, tmp_path / "numbers", SILENT)
+    plain = recipe.load(write(tmp_path, None, None, "plain.yaml"))
+    launch.start(plain, tmp_path / "plain", SILENT)
+    assert metrics(tmp_path / "balanced") == metrics(tmp_path / "numbers") != metrics(tmp_path / "plain")
+
+    real = Run.step
+
+    def step(self: Run) -> Any:
+        if self.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", step)
+        with pytest.raises(Stopped):
+            launch.start(balanced, tmp_path / "stopped", SILENT)
+    launch.resume(tmp_path / "stopped", SILENT)
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "balanced")
+    for file in ("model.safetensors", "heads.safetensors"):
+        assert (tmp_path / "stopped/last" / file).read_bytes() == (tmp_path / "balanced/last" / file).read_bytes()
+
+
+def test_a_class_without_rows_in_train_is_named_before_a_folder_is_made(tmp_path: Path):
+    settings = recipe.load(set_up(tmp_path), [r'tasks.stars.labels=[low, middle, high, "higher\a", highest]'])
+    said = (
+        r"^task stars: class_weights: balanced needs rows of every class in train, found none of 'higher\\x07', "
+        r"'highest'\. Add rows, drop the label, or give the weights as a list\.$"
+    )
+    with pytest.raises(ValueError, match=said):
+        launch.start(settings, tmp_path / "run", SILENT)
+    assert not (tmp_path / "run").exists()
