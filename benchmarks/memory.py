@@ -19,7 +19,9 @@ from benchmarks.rows import Settings, assemble
 from mtbert import environment
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model import heads
-from mtbert.model.weights import find_folder, load_encoder, read_config
+from mtbert.model.config import read_config
+from mtbert.model.hub import find_folder
+from mtbert.model.weights import load_encoder
 from mtbert.prepare import prepare
 
 ROUNDS = 3

@@ -32,9 +32,11 @@ from mtbert import recipe as recipes
 from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.checkpoint import matching_tokenizer
 from mtbert.data import demo
+from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
+from mtbert.model.hub import TOKENIZER_FILES, find_folder
 from mtbert.model.model import Model
-from mtbert.model.weights import TOKENIZER_FILES, find_folder, load_encoder, read_config, save_encoder
+from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe import Recipe
 from mtbert.train import Run

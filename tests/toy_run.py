@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import yaml
 
+from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
-from mtbert.model.weights import read_config, save_encoder
+from mtbert.model.weights import save_encoder
 
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 

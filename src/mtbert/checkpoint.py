@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mtbert import files
 from mtbert.data.tokenizer import load_tokenizer
-from mtbert.messages import few, reason
+from mtbert.messages import few, reason, shown
 from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
 from mtbert.model.model import Model
@@ -41,16 +41,23 @@ class Card(Settings):
 
     format: int
     pooling: Pooling
-    max_length: int
-    tasks: dict[str, Task]
+    max_length: int = Field(ge=1, le=2**20)
+    tasks: dict[str, Task] = Field(max_length=1000)
     pal: Pal | None = None
     step: int | None = Field(default=None, ge=0)  # optimizer steps that made it; null in older folders
 
     @model_validator(mode="after")
-    def _adapts_known_tasks(self) -> Self:
+    def _names_agree(self) -> Self:
+        if not self.tasks and self.format == FORMAT:
+            raise ValueError("tasks: there is none")
+        for name, task in self.tasks.items():
+            if task.name != name:
+                raise ValueError(f"tasks: {shown(name)} has the name {shown(task.name)}")
+            if task.is_class and task.labels is None:
+                raise ValueError(f"tasks: {shown(name)} has no labels")
         unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
         if unknown:
-            raise ValueError(f"pal.tasks: there is no task '{min(unknown)}'")
+            raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")
         return self
 
 
@@ -131,7 +138,7 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
     encoder = load_encoder(str(folder)).encoder
     if not 0 < card.max_length <= encoder.config.max_length:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
-    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=0, adapters=card.pal)
+    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=None, adapters=card.pal)
     unclaimed = load_tasks(model, folder, list(card.tasks))
     if unclaimed:
         raise ValueError(
@@ -188,7 +195,7 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
                     f"{file}: the {what} of task {name} must have {_shapes(expected)}, found {_shapes(found)}. "
                     "Train or copy the run again."
                 )
-            part.load_state_dict(saved)
+            part.to_empty(device="cpu").load_state_dict(saved)  # it may have shapes alone until here
         unclaimed += tensors
     return unclaimed
 

@@ -24,6 +24,7 @@ from mtbert.messages import few, reason
 from mtbert.settings import Settings, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
+DEEPEST_JSON = 100  # levels; what is read is also copied and written again, which takes three frames a level
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 
 _Settings = TypeVar("_Settings", bound=Settings)
@@ -77,13 +78,16 @@ def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
     with _repaired(file, repair):
         content = read_bytes(file, largest)
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {repair}") from None
     except RecursionError:
         raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}") from None
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({reason(error)}). {repair}") from None
+    if _deeper(value, DEEPEST_JSON):
+        raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}")
+    return value
 
 
 def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
@@ -101,8 +105,21 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
         where = ".".join(map(str, first["loc"]))
         what = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
-    except RecursionError:
-        raise ValueError(f"{file}: damaged: nested too deep. {repair}") from None
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Returns whether lists and mappings are nested in more than so many ``levels``."""
+    inside = [value]
+    for _ in range(levels + 1):
+        inside = [
+            item
+            for outer in inside
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not inside:
+            return False
+    return True
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Head(Settings):
 class Task(Settings):
     """A task as a model needs it to predict."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     type: Literal["classification", "ordinal", "binary", "regression"]
     inputs: Literal["single", "packed", "separate"]
     head: Head = Head()

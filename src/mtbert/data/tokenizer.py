@@ -1,42 +1,61 @@
 """A model's tokenizer from its folder, and texts turned into flat token arrays."""
 
-import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from mtbert import files
 from mtbert.batch import Sequences
+from mtbert.data import trial
+from mtbert.messages import shown
 
 CHUNK = 1000  # encodings hold strings and offsets besides the ids, some kilobytes a sentence; 5,000 is no faster
+LARGEST = 256 * 2**20  # bytes of a vocabulary: that of XLM-R has 250,000 tokens and 17 MB
+FETCH = "Fetch the model again."
+
+_Made = TypeVar("_Made")
+
+
+class Options(BaseModel):
+    """The keys of tokenizer_config.json that change what a vocabulary without tokenizer.json makes of a text."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    tokenize_chinese_chars: bool = True
+    strip_accents: bool | None = None
+    do_lower_case: bool = True
+    add_prefix_space: bool = False
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder, with truncation and padding switched off.
+    """Returns the tokenizer of a model folder, with truncation and padding switched off, after a short trial.
 
     Raises:
         FileNotFoundError: If the folder has no tokenizer files; the message names those that would do.
-        ValueError: If tokenizer.json is not one.
+        ValueError: If a file cannot be read, or makes no tokens of texts that an encoder can take.
     """
     whole, words, pieces, merges = (folder / n for n in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"))
-    if whole.is_file():
-        try:
-            tokenizer = Tokenizer.from_file(str(whole))
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(f"{whole}: not a tokenizer ({error}). Fetch the model again.") from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
-    if words.is_file():
-        return _word_piece(words, _settings(folder))
-    if pieces.is_file() and merges.is_file():
-        return _byte_level(pieces, merges, _settings(folder))
-    raise FileNotFoundError(
-        f"{folder}: no tokenizer.json, no vocab.txt, and no vocab.json with merges.txt. "
-        "Copy the tokenizer's files beside the weights."
-    )
+    if os.path.lexists(whole):
+        file, tokenizer = whole, _whole(whole)
+    elif os.path.lexists(words):
+        file, tokenizer = words, _word_piece(words, _options(folder))
+    elif os.path.lexists(pieces) and os.path.lexists(merges):
+        file, tokenizer = pieces, _byte_level(pieces, merges, _options(folder))
+    else:
+        raise FileNotFoundError(
+            f"{folder}: no tokenizer.json, no vocab.txt, and no vocab.json with merges.txt. "
+            "Copy the tokenizer's files beside the weights."
+        )
+    wrong = trial.fault(tokenizer)
+    if wrong is not None:
+        raise ValueError(f"{file}: this tokenizer {wrong}. {FETCH}")
+    vars(tokenizer)["file"] = file  # for messages about texts that come later
+    return tokenizer
 
 
 def sequences(
@@ -51,7 +70,7 @@ def sequences(
         segments: False makes every segment id 0.
 
     Raises:
-        ValueError: If ``max_length`` leaves no room beside the special tokens.
+        ValueError: If ``max_length`` leaves no room beside the special tokens, or the tokenizer fails on a text.
     """
     for is_pair in {len(text) == 2 for text in texts}:
         special = tokenizer.num_special_tokens_to_add(is_pair)
@@ -64,7 +83,7 @@ def sequences(
     try:
         for start in range(0, len(texts), CHUNK):
             chunk = [text[0] if len(text) == 1 else text for text in texts[start : start + CHUNK]]
-            for i, encoding in enumerate(tokenizer.encode_batch(chunk), start):
+            for i, encoding in enumerate(_encoded(tokenizer, chunk, max_length), start):
                 ids.append(np.array(encoding.ids, dtype=np.int32))
                 segment_ids.append(np.array(encoding.type_ids, dtype=np.int32))
                 lengths.append(len(encoding))
@@ -79,19 +98,59 @@ def sequences(
     return Sequences(ids=flat_ids, segments=flat_segments, offsets=offsets.astype(np.int64)), cut
 
 
-def _word_piece(file: Path, settings: dict[str, Any]) -> Tokenizer:
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]], max_length: int) -> Iterator[Encoding]:
+    """Gives the tokens of each text, which must be 1 to ``max_length``."""
+    file = vars(tokenizer).get("file", "tokenizer")
     try:
-        words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        encodings = tokenizer.encode_batch(texts)
+    except BaseException as error:  # a panic is no Exception
+        why = trial.cause(error)
+        raise ValueError(f"{file}: this tokenizer fails on a text ({why}). {FETCH}") from None
+    for text, encoding in zip(texts, encodings, strict=True):
+        if not 0 < len(encoding) <= max_length:
+            raise ValueError(
+                f"{file}: this tokenizer must give 1 to {max_length} tokens, and gives {len(encoding)} for "
+                f"{shown(text)}. Change or drop that text, or {FETCH.lower()}"
+            )
+        yield encoding
+
+
+def _made(make: Callable[[], _Made], wrong: str) -> _Made:
+    """Returns what ``make`` does; ``wrong`` begins the message of a failure of the library."""
+    try:
+        with trial.muted():
+            return make()
+    except BaseException as error:  # a panic is no Exception
+        why = trial.cause(error)
+        raise ValueError(f"{wrong} ({why}). {FETCH}") from None
+
+
+def _whole(file: Path) -> Tokenizer:
+    content = _content(file)
+    tokenizer = _made(lambda: Tokenizer.from_buffer(content), f"{file}: not a tokenizer")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _content(file: Path) -> bytes:
+    files.check_regular(file, FETCH)
+    return files.read_bytes(file, LARGEST)
+
+
+def _word_piece(file: Path, options: Options) -> Tokenizer:
+    try:
+        words = _content(file).decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. Fetch the model again.") from None
+        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {FETCH}") from None
     vocab = {word: i for i, word in enumerate(words)}
     cls, sep, unk = _known(file, vocab, "[CLS]", "[SEP]", "[UNK]")
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unk))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
+        handle_chinese_chars=options.tokenize_chinese_chars,
+        strip_accents=options.strip_accents,
+        lowercase=options.do_lower_case,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
@@ -104,14 +163,14 @@ def _word_piece(file: Path, settings: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _byte_level(file: Path, merges: Path, settings: dict[str, Any]) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer(models.BPE.from_file(str(file), str(merges)))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ValueError(f"{file}: not a vocabulary for {merges.name} ({error}). Fetch the model again.") from None
+def _byte_level(file: Path, merges: Path, options: Options) -> Tokenizer:
+    for each in (file, merges):
+        _content(each)
+    wrong = f"{file}: not a vocabulary for {merges.name}"
+    tokenizer = Tokenizer(_made(lambda: models.BPE.from_file(str(file), str(merges)), wrong))
     vocab = tokenizer.get_vocab()
     bos, eos = _known(file, vocab, "<s>", "</s>")
-    prefix = settings.get("add_prefix_space", False)
+    prefix = options.add_prefix_space
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.RobertaProcessing(
@@ -124,18 +183,18 @@ def _byte_level(file: Path, merges: Path, settings: dict[str, Any]) -> Tokenizer
 def _known(file: Path, vocab: dict[str, int], *tokens: str) -> tuple[str, ...]:
     for token in tokens:
         if token not in vocab:
-            raise ValueError(f"{file}: has no {token} among {len(vocab)} tokens. Fetch the model again.")
+            raise ValueError(f"{file}: has no {token} among {len(vocab)} tokens. {FETCH}")
     return tokens
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _options(folder: Path) -> Options:
     file = folder / "tokenizer_config.json"
-    if not file.is_file():
-        return {}
+    if not os.path.lexists(file):
+        return Options()
+    value: Any = files.read_json(file, FETCH)
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error}). Fetch the model again.") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: must be a mapping, found {type(settings).__name__}. Fetch the model again.")
-    return settings
+        return Options.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = f"{first['loc'][0]} must be true or false" if first["loc"] else "must be a mapping"
+        raise ValueError(f"{file}: {key}, found {shown(first['input'])}. {FETCH}") from None

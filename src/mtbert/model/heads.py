@@ -19,7 +19,7 @@ INIT_STD = 0.02  # BERT's own
 class LinearHead(nn.Module):
     """One linear layer on the features, or two with a ReLU between (kind ``mlp``)."""
 
-    def __init__(self, task: Task, width: int, generator: torch.Generator) -> None:
+    def __init__(self, task: Task, width: int, generator: torch.Generator | None) -> None:
         super().__init__()
         self.features = task.head.features if task.inputs == "separate" else None
         self.p = task.head.dropout
@@ -59,11 +59,15 @@ class CosineHead(nn.Module):
         return cosine_similarity(u_BD.float(), v_BD.float())
 
 
-def build(task: Task, width: int, seed: int) -> LinearHead | CosineHead:
-    """The head of ``task``; its weights depend on ``seed`` and the task's name alone, not on other tasks."""
+def build(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
+    """Returns the head of ``task``.
+
+    Its weights depend on ``seed`` and the task's name alone, not on other tasks. Without a seed it has shapes alone,
+    on "meta".
+    """
     if task.head.kind == "cosine":
         return CosineHead()
-    return LinearHead(task, width, torch_generator("head", seed, task.name))
+    return LinearHead(task, width, None if seed is None else torch_generator("head", seed, task.name))
 
 
 def outputs(task: Task) -> int:
@@ -87,9 +91,12 @@ def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
     return torch.cat(parts[: _FEATURES[kind]], dim=-1)
 
 
-def linear(into: int, out: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with BERT's initial weights."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, into, out)  # type: ignore[no-untyped-call]
+def linear(into: int, out: int, generator: torch.Generator | None) -> nn.Linear:
+    """Returns a linear layer with BERT's initial weights, or without a generator one on "meta"."""
+    layer = nn.Linear(into, out, device="meta")  # no global random number is spent on weights to be replaced
+    if generator is None:
+        return layer
+    layer.to_empty(device="cpu")
     nn.init.normal_(layer.weight, std=INIT_STD, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

