@@ -1,0 +1,343 @@
+"""Any JSON in any place of a model folder gives success or one line that names the file.
+
+``MTBERT_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from foreign import one_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import hf_folder, hf_model
+
+from mtbert import checkpoint
+from mtbert.data.tokenizer import load_tokenizer, sequences
+from mtbert.model.model import Model
+from mtbert.model.pal import Pal
+from mtbert.model.weights import load_encoder, save_encoder
+from mtbert.task import Head, Task
+
+fuzzed = settings(
+    max_examples=int(os.environ.get("MTBERT_FUZZ", "100")),
+    deadline=None,
+    derandomize="MTBERT_FUZZ" not in os.environ,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+ODD = [
+    0,
+    1,
+    2,
+    -1,
+    24,
+    2**31,
+    2**63,
+    2**64,
+    10**400,
+    0.0,
+    -0.0,
+    1e18,
+    1e30,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "\0",
+]
+ODD += [
+    "\n",
+    "..",
+    "/",
+    "a.b",
+    "bert",
+    "distilbert",
+    "\ud800",
+    "\x1b[2J",
+    "gelu",
+    True,
+    False,
+    None,
+    [],
+    {},
+    [[]],
+    "A" * 3000,
+]
+VALUES = st.recursive(
+    st.sampled_from(ODD) | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in a JSON value, its own first."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def put(value: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None] | None, new: Any) -> Any:
+    """A copy of ``value`` with another value at ``place``; without ``change``, it is removed."""
+    if not place:
+        return new
+    copy = json.loads(json.dumps(value))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    if change is None:
+        del inner[place[-1]]
+    else:
+        change(inner, place[-1])
+    return copy
+
+
+@st.composite
+def mutated(draw: st.DrawFn, original: Any, keys: tuple[str, ...] = ()) -> Any:
+    """``original`` with one to three values replaced, removed, repeated, or swapped; ``keys`` may be added."""
+    value = original
+    for _ in range(draw(st.integers(1, 3))):
+        if keys and isinstance(value, dict) and draw(st.booleans()):
+            value = value | {draw(st.sampled_from(keys)): draw(VALUES)}
+            continue
+        found = places(value)
+        place = draw(st.sampled_from(found[1:] or found))
+        kind = draw(st.sampled_from(["replace", "remove", "borrow", "repeat"]))
+        new = draw(VALUES)
+        if kind == "borrow":  # what stands elsewhere in the file
+            new = value
+            for key in draw(st.sampled_from(found)):
+                new = new[key]
+        if kind == "remove" and place:
+            value = put(value, place, None, None)
+        elif kind == "repeat":
+            times = draw(st.integers(2, 50))
+
+            def more(inner: Any, key: Any, times: int = times) -> None:
+                inner[key] = inner[key] * times if isinstance(inner[key], list | str) else [inner[key]] * times
+
+            value = put(value, place, more, [value] * 2)
+        else:
+
+            def other(inner: Any, key: Any, new: Any = new) -> None:
+                inner[key] = new
+
+            value = put(value, place, other, new)
+    return value
+
+
+def outcome(folder: Path, names: tuple[str, ...], use: Callable[[], object]) -> None:
+    """Runs ``use``: it works, or ends in one line that names a file of ``names``."""
+    try:
+        use()
+    except (ValueError, FileNotFoundError) as error:
+        one_line(error)
+        assert any(str(folder / name) in str(error) for name in names), error  # noqa: PT017
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of two families, one in shards, and the model folder of a run."""
+    root = tmp_path_factory.mktemp("fuzz")
+    found = {kind: hf_folder(kind, root / kind) for kind in ("bert", "roberta", "electra", "distilbert")}
+    hf_model("bert").save_pretrained(root / "shards", max_shard_size="30KB")
+    encoder = toy_run.encoder_folder(root / "encoder")
+    tasks = {
+        "sst": Task(name="sst", type="ordinal", inputs="single", head=Head(kind="mlp"), labels=("a", "b", "c")),
+        "twins": Task(name="twins", type="binary", inputs="separate", head=Head(kind="cosine"), labels=("no", "yes")),
+        "sts": Task(name="sts", type="regression", inputs="packed", range=(0.0, 5.0)),
+    }
+    model = Model(
+        load_encoder(str(encoder)).encoder, tasks, pooling="mean", max_length=20, seed=0, adapters=Pal(width=4, heads=2)
+    )
+    (root / "model").mkdir()
+    checkpoint.save_model(model, load_tokenizer(encoder), root / "model")
+    return found | {"shards": root / "shards", "model": root / "model", "encoder": encoder}
+
+
+def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
+    """A copy of ``folder``, in the place of an older one, whose file ``name`` holds ``value``."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).symlink_to(file)
+    (to / name).unlink(missing_ok=True)
+    (to / name).write_text(json.dumps(value))
+    return to
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+def test_any_config_of_an_encoder(kind, folders, tmp_path):
+    original = json.loads((folders[kind] / "config.json").read_text())
+    keys = ("embedding_size", "pad_token_id", "activation", "dim", "n_layers", "position_embedding_type", "is_decoder")
+
+    @fuzzed
+    @given(mutated(original, keys))
+    def check(value: Any) -> None:
+        folder = altered(folders[kind], "config.json", value, tmp_path / "copy")
+
+        def use() -> None:
+            save_encoder(load_encoder(str(folder)).encoder, tmp_path / "saved")
+            load_encoder(str(tmp_path / "saved"))
+
+        outcome(tmp_path, ("copy/config.json", "copy: "), use)
+
+    check()
+
+
+def test_any_index_of_shards(folders, tmp_path):
+    name = "model.safetensors.index.json"
+    original = json.loads((folders["shards"] / name).read_text())
+
+    @fuzzed
+    @given(mutated(original, ("weight_map",)))
+    def check(value: Any) -> None:
+        folder = altered(folders["shards"], name, value, tmp_path / "copy")
+        outcome(folder, (name, "", "model-"), lambda: load_encoder(str(folder)))
+
+    check()
+
+
+def test_any_options_of_a_tokenizer(folders, tmp_path):
+    original = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "add_prefix_space": False}
+
+    @fuzzed
+    @given(mutated(original))
+    def check(value: Any) -> None:
+        folder = altered(folders["encoder"], "tokenizer_config.json", value, tmp_path / "copy")
+        outcome(folder, ("tokenizer_config.json",), lambda: load_tokenizer(folder))
+
+    check()
+
+
+def test_any_card_of_a_model(folders, tmp_path):
+    original = json.loads((folders["model"] / "mtbert.json").read_text())
+
+    @fuzzed
+    @given(mutated(original))
+    def check(value: Any) -> None:
+        folder = altered(folders["model"], "mtbert.json", value, tmp_path / "copy")
+        outcome(
+            folder, ("mtbert.json", "heads.safetensors", "adapters.safetensors"), lambda: checkpoint.load_model(folder)
+        )
+
+    check()
+
+
+def pieces() -> dict[str, Any]:
+    """Tokenizers with every kind of part that encoders have, by name."""
+    bert = {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0},
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": word, "single_word": False, "lstrip": False, "rstrip": False}
+            | {"normalized": False, "special": True}
+            for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+        ],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+        | {"strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [
+                {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+                {"Sequence": {"id": "B", "type_id": 1}},
+            ],
+            "special_tokens": {
+                "[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},
+                "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]},
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s"])},
+        },
+    }
+    roberta = bert | {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+        | {"trim_offsets": True, "add_prefix_space": False},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "t", "h", "th"])},
+            "merges": [["t", "h"]],
+        },
+    }
+    xlm = bert | {
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "NFKC"},
+                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
+                {"type": "Strip", "strip_left": True, "strip_right": True},
+            ],
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+                {"type": "Split", "pattern": {"Regex": "(\\d+)"}, "behavior": "Isolated", "invert": False},
+                {"type": "Punctuation", "behavior": "Isolated"},
+                {"type": "Digits", "individual_digits": False},
+            ],
+        },
+        "model": {
+            "type": "Unigram",
+            "unk_id": 1,
+            "vocab": [
+                [word, -1.0 * i] for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁the", "t", "▁"])
+            ],
+            "byte_fallback": False,
+        },
+    }
+    return {"bert": bert, "roberta": roberta, "xlm": xlm}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm"])
+def test_any_tokenizer(kind, tmp_path):
+    original = pieces()[kind]
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(original))
+    load_tokenizer(tmp_path)
+
+    @fuzzed
+    @given(mutated(original))
+    def check(value: Any) -> None:
+        file.write_text(json.dumps(value))
+
+        def use() -> None:
+            tokenizer = load_tokenizer(tmp_path)
+            if max(tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)) < 20:
+                found, _ = sequences(tokenizer, [("the cats", "a 12  x"), ("🙂\x07",), ("\u200b",)], 20, segments=True)
+                assert len(found) == 3
+                assert found.lengths.min() > 0
+                assert found.lengths.max() <= 20
+
+        outcome(tmp_path, ("tokenizer.json",), use)
+
+    check()
