@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from mtbert import prepare
+from mtbert import metrics, prepare
 from mtbert import recipe as recipes
 from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
@@ -51,7 +51,14 @@ class Study(Settings):
 
 
 def pack(study: Results, file: Path) -> None:
-    """Writes the answers of all ended runs into ``file``; the same answers give the same bytes."""
+    """Writes the answers of all ended runs into ``file``; the same answers give the same bytes.
+
+    Raises:
+        ValueError: If a task is scored by a metric that ranks examples: what ranks them is not kept.
+    """
+    for name, dev in study.dev.items():
+        if dev.metric in metrics.OF_RANKS:
+            raise ValueError(f"task {name}: metric {dev.metric} reads logits, and answers alone are packed.")
     arrays: dict[str, npt.NDArray[Any]] = {}
     runs = []
     for one in (one for by_seed in study.runs.values() for one in by_seed.values()):

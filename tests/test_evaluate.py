@@ -98,6 +98,27 @@ def test_an_evaluation_holds_metrics_baseline_and_collapse():
     assert evaluate(made, dataset(ORDINAL, LENGTHS, labels=labels)).collapsed
 
 
+def test_an_evaluation_of_a_yes_no_task_ranks_by_the_logits(made):
+    data = dataset(BINARY, LENGTHS)
+    logits_B = predict(made, data).numpy()
+    labels = [float(x > np.median(logits_B)) for x in logits_B]  # in perfect order, whatever the threshold decides
+    found = evaluate(made, dataset(BINARY, LENGTHS, labels=labels)).metrics
+    assert (found["auc"], found["average_precision"]) == (1.0, pytest.approx(1.0))
+    assert found["accuracy"] < 1
+
+
+@pytest.mark.parametrize(("part", "bad"), [("o", math.nan), ("encoder", math.inf)])
+def test_answers_that_are_not_finite_are_refused_with_the_task_and_the_example(part, bad):
+    broken = model(ORDINAL)
+    with torch.no_grad():
+        for weights in (broken.head("o") if part == "o" else broken.encoder).parameters():
+            weights.fill_(bad)
+    for ask in (predict, scoring.embed) if part == "encoder" else (predict,):
+        said = r"^task o: what the model says of 10 of 10 examples is not finite \(first: id 'a0'\)\."
+        with pytest.raises(FloatingPointError, match=said):
+            ask(broken, dataset(ORDINAL, LENGTHS))
+
+
 def fitted(
     cosines: list[float], labels: list[int], monkeypatch: pytest.MonkeyPatch, sample: int = 2000
 ) -> tuple[float, float]:

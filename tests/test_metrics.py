@@ -3,27 +3,91 @@
 import numpy as np
 import pytest
 
-from mtbert.metrics import aggregate, aggregates, baseline, collapsed, names, score
+from mtbert.metrics import (
+    OfClass,
+    aggregate,
+    aggregates,
+    baseline,
+    by_class,
+    collapsed,
+    confusion,
+    names,
+    reported,
+    value,
+)
 from mtbert.task import Task
 
 CLASSES = Task(name="c", type="ordinal", inputs="single", labels=("a", "b", "c"))
+YES_NO = Task(name="b", type="binary", inputs="single", labels=("no", "yes"))
 SCORES = Task(name="s", type="regression", inputs="single", range=(0, 5))
 
 
 def test_each_type_has_its_metrics_the_default_first():
-    assert (names(CLASSES), names(SCORES)) == (("accuracy", "macro_f1"), ("pearson", "spearman"))
+    assert names(CLASSES) == ("accuracy", "macro_f1")
+    assert names(YES_NO) == ("accuracy", "macro_f1", "auc", "average_precision")
+    assert names(SCORES) == ("pearson", "spearman")
+
+
+def test_an_error_of_scores_is_reported_but_cannot_be_chosen_because_lower_is_better():
+    assert reported(SCORES) == ("pearson", "spearman", "mae")
+    assert (reported(CLASSES), reported(YES_NO)) == (names(CLASSES), names(YES_NO))
+
+
+# Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never said.
+SAID, TRUE = np.array([0, 0, 1, 1, 0]), np.array([0.0, 0.0, 0.0, 1.0, 2.0])
 
 
 def test_macro_f1_is_the_mean_over_the_classes_there_are():
-    found = score(CLASSES, np.array([0, 0, 1, 1, 0]), np.array([0.0, 0.0, 0.0, 1.0, 2.0]))
-    # Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never said.
-    assert found == {"accuracy": 0.6, "macro_f1": pytest.approx((2 / 3 + 2 / 3 + 0) / 3)}
+    assert value(CLASSES, "accuracy", SAID, TRUE) == 0.6
+    assert value(CLASSES, "macro_f1", SAID, TRUE) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_each_class_has_precision_recall_f1_and_its_counts_of_examples_and_of_answers():
+    third = pytest.approx(2 / 3)
+    assert by_class(CLASSES, SAID, TRUE) == [
+        OfClass("a", precision=third, recall=third, f1=third, examples=3, answers=3),
+        OfClass("b", precision=0.5, recall=1.0, f1=third, examples=1, answers=2),
+        OfClass("c", precision=0.0, recall=0.0, f1=0.0, examples=1, answers=0),
+    ]
+
+
+def test_a_class_without_an_example_keeps_its_place_in_the_counts():
+    assert [c.examples for c in by_class(CLASSES, np.array([1, 2]), np.array([2.0, 2.0]))] == [0, 0, 2]
+
+
+def test_the_confusion_matrix_has_a_row_for_each_label_and_a_column_for_each_answer():
+    assert confusion(CLASSES, SAID, TRUE) == [[2, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_ranks_read_the_raw_numbers_and_not_what_they_decide():
+    raw_B, labels_B = np.array([-1.0, -3.0, 4.0, 0.5, -2.0]), np.array([1.0, 0.0, 1.0, 0.0, 1.0])
+    # By falling logit: yes, no, yes, yes, no. 4 of 6 pairs of a yes and a no are in order, and the precisions at
+    # the three yeses are 1, 2/3 and 3/4.
+    assert value(YES_NO, "auc", raw_B, labels_B) == pytest.approx(4 / 6)
+    assert value(YES_NO, "average_precision", raw_B, labels_B) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+
+
+@pytest.mark.parametrize(("label", "precision"), [(0.0, 0.0), (1.0, 1.0)])
+def test_ranks_of_equal_labels_are_those_of_a_constant_with_a_warning(label, precision):
+    raw_B, labels_B = np.array([1.0, -2.0, 3.0]), np.full(3, label)
+    with pytest.warns(UserWarning, match=r"^task b: auc where all labels are equal is undefined; reported as 0\.5\.$"):
+        assert value(YES_NO, "auc", raw_B, labels_B) == 0.5
+    with pytest.warns(UserWarning, match="average_precision where all labels are equal is undefined"):
+        assert value(YES_NO, "average_precision", raw_B, labels_B) == precision
 
 
 def test_correlations_against_literals():
-    found = score(SCORES, np.array([1.0, 2.0, 3.0, 10.0]), np.array([1.0, 3.0, 2.0, 4.0]))
+    scores_B, labels_B = np.array([1.0, 2.0, 3.0, 10.0]), np.array([1.0, 3.0, 2.0, 4.0])
     # Deviations (-3, -2, -1, 6) and (-1.5, 0.5, -0.5, 1.5): 13 / sqrt(50 * 5).
-    assert found == {"pearson": pytest.approx(13 / np.sqrt(250)), "spearman": pytest.approx(0.8)}
+    assert value(SCORES, "pearson", scores_B, labels_B) == pytest.approx(13 / np.sqrt(250))
+    assert value(SCORES, "spearman", scores_B, labels_B) == pytest.approx(0.8)
+
+
+def test_the_mean_error_is_that_of_the_clamped_answers_in_the_range_of_the_task():
+    task = SCORES.model_copy(update={"range": (1.0, 5.0)})
+    answers_B, labels_B = np.array([0.5, 0.0, 1.5, -2.0]), np.array([2.0, 1.0, 5.0, 2.0])
+    # Answers 3, 1, 5 and 1.
+    assert value(task, "mae", answers_B, labels_B) == (1 + 0 + 0 + 1) / 4
 
 
 @pytest.mark.parametrize(
@@ -32,14 +96,19 @@ def test_correlations_against_literals():
 )
 def test_the_correlation_with_a_constant_is_0_with_a_warning(predicted, labels):
     with pytest.warns(UserWarning, match=r"^task s: correlation with a constant is undefined; reported as 0\.$"):
-        assert score(SCORES, np.array(predicted), np.array(labels)) == {"pearson": 0.0, "spearman": 0.0}
+        assert value(SCORES, "pearson", np.array(predicted), np.array(labels)) == 0.0
+    with pytest.warns(UserWarning, match=r"^task s: correlation with a constant"):
+        assert value(SCORES, "spearman", np.array(predicted), np.array(labels)) == 0.0
 
 
-def test_the_baseline_is_the_most_frequent_class_or_no_correlation():
+def test_the_baseline_is_the_best_constant_answer():
     labels = np.array([2.0, 0.0, 2.0, 1.0])
     assert baseline(CLASSES, "accuracy", labels) == 0.5
     assert baseline(CLASSES, "macro_f1", labels) == pytest.approx((2 / 3) / 3)
     assert baseline(SCORES, "pearson", labels) == 0.0
+    assert baseline(YES_NO, "auc", np.array([1.0, 0.0, 0.0, 0.0])) == 0.5
+    assert baseline(YES_NO, "average_precision", np.array([1.0, 0.0, 0.0, 0.0])) == 0.25
+    assert baseline(SCORES, "mae", np.array([0.0, 1.0, 5.0])) == pytest.approx(5 / 3)  # always 1, not the mean 2
 
 
 @pytest.mark.parametrize(

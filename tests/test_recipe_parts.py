@@ -61,7 +61,12 @@ def test_a_loss_by_name_equals_a_loss_by_mapping():
         ({"type": "regression", "losses": ["ce"], "head": "cosine"}, "which type 'regression' with head 'cosine'"),
         ({"head": "cosine", "losses": ["bce"]}, "with head 'cosine' does not give. Use mse, or"),
         ({"losses": ["bce", {"kind": "bce", "weight": 2}]}, "loss 'bce' stands 2 times. Name it once, with a weight."),
-        ({"metric": "pearson"}, "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1."),
+        (
+            {"metric": "pearson"},
+            "metric 'pearson' does not fit type 'binary'. Use accuracy or macro_f1 or auc or average_precision.",
+        ),
+        ({"metric": "pearson", "type": "ordinal"}, "does not fit type 'ordinal'. Use accuracy or macro_f1."),
+        ({"type": "regression", "metric": "mae"}, "'mae' does not fit type 'regression'. Use pearson or spearman."),
         ({"type": "regression", "metric": "accuracy"}, "does not fit type 'regression'. Use pearson or spearman."),
         ({"columns": {"text": "s"}}, "inputs 'separate' takes 2 text columns, found 's'. Name as many in"),
         ({"inputs": "single"}, "inputs 'single' takes 1 text column, found 's', 't'."),

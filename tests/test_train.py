@@ -301,7 +301,7 @@ def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
     assert set(kept) == {"sst", "quora", "sts"}
     for name, predicted in kept.items():
         torch.testing.assert_close(predicted.raw, evaluate.predict(model, dev[name]))
-        assert evaluate.judge(dev[name], predicted.decided.numpy()) == scores[name]
+        assert evaluate.judge(dev[name], predicted) == scores[name]
 
 
 def test_going_on_with_a_finished_run_keeps_its_answers(folder: Path):

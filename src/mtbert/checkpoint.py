@@ -12,8 +12,9 @@ Dimension key: B examples, K classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import files
+from mtbert import files, metrics
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.messages import few, reason, shown
 from mtbert.model.encoder import Encoder
@@ -93,6 +94,10 @@ class Predicted:
 
     raw: Tensor
     decided: Tensor
+
+    def read_by(self, metric: str) -> npt.NDArray[Any]:
+        """Returns what a metric reads, ``[B]``: raw logits or cosines where it ranks examples, else what is decided."""
+        return (self.raw if metric in metrics.OF_RANKS else self.decided).numpy()
 
 
 def model_folder(path: Path) -> Path | None:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from mtbert import metrics
 from mtbert.batch import Dataset, Output, collate
+from mtbert.checkpoint import Predicted
+from mtbert.messages import shown
 from mtbert.model.heads import CosineHead
 from mtbert.model.model import Model
 from mtbert.task import Task
@@ -35,30 +37,53 @@ class Evaluation:
 
 
 def predict(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
-    """Raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU."""
+    """Returns raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU.
+
+    Raises:
+        FloatingPointError: If one is not finite; the message names the example.
+    """
     return _forward(model, data, np.arange(len(data)), lambda out: (out.prediction,), tick)[0]
 
 
 def embed(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
-    """Sentence vectors in the order of the examples: one ``[B, D]`` per sequence of an example, float32 on the CPU."""
+    """Returns sentence vectors in the order of the examples: one ``[B, D]`` per sequence, float32 on the CPU.
+
+    Raises:
+        FloatingPointError: If one is not finite; the message names the example.
+    """
     return _forward(model, data, np.arange(len(data)), lambda out: out.vectors, tick)
 
 
 def evaluate(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
-    """Scores of the task of ``data`` on all its rows."""
-    return judge(data, decide(model, data.task, predict(model, data, tick)))
+    """Returns the scores of the task of ``data`` on all its rows."""
+    return judge(data, answer(model, data, tick))
 
 
-def judge(data: Dataset, predicted_B: npt.NDArray[Any]) -> Evaluation:
-    """Scores of the answers that :func:`decide` gave for ``data``."""
-    task = data.task
-    labels_B = np.array([e.label for e in data.examples])
+def answer(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
+    """Returns what the model says of ``data``: raw predictions, and what they decide.
+
+    Raises:
+        FloatingPointError: If a prediction is not finite.
+    """
+    raw = predict(model, data, tick)
+    return Predicted(raw, torch.from_numpy(decide(model, data.task, raw)))
+
+
+def judge(data: Dataset, predicted: Predicted) -> Evaluation:
+    """Returns the scores of the answers that :func:`answer` gave for ``data``."""
+    task, labels_B = data.task, labels_of(data)
+    names = metrics.reported(task)
     return Evaluation(
-        metrics=metrics.score(task, predicted_B, labels_B),
-        baseline={name: metrics.baseline(task, name, labels_B) for name in metrics.names(task)},
-        collapsed=metrics.collapsed(task, predicted_B),
+        metrics={name: metrics.value(task, name, predicted.read_by(name), labels_B) for name in names},
+        baseline={name: metrics.baseline(task, name, labels_B) for name in names},
+        collapsed=metrics.collapsed(task, predicted.decided.numpy()),
         examples=len(data),
     )
+
+
+def labels_of(data: Dataset) -> npt.NDArray[np.float64]:
+    """Returns the labels of all rows, ``[B]``: class indices, or scores in the task's range."""
+    return np.array([e.label for e in data.examples])
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
@@ -79,13 +104,13 @@ def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]
     if not task.is_class:
         low, high = task.range or (0.0, 1.0)
         return [{"score": low + (high - low) * float(p.clamp(0, 1))} for p in prediction]
-    labels = task.labels or ()
-    chosen = [labels[int(i)] for i in decide(model, task, prediction)]
+    classes = task.labels or ()
+    chosen = [classes[int(i)] for i in decide(model, task, prediction)]
     if isinstance(model.head(task.name), CosineHead):
         return [{"label": c, "cosine": float(p)} for c, p in zip(chosen, prediction, strict=True)]
     logits_BK = torch.stack([-prediction / 2, prediction / 2], -1) if task.type == "binary" else prediction
     return [
-        {"label": c} | {f"p({name})": float(x) for name, x in zip(labels, p, strict=True)}
+        {"label": c} | {f"p({name})": float(x) for name, x in zip(classes, p, strict=True)}
         for c, p in zip(chosen, logits_BK.softmax(-1), strict=True)
     ]
 
@@ -100,9 +125,8 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
     cosines = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
-    labels = np.array([train.examples[i].label for i in rows])
     by_cosine = np.argsort(cosines, kind="stable")
-    cosines, labels = cosines[by_cosine], labels[by_cosine]
+    cosines, labels = cosines[by_cosine], labels_of(train)[rows][by_cosine]
     # Right answers when the first i are called 0 and the others 1.
     right = np.concatenate([[0], np.cumsum(labels == 0)]) + np.concatenate([np.cumsum((labels == 1)[::-1])[::-1], [0]])
     right[1:-1][cosines[:-1] == cosines[1:]] = -1  # no threshold parts equal cosines
@@ -127,7 +151,20 @@ def _forward(
         collected.append(tuple(t.float().cpu() for t in pick(model(batch)[data.task.name])))
         tick(chunk.stop - chunk.start)
     back = torch.from_numpy(np.argsort(by_length))
-    return tuple(torch.cat(parts)[back] for parts in zip(*collected, strict=True))
+    found = tuple(torch.cat(parts)[back] for parts in zip(*collected, strict=True))
+    for part in found:
+        _check_finite(data, rows, part)
+    return found
+
+
+def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> None:
+    bad = (~part.flatten(1).isfinite().all(1) if part.dim() > 1 else ~part.isfinite()).nonzero().flatten()
+    if len(bad):
+        first = shown(data.examples[int(rows[bad[0]])].id)
+        raise FloatingPointError(
+            f"task {data.task.name}: what the model says of {len(bad):,} of {len(rows):,} examples is not finite "
+            f"(first: id {first}). Its weights are too large, or damaged: train it again, with a lower train.lr."
+        )
 
 
 def _chunks(lengths: npt.NDArray[np.int64]) -> Iterator[slice]:

@@ -1,11 +1,14 @@
-"""Metrics of one task and the aggregate over tasks.
+"""Metrics of one task, what they are per class, and the aggregate over tasks.
+
+Everything is computed by scikit-learn and SciPy, which are imported on first use.
 
 Dimension key: B examples.
 """
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,60 +19,105 @@ from mtbert.task import Task
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 
 OF_CLASSES = ("accuracy", "macro_f1")
+OF_RANKS = ("auc", "average_precision")  # of yes/no tasks: they read logits or cosines, so no threshold matters
 OF_SCORES = ("pearson", "spearman")
+OF_ERRORS = ("mae",)  # lower is better, so no aggregate and no choice of the best model may read them
 COLLAPSED_SHARE = 0.99
 COLLAPSED_STD = 1e-3  # of the range
 
 
+@dataclass(frozen=True)
+class OfClass:
+    """How well one class is found; a share of nothing is 0."""
+
+    label: str
+    precision: float  # share of the answers with this class that are right
+    recall: float  # share of the examples of this class that get it as an answer
+    f1: float
+    examples: int
+    answers: int
+
+
 def names(task: Task) -> tuple[str, ...]:
-    """The metrics that fit the task; the first is its default."""
-    return OF_CLASSES if task.is_class else OF_SCORES
+    """Returns the metrics that a recipe may choose for the task, the default first; in all of them higher is better."""
+    if not task.is_class:
+        return OF_SCORES
+    return OF_CLASSES + OF_RANKS if task.type == "binary" else OF_CLASSES
 
 
-def score(task: Task, predicted_B: Array, labels_B: Array) -> dict[str, float]:
-    """All metrics of the task by name: of class indices, or of scores.
+def reported(task: Task) -> tuple[str, ...]:
+    """Returns the metrics that every evaluation of the task holds: those of :func:`names`, and errors of scores."""
+    return names(task) if task.is_class else names(task) + OF_ERRORS
 
-    A correlation with a constant is undefined: it is reported as 0 with a warning.
+
+def value(task: Task, metric: str, answers_B: Array, labels_B: Array) -> float:
+    """Returns one metric of a task.
+
+    Args:
+        task: The task; its range is the unit of ``mae``.
+        metric: One of :func:`reported`.
+        answers_B: Logits or cosines where ``metric`` is one of ``OF_RANKS``, else class indices, or scores mapped to
+            0..1, which may lie outside.
+        labels_B: Class indices, or scores in the task's range.
+
+    A correlation with a constant, and a rank where all labels are equal, is undefined: a warning says so, and what the
+    best constant answer gets is returned.
     """
-    from scipy.stats import pearsonr, spearmanr
-    from sklearn.metrics import f1_score
-
-    if task.is_class:
-        return {
-            "accuracy": float(np.mean(predicted_B == labels_B)),
-            "macro_f1": float(f1_score(labels_B, predicted_B, average="macro", zero_division=0.0)),
-        }
-    if len(labels_B) < 2 or np.ptp(predicted_B) == 0 or np.ptp(labels_B) == 0:
-        warnings.warn(f"task {task.name}: correlation with a constant is undefined; reported as 0.", stacklevel=2)
-        return dict.fromkeys(OF_SCORES, 0.0)
-    return {
-        "pearson": float(pearsonr(predicted_B, labels_B).statistic),
-        "spearman": float(spearmanr(predicted_B, labels_B).statistic),
-    }
+    return _VALUES[metric](task, answers_B, labels_B)
 
 
 def baseline(task: Task, metric: str, labels_B: Array) -> float:
-    """The metric of the best constant answer: the most frequent class, or 0 for a correlation."""
-    if metric not in OF_CLASSES:
+    """Returns the metric of the best constant answer: the most frequent class, or the median score for ``mae``.
+
+    Correlations with a constant count as 0, and ranks are those of equal scores for all.
+    """
+    if metric in OF_SCORES:
         return 0.0
-    values, counts = np.unique(labels_B, return_counts=True)
-    return score(task, np.full_like(labels_B, values[counts.argmax()]), labels_B)[metric]
+    if metric == "auc":
+        return 0.5
+    if metric == "average_precision":
+        return float(np.mean(labels_B == 1))
+    if metric == "mae":
+        return float(np.mean(np.abs(labels_B - np.median(labels_B))))
+    found, counts = np.unique(labels_B, return_counts=True)
+    return value(task, metric, np.full_like(labels_B, found[counts.argmax()]), labels_B)
+
+
+def by_class(task: Task, decided_B: Array, labels_B: Array) -> list[OfClass]:
+    """Returns precision, recall, F1 and counts of each class, in the order of the task's labels."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes = range(len(task.labels or ()))
+    rows = precision_recall_fscore_support(labels_B, decided_B, labels=list(classes), zero_division=0.0)
+    answers = np.bincount(decided_B.astype(np.int64), minlength=len(classes))
+    return [
+        OfClass(label, float(precision), float(recall), float(f1), int(examples), int(said))
+        for label, precision, recall, f1, examples, said in zip(task.labels or (), *rows, answers, strict=True)
+    ]
+
+
+def confusion(task: Task, decided_B: Array, labels_B: Array) -> list[list[int]]:
+    """Returns how many examples of each class (rows) get each class as an answer (columns)."""
+    from sklearn.metrics import confusion_matrix
+
+    counts: list[list[int]] = confusion_matrix(labels_B, decided_B, labels=range(len(task.labels or ()))).tolist()
+    return counts
 
 
 def collapsed(task: Task, predicted_B: Array) -> bool:
-    """Whether 99% of the predictions are one class, or the scores (mapped to 0..1) hardly differ."""
+    """Returns whether 99% of the predictions are one class, or the scores (mapped to 0..1) hardly differ."""
     if task.is_class:
         return bool(np.unique(predicted_B, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(predicted_B))
     return bool(np.std(predicted_B) < COLLAPSED_STD)
 
 
 def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The names of the aggregates over ``tasks``: the paper's, the plain mean, or one task's metric alone."""
+    """Returns the names of the aggregates over ``tasks``: the paper's, the plain mean, or one task's metric alone."""
     return ("overall", "mean", *tasks)
 
 
 def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
-    """One number over tasks from ``{task: (metric, value)}``.
+    """Returns one number over tasks from ``{task: (metric, value)}``.
 
     ``overall`` is the mean after mapping correlations from -1..1 to 0..1, as the paper's table 4 does;
     ``mean`` is the plain mean; a task's name is that task's metric.
@@ -80,3 +128,74 @@ def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
         (value + 1) / 2 if name == "overall" and metric in OF_SCORES else value for metric, value in scores.values()
     ]
     return math.fsum(mapped) / len(mapped)
+
+
+def _accuracy(task: Task, decided_B: Array, labels_B: Array) -> float:
+    return float(np.mean(decided_B == labels_B))
+
+
+def _macro_f1(task: Task, decided_B: Array, labels_B: Array) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels_B, decided_B, average="macro", zero_division=0.0))
+
+
+def _auc(task: Task, raw_B: Array, labels_B: Array) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    if np.ptp(labels_B) == 0:
+        return _undefined(task, "auc", "where all labels are equal", labels_B)
+    return float(roc_auc_score(labels_B, raw_B))
+
+
+def _average_precision(task: Task, raw_B: Array, labels_B: Array) -> float:
+    from sklearn.metrics import average_precision_score
+
+    if np.ptp(labels_B) == 0:
+        return _undefined(task, "average_precision", "where all labels are equal", labels_B)
+    return float(average_precision_score(labels_B, raw_B))
+
+
+def _pearson(task: Task, scores_B: Array, labels_B: Array) -> float:
+    from scipy.stats import pearsonr
+
+    if _constant(scores_B, labels_B):
+        return _undefined(task, "correlation", "with a constant", labels_B)
+    return float(pearsonr(scores_B, labels_B).statistic)
+
+
+def _spearman(task: Task, scores_B: Array, labels_B: Array) -> float:
+    from scipy.stats import spearmanr
+
+    if _constant(scores_B, labels_B):
+        return _undefined(task, "correlation", "with a constant", labels_B)
+    return float(spearmanr(scores_B, labels_B).statistic)
+
+
+def _mae(task: Task, scores_B: Array, labels_B: Array) -> float:
+    from sklearn.metrics import mean_absolute_error
+
+    low, high = task.range or (0.0, 1.0)
+    # Clamped, as answers are: a score outside the range is never given to anyone.
+    return float(mean_absolute_error(labels_B, low + (high - low) * np.clip(scores_B, 0, 1)))
+
+
+def _constant(scores_B: Array, labels_B: Array) -> bool:
+    return len(labels_B) < 2 or bool(np.ptp(scores_B) == 0 or np.ptp(labels_B) == 0)
+
+
+def _undefined(task: Task, metric: str, why: str, labels_B: Array) -> float:
+    instead = 0.0 if metric == "correlation" else baseline(task, metric, labels_B)
+    warnings.warn(f"task {task.name}: {metric} {why} is undefined; reported as {instead:g}.", stacklevel=4)
+    return instead
+
+
+_VALUES: Mapping[str, Callable[[Task, Array, Array], float]] = {
+    "accuracy": _accuracy,
+    "macro_f1": _macro_f1,
+    "auc": _auc,
+    "average_precision": _average_precision,
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "mae": _mae,
+}

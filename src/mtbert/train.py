@@ -232,10 +232,8 @@ class Run:
         for name, data in self.scored.items():
             sample = sampling.generator(self.recipe.train.seed, "threshold", name)
             evaluate.fit_threshold(self.predictor, data.train, sample)
-            raw = evaluate.predict(self.predictor, data.dev, tick)
-            decided_B = evaluate.decide(self.predictor, data.task, raw)
-            scores[name] = evaluate.judge(data.dev, decided_B)
-            self.predicted[name] = Predicted(raw, torch.from_numpy(decided_B))
+            self.predicted[name] = evaluate.answer(self.predictor, data.dev, tick)
+            scores[name] = evaluate.judge(data.dev, self.predicted[name])
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.stale = 0 if chosen > self.best else self.stale + 1

@@ -218,12 +218,15 @@ def _answers(dev: Dev, predicted: Predicted, result: Result) -> bool:
     several = (classes,) if dev.task.is_class and dev.task.type != "binary" else ()
     if decided_B.shape != (len(dev.examples),) or predicted.raw.shape != (*decided_B.shape, *several):
         return False
-    if not np.isfinite(decided_B).all() or (classes and not ((decided_B >= 0) & (decided_B < classes)).all()):
+    answers_B = predicted.read_by(dev.metric)
+    if not (np.isfinite(decided_B).all() and np.isfinite(answers_B).all()):
+        return False
+    if classes and not ((decided_B >= 0) & (decided_B < classes)).all():
         return False
     logged = [line["evaluation"] for line in result.steps if "evaluation" in line]
     try:
         then = float(logged[-1][dev.task.name]["metrics"][dev.metric]) if logged else None
     except (KeyError, TypeError):
         return False
-    now = metrics.score(dev.task, decided_B, dev.labels_B)[dev.metric]
+    now = metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
     return then is None or math.isclose(now, then, rel_tol=1e-6, abs_tol=1e-9)

@@ -11,6 +11,7 @@ Dimension key: S seeds, R resamples, B examples, T tests.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +123,7 @@ def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bo
 
 
 def resample(
-    task: Task, metric: str, decided_SB: npt.NDArray[np.generic], labels_B: Floats, resamples: int = RESAMPLES
+    task: Task, metric: str, answers_SB: npt.NDArray[Any], labels_B: Floats, resamples: int = RESAMPLES
 ) -> Floats:
     """The metric of each seed's answers on resampled examples, ``[R, S]``.
 
@@ -136,18 +137,18 @@ def resample(
         rows = draws.integers(size, size=(min(_CHUNK, resamples - first), size))
         counts_RB = np.stack([np.bincount(row, minlength=size) for row in rows]).astype(np.float64)
         if metric == "accuracy":
-            made.append(counts_RB @ (decided_SB == labels_B).T / size)
+            made.append(counts_RB @ (answers_SB == labels_B).T / size)
         elif metric == "pearson":
-            made.append(_pearson(decided_SB.astype(np.float64), labels_B, counts_RB / size))
+            made.append(_pearson(answers_SB.astype(np.float64), labels_B, counts_RB / size))
         else:
             made.append(
-                np.array([[metrics.score(task, d[row], labels_B[row])[metric] for d in decided_SB] for row in rows])
+                np.array([[metrics.value(task, metric, a[row], labels_B[row]) for a in answers_SB] for row in rows])
             )
     return np.concatenate(made)
 
 
 def _pearson(x_SB: Floats, y_B: Floats, weights_RB: Floats) -> Floats:
-    """The weighted correlations, ``[R, S]``; 0 where a side is constant, as :func:`metrics.score` has it."""
+    """The weighted correlations, ``[R, S]``; 0 where a side is constant, as :func:`metrics.value` has it."""
     x_SB = x_SB - x_SB.mean(1, keepdims=True)  # the moments of numbers near 0 lose no digits
     y_B = y_B - y_B.mean()
     mean_x_RS, mean_y_R1 = weights_RB @ x_SB.T, (weights_RB @ y_B)[:, None]

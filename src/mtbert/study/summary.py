@@ -91,9 +91,9 @@ class _Sums:
             self.scores[row], self.resampled[row] = {}, {}
             for name in (n for n in results.dev if n in tasks):
                 dev = results.dev[name]
-                decided_SB = np.stack([r.predicted[name].decided.numpy() for r in by_seed.values()])
-                self.scores[row][name] = np.array([self._score(dev, decided_B) for decided_B in decided_SB])
-                self.resampled[row][name] = statistics.resample(dev.task, dev.metric, decided_SB, dev.labels_B)
+                answers_SB = np.stack([r.predicted[name].read_by(dev.metric) for r in by_seed.values()])
+                self.scores[row][name] = np.array([self._score(dev, answers_B) for answers_B in answers_SB])
+                self.resampled[row][name] = statistics.resample(dev.task, dev.metric, answers_SB, dev.labels_B)
             if len(self.tasks) > 1 and set(self.tasks) <= tasks.keys():
                 for by_score in (self.scores[row], self.resampled[row]):
                     by_score[OVERALL] = self._overall({name: by_score[name] for name in self.tasks})
@@ -117,8 +117,8 @@ class _Sums:
         )
 
     @staticmethod
-    def _score(dev: Dev, decided_B: Floats) -> float:
-        return metrics.score(dev.task, decided_B, dev.labels_B)[dev.metric]
+    def _score(dev: Dev, answers_B: Floats) -> float:
+        return metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
         """The aggregate of scores in any shape."""

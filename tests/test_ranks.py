@@ -1,0 +1,62 @@
+"""A study whose metric ranks examples: its statistics read logits, not what these decide."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy_run
+from tiny import RECORD
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks import answers
+from mtbert import recipe
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.study import results
+from mtbert.study.results import Dev, Outline, Result, Results
+from mtbert.study.summary import summarise
+from mtbert.task import Task
+
+YES_NO = Task(name="quora", type="binary", inputs="packed", labels=("0", "1"))
+LABELS = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+LOGITS = [1.0, 3.0, 2.0, 2.5, 1.5, 4.0]  # all above 0, so that all answers are the same; 5 of 9 pairs are in order
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Results:
+    """One run of one task that is chosen by ``auc``."""
+    settings = recipe.load(
+        str(toy_run.set_up(tmp_path)), ["tasks.quora.metric=auc", "tasks.sst=null", "tasks.sts=null"]
+    )
+    raw = torch.tensor(LOGITS)
+    logged = [{"step": 1, "evaluation": {"quora": {"metrics": {"auc": 5 / 9}}}}]
+    one = Result("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, logged, 1.0, Path())
+    examples = [Example(f"q{i}", ("a", "b"), label) for i, label in enumerate(LABELS)]
+    outline = Outline(rows={"plain": None}, sources={"plain": "toy"}, seeds=(0,), reference="plain", threads=1)
+    return Results(outline, {"quora": Dev(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
+
+
+@pytest.mark.filterwarnings("ignore:task quora. auc where all labels are equal")  # of a few resamples
+def test_a_study_chosen_by_auc_scores_the_logits(study: Results):
+    found = summarise(study)
+    assert found.rows["plain"].scores["quora"].mean == pytest.approx(5 / 9)
+    assert found.baseline["quora"] == 0.5
+    low, high = found.rows["plain"].scores["quora"].interval
+    assert low < 5 / 9 - 0.1
+    assert high > 5 / 9 + 0.1
+
+
+def test_answers_must_give_the_auc_that_their_run_logged(study: Results):
+    run, dev = study.runs["plain"][0], study.dev["quora"]
+    assert results._answers(dev, run.predicted["quora"], run)
+    turned = Predicted(-run.predicted["quora"].raw, run.predicted["quora"].decided)
+    assert not results._answers(dev, turned, run)
+    unknown = Predicted(torch.full((6,), torch.nan), run.predicted["quora"].decided)
+    assert not results._answers(dev, unknown, run)
+
+
+def test_answers_without_logits_are_not_packed_where_the_metric_reads_them(study: Results, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^task quora: metric auc reads logits, and answers alone are packed\.$"):
+        answers.pack(study, tmp_path / "packed.npz")
+    assert not (tmp_path / "packed.npz").exists()
