@@ -37,10 +37,10 @@ from mtbert.model.encoder import Encoder
 from mtbert.model.hub import TOKENIZER_FILES, find_folder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder, save_encoder
+from mtbert.predictor import Predictor
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe import Recipe
 from mtbert.train import Run
-from mtbert.use import Predictor
 
 ROOT = Path(__file__).parent.parent
 TASKS = ("sst", "quora", "sts")

@@ -7,6 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 import pytest
 import torch
+from commands import mtbert, run_copy, toy  # noqa: F401 - fixtures of the tests of commands
 
 torch.set_num_threads(1)
 

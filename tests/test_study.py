@@ -575,7 +575,9 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert record["files"]["sst"] == hashlib.sha256((tmp_path / "test/sst.csv").read_bytes()).hexdigest()
     scored = [
         {
-            name: use.evaluate(out / f"cells/pcgrad-{seed}/run/last", f"{tmp_path}/test/{name}.csv", name, SILENT)
+            name: use.evaluate(
+                out / f"cells/pcgrad-{seed}/run/last", f"{tmp_path}/test/{name}.csv", name, SILENT, SILENT
+            )
             for name in ("sst", "quora", "sts")
         }
         for seed in (0, 1)

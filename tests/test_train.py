@@ -662,7 +662,7 @@ def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder:
     assert list(lines[-1]["evaluation"]) == ["sst", "quora", "sts"]
     from mtbert import use
 
-    assert list(use.evaluate(folder / "run", "dev", None, SILENT)) == ["sst", "quora", "sts"]
+    assert list(use.evaluate(folder / "run", "dev", None, SILENT, SILENT)) == ["sst", "quora", "sts"]
 
 
 @pytest.mark.parametrize(

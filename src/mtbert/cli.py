@@ -24,6 +24,10 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting of the recipe; may be repeated.")
 ]
+RunOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change data.root, or a task's columns or files; may be repeated."),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its best/ or last/.")]
 
 
@@ -81,6 +85,8 @@ def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="dev, or a labelled file (then with --task).")] = "dev",
     task: Annotated[str | None, typer.Option(help="Only this task. Default: all of them.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
+    set_: RunOverrides = None,
 ) -> None:
     """Score a trained model on the dev data of its recipe, or on a labelled file.
 
@@ -89,10 +95,14 @@ def evaluate(
       mtbert evaluate runs/demo
 
       mtbert evaluate runs/mine --task reviews --split held-out.csv
+
+      mtbert evaluate runs/mine --task reviews --split other.csv --set tasks.reviews.columns.label=stars
+
+      mtbert evaluate runs/mine --set data.root=/new/place --json > scores.json
     """
     from mtbert import use
 
-    use.evaluate(run, split, task, _console())
+    use.evaluate(run, split, task, _console(), _console(stderr=True), overrides=set_ or (), as_json=json)
 
 
 @app.command()
@@ -103,16 +113,18 @@ def predict(
         str | None,
         typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv, tsv or jsonl on standard input."),
     ] = None,
-    output: Annotated[str, typer.Option(help="A csv, tsv or jsonl file; - for csv on standard output.")] = "-",
+    output: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file; - for csv on standard output.")] = "-",
     text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="The second text, for tasks of pairs.")] = None,
     embeddings: Annotated[
-        Path | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
+        str | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
     ] = None,
+    set_: RunOverrides = None,
 ) -> None:
     """Answer one task for texts: the class with its probabilities, or the score.
 
-    The columns of the file are those of the recipe; a label column is not needed. The order is kept.
+    The columns of the file are those of the recipe; a label column is not needed. The order and all columns are kept,
+    with the answers behind them.
 
     Examples:
 
@@ -122,11 +134,14 @@ def predict(
 
       mtbert predict runs/demo --task sts --input pairs.csv --output scores.csv
 
+      mtbert predict runs/mine --task reviews --input new.csv --set tasks.reviews.columns.text=comment
+
       cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
     """
     from mtbert import use
 
-    use.predict(run, task, input_, output, text, text_pair, embeddings, _console(stderr=True))
+    asked = use.Question(task, input_, text, text_pair, output, embeddings, tuple(set_ or ()))
+    use.predict(run, asked, _console(stderr=True))
 
 
 @app.command()

@@ -171,6 +171,25 @@ def naming(file: Path) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
 
 
+def check_target(file: Path, repair: str) -> None:
+    """Sees to it that :func:`write` can put a file there, before the work that fills it.
+
+    Raises:
+        ValueError: If there is no such folder, or nothing may be written in it, or something other than a regular file
+            is there; ``repair`` ends the message.
+        OSError: If the name is too long.
+    """
+    if not file.parent.is_dir():
+        raise ValueError(f"{file}: must be a file in a folder that is there. Make the folder, or change it.")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{file}: nothing may be written in the folder of this file. {repair}")
+    with suppress(FileNotFoundError):
+        check_regular(file, repair)
+    new, _ = _beside(file)
+    with naming(file), suppress(FileNotFoundError):
+        new.lstat()
+
+
 def write_text(file: Path, text: str) -> None:
     """Puts ``text`` in ``file`` at once: killed at any moment, the old content or the new one is there."""
     write(file, lambda new: new.write_bytes(text.encode("utf-8", errors="surrogateescape")))

@@ -1,0 +1,100 @@
+"""Scores in detail: figures per class and a confusion matrix for a terminal of 80 columns, and all of it as JSON."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from mtbert import metrics
+from mtbert.batch import Dataset
+from mtbert.checkpoint import Predicted
+from mtbert.evaluate import Evaluation, labels_of
+from mtbert.messages import LONGEST, clean
+from mtbert.recipe import Recipe
+
+MOST_CLASSES = 30  # with a line each on the screen
+MOST_CONFUSED = 12  # with a column each
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of a task's examples, and how good that is."""
+
+    data: Dataset
+    predicted: Predicted
+    evaluation: Evaluation
+
+
+def tables(scored: Scored) -> Iterator[Table | str]:
+    """Gives what the screen shows of a task with classes, beside its scores; nothing for scores."""
+    task = scored.data.task
+    classes = len(task.labels or ())
+    if not task.is_class:
+        return
+    if classes > MOST_CLASSES:
+        yield f"task {task.name}: {classes:,} classes, too many for a line each here; --json has them all."
+        return
+    yield _class_table(scored)
+    if classes <= MOST_CONFUSED:
+        yield _confusion_table(scored)
+
+
+def as_json(
+    recipe: Recipe, scored: Mapping[str, Scored], model: str, step: int | None, split: str
+) -> dict[str, object]:
+    """Returns everything that is known of these scores, in values that JSON has words for."""
+    by_task = {name: s.evaluation.metrics for name, s in scored.items()}
+    return {
+        "model": model,
+        "step": step,
+        "split": split,
+        "tasks": {name: _task_json(recipe, name, s) for name, s in scored.items()},
+        "aggregates": {name: recipe.aggregate(name, by_task) for name in ("overall", "mean")},
+    }
+
+
+def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
+    task, evaluation = scored.data.task, scored.evaluation
+    found: dict[str, Any] = {
+        "type": task.type,
+        "metric": recipe.tasks[name].metric,
+        "metrics": evaluation.metrics,
+        "constant": evaluation.baseline,
+        "collapsed": evaluation.collapsed,
+        "examples": evaluation.examples,
+    }
+    if not task.is_class:
+        return found | {"range": list(task.range or (0.0, 1.0))}
+    decided_B, labels_B = scored.predicted.decided.numpy(), labels_of(scored.data)
+    return found | {
+        "labels": list(task.labels or ()),
+        "classes": [asdict(c) for c in metrics.by_class(task, decided_B, labels_B)],
+        "confusion": metrics.confusion(task, decided_B, labels_B),
+    }
+
+
+def _class_table(scored: Scored) -> Table:
+    task = scored.data.task
+    table = Table(title=f"{task.name}, by class")
+    table.add_column("class", no_wrap=True, overflow="ellipsis")
+    for heading in ("precision", "recall", "f1", "examples", "answers"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for c in metrics.by_class(task, scored.predicted.decided.numpy(), labels_of(scored.data)):
+        shares = (f"{share:.4f}" for share in (c.precision, c.recall, c.f1))
+        table.add_row(clean(c.label[:LONGEST]), *shares, str(c.examples), str(c.answers))
+    return table
+
+
+def _confusion_table(scored: Scored) -> Table:
+    task = scored.data.task
+    table = Table(title=f"{task.name}: examples by label (rows) and answer (columns)", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("label", no_wrap=True, overflow="ellipsis")
+    names = [clean(label[:LONGEST]) for label in task.labels or ()]
+    for i, _ in enumerate(names, 1):
+        table.add_column(str(i), justify="right", no_wrap=True)
+    counts = metrics.confusion(task, scored.predicted.decided.numpy(), labels_of(scored.data))
+    for i, (name, row) in enumerate(zip(names, counts, strict=True), 1):
+        table.add_row(str(i), name, *map(str, row))
+    return table

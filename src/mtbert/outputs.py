@@ -1,0 +1,218 @@
+"""Files that ``predict`` writes: which ones it may write, and how answers and vectors are put in them."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert import files
+from mtbert.messages import clean
+
+ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
+VECTORS = (".npy", ".safetensors")
+DIGITS = 6  # significant ones of a number in a file
+PREFIX = "predicted_"  # before the name of an answer that is also the name of a column of the input
+STANDARD_OUTPUT = "-"
+
+# What makes a folder one of ours, or an encoder's: files that lie in it together.
+KEPT = (
+    ("a model", ("mtbert.json",)),
+    ("a run", ("recipe.yaml", "environment.json")),
+    ("a study", ("study.json", "cells")),
+    ("a tuning", ("recipe.yaml", "tune.db")),
+    ("an encoder", ("config.json", "model.safetensors")),
+    ("an encoder", ("config.json", "model.safetensors.index.json")),
+    ("an encoder", ("config.json", "pytorch_model.bin")),
+)
+
+Row = dict[str, object]
+
+
+# Which files may be written ----------------------------------------------------------------------------------
+
+
+def check(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
+    """Returns where the file ``name`` really lies, behind all links, if it may be written.
+
+    Args:
+        option: What the user gave the file to.
+        name: The file.
+        known: Endings that it may have.
+        model: The folder of the run or model that answers.
+        reads: Files and folders that must stay as they are, each with what it is.
+
+    Raises:
+        ValueError: If the file cannot be written, or must stay as it is; the message says why.
+    """
+    shown = f"{option} {clean(name)}"
+    if Path(name).suffix.lower() not in known:
+        raise ValueError(f"{shown}: the file must end in {' or '.join(known)}.")
+    real = Path(os.path.realpath(name))
+    try:
+        for place in (Path(name), real):
+            files.check_target(place, "Give another file.")
+    except ValueError as error:
+        raise ValueError(f"{option} {clean(str(error))}") from None
+    for read, what in reads.items():
+        if _same(real, read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read))):
+            raise ValueError(f"{shown}: is {what}. Give another.")
+    for folder in real.parents:
+        for what, marks in KEPT:
+            if all((folder / mark).exists() for mark in marks):
+                raise ValueError(f"{shown}: lies in {clean(str(folder))}, which is {what}. Give a file elsewhere.")
+    if real.exists() and real.stat().st_nlink > 1 and any(_same(real, file) for file in model.rglob("*")):
+        raise ValueError(f"{shown}: is also a file of {clean(str(model))}, which is kept. Give another.")
+    return real
+
+
+def _same(a: Path, b: Path) -> bool:
+    if a.exists() and b.exists():
+        return a.samefile(b)
+    return a == Path(os.path.realpath(b))
+
+
+# Answers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Rows of an input with their answers: the columns in order, and the values of each row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    renamed: Mapping[str, str]  # answers whose name is that of a column of the input, and the name they have here
+
+
+def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[Row]) -> Answered:
+    """Returns the columns of an input as they are, and after them the answers, rounded for a file.
+
+    An answer never takes the place of a column: where both have one name, ``predicted_`` stands before the answer's.
+    """
+    names: dict[str, str] = {}
+    rows = []
+    for record, answer in zip(given, answers, strict=True):
+        for key in answer:
+            if key not in names:
+                names[key] = _free(key, (*columns, *names.values()))
+        rows.append({c: record.get(c) for c in columns} | {names[k]: _rounded(v) for k, v in answer.items()})
+    return Answered([*columns, *names.values()], rows, {k: v for k, v in names.items() if k != v})
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name = PREFIX + name
+    return name
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
+    """Writes one row per answer, into ``file`` at once, or to standard output.
+
+    Raises:
+        OSError: If the disk fails; it names the file, which is as it was before.
+    """
+    if suffix == ".parquet":
+        assert file is not None
+        files.write(file, lambda new: _write_parquet(answered, new))
+        return
+    text = _json_lines(answered) if suffix == ".jsonl" else _separated(answered, "\t" if suffix == ".tsv" else ",")
+    # Half a surrogate pair, which an escape of JSON can hold, comes out as that escape.
+    content = text.encode("utf-8", errors="backslashreplace")
+    if file is not None:
+        files.write(file, lambda new: new.write_bytes(content))
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+def _separated(answered: Answered, delimiter: str) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (answered.columns, *([_cell(row[c]) for c in answered.columns] for row in answered.rows)):
+        # The writer leaves a bare carriage return unquoted, which readers take for the end of a line.
+        (quoted if any("\r" in cell for cell in row) else writer).writerow(row)
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Returns a value as text: JSON for what JSON has a word for, nothing for a missing one."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | dict | list | tuple):
+        return json.dumps(_plain(value), ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _json_lines(answered: Answered) -> str:
+    return "".join(
+        json.dumps({c: _plain(row[c]) for c in answered.columns}, ensure_ascii=False, default=str) + "\n"
+        for row in answered.rows
+    )
+
+
+def _plain(value: object) -> object:
+    """Returns a value with null in place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_parquet(answered: Answered, file: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def column(name: str) -> Any:
+        values = [row[name] for row in answered.rows]
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # of several types, or half a surrogate pair
+            texts = [None if value is None else _cell(value) for value in values]
+            return pa.array([t and t.encode("utf-8", errors="backslashreplace").decode() for t in texts], pa.string())
+
+    columns = [column(name) for name in answered.columns]
+    with file.open("wb") as opened:
+        pq.write_table(pa.table(columns, names=list(answered.columns)), opened)
+
+
+# Vectors -----------------------------------------------------------------------------------------------------
+
+
+def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
+    """Writes vectors into a ``.npy`` or ``.safetensors`` file at once.
+
+    Raises:
+        OSError: If the disk fails; it names the file, which is as it was before.
+    """
+
+    def fill(new: Path) -> None:
+        if file.suffix.lower() == ".npy":
+            _write_npy(vectors, new)
+        else:
+            from safetensors.numpy import save_file
+
+            save_file({"vectors": vectors}, new)
+
+    files.write(file, fill)
+
+
+def _write_npy(vectors: npt.NDArray[np.float32], file: Path) -> None:
+    # numpy.save writes past Python's file, and its error has no number when the disk is full.
+    array = np.ascontiguousarray(vectors)
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(array))
+        opened.write(array.data)

@@ -1,0 +1,173 @@
+"""A trained model that answers texts: :func:`load` reads one, :class:`Predictor` answers.
+
+Dimension key: B texts, D width.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from mtbert import checkpoint, environment
+from mtbert import evaluate as scoring
+from mtbert.batch import Dataset, Example
+from mtbert.messages import clean, few, shown
+from mtbert.model.model import Model
+from mtbert.prepare import tokenize
+from mtbert.task import Task
+
+Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
+SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
+
+
+@dataclass(frozen=True, repr=False)
+class Predictor:
+    """A trained model and its tokenizer, ready to answer."""
+
+    model: Model
+    tokenizer: Tokenizer
+    folder: Path | None = None  # where it was loaded from
+    step: int | None = None  # optimizer steps that made it, where its folder says so
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks that it answers, by name."""
+        return self.model.tasks
+
+    def predict(self, task: str, texts: Texts) -> list[dict[str, Any]]:
+        """Returns one answer per text or pair, in order.
+
+        Args:
+            task: The name of the task.
+            texts: A list, an array, a column or any other sequence of texts, or of pairs for a task of pairs. A single
+                text, or a tuple of two for a task of pairs, counts as a list of one.
+
+        Returns:
+            For classes ``{"label": ..., "p(a)": ..., ...}``, for a cosine head ``{"label": ..., "cosine": ...}``, for
+            scores ``{"score": ...}`` in the task's range.
+
+        Raises:
+            TypeError: If ``texts`` is no sequence of texts.
+            ValueError: If there is no such task, or an example has the wrong number of texts or an empty one.
+            FloatingPointError: If an answer is not finite.
+        """
+        return self.answers(self.read(task, texts))
+
+    def embed(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
+        """Returns the vectors that the task's head reads: ``[B, D]``, or ``[B, 2, D]`` for separate pairs, float32.
+
+        Takes the same texts as :meth:`predict`, and raises the same errors.
+        """
+        return self.vectors(self.read(task, texts))
+
+    @property
+    def name(self) -> str:
+        """Which model this is, for people: its folder, and its step where known."""
+        folder = "a model in memory" if self.folder is None else clean(str(self.folder))
+        return folder if self.step is None else f"{folder}, step {self.step:,}"
+
+    def task(self, name: str) -> Task:
+        """Returns the task of that name.
+
+        Raises:
+            ValueError: If the model has no such task; the message names those it has.
+        """
+        if name not in self.tasks:
+            raise ValueError(f"task {clean(name)}: this model has no such task. Use {' or '.join(self.tasks)}.")
+        return self.tasks[name]
+
+    def read(self, task: str, texts: Texts) -> Dataset:
+        """Returns texts as a data set of the task, with ids that count from 0."""
+        chosen = self.task(task)
+        examples = [Example(str(i), _checked(chosen, i, given), None) for i, given in enumerate(_listed(chosen, texts))]
+        return self.dataset(task, examples)
+
+    def dataset(self, task: str, examples: Sequence[Example]) -> Dataset:
+        """Returns examples as a data set of the task, beside their tokens."""
+        return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
+
+    def answers(self, data: Dataset) -> list[dict[str, Any]]:
+        """Returns one answer per example, as :meth:`predict` gives them."""
+        return scoring.decode(self.model, data.task, scoring.predict(self.model, data)) if len(data) else []
+
+    def vectors(self, data: Dataset) -> npt.NDArray[np.float32]:
+        """Returns one vector per example, as :meth:`embed` gives them."""
+        if not len(data):
+            pair = (2,) if data.task.sequences == 2 else ()
+            return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
+        vectors = scoring.embed(self.model, data)
+        return (vectors[0] if len(vectors) == 1 else torch.stack(vectors, 1)).numpy()
+
+    def __repr__(self) -> str:
+        config = self.model.encoder.config
+        size = sum(parameter.numel() for parameter in self.model.encoder.parameters())
+        tasks = few([f"{task.name} ({task.type}, {task.inputs})" for task in self.tasks.values()])
+        return "\n".join(
+            [
+                f"mtbert predictor of {self.name}",
+                f"  tasks      {tasks}",
+                f"  encoder    {config.family}, {config.layers} layers, width {config.width}, {size:,} parameters",
+                f"  device     {next(self.model.parameters()).device}",
+                f"  precision  {str(self.model.compute).removeprefix('torch.')}",
+            ]
+        )
+
+
+def load(path: str | Path) -> Predictor:
+    """Returns the trained model of a run (its best on dev), or of one of its folders ``best/`` and ``last/``.
+
+    Raises:
+        FileNotFoundError: If there is no model at ``path``.
+        ValueError: If one of its files is damaged; the message names it.
+    """
+    model, tokenizer = checkpoint.load_model(Path(path))
+    device = environment.device("auto")
+    model.compute = environment.precision("auto", device)
+    folder = checkpoint.model_folder(Path(path))
+    return Predictor(model.to(device), tokenizer, folder, checkpoint.read_card(folder).step if folder else None)
+
+
+def _listed(task: Task, texts: Any) -> list[Any]:
+    """Returns the single texts or pairs in what a caller gave.
+
+    Raises:
+        TypeError: If that has no order, or its items are no texts, as the columns of a frame or the keys of a mapping.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if task.texts == 2 and isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
+        return [texts]
+    repair = "Give a list of texts" if task.texts == 1 else "Give a list of pairs, as [(one, other)]"
+    kind = type(texts).__name__
+    if kind == "DataFrame":  # known by its name, because none of the libraries that have one is imported here
+        columns = 'its column, as frame["text"]' if task.texts == 1 else 'frame[["one", "other"]].values.tolist()'
+        raise TypeError(f"task {task.name}: texts must not be a whole DataFrame. Give {columns}.")
+    if isinstance(texts, bytes | bytearray | Mapping | Set):
+        raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.")
+    try:
+        return list(texts)
+    except TypeError:
+        raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.") from None
+
+
+def _checked(task: Task, index: int, given: Any) -> tuple[str, ...]:
+    """Returns the stripped texts of one example."""
+    where = f"task {task.name}, text {index}"
+    if isinstance(given, str):
+        parts: tuple[Any, ...] = (given,)
+    elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | Mapping | Set):
+        parts = tuple(given)
+    else:
+        raise ValueError(f"{where}: must be {'text' if task.texts == 1 else 'a pair of texts'}, found {shown(given)}.")
+    if len(parts) != task.texts:
+        raise ValueError(f"{where}: takes {task.texts} text(s), found {len(parts)}: {shown(given)}.")
+    for part in parts:
+        if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
+            raise ValueError(f"{where}: must be UTF-8 text and not empty, found {shown(given)}.")
+    return tuple(str(part).strip() for part in parts)

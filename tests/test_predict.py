@@ -1,0 +1,145 @@
+"""The command ``predict``: its answers, the files that it writes, and the one line that a mistake gives."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+
+def table(text: str, delimiter: str = ",") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+
+
+PAIRS = [("the dog runs", "a cat sleeps"), ("a very long film is dull dull dull", "bad"), ("old", "new")]
+
+
+def pairs_csv(folder: Path, *, ids: bool = True) -> Path:
+    rows = [f"x{i},{a},{b}\n" if ids else f"{a},{b}\n" for i, (a, b) in enumerate(PAIRS)]
+    path = folder / "pairs.csv"
+    path.write_text(("id," if ids else "") + "sentence1,sentence2\n" + "".join(rows))
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_predict_writes_a_table_in_the_order_of_its_input(toy, mtbert, tmp_path, suffix, delimiter):
+    out = tmp_path / f"answers.{suffix}"
+    done = mtbert("predict", toy / "run", "--task", "quora", "--input", pairs_csv(tmp_path), "--output", out)
+    assert (done.code, done.out, done.err.strip()) == (0, "", f"3 answers in {out}")
+    rows = table(out.read_text(), delimiter)
+    assert [row["id"] for row in rows] == ["x0", "x1", "x2"]
+    assert list(rows[0]) == ["id", "sentence1", "sentence2", "label", "p(0)", "p(1)"]
+    assert [(row["sentence1"], row["sentence2"]) for row in rows] == PAIRS
+    assert all(float(r["p(0)"]) + float(r["p(1)"]) == pytest.approx(1) for r in rows)
+    backwards = tmp_path / "backwards.csv"
+    header, *lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    backwards.write_text("\n".join([header, *lines[::-1]]) + "\n")
+    again = table(mtbert("predict", toy / "run", "--task", "quora", "--input", backwards).out)
+    assert [row["id"] for row in again] == ["x2", "x1", "x0"]
+    for one, other in zip(rows, again[::-1], strict=True):
+        assert float(one["p(1)"]) == pytest.approx(float(other["p(1)"]), rel=1e-5)
+
+
+def test_predict_writes_json_lines(toy, mtbert, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    assert mtbert("predict", toy / "run", "--task", "sts", "--input", pairs_csv(tmp_path), "--output", out).code == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["x0", "x1", "x2"]
+    assert all(0 <= row["score"] <= 5 for row in rows)
+
+
+def test_standard_input_and_output_are_tables_and_nothing_else(toy, mtbert, tmp_path):
+    from_file = mtbert("predict", toy / "run", "--task", "sts", "--input", pairs_csv(tmp_path))
+    piped = mtbert("predict", toy / "run", "--task", "sts", "--input", "-", stdin=(tmp_path / "pairs.csv").read_text())
+    lines = "".join(
+        json.dumps({"id": f"x{i}", "sentence1": a, "sentence2": b}) + "\n" for i, (a, b) in enumerate(PAIRS)
+    )
+    objects = mtbert("predict", toy / "run", "--task", "sts", "--input", "-", stdin=lines)
+    assert (from_file.code, from_file.err) == (0, "")
+    assert from_file.out == piped.out == objects.out
+    assert [list(row) for row in table(piped.out)] == [["id", "sentence1", "sentence2", "score"]] * 3
+
+
+def test_rows_without_the_id_column_are_numbered(toy, mtbert, tmp_path):
+    with_ids = mtbert("predict", toy / "run", "--task", "sts", "--input", pairs_csv(tmp_path))
+    without = mtbert("predict", toy / "run", "--task", "sts", "--input", pairs_csv(tmp_path, ids=False))
+    assert [row["id"] for row in table(without.out)] == ["1", "2", "3"]
+    assert [row["score"] for row in table(without.out)] == [row["score"] for row in table(with_ids.out)]
+
+
+def test_one_text_or_pair_is_answered_in_one_line(toy, mtbert):
+    done = mtbert("predict", toy / "run", "--task", "sst", "--text", "not bad")
+    assert re.fullmatch(r"[0-4](  p\([0-4]\) 0\.\d{4}){5}\n", done.out)
+    done = mtbert("predict", toy / "run", "--task", "sts", "--text", "old", "--text-pair", "new")
+    assert re.fullmatch(r"score [0-5]\.\d{4}\n", done.out)
+    assert done.err == ""
+
+
+def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
+    for name in ("v.npy", "v.safetensors"):
+        arguments = ("--input", pairs_csv(tmp_path), "--output", tmp_path / "a.csv", "--embeddings", tmp_path / name)
+        assert f"3 vectors in {tmp_path / name}" in mtbert("predict", toy / "run", "--task", "sts", *arguments).err
+    vectors = np.load(tmp_path / "v.npy")
+    assert (vectors.shape, vectors.dtype) == ((3, 16), np.float32)
+    np.testing.assert_array_equal(load_file(tmp_path / "v.safetensors")["vectors"], vectors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "sts_b", "--text", "a"], "task sts_b: this model has no such task. Use sst or quora or sts."),
+        (["--task", "sst"], "give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help"),
+        (["--task", "sst", "--text", "a", "--input", "b.csv"], "give --input FILE, or --text"),
+        (["--task", "sst", "--input", "b.csv", "--text-pair", "a"], "give --input FILE, or --text"),
+        (["--task", "sts", "--text", "a"], "task sts, text 0: takes 2 text(s), found 1: 'a'."),
+        (["--task", "sst", "--text", "a", "--text-pair", "b"], "text 0: takes 1 text(s), found 2: ('a', 'b')."),
+        (["--task", "sst", "--text", "  "], "task sst, text 0: must be UTF-8 text and not empty, found '  '."),
+        (["--task", "sst", "--input", "gone.csv"], "gone.csv: there is no such file."),
+        (["--task", "sst", "--input", "{toy}/data/sts.csv"], "sts.csv, line 1: there is no column 'sentence'"),
+        (["--task", "sst", "--text", "a", "--output", "a.txt"], "--output a.txt: the file must end in .csv or .tsv or"),
+        (["--task", "sst", "--text", "a", "--output", "gone/a.csv"], "--output gone/a.csv: must be a file in a folder"),
+        (["--task", "sst", "--text", "a", "--embeddings", "a.pt"], "--embeddings a.pt: the file must end in .npy or"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_question_is_one_line(toy, mtbert, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in mtbert("predict", toy / "run", *(a.format(toy=toy) for a in arguments)).mistake
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_text_in_a_file_is_named_and_nothing_is_written(toy, mtbert, tmp_path):
+    path = pairs_csv(tmp_path)
+    path.write_text(path.read_text().replace("a cat sleeps", " "))
+    done = mtbert("predict", toy / "run", "--task", "sts", "--input", path, "--output", tmp_path / "a.csv")
+    assert done.mistake.startswith(f"{path}, line 2, column 'sentence2': the text is empty.")
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_label_that_looks_like_markup_is_told_as_it_is(toy, mtbert, run_copy):
+    card = run_copy / "best" / "mtbert.json"
+    labels = ["[b]", "[/b]", ":smile:", "3", "4"]
+    content = json.loads(card.read_text())
+    content["tasks"]["sst"]["labels"] = labels
+    card.write_text(json.dumps(content))
+    told = mtbert("predict", run_copy, "--task", "sst", "--text", "a dog").out
+    assert all(f"p({label}) " in told for label in labels)
+    assert told.split("  ")[0] in labels
+
+
+@pytest.mark.parametrize("option", ["--output", "--embeddings"])
+def test_the_input_file_is_never_written_over(toy, mtbert, tmp_path, option):
+    suffix = ".csv" if option == "--output" else ".npy"
+    source = pairs_csv(tmp_path).rename(tmp_path / f"input{suffix}")
+    before = source.read_bytes()
+    said = mtbert("predict", toy / "run", "--task", "quora", "--input", source, option, source).mistake
+    assert said == f"{option} {source}: is the input file. Give another."
+    assert source.read_bytes() == before
+
+
+def test_bytes_that_are_no_text_are_refused(toy, mtbert):
+    said = mtbert("predict", toy / "run", "--task", "sst", "--text", "a \udcff b").mistake
+    assert said.startswith("task sst, text 0: must be UTF-8 text and not empty, found 'a \\udcff b'")
