@@ -23,12 +23,21 @@ from torch import Tensor
 from mtbert.settings import Settings
 
 Gradient = Sequence[Tensor | None]
-"""Of one task: a tensor for each shared parameter, or None, which counts as zero, where the task does not touch it.
+"""The gradient of one task: a tensor for each shared parameter, or None where the task does not touch it.
 
-That of one parameter may be sparse, of all tasks alike."""
+None counts as zero. The tensors of one parameter may be sparse, those of all tasks alike."""
 
 Aggregation = Callable[[Tensor, torch.Generator], Tensor]
-"""Weights ``[T]`` from a Gram matrix ``[T, T]``, both float64 on the CPU, as is the generator of all that is drawn."""
+"""Weights ``[T]`` from a Gram matrix ``[T, T]``, both float64 on the CPU, as is the generator of all that is drawn.
+
+A task whose gradient is zero takes no part: the others get the weights that they would get without it."""
+
+# Squared norms between these are exact in float32: neither they nor any product of two such gradients under- or
+# overflows in more than 1e-10 of its value, up to a billion parameters.
+EXACT = (1e-24, 1e36)
+
+# Factors beyond these are not applied at once: float32 has none above 2**128, and few digits below 2**-126.
+FACTOR = 2.0**100
 
 
 # Gradients -------------------------------------------------------------------------------------------------
@@ -36,14 +45,26 @@ Aggregation = Callable[[Tensor, torch.Generator], Tensor]
 
 @torch.no_grad()
 def gram(gradients: Sequence[Gradient]) -> Tensor:
-    """Inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
+    """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
-    A product is taken tensor by tensor, in the tensors' own precision, and added up in float64; no
-    gradient is copied. The gradients must be of equally many parameters, else ValueError.
+    Products are taken tensor by tensor, in the tensors' own precision, and added up in float64; no gradient is copied.
+    If a gradient is so small or so large that float32 loses its square, all products are taken in float64.
+
+    Raises:
+        ValueError: If the gradients are of unequally many parameters.
     """
+    found_TT = _products(gradients, lambda part: part)
+    squares_T = found_TT.diagonal()
+    if ((squares_T > EXACT[0]) & (squares_T < EXACT[1])).all():
+        return found_TT
+    return _products(gradients, torch.Tensor.double)
+
+
+def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns the matrix of :func:`gram`; products are taken of what ``precise`` makes of a tensor."""
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
-        there = [(task, part) for task, part in enumerate(parts) if part is not None]
+        there = [(task, precise(part)) for task, part in enumerate(parts) if part is not None]
         for (i, a), (j, b) in combinations_with_replacement(there, 2):
             pairs.append((i, j))
             products.append(torch.sparse.sum(a * b) if a.is_sparse else a.flatten().dot(b.flatten()))
@@ -57,7 +78,7 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
 
 @torch.no_grad()
 def combine(gradients: Sequence[Gradient], weights_T: Tensor) -> list[Tensor | None]:
-    """The weighted sum of the task gradients: a new tensor for each parameter, None where no task touches it."""
+    """Returns the weighted sum of the task gradients: a new tensor per parameter, None where no task touches it."""
     weights = weights_T.tolist()
     return [_weighted_sum(parts, weights) for parts in zip(*gradients, strict=True)]
 
@@ -66,12 +87,24 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
     total = None
     for part, weight in zip(parts, weights, strict=True):
         if part is not None:
+            part, weight = _applied(part, weight)
             total = part * weight if total is None else total.add_(part, alpha=weight)
     return total
 
 
+def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
+    """Returns a tensor and a factor of the same product, of which the factor is neither too large nor too small.
+
+    A tiny gradient that conflicts with a large one gets a weight that float32 does not have.
+    """
+    while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
+        power = FACTOR if abs(weight) > 1 else 1 / FACTOR
+        part, weight = part * power, weight / power
+    return part, weight
+
+
 def cosines(gram_TT: Tensor) -> Tensor:
-    """Cosines of the angles between the task gradients, ``[T, T]``; 0 where one of them is zero."""
+    """Returns the cosines of the angles between the task gradients, ``[T, T]``; 0 where one of them is zero."""
     norms_T = gram_TT.diagonal().sqrt()
     norms_TT = norms_T[:, None] * norms_T
     return torch.where(norms_TT > 0, gram_TT / norms_TT, 0.0)
@@ -109,7 +142,7 @@ def project(gram_TT: Tensor, task: int, order: Sequence[int]) -> Tensor:
     weights_T[task] = 1.0
     for other in order:
         product = gram_TT[other] @ weights_T
-        # A zero gradient is never divided by: its products are all 0.
+        # A zero gradient is never divided by, as its products are all 0; its own weight stays 1.
         if other != task and product < 0:
             weights_T[other] -= product / gram_TT[other, other]
     return weights_T
@@ -171,7 +204,7 @@ CAGRAD_C = 0.4
 
 
 class TorchJD(Settings):
-    """The weights of a method of torchjd, with its defaults.
+    """The weights of a method of torchjd, with its defaults; 0 for a gradient that is zero.
 
     Its methods average where :class:`Sum` and :class:`PCGrad` add, so their steps are about T times
     shorter. Adam does not notice, clipping does: compare with method ``Mean``.
@@ -186,15 +219,19 @@ class TorchJD(Settings):
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
         _check(gram_TT)
-        # None of the methods depends on the unit, but torchjd takes a trace below 1e-4 for zero, which gradients reach.
-        trace = gram_TT.trace()
-        unit_TT = gram_TT / trace if trace > 0 else gram_TT
+        weights_T = torch.zeros(len(gram_TT), dtype=torch.float64)
+        # A gradient that is zero would be all that MGDA takes, and a share of what Mean and Random give.
+        present = gram_TT.diagonal() > 0
         # torchjd draws from the global generator. That of the CPU alone is seeded: torch.manual_seed would reach
         # those of all devices, which are not put back.
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return _weighting(self.method)(unit_TT)
+        if present.any():
+            # No method depends on the unit, but torchjd takes a trace below 1e-4 for zero, which gradients reach.
+            present_TT = gram_TT[present][:, present]
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                weights_T[present] = _weighting(self.method)(present_TT / present_TT.trace())
+        return weights_T
 
 
 def _weighting(method: Method) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,6 @@ same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batc
 Dimension key: B examples of a task in a pass.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mtbert import optim
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
@@ -142,8 +142,7 @@ class Objective:
             for loss in self.recipe.tasks[data.task.name].losses:
                 value = loss.weight * loss(self._with_own(made, loss))
                 found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-                lengths = [float(g.norm()) for g in found if g is not None]
-                norms.setdefault(data.task.name, {})[loss.kind] = math.hypot(*lengths)
+                norms.setdefault(data.task.name, {})[loss.kind] = optim.norm([g for g in found if g is not None])
         self.generator.set_state(state)
         return norms
 

@@ -1,8 +1,9 @@
 """Parameter groups, gradients of embeddings, learning-rate schedules and averaged weights."""
 
 import copy
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from torch.optim import AdamW
 
 from mtbert.model.model import Model
 from mtbert.settings import Settings
+
+LARGEST_NORM = 1e19  # of a step's gradients: Adam keeps their squares in float32, and one that is infinite for good
 
 
 def adamw(
@@ -77,9 +80,19 @@ class RowGradient:
 
 
 def total_norm(parameters: Iterable[nn.Parameter]) -> float:
-    """The norm of the gradients of all ``parameters`` as one vector."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(g.coalesce().values() if g.is_sparse else g for g in gradients))
+    """Returns the norm of the gradients of all ``parameters`` as one vector, also where float32 loses its square."""
+    return norm([p.grad for p in parameters if p.grad is not None])
+
+
+@torch.no_grad()
+def norm(gradients: Sequence[Tensor]) -> float:
+    """Returns the norm of these tensors as one vector; sparse ones are coalesced first."""
+    dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+    found = float(nn.utils.get_total_norm(dense))
+    if 1e-12 < found < 1e18 or not dense:
+        return found
+    # Summed in float64 at once, squares would take twice as long in every step.
+    return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in dense))
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:

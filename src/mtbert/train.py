@@ -180,7 +180,8 @@ class Run:
                 self.objective.backward(drawn, tally)
             with part("optimizer"):
                 norm = optim.total_norm(self.trained)
-            if not math.isfinite(norm):
+            shrink = max(1.0, norm / (settings.clip or math.inf))
+            if not norm / shrink < optim.LARGEST_NORM:  # nor if one of them is nan
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
                     "finite. Lower train.lr, or use train.precision: fp32."
@@ -192,7 +193,7 @@ class Run:
         )
         with part("optimizer"):
             self.words.spread()
-            optim.step(self.optimizer, lr, shrink=max(1.0, norm / (settings.clip or math.inf)))
+            optim.step(self.optimizer, lr, shrink)
             if self.ema is not None and settings.ema is not None:
                 settings.ema.update(self.ema, self.model, self.done)
         self.moved |= {key: self.moved.get(key, False) or value != 0 for key, value in tally.losses.items()}
