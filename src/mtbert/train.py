@@ -184,7 +184,7 @@ class Run:
             if not norm / shrink < optim.LARGEST_NORM:  # nor if one of them is nan
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
-                    "finite. Lower train.lr, or use train.precision: fp32."
+                    "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
                 )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
