@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from rich.console import Console
+from tokenizers import Tokenizer
 
+from mtbert import launch, recipe
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
 from mtbert.model.weights import save_encoder
+from mtbert.train import Run
 
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 
@@ -91,3 +95,10 @@ def set_up(folder: Path, **train: Any) -> Path:
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(raw_recipe(folder, **train), sort_keys=False))
     return path
+
+
+def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:
+    """The run of :func:`raw_recipe` with ``change`` laid over it, before its first step, and its tokenizer."""
+    settings = recipe.validate(recipe.merge(raw_recipe(folder, **train), change or {}), "toy")
+    device, tokenizer, data, model = launch.build(settings, Console(quiet=True))
+    return Run(settings, model, data, device), tokenizer

@@ -1,0 +1,120 @@
+"""Which evaluation is the best, when a run gives up, and that neither depends on where it was stopped.
+
+The scores are literal: what a run does about them is what is tested, so nothing is written and no weight matters.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy_run
+from rich.console import Console
+
+from mtbert import files, recipe, train
+from mtbert.display import Display
+from mtbert.train import Run, Stopped
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("patience")
+    toy_run.set_up(folder)
+    return folder
+
+
+class Watched:
+    """A run of one step per evaluation, whose scores are given, and what it did."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, scores: list[float], patience: int | None) -> None:
+        self.folder, self.patience = folder, patience
+        self.kept: list[int] = []  # the steps at which best/ was written
+        self.saved: list[int] = []  # and last/
+        self.steps = len(scores)
+        patch.setattr(recipe.Recipe, "aggregate", lambda _, __, ___: scores[self.run.done - 1])
+        patch.setattr(files, "write_folder", self._write)
+        patch.setattr(train, "signals", self._signals)
+        self.stop_at: int | None = None
+        self.run = self._new()
+
+    def fit(self, stop_at: int | None = None) -> "Watched":
+        """Trains to the end, or until a signal comes at step ``stop_at``; then a new run goes on from its state."""
+        self.stop_at = stop_at
+        try:
+            train.fit(self.run, self.tokenizer, self.folder, Display(SILENT))
+        except Stopped:
+            state = self.run.state()
+            self.run = self._new()
+            self.run.restore(state)
+            return self.fit()
+        return self
+
+    def _new(self) -> Run:
+        settings = {"rounds": 1, "epochs": self.steps, "patience": self.patience, "checkpoint_every": 10**6}
+        run, self.tokenizer = toy_run.build(self.folder, **settings)
+        return run
+
+    def _write(self, folder: Path, _: object) -> None:
+        (self.kept if folder.name == "best" else self.saved).append(self.run.done)
+
+    @train.contextmanager
+    def _signals(self) -> Iterator[object]:
+        yield lambda: self.stop_at is not None and self.run.done >= self.stop_at
+
+
+CASES = [
+    # scores, patience, the steps at which best/ is written, the number of the last step
+    ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], None, [1, 2, 5], 6),
+    ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, [1, 2], 4),
+    ([0.1, 0.3, 0.2, 0.2, 0.9, 0.8], 3, [1, 2, 5], 6),
+    ([0.5, 0.5, 0.5, 0.5], None, [1], 4),  # a tie is not better
+    ([0.5, 0.5, 0.5, 0.5], 1, [1], 2),  # a plateau ends a run
+    ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, [1, 3], 5),  # the count starts anew with the best, and a tie does not stop it
+    ([-2.0, -3.0, -1.0], 2, [1, 3], 3),
+]
+
+
+@pytest.mark.parametrize(("scores", "patience", "best", "last"), CASES)
+def test_the_best_evaluation_is_kept_and_patience_counts_those_after_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], patience: int | None, best: list[int], last: int
+):
+    found = Watched(folder, monkeypatch, scores, patience).fit()
+    assert found.kept == best
+    assert found.run.done == last
+    assert found.saved == list(range(1, last + 1))
+    assert found.run.best == max(scores[:last])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+@pytest.mark.parametrize(("scores", "patience", "best", "last"), [CASES[1], CASES[2], CASES[4], CASES[5]])
+def test_neither_depends_on_where_a_run_was_stopped(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[float],
+    patience: int,
+    best: list[int],
+    last: int,
+    stop: int,
+):
+    found = Watched(folder, monkeypatch, scores, patience).fit(stop_at=stop)
+    assert found.kept == best
+    assert found.run.done == last
+
+
+def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    found = Watched(folder, monkeypatch, [0.5, 0.4, 0.3, 0.2], 2).fit()
+    state, found.run = found.run.state(), found._new()
+    found.run.restore(state)
+    assert found.fit().run.done == 3
+    assert found.kept == [1]
+
+
+def test_steps_that_are_no_evaluation_cost_no_patience(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    found = Watched(folder, monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 2)
+    settings = {"rounds": 3, "epochs": 2, "patience": 2, "checkpoint_every": 2}
+    found.run, found.tokenizer = toy_run.build(folder, **settings)
+    found.fit()
+    assert found.run.done == 6
+    assert found.kept == [3]
+    assert found.saved == [2, 3, 4, 6]

@@ -1,0 +1,192 @@
+"""One step after the other: clipping, the learning rate, what is logged, and what a resumed run takes up again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy_run
+from rich.console import Console
+from torch import Tensor
+
+from mtbert import launch, recipe
+from mtbert.train import Plan, Run
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("steps")
+    toy_run.set_up(folder)
+    return folder
+
+
+def run_of(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> Run:
+    return toy_run.build(folder, change, **train)[0]
+
+
+def moments(run: Run) -> list[Tensor]:
+    return [entry["exp_avg"] for entry in run.optimizer.state_dict()["state"].values()]
+
+
+def flat(run: Run) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+# Clipping and the rate -------------------------------------------------------------------------------------
+
+
+def test_a_gradient_below_the_clipping_norm_is_not_touched(folder: Path):
+    free, clipped = run_of(folder, clip=None), run_of(folder, clip=1e6)
+    assert free.step().grad_norm == clipped.step().grad_norm
+    assert all(torch.equal(a, b) for a, b in zip(moments(free), moments(clipped), strict=True))
+
+
+def test_a_gradient_above_it_is_shrunk_to_it(folder: Path):
+    free, clipped = run_of(folder, clip=None), run_of(folder, clip=0.01)
+    shrink = 0.01 / free.step().grad_norm
+    clipped.step()
+    for a, b in zip(moments(free), moments(clipped), strict=True):
+        torch.testing.assert_close(b, shrink * a, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "schedule", "expected"),
+    [
+        (0.0, "linear", [1.0, 0.75, 0.5, 0.25]),
+        (0.5, "linear", [0.5, 1.0, 1.0, 0.5]),
+        (0.5, "constant", [0.5, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_each_step_takes_the_rate_of_its_own_number(folder: Path, warmup: float, schedule: str, expected: list[float]):
+    run = run_of(folder, epochs=2, rounds=2, lr=0.01, warmup=warmup, schedule=schedule)
+    told, applied = [], []
+    for _ in range(4):
+        told.append(run.step().lr)
+        applied += [{group["lr"] for group in run.optimizer.param_groups}]
+    assert told == pytest.approx([0.01 * factor for factor in expected])
+    assert applied == [{rate} for rate in told]
+
+
+def test_the_last_step_moves_the_weights(folder: Path):
+    run = run_of(folder, epochs=1, rounds=1, warmup=0.0)
+    before = flat(run)
+    run.step()
+    assert run.over
+    assert not torch.equal(flat(run), before)
+
+
+# The plan --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, 1.0), (4, 4.0)])
+def test_passes_count_every_batch_that_is_accumulated(accumulate: int, expected: float):
+    settings = recipe.load("base")
+    train = settings.train.model_copy(update={"accumulate": accumulate, "rounds": 10, "epochs": 2})
+    sizes = {"sst": 160, "quora": 320, "sts": 80}
+    assert [settings.tasks[name].batch_size for name in sizes] == [8, 16, 8]
+    passes = Plan.of(settings.model_copy(update={"train": train}), sizes).passes
+    assert passes == {"sst": expected, "quora": expected, "sts": 2 * expected}
+
+
+def test_as_many_rows_are_drawn_as_the_plan_says(folder: Path):
+    run = run_of(folder, accumulate=3, rounds=4, epochs=2)
+    drawn = dict.fromkeys(run.data, 0)
+    for _ in range(run.plan.steps):
+        for data, rows in run._draw()[0]:
+            drawn[data.task.name] += len(rows)
+        run.done += 1
+    for name, rows in drawn.items():
+        assert run.plan.passes[name] == pytest.approx(rows / len(run.data[name].train))
+
+
+# Going on --------------------------------------------------------------------------------------------------
+
+
+def gone_on(run: Run, folder: Path, change: dict[str, Any] | None = None, **train: Any) -> Run:
+    """A new run of the same recipe with the state of ``run``, and with its weights unless the state has them."""
+    again = run_of(folder, change, **train)
+    state = run.state()
+    if not any(name.startswith("model.") for name in state.tensors):
+        again.model.load_state_dict(run.model.state_dict())
+    again.restore(state)
+    return again
+
+
+@pytest.mark.parametrize(
+    ("change", "train"),
+    [
+        ({}, {"aggregation": "pcgrad"}),
+        ({}, {"conflicts": True, "warmup": 0.5}),
+        ({}, {"mode": "alternate", "sampler": "proportional", "rounds": 4}),
+        ({}, {"weighting": "uncertainty", "accumulate": 2}),
+        ({}, {"ema": {"decay": 0.5}}),
+        ({"model": {"lora": {"rank": 2}}}, {"lr": 0.05}),
+        ({"model": {"pal": {"width": 6, "heads": 2}}}, {}),
+        ({"tasks": {"quora": {"inputs": "separate", "losses": ["bce", "simcse-unsup"]}}}, {"token_budget": 60}),
+    ],
+    ids=["pcgrad", "conflicts", "alternate", "uncertainty", "ema", "lora", "pal", "simcse"],
+)
+def test_a_run_that_goes_on_makes_the_very_steps_that_it_would_have_made(
+    folder: Path, change: dict[str, Any], train: dict[str, Any]
+):
+    whole, stopped = run_of(folder, change, **train), run_of(folder, change, **train)
+    steps = [whole.step() for _ in range(6)]
+    assert [stopped.step() for _ in range(3)] == steps[:3]
+    again = gone_on(stopped, folder, change, **train)
+    assert [again.step() for _ in range(3)] == steps[3:]
+    assert torch.equal(flat(again), flat(whole))
+
+
+def test_the_share_of_conflicts_counts_the_steps_before_a_stop(folder: Path):
+    run = run_of(folder, conflicts=True)
+    run.conflicting, run.done = 5, 9  # as nine steps may have left it
+    told = gone_on(run, folder, conflicts=True).step().diagnostics
+    negative = any(told[f"cos({pair})"] < 0 for pair in ("sst, quora", "sst, sts", "quora, sts"))
+    assert told["conflicting"] == (5 + negative) / 10
+
+
+def test_a_resumed_run_trains_its_low_rank_changes_and_not_merged_weights(folder: Path):
+    change = {"model": {"lora": {"rank": 2}}}
+    run = run_of(folder, change, lr=0.05)
+    for _ in range(3):
+        run.step()
+    again = gone_on(run, folder, change, lr=0.05)
+    frozen = run_of(folder)  # what the encoder's folder holds
+    names = [name for name, p in run.model.named_parameters() if name.endswith((".a", ".b"))]
+    assert len(names) == 16
+    theirs, ours = dict(again.model.named_parameters()), dict(run.model.named_parameters())
+    for name in names:
+        assert torch.equal(theirs[name], ours[name])
+        assert ours[name].any()
+    for name, weight in frozen.model.encoder.layers.named_parameters():
+        if f"encoder.layers.{name}" not in theirs:
+            module, _, key = name.rpartition(".")
+            assert torch.equal(theirs[f"encoder.layers.{module}.parametrizations.{key}.original"], weight)
+
+
+def test_a_resumed_run_takes_the_threads_that_it_began_with(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = recipe.load(str(folder / "toy.yaml"), ["train.threads=null"])
+    seen: list[int] = []
+    monkeypatch.setattr(launch, "fit", lambda *_: seen.append(torch.get_num_threads()) or {})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        launch.start(settings, folder / "threads", SILENT)
+        torch.set_num_threads(2)
+        (folder / "threads/metrics.jsonl").touch()
+        launch.resume(folder / "threads", SILENT)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3, 3]
+
+
+def test_the_state_holds_numbers_that_a_new_run_does_not_have(folder: Path):
+    run = run_of(folder)
+    run.done, run.taken, run.evaluated, run.best, run.stale, run.conflicting = 7, [1, 2, 3], 6, 0.25, 2, 4
+    run.generator.manual_seed(5)
+    again = gone_on(run, folder)
+    assert (again.done, again.taken, again.evaluated) == (7, [1, 2, 3], 6)
+    assert (again.best, again.stale, again.conflicting) == (0.25, 2, 4)
+    assert torch.equal(again.generator.get_state(), run.generator.get_state())
