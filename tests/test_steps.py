@@ -1,5 +1,6 @@
 """One step after the other: clipping, the learning rate, what is logged, and what a resumed run takes up again."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import toy_run
 from rich.console import Console
 from torch import Tensor
 
-from mtbert import launch, recipe
+from mtbert import checkpoint, files, launch, recipe
 from mtbert.train import Plan, Run
 
 SILENT = Console(quiet=True)
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +106,15 @@ def test_as_many_rows_are_drawn_as_the_plan_says(folder: Path):
 # Going on --------------------------------------------------------------------------------------------------
 
 
-def gone_on(run: Run, folder: Path, change: dict[str, Any] | None = None, **train: Any) -> Run:
-    """A new run of the same recipe with the state of ``run``, and with its weights unless the state has them."""
-    again = run_of(folder, change, **train)
-    state = run.state()
-    if not any(name.startswith("model.") for name in state.tensors):
-        again.model.load_state_dict(run.model.state_dict())
-    again.restore(state)
+def gone_on(run: Run, folder: Path) -> Run:
+    """A new run of the same recipe from the files that ``run`` leaves."""
+    last = folder / f"last-{next(NUMBERS)}"
+    tokenizer = toy_run.build(folder)[1]
+    files.write_folder(last, lambda to: checkpoint.save_model(run.predictor, tokenizer, to, run.done))
+    checkpoint.save_state(run.state(), last)
+    device, _, data, model = launch.build(run.recipe, SILENT, last)
+    again = Run(run.recipe, model, data, device)
+    again.restore(checkpoint.load_state(last))
     return again
 
 
@@ -134,7 +138,7 @@ def test_a_run_that_goes_on_makes_the_very_steps_that_it_would_have_made(
     whole, stopped = run_of(folder, change, **train), run_of(folder, change, **train)
     steps = [whole.step() for _ in range(6)]
     assert [stopped.step() for _ in range(3)] == steps[:3]
-    again = gone_on(stopped, folder, change, **train)
+    again = gone_on(stopped, folder)
     assert [again.step() for _ in range(3)] == steps[3:]
     assert torch.equal(flat(again), flat(whole))
 
@@ -142,7 +146,7 @@ def test_a_run_that_goes_on_makes_the_very_steps_that_it_would_have_made(
 def test_the_share_of_conflicts_counts_the_steps_before_a_stop(folder: Path):
     run = run_of(folder, conflicts=True)
     run.conflicting, run.done = 5, 9  # as nine steps may have left it
-    told = gone_on(run, folder, conflicts=True).step().diagnostics
+    told = gone_on(run, folder).step().diagnostics
     negative = any(told[f"cos({pair})"] < 0 for pair in ("sst, quora", "sst, sts", "quora, sts"))
     assert told["conflicting"] == (5 + negative) / 10
 
@@ -152,7 +156,7 @@ def test_a_resumed_run_trains_its_low_rank_changes_and_not_merged_weights(folder
     run = run_of(folder, change, lr=0.05)
     for _ in range(3):
         run.step()
-    again = gone_on(run, folder, change, lr=0.05)
+    again = gone_on(run, folder)
     frozen = run_of(folder)  # what the encoder's folder holds
     names = [name for name, p in run.model.named_parameters() if name.endswith((".a", ".b"))]
     assert len(names) == 16
