@@ -89,7 +89,7 @@ def unpack(file: Path, data: Path) -> Results:
             answers = {
                 name: _predicted(arrays[f"{run.row}/{run.seed}/{name}"], shape) for name, shape in run.tasks.items()
             }
-            one = Result(run.row, run.seed, settings, run.record, answers, [], run.seconds, Path())
+            one = Result(run.row, run.seed, settings, run.record, answers, None, [], run.seconds, Path())
             runs.setdefault(run.row, {})[run.seed] = one
     _check(one for by_seed in runs.values() for one in by_seed.values())
     return results.gather(study.outline, runs, study.missing)

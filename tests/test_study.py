@@ -234,16 +234,17 @@ def test_a_study_runs_each_row_with_each_seed_and_keeps_what_it_needs(ended: Pat
         made = recipe.load(str(ended / "out/cells" / name / "run/recipe.yaml"))
         assert made.train.seed == int(name[-1])
         assert made.train.aggregation.kind == name[:-2]
-        kept = {p.name for p in (ended / "out/cells" / name / "run/last").iterdir()}
+        kept = {p.name for p in (ended / "out/cells" / name / "run/best").iterdir()}
         assert "predictions.safetensors" in kept
         assert "training.safetensors" not in kept
-        assert not (ended / "out/cells" / name / "run/best").exists()
+        assert not (ended / "out/cells" / name / "run/last").exists()
 
 
-def test_the_scores_are_those_that_the_runs_logged(ended: Path):
+def test_the_scores_are_those_that_the_runs_logged_of_the_models_that_predict(ended: Path):
     found = results.read_study(ended / "out")
     summary = summarise(found)
-    logged = [found.runs["sum"][seed].steps[-1] for seed in (0, 1)]
+    evaluations = [[s for s in found.runs["sum"][seed].steps if "evaluation" in s] for seed in (0, 1)]
+    logged = [max(lines, key=lambda line: line["aggregates"]["overall"]) for lines in evaluations]
     for task, metric in (("sst", "accuracy"), ("quora", "accuracy"), ("sts", "pearson")):
         values = [line["evaluation"][task]["metrics"][metric] for line in logged]
         assert summary.rows["sum"].scores[task].mean == pytest.approx(np.mean(values), abs=1e-12)
@@ -348,6 +349,10 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
         lambda t: t | {"sst.decided": t["sst.decided"][:-1]},
         lambda t: t | {"sst.raw": t["sst.raw"][:, :2].contiguous()},
         lambda t: t | {"sts.decided": t["sts.decided"] * torch.nan},
+        lambda t: t | {"sts.decided": t["sts.decided"].to(torch.int32)},
+        lambda t: t | {"sst.decided": t["sst.decided"].double()},
+        lambda t: t | {"sst.raw": t["sst.raw"].to(torch.complex64)},
+        lambda t: t | {"sst.raw": t["sst.raw"].bool()},
         lambda t: {k: v for k, v in t.items() if not k.startswith("sts")},
         lambda t: t | {"more.raw": t["sts.raw"].clone(), "more.decided": t["sts.decided"].clone()},
     ],
@@ -355,7 +360,7 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
 def test_answers_that_cannot_be_are_refused(ended: Path, tmp_path: Path, spoil: Callable[..., dict[str, torch.Tensor]]):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
-    file = out / "cells/sum-1/run/last/predictions.safetensors"
+    file = out / "cells/sum-1/run/best/predictions.safetensors"
     save_file(spoil(load_file(file)), file)
     with pytest.raises(ValueError, match=r"its answers (to s\w+ )?are not "):
         launch.report(out, SILENT)
@@ -498,7 +503,7 @@ def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"rows": 1}'])
 def test_a_damaged_record_is_named(tmp_path: Path, content: str):
     (tmp_path / "study.json").write_text(content)
-    with pytest.raises(ValueError, match=r"study.json: damaged"):
+    with pytest.raises(ValueError, match=r"study\.json: (damaged: |not JSON )"):
         results.read_study(tmp_path)
 
 
@@ -517,25 +522,32 @@ def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("study.json", '{"rows": {', r"out/study\.json: damaged .*Start the study again\."),
-        ("study.json", "[]", r"out/study\.json: damaged .*Start the study again\."),
-        ("cells/sum-0/ended.json", "{}", r"ended\.json: damaged\. Remove .*/cells/sum-0, and start the study again\."),
-        ("cells/sum-0/ended.json", '{"seconds": null}', r"ended\.json: damaged\."),
-        ("cells/sum-0/run/metrics.jsonl", '{"step": 1', r"metrics\.jsonl: damaged or half-written\."),
-        ("cells/sum-0/run/metrics.jsonl", "[1]", r"metrics\.jsonl: damaged or half-written\."),
+        ("study.json", '{"rows": {', r"out/study\.json: not JSON \(.*\)\. Start the study again\."),
+        ("study.json", "[]", r"out/study\.json: damaged: .*Start the study again\."),
+        ("cells/sum-0/ended.json", "{}", r"ended\.json: damaged: .*\. Remove .*/cells/sum-0, and start"),
+        ("cells/sum-0/ended.json", '{"seconds": null}', r"ended\.json: damaged: seconds: "),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1', r"metrics\.jsonl, line 1: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", "[1]", r"metrics\.jsonl, line 1: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1}\n{}\n', r"metrics\.jsonl, line 2: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1, "losses": 3}', r"metrics\.jsonl, line 1: damaged or half"),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1}\n', r"sum, seed 0: its answers to \w+ are not "),
+        ("cells/sum-0/run/metrics.jsonl", b"\xff", r"metrics\.jsonl, line 1: damaged or half-written\."),
         ("cells/sum-0/run/metrics.jsonl", None, r"metrics\.jsonl: not there\."),
-        ("cells/sum-0/run/last/predictions.safetensors", "{}", r"predictions\.safetensors: damaged or half-written"),
-        ("cells/sum-0/run/last/predictions.safetensors", None, r"predictions\.safetensors: not there\."),
+        ("cells/sum-0/run/best/predictions.safetensors", "{}", r"predictions\.safetensors: damaged or half-written"),
+        ("cells/sum-0/run/best/predictions.safetensors", None, r"predictions\.safetensors: not there\."),
     ],
 )
-def test_a_damaged_file_of_a_study_is_named(ended: Path, tmp_path: Path, file: str, content: str | None, message: str):
+def test_a_damaged_file_of_a_study_is_named(
+    ended: Path, tmp_path: Path, file: str, content: str | bytes | None, message: str
+):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
     (out / file).unlink()
     if content is not None:
-        (out / file).write_text(content)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        (out / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         launch.report(out, SILENT)
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_study_is_told(tmp_path: Path):
@@ -575,9 +587,7 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert record["files"]["sst"] == hashlib.sha256((tmp_path / "test/sst.csv").read_bytes()).hexdigest()
     scored = [
         {
-            name: use.evaluate(
-                out / f"cells/pcgrad-{seed}/run/last", f"{tmp_path}/test/{name}.csv", name, SILENT, SILENT
-            )
+            name: use.evaluate(out / f"cells/pcgrad-{seed}/run", f"{tmp_path}/test/{name}.csv", name, SILENT, SILENT)
             for name in ("sst", "quora", "sts")
         }
         for seed in (0, 1)
@@ -651,5 +661,5 @@ def test_a_test_file_that_cannot_be_read_leaves_the_test_unseen(ended: Path, tmp
 
 def test_a_damaged_record_of_a_test_is_named(tmp_path: Path):
     (tmp_path / "test.json").write_text('{"row": ')
-    with pytest.raises(ValueError, match=r"test\.json: damaged \(.*\)\. Put the old file back\."):
+    with pytest.raises(ValueError, match=r"test\.json: not JSON \(.*\)\. Put the old file back\."):
         scoring.read(tmp_path)

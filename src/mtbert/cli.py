@@ -39,6 +39,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE.")] = None,
     set_: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="With --resume: train for so many epochs in all, also a finished run.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="After 25 steps, print where the time of a step goes; training goes on.")
@@ -63,16 +66,20 @@ def train(
       mtbert train demo --track tensorboard --out runs/tracked
 
       mtbert train --resume runs/seed1
+
+      mtbert train --resume runs/seed1 --epochs 5
     """
     if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
         raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
+    if epochs is not None and resume is None:
+        raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
     from mtbert import launch, tracking
     from mtbert.recipe import load, shipped
 
     console = _console()
     tracker = None if track is None else tracking.tracker(track, console)
     if resume is not None:
-        launch.resume(resume, console, profile=profile, track=tracker)
+        launch.resume(resume, console, epochs=epochs, profile=profile, track=tracker)
     elif recipe is not None:
         settings = load(recipe, set_ or ())
         name = recipe if recipe in shipped() else Path(recipe).stem

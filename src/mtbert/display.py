@@ -197,10 +197,23 @@ def _conflict(share: float | None) -> str:
     return "" if share is None else f"  {share:.0%} in conflict"
 
 
-def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) -> Table:
-    """The scores beside those of the best constant answer of each task."""
+def score_table(
+    recipe: Recipe,
+    scores: Mapping[str, Evaluation],
+    title: str,
+    other: tuple[str, Mapping[str, Evaluation]] | None = None,
+) -> Table:
+    """Returns the scores beside those of the best constant answer of each task.
+
+    Args:
+        recipe: The run's.
+        scores: By task.
+        title: Says which model was scored, and on what.
+        other: The name and the scores of another model, for a column of its own.
+    """
     table = Table("task", "metric", title=title)
-    for heading in ("score", "constant", "examples"):
+    beside = [] if other is None else [other[1]]
+    for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
         table.add_column(heading, justify="right")
     doubt = any(score.collapsed for score in scores.values())
     if doubt:
@@ -214,8 +227,9 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
                 metric,
                 f"{value:.4f}",
                 f"{score.baseline[metric]:.4f}",
+                *(f"{found[name].metrics[metric]:.4f}" for found in beside),
                 str(score.examples) if first else "",
-                *(["collapsed: says one thing only" if first and score.collapsed else ""] if doubt else []),
+                *(["collapsed" if first and score.collapsed else ""] if doubt else []),
                 style=None if first else "dim",
             )
     if len(scores) == 1:
@@ -223,7 +237,17 @@ def score_table(recipe: Recipe, scores: Mapping[str, Evaluation], title: str) ->
     aggregate = recipe.aggregate("overall", {name: score.metrics for name, score in scores.items()})
     constant = recipe.aggregate("overall", {name: score.baseline for name, score in scores.items()})
     table.add_section()
-    table.add_row("overall", "", f"{aggregate:.4f}", f"{constant:.4f}", "", *([""] if doubt else []), style="bold")
+    others = [recipe.aggregate("overall", {n: s.metrics for n, s in found.items()}) for found in beside]
+    table.add_row(
+        "overall",
+        "",
+        f"{aggregate:.4f}",
+        f"{constant:.4f}",
+        *(f"{value:.4f}" for value in others),
+        "",
+        *([""] if doubt else []),
+        style="bold",
+    )
     return table
 
 

@@ -39,7 +39,7 @@ def check_regular(file: Path, repair: str) -> None:
         FileNotFoundError: If it is not there; ``repair`` ends the message.
         ValueError: If it cannot be reached, or is a folder, a pipe, a device or a socket.
     """
-    with _repaired(file, repair):
+    with repaired(file, repair):
         _refuse_others(file, file.stat())
 
 
@@ -75,7 +75,7 @@ def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
         FileNotFoundError: If it is not there.
         ValueError: If it cannot be read, or is not JSON; the message names it.
     """
-    with _repaired(file, repair):
+    with repaired(file, repair):
         content = read_bytes(file, largest)
     try:
         value = json.loads(content)
@@ -123,7 +123,7 @@ def _deeper(value: Any, levels: int) -> bool:
 
 
 @contextmanager
-def _repaired(file: Path, repair: str) -> Iterator[None]:
+def repaired(file: Path, repair: str) -> Iterator[None]:
     """Ends the message of what keeps ``file`` from being opened with ``repair``."""
     try:
         yield

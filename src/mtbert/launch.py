@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment, files, tracking
+from mtbert import checkpoint, environment, files, history, optim, tracking
 from mtbert import recipe as recipes
 from mtbert.data.check import TaskData, report
 from mtbert.display import Display, score_table
+from mtbert.environment import Record
 from mtbert.evaluate import Evaluation
 from mtbert.losses import ClassWeighted
-from mtbert.messages import few, warn
+from mtbert.messages import count, few, warn
 from mtbert.model import lora
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.freeze import freeze
@@ -28,7 +29,7 @@ from mtbert.profiling import Profile
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import DataRecipe
 from mtbert.tracking import Tracker
-from mtbert.train import Run, fit
+from mtbert.train import Plan, Run, fit
 
 
 def start(
@@ -68,9 +69,18 @@ def start(
 
 
 def resume(
-    out: Path, console: Console, *, profile: bool = False, track: Tracker | None = None
+    out: Path,
+    console: Console,
+    *,
+    epochs: int | None = None,
+    profile: bool = False,
+    track: Tracker | None = None,
 ) -> dict[str, Evaluation]:
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
+
+    With ``epochs`` the run, finished or not, is trained for so many epochs in all: ``recipe.yaml`` says so from then
+    on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Returns the
+    scores on dev of the model that predicts.
 
     Raises:
         ValueError, FileNotFoundError: If ``out`` is no run, another process trains it, or its data, threads or
@@ -79,14 +89,15 @@ def resume(
     if not (out / "recipe.yaml").is_file():
         raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
     with files.alone(out, "train"):
-        run, tokenizer = _restored(out, console)
+        run, tokenizer = _restored(out, console, epochs)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
         return _go(run, tokenizer, out, console, profile, track)
 
 
-def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
-    """The run in ``out`` as its last checkpoint left it; what was logged since goes."""
-    recipe = recipes.load(str(out / "recipe.yaml"))
+def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tokenizer]:
+    """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
+    begun = recipes.load(str(out / "recipe.yaml"))
+    recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read(out / "environment.json")
     torch.set_num_threads(record.threads)
     last = files.find_folder(out / "last")
@@ -96,7 +107,7 @@ def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    if record.recipe != _digest(recipe):
+    if record.recipe not in (_digest(begun), _digest(recipe)):  # the second one where a kill kept it from being longer
         raise ValueError(f"{out / 'recipe.yaml'}: changed since the run began. Undo that, or start a new run.")
     now = environment.record(device, {}, record.recipe)
     for key in ("cpu", "device", "threads"):
@@ -120,7 +131,40 @@ def _restored(out: Path, console: Console) -> tuple[Run, Tokenizer]:
         if not 0 <= written <= file.tell():
             raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
         file.truncate(written)
+    if epochs is not None:
+        _prolong(run, begun, record, out, console)
     return run, tokenizer
+
+
+def _longer(recipe: Recipe, epochs: int) -> Recipe:
+    """Returns the recipe for ``epochs`` epochs."""
+    if epochs <= recipe.train.epochs:
+        raise ValueError(f"--epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
+    train = recipe.train.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"train": train})
+
+
+def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Console) -> None:
+    """Records that the run has more epochs than it was begun with, and says what that does to the learning rate."""
+    settings = run.recipe.train
+    before = Plan.of(begun, {name: len(d.train) for name, d in run.data.items()})
+    lr, then = (
+        settings.lr
+        * optim.rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)
+        for plan in (run.plan, before)
+    )
+    console.print(
+        f"{settings.epochs} epochs in place of {begun.train.epochs}: the learning rate follows the {settings.schedule} "
+        f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}",
+        soft_wrap=True,
+    )
+    run.stale = 0
+    # In this order: killed between the two, the same command goes on.
+    files.write_text(
+        out / "environment.json",
+        record.model_copy(update={"recipe": _digest(run.recipe)}).model_dump_json(indent=2) + "\n",
+    )
+    files.write_text(out / "recipe.yaml", recipes.dump(run.recipe))
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:
@@ -163,10 +207,31 @@ def _go(
     looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
     settings = tracking.settings(recipes.plain(run.recipe)) | {"steps": run.plan.steps}
     with track(out, settings) if track is not None else nullcontext() as log:
-        scores = fit(run, tokenizer, out, Display(console), looking, log)
-    if scores:
-        console.print(score_table(run.recipe, scores, "dev, at the end of the schedule"))
-    console.print(f"done: {out}  (best on dev: {out / 'best'}, end of the schedule: {out / 'last'})", soft_wrap=True)
+        fit(run, tokenizer, out, Display(console), looking, log)
+    return _finish(run, out, console)
+
+
+def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
+    """Prints how the run ended and what its model scores; returns the scores of the model that predicts."""
+    lines = history.read(out / "metrics.jsonl")
+    best, last = history.best(lines, run.recipe), history.last(lines)
+    if best is None or last is None:
+        raise ValueError(f"{out / 'metrics.jsonl'}: has no evaluation, although the run has ended. Start it again.")
+    if run.done < run.plan.steps:
+        console.print(
+            f"stopped early at step {run.done} of {run.plan.steps}: the last {count(run.stale, 'evaluation')} did not "
+            f"beat that of step {best['step']} (train.patience: {run.recipe.train.patience})",
+            soft_wrap=True,
+        )
+    scores = history.scores(best)
+    title = f"dev: the model that predicts, best/, of step {best['step']}"
+    other = None if best is last else (f"last/, step {last['step']}", history.scores(last))
+    console.print(score_table(run.recipe, scores, title, other))
+    console.print(
+        f"done: {out}  (predict and evaluate use {out / 'best'}; train longer with: "
+        f"mtbert train --resume {out} --epochs N)",
+        soft_wrap=True,
+    )
     return scores
 
 

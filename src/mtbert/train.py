@@ -244,8 +244,13 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether the plan is done, or patience is out."""
+        return self.done >= self.plan.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience is out: as many evaluations as ``train.patience`` were no better than the best."""
         patience = self.recipe.train.patience
-        return self.done >= self.plan.steps or (patience is not None and self.stale >= patience)
+        return patience is not None and self.stale >= patience
 
     def state(self) -> State:
         """Everything, beside the model that predicts, that the next step depends on."""

@@ -5,6 +5,7 @@
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -64,6 +65,11 @@ class Cell:
         said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
         return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
 
+    def tidy(self) -> None:
+        """Drops what only training needs of a run that has ended: ``best/`` predicts, ``last/`` goes."""
+        if self.ended.exists() and (self.run / "best").exists():
+            shutil.rmtree(self.run / "last", ignore_errors=True)
+
     @property
     def last_words(self) -> str:
         """The last line of the log."""
@@ -101,6 +107,7 @@ def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
     """Makes the folder of every run, with its recipe; of runs that have begun, the place of their data may move."""
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
+        one.tidy()  # a kill may have come between a run's end and that
         for file in (one.recipe, one.run / "recipe.yaml"):
             if file.parent.is_dir():
                 files.write_text(file, recipes.dump(recipe))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert.messages import warn
+from mtbert import files
+from mtbert.messages import count, warn
 from mtbert.study import cells, held_out, results
 from mtbert.study import report as pages
 from mtbert.study.plan import Plan
@@ -23,15 +24,15 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
         ValueError, FileNotFoundError: If ``out`` is something else, or was run with other settings.
         Stopped: After SIGINT or SIGTERM.
     """
-    if out.exists() and not (out / results.FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: exists and is no study. Give another --out.")
-    begun = (out / results.FILE).is_file()
+    begun = _begun(out)
     threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
     wanted = cells.wanted(plan, out, threads)
     results.write_outline(plan, out, threads)
     cells.lay_out(wanted)
+    each = sorted({recipe.train.threads or threads for recipe in wanted.values()})
     console.print(
-        f"{len(plan.variants)} rows, {len(plan.seeds)} seeds, {workers} at a time with {threads} threads each",
+        f"{count(len(plan.variants), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
+        f"{' or '.join(map(str, each))} of {os.cpu_count()} threads",
         soft_wrap=True,
     )
     named = {f"{row}, seed {seed}": cells.cell(out, row, seed) for row, seed in plan.cells}
@@ -42,6 +43,21 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
     if found.runs:
         write(found, out, console)
     return failed
+
+
+def _begun(out: Path) -> bool:
+    """Returns whether a study is in ``out``; a kill while its first file was written leaves the folder free.
+
+    Raises:
+        ValueError: If something else is there.
+    """
+    if out.is_dir():
+        files.settle(out / results.FILE)
+    if (out / results.FILE).is_file():
+        return True
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists and is no study. Give another --out.")
+    return False
 
 
 def report(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:

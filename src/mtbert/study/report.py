@@ -36,7 +36,8 @@ def write(results: Results, out: Path) -> list[tables.Table]:
             if old.suffix in WRITTEN:
                 old.unlink()
         for part in parts:
-            part.write(out / name)
+            with files.naming(out / name / part.name):
+                part.write(out / name)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
         (resources.files("mtbert.study") / FILE).read_text(encoding="utf-8")
     )
@@ -93,10 +94,16 @@ def _one_row(results: Results, summary: Summary) -> str:
         return "No task was scored."
     score = summary.main if summary.main in scores else next(iter(scores))
     low, high = scores[score].interval
-    return (
+    said = (
         f"{row}: {score} is {scores[score].mean:.4f} on dev, 95% interval {low:.4f} to {high:.4f}; the best constant "
         f"answer has {summary.baseline[score]:.4f}."
     )
+    first = next(iter(results.runs[row].values()))
+    if first.step is not None:
+        said += f" This is the model that predicts, best/, of step {first.step}."
+    if first.at_the_end is not None:
+        said += f" Beside it, {first.at_the_end}."
+    return said
 
 
 def _against(summary: Summary) -> Against:

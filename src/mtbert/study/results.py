@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
-from mtbert import checkpoint, environment, files, metrics, prepare
+from mtbert import checkpoint, environment, files, history, metrics, prepare
 from mtbert import recipe as recipes
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
@@ -60,10 +60,28 @@ class Result:
     seed: int
     recipe: Recipe
     record: Record
-    predicted: Mapping[str, Predicted]  # by task
-    steps: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl, those of evaluations among them
+    predicted: Mapping[str, Predicted]  # by task, of the model that predicts
+    step: int | None  # optimizer steps that made that model; None where nobody knows
+    steps: Sequence[history.Line]  # of metrics.jsonl
     seconds: float  # of training alone
-    folder: Path
+    folder: Path  # of the run
+
+    @property
+    def evaluation(self) -> history.Line | None:
+        """The evaluation of the model that predicts, as the run logged it."""
+        last = history.last(self.steps)
+        if self.step is None:
+            return last
+        return next((line for line in self.steps if line["step"] == self.step and "evaluation" in line), None)
+
+    @property
+    def at_the_end(self) -> str | None:
+        """Where the newest evaluation is another than that of the model that predicts: its step and score."""
+        last = history.last(self.steps)
+        if last is None or self.step in (None, last["step"]):
+            return None
+        select = self.recipe.train.select
+        return f"at the end of the schedule, step {last['step']}: {select} {history.selected(last, self.recipe):.4f}"
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,7 @@ def read_run(run: Path) -> Results:
     Raises:
         FileNotFoundError, ValueError: If it is no run, or has not come to its end.
     """
-    steps = _lines(run / "metrics.jsonl")
+    steps = history.read(run / "metrics.jsonl")
     if not steps or "evaluation" not in steps[-1]:
         done = steps[-1]["step"] if steps else 0
         raise ValueError(f"{run}: stopped at step {done}. Go on with: mtbert train --resume {run}")
@@ -152,30 +170,22 @@ def _seconds(one: Cell) -> float:
     return files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        if not all(isinstance(line, dict) for line in lines):
-            raise ValueError
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: not there. Train or copy the run again.") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{file}: damaged or half-written. Train or copy the run again.") from None
-    return lines
-
-
 def _read(run: Path, row: str, seconds: float) -> Result:
     recipe = recipes.load(str(run / "recipe.yaml"))
-    predicted = checkpoint.load_predictions(run / "last")
+    folder = checkpoint.model_folder(run)
+    if folder is None:
+        raise FileNotFoundError(f"{run}: has no model (no best/ and no last/). Train or copy the run again.")
+    predicted = checkpoint.load_predictions(folder)
     if set(predicted) != {name for name, task in recipe.tasks.items() if task.scored}:
-        raise ValueError(f"{run / 'last'}: its answers are not of this run's tasks. Train or copy the run again.")
+        raise ValueError(f"{folder}: its answers are not of this run's tasks. Train or copy the run again.")
     return Result(
         row=row,
         seed=recipe.train.seed,
         recipe=recipe,
         record=environment.read(run / "environment.json"),
         predicted=predicted,
-        steps=_lines(run / "metrics.jsonl"),
+        step=checkpoint.read_card(folder).step,
+        steps=history.read(run / "metrics.jsonl"),
         seconds=seconds,
         folder=run,
     )
@@ -213,20 +223,23 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: 
 
 
 def _answers(dev: Dev, predicted: Predicted, result: Result) -> bool:
-    """Whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged last."""
+    """Returns whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged."""
     decided_B, classes = predicted.decided.numpy(), len(dev.task.labels or ())
     several = (classes,) if dev.task.is_class and dev.task.type != "binary" else ()
     if decided_B.shape != (len(dev.examples),) or predicted.raw.shape != (*decided_B.shape, *several):
+        return False
+    if (predicted.raw.dtype, predicted.decided.dtype) != (torch.float32, torch.int64 if classes else torch.float64):
         return False
     answers_B = predicted.read_by(dev.metric)
     if not (np.isfinite(decided_B).all() and np.isfinite(answers_B).all()):
         return False
     if classes and not ((decided_B >= 0) & (decided_B < classes)).all():
         return False
-    logged = [line["evaluation"] for line in result.steps if "evaluation" in line]
-    try:
-        then = float(logged[-1][dev.task.name]["metrics"][dev.metric]) if logged else None
-    except (KeyError, TypeError):
+    if not result.steps:  # answers that were packed without what their run logged
+        return True
+    logged = result.evaluation
+    then = None if logged is None else history.scores(logged).get(dev.task.name)
+    if then is None or dev.metric not in then.metrics:
         return False
     now = metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
-    return then is None or math.isclose(now, then, rel_tol=1e-6, abs_tol=1e-9)
+    return math.isclose(now, then.metrics[dev.metric], rel_tol=1e-6, abs_tol=1e-9)

@@ -97,7 +97,8 @@ def scores(results: Results, summary: Summary) -> Table:
         tuple(rows),
         (
             "Mean ± standard deviation over seeds [95% interval over seeds and examples; over examples alone for one "
-            "seed]. collapsed: the answers are nearly all the same in so many of the seeds.",
+            "seed]. collapsed: the answers are nearly all the same in so many of the seeds. Each run is scored with "
+            "the model that predicts: the best on dev of its evaluations.",
         ),
     )
 

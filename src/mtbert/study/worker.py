@@ -7,7 +7,6 @@ when its standard input ends: when the study is killed, no worker is left behind
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -35,9 +34,7 @@ def work(cell: Cell) -> None:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
         seconds = _seconds(cell.run / "timings.jsonl")
         files.write_text(cell.ended, Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
-        shutil.rmtree(cell.run / "best")
-        for name in ("training.safetensors", "state.json"):
-            (cell.run / "last" / name).unlink()
+        cell.tidy()
 
 
 def _seconds(timings: Path) -> float:

@@ -1,0 +1,184 @@
+"""Every screen speaks of one model, the one that predicts; a run says how it ended, and can be made longer."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import toy_run
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mtbert import checkpoint, cli, history, launch, recipe
+from mtbert.study import launch as study
+from mtbert.study import results
+
+# With this rate the first of four evaluations is the best.
+CHANGES = ["train.epochs=4", "train.rounds=2", "train.lr=1e-1"]
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run whose best model is not its last, and what it printed."""
+    folder = tmp_path_factory.mktemp("one")
+    toy_run.set_up(folder)
+    file = io.StringIO()
+    launch.start(recipe.load(str(folder / "toy.yaml"), CHANGES), folder / "run", Console(file=file, width=100))
+    return folder / "run", file.getvalue()
+
+
+def printed(action: object, width: int = 200) -> str:
+    file = io.StringIO()
+    action(Console(file=file, width=width))  # type: ignore[operator]
+    return file.getvalue()
+
+
+def evaluations(run: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["aggregates"]["overall"] for line in lines if "evaluation" in line}
+
+
+def test_the_last_screen_is_of_the_model_that_predicts_with_the_other_beside_it(ended: tuple[Path, str]):
+    run, screen = ended
+    overall = evaluations(run)
+    assert max(overall, key=lambda step: overall[step]) == 2
+    assert "dev: the model that predicts, best/, of step 2" in screen
+    row = next(line for line in screen.splitlines() if "overall " in line and "│" in line)
+    assert [cell.strip() for cell in row.split("│")[3:6:2]] == [f"{overall[2]:.4f}", f"{overall[8]:.4f}"]
+    assert "last/, step 8" in screen
+    assert "predict and evaluate use" in screen
+
+
+def test_the_scores_that_come_back_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
+    run, _ = ended
+    shutil.copytree(run, tmp_path / "run")
+    scores = launch.resume(tmp_path / "run", SILENT)  # it had ended
+    found = recipe.load(str(run / "recipe.yaml"))
+    overall = found.aggregate("overall", {name: score.metrics for name, score in scores.items()})
+    assert overall == evaluations(run)[2]
+
+
+def test_where_the_last_is_the_best_there_is_one_column(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    settings = recipe.load(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
+    screen = printed(lambda console: launch.start(settings, tmp_path / "run", console))
+    assert "best/, of step 2" in screen
+    assert "last/, step" not in screen
+
+
+def test_both_model_folders_know_their_step(ended: tuple[Path, str]):
+    run, _ = ended
+    assert [checkpoint.read_card(run / name).step for name in ("best", "last")] == [2, 8]
+
+
+def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(ended: tuple[Path, str], tmp_path: Path):
+    run, _ = ended
+    shutil.copytree(run, tmp_path / "run")
+    overall = evaluations(run)
+    found = results.read_run(tmp_path / "run")
+    one = found.runs["run"][0]
+    assert one.step == 2
+    study.report(tmp_path / "run", SILENT)
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"overall is {overall[2]:.4f} on dev" in page
+    assert "This is the model that predicts, best/, of step 2." in page
+    assert f"at the end of the schedule, step 8: overall {overall[8]:.4f}" in page
+
+
+def test_a_run_of_an_older_version_is_scored_by_what_it_has(ended: tuple[Path, str], tmp_path: Path):
+    shutil.copytree(ended[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/best")
+    card = json.loads((tmp_path / "run/last/mtbert.json").read_text())
+    del card["step"]
+    (tmp_path / "run/last/mtbert.json").write_text(json.dumps(card))
+    one = results.read_run(tmp_path / "run").runs["run"][0]
+    assert (one.step, one.evaluation["step"], one.at_the_end) == (None, 8, None)
+
+
+def test_early_stopping_says_when_and_why(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    settings = recipe.load(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=2"])
+    screen = printed(lambda console: launch.start(settings, tmp_path / "run", console))
+    assert (
+        "stopped early at step 6 of 8: the last 2 evaluations did not beat that of step 2 (train.patience: 2)" in screen
+    )
+
+
+# Longer --------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_can_be_made_longer_and_says_what_the_rate_does(ended: tuple[Path, str], tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    before = (run / "metrics.jsonl").read_bytes()
+    screen = printed(lambda console: launch.resume(run, console, epochs=6))
+    # 12 steps, of which one warms up: 4 of 11 are left. At the old end the rate was 0.
+    assert "6 epochs in place of 4: the learning rate follows the linear schedule of 12 steps" in screen
+    assert "so here it is 0.036, where it was 0" in screen
+    assert (run / "metrics.jsonl").read_bytes().startswith(before)
+    assert list(evaluations(run)) == [2, 4, 6, 8, 10, 12]
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert next(s["lr"] for s in steps if s["step"] == 9) == pytest.approx(0.1 * 4 / 11)
+    assert recipe.load(str(run / "recipe.yaml")).train.epochs == 6
+    launch.resume(run, SILENT)  # and it is a whole run again
+
+
+def test_a_run_that_stopped_early_goes_on_where_it_is_made_longer(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    settings = recipe.load(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=1"])
+    launch.start(settings, tmp_path / "run", SILENT)
+    assert list(evaluations(tmp_path / "run")) == [2, 4]
+    launch.resume(tmp_path / "run", SILENT, epochs=5)
+    assert list(evaluations(tmp_path / "run"))[:3] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
+    with pytest.raises(ValueError, match=rf"--epochs {epochs}: the run has 4 already\. Give more"):
+        launch.resume(ended[0], SILENT, epochs=epochs)
+
+
+def test_a_kill_between_the_two_files_is_mended_by_the_same_command(
+    ended: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    real = launch.files.write_text
+
+    def killed(file: Path, text: str) -> None:
+        if file.name == "recipe.yaml":
+            raise Killed
+        real(file, text)
+
+    monkeypatch.setattr(launch.files, "write_text", killed)
+    with pytest.raises(Killed):
+        launch.resume(run, SILENT, epochs=5)
+    monkeypatch.undo()
+    launch.resume(run, SILENT, epochs=5)
+    assert list(evaluations(run)) == [2, 4, 6, 8, 10]
+
+
+def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):
+    done = CliRunner().invoke(cli.app, ["train", "demo", "--epochs", "5"])
+    assert re.search(r"--epochs is for --resume\. For a new run give --set train\.epochs=N", str(done.exception))
+    done = CliRunner().invoke(cli.app, ["train", "--resume", str(ended[0]), "--epochs", "2"])
+    assert "--epochs 2: the run has 4 already" in str(done.exception)
+
+
+# What was logged -----------------------------------------------------------------------------------
+
+
+def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
+    found = recipe.load(str(ended[0] / "recipe.yaml"))
+    lines = history.read(ended[0] / "metrics.jsonl")
+    first = next(line for line in lines if "evaluation" in line)
+    again = [first, {**first, "step": 99}]
+    assert history.best(again, found)["step"] == 2
+    assert history.last(again)["step"] == 99
+    assert history.best([], found) is None

@@ -1,0 +1,117 @@
+"""Starting a study: killed at any file operation it goes on and leaves nothing behind; a full disk is named."""
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from rich.console import Console
+
+from mtbert import files
+from mtbert.study import cells, launch, plan, results
+from mtbert.study.cells import Cell
+from mtbert.study.plan import Plan
+
+SILENT = Console(quiet=True)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A study of two runs, none of which is really run."""
+    toy_run.set_up(tmp_path)
+    (tmp_path / "study.yaml").write_text("rows: {sum: toy.yaml}\nseeds: [0, 1]\n")
+    monkeypatch.setattr(cells, "run_all", lambda *_: {})
+    return plan.load(str(tmp_path / "study.yaml"))
+
+
+def operations(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Lets the process be killed before its file operation of that number."""
+    left = number
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            if left <= 0:  # a dead process does nothing more, also not what stands in a finally
+                raise Killed
+            left -= 1
+            return real(*arguments, **options)
+
+        return call
+
+    for owner, name in ((Path, "mkdir"), (Path, "write_bytes"), (Path, "replace"), (Path, "unlink"), (os, "unlink")):
+        patch.setattr(owner, name, counted(getattr(owner, name)))
+
+
+def test_a_study_killed_at_any_file_operation_of_its_start_goes_on_and_leaves_nothing(study: Plan, tmp_path: Path):
+    for number in range(100):
+        out = tmp_path / f"out{number}"
+        with pytest.MonkeyPatch.context() as patch:
+            operations(patch, number)
+            with contextlib.suppress(Killed):
+                launch.run(study, out, 1, SILENT)
+                break
+        launch.run(study, out, 1, SILENT)
+        assert results.read_outline(out).seeds == (0, 1)
+        assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
+            "cells/sum-0/recipe.yaml",
+            "cells/sum-1/recipe.yaml",
+            "study.json",
+        ], number
+    assert 5 < number < 100  # there were as many moments
+
+
+def test_only_the_studys_own_half_written_file_is_removed(study: Plan, tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".study.json.new").write_text("{")
+    (out / ".mine.new").write_text("mine")
+    with pytest.raises(ValueError, match="exists and is no study"):
+        launch.run(study, out, 1, SILENT)
+    assert (out / ".mine.new").read_text() == "mine"
+
+
+def test_what_only_training_needs_goes_also_where_a_kill_kept_it(study: Plan, tmp_path: Path):
+    cell = cells.cell(tmp_path / "out", "sum", 0)
+    for name in ("best", "last"):
+        (cell.run / name).mkdir(parents=True)
+    cell.tidy()
+    assert (cell.run / "last").exists()  # it has not ended
+    cell.ended.write_text('{"seconds": 1.0}')
+    cells.lay_out({cell: study.variants["sum"].recipe})
+    assert not (cell.run / "last").exists()
+    older = Cell(tmp_path / "older")
+    (older.run / "last").mkdir(parents=True)
+    older.ended.write_text('{"seconds": 1.0}')
+    older.tidy()
+    assert (older.run / "last").exists()  # all that a run ended by an older version has
+
+
+def test_a_study_says_how_many_threads_each_run_gets(study: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    file = io.StringIO()
+    launch.run(study, tmp_path / "out", 2, Console(file=file, width=200))
+    assert file.getvalue() == "1 row, 2 seeds, 2 at a time, each with 1 of 8 threads\n"
+
+
+def test_no_room_for_a_study_is_one_line_and_it_goes_on_later(study: Plan, tmp_path: Path):
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(self: Path, content: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left") as error:
+            launch.run(study, tmp_path / "out", 1, SILENT)
+    assert error.value.filename == str(tmp_path / "out/study.json")
+    assert error.value.errno in files.FULL
+    launch.run(study, tmp_path / "out", 1, SILENT)
+    assert results.read_outline(tmp_path / "out").reference == "sum"
