@@ -39,7 +39,7 @@ def study(tmp_path: Path) -> Results:
             else:
                 raw = torch.rand(len(split.dev), generator=draws)
                 predicted[name] = Predicted(raw, raw.double())
-        runs.setdefault(row, {})[seed] = Result(row, seed, settings, record, predicted, [], 1.5, Path())
+        runs.setdefault(row, {})[seed] = Result(row, seed, settings, record, predicted, None, [], 1.5, Path())
     outline = Outline(
         rows={"plain": None, "other": "plain"},
         sources=dict.fromkeys(("plain", "other"), "toy"),

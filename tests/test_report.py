@@ -90,7 +90,7 @@ def results(recipe: Recipe) -> Results:
             draws = np.random.default_rng([seed, len(row)])
             answers = {name: predicted(d, skill, draws) for name, d in tasks.items()}
             steps = [step(n, list(tasks), joint=row == "strong") for n in range(1, 200)]
-            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, steps, 1.0, Path())
+            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, None, steps, 1.0, Path())
     outline = Outline(
         rows={"plain": None, "strong": "plain", "same": "plain"},
         sources=dict.fromkeys(("plain", "strong", "same"), "demo"),
@@ -279,7 +279,7 @@ def test_the_same_results_give_the_same_files(results: Results, page: Path, tmp_
 def one(task: Task, label: float, raw: list[Any], decided: float, recipe: Recipe, name: str) -> errors.Judged:
     d = Dev(task, "accuracy", 1, [Example("a", ("x",) * task.texts, label)])
     answers = {name: Predicted(torch.tensor(raw), torch.tensor([decided]))}
-    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, [], 0.0, Path()))
+    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
 
 
 def test_an_answer_among_classes_is_as_wrong_as_its_label_is_improbable(recipe: Recipe, results: Results):
@@ -333,7 +333,7 @@ def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
     labels, cosines, decided = (0, 1, 0, 1), [0.9, 0.6, 0.3, 0.8], [1, 0, 0, 1]
     d = Dev(results.dev["quora"].task, "accuracy", 1, [Example("a", ("x", "y"), label) for label in labels])
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
-    judged = errors.judge(d, Result("r", 0, recipe, RECORD, answers, [], 0.0, Path()))
+    judged = errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
     assert np.isnan(judged.p_B).all()
     # Parted at 0.7, between 0.6 and 0.8: what is wrong is above 0, what is right below.
     assert judged.loss_B == pytest.approx([0.2, 0.1, -0.4, -0.1], abs=1e-6)
