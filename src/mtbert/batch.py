@@ -197,7 +197,4 @@ def _to(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 def _target(task: Task, example: Example) -> float:
     if example.label is None:
         return float("nan")
-    if task.range is None:
-        return example.label
-    low, high = task.range
-    return (example.label - low) / (high - low)
+    return example.label if task.range is None else task.fraction(example.label)

@@ -102,8 +102,7 @@ def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]
     probabilities). Scores: ``score``, in the task's range and clamped to it.
     """
     if not task.is_class:
-        low, high = task.range or (0.0, 1.0)
-        return [{"score": low + (high - low) * float(p.clamp(0, 1))} for p in prediction]
+        return [{"score": task.at(float(p.clamp(0, 1)))} for p in prediction]
     classes = task.labels or ()
     chosen = [classes[int(i)] for i in decide(model, task, prediction)]
     if isinstance(model.head(task.name), CosineHead):

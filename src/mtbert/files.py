@@ -6,6 +6,7 @@ meant, and leaves nothing half-written behind.
 """
 
 import errno
+import io
 import json
 import os
 import re
@@ -40,7 +41,27 @@ def check_regular(file: Path, repair: str) -> None:
         ValueError: If it cannot be reached, or is a folder, a pipe, a device or a socket.
     """
     with repaired(file, repair):
-        _refuse_others(file, file.stat())
+        _refuse_others(str(file), file.stat())
+
+
+def open_regular(file: Path, largest: int, name: str = "") -> io.BufferedReader:
+    """Returns a regular file of at most ``largest`` bytes, open for reading; messages call it ``name``, or its path.
+
+    Raises:
+        OSError: If it cannot be opened; FileNotFoundError if it is not there.
+        ValueError: If it is no regular file, or larger.
+    """
+    # Without waiting: to open a pipe for reading would take until somebody writes to it.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        _refuse_others(name or str(file), found)
+        if found.st_size > largest:
+            raise ValueError(f"{name or file}: has {found.st_size:,} bytes, and at most {largest:,} are read.")
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_bytes(file: Path, largest: int) -> bytes:
@@ -50,17 +71,8 @@ def read_bytes(file: Path, largest: int) -> bytes:
         OSError: If it cannot be opened or read; FileNotFoundError if it is not there.
         ValueError: If it is no regular file, or larger.
     """
-    # Without waiting: to open a pipe for reading would take until somebody writes to it.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(descriptor)
-        _refuse_others(file, found)
-        if found.st_size > largest:
-            raise ValueError(f"{file}: has {found.st_size:,} bytes, and at most {largest:,} are read.")
-        with naming(file), open(descriptor, "rb", closefd=False) as opened:
-            return opened.read(largest)
-    finally:
-        os.close(descriptor)
+    with open_regular(file, largest) as opened, naming(file):
+        return opened.read(largest)
 
 
 def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
@@ -135,10 +147,10 @@ def repaired(file: Path, repair: str) -> Iterator[None]:
         raise ValueError(f"{error} {repair}") from None
 
 
-def _refuse_others(file: Path, found: os.stat_result) -> None:
+def _refuse_others(name: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise ValueError(f"{file}: {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file.")
+        raise ValueError(f"{name}: {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file.")
 
 
 def resolved(place: Path) -> Path:

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 
 from mtbert import files
 from mtbert.batch import Dataset, Example
-from mtbert.data import cache, sources
+from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
-from mtbert.data.sources import Table
+from mtbert.data.sources import Row, Table
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
 from mtbert.losses import ClassWeighted
@@ -139,15 +139,16 @@ def read(recipe: Recipe, name: str) -> Split:
         for source in (settings.train, settings.dev)
         if source is not None
     ]
-    task = sources.complete(settings.task, tables)
-    train, *rest = (sources.examples(table, task) for table in tables)
+    task = labels.complete(settings.task, tables)
+    train, *rest = (labels.examples(table, task) for table in tables)
     if rest:
         return Split(task, train, rest[0], tables)
     held = _held_out(recipe, settings, tables[0])
     pairs = list(zip(tables[0].rows, train, strict=True))
-    train, dev = ([e for row, e in pairs if (row.line in held) is side] for side in (False, True))
+    train, dev = ([e for row, e in pairs if (_place(row) in held) is side] for side in (False, True))
     if not dev or not train:
-        raise ValueError(f"task {task.name}: no row is left for {'train' if dev else 'dev'}. Name a dev file.")
+        side = "train" if dev else "dev"
+        raise ValueError(f"{tables[0].name}: no row is left for {side} of task {task.name}. Name a dev file.")
     return Split(task, train, dev, tables)
 
 
@@ -163,7 +164,7 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         train=train,
         dev=dev,
         warnings=tuple(w for table in split.tables for w in table.warnings) + _one_sided(settings, split.train),
-        digests={table.name: table.digest for table in split.tables},
+        digests={part.name: part.digest for table in split.tables for part in table.parts},
     )
 
 
@@ -173,11 +174,18 @@ def _one_sided(settings: TaskRecipe, train: Sequence[Example]) -> tuple[str, ...
     return ()
 
 
-def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[int]:
-    """The lines of train that make dev: drawn from all of the file, so that two tasks with parts of it agree."""
+def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[str]:
+    """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
         table = sources.read(everything, settings.columns, recipe.root(), texts=settings.texts)
-    lines = [Example(str(row.line), row.texts, None) for row in table.rows]
-    _, dev = grouped_split(lines, settings.dev_fraction, settings.dev_seed)
-    return {int(e.id) for e in dev}
+    rows = [Example(_place(row), row.texts, None) for row in table.rows]
+    try:
+        _, dev = grouped_split(rows, settings.dev_fraction, settings.dev_seed)
+    except ValueError as error:
+        raise ValueError(f"{table.name}: {error}") from None
+    return {e.id for e in dev}
+
+
+def _place(row: Row) -> str:
+    return f"{row.file}:{row.line}"

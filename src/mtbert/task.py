@@ -1,6 +1,7 @@
 """What a task is: the part of a recipe that a trained model keeps. No torch here."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -38,9 +39,29 @@ class Task(Settings):
     labels: tuple[str, ...] | None = Field(
         default=None, description="class names in order; null: those of the train file"
     )
+    codes: tuple[str, ...] | None = Field(
+        default=None, description="how files write the classes, in the order of labels; null: by their names"
+    )
     range: tuple[float, float] | None = Field(
         default=None, description="lowest and highest score; null: as in the files"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_by_code(cls, data: Any) -> Any:
+        """Takes ``labels: {0: bad, 1: good}`` apart into codes, as files write them, and names."""
+        labels = data.get("labels") if isinstance(data, Mapping) else None
+        if not isinstance(labels, Mapping):
+            return data
+        if data.get("codes") is not None:
+            raise ValueError("labels: a mapping holds codes and names, so codes beside it say it twice. Drop codes.")
+        codes = [str(code).lower() if isinstance(code, bool) else str(code) for code in labels]
+        return {**data, "labels": tuple(labels.values()), "codes": tuple(codes)}
+
+    @field_validator("labels", mode="before", json_schema_input_type=tuple[str, ...] | dict[str, str] | None)
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return value  # a mapping was taken apart before; this says so in the schema
 
     @field_validator("head", mode="before", json_schema_input_type=Head | HeadKind)
     @classmethod
@@ -70,6 +91,10 @@ class Task(Settings):
             if len(self.labels) < 2 or (self.type == "binary" and len(self.labels) != 2):
                 need = "exactly 2" if self.type == "binary" else "at least 2"
                 raise ValueError(f"type '{self.type}' needs {need} labels, found {len(self.labels)}.")
+        if self.codes is not None and len(self.codes) != len(self.labels or ()):
+            raise ValueError(
+                f"codes must be one for each of labels, found {len(self.codes)} for {len(self.labels or ())}."
+            )
         if self.range is not None:
             if self.is_class:
                 raise ValueError("range is for regression; a task of classes has labels. Drop range.")
@@ -81,6 +106,26 @@ class Task(Settings):
     @property
     def is_class(self) -> bool:
         return self.type != "regression"
+
+    def fraction(self, score: float) -> float:
+        """Returns where a score lies in the task's range, 0 at its lowest and 1 at its highest.
+
+        >>> Task(name="t", type="regression", inputs="single", range=(-1e308, 1e308)).fraction(5e307)
+        0.75
+        """
+        low, high = self.range or (0.0, 1.0)
+        if math.isinf(high - low):
+            score, low, high = score / 2, low / 2, high / 2
+        return (score - low) / (high - low)
+
+    def at(self, fraction: float) -> float:
+        """Returns the score that lies at ``fraction`` of the task's range.
+
+        >>> Task(name="t", type="regression", inputs="single", range=(0.0, 5.0)).at(0.5)
+        2.5
+        """
+        low, high = self.range or (0.0, 1.0)
+        return low + (high - low) * fraction if math.isfinite(high - low) else low * (1 - fraction) + high * fraction
 
     def pooled(self, default: Pooling) -> Pooling:
         """The task's own pooling, the mean for the cosine head, or ``default``."""

@@ -17,7 +17,7 @@ from mtbert import recipe as recipes
 from mtbert.batch import Dataset
 from mtbert.breakdown import Scored
 from mtbert.checkpoint import Predicted
-from mtbert.data import sources, whole
+from mtbert.data import formats, labels, sources, whole
 from mtbert.data.sources import Source
 from mtbert.data.whole import Whole
 from mtbert.display import score_table
@@ -271,7 +271,7 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
         return
     if sys.stdin is None:
         raise ValueError("--input -: standard input is closed. Give a file.")
-    content = sys.stdin.buffer.read().removeprefix(sources.BOM)
+    content = sys.stdin.buffer.read().removeprefix(formats.BOM)
     with tempfile.TemporaryDirectory() as folder:
         name = "standard-input.jsonl" if content.lstrip().startswith(b"{") else "standard-input.csv"
         (Path(folder) / name).write_bytes(content)
@@ -289,4 +289,4 @@ def _read(
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
     for warning in table.warnings:
         warn(warnings, warning)
-    return predictor.dataset(task, sources.examples(table, chosen))
+    return predictor.dataset(task, labels.examples(table, chosen))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtbert.data import sources
+from mtbert.data import formats
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,6 @@ def read(name: str, path: Path) -> Whole:
     Raises:
         FileNotFoundError, ValueError: If it cannot be read.
     """
-    raw = sources._parse(name, path.suffix.lower(), sources._bytes(name, path))
-    return Whole(tuple(dict.fromkeys(raw.columns)), [record for _, record in raw.records])
+    with formats.opened(name, path, None) as records:
+        rows = [dict(zip(records.columns, values, strict=True)) for _, values in records.rows]
+        return Whole(tuple(dict.fromkeys(records.columns)), rows)

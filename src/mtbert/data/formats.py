@@ -1,0 +1,95 @@
+"""Tables in files: column names and numbered rows of each kind of file, read in bounded memory.
+
+A file is read from its beginning to its end, no more than a line, an object or a batch of rows at a time, and only
+the columns that somebody asked for are kept. Nothing but regular files is opened.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtbert import files
+from mtbert.data import objects, parquet, plain, separated
+from mtbert.data.records import LARGEST, Records
+from mtbert.messages import near, reason, shown
+
+TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each also with .gz behind it
+SUFFIXES = (*TEXTS, ".parquet")
+SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
+BOM = b"\xef\xbb\xbf"
+
+
+@contextmanager
+def opened(name: str, path: Path, wanted: Sequence[str]) -> Iterator[Records]:
+    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the message names the nearest one.
+        ValueError: If the file is of no known kind, or cannot be read; the message names the line.
+    """
+    suffix, packed = _kind(name, path)
+    try:
+        with _open(name, path, 2**63 if packed or suffix == ".parquet" else LARGEST) as file:
+
+            def digest() -> str:
+                file.seek(0)
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+            if suffix == ".parquet":
+                columns, rows = parquet.table(name, file, wanted)
+                yield Records(columns, rows, unit="row", digest=digest)
+                return
+            with plain.decoded(name, file, packed) as text:
+                is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
+                if suffix in (".json", ".jsonl"):
+                    found = objects.array(name, text) if is_array else objects.each_line(name, text)
+                    columns, kept = objects.keep(name, found, wanted)
+                    yield Records(columns, kept, unit="item" if is_array else "line", digest=digest)
+                else:
+                    line, columns, rows = separated.table(name, suffix, text, wanted)
+                    yield Records(columns, rows, header=f", line {line}", digest=digest)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = error.strerror or reason(error)
+        raise ValueError(f"{name}: cannot be read ({why}). Check the path and its permissions.") from None
+
+
+def _kind(name: str, path: Path) -> tuple[str, bool]:
+    """The suffix that says what is in a file, and whether gzip packed it."""
+    bare = path.name.lower()
+    packed = bare.endswith(".gz")
+    suffix = Path(bare.removesuffix(".gz")).suffix
+    if suffix in SHEETS:
+        raise ValueError(
+            f"{name}: a spreadsheet, which is not read. Save the sheet as CSV (UTF-8), or from Python: "
+            'pandas.read_excel(FILE).to_csv("FILE.csv", index=False).'
+        )
+    if suffix not in (TEXTS if packed else SUFFIXES):
+        if path.is_dir():
+            raise ValueError(f"{name}: a folder, not a file. Name one of the files in it, or use hub: for a data set.")
+        found = shown(suffix + ".gz" if packed else suffix)
+        raise ValueError(
+            f"{name}: {found} is not a known kind of file. Use one of {', '.join(SUFFIXES)}, or one of the first "
+            f"{len(TEXTS)} with .gz behind it."
+        )
+    return suffix, packed
+
+
+def _open(name: str, path: Path, largest: int) -> io.BufferedReader:
+    try:
+        return files.open_regular(path, largest, name)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            folder = shown(str(Path(name).parent))
+            raise FileNotFoundError(f"{name}: there is no folder {folder}. Check the path.") from None
+        try:
+            others = [p.name for p in path.parent.iterdir() if p.is_file()]
+        except OSError:
+            others = []
+        hint = near(path.name, others, "Check the path.")
+        raise FileNotFoundError(f"{name}: there is no such file.{hint}") from None
+    except ValueError as error:
+        raise ValueError(f"{error} Check the path.") from None

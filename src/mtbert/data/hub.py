@@ -1,0 +1,61 @@
+"""Data sets of the Hugging Face hub, and folders that the library ``datasets`` has written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtbert.data.records import Record, Records
+from mtbert.messages import reason, shown
+
+
+@contextmanager
+def opened(
+    name: str, source: str, config: str | None, split: str | None, root: Path, wanted: Sequence[str]
+) -> Iterator[Records]:
+    """Gives the rows of a data set, called ``name`` in messages, with the values of the ``wanted`` columns.
+
+    Class numbers become class names, and -1, which is how hub data sets write "no label", nothing.
+
+    Raises:
+        ValueError: If it cannot be loaded, or has splits and none is named.
+    """
+    import datasets
+
+    local = root / source
+    if split is None and not (local / "state.json").is_file():
+        raise ValueError(
+            f"{name}: hub needs a split. Add split: train, or another one that the data set has. (Only a folder that "
+            "Dataset.save_to_disk wrote has none.)"
+        )
+    try:
+        data = _load(local, source, config, split)
+    except Exception as error:  # the library raises what its many readers and its network stack raise
+        raise ValueError(
+            f"{name}: cannot be loaded ({reason(error)}). Check hub, config and split, and the network."
+        ) from error
+    columns = list(data.column_names)
+    data = data.select_columns([column for column in dict.fromkeys(wanted) if column in columns])
+    classes = {key: f.names for key, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+
+    def value(key: str, found: Any) -> object:
+        if key not in classes or found is None:
+            return found
+        return classes[key][found] if found >= 0 else None
+
+    def rows() -> Iterator[Record]:
+        for number, record in enumerate(data, 1):
+            yield number, [value(key, record.get(key)) for key in wanted]
+
+    yield Records(columns, rows(), unit="row")
+
+
+def _load(local: Path, source: str, config: str | None, split: str | None) -> Any:
+    import datasets
+
+    if not (local / "state.json").is_file():
+        return datasets.load_dataset(str(local) if local.is_dir() else source, config, split=split)
+    data = datasets.load_from_disk(str(local))
+    if split is not None and split != str(data.split):
+        raise ValueError(f"it is one data set without splits, and split {shown(split)} was asked for; drop split")
+    return data

@@ -1,0 +1,108 @@
+"""Tables in JSON: an object on each line, or one array of objects."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from mtbert.data.cells import LONGEST
+from mtbert.data.plain import Text
+from mtbert.data.records import Record
+from mtbert.messages import reason, shown
+
+MOST_COLUMNS = 1000  # that messages can name
+SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
+    """Gives the object on each line that is not blank, and the number of the line."""
+    for line in text:
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}, line {text.line}: not JSON ({reason(error)}). {_repair(name)}") from None
+        yield text.line, _object(f"{name}, line {text.line}", found)
+
+
+def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
+    """Gives the objects of one JSON array, numbered from 1, each decoded as soon as it is there."""
+    decode = json.JSONDecoder().raw_decode
+    part = 2**20
+    rest, at, lines, ended = "", 0, 0, False  # what is not decoded yet begins at rest[at]; lines before rest
+
+    def more() -> bool:
+        nonlocal rest, at, lines, ended
+        lines += rest.count("\n", 0, at)
+        # At least doubled, so that a long object is not looked at too often.
+        new = "" if ended else text.part(max(part, len(rest) - at))
+        rest, at, ended = rest[at:] + new, 0, ended or not new
+        return not ended
+
+    def sign() -> str:
+        """The next character that is not space; empty at the end."""
+        nonlocal at
+        while True:
+            at = SPACE.match(rest, at).end()  # type: ignore[union-attr]  # it always matches
+            if at < len(rest) or not more():
+                return rest[at : at + 1]
+
+    def wrong(what: str, index: int) -> ValueError:
+        line = lines + rest.count("\n", 0, index) + 1
+        return ValueError(f"{name}, line {line}: not JSON ({what}). {_repair(name)}")
+
+    def item() -> object:
+        nonlocal at
+        while True:
+            try:
+                found, at = decode(rest, at)
+                return found
+            except json.JSONDecodeError as error:
+                if len(rest) - at > LONGEST:
+                    raise wrong(f"or an item of more than {LONGEST:,} characters", at) from None
+                index = error.pos - at
+                if not more():
+                    raise wrong(error.msg, index) from None
+            except (ValueError, RecursionError) as error:
+                raise wrong(reason(error), at) from None
+
+    sign()
+    at += 1  # the opening bracket
+    number = 0
+    following = "]" if sign() == "]" else ","
+    at += following == "]"
+    while following == ",":
+        number += 1
+        sign()
+        yield number, _object(f"{name}, item {number}", item())
+        following = sign()
+        if following not in (",", "]"):
+            raise wrong("Expecting ',' or ']'", at)
+        at += 1
+    if sign():
+        raise wrong("more after the end of the list", at)
+
+
+def keep(
+    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
+) -> tuple[Sequence[str], Sequence[Record]]:
+    """Returns all names, and the wanted values; the last object may be the only one that has a name."""
+    columns: dict[str, None] = {}
+    rows: list[Record] = []
+    for number, record in objects:
+        rows.append((number, [record.get(column) for column in wanted]))
+        columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
+    if not rows:
+        raise ValueError(f"{name}: the file is empty. {_repair(name)}")
+    return tuple(columns), rows
+
+
+def _repair(name: str) -> str:
+    lines = name.lower().endswith((".jsonl", ".jsonl.gz"))
+    return "Give one object per line." if lines else "Give a list of objects, or one object per line."
+
+
+def _object(where: str, found: object) -> dict[str, object]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: must be a JSON object, found {shown(found)}. Give one object per row.")
+    return found

@@ -1,0 +1,61 @@
+"""Tables in Parquet files: a few rows at a time, and no column but those asked for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from mtbert.data.records import LARGEST, Record
+from mtbert.messages import reason, shown
+
+BATCH = 256  # rows: few, as each may have a text of megabytes
+
+
+def table(name: str, file: BinaryIO, wanted: Sequence[str]) -> tuple[Sequence[str], Iterator[Record]]:
+    import pyarrow.parquet as pq
+
+    with _errors(name):
+        table = pq.ParquetFile(file)
+        columns = list(table.schema_arrow.names)
+        size = sum(
+            group.column(i).total_uncompressed_size
+            for group in map(table.metadata.row_group, range(table.metadata.num_row_groups))
+            for i in range(group.num_columns)
+            if any(f"{group.column(i).path_in_schema}.".startswith(f"{column}.") for column in wanted)
+        )
+    if size > LARGEST:
+        raise ValueError(
+            f"{name}: the columns read unpack to {size:,} bytes, and at most {LARGEST:,} are read. Keep fewer rows."
+        )
+    found = [column for column in wanted if column in columns]
+
+    def rows() -> Iterator[Record]:
+        number = 0
+        with _errors(name):
+            for batch in table.iter_batches(batch_size=BATCH, columns=list(dict.fromkeys(found)), use_threads=False):
+                # A column alone: a value that Python has no word for is then named with its column.
+                values = {column: _values(name, column, batch.column(column)) for column in batch.schema.names}
+                nothing = [None] * batch.num_rows
+                for row in zip(*(values.get(column, nothing) for column in wanted), strict=True):
+                    number += 1
+                    yield number, row
+
+    return columns, rows()
+
+
+def _values(name: str, column: str, array: Any) -> list[object]:
+    try:
+        return list(array.to_pylist())
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{name}, column {shown(column)}: holds a value that cannot be read ({reason(error)}). Write it as text."
+        ) from None
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}: not a Parquet file ({reason(error)}). Write it again.") from None

@@ -1,0 +1,23 @@
+"""What every kind of file and data set gives: column names, and numbered records of the columns asked for."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+LARGEST = 2**32  # bytes of a table, unpacked
+
+Record = tuple[int, Sequence[object]]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of a file or data set: a number, and the values of the columns asked for, ``None`` where there is none.
+
+    ``columns`` are all that there are. ``header`` says where their names stand, and ``unit`` what the numbers count,
+    both for messages. ``digest`` gives the SHA-256 of the content after the last record, where there is a file.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Record]
+    unit: str = "line"
+    header: str = ""
+    digest: Callable[[], str] | None = None

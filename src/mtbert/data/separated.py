@@ -1,0 +1,100 @@
+"""Tables with a line of column names and a row in each line: separated by commas, semicolons or tabs."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+
+from mtbert.data import tabs
+from mtbert.data.cells import LONGEST
+from mtbert.data.plain import Text
+from mtbert.data.records import Record
+from mtbert.messages import count
+
+
+def table(name: str, suffix: str, text: Text, wanted: Sequence[str]) -> tuple[int, Sequence[str], Iterator[Record]]:
+    csv.field_size_limit(LONGEST)  # of the csv module as a whole; its own limit cuts off long texts
+    lines = iter(text)
+    blank = 0
+    for top in lines:
+        if top.strip():
+            break
+        blank += 1
+    else:
+        raise ValueError(f"{name}: the file is empty. Give a header line and rows.")
+    sign = _separator(top, wanted)
+    fields = _fields(name, suffix, sign, chain([top], lines), blank)
+    header_line, header = next(fields)
+    columns = [field.strip() for field in header]
+    return header_line, columns, _whole(name, sign, columns, fields, wanted)
+
+
+def _separator(top: str, wanted: Sequence[str]) -> str:
+    """The character between columns: the first under which the header has all wanted ones, else that it holds.
+
+    Only the header can tell: a file of one column may have commas in its texts.
+    """
+    signs = [sign for sign in "\t,;" if sign in top]
+    for sign in signs:
+        with suppress(csv.Error):  # the row is read again, and then refused
+            header = [field.strip() for field in next(csv.reader([top], delimiter=sign), [])]
+            if all(column in header for column in wanted):
+                return sign
+    return signs[0] if signs else "\t"
+
+
+def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows of fields, each with the number of its first line; a blank line has no fields."""
+    first = next(lines)
+    line = blank + 1
+    try:
+        if sign == "\t" and ("\t" in first or suffix != ".csv"):
+            yield from ((blank + number, fields) for number, fields in tabs.rows(chain([first], lines)))
+            return
+        reader = csv.reader(chain([first], lines), delimiter=sign, strict=True)
+        for fields in reader:
+            yield line, fields
+            line = blank + reader.line_num + 1
+    except tabs.BareReturn as error:
+        raise _bare_return(name, blank + error.line) from None
+    except csv.Error as error:
+        if "new-line character" in str(error):
+            raise _bare_return(name, line) from None
+        if "field limit" in str(error):
+            what = f"a field of more than {LONGEST:,} characters"
+        else:
+            what = str(error).replace("\t", "\\t")
+        raise ValueError(
+            f'{name}, line {line}: not a row of CSV ({what}). Close every quote, and write a quote inside one as "".'
+        ) from None
+
+
+def _bare_return(name: str, line: int) -> ValueError:
+    return ValueError(
+        f"{name}, line {line}: a carriage return (\\r) stands inside the row and ends no line. Quote the text that "
+        "holds it, or replace it by a space."
+    )
+
+
+def _whole(
+    name: str, sign: str, columns: Sequence[str], fields: Iterator[tuple[int, list[str]]], wanted: Sequence[str]
+) -> Iterator[Record]:
+    """The values of the wanted columns; rows must have as many fields as the header."""
+    at = [columns.index(column) if column in columns else None for column in wanted]
+    blanks: list[Record] = []  # in a file of one column: empty texts, if another row follows
+    for line, row in fields:
+        if len(row) == len(columns):
+            if blanks:
+                yield from blanks
+                blanks.clear()
+            yield line, [None if i is None else row[i] for i in at]
+        elif not row:
+            # A blank line is nothing in a wide file, and an empty text in a file of one column.
+            if len(columns) == 1:
+                blanks.append((line, [None if i is None else "" for i in at]))
+        else:
+            word = {"\t": "tab", ",": "comma", ";": "semicolon"}[sign]
+            raise ValueError(
+                f"{name}, line {line}: {count(len(row), 'field')}, but the header has {len(columns)}. "
+                f"Quote a text that holds a {word}, or fix the row."
+            )

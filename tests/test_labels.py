@@ -1,0 +1,175 @@
+"""Labels as written become classes and scores."""
+
+import re
+
+import pytest
+from pydantic import ValidationError
+from reading import message
+
+from mtbert.data.labels import complete, examples
+from mtbert.data.sources import Columns, Part, Row, Source, Table, read
+from mtbert.task import Task
+
+
+def table(*labels: str | None, name: str = "t.csv") -> Table:
+    return Table((Part(name, ""),), [Row(i, str(i), ("a",), label) for i, label in enumerate(labels, 2)], column="y")
+
+
+def task(type_: str, **more: object) -> Task:
+    return Task.model_validate({"name": "t", "type": type_, "inputs": "single", **more})
+
+
+def test_classes_are_sorted_as_numbers_or_else_alphabetically():
+    assert complete(task("classification"), [table("10", "9", "-1")]).labels == ("-1", "9", "10")
+    assert complete(task("ordinal"), [table("10.5", "9.5", "9.5")]).labels == ("9.5", "10.5")
+    assert complete(task("classification"), [table("b", "10", "9", "a")]).labels == ("10", "9", "a", "b")
+    assert complete(task("binary"), [table("yes", "no")]).labels == ("no", "yes")
+
+
+def test_what_the_recipe_says_stays():
+    given = task("ordinal", labels=("low", "high"))
+    assert complete(given, [table("high", "low", "mid")]) is given
+    scores = task("regression", range=(0.0, 9.0))
+    assert complete(scores, [table("1", "2")]) is scores
+
+
+def test_labels_given_as_whole_floats_are_those_of_the_file():
+    given = task("ordinal", labels=("1.0", "0.0"))
+    assert [e.label for e in examples(table("0", "1"), given)] == [1.0, 0.0]
+
+
+def test_classes_are_those_of_train_and_the_range_is_that_of_all():
+    train, dev = table("0", "1"), table("0", "2", name="d.csv")
+    assert complete(task("classification"), [train, dev]).labels == ("0", "1")
+    assert complete(task("regression"), [train, dev]).range == (0.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("type_", "labels", "said"),
+    [
+        ("ordinal", ("low", "high"), "t.csv, column 'y': the order of the classes 'high', 'low' is unknown. List them"),
+        (
+            "binary",
+            ("0", "1", "2"),
+            "t.csv, column 'y': type 'binary' needs exactly 2 classes, found 3: '0', '1', '2'. U",
+        ),
+        ("binary", ("1", "1"), "needs exactly 2 classes, found 1: '1'. Check the column."),
+        ("classification", ("a",), "type 'classification' needs at least 2 classes, found 1: 'a'."),
+        (
+            "regression",
+            ("3", "3.0"),
+            "t.csv, column 'y': all 2 scores are 3. Check the column, or set the task's range.",
+        ),
+        (
+            "regression",
+            ("3", "n/a"),
+            "t.csv, line 3, column 'y': 'n/a' is not a number. Give a number, or drop the row.",
+        ),
+    ],
+)
+def test_labels_that_make_no_task_are_refused(type_: str, labels: tuple[str, ...], said: str):
+    assert said in message(ValueError, complete, task(type_), [table(*labels)])
+
+
+def test_a_long_list_of_classes_is_cut():
+    said = message(ValueError, complete, task("ordinal"), [table(*(f"c{i:04}" for i in range(1500)))])
+    assert "'c0011' and 1,488 more is unknown" in said
+
+
+@pytest.mark.parametrize("label", ["n/a", "inf", "1_0", "nan"])
+def test_a_score_is_a_finite_number(label: str):
+    said = message(ValueError, examples, table("1", label), task("regression", range=(0.0, 5.0)))
+    assert said == f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or drop the row."
+
+
+@pytest.mark.parametrize("label", ["5.01", "-0.1"])
+def test_a_score_is_in_the_range(label: str):
+    said = message(ValueError, examples, table("0", "5", label), task("regression", range=(0.0, 5.0)))
+    assert said == f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or drop the row."
+
+
+def test_a_class_unknown_to_train_is_refused_with_the_nearest():
+    said = message(ValueError, examples, table("good", "gud", name="d.csv"), task("binary", labels=("bad", "good")))
+    assert said == (
+        "d.csv, line 3, column 'y': 'gud' is not one of the classes 'bad', 'good'. Did you mean 'good'? "
+        "Fix or drop the row, or add the class to the task's labels."
+    )
+
+
+def test_scores_stay_in_their_own_range():
+    assert [e.label for e in examples(table("4.2", "0", None), task("regression", range=(0.0, 5.0)))] == [
+        4.2,
+        0.0,
+        None,
+    ]
+
+
+def test_labels_that_mean_the_same_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na,1\nb,2\n")
+    task = Task(name="t", type="classification", inputs="single", labels=("1", "1.0"))
+    table = read(Source(path="a.csv"), Columns(text=("text",)), tmp_path, texts=1)
+    with pytest.raises(ValueError, match=r"task t, labels: two of .*'1', '1\.0'.* are the same label"):
+        examples(table, task)
+
+
+# --- names of classes that files write as codes ---
+
+
+def test_a_mapping_of_labels_gives_names_to_what_files_write():
+    given = task("binary", labels={0: "bad", 1.0: "good"})
+    assert (given.labels, given.codes) == (("bad", "good"), ("0", "1.0"))
+    assert Task.model_validate(given.model_dump()) == given
+    assert complete(given, [table("0", "1")]) is given
+    assert [e.label for e in examples(table("1", "0", None), given)] == [1.0, 0.0, None]
+    assert task("binary", labels={True: "yes", "false": "no"}).codes == ("true", "false")
+    said = message(ValueError, examples, table("good"), given)
+    assert said.startswith("t.csv, line 2, column 'y': 'good' is not one of the classes '0', '1'.")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"labels": {0: "a", 1: "a"}}, "labels must differ from each other"),
+        ({"labels": {0: "a", 1: 5}}, "valid string"),
+        ({"labels": {0: "a"}}, "needs at least 2 labels, found 1"),
+        ({"labels": {0: "a", 1: "b"}, "codes": ("0", "1")}, "codes beside it say it twice. Drop codes."),
+        ({"labels": ("a", "b"), "codes": ("0",)}, "codes must be one for each of labels, found 1 for 2."),
+        ({"codes": ("0", "1")}, "codes must be one for each of labels, found 2 for 0."),
+    ],
+)
+def test_a_mapping_of_labels_that_makes_no_sense_is_refused(given: dict[str, object], said: str):
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        task("classification", **given)
+
+
+def test_codes_that_mean_the_same_are_refused():
+    said = message(ValueError, examples, table("1"), task("binary", labels={1: "a", "1.0": "b"}))
+    assert said == "task t, labels: two of '1', '1.0' are the same label. Drop one."
+
+
+# --- ranges ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "score", "fraction"),
+    [
+        ((0.0, 5.0), 1.25, 0.25),
+        ((-1.5e308, 1.5e308), 0.0, 0.5),
+        ((-1.5e308, 1.5e308), 1.5e308, 1.0),
+        ((1.0, 1.0 + 2**-50), 1.0 + 2**-51, 0.5),
+        ((0.0, 5e-324), 5e-324, 1.0),
+    ],
+)
+def test_a_score_has_a_place_in_its_range_whatever_the_range(
+    limits: tuple[float, float], score: float, fraction: float
+):
+    given = task("regression", range=limits)
+    assert given.fraction(score) == fraction
+    assert given.at(fraction) == score
+
+
+def test_a_foreign_label_is_shown_escaped_and_cut():
+    for type_, more in (("binary", {"labels": ("a", "b")}), ("regression", {"range": (0.0, 1.0)})):
+        said = message(ValueError, examples, table("\x1b[2J\r" + "x" * 10_000_000), task(type_, **more))
+        assert said.startswith("t.csv, line 2, column 'y': '\\x1b[2J\\rxxx")
+        assert len(said) < 300
