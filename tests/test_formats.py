@@ -7,10 +7,13 @@ import os
 import resource
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from reading import ONE, PAIR, message, refusal, write
 
 from mtbert.batch import Example
+from mtbert.data import formats
 from mtbert.data.labels import complete, examples
 from mtbert.data.sources import Columns, Row, Source, read
 from mtbert.task import Task
@@ -266,3 +269,21 @@ def test_names_and_values_of_a_file_are_shown_escaped_and_cut(tmp_path: Path):
     assert len(said) < 300
     said = refusal(tmp_path, "b\x1b[2J\nd.csv", "text,label\na\n")
     assert said.startswith("b\\x1b[2J\\nd.csv, line 2: 1 field")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "b,a\n2,1\n,3\n"),
+        ("a.jsonl", '{"b": "2", "a": "1"}\n{"a": "3", "b": ""}\n'),
+        ("a.parquet", None),
+    ],
+)
+def test_all_columns_are_given_where_none_are_named(tmp_path: Path, name: str, content: str | None):
+    if content is None:
+        pq.write_table(pa.table({"b": ["2", ""], "a": ["1", "3"]}), tmp_path / name)
+    else:
+        write(tmp_path, name, content)
+    with formats.opened(name, tmp_path / name, None) as records:
+        assert [list(values) for _, values in records.rows] == [["2", "1"], ["", "3"]]
+        assert list(records.columns) == ["b", "a"]

@@ -16,6 +16,21 @@ def test_evaluate_repeats_the_scores_of_the_run(toy, mtbert):
     assert f"{evaluation['aggregates']['overall']:.4f}" in done.out
 
 
+def test_evaluate_scores_the_test_data_of_the_recipe(toy, mtbert, run_copy):
+    data = with_own_data(toy, run_copy)
+    rows = (data / "sts.csv").read_text().splitlines()
+    labelled = [",".join([*row.split(",")[:3], str(i % 2)]) for i, row in enumerate(rows[1:])]
+    (data / "test.csv").write_text("\n".join(["id,sentence1,sentence2,is_duplicate", *labelled]))
+    change = ["--set", "tasks.quora.test=test.csv"]
+    done = mtbert("evaluate", run_copy, "--split", "test", *change)
+    assert done.code == 0
+    assert ("44" in done.out, "quora" in done.out, "sst" in done.out) == (True, True, False)
+    assert mtbert("evaluate", run_copy, "--split", "test", "--task", "sst", *change).mistake == (
+        "task sst: the recipe names no test data. Give a labelled file with --split FILE."
+    )
+    assert mtbert("evaluate", toy / "run", "--split", "test").mistake.startswith("--split test: the recipe of this run")
+
+
 def test_evaluate_scores_a_labelled_file_of_one_task(toy, mtbert):
     done = mtbert("evaluate", toy / "run", "--task", "sts", "--split", toy / "data" / "sts.csv")
     assert done.code == 0

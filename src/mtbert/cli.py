@@ -90,12 +90,12 @@ def train(
 @app.command()
 def evaluate(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="dev, or a labelled file (then with --task).")] = "dev",
+    split: Annotated[str, typer.Option(help="dev, test, or a labelled file (then with --task).")] = "dev",
     task: Annotated[str | None, typer.Option(help="Only this task. Default: all of them.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
     set_: RunOverrides = None,
 ) -> None:
-    """Score a trained model on the dev data of its recipe, or on a labelled file.
+    """Score a trained model on the dev or test data of its recipe, or on a labelled file.
 
     Examples:
 

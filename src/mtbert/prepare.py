@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
-from mtbert import files
 from mtbert.batch import Dataset, Example
 from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
 from mtbert.data.sources import Row, Table
 from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import sequences
+from mtbert.files import resolved
 from mtbert.losses import ClassWeighted
-from mtbert.messages import few
+from mtbert.messages import few, shown
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import TaskRecipe
 from mtbert.task import Task
@@ -48,11 +48,17 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
     Raises:
         ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
     """
+    with _rooted(recipe), _uncollected():
+        return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+
+
+@contextmanager
+def _rooted(recipe: Recipe) -> Iterator[None]:
+    """Says of a file that is not there where its path starts."""
     try:
-        with _uncollected():
-            return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+        yield
     except FileNotFoundError as error:
-        root = files.resolved(recipe.root())
+        root = shown(str(resolved(recipe.root())), longest=1000)
         raise FileNotFoundError(
             f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
         ) from None
@@ -115,6 +121,20 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
         for loss in settings.losses
     )
     return settings.model_copy(update={"losses": losses})
+
+
+def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the test data of a trained task, and the warnings of reading them.
+
+    Raises:
+        ValueError, FileNotFoundError: If the recipe names none, or with the place of what cannot be read.
+    """
+    settings = recipe.tasks[task.name]
+    if settings.test is None:
+        raise ValueError(f"task {task.name}: the recipe names no test data. Give a labelled file with --split FILE.")
+    with _rooted(recipe), _uncollected():
+        table = sources.read(settings.test, settings.columns, recipe.root(), texts=settings.texts)
+        return tokenize(task, labels.examples(table, task), tokenizer, recipe.model.max_length), table.warnings
 
 
 @dataclass(frozen=True)

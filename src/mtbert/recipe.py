@@ -175,7 +175,8 @@ def schema() -> dict[str, Any]:
     tasks = result["properties"]["tasks"]
     tasks["additionalProperties"] = {"anyOf": [tasks["additionalProperties"], {"type": "null"}]}  # null: not this task
     del tasks["minProperties"], definitions["TaskRecipe"]["properties"]["name"]
-    definitions["Source"] = {"anyOf": [{"type": "string"}, definitions["Source"]]}
+    several = {"type": "array", "items": {"type": "string"}}
+    definitions["Source"] = {"anyOf": [{"type": "string"}, several, definitions["Source"]]}
     return result
 
 

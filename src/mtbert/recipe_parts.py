@@ -40,6 +40,9 @@ class TaskRecipe(Task):
 
     train: Source
     dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
+    test: Source | None = Field(
+        default=None, description="read by mtbert evaluate --split test and by nothing else, and scored as dev is"
+    )
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
     dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
     columns: Columns = Columns()
@@ -99,6 +102,13 @@ class TaskRecipe(Task):
                     f"loss '{loss.kind}': class_weights must be one number per class, found {len(weights)} for "
                     f"{len(self.labels) if self.labels else 'unnamed'} labels. Name the labels in their order."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _test_is_held_out(self) -> Self:
+        for name, source in (("train", self.train), ("dev", self.dev)):
+            if self.test is not None and source is not None and self.test.shares(source):
+                raise ValueError(f"test and {name} are the same data, so test would tell nothing. Name another source.")
         return self
 
     @property

@@ -1,6 +1,5 @@
 """What a task is: the part of a recipe that a trained model keeps. No torch here."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -11,6 +10,14 @@ from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
 HeadKind = Literal["linear", "mlp", "cosine"]
+
+
+RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # squares of scores and differences are numbers
+
+
+def is_range(low: float, high: float) -> bool:
+    """Returns whether scores from ``low`` to ``high`` can be computed with: what :data:`RANGES` says."""
+    return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 
 class Head(Settings):
@@ -49,7 +56,7 @@ class Task(Settings):
     @model_validator(mode="before")
     @classmethod
     def _labels_by_code(cls, data: Any) -> Any:
-        """Takes ``labels: {0: bad, 1: good}`` apart into codes, as files write them, and names."""
+        """Takes ``labels: {"0": bad, "1": good}`` apart into codes, as files write them, and names."""
         labels = data.get("labels") if isinstance(data, Mapping) else None
         if not isinstance(labels, Mapping):
             return data
@@ -99,8 +106,10 @@ class Task(Settings):
             if self.is_class:
                 raise ValueError("range is for regression; a task of classes has labels. Drop range.")
             low, high = self.range
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            if not low < high:
                 raise ValueError(f"range must be [lowest, highest], found [{low:g}, {high:g}].")
+            if not is_range(low, high):
+                raise ValueError(f"range must be {RANGES}, found [{low!r}, {high!r}].")
         return self
 
     @property
@@ -110,22 +119,20 @@ class Task(Settings):
     def fraction(self, score: float) -> float:
         """Returns where a score lies in the task's range, 0 at its lowest and 1 at its highest.
 
-        >>> Task(name="t", type="regression", inputs="single", range=(-1e308, 1e308)).fraction(5e307)
-        0.75
+        >>> Task(name="t", type="regression", inputs="single", range=(1.0, 5.0)).fraction(2.0)
+        0.25
         """
         low, high = self.range or (0.0, 1.0)
-        if math.isinf(high - low):
-            score, low, high = score / 2, low / 2, high / 2
         return (score - low) / (high - low)
 
     def at(self, fraction: float) -> float:
         """Returns the score that lies at ``fraction`` of the task's range.
 
-        >>> Task(name="t", type="regression", inputs="single", range=(0.0, 5.0)).at(0.5)
-        2.5
+        >>> Task(name="t", type="regression", inputs="single", range=(1.0, 5.0)).at(0.25)
+        2.0
         """
         low, high = self.range or (0.0, 1.0)
-        return low + (high - low) * fraction if math.isfinite(high - low) else low * (1 - fraction) + high * fraction
+        return low + (high - low) * fraction
 
     def pooled(self, default: Pooling) -> Pooling:
         """The task's own pooling, the mean for the cosine head, or ``default``."""

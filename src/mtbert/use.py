@@ -25,11 +25,11 @@ from mtbert.evaluate import Evaluation
 from mtbert.messages import clean, count, few, shown, warn
 from mtbert.outputs import STANDARD_OUTPUT
 from mtbert.predictor import Predictor, load
-from mtbert.prepare import prepare
+from mtbert.prepare import prepare, read_test
 from mtbert.recipe import Recipe
 
 # Parts of a task's recipe that a finished model does not depend on.
-CHANGEABLE = ("columns", "train", "dev", "metric")
+CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def evaluate(
     overrides: Sequence[str] = (),
     as_json: bool = False,
 ) -> dict[str, Evaluation]:
-    """Scores the model at ``path`` on the dev data of its recipe, or on a labelled file, and prints the scores.
+    """Scores the model at ``path`` on dev or test data of its recipe, or on a labelled file, and prints the scores.
 
     Args:
         path: The folder of a run, or of a model in it.
-        split: ``dev``, or a labelled file of ``task``.
+        split: ``dev``, ``test``, or a labelled file of ``task``.
         task: The only task to score; ``None``: all whose predictions were trained.
         console: Gets the scores, and nothing else.
         warnings: Gets the warnings of reading.
@@ -72,6 +72,8 @@ def evaluate(
     predictor, recipe = _as_trained(path, overrides)
     if split == "dev":
         data = _dev(predictor, recipe, task, warnings)
+    elif split == "test":
+        data = _test(predictor, recipe, task, warnings)
     elif task is None:
         raise ValueError(
             f"--split {clean(split)}: say whose labels these are, with --task {' or --task '.join(recipe.tasks)}."
@@ -110,12 +112,22 @@ def _score(predictor: Predictor, data: Dataset) -> Scored:
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
     names = [predictor.task(task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # The model's classes and range, not those of files that may have changed since.
-    learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
+    learnt = {n: predictor.task(n).model_dump(include={"labels", "codes", "range"}) for n in names}
     tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
     prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
     for warning in (w for p in prepared.values() for w in p.warnings):
         warn(warnings, warning)
     return {name: p.dev for name, p in prepared.items()}
+
+
+def _test(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
+    names = [task] if task else [n for n, t in recipe.tasks.items() if t.scored and t.test is not None]
+    if not names:
+        raise ValueError("--split test: the recipe of this run names no test data. Give a labelled file.")
+    read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
+    for warning in (w for _, found in read.values() for w in found):
+        warn(warnings, warning)
+    return {name: data for name, (data, _) in read.items()}
 
 
 # Answers -----------------------------------------------------------------------------------------------------
@@ -169,7 +181,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
         reads[Path(str(question.source))] = "the input file"
     for name, task in (recipe.tasks if recipe is not None else {}).items():
         for source in (s for field in type(task).model_fields if isinstance(s := getattr(task, field), Source)):
-            for file in filter(None, (source.path, source.hub)):
+            for file in filter(None, (*source.files, source.hub)):
                 assert recipe is not None
                 reads[recipe.root() / file] = f"data of task {name}"
     home = path.resolve().parent if (path.resolve().parent / "recipe.yaml").is_file() else path

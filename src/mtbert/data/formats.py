@@ -22,8 +22,8 @@ BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
-def opened(name: str, path: Path, wanted: Sequence[str]) -> Iterator[Records]:
-    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns.
+def opened(name: str, path: Path, wanted: Sequence[str] | None) -> Iterator[Records]:
+    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns, or of all.
 
     Raises:
         FileNotFoundError: If there is no such file; the message names the nearest one.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mtbert.batch import Example
 from mtbert.data.cells import number, quoted, whole
 from mtbert.data.sources import Row, Table
-from mtbert.messages import near, shown
-from mtbert.task import Task
+from mtbert.messages import few, near, shown
+from mtbert.task import RANGES, Task, is_range
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
@@ -27,7 +27,13 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
     if not scores or min(scores) == max(scores):
         found = f"all {len(scores):,} scores are {scores[0]:g}" if scores else "there are no scores"
         raise ValueError(f"{_column(tables[0])}: {found}. Check the column, or set the task's range.")
-    return task.model_copy(update={"range": (min(scores), max(scores))})
+    low, high = min(scores), max(scores)
+    if not is_range(low, high):
+        raise ValueError(
+            f"{_column(tables[0])}: scores must be {RANGES}, found {low!r} to {high!r}. "
+            "Scale them, or check the column."
+        )
+    return task.model_copy(update={"range": (low, high)})
 
 
 def examples(table: Table, task: Task) -> list[Example]:
@@ -87,5 +93,5 @@ def _score(table: Table, row: Row, label: str, limits: tuple[float, float] | Non
     if score is None:
         raise ValueError(f"{table.at(row)}: {shown(label)} is not a number. {repair}")
     if not low <= score <= high:
-        raise ValueError(f"{table.at(row)}: {score!r} is outside the task's range. {repair}")
+        raise ValueError(f"{table.at(row)}: {few([label])} is outside the task's range. {repair}")
     return score

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from mtbert.data.cells import LONGEST
 from mtbert.data.plain import Text
@@ -84,14 +85,19 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def keep(
-    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
+    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str] | None
 ) -> tuple[Sequence[str], Sequence[Record]]:
-    """Returns all names, and the wanted values; the last object may be the only one that has a name."""
+    """Returns all names, and the values of the wanted ones, or of all; the last object may alone have a name."""
     columns: dict[str, None] = {}
-    rows: list[Record] = []
-    for number, record in objects:
-        rows.append((number, [record.get(column) for column in wanted]))
-        columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
+    if wanted is None:
+        kept = list(objects)
+        columns = dict.fromkeys(chain.from_iterable(record for _, record in kept))
+        rows = [(number, [record.get(column) for column in columns]) for number, record in kept]
+    else:
+        rows = []
+        for number, record in objects:
+            rows.append((number, [record.get(column) for column in wanted]))
+            columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
     if not rows:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")
     return tuple(columns), rows

@@ -10,23 +10,29 @@ from mtbert.messages import reason, shown
 BATCH = 256  # rows: few, as each may have a text of megabytes
 
 
-def table(name: str, file: BinaryIO, wanted: Sequence[str]) -> tuple[Sequence[str], Iterator[Record]]:
+def table(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
+    """Returns the names of all columns, and the values of the wanted ones, or of all, in each row.
+
+    Raises:
+        ValueError: If it is no Parquet file, or what is to be read is too large.
+    """
     import pyarrow.parquet as pq
 
     with _errors(name):
         table = pq.ParquetFile(file)
         columns = list(table.schema_arrow.names)
+        asked = columns if wanted is None else wanted
         size = sum(
             group.column(i).total_uncompressed_size
             for group in map(table.metadata.row_group, range(table.metadata.num_row_groups))
             for i in range(group.num_columns)
-            if any(f"{group.column(i).path_in_schema}.".startswith(f"{column}.") for column in wanted)
+            if any(f"{group.column(i).path_in_schema}.".startswith(f"{column}.") for column in asked)
         )
     if size > LARGEST:
         raise ValueError(
             f"{name}: the columns read unpack to {size:,} bytes, and at most {LARGEST:,} are read. Keep fewer rows."
         )
-    found = [column for column in wanted if column in columns]
+    found = [column for column in asked if column in columns]
 
     def rows() -> Iterator[Record]:
         number = 0
@@ -35,7 +41,7 @@ def table(name: str, file: BinaryIO, wanted: Sequence[str]) -> tuple[Sequence[st
                 # A column alone: a value that Python has no word for is then named with its column.
                 values = {column: _values(name, column, batch.column(column)) for column in batch.schema.names}
                 nothing = [None] * batch.num_rows
-                for row in zip(*(values.get(column, nothing) for column in wanted), strict=True):
+                for row in zip(*(values.get(column, nothing) for column in asked), strict=True):
                     number += 1
                     yield number, row
 

@@ -12,7 +12,14 @@ from mtbert.data.records import Record
 from mtbert.messages import count
 
 
-def table(name: str, suffix: str, text: Text, wanted: Sequence[str]) -> tuple[int, Sequence[str], Iterator[Record]]:
+def table(
+    name: str, suffix: str, text: Text, wanted: Sequence[str] | None
+) -> tuple[int, Sequence[str], Iterator[Record]]:
+    """Returns the line of the header, the names of all columns, and the values of the wanted ones, or of all.
+
+    Raises:
+        ValueError: If there is no header; while reading, if a row cannot be one.
+    """
     csv.field_size_limit(LONGEST)  # of the csv module as a whole; its own limit cuts off long texts
     lines = iter(text)
     blank = 0
@@ -22,11 +29,11 @@ def table(name: str, suffix: str, text: Text, wanted: Sequence[str]) -> tuple[in
         blank += 1
     else:
         raise ValueError(f"{name}: the file is empty. Give a header line and rows.")
-    sign = _separator(top, wanted)
+    sign = _separator(top, wanted or ())
     fields = _fields(name, suffix, sign, chain([top], lines), blank)
     header_line, header = next(fields)
     columns = [field.strip() for field in header]
-    return header_line, columns, _whole(name, sign, columns, fields, wanted)
+    return header_line, columns, _whole(name, sign, columns, fields, columns if wanted is None else wanted)
 
 
 def _separator(top: str, wanted: Sequence[str]) -> str:

@@ -119,6 +119,12 @@ class Source(Settings):
         """The files, as the recipe names them; none of a data set."""
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
+    def shares(self, other: "Source") -> bool:
+        """Returns whether both would read the same rows, all or some of them."""
+        if self.files and other.files:
+            return bool(set(self.files) & set(other.files)) and self.where == other.where
+        return self == other
+
 
 @dataclass(frozen=True)
 class Row:

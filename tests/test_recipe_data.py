@@ -1,0 +1,96 @@
+"""From a recipe to data sets: what is read, what is held out, and what messages name."""
+
+from pathlib import Path
+
+import pytest
+from reading import message
+from recipe_files import refusal as recipe_refusal
+from toy_run import encoder_folder
+
+from mtbert import prepare
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.recipe import Recipe, validate
+
+
+def recipe(folder: Path, **task: object) -> Recipe:
+    settings = {"type": "classification", "inputs": "single", "train": "a.csv", **task}
+    return validate({"data": {"root": str(folder)}, "tasks": {"topic": settings}}, "mine")
+
+
+def write(folder: Path, name: str, texts: str) -> None:
+    rows = [f"{text},{i % 2}\n" for i, text in enumerate(texts)]
+    (folder / name).write_text("text,label\n" + "".join(rows))
+
+
+def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
+    write(tmp_path, "a.csv", "abcdefgh")
+    write(tmp_path, "b.csv", "ijklmnop")
+    made = recipe(tmp_path, train=["a.csv", "b.csv"], dev_fraction=0.5)
+    split = prepare.read(made, "topic")
+    train, dev = ({e.texts[0] for e in side} for side in (split.train, split.dev))
+    assert (len(train), len(dev)) == (8, 8)
+    assert train | dev == set("abcdefghijklmnop")
+    assert all(side & set("abcdefgh") and side & set("ijklmnop") for side in (train, dev))
+
+
+def test_a_split_that_cannot_be_made_names_the_file(tmp_path: Path):
+    write(tmp_path, "a.csv", "aaaa")
+    said = message(ValueError, prepare.read, recipe(tmp_path), "topic")
+    assert said.startswith("a.csv: a split needs two groups of examples without a common text, found 1 in 4 examples.")
+
+
+def test_every_file_has_a_digest_of_its_own(tmp_path: Path):
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(tmp_path, name, "ab")
+    tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
+    made = recipe(tmp_path, train=["a.csv", "b.csv"], dev="c.csv", test="d.csv")
+    assert list(prepare.prepare(made, tokenizer)["topic"].digests) == ["a.csv", "b.csv", "c.csv"]
+
+
+def test_test_data_are_read_alone_and_with_the_classes_that_were_learnt(tmp_path: Path):
+    write(tmp_path, "t.csv", "abc")
+    tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
+    made = recipe(tmp_path, test="t.csv", labels=["1", "0"])
+    data, warnings = prepare.read_test(made, made.tasks["topic"].task, tokenizer)
+    assert [(e.texts[0], e.label) for e in data.examples] == [("a", 1.0), ("b", 0.0), ("c", 1.0)]
+    assert warnings == ()
+    said = message(ValueError, prepare.read_test, recipe(tmp_path), made.tasks["topic"].task, tokenizer)
+    assert said == "task topic: the recipe names no test data. Give a labelled file with --split FILE."
+    gone = recipe(tmp_path, test="u.csv")
+    said = message(FileNotFoundError, prepare.read_test, gone, made.tasks["topic"].task, tokenizer)
+    assert said.startswith(
+        "u.csv: there is no such file. Did you mean 't.csv'? Relative paths start from data.root, here"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "other"),
+    [
+        ("train: a.csv, test: a.csv", "train"),
+        ("train: [b.csv, a.csv], test: a.csv", "train"),
+        ("train: b.csv, dev: {path: a.csv}, test: [a.csv, c.csv]", "dev"),
+        ("train: {hub: x, split: train}, test: {hub: x, split: train}", "train"),
+    ],
+)
+def test_test_data_that_are_trained_or_tuned_on_are_refused(tmp_path: Path, sources: str, other: str):
+    said = recipe_refusal(tmp_path, "tasks: {a: {type: binary, inputs: single, " + sources + "}}")
+    assert f"tasks.a: test and {other} are the same data, so test would tell nothing." in said
+
+
+def test_a_part_of_a_file_may_be_test(tmp_path: Path):
+    one = {"path": "a.csv", "where": {"split": "train"}}
+    assert recipe(tmp_path, train=one, test=one | {"where": {"split": "test"}}).tasks["topic"].test is not None
+
+
+def test_codes_of_classes_come_from_yaml_and_back(tmp_path: Path):
+    from mtbert.recipe import dump, load
+
+    (tmp_path / "mine.yaml").write_text(
+        'tasks: {a: {type: binary, inputs: single, train: a.csv, labels: {"0": bad, "1": good}}}\n'
+    )
+    made = load(str(tmp_path / "mine.yaml"))
+    assert (made.tasks["a"].labels, made.tasks["a"].codes) == (("bad", "good"), ("0", "1"))
+    (tmp_path / "again.yaml").write_text(dump(made))
+    assert load(str(tmp_path / "again.yaml")) == made
+    changed = load(str(tmp_path / "mine.yaml"), ['tasks.a.labels={"1": fine}'])
+    assert (changed.tasks["a"].labels, changed.tasks["a"].codes) == (("bad", "fine"), ("0", "1"))
