@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mtbert.data.sources import Columns, Source, read
+from mtbert.data.sources import Source, read
+from mtbert.data.tables import Columns
 
 ONE = Columns(text="text")
 PAIR = Columns(text=("sentence1", "sentence2"), label="is_duplicate", id="id")

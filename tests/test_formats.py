@@ -15,7 +15,8 @@ from reading import ONE, PAIR, message, refusal, write
 from mtbert.batch import Example
 from mtbert.data import formats
 from mtbert.data.labels import complete, examples
-from mtbert.data.sources import Columns, Row, Source, read
+from mtbert.data.sources import Source, read
+from mtbert.data.tables import Columns, Row
 from mtbert.task import Task
 
 

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from reading import message
 
 from mtbert.data.labels import complete, examples
-from mtbert.data.sources import Columns, Part, Row, Source, Table, read
+from mtbert.data.sources import Source, read
+from mtbert.data.tables import Columns, Part, Row, Table
 from mtbert.task import Task
 
 

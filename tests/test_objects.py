@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from reading import ONE, refusal, write
 
-from mtbert.data.sources import Row, read
+from mtbert.data.sources import read
+from mtbert.data.tables import Row
 
 
 def test_jsonl_values_of_any_kind_become_labels(tmp_path: Path):

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from reading import ONE, message, refusal
 
-from mtbert.data.sources import Columns, Row, Source, read
+from mtbert.data.sources import Source, read
+from mtbert.data.tables import Columns, Row
 
 
 def test_parquet_is_read_and_counts_rows(tmp_path: Path):

@@ -69,6 +69,7 @@ def test_test_data_are_read_alone_and_with_the_classes_that_were_learnt(tmp_path
         ("train: a.csv, test: a.csv", "train"),
         ("train: [b.csv, a.csv], test: a.csv", "train"),
         ("train: b.csv, dev: {path: a.csv}, test: [a.csv, c.csv]", "dev"),
+        ("train: a.csv, test: {path: a.csv, where: {part: test}}", "train"),
         ("train: {hub: x, split: train}, test: {hub: x, split: train}", "train"),
     ],
 )

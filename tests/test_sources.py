@@ -13,7 +13,8 @@ from reading import ONE, PAIR, message, refusal, write
 
 from mtbert.batch import Example
 from mtbert.data.labels import examples
-from mtbert.data.sources import Columns, Row, Source, read
+from mtbert.data.sources import Source, read
+from mtbert.data.tables import Columns, Row
 from mtbert.task import Task
 
 

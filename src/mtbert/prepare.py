@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from mtbert.batch import Dataset, Example
 from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
-from mtbert.data.sources import Row, Table
 from mtbert.data.split import grouped_split
+from mtbert.data.tables import Row, Table
 from mtbert.data.tokenizer import sequences
 from mtbert.files import resolved
 from mtbert.losses import ClassWeighted

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from mtbert import metrics
-from mtbert.data.sources import Columns, Source
+from mtbert.data.sources import Source
+from mtbert.data.tables import Columns
 from mtbert.gradients import AggregationSettings, Sum
 from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES

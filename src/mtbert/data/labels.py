@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mtbert.batch import Example
 from mtbert.data.cells import number, quoted, whole
-from mtbert.data.sources import Row, Table
+from mtbert.data.tables import Row, Table
 from mtbert.messages import few, near, shown
 from mtbert.task import RANGES, Task, is_range
 
