@@ -6,18 +6,18 @@ meant, and leaves nothing half-written behind.
 """
 
 import errno
+import fcntl
 import io
 import json
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
@@ -240,29 +240,32 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
             fill(new)
             for path in (*new.iterdir(), new):
                 _sync(path)
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            new.rename(folder)
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            settle(folder)
             raise
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        new.rename(folder)
         _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def find_folder(folder: Path) -> Path | None:
-    """Returns ``folder``, or its last complete content where a kill fell between two renames; ``None`` if neither."""
+    """Returns where the last complete content of ``folder`` is, ``None`` if nowhere.
+
+    That is beside it where a kill fell between the two renames of :func:`write_folder`, or while another process is
+    there: only who writes in the folder may move it back (:func:`settle`).
+    """
     _, old = _beside(folder)
-    if not folder.exists() and old.exists():
-        old.rename(folder)
-    return folder if folder.exists() else None
+    return next((place for place in (folder, old) if place.exists()), None)
 
 
 def settle(place: Path) -> None:
     """Finishes what a kill cut off in writing ``place``, a file or folder: afterwards nothing lies beside it."""
     new, old = _beside(place)
-    find_folder(place)
+    if not place.exists() and old.exists():
+        old.rename(place)
     for leftover in (new, old):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -285,18 +288,123 @@ def _sync(path: Path) -> None:
 
 # One process at a time --------------------------------------------------------------------------------------
 
+LOCK = "lock"  # the file in a folder that the process at work there holds
+TRIES = 100  # at a lock that other processes remove again and again
+
+
+class Held:
+    """A folder whose lock this process holds; :func:`alone` makes it."""
+
+    def __init__(self, folder: Path, descriptor: int, made: Iterable[Path]) -> None:
+        self.folder = folder
+        self._descriptor = descriptor
+        self._made = sorted(set(made), reverse=True)  # a folder before its parent
+
+    def replace(self, fill: Callable[[Path], object]) -> None:
+        """Lets ``fill`` write a folder that takes the place of the held one at once, and is held without a gap."""
+        taken: list[int] = []
+
+        def filled(new: Path) -> None:
+            fill(new)
+            descriptor = _lock(new)
+            assert descriptor is not None  # nobody else knows the folder
+            taken.append(descriptor)
+
+        try:
+            write_folder(self.folder, filled)
+        except BaseException:
+            for descriptor in taken:
+                os.close(descriptor)
+            raise
+        os.close(self._descriptor)  # not before the old lock is gone: else another process could still take it
+        (self._descriptor,) = taken
+
+    def leave(self) -> None:
+        """Gives the lock back; where nothing was put into the folder, what was made for it goes."""
+        try:
+            with suppress(OSError):  # another process may put something there
+                if is_free(self.folder):
+                    (self.folder / LOCK).unlink()
+                    for folder in self._made:
+                        folder.rmdir()
+        finally:
+            os.close(self._descriptor)
+
 
 @contextmanager
-def alone(folder: Path, command: str) -> Iterator[None]:
-    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one writes there.
+def alone(folder: Path, command: str) -> Iterator[Held]:
+    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one works there.
+
+    The folder is made if it is not there, and what a kill left of its replacement is put in order.
 
     Raises:
         ValueError: If another is at work there.
     """
+    place = Path(os.path.realpath(folder))
+    made: list[Path] = []
     try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(
-            f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out."
-        ) from None
+        taken = next((taken for _ in range(TRIES) if (taken := _take(place, made)) is not None), None)
+    except BlockingIOError:
+        taken = None
+    if taken is None:
+        raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out.")
+    held = Held(place, taken, made)
+    try:
+        settle(place)
+        yield held
+    finally:
+        held.leave()
+
+
+def find_held(folder: Path) -> Path | None:
+    """Returns where ``folder`` is, also where a kill cut off its replacement; ``None`` if nowhere."""
+    found = find_folder(folder)
+    return found if found == folder or (found and (found / LOCK).exists()) else None
+
+
+def is_free(folder: Path) -> bool:
+    """Returns whether ``folder`` is not there, or holds nothing but a lock."""
+    found = find_held(folder)
+    return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
+
+
+def _take(place: Path, made: list[Path]) -> int | None:
+    """Returns a descriptor with the lock of ``place``, made or put back first; ``None`` if it was removed meanwhile.
+
+    Raises:
+        BlockingIOError: If another process holds the lock.
+    """
+    with suppress(FileNotFoundError):
+        found = find_held(place)
+        if found not in (None, place):  # another process is between two renames, or was killed there
+            taken = _lock(found)
+            if taken is not None:
+                found.rename(place)
+            return taken
+        missing = [path for path in (place, *place.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            made.append(path)
+        return _lock(place)
+    return None
+
+
+def _lock(folder: Path) -> int | None:
+    """Returns a descriptor with the lock of ``folder``; ``None`` if another process removed it meanwhile.
+
+    Raises:
+        BlockingIOError: If another process holds the lock.
+    """
+    file = folder / LOCK
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        with naming(file):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

@@ -31,6 +31,8 @@ from mtbert.recipe_parts import DataRecipe
 from mtbert.tracking import Tracker
 from mtbert.train import Plan, Run, fit
 
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"  # what makes a folder a run
+
 
 def start(
     recipe: Recipe,
@@ -43,28 +45,28 @@ def start(
 ) -> dict[str, Evaluation]:
     """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
 
+    From the first moment on no other process can train in ``out``. A run that is there is overwritten only when
+    nothing in the recipe and the data can fail any more; a start that fails leaves no new folder.
+
     Raises:
-        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, or ``out`` exists.
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, ``out`` exists, or
+            another process trains there.
     """
-    is_run = all((out / name).is_file() for name in ("recipe.yaml", "environment.json"))
-    if out.exists() and not (is_run and overwrite):
-        repair = f"Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
-        raise ValueError(f"{out}: exists. {repair if is_run else 'It is no run, so give another --out.'}")
-    device, tokenizer, data, model = build(recipe, console)
-    for name, prepared in data.items():
-        for warning in prepared.all_warnings(recipe.model.max_length):
-            warn(console, f"task {name}: {warning}")
-    run = Run(recipe, model, data, device)
-    record = environment.record(device, _digests(data), _digest(recipe))
+    _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
+    with files.alone(out, "train") as held:
+        _check_place(out, overwrite)
+        device, tokenizer, data, model = build(recipe, console)
+        for name, prepared in data.items():
+            for warning in prepared.all_warnings(recipe.model.max_length):
+                warn(console, f"task {name}: {warning}")
+        run = Run(recipe, model, data, device)
+        record = environment.record(device, _digests(data), _digest(recipe))
 
-    def write(folder: Path) -> None:
-        (folder / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
-        (folder / "environment.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        def write(folder: Path) -> None:
+            (folder / ENVIRONMENT).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (folder / RECIPE).write_text(recipes.dump(recipe), encoding="utf-8")
 
-    # Only now, when nothing in the recipe or the data can fail any more, an older run gives way.
-    with files.alone(out, "train") if is_run else nullcontext():
-        files.write_folder(out, write)
-    with files.alone(out, "train"):
+        held.replace(write)
         return _go(run, tokenizer, out, console, profile, track)
 
 
@@ -86,19 +88,35 @@ def resume(
         ValueError, FileNotFoundError: If ``out`` is no run, another process trains it, or its data, threads or
             checkpoint changed or broke.
     """
-    if not (out / "recipe.yaml").is_file():
-        raise FileNotFoundError(f"{out}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {out}")
+    found = files.find_held(out)
+    if found is None or not (found / RECIPE).is_file():
+        raise FileNotFoundError(f"{out}: no run here (no {RECIPE}). Start one with: mtbert train RECIPE --out {out}")
     with files.alone(out, "train"):
+        for name in ("best", "last"):
+            files.settle(out / name)
         run, tokenizer = _restored(out, console, epochs)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
         return _go(run, tokenizer, out, console, profile, track)
 
 
+def _check_place(out: Path, overwrite: bool) -> None:
+    """Raises ValueError unless a new run can be in ``out``: it is free, or a run that ``overwrite`` lets go."""
+    found = files.find_held(out)
+    if found is None or files.is_free(out):
+        return
+    if not all((found / name).is_file() for name in (RECIPE, ENVIRONMENT)):
+        raise ValueError(f"{out}: exists. It is no run, so give another --out.")
+    if not overwrite:
+        raise ValueError(
+            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
+        )
+
+
 def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tokenizer]:
     """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
-    begun = recipes.load(str(out / "recipe.yaml"))
+    begun = recipes.load(str(out / RECIPE))
     recipe = begun if epochs is None else _longer(begun, epochs)
-    record = environment.read(out / "environment.json")
+    record = environment.read(out / ENVIRONMENT)
     torch.set_num_threads(record.threads)
     last = files.find_folder(out / "last")
     device, tokenizer, data, model = build(recipe, console, last)
