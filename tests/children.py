@@ -1,4 +1,4 @@
-"""Processes of their own that a test starts from where it stands, and kills for real at any of their file operations."""
+"""Processes that a test starts from where it stands, and kills for real at any of their file operations."""
 
 import multiprocessing
 import os

@@ -100,7 +100,7 @@ def test_of_two_commands_at_once_one_trains_and_the_other_ends_with_2(folder: Pa
     first, other = sorted(both, key=lambda process: process.poll() is None)
     assert first.communicate()[1] == f"mtbert: {out}: {BUSY}\n"
     assert first.returncode == 2
-    wait_until((out / "timings.jsonl").exists)
+    wait_until(lambda: (out / "timings.jsonl").exists() and bool((out / "timings.jsonl").read_bytes()))
     other.send_signal(signal.SIGTERM)
     other.communicate()
     assert other.returncode == 130

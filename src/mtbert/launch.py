@@ -179,10 +179,10 @@ def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Consol
     run.stale = 0
     # In this order: killed between the two, the same command goes on.
     files.write_text(
-        out / "environment.json",
+        out / ENVIRONMENT,
         record.model_copy(update={"recipe": _digest(run.recipe)}).model_dump_json(indent=2) + "\n",
     )
-    files.write_text(out / "recipe.yaml", recipes.dump(run.recipe))
+    files.write_text(out / RECIPE, recipes.dump(run.recipe))
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:
