@@ -1,5 +1,6 @@
 """CONTRIBUTING.md adds a technique in one file and one line; here that is done to a copy, word for word."""
 
+import json
 import os
 import re
 import shutil
@@ -37,22 +38,47 @@ def test_the_diff_adds_one_line_and_takes_none():
     assert changed[0].startswith("+from mtbert.losses.")
 
 
+# Runs several commands in one process, for its imports, and says what each printed and returned.
+COMMANDS = """
+import contextlib, io, json, sys
+from mtbert import cli
+
+said = []
+for arguments in json.loads(sys.argv.pop()):
+    out, errors, code = io.StringIO(), io.StringIO(), 0
+    sys.argv[1:] = arguments
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+    said.append((code, out.getvalue(), errors.getvalue()))
+json.dump(said, sys.stdout)
+"""
+
+
 def test_recipes_schema_and_training_know_the_new_technique(copy: Path):
     toy_run.set_up(copy / "toy")
-    environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
-
-    def mtbert_says(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from mtbert.cli import main; main()", *arguments]
-        return subprocess.run(command, env=environment, cwd=copy, text=True, capture_output=True)
-
     toy = str(copy / "toy/toy.yaml")
     losses = "tasks.sst.losses=[ce, {kind: focal, gamma: 3, weight: 0.5}]"
-    trained = mtbert_says("train", toy, "--set", losses, "--set", "train.rounds=3", "--out", "run")
-    assert trained.returncode == 0, trained.stderr
+    commands = [
+        ["train", toy, "--set", losses, "--set", "train.rounds=3", "--out", "run"],
+        ["recipe", "schema"],
+        ["train", toy, "--set", "tasks.quora.losses=[focal]", "--out", "no"],
+        ["train", toy, "--set", "tasks.sst.losses=[{kind: focal, gama: 3}]", "--out", "no"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        env=os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
+        cwd=copy,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    trained, schema, refused, wrong = json.loads(done.stdout)
+    assert trained[0] == 0, trained
     assert "sst.focal" in (copy / "run/metrics.jsonl").read_text()
-    assert "FocalLoss" in mtbert_says("recipe", "schema").stdout
-    refused = mtbert_says("train", toy, "--set", "tasks.quora.losses=[focal]", "--out", "no")
-    assert refused.returncode == 2
-    assert "loss 'focal' needs one logit per class, which type 'binary' with head 'mlp'" in refused.stderr
-    wrong = mtbert_says("train", toy, "--set", "tasks.sst.losses=[{kind: focal, gama: 3}]", "--out", "no")
-    assert "unknown key 'gama'. Did you mean 'gamma'?" in wrong.stderr
+    assert "FocalLoss" in schema[1]
+    assert refused[0] == 2
+    assert "loss 'focal' needs one logit per class, which type 'binary' with head 'mlp'" in refused[2]
+    assert "unknown key 'gama'. Did you mean 'gamma'?" in wrong[2]

@@ -92,6 +92,12 @@ def test_the_parts_of_the_variance_by_hand():
     assert found.p == pytest.approx(float(2 * stats.t.sf(2 / math.sqrt(2), found.df)))
 
 
+def test_what_examples_move_one_seed_against_another_is_no_variance_of_seeds():
+    resampled_RS = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])  # each varies by 1, their mean not at all
+    # Between the seeds 8; of that the examples explain 1, which is half of what they move two seeds apart.
+    assert estimate(np.array([0.0, 4.0]), resampled_RS).se == pytest.approx(math.sqrt((8 - 1 * 2) / 2))
+
+
 def test_one_seed_has_the_uncertainty_of_the_examples_alone():
     found = estimate(np.array([0.5]), np.array([[0.4], [0.5], [0.6]]))
     assert (found.se, found.df) == (pytest.approx(0.1), math.inf)

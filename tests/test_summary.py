@@ -1,0 +1,134 @@
+"""The numbers of a study from answers given by hand."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import toy_results
+from toy_results import LABELS, OTHER, RIGHT, WORSE
+
+from mtbert import metrics
+from mtbert.study import statistics
+from mtbert.study.results import Results
+from mtbert.study.statistics import Estimate
+from mtbert.study.summary import Comparison, Summary, summarise
+
+
+def compared(mean: float, p: float, corrected: float) -> Comparison:
+    return Comparison("base", Estimate(mean, 0.1, 0.1, math.inf, 3), p, corrected)
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "corrected", "verdict"),
+    [
+        (0.1, 0.001, 0.049, "better"),
+        (-0.1, 0.001, 0.049, "worse"),
+        (0.1, 0.001, 0.051, "cannot be told apart"),
+        (-0.1, 0.049, 0.5, "cannot be told apart"),
+    ],
+)
+def test_a_verdict_goes_by_the_corrected_p(mean: float, p: float, corrected: float, verdict: str):
+    assert compared(mean, p, corrected).verdict == verdict
+
+
+def test_scores_and_those_of_the_best_constant_are_as_by_hand():
+    found = summarise(toy_results.study({"base": [WORSE, RIGHT]}))
+    assert found.rows["base"].by_seed[0] == pytest.approx(
+        {"sst": 6 / 8, "quora": 5 / 8, "sts": -1.0, "overall": (6 / 8 + 5 / 8 + 0) / 3}
+    )
+    assert found.rows["base"].scores["overall"].mean == pytest.approx((11 / 24 + 1) / 2)
+    # Class 2 has 3 of 8, no has 5 of 8, and a correlation of 0 counts as 1/2.
+    assert found.baseline == pytest.approx({"sst": 3 / 8, "quora": 5 / 8, "sts": 0.0, "overall": (1 + 0.5) / 3})
+
+
+def test_resampled_overalls_map_correlations_too():
+    found = summarise(toy_results.study({"base": [WORSE]})).rows["base"].scores
+    parts = [found[task].se for task in ("sst", "quora")]
+    # The correlation is -1 on every resample, so that overall varies as the two accuracies do.
+    assert found["sts"].se == pytest.approx(0, abs=1e-6)
+    assert found["overall"].se == pytest.approx(math.hypot(*parts) / 3, rel=0.1)
+
+
+def three(*, seeds: int = 3) -> Results:
+    """Two rows beside a base, one of them close to it; answers differ from seed to seed."""
+    draws = np.random.default_rng(0)
+
+    def answers(wrong: int) -> dict[str, tuple[float, ...]]:
+        sst = list(LABELS["sst"])
+        for i in draws.permutation(8)[:wrong]:
+            sst[i] = (sst[i] + 1) % 5
+        quora = [1 - y if draws.random() < 0.3 else y for y in LABELS["quora"]]
+        return {
+            "sst": tuple(sst),
+            "quora": tuple(quora),
+            "sts": tuple(y / 5 + draws.normal(0, 0.2) for y in LABELS["sts"]),
+        }
+
+    rows = {
+        row: [answers(wrong) for wrong in numbers[:seeds]]
+        for row, numbers in (("base", (5, 6, 7)), ("near", (5, 5, 6)), ("far", (0, 1, 0)))
+    }
+    return toy_results.study(rows, controls={"near": "base", "far": "base"})
+
+
+def test_holm_corrects_over_the_rows_of_one_score():
+    found = summarise(three()).comparisons["control"]
+    for key in ("sst", "quora", "sts", "overall"):
+        p = [found[row][key].p for row in ("near", "far")]
+        assert [found[row][key].corrected for row in ("near", "far")] == statistics.holm(p)
+    assert found["far"]["sst"].corrected == pytest.approx(2 * found["far"]["sst"].p)
+
+
+def test_a_difference_is_the_row_less_the_other():
+    found = summarise(toy_results.study({"base": [WORSE], "more": [OTHER]}, controls={"more": "base"}))
+    assert found.comparisons["control"]["more"]["sst"].difference.mean == pytest.approx(1 / 8)
+    assert found.comparisons["reference"]["more"]["overall"].difference.mean == pytest.approx(1 / 24)
+
+
+def test_mcnemar_is_for_accuracies_of_one_seed_alone():
+    several = summarise(three(seeds=2)).comparisons["control"]["far"]
+    assert all(c.p == c.difference.p for c in several.values())
+    one = summarise(three(seeds=1)).comparisons["control"]["far"]
+    assert one["sst"].p != one["sst"].difference.p
+    assert one["sts"].p == one["sts"].difference.p
+    assert one["overall"].p == one["overall"].difference.p
+
+
+def test_mcnemar_is_not_for_macro_f1(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(statistics, "resample", partial(statistics.resample, resamples=50))
+    one = three(seeds=1)
+    one = replace(one, dev=one.dev | {"sst": replace(one.dev["sst"], metric="macro_f1")})
+    found = summarise(one)
+    sst = found.comparisons["control"]["far"]["sst"]
+    assert sst.p == sst.difference.p
+    predicted = one.runs["far"][0].predicted["sst"].decided.numpy()
+    scores = metrics.score(one.dev["sst"].task, predicted, one.dev["sst"].labels_B)
+    assert found.rows["far"].scores["sst"].mean == pytest.approx(scores["macro_f1"])
+
+
+def test_the_detectable_difference_is_that_of_the_median_row():
+    by_row = {row: {"overall": compared(0.0, 1.0, 1.0)} for row in "abc"}
+    for row, se in (("a", 0.01), ("b", 0.02), ("c", 0.09)):
+        difference = Estimate(0.0, 0.1, se, math.inf, 3)
+        by_row[row]["overall"] = replace(by_row[row]["overall"], difference=difference)
+    summary = Summary({}, {}, {"control": by_row, "reference": {}}, "overall")
+    # Holm's first step over three rows: the two-sided quantile at 0.05 / 3, and 0.8416 for a power of 0.8.
+    assert summary.detectable("control", "overall") == pytest.approx(0.02 * (2.39398 + 0.84162), rel=1e-4)
+    assert summary.detectable("reference", "overall") is None
+
+
+def test_a_collapse_is_counted_over_the_seeds():
+    constant = {"sst": (2,) * 8, "quora": (0,) * 8, "sts": (0.5,) * 8}
+    with pytest.warns(UserWarning, match="correlation with a constant"):
+        found = summarise(toy_results.study({"base": [RIGHT, constant | {"sts": RIGHT["sts"]}, constant]})).rows["base"]
+    assert found.collapsed == {"sst": 2, "quora": 2, "sts": 1}
+
+
+def test_overall_is_over_the_tasks_of_the_reference():
+    both = toy_results.study({"base": [WORSE], "more": [RIGHT]})
+    found = summarise(toy_results.without(both, "base", "quora"))
+    assert found.baseline["overall"] == pytest.approx((3 / 8 + 1 / 2) / 2)
+    assert found.rows["base"].scores["overall"].mean == pytest.approx((6 / 8 + 0) / 2)
+    assert found.rows["more"].scores["quora"].mean == 1

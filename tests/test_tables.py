@@ -1,0 +1,169 @@
+"""The tables of a study, cell by cell, and the sentences beside them."""
+
+import csv
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy_results
+from tiny import RECORD
+from toy_results import LABELS, OTHER, RIGHT, WORSE
+
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.recipe import load
+from mtbert.study import errors, report, tables
+from mtbert.study.results import Dev, Result, Results
+from mtbert.study.statistics import Estimate
+from mtbert.study.summary import Comparison, Summary, summarise
+from mtbert.study.tables import Table
+from mtbert.task import Task
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    collapsed = WORSE | {"sst": (2,) * 8}
+    return toy_results.study({"base": [WORSE, collapsed], "more": [RIGHT, OTHER]}, controls={"more": "base"})
+
+
+@pytest.fixture(scope="module")
+def summary(results: Results) -> Summary:
+    return summarise(results)
+
+
+def test_the_data_have_a_line_for_each_task(results: Results):
+    assert tables.data(results).columns == ("task", "type", "metric", "labels", "train", "dev")
+    assert tables.data(replace(results, dev=toy_results.dev(train=1234))).rows == (
+        ("sst", "ordinal", "accuracy", "0, 1, 2, 3, 4", "1,234", "8"),
+        ("quora", "binary", "accuracy", "0, 1", "1,234", "8"),
+        ("sts", "regression", "pearson", "0 to 5", "1,234", "8"),
+    )
+
+
+def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Results, summary: Summary):
+    table = tables.scores(results, summary)
+    assert table.columns == ("row", "seeds", "sst", "quora", "sts", "overall")
+    assert table.rows[0] == ("best constant", "", "0.3750", "0.6250", "0.0000", "0.5000")
+    base = dict(zip(table.columns, table.rows[1], strict=True))
+    # 6 and 3 of 8 are right: a mean of 0.5625 and a standard deviation of 3/8 over the root of 2.
+    assert re.fullmatch(r"0\.5625 ± 0\.2652 \[-?\d\.\d{4}, \d\.\d{4}\] collapsed 1/2", base["sst"])
+    assert re.fullmatch(r"0\.6250 ± 0\.0000 \[\d\.\d{4}, \d\.\d{4}\]", base["quora"])
+    assert base["seeds"] == "2"
+
+
+def test_one_seed_has_no_deviation(results: Results):
+    one = toy_results.study({"base": [WORSE]})
+    (_, row) = tables.scores(one, summarise(one)).rows
+    assert re.fullmatch(r"0\.7500 \[\d\.\d{4}, \d\.\d{4}\]", row[2])
+
+
+def test_every_run_stands_with_its_own_scores(results: Results, summary: Summary):
+    assert tables.runs(results, summary).rows == (
+        ("base", "0", "0.7500", "0.6250", "-1.0000", "0.4583"),
+        ("base", "1", "0.3750", "0.6250", "-1.0000", "0.3333"),
+        ("more", "0", "1.0000", "1.0000", "1.0000", "1.0000"),
+        ("more", "1", "0.8750", "0.6250", "-1.0000", "0.5000"),
+    )
+
+
+def of(mean: float, p: float, corrected: float, seeds: int = 3) -> Comparison:
+    return Comparison("base", Estimate(mean, 0.1, 0.01, math.inf, seeds), p, corrected)
+
+
+def with_comparisons(summary: Summary, **by_score: Comparison) -> Summary:
+    return replace(summary, comparisons={"control": {"more": by_score}, "reference": {}})
+
+
+def test_a_difference_is_told_with_the_corrected_p_and_a_star_below_005(results: Results, summary: Summary):
+    made = with_comparisons(
+        summary, sst=of(0.1, 0.0001, 0.0009), quora=of(-0.1, 0.001, 0.06), overall=of(0.2, 0.01, 0.02)
+    )
+    table = tables.compared(results, made, "control")
+    assert table.columns == ("row", "less", "seeds", "sst", "quora", "overall")
+    assert table.rows[0] == (
+        *("more", "base (collapsed: sst)", "3"),
+        "+0.1000 [+0.0804, +0.1196] p < 0.001*",
+        "-0.1000 [-0.1196, -0.0804] p 0.060",
+        "+0.2000 [+0.1804, +0.2196] p 0.020*",
+    )
+
+
+@pytest.mark.parametrize(("p", "told"), [(0.0009, "< 0.001"), (0.001, "0.001"), (0.0496, "0.050"), (1.0, "1.000")])
+def test_a_small_p_is_not_told_as_0(p: float, told: str):
+    assert tables.p_value(p) == told
+
+
+def test_a_table_is_written_as_markdown_csv_and_latex(tmp_path: Path):
+    Table("t", "A_title & 5%", ("row_a", "b"), (("x_y", "0.4500"), ("p, q", "1")), ("50% of $x$.",)).write(tmp_path)
+    markdown = (tmp_path / "t.md").read_text()
+    assert markdown.startswith("**A_title & 5%**\n\n| row_a   | b      |\n")
+    assert markdown.endswith("\n\n50% of $x$.\n")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["row_a", "b"], ["x_y", "0.4500"], ["p, q", "1"]]
+    latex = (tmp_path / "t.tex").read_text()
+    assert r"\caption{A\_title \& 5\%. 50\% of \$x\$.}" in latex
+    assert r"x\_y & 0.4500 \\" in latex
+    assert r"row\_a & b \\" in latex
+
+
+# Sentences and findings --------------------------------------------------------------------------------
+
+
+def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
+    made = with_comparisons(summary, sst=of(-0.1, 0.01, 0.02), quora=of(0.1, 0.2, 0.4), overall=of(0.2, 0.01, 0.02))
+    (line,) = report._findings(made)
+    assert line["verdict"] == "better"
+    assert line["tasks"] == [
+        ("-0.100 [-0.120, -0.080]", "worse"),
+        ("+0.100 [+0.080, +0.120]", "cannot be told apart"),
+        ("", ""),
+    ]
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False), (3, False)])
+def test_only_a_single_seed_is_said_to_tell_two_runs_apart(results: Results, summary: Summary, seeds: int, told: bool):
+    said = report.answer(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
+    assert ("1 of these compare one seed each" in said) is told
+
+
+# Errors ------------------------------------------------------------------------------------------------
+
+
+def judged(labels: list[float], decided: list[float], limits: tuple[float, float]) -> errors.Judged:
+    task = Task(name="sts", type="regression", inputs="packed", range=limits)
+    dev = Dev(task, "pearson", 1, [Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)])
+    answers = {"sts": Predicted(torch.tensor(decided), torch.tensor(decided, dtype=torch.float64))}
+    return errors.judge(dev, Result("r", 0, load("demo"), RECORD, answers, [], 0.0, Path()))
+
+
+def test_a_score_of_a_range_that_does_not_begin_at_0_is_mapped_and_judged_in_it():
+    # A tenth of the range from 2 to 6 is 0.4.
+    found = judged([4.0, 4.0, 6.0], [0.5, 0.62, 1.5], (2.0, 6.0))
+    assert found.answer_B == pytest.approx([4.0, 4.48, 6.0])
+    assert found.distance_B == pytest.approx([0.0, 0.48, 0.0])
+    assert found.wrong_B.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("decided", "losses"), [((0, 0), (-0.3, 0.0)), ((1, 1), (0.0, -0.3))])
+def test_cosines_that_were_all_answered_alike_are_parted_at_the_outermost(
+    decided: tuple[int, int], losses: tuple[float, float]
+):
+    recipe = load("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
+    dev = toy_results.dev({"quora": (0, 1)})["quora"]
+    # The first is labelled no, the second yes. All no: parted at 0.9, the largest; all yes: at 0.6, the smallest.
+    cosines = [0.6, 0.9]
+    answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
+    found = errors.judge(dev, Result("r", 0, recipe, RECORD, answers, [], 0.0, Path()))
+    assert found.loss_B == pytest.approx(losses, abs=1e-6)
+
+
+def test_half_of_the_seeds_are_not_most():
+    results = toy_results.study({"base": [RIGHT, WORSE], "more": [RIGHT, RIGHT]})
+    found = errors.Errors(results)
+    assert found.change("sst", "more") == pytest.approx(np.zeros(8))  # wrong in one seed of two of the base
+    again = errors.Errors(toy_results.study({"base": [WORSE, WORSE], "more": [RIGHT, WORSE]}))
+    assert again.change("sst", "more") == pytest.approx((np.array(WORSE["sst"]) != LABELS["sst"]).astype(int))
