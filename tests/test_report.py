@@ -5,8 +5,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
@@ -16,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy_run
+import toy_study
 from scipy import stats
 from tiny import RECORD
 
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
 from mtbert.recipe import Recipe, load
-from mtbert.study import errors, figures, report, tables
+from mtbert.study import errors, figures, plan, report, tables
 from mtbert.study.results import Dev, Outline, Result, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, summarise
@@ -673,16 +673,26 @@ def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, name: str, c
         assert dark == (name == "dark")
 
 
-@pytest.mark.real
-def test_the_report_of_the_demo_study_opens(browser: Any, tmp_path: Path):
-    """The shipped study with one of its seeds, in two rounds; what is said of it is another test's."""
-    out, study = tmp_path / "demo", tmp_path / "demo.yaml"
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the shipped study, on a toy encoder, with one of its seeds and in two rounds."""
+    folder = tmp_path_factory.mktemp("demo")
     shipped = (resources.files("mtbert") / "studies" / "demo.yaml").read_text(encoding="utf-8")
     assert "seeds: [0, 1, 2]" in shipped
-    study.write_text(shipped.replace("seeds: [0, 1, 2]", "seeds: [0]"), encoding="utf-8")
-    arguments = ["study", str(study), "--set", "train.rounds=2", "--workers", "2", "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "mtbert", *arguments], check=True, capture_output=True, timeout=300)
-    for tab in visit(browser, out / report.FILE):
+    (folder / "demo.yaml").write_text(shipped.replace("seeds: [0, 1, 2]", "seeds: [0]"), encoding="utf-8")
+    encoder = toy_run.encoder_folder(folder / "encoder")
+    changes = ["train.rounds=2", "train.threads=1", f"model.path={encoder}", "model.max_length=32"]
+    toy_study.run_here(plan.load(str(folder / "demo.yaml"), changes), folder / "out")
+    return folder / "out" / report.FILE
+
+
+def test_the_demo_study_writes_its_report(demo: Path):
+    assert "of 2 techniques" in demo.read_text(encoding="utf-8")
+    assert {p.stem for p in (demo.parent / "figures").iterdir()} >= {"ablation", "losses", "conflict", "confusion-sst"}
+
+
+def test_the_report_of_the_demo_study_opens(browser: Any, demo: Path):
+    for tab in visit(browser, demo):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         tab.screenshot(path=SCREENSHOTS / "report-demo.png", full_page=True)
         assert "2 techniques" in tab.locator(".answer").inner_text()

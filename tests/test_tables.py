@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 import toy_results
-from tiny import RECORD
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
 from mtbert.recipe import load
 from mtbert.study import errors, report, tables
-from mtbert.study.results import Dev, Result, Results
+from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, Summary, summarise
 from mtbert.study.tables import Table
@@ -137,7 +136,7 @@ def judged(labels: list[float], decided: list[float], limits: tuple[float, float
     task = Task(name="sts", type="regression", inputs="packed", range=limits)
     dev = Dev(task, "pearson", 1, [Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)])
     answers = {"sts": Predicted(torch.tensor(decided), torch.tensor(decided, dtype=torch.float64))}
-    return errors.judge(dev, Result("r", 0, load("demo"), RECORD, answers, [], 0.0, Path()))
+    return errors.judge(dev, replace(toy_results.result("r", 0, RIGHT), predicted=answers))
 
 
 def test_a_score_of_a_range_that_does_not_begin_at_0_is_mapped_and_judged_in_it():
@@ -157,7 +156,7 @@ def test_cosines_that_were_all_answered_alike_are_parted_at_the_outermost(
     # The first is labelled no, the second yes. All no: parted at 0.9, the largest; all yes: at 0.6, the smallest.
     cosines = [0.6, 0.9]
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
-    found = errors.judge(dev, Result("r", 0, recipe, RECORD, answers, [], 0.0, Path()))
+    found = errors.judge(dev, replace(toy_results.result("r", 0, RIGHT), recipe=recipe, predicted=answers))
     assert found.loss_B == pytest.approx(losses, abs=1e-6)
 
 

@@ -47,7 +47,16 @@ def result(row: str, seed: int, answers: Answers) -> Result:
         else:
             raw = decided.float() if name == "sts" else 20 * decided.float() - 10
         predicted[name] = Predicted(raw, decided)
-    return Result(row, seed, load("demo"), RECORD, predicted, [], 1.0, Path())
+    return Result(
+        row=row,
+        seed=seed,
+        recipe=load("demo"),
+        record=RECORD,
+        predicted=predicted,
+        steps=[],
+        seconds=1.0,
+        folder=Path(),
+    )
 
 
 def study(
