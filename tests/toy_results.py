@@ -53,6 +53,7 @@ def result(row: str, seed: int, answers: Answers) -> Result:
         recipe=load("demo"),
         record=RECORD,
         predicted=predicted,
+        step=None,
         steps=[],
         seconds=1.0,
         folder=Path(),
