@@ -2,12 +2,20 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, models
+from toy_run import encoder_folder
 
+from mtbert import messages
 from mtbert.batch import Dataset, Example, Sequences
-from mtbert.data.check import Overlap, TaskData, measure, report, shared, warnings
+from mtbert.data.check import report, warnings
+from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, sets, shared
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.prepare import tokenize
 from mtbert.task import Task
 
 SCORES = Task(name="sim", type="regression", inputs="packed", range=(0.0, 5.0))
@@ -26,8 +34,18 @@ def dataset(task: Task, examples: list[Example], lengths: list[int] | None = Non
     return Dataset(task, examples, (Sequences(nothing, nothing, offsets),), cut)
 
 
+def of(task: Task, train: Dataset, dev: Dataset, *read: str, passes: float = 1.0, unknown: int = 0) -> TaskData:
+    tokens = Tokens(train.lengths, unknown), Tokens(dev.lengths, 0)
+    return TaskData(task, train, dev, 8, passes, tokens, read)
+
+
 def mood(train: list[Example], dev: list[Example]) -> TaskData:
-    return TaskData(GRADES, dataset(GRADES, train), dataset(GRADES, dev), 8, 2.5)
+    return of(GRADES, dataset(GRADES, train), dataset(GRADES, dev), passes=2.5)
+
+
+def filler(name: str, classes: int = 3, each: int = 5) -> list[Example]:
+    """Enough examples of every class, whose texts occur nowhere else."""
+    return rows(*((f"{name} {i} {k}", k) for i in range(each) for k in range(classes)))
 
 
 def shown(*tasks: TaskData) -> tuple[list[str], str]:
@@ -36,7 +54,7 @@ def shown(*tasks: TaskData) -> tuple[list[str], str]:
     return found, out.getvalue()
 
 
-CLEAN = mood(rows(("a", 0), ("b", 1), ("c", 2), ("d", 2)), rows(("e", 0), ("f", 1), ("g", 2)))
+CLEAN = mood(filler("train") + rows(("d", 2)), filler("dev"))
 
 
 def test_shared_counts_pairs_in_any_order_and_case_and_single_texts():
@@ -53,7 +71,7 @@ def test_shared_counts_a_repeated_text_as_a_pair_of_its_own():
 def test_lengths_are_percentiles_that_occur():
     lengths = [*range(1, 100), 500]
     many = dataset(GRADES, rows(*((f"t{i}", i % 3) for i in range(100))), lengths, cut=7)
-    found = measure(TaskData(GRADES, many, many, 8, 1.0))
+    found = measure(of(GRADES, many, many))
     assert found.train.tokens == (51, 91, 500, 500)
     assert found.train.cut == 7
 
@@ -62,7 +80,7 @@ def test_both_sequences_of_a_separate_pair_are_counted():
     task = SCORES.model_copy(update={"inputs": "separate"})
     one = dataset(task, rows(("a", "b", 1)), [4])
     pair = Dataset(task, one.examples, one.sequences * 2, 0)
-    assert measure(TaskData(task, pair, pair, 8, 1.0)).dev.tokens == (8, 8, 8, 8)
+    assert measure(of(task, pair, pair)).dev.tokens == (8, 8, 8, 8)
 
 
 def test_classes_are_counted_in_their_order_also_absent_ones():
@@ -71,14 +89,15 @@ def test_classes_are_counted_in_their_order_also_absent_ones():
     assert found.dev.labels == (("bad", 1), ("so [b]so[/b]", 0), ("good", 0))
     assert warnings(found, 64) == [
         "mood, train: no example of class 'so [b]so[/b]'.",
-        "mood, dev: no example of class 'so [b]so[/b]'.",
-        "mood, dev: no example of class 'good'.",
+        "mood, train: few examples of 'bad' (1), 'good' (2): too few to learn from, or to score.",
+        "mood, dev: no example of 2 classes: 'so [b]so[/b]', 'good'.",
+        "mood, dev: few examples of 'bad' (1): too few to learn from, or to score.",
     ]
 
 
 def test_scores_are_a_histogram_over_the_range_of_the_task():
     data = dataset(SCORES, rows(("a", "b", 0), ("c", "d", 0.49), ("e", "f", 0.5), ("g", "h", 3)))
-    part = measure(TaskData(SCORES, data, data, 8, 1.0)).train
+    part = measure(of(SCORES, data, data)).train
     assert part.labels[:2] == (("0 to 0.5", 2), ("0.5 to 1", 1))
     assert part.labels[9] == ("4.5 to 5", 0)
     assert sum(count for _, count in part.labels) == 4
@@ -87,7 +106,7 @@ def test_scores_are_a_histogram_over_the_range_of_the_task():
 
 def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once():
     train = rows(("a", "b", 1), ("b", "a", 2), ("A", "b", 1), ("c", "d", 0), ("c", "d", 4), ("c", "D", 4))
-    data = TaskData(SCORES, dataset(SCORES, train), dataset(SCORES, rows(("e", "f", 0))), 8, 1.0)
+    data = of(SCORES, dataset(SCORES, train), dataset(SCORES, rows(("e", "f", 0))))
     part = measure(data).train
     assert (part.repeated, part.conflicts) == (3, 1)
     said = "sim, train: 1 repeated with different labels, of which one is right at most."
@@ -97,7 +116,7 @@ def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once
 def test_what_dev_shares_with_train_is_warned_of():
     train = rows(("a", "b", 1), ("c", "d", 1), ("c", "i", 2), ("c", "j", 2))
     dev = rows(("b", "a", 0), ("c", "e", 1), ("e", "f", 1), ("g", "h", 1))
-    found = measure(TaskData(SCORES, dataset(SCORES, train), dataset(SCORES, dev), 8, 1.0))
+    found = measure(of(SCORES, dataset(SCORES, train), dataset(SCORES, dev)))
     assert warnings(found, 64) == [
         "sim, dev: 1 of 4 examples (25.0%) repeat a train example, so dev looks better than it is.",
         "sim, dev: 2 of 4 examples (50.0%) have a text of a train example. A grouped split keeps them apart.",
@@ -105,33 +124,34 @@ def test_what_dev_shares_with_train_is_warned_of():
 
 
 def test_a_dev_text_that_another_task_trains_on_is_warned_of():
-    other = mood(rows(("x", 0), ("y", 1), ("E", 2)), rows(("u", 0), ("v", 1), ("w", 2)))
+    other = mood([*filler("other"), *rows(("Dev 0 0", 2))], filler("more"))
     named = replace(other, task=GRADES.model_copy(update={"name": "grades"}))
     said, _ = shown(CLEAN, named)
     assert said == [
-        "mood, dev: 1 of 3 examples (33.3%) have a text that task grades trains on. Keep such texts out of its train."
+        "mood, dev: 1 of 15 examples (6.7%) have a text that task grades trains on. Keep such texts out of its train."
     ]
 
 
 def test_a_single_text_is_warned_of_once():
-    found = measure(mood(rows(("a", 0), ("b", 1), ("c", 2)), rows(("A", 0), ("e", 1), ("f", 2))))
-    said = "mood, dev: 1 of 3 examples (33.3%) repeat a train example, so dev looks better than it is."
+    found = measure(mood([*filler("a"), *rows(("x", 0))], [*filler("b"), *rows(("X", 0))]))
+    said = "mood, dev: 1 of 16 examples (6.2%) repeat a train example, so dev looks better than it is."
     assert warnings(found, 64) == [said]
 
 
 def test_cut_examples_are_warned_of_above_one_in_a_hundred():
     examples = rows(*((f"t{i}", i % 3) for i in range(100)))
-    dev = dataset(GRADES, rows(("x", 0), ("y", 1), ("z", 2)))
-    few, more = (TaskData(GRADES, dataset(GRADES, examples, cut=cut), dev, 8, 1.0) for cut in (1, 2))
+    dev = dataset(GRADES, filler("dev"))
+    few, more = (of(GRADES, dataset(GRADES, examples, cut=cut), dev) for cut in (1, 2))
     assert warnings(measure(few), 64) == []
     assert warnings(measure(more), 64) == ["mood, train: 2 of 100 examples (2.0%) are cut to 64 tokens."]
 
 
 def test_the_warnings_of_reading_come_first():
-    data = TaskData(GRADES, CLEAN.train, dataset(GRADES, rows(("x", 0), ("y", 1))), 8, 1.0, ("m.csv: dropped 1 row.",))
-    found, text = shown(data, CLEAN)
-    assert found == ["m.csv: dropped 1 row.", "mood, dev: no example of class 'good'."]
-    assert "warning  m.csv: dropped 1 row." in text
+    dev = [e for e in filler("x") if e.label != 2]
+    data = of(GRADES, CLEAN.train, dataset(GRADES, dev), "m\x1b.csv: dropped 1 row.")
+    found, text = shown(data, replace(CLEAN, train=dataset(GRADES, filler("y"))))
+    assert found == ["m\x1b.csv: dropped 1 row.", "mood, dev: no example of class 'good'."]
+    assert "warning: m\\x1b.csv: dropped 1 row.\n" in text
 
 
 def test_a_report_fits_80_columns_and_shows_names_as_they_are():
@@ -139,20 +159,137 @@ def test_a_report_fits_80_columns_and_shows_names_as_they_are():
     assert found == []
     lines = [line.split() for line in text.splitlines()]
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert ["examples", "4", "3"] in lines
+    assert ["examples", "16", "15"] in lines
     assert ["passes,", "8", "at", "a", "time", "2.50"] in lines
-    assert ["so", "[b]so[/b]", "1", "25.0%", "█████", "1", "33.3%", "███████"] in lines
+    assert ["so", "[b]so[/b]", "5", "31.2%", "████████", "5", "33.3%", "█████████"] in lines
     assert text.endswith("Nothing to warn about.\n")
+
+
+def test_class_names_cannot_move_the_cursor():
+    task = GRADES.model_copy(update={"labels": ("a\x1b[2J", "b\rmtbert: all is well", "c\n")})
+    data = of(task, dataset(task, rows(("x", 0))), dataset(task, rows(("y", 1))))
+    _, text = shown(data)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert r"a\x1b[2J" in text
+    assert r"mood, train: no example of 2 classes: 'b\rmtbert: all is well', 'c\n'." in text
 
 
 def test_many_classes_with_long_names_still_fit():
     task = Task(name="topic", type="classification", inputs="single", labels=tuple(f"{'x' * 90}{i}" for i in range(30)))
     train = dataset(task, rows(*((f"t{i}", i % 30) for i in range(3000)), ("last", 29)))
-    dev = dataset(task, rows(*((f"d{i}", i) for i in range(30))))
-    found, text = shown(TaskData(task, train, dev, 8, 1.0))
+    dev = dataset(task, rows(*((f"d{i}", i % 30) for i in range(150))))
+    found, text = shown(of(task, train, dev))
     assert found == []
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "10 smaller ones" in text
     first = next(line for line in text.splitlines() if "xxx" in line)
     assert first.split()[0] == "x" * 19 + "…"
     assert "101" in first  # the largest class, though the last by name
+
+
+# --- what a person should know before training ---
+
+
+def classes(*labels: str, type_: str = "classification", codes: tuple[str, ...] | None = None) -> list[str]:
+    task = Task(name="t", type=type_, inputs="single", labels=labels, codes=codes)
+    train, dev = (dataset(task, filler(name, len(labels))) for name in ("train", "dev"))
+    return warnings(measure(of(task, train, dev)), 64)
+
+
+def test_rare_classes_are_named_with_their_counts():
+    task = GRADES.model_copy(update={"labels": ("a", "b", "c")})
+    many = [Example(f"{i}", (f"t{i}",), float(i % 2)) for i in range(1000)]
+    rare = [Example(f"r{i}", (f"r{i}",), 2.0) for i in range(16)]
+    for number, said in ((16, ["'c' (16)"]), (17, [])):
+        train = [*many, *rare, Example("last", ("last",), 2.0)][: 1000 + number]
+        found = warnings(measure(of(task, dataset(task, train), dataset(task, filler("dev")))), 64)
+        assert found == [f"mood, train: few examples of {each}: too few to learn from, or to score." for each in said]
+    dev = filler("dev", each=4)
+    found = warnings(measure(of(task, dataset(task, filler("train")), dataset(task, dev))), 64)
+    assert found == ["mood, dev: few examples of 'a' (4), 'b' (4), 'c' (4): too few to learn from, or to score."]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("a", "b", "a;b"), (["a;b"], 2)),
+        (("a|b", "a", "b", "c"), (["a|b"], 3)),
+        (("['a', 'b']", "['a']", "['b']"), (["['a', 'b']"], 2)),
+        (('["a", "b"]', '["c", "d"]'), (['["a", "b"]', '["c", "d"]'], 4)),
+        (("a, b", "b, c", "a, c"), (["a, b", "b, c", "a, c"], 3)),
+        (("Washington, DC", "Seattle, WA", "Tacoma, WA"), ([], 0)),
+        (("sci-fi, or fantasy", "crime", "love"), ([], 0)),
+        (("a", "b"), ([], 0)),
+    ],
+)
+def test_labels_that_are_sets_are_recognised(labels: tuple[str, ...], found: tuple[list[str], int]):
+    assert sets(labels) == found
+    said = [warning for warning in classes(*labels) if "look like sets" in warning]
+    example = messages.shown(found[0][0]) if found[0] else ""
+    assert said == [
+        f"t: labels look like sets of labels, as {example} does: {len(labels)} classes are made of {found[1]} parts. "
+        "A row has one label here, so make a yes/no task of each part."
+    ] * bool(found[0])
+
+
+def test_classes_that_are_numbers_without_names_are_warned_of():
+    said = 't: the classes are numbers, 1, 2, 3, and so will be the answers. Name them: labels: {"1": NAME, "2": NAME}.'
+    assert classes("1", "2", "3") == [said]
+    assert classes("low", "high", codes=("1", "2")) == []
+    assert classes("1", "2", "3", type_="ordinal") == []
+    assert classes("0", "1", type_="binary") == []
+    assert classes("1", "2", type_="binary") == [said.replace("1, 2, 3", "1, 2")]
+    assert classes("1", "two") == []
+
+
+def test_scores_that_differ_in_their_last_digits_have_a_histogram():
+    task = SCORES.model_copy(update={"range": (1.0, 1.0 + 2**-50)})
+    data = dataset(task, rows(*((f"a{i}", f"b{i}", 1 + i * 2**-52) for i in range(5))))
+    part = measure(of(task, data, data)).train
+    assert sum(count for _, count in part.labels) == 5
+    assert part.labels[0][0].startswith("1 to 1")
+    wide = SCORES.model_copy(update={"range": (-1e100, 1e100)})
+    data = dataset(wide, rows(("a", "b", -1e100), ("c", "d", 1e100)))
+    part = measure(of(wide, data, data)).train
+    assert [count for _, count in part.labels] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert part.scores == (0.0, -1e100, 1e100)
+
+
+# --- tokens ---
+
+
+def tokenised(tmp_path: Path, task: Task, *texts: tuple[str, ...], max_length: int) -> Tokens:
+    tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
+    data = tokenize(task, [Example(str(i), each, 0.0) for i, each in enumerate(texts)], tokenizer, max_length)
+    return count_tokens(tokenizer, data, max_length)
+
+
+def test_lengths_are_those_before_the_cut(tmp_path: Path):
+    texts = [("the dog",), ("the dog runs",), (" ".join(["dog"] * 100),), ("cat " * 3000,)]
+    found = tokenised(tmp_path, GRADES, *texts, max_length=5)
+    assert found.lengths.tolist() == [4, 5, 102, 3002]
+
+
+@pytest.mark.parametrize(("inputs", "special"), [("packed", 3), ("separate", 4)])
+def test_lengths_of_pairs_are_those_of_both_texts(tmp_path: Path, inputs: str, special: int):
+    task = SCORES.model_copy(update={"inputs": inputs})
+    found = tokenised(tmp_path, task, ("dog " * 50, "cat"), ("dog", "cat " * 7), ("dog", "cat"), max_length=8)
+    assert found.lengths.tolist() == [51 + special, 8 + special, 2 + special]
+
+
+def test_texts_that_the_vocabulary_does_not_know_are_counted_and_warned_of(tmp_path: Path):
+    texts = [("the dog runs fine",), ("the dog runs 狗",), ("the dog runs fine 狗",), ("狗在跑",), ("狗 " * 100,)]
+    found = tokenised(tmp_path, GRADES, *texts, max_length=12)
+    assert found.unknown == 3  # one in four, and all; one in five is not more than a fifth
+    train = dataset(GRADES, filler("train"))
+    said = warnings(measure(of(GRADES, train, dataset(GRADES, filler("dev")), unknown=3)), 64)
+    assert said == [
+        "mood, train: 3 of 15 examples (20.0%) are to more than 20% unknown tokens. Use an encoder for their language."
+    ]
+
+
+def test_a_vocabulary_of_bytes_knows_every_text(tmp_path: Path):
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    data = tokenize(GRADES, [Example("0", ("ab",), 0.0)], tokenizer, 8)
+    assert count_tokens(tokenizer, data, 8).unknown == 0

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from mtbert import checkpoint, environment, files, history, optim, tracking
 from mtbert import recipe as recipes
-from mtbert.data.check import TaskData, report
+from mtbert.data.check import report
+from mtbert.data.measure import TaskData, count_tokens
 from mtbert.display import Display, score_table
 from mtbert.environment import Record
 from mtbert.evaluate import Evaluation
@@ -191,13 +192,15 @@ def check(recipe: Recipe, console: Console) -> list[str]:
     Raises:
         ValueError, FileNotFoundError: Whatever would keep a run from its first step.
     """
-    device, _, data, model = build(recipe, console)
+    device, tokenizer, data, model = build(recipe, console)
     passes = Run(recipe, model, data, device).plan.passes
-    tasks = [
-        TaskData(d.task, d.train, d.dev, recipe.tasks[name].batch_size, passes[name], d.warnings)
-        for name, d in data.items()
-    ]
-    return report(tasks, recipe.model.max_length, console)
+    longest = recipe.model.max_length
+    tasks = []
+    for name, d in data.items():
+        tokens = count_tokens(tokenizer, d.train, longest), count_tokens(tokenizer, d.dev, longest)
+        batch_size = recipe.tasks[name].batch_size
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
+    return report(tasks, longest, console)
 
 
 def _go(

@@ -83,8 +83,8 @@ def tokenize(
 
     ``keep`` is for texts that come again: their tokens are looked for in the user's cache folder, and left there.
     """
-    texts = [e.texts for e in examples]
-    sides = [texts] if task.sequences == 1 else [[(t[i],) for t in texts] for i in range(task.sequences)]
+    packed = [task.packed(e.texts) for e in examples]
+    sides = [[each[i] for each in packed] for i in range(task.sequences)]
     encode = cache.sequences if keep else sequences
     parts = [encode(tokenizer, side, max_length, task.segments) for side in sides]
     return Dataset(

@@ -143,6 +143,10 @@ class Task(Settings):
         """The number of texts of one example: 1 or 2."""
         return 1 if self.inputs == "single" else 2
 
+    def packed(self, texts: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Returns the texts of an example as they are encoded: two separate ones each alone, else all together."""
+        return tuple((text,) for text in texts) if self.sequences == 2 else (texts,)
+
     @property
     def sequences(self) -> int:
         """The number of token sequences of one example: 2 for separate pairs, else 1."""

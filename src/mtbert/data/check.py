@@ -1,104 +1,43 @@
 """What is in the data of each task, and what is wrong with it, before any training.
 
-:func:`measure` counts, :func:`warnings` judges, :func:`render` draws; :func:`report` does all three.
-Texts are compared without case and outer space throughout.
+``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report` does all three.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import permutations
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mtbert.batch import Dataset, Example
+from mtbert.data.measure import UNKNOWN, Figures, Part, TaskData, measure, sets, shared
+from mtbert.messages import clean, few, shown, warn
 from mtbert.task import Task
 
-Labels = npt.NDArray[np.float64]
-
-BINS = 10  # of a histogram of scores
 MOST_CLASSES = 20  # that are listed
-MUCH_CUT = 0.01  # share of examples cut to max_length that is worth a warning
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """All there is to know of a task's data before training; ``warnings`` are those of reading it."""
-
-    task: Task
-    train: Dataset
-    dev: Dataset
-    batch_size: int
-    passes: float  # over train, in the whole run
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How many examples of one set repeat an example, or at least one text, of another."""
-
-    examples: int
-    texts: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """Figures of one split."""
-
-    size: int
-    labels: tuple[tuple[str, int], ...]  # class or bin of scores, and its count
-    scores: tuple[float, float, float] | None  # mean, lowest, highest; None for classes
-    tokens: tuple[int, int, int, int]  # of the example at 50, 90 and 99%, and of the longest
-    cut: int
-    repeated: int  # examples with the texts of an earlier one
-    conflicts: int  # different texts that occur with different labels
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Figures of a task."""
-
-    data: TaskData
-    train: Part
-    dev: Part
-    overlap: Overlap  # dev examples found in train
-
-
-def shared(a: Sequence[Example], b: Sequence[Example]) -> Overlap:
-    """How many examples of ``b`` are in ``a`` (in either order of the texts), and how many share a text with ``a``."""
-    whole = {tuple(sorted(_folded(e))) for e in a}
-    texts = {text for e in a for text in _folded(e)}
-    return Overlap(
-        examples=sum(tuple(sorted(_folded(e))) in whole for e in b),
-        texts=sum(not texts.isdisjoint(_folded(e)) for e in b),
-    )
-
-
-def measure(data: TaskData) -> Figures:
-    """The figures of a task's train and dev examples."""
-    return Figures(
-        data=data,
-        train=_part(data.task, data.train),
-        dev=_part(data.task, data.dev),
-        overlap=shared(data.train.examples, data.dev.examples),
-    )
+MUCH = 0.01  # share of examples that are cut, or unknown to the vocabulary, that is worth a warning
+FEW = 5  # examples of a class in a split below which nothing is learnt or told about it
+RARE = 0.05  # share of an even share of train that a class should have
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:
-    """One line for each thing that makes a result doubtful, the warnings of reading first."""
+    """Returns one line for each thing that makes a result doubtful, the warnings of reading first."""
     task, overlap = figures.data.task, figures.overlap
-    found = list(figures.data.warnings)
+    found = [*figures.data.warnings, *_of_classes(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
         where = f"{task.name}, {split}"
         if task.is_class:
-            found += [f"{where}: no example of class '{name}'." for name, count in part.labels if not count]
-        if part.cut > MUCH_CUT * part.size:
+            found += _of_counts(where, part, RARE * part.size / len(part.labels) if split == "train" else 0)
+        if part.cut > MUCH * part.size:
             found.append(f"{where}: {_of(part.cut, part.size)} are cut to {max_length} tokens.")
+        if part.unknown > MUCH * part.size:
+            found.append(
+                f"{where}: {_of(part.unknown, part.size)} are to more than {UNKNOWN:.0%} unknown tokens. "
+                "Use an encoder for their language."
+            )
         if part.conflicts:
             found.append(f"{where}: {part.conflicts:,} repeated with different labels, of which one is right at most.")
     if overlap.examples:
@@ -114,8 +53,41 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     return found
 
 
+def _of_classes(task: Task) -> list[str]:
+    """What the names of the classes tell."""
+    labels = task.labels or ()
+    found = []
+    looking, parts = sets(labels)
+    if looking:
+        found.append(
+            f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} classes are "
+            f"made of {parts:,} parts. A row has one label here, so make a yes/no task of each part."
+        )
+    # Numbers of an ordinal task are its order, and those of a yes/no task mean no and yes.
+    numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}
+    if labels and numbered and task.codes is None and task.type != "ordinal":
+        found.append(
+            f"{task.name}: the classes are numbers, {few(labels, most=5)}, and so will be the answers. "
+            f'Name them: labels: {{"{labels[0]}": NAME, "{labels[1]}": NAME}}.'
+        )
+    return found
+
+
+def _of_counts(where: str, part: Part, rare: float) -> list[str]:
+    """Which classes have no example, and which have fewer than ``FEW`` or than ``rare``."""
+    found = []
+    without = [shown(name) for name, number in part.labels if not number]
+    if without:
+        classes = "class" if len(without) == 1 else f"{len(without):,} classes:"
+        found.append(f"{where}: no example of {classes} {few(without, most=5)}.")
+    little = [f"{shown(name)} ({number:,})" for name, number in part.labels if 0 < number < max(FEW, rare)]
+    if little:
+        found.append(f"{where}: few examples of {few(little, most=5)}: too few to learn from, or to score.")
+    return found
+
+
 def render(figures: Figures, max_length: int) -> RenderableType:
-    """The figures of a task as tables of at most 80 columns."""
+    """Returns the figures of a task as tables of at most 80 columns."""
     data, train, dev = figures.data, figures.train, figures.dev
     task = data.task
     sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
@@ -124,9 +96,12 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     sizes.add_column("dev", justify="right", min_width=16)
     sizes.add_row("examples", f"{train.size:,}", f"{dev.size:,}")
     sizes.add_row(f"passes, {data.batch_size} at a time", f"{data.passes:.2f}", "")
-    for i, name in enumerate(("tokens, median", "        90%", "        99%", "        longest")):
+    for i, name in enumerate(("tokens before cut, median", "        90%", "        99%", "        longest")):
         sizes.add_row(name, f"{train.tokens[i]:,}", f"{dev.tokens[i]:,}")
     sizes.add_row(f"cut to {max_length} tokens", _share(train.cut, train.size), _share(dev.cut, dev.size))
+    sizes.add_row(
+        f"over {UNKNOWN:.0%} unknown tokens", _share(train.unknown, train.size), _share(dev.unknown, dev.size)
+    )
     sizes.add_row("repeated", _share(train.repeated, train.size), _share(dev.repeated, dev.size))
     sizes.add_row("        with other labels", f"{train.conflicts:,}", f"{dev.conflicts:,}")
     sizes.add_row("found in train", "", _share(figures.overlap.examples, dev.size))
@@ -154,39 +129,10 @@ def report(tasks: Sequence[TaskData], max_length: int, console: Console) -> list
                 "Keep such texts out of its train."
             )
     for warning in found:
-        console.print(Text.assemble(("warning  ", "yellow"), warning))
+        warn(console, warning)
     if not found:
         console.print(Text("Nothing to warn about.", style="green"))
     return found
-
-
-def _part(task: Task, data: Dataset) -> Part:
-    labels = np.array([e.label for e in data.examples if e.label is not None], dtype=np.float64)
-    seen: dict[tuple[str, ...], set[float | None]] = {}
-    for e in data.examples:
-        seen.setdefault(_folded(e), set()).add(e.label)
-    at_shares = np.percentile(data.lengths, (50, 90, 99, 100), method="higher")
-    median, most, nearly, longest = (int(n) for n in at_shares)
-    return Part(
-        size=len(data),
-        labels=_classes(task, labels) if task.is_class else _histogram(task, labels),
-        scores=None if task.is_class else (float(labels.mean()), float(labels.min()), float(labels.max())),
-        tokens=(median, most, nearly, longest),
-        cut=data.truncated,
-        repeated=len(data) - len(seen),
-        conflicts=sum(len(found) > 1 for found in seen.values()),
-    )
-
-
-def _classes(task: Task, labels: Labels) -> tuple[tuple[str, int], ...]:
-    names = task.labels or ()
-    counts = np.bincount(labels.astype(np.int64), minlength=len(names))
-    return tuple((name, int(count)) for name, count in zip(names, counts, strict=True))
-
-
-def _histogram(task: Task, labels: Labels) -> tuple[tuple[str, int], ...]:
-    counts, edges = np.histogram(labels, BINS, range=task.range)
-    return tuple((f"{edges[i]:.4g} to {edges[i + 1]:.4g}", int(count)) for i, count in enumerate(counts))
 
 
 def _labels(train: Part, dev: Part) -> Table:
@@ -201,17 +147,13 @@ def _labels(train: Part, dev: Part) -> Table:
     widest = max(count / part.size for part in (train, dev) for _, count in part.labels)
     for (name, a), (_, b) in rows[:MOST_CLASSES]:
         x, y = a / train.size / widest, b / dev.size / widest
-        table.add_row(Text(name), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))
+        table.add_row(Text(clean(name)), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))
     if len(rows) > MOST_CLASSES:
         table.add_row(Text(f"{len(rows) - MOST_CLASSES} smaller ones"))
     if train.scores is not None and dev.scores is not None:
         for name, x, y in zip(("mean", "lowest", "highest"), train.scores, dev.scores, strict=True):
             table.add_row(name, f"{x:.4g}", "", f"{y:.4g}", "")
     return table
-
-
-def _folded(example: Example) -> tuple[str, ...]:
-    return tuple(text.strip().casefold() for text in example.texts)
 
 
 def _share(count: int, size: int) -> str:
