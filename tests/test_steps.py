@@ -173,7 +173,7 @@ def test_a_resumed_run_trains_its_low_rank_changes_and_not_merged_weights(folder
 def test_a_resumed_run_takes_the_threads_that_it_began_with(folder: Path, monkeypatch: pytest.MonkeyPatch):
     settings = recipe.load(str(folder / "toy.yaml"), ["train.threads=null"])
     seen: list[int] = []
-    monkeypatch.setattr(launch, "fit", lambda *_: seen.append(torch.get_num_threads()) or {})
+    monkeypatch.setattr(launch, "_go", lambda *_: seen.append(torch.get_num_threads()) or {})
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
