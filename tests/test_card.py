@@ -52,6 +52,7 @@ def change(folder: Path, *keys: str, to: Any) -> None:
         (("tasks", "sst", "name"), "other", "tasks: 'sst' has the name 'other'"),
         (("tasks", "a.b"), TASKS["sst"].model_dump(), "tasks: 'a.b' has the name 'sst'"),
         (("tasks", "\x1b[2J\n"), TASKS["sst"].model_dump(), r"tasks: '\x1b[2J\n' has the name 'sst'"),
+        (("tasks", "\x1f"), 0, r"tasks.\x1f: Input should be a valid dictionary"),
         (("tasks", "sst", "name"), "a.b", "tasks.sst.name: "),
         (("tasks", "sst", "name"), "a\n", "tasks.sst.name: "),
         (("tasks", "sst", "name"), "x" * 10_000, "tasks.sst.name: "),

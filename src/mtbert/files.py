@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from mtbert.messages import few, reason
+from mtbert.messages import clean, few, reason
 from mtbert.settings import Settings, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
@@ -114,8 +114,8 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
         return kind.model_validate(tuples(value))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        what = first["msg"].removeprefix("Value error, ")
+        where = clean(".".join(map(str, first["loc"]))[:400])
+        what = clean(first["msg"].removeprefix("Value error, ")[:400])
         raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
 
 
