@@ -49,6 +49,15 @@ def test_a_missing_shard(tmp_path):
     refused(ValueError, tmp_path, f"{shard}: a pipe, not a file.")
 
 
+def test_names_beyond_all_are_refused_unread(bert):
+    file = bert / "model.safetensors"
+    file.write_bytes((80_000_000).to_bytes(8, "little"))
+    os.truncate(file, 80_000_100)
+    refused(
+        ValueError, bert, f"{file}: not a whole safetensors file (its names take 80,000,000 bytes, at most 8,388,608"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -181,7 +181,11 @@ def test_files_of_a_tokenizer_that_are_no_files(name: str, kind: str, folder: Pa
 
 def test_a_vocabulary_is_read_up_to_a_size(folder: Path):
     os.truncate(folder / "tokenizer.json", 9 * 10**9)
-    refused(ValueError, folder, "tokenizer.json: has 9,000,000,000 bytes, and at most 268,435,456", load=load_tokenizer)
+    refused(ValueError, folder, "tokenizer.json: has 9,000,000,000 bytes, and at most 134,217,728", load=load_tokenizer)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").touch()
+    os.truncate(folder / "vocab.txt", 40 * 10**6)
+    refused(ValueError, folder, "vocab.txt: has 40,000,000 bytes, and at most 33,554,432", FETCH, load=load_tokenizer)
 
 
 @pytest.mark.parametrize(

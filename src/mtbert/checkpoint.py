@@ -251,7 +251,7 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU."""
-    files.check_regular(file, "Train or copy the run again.")
+    files.check_safetensors(file, "Train or copy the run again.")
     try:
         return load_file(file)
     except SafetensorError as error:

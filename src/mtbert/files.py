@@ -25,6 +25,7 @@ from mtbert.messages import clean, few, reason
 from mtbert.settings import Settings, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
+LARGEST_HEADER = 8 * 2**20  # bytes of the names and shapes in a safetensors file: 140,000 tensors
 DEEPEST_JSON = 100  # levels; what is read is also copied and written again, which takes three frames a level
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
 
@@ -42,6 +43,25 @@ def check_regular(file: Path, repair: str) -> None:
     """
     with repaired(file, repair):
         _refuse_others(str(file), file.stat())
+
+
+def check_safetensors(file: Path, repair: str) -> None:
+    """Sees to it that ``file`` is a regular one, with no more names than fit ``LARGEST_HEADER``.
+
+    A name and its shape take 60 bytes here and a kilobyte once read.
+
+    Raises:
+        FileNotFoundError: If it is not there; ``repair`` ends the message.
+        ValueError: If it cannot be read, is no file, or has more.
+    """
+    check_regular(file, repair)
+    with repaired(file, repair), open(file, "rb") as opened:
+        names = int.from_bytes(opened.read(8), "little")
+    if names > LARGEST_HEADER:
+        raise ValueError(
+            f"{file}: not a whole safetensors file (its names take {names:,} bytes, at most {LARGEST_HEADER:,} are "
+            f"read). {repair}"
+        )
 
 
 def open_regular(file: Path, largest: int, name: str = "") -> io.BufferedReader:

@@ -15,7 +15,8 @@ from mtbert.data import trial
 from mtbert.messages import shown
 
 CHUNK = 1000  # encodings hold strings and offsets besides the ids, some kilobytes a sentence; 5,000 is no faster
-LARGEST = 256 * 2**20  # bytes of a vocabulary: that of XLM-R has 250,000 tokens and 17 MB
+# Bytes of tokenizer.json, and of a file with a token a line: XLM-R's 250,000 tokens take 17 MB, and 5 MB.
+LARGEST, LARGEST_LIST = 128 * 2**20, 32 * 2**20
 FETCH = "Fetch the model again."
 
 _Made = TypeVar("_Made")
@@ -126,16 +127,16 @@ def _made(make: Callable[[], _Made], wrong: str) -> _Made:
 
 
 def _whole(file: Path) -> Tokenizer:
-    content = _content(file)
+    content = _content(file, LARGEST)
     tokenizer = _made(lambda: Tokenizer.from_buffer(content), f"{file}: not a tokenizer")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def _content(file: Path) -> bytes:
-    files.check_regular(file, FETCH)
-    return files.read_bytes(file, LARGEST)
+def _content(file: Path, largest: int = LARGEST_LIST) -> bytes:
+    with files.repaired(file, FETCH):
+        return files.read_bytes(file, largest)
 
 
 def _word_piece(file: Path, options: Options) -> Tokenizer:

@@ -66,7 +66,7 @@ def stored(folder: Path, numbers: int) -> dict[str, Stored]:
 
 
 def _safetensors(file: Path) -> dict[str, Stored]:
-    files.check_regular(file, FETCH)
+    files.check_safetensors(file, FETCH)
     try:
         opened: Any = safe_open(file, framework="pt")  # whose methods have no types
         parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
