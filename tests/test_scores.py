@@ -1,10 +1,23 @@
 """The command ``evaluate``: its screen, its JSON, and the one line that a mistake gives."""
 
+import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+import torch
 from commands import with_own_data
+from rich.cells import cell_len
+from rich.console import Console
+from tiny import dataset
+
+from mtbert import breakdown
+from mtbert.breakdown import Scored
+from mtbert.checkpoint import Predicted
+from mtbert.evaluate import judge
+from mtbert.task import Task
 
 
 def test_evaluate_repeats_the_scores_of_the_run(toy, mtbert):
@@ -56,3 +69,144 @@ def test_a_mistake_in_an_evaluation_is_one_line(toy, mtbert, tmp_path):
     assert gone == f"{tmp_path}/test.csv: there is no such file. Check the path."
     moved = Path(shutil.copytree(run / "best", tmp_path / "moved"))
     assert mtbert("evaluate", moved).mistake.startswith(f"{moved}: no recipe.yaml here or one folder up")
+
+
+# The screen ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["best", "last"])
+def test_the_screen_names_the_model_and_its_step(toy, mtbert, folder):
+    path = toy / "run" / folder
+    step = json.loads((path / "mtbert.json").read_text())["step"]
+    # The title is as wide as the table, and a long path wraps.
+    assert f"dev: {path}, step {step}" in "".join(
+        line.strip() if "━" not in line else "\n" for line in mtbert("evaluate", path).out.splitlines()
+    ).replace("step", " step").replace("  step", " step")
+
+
+def predicted(task: Task, decided: Sequence[int], labels: Sequence[float]) -> Scored:
+    answers = Predicted(torch.zeros(len(decided), len(task.labels or ())), torch.tensor(decided))
+    data = dataset(task, [1] * len(decided), labels=labels)
+    return Scored(data, answers, judge(data, answers))
+
+
+def printed(scored: Scored) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    for table in breakdown.tables(scored):
+        console.print(table)
+    return console.file.getvalue().splitlines()
+
+
+def classes(number: int, name: str = "c") -> Task:
+    labels = tuple(f"{name}{i}" for i in range(number))
+    return Task(name="t", type="classification", inputs="single", labels=labels)
+
+
+def test_the_screen_shows_figures_of_each_class_and_what_was_taken_for_what():
+    lines = printed(predicted(classes(3), [0, 0, 1, 1, 0], [0, 0, 0, 1, 2]))
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert rows == [
+        ["c0", "0.6667", "0.6667", "0.6667", "3", "3"],
+        ["c1", "0.5000", "1.0000", "0.6667", "1", "2"],
+        ["c2", "0.0000", "0.0000", "0.0000", "1", "0"],
+    ]
+    assert [line.split() for line in lines[-4:]] == [
+        ["class", "1", "2", "3"],
+        ["1", "c0", "2", "1", "0"],
+        ["2", "c1", "0", "1", "0"],
+        ["3", "c2", "1", "0", "0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"), [("c", 0), ("a class with a long name " * 30, 24), ("\x1b[2J\r\nforged ", 12)]
+)
+def test_twelve_classes_of_any_names_fit_into_80_columns(name, cut):
+    rows = [float(i % 12) for i in range(50_000)]
+    lines = printed(predicted(classes(12, name), [int(i) for i in rows], rows))
+    assert max(map(cell_len, lines)) <= 80
+    assert not any("\x1b" in line or "\r" in line for line in lines)
+    assert [line.split()[-12:][i] for i, line in enumerate(lines[-12:])] == ["4167"] * 8 + ["4166"] * 4
+    assert sum("…" in line for line in lines) == cut
+
+
+def test_thirteen_classes_have_no_confusion_matrix_and_31_no_lines_of_their_own():
+    assert printed(predicted(classes(13), [0], [0]))[-2].startswith("│ c12 ")
+    assert printed(predicted(classes(31), [0], [0])) == [
+        "t: 31 classes, too many for a line each here; --json has them all."
+    ]
+
+
+# JSON ----------------------------------------------------------------------------------------------
+
+
+def test_json_on_standard_output_has_everything_and_nothing_else(toy, mtbert, run_copy):
+    data = with_own_data(toy, run_copy)
+    (data / "sts.csv").write_text((data / "sts.csv").read_text() + "t99,a,b,\n")  # dropped, with a warning
+    done = mtbert("evaluate", run_copy / "last", "--json")
+    found = json.loads(done.out)
+    logged = json.loads((run_copy / "metrics.jsonl").read_text().splitlines()[-1])
+    assert done.err == "warning: sts.csv: dropped 1 row without a label in column 'similarity' (first: line 46).\n" * 2
+    assert (found["model"], found["step"], found["split"]) == (str(run_copy / "last"), 2, "dev")
+    assert found["aggregates"] == pytest.approx(logged["aggregates"])
+    for name, task in found["tasks"].items():
+        assert task["metrics"] == pytest.approx(logged["evaluation"][name]["metrics"])
+        assert task["constant"] == pytest.approx(logged["evaluation"][name]["baseline"])
+        assert (task["collapsed"], task["examples"]) == tuple(
+            logged["evaluation"][name][key] for key in ("collapsed", "examples")
+        )
+    sst, sts = found["tasks"]["sst"], found["tasks"]["sts"]
+    assert (sst["type"], sst["metric"], sst["labels"]) == ("ordinal", "accuracy", ["0", "1", "2", "3", "4"])
+    assert sum(map(sum, sst["confusion"])) == sum(c["examples"] for c in sst["classes"]) == sst["examples"]
+    assert [sum(row) for row in sst["confusion"]] == [c["examples"] for c in sst["classes"]]
+    assert [sum(column) for column in zip(*sst["confusion"], strict=True)] == [c["answers"] for c in sst["classes"]]
+    assert set(sst["classes"][0]) == {"label", "precision", "recall", "f1", "examples", "answers"}
+    assert (sts["range"], "classes" in sts) == ([0.0, 5.0], False)
+    assert set(sts["metrics"]) == {"pearson", "spearman", "mae"}
+    assert set(found["tasks"]["quora"]["metrics"]) == {"accuracy", "macro_f1", "auc", "average_precision"}
+
+
+def test_an_undefined_metric_is_one_warning_line(toy, mtbert, tmp_path):
+    (tmp_path / "one.csv").write_text("id,sentence1,sentence2,is_duplicate\na,dog,cat,1\nb,cat,dog,1\n")
+    done = mtbert("evaluate", toy / "run", "--task", "quora", "--split", tmp_path / "one.csv", "--json")
+    assert done.err.splitlines() == [
+        "warning: task quora: auc where all labels are equal is undefined; reported as 0.5.",
+        "warning: task quora: average_precision where all labels are equal is undefined; reported as 1.",
+    ]
+    assert json.loads(done.out)["tasks"]["quora"]["metrics"]["auc"] == 0.5
+
+
+# Changes of the recipe ------------------------------------------------------------------------------
+
+
+def test_a_moved_run_is_scored_where_its_data_are_now(toy, mtbert, run_copy, tmp_path):
+    moved = Path(shutil.copytree(toy / "data", tmp_path / "elsewhere"))
+    (moved / "sts.csv").write_text("\n".join((moved / "sts.csv").read_text().splitlines()[:11]) + "\n")
+    found = json.loads(mtbert("evaluate", run_copy, "--set", f"data.root={moved}", "--json").out)
+    assert found["tasks"]["sts"]["examples"] == 10
+
+
+def test_a_labelled_file_may_have_other_columns_than_the_recipe(toy, mtbert, tmp_path):
+    (tmp_path / "other.csv").write_text("comment,stars\na dog runs,0\na cat sleeps,4\n")
+    sets = ("--set", "tasks.sst.columns={text: comment, label: stars, id: null}")
+    done = mtbert("evaluate", toy / "run", "--task", "sst", "--split", tmp_path / "other.csv", "--json", *sets)
+    assert json.loads(done.out)["tasks"]["sst"]["examples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("model.max_length=16", "model.max_length"),
+        ("model={pooling: mean}", "model.pooling"),
+        ("tasks.sst.labels=[a, b, c, d, e]", "tasks.sst.labels"),
+        ("tasks.sts.range=[0, 9]", "tasks.sts.range"),
+        ("tasks.sst.dev_seed=1", "tasks.sst.dev_seed"),
+        ("tasks.sst.head=mlp", "tasks.sst.head.kind"),
+        ("train.seed=3", "train.seed"),
+        ("tasks.quora=null", "tasks.quora"),
+    ],
+)
+def test_what_the_model_was_trained_with_cannot_be_changed(toy, mtbert, change, key):
+    said = f"--set {key}: the model was trained with this setting, which stays. Here can be changed: data.root, and of "
+    for call in (("evaluate", toy / "run"), ("predict", toy / "run", "--task", "sst", "--text", "a")):
+        assert mtbert(*call, "--set", change).mistake == said + "tasks.NAME: columns, train, dev, metric."

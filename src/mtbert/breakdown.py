@@ -15,6 +15,7 @@ from mtbert.recipe import Recipe
 
 MOST_CLASSES = 30  # with a line each on the screen
 MOST_CONFUSED = 12  # with a column each
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ def tables(scored: Scored) -> Iterator[Table | str]:
     if not task.is_class:
         return
     if classes > MOST_CLASSES:
-        yield f"task {task.name}: {classes:,} classes, too many for a line each here; --json has them all."
+        yield f"{task.name}: {classes:,} classes, too many for a line each here; --json has them all."
         return
     yield _class_table(scored)
     if classes <= MOST_CONFUSED:
+        yield f"{task.name}, examples of each class (rows) by the answer that they got (columns):"
         yield _confusion_table(scored)
 
 
@@ -77,7 +79,7 @@ def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
 def _class_table(scored: Scored) -> Table:
     task = scored.data.task
     table = Table(title=f"{task.name}, by class")
-    table.add_column("class", no_wrap=True, overflow="ellipsis")
+    table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=24)
     for heading in ("precision", "recall", "f1", "examples", "answers"):
         table.add_column(heading, justify="right", no_wrap=True)
     for c in metrics.by_class(task, scored.predicted.decided.numpy(), labels_of(scored.data)):
@@ -88,13 +90,15 @@ def _class_table(scored: Scored) -> Table:
 
 def _confusion_table(scored: Scored) -> Table:
     task = scored.data.task
-    table = Table(title=f"{task.name}: examples by label (rows) and answer (columns)", box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("label", no_wrap=True, overflow="ellipsis")
+    counts = metrics.confusion(task, scored.predicted.decided.numpy(), labels_of(scored.data))
+    numbers = len(counts) * (len(str(max(map(max, counts)))) + 1)
+    # Explicit, because rich would cut numbers as soon as names.
+    table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=max(6, WIDTH - numbers - 4))
     names = [clean(label[:LONGEST]) for label in task.labels or ()]
     for i, _ in enumerate(names, 1):
         table.add_column(str(i), justify="right", no_wrap=True)
-    counts = metrics.confusion(task, scored.predicted.decided.numpy(), labels_of(scored.data))
     for i, (name, row) in enumerate(zip(names, counts, strict=True), 1):
         table.add_row(str(i), name, *map(str, row))
     return table

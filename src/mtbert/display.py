@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mtbert.evaluate import Evaluation
@@ -211,7 +211,7 @@ def score_table(
         title: Says which model was scored, and on what.
         other: The name and the scores of another model, for a column of its own.
     """
-    table = Table("task", "metric", title=title)
+    table = Table("task", Column("metric", no_wrap=True), title=title)
     beside = [] if other is None else [other[1]]
     for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
         table.add_column(heading, justify="right")

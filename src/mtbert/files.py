@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -241,6 +242,19 @@ def write(file: Path, fill: Callable[[Path], object]) -> None:
         finally:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
+
+
+def write_output(content: bytes) -> None:
+    """Writes all of ``content`` to standard output.
+
+    Raises:
+        OSError: If the disk behind it fails.
+    """
+    # With PYTHONUNBUFFERED its buffer is the bare file, which writes what there is room for and says how much that was.
+    rest = memoryview(content)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.flush()
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:

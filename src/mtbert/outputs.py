@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +132,7 @@ def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
     if file is not None:
         files.write(file, lambda new: new.write_bytes(content))
     else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
+        files.write_output(content)
 
 
 def _separated(answered: Answered, delimiter: str) -> str:
@@ -198,21 +196,21 @@ def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
     Raises:
         OSError: If the disk fails; it names the file, which is as it was before.
     """
+    array = np.ascontiguousarray(vectors)  # of any other array safetensors writes the numbers in another order
 
     def fill(new: Path) -> None:
         if file.suffix.lower() == ".npy":
-            _write_npy(vectors, new)
+            _write_npy(array, new)
         else:
             from safetensors.numpy import save_file
 
-            save_file({"vectors": vectors}, new)
+            save_file({"vectors": array}, new)
 
     files.write(file, fill)
 
 
-def _write_npy(vectors: npt.NDArray[np.float32], file: Path) -> None:
+def _write_npy(array: npt.NDArray[np.float32], file: Path) -> None:
     # numpy.save writes past Python's file, and its error has no number when the disk is full.
-    array = np.ascontiguousarray(vectors)
     with file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(array))
         opened.write(array.data)

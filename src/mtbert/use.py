@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from rich.console import Console
 
-from mtbert import breakdown, environment, outputs
+from mtbert import breakdown, environment, files, outputs
 from mtbert import evaluate as scoring
 from mtbert import recipe as recipes
 from mtbert.batch import Dataset
@@ -64,10 +65,10 @@ def evaluate(
         path: The folder of a run, or of a model in it.
         split: ``dev``, ``test``, or a labelled file of ``task``.
         task: The only task to score; ``None``: all whose predictions were trained.
-        console: Gets the scores, and nothing else.
+        console: Gets the tables, and nothing else.
         warnings: Gets the warnings of reading.
         overrides: Changes of the run's recipe, as ``a.b=c``.
-        as_json: True prints all that is known as JSON, in place of tables.
+        as_json: True writes all that is known to standard output as JSON, in place of tables.
     """
     predictor, recipe = _as_trained(path, overrides)
     if split == "dev":
@@ -80,11 +81,15 @@ def evaluate(
         )
     else:
         data = {task: _labelled(predictor, recipe, task, split, warnings)}
-    scored = {name: _score(predictor, d) for name, d in data.items()}
+    with catch_warnings(record=True) as caught:
+        simplefilter("always")
+        scored = {name: _score(predictor, d) for name, d in data.items()}
+    for warning in dict.fromkeys(str(w.message) for w in caught):
+        warn(warnings, warning)
     scores = {name: s.evaluation for name, s in scored.items()}
     if as_json:
         found = breakdown.as_json(recipe, scored, str(predictor.folder), predictor.step, split)
-        console.out(json.dumps(found, indent=2, allow_nan=False), highlight=False)
+        files.write_output((json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
         return scores
     console.print(score_table(recipe, scores, f"{clean(split)}: {predictor.name}"))
     for one in scored.values():
