@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from commands import with_own_data
 from rich.cells import cell_len
 from rich.console import Console
@@ -209,4 +210,14 @@ def test_a_labelled_file_may_have_other_columns_than_the_recipe(toy, mtbert, tmp
 def test_what_the_model_was_trained_with_cannot_be_changed(toy, mtbert, change, key):
     said = f"--set {key}: the model was trained with this setting, which stays. Here can be changed: data.root, and of "
     for call in (("evaluate", toy / "run"), ("predict", toy / "run", "--task", "sst", "--text", "a")):
-        assert mtbert(*call, "--set", change).mistake == said + "tasks.NAME: columns, train, dev, metric."
+        assert mtbert(*call, "--set", change).mistake == said + "tasks.NAME: columns, train, dev, test, metric."
+
+
+def test_a_task_that_the_recipe_has_lost_is_named(mtbert, run_copy):
+    recipe = yaml.safe_load((run_copy / "recipe.yaml").read_text())
+    del recipe["tasks"]["sst"]
+    (run_copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    said = "task sst: the recipe of this run does not have it, so its columns are unknown."
+    for split in ("dev", "test", "some.csv"):
+        assert mtbert("evaluate", run_copy, "--task", "sst", "--split", split).mistake == said
+    assert mtbert("predict", run_copy, "--task", "sst", "--input", "some.csv").mistake == said

@@ -28,6 +28,7 @@ from mtbert.outputs import STANDARD_OUTPUT
 from mtbert.predictor import Predictor, load
 from mtbert.prepare import prepare, read_test
 from mtbert.recipe import Recipe
+from mtbert.task import Task
 
 # Parts of a task's recipe that a finished model does not depend on.
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
@@ -115,7 +116,7 @@ def _score(predictor: Predictor, data: Dataset) -> Scored:
 
 
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
-    names = [predictor.task(task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
+    names = [_both(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # The model's classes and range, not those of files that may have changed since.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "codes", "range"}) for n in names}
     tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
@@ -126,7 +127,8 @@ def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Conso
 
 
 def _test(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
-    names = [task] if task else [n for n, t in recipe.tasks.items() if t.scored and t.test is not None]
+    scored = (n for n, t in recipe.tasks.items() if t.scored and t.test is not None)
+    names = [_both(predictor, recipe, task).name] if task else list(scored)
     if not names:
         raise ValueError("--split test: the recipe of this run names no test data. Give a labelled file.")
     read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
@@ -299,11 +301,17 @@ def _read(
     predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, warnings: Console, *, labelled: bool
 ) -> Dataset:
     """Returns the rows of a file with the columns that the recipe names."""
-    chosen = predictor.task(task)
-    if task not in recipe.tasks:
-        raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")
+    chosen = _both(predictor, recipe, task)
     columns = recipe.tasks[task].columns
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
     for warning in table.warnings:
         warn(warnings, warning)
     return predictor.dataset(task, labels.examples(table, chosen))
+
+
+def _both(predictor: Predictor, recipe: Recipe, task: str) -> Task:
+    """Returns the model's task of that name, if the recipe has it too."""
+    chosen = predictor.task(task)
+    if task not in recipe.tasks:
+        raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")
+    return chosen
