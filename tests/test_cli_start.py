@@ -1,8 +1,10 @@
-"""What the command line says before any work begins: help without a command."""
+"""What the command line says before any work begins: help without a command, and places it cannot write to."""
 
 import sys
+from pathlib import Path
 
 import pytest
+import toy_run
 
 from mtbert import cli
 
@@ -28,3 +30,35 @@ def test_a_wrong_option_still_has_its_line(monkeypatch: pytest.MonkeyPatch, capf
     said = capfd.readouterr().err
     assert said.startswith("mtbert: No such option: --lr")
     assert said.endswith("See: mtbert --help\n")
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "study"])
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("circle", "--out circle: a link to a place that is not there. Remove it, or give another --out."),
+        ("broken", "--out broken: a link to a place that is not there. Remove it, or give another --out."),
+        ("\udcff\n", r"--out '\udcff\n': has characters that cannot be shown. Give another --out."),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_one_line(
+    command: str,
+    out: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    toy_run.set_up(tmp_path)
+    Path("study.yaml").write_text("rows: {a: toy.yaml}\n")
+    Path("circle").symlink_to("circle")
+    Path("broken").symlink_to("nowhere")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    name = "study.yaml" if command == "study" else "toy.yaml"
+    monkeypatch.setattr(sys, "argv", ["mtbert", command, name, "--out", out])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capfd.readouterr().err == f"mtbert: {said}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -73,7 +73,7 @@ def train(
         raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
-    from mtbert import launch, tracking
+    from mtbert import files, launch, tracking
     from mtbert.recipe import load, shipped
 
     console = _console()
@@ -83,7 +83,7 @@ def train(
     elif recipe is not None:
         settings = load(recipe, set_ or ())
         name = recipe if recipe in shipped() else Path(recipe).stem
-        folder = out or Path("runs") / name
+        folder = files.check_out(out or Path("runs") / name)
         launch.start(settings, folder, console, overwrite=overwrite, profile=profile, track=tracker)
 
 
@@ -161,22 +161,23 @@ def tune(
         bool, typer.Option("--on-dev", help="Score on dev, about which no result can then be claimed.")
     ] = False,
 ) -> None:
-    """Find good settings in the ranges of a recipe (its tune: part), and write best.yaml with them.
+    """Find good settings in the ranges of a recipe (its tune: part), and write NAME-tuned.yaml with them.
 
-    Trials are scored on a slice of train that shares no text with the rest, dev_fraction of it; dev stays unseen. What
-    falls behind is pruned at an evaluation. A tuning that was stopped goes on with the same command. Wants the extra
-    tune.
+    Trials are scored on a slice of train that shares no text with the rest, dev_fraction of it; dev stays unseen. A
+    trial's score is that of the best of its evaluations. What falls behind is pruned at an evaluation. A tuning that
+    was stopped goes on with the same command. Wants the extra tune.
 
     Examples:
 
       mtbert tune mine.yaml --trials 30 --out tuned/mine
 
-      mtbert train tuned/mine/best.yaml --out runs/tuned
+      mtbert train tuned/mine/mine-tuned.yaml
     """
+    from mtbert import files
     from mtbert import tune as tuning
     from mtbert.recipe import shipped
 
-    folder = out or Path("tuned") / (recipe if recipe in shipped() else Path(recipe).stem)
+    folder = files.check_out(out or Path("tuned") / (recipe if recipe in shipped() else Path(recipe).stem))
     tuning.run(tuning.Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, _console())
 
 
@@ -203,10 +204,12 @@ def study(
 
       mtbert study my-study.yaml --out studies/mine
     """
+    from mtbert import files
     from mtbert.study import launch, plan
 
     name = study if study in plan.shipped() else Path(study).stem
-    failed = launch.run(plan.load(study, set_ or ()), out or Path("studies") / name, workers, _console())
+    folder = files.check_out(out or Path("studies") / name)
+    failed = launch.run(plan.load(study, set_ or ()), folder, workers, _console())
     if failed:
         raise typer.Exit(1)
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from mtbert.messages import clean, few, reason
+from mtbert.messages import clean, few, reason, shown
 from mtbert.settings import Settings, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
@@ -185,6 +185,19 @@ def resolved(place: Path) -> Path:
     except (RuntimeError, OSError, ValueError) as error:  # RuntimeError is the circle
         why = "its links lead round in a circle" if isinstance(error, RuntimeError) else reason(error)
         raise ValueError(f"{few([place])}: cannot be found ({why}). Give another path.") from None
+
+
+def check_out(folder: Path) -> Path:
+    """Returns ``folder`` if a command can write there, as far as its name and its links tell.
+
+    Raises:
+        ValueError: If its name is not UTF-8, which no terminal can show, or it is a link that leads nowhere.
+    """
+    if clean(str(folder)) != str(folder):  # also the bytes that are not UTF-8
+        raise ValueError(f"--out {shown(str(folder))}: has characters that cannot be shown. Give another --out.")
+    if os.path.islink(folder) and not os.path.exists(folder):
+        raise ValueError(f"--out {folder}: a link to a place that is not there. Remove it, or give another --out.")
+    return folder
 
 
 # Writing ---------------------------------------------------------------------------------------------------

@@ -1,18 +1,21 @@
 """Tuning: trials of a recipe with settings from its ranges, chosen by Optuna, scored on a slice of train.
 
 The folder has ``recipe.yaml`` (what trials start from, with the ranges), ``tune.db`` (Optuna's storage),
-``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``best.yaml``: the recipe with
-the settings of the best trial.
+``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml``: the recipe
+NAME with the settings of the best trial.
 """
 
+import errno
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from zlib import crc32
 
 import pandas as pd
 from rich.console import Console
@@ -21,6 +24,7 @@ from rich.table import Table
 
 from mtbert import environment, files, launch, tracking
 from mtbert import recipe as recipes
+from mtbert.messages import reason, shown
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
 from mtbert.tracking import Tracking
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     import optuna
 
 SHOWN = 5  # trials in the table at the end
+RECIPE, STORAGE = "recipe.yaml", "tune.db"
+NO_ROOM = ("database or disk is full", "disk I/O error")  # as SQLite says it; the second where a quota is used up
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Tuning:
     overrides: tuple[str, ...]
     on_dev: bool
     out: Path
+
+    @property
+    def best(self) -> Path:
+        """The file of the best trial's recipe: named after the recipe, as its runs will be."""
+        return self.out / f"{Path(self.name).stem}-tuned.yaml"
 
     def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
         """The recipe with ``chosen`` settings, by their path."""
@@ -62,14 +73,16 @@ class Tuning:
 
 
 def run(tuning: Tuning, trials: int, console: Console) -> Path:
-    """Tries settings until there are ``trials`` of them, with those of earlier calls; returns ``best.yaml``.
+    """Tries settings until there are ``trials`` of them, with those of earlier calls; returns the best one's recipe.
 
     A tuning that was stopped or killed goes on with the same call, to the trials of one that never was. A trial's
-    score is the recipe's ``train.select`` at the end of its schedule; below the median of the others at the same share
-    of it, it is pruned. Trial N draws its settings from a generator seeded by N; all train with the recipe's seed.
+    score is that of the model that would predict: the recipe's ``train.select`` in the best of its evaluations. One
+    that falls below the median of the others at the same share of its schedule is pruned. A trial draws each
+    setting from a generator seeded by the trial's number and the setting's path; all train with the recipe's seed.
 
     Raises:
         ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
+        OSError: If the disk is full; with room again, the same call goes on.
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
@@ -79,9 +92,14 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     base = tuning.trial({})
     _check(tuning, base)
-    _begin(tuning.out, base)
-    study = _open(tuning.out)
-    with files.alone(tuning.out, "tune"), _Shown(console, trials) as shown:
+    _check_place(tuning.out)  # before a lock is put into a folder of something else
+    tuning.out.mkdir(parents=True, exist_ok=True)
+    with files.alone(tuning.out, "tune"), _storage(tuning.out / STORAGE), _Shown(console, trials) as shown:
+        _begin(tuning.out, base)
+        study = _open(tuning.out)
+        for done in study.get_trials(deepcopy=False):
+            if done.state.is_finished():  # a kill may have come between a trial's end and this
+                _drop_weights(_folder(tuning, done.number))
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
             _write(tuning, study, base.tune)
@@ -93,8 +111,8 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
             "Mend the ranges, and give another --out."
         )
     console.print(_table(ended, base))
-    console.print(f"best: {tuning.out / 'best.yaml'}  (all trials: {tuning.out / 'trials.csv'})", soft_wrap=True)
-    return tuning.out / "best.yaml"
+    console.print(f"best: {tuning.best}  (all trials: {tuning.out / 'trials.csv'})", soft_wrap=True)
+    return tuning.best
 
 
 def _check(tuning: Tuning, base: Recipe) -> None:
@@ -112,13 +130,19 @@ def _check(tuning: Tuning, base: Recipe) -> None:
                 raise ValueError(f"tune.{path}: {json.dumps(value)} cannot be used. {error}") from None
 
 
+def _check_place(out: Path) -> None:
+    """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
+    started = {"lock", f".{RECIPE}.new"}
+    other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
+    if other and not (out / RECIPE).is_file():
+        raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
+
+
 def _begin(out: Path, base: Recipe) -> None:
-    """Makes the folder, or sees to it that it is of the same recipe and ranges."""
-    file = out / "recipe.yaml"
+    """Writes the recipe of a new tuning, or sees to it that the one in ``out`` has the same recipe and ranges."""
+    file = out / RECIPE
+    files.settle(file)
     if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
-        out.mkdir(parents=True, exist_ok=True)
         files.write_text(file, recipes.dump(base))
     movable = {"data": DataRecipe()}
     if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
@@ -126,28 +150,52 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _open(out: Path) -> "optuna.Study":
-    """Optuna's study in the folder.
+    """Returns Optuna's study in the folder.
 
     Raises:
         ValueError: If its storage is damaged, or gone although trials are there.
     """
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy import URL
 
-    file = out / "tune.db"
+    file = out / STORAGE
     if (out / "trials").exists() and not file.is_file():
         raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another --out.")
     try:
+        url = URL.create("sqlite", database=str(files.resolved(file))).render_as_string()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another --out.") from None
+    try:
         return optuna.create_study(
-            storage=f"sqlite:///{file.resolve()}",
+            storage=url,
             study_name="mtbert",
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(),
             load_if_exists=True,
         )
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, AssertionError) as error:
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: damaged ({why}). Put the old file back, or give another --out.") from None
+    except (RuntimeError, AssertionError) as error:  # a data base of something else
+        raise ValueError(_damaged(file, error)) from None
+
+
+@contextmanager
+def _storage(file: Path) -> Iterator[None]:
+    """Turns what Optuna's storage in ``file`` raises into an error of the disk, or of a damaged file."""
+    from optuna.exceptions import OptunaError, TrialPruned
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except TrialPruned:
+        raise
+    except (OptunaError, SQLAlchemyError) as error:
+        first = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        if any(said in str(first) for said in NO_ROOM):
+            raise OSError(errno.ENOSPC, reason(getattr(first, "orig", first)), str(file)) from None
+        raise ValueError(_damaged(file, getattr(first, "orig", first))) from None
+
+
+def _damaged(file: Path, error: BaseException) -> str:
+    return f"{file}: damaged ({reason(error)}). Put the old file back, or give another --out."
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
@@ -156,11 +204,7 @@ def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         return optuna.trial.Trial(study, begun._trial_id)  # there is no public way back to it
-    if len(study.trials) >= trials:
-        return None
-    # A seed of its own for each trial: what a restart draws does not depend on where it began.
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
-    return study.ask()
+    return study.ask() if len(study.trials) < trials else None
 
 
 def _try(
@@ -170,7 +214,7 @@ def _try(
     import optuna
 
     chosen = {path: _chosen(trial, path, values) for path, values in ranges.items()}
-    folder = tuning.out / "trials" / str(trial.number)
+    folder = _folder(tuning, trial.number)
     folder.mkdir(parents=True, exist_ok=True)
     shown.begins(trial.number)
 
@@ -213,6 +257,8 @@ def _try(
         except Stopped:
             raise Stopped(f"stopped in trial {trial.number}. Go on with the same command.") from None
         except (ValueError, FloatingPointError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in files.FULL:
+                raise OSError(error.errno, error.strerror, error.filename or str(folder)) from None
             if not isinstance(error, FloatingPointError) and not _ended(study):
                 raise  # the mistake is in what all trials share, as far as we know
             fail(str(error))
@@ -221,15 +267,31 @@ def _try(
                 raise
             fail("out of memory")
         else:
-            last = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-            score = _score(recipe, tracking.numbers(json.loads(last)))
+            lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            scores = [_score(recipe, tracking.numbers(json.loads(line))) for line in lines]
+            score = max(score for score in scores if score is not None)
             study.tell(trial, score)
             shown.ended(trial.number, f"{recipe.train.select} {score:.4f}")
+    _drop_weights(folder)
+
+
+def _folder(tuning: Tuning, number: int) -> Path:
+    return tuning.out / "trials" / str(number)
+
+
+def _drop_weights(folder: Path) -> None:
+    """Leaves of an ended trial what says how it went; its weights are none that anybody asked for."""
     for name in ("best", "last"):
+        files.settle(folder / "run" / name)
         shutil.rmtree(folder / "run" / name, ignore_errors=True)
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
+    """The setting at ``path`` in a trial: a draw that depends on the trials before, the trial's number and the path."""
+    import optuna
+
+    # A sampler for each draw: what a trial that was cut off goes on to draw does not depend on where that was.
+    trial.study.sampler = optuna.samplers.TPESampler(seed=crc32(f"{trial.number} {path}".encode()))
     if not isinstance(values, Range):  # Optuna's storage takes no lists and mappings
         return json.loads(trial.suggest_categorical(path, [json.dumps(value) for value in values]))
     if isinstance(values.low, int) and isinstance(values.high, int):
@@ -259,17 +321,17 @@ def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrCho
 
 
 def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrChoices]) -> None:
-    """``trials.csv``, and ``best.yaml`` once there is a best."""
+    """Writes ``trials.csv``, and the best one's recipe once there is a best."""
     rows = [
         {"trial": trial.number, "state": trial.state.name.lower(), "score": trial.value}
         | {path: _text(value) for path, value in _settings(trial, ranges).items()}
         for trial in study.trials
     ]
-    pd.DataFrame(rows).to_csv(tuning.out / "trials.csv", index=False, lineterminator="\n")
+    files.write_text(tuning.out / "trials.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     for best in _ended(study)[:1]:
         # What it was compared with differed in one thing; now it may be several.
         recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
-        files.write_text(tuning.out / "best.yaml", recipes.dump(recipe))
+        files.write_text(tuning.best, recipes.dump(recipe))
 
 
 def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:

@@ -1,0 +1,164 @@
+"""A tuning's folder: killed at any moment of its start it goes on, any name will do, and a full disk is one line."""
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+import toy_run
+from children import killed
+from filelock import FileLock
+from toy_tuning import SILENT, put_scores, ranged, trials
+
+from mtbert import tune
+from mtbert.train import Run
+from mtbert.tune import Tuning
+
+LR = {"train.lr": [1e-3, 1e-4]}
+WHOLE = ["lock", "ranged-tuned.yaml", "recipe.yaml", "trials", "trials.csv", "tune.db"]
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe with ranges; its runs only say what they score."""
+    toy_run.set_up(tmp_path)
+    put_scores(monkeypatch, lambda number: [0.25 + number / 8])
+    return ranged(tmp_path, LR)
+
+
+def everything(out: Path) -> list[str]:
+    """The names of all that is in a folder, without the journals that SQLite keeps while it writes."""
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.name != "tune.db-journal")
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Lets SQLite trust the operating system: a test that kills processes does not cut the power."""
+
+    def trust(connection: object, _: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")  # type: ignore[attr-defined]
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", trust)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "connect", trust)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_tuning_killed_at_any_file_operation_goes_on_and_leaves_nothing(name: str, tmp_path: Path):
+    whole = Tuning(name, (), False, tmp_path / "whole")
+    tune.run(whole, 1, SILENT)
+
+    def act(out: Path) -> None:
+        # SQLite's own writes are not seen from here: it is killed before what it wrote is there for good.
+        place, wrote = os.open(tmp_path, os.O_RDONLY), [False]
+
+        def executes(_c: object, _u: object, statement: str, *_: object) -> None:
+            wrote[0] |= not statement.startswith(("SELECT", "PRAGMA"))
+
+        def commits(_: object) -> None:
+            if wrote[0]:
+                os.fsync(place)
+            wrote[0] = False
+
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executes)
+        sqlalchemy.event.listen(sqlalchemy.Engine, "commit", commits)
+        tune.run(Tuning(name, (), False, out), 1, SILENT)
+
+    operation, tried = 0, 0
+    while killed(lambda: act(tmp_path / f"out{operation}"), operation):  # noqa: B023 - it is over before the next
+        out = tmp_path / f"out{operation}"
+        tune.run(Tuning(name, (), False, out), 1, SILENT)
+        assert everything(out) == everything(whole.out), operation
+        for file in ("recipe.yaml", "ranged-tuned.yaml", "trials.csv"):
+            assert (out / file).read_bytes() == (whole.out / file).read_bytes(), operation
+        tried += 1
+        operation += 1 if operation < 24 else 3  # the first 24 are the start; later ones come again with each trial
+    assert tried >= 28
+
+
+def test_a_start_that_was_cut_off_is_no_other_folder(name: str, tmp_path: Path):
+    out = tmp_path / "tuned"
+    out.mkdir()
+    (out / ".recipe.yaml.new").write_text("half")
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    assert sorted(path.name for path in out.iterdir()) == WHOLE
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "recipe.yaml.new").write_text("mine")
+    with pytest.raises(ValueError, match=r"other: exists and is no tuning\."):
+        tune.run(Tuning(name, (), False, other), 1, SILENT)
+    assert [path.name for path in other.iterdir()] == ["recipe.yaml.new"]
+
+
+def test_of_two_tunings_started_at_once_one_is_told_of_the_other(name: str, tmp_path: Path):
+    out = tmp_path / "tuned"
+    out.mkdir()
+    with FileLock(out / "lock"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
+        tune.run(Tuning(name, (), False, out), 1, SILENT)
+    assert [path.name for path in out.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("folder", ["a?b", "a%20b", "a%b", "a#b", "a b", "a'b\"c", "a&b=c;d", "a{b}", "é", "a:b@c"])
+def test_a_folder_of_any_name_holds_its_storage(
+    name: str, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for number in (1, 2):
+        tune.run(Tuning(name, (), False, Path(folder)), number, SILENT)
+    assert os.listdir() == [folder]
+    assert sorted(path.name for path in Path(folder).iterdir()) == WHOLE
+    assert len(trials(Path(folder))) == 2
+
+
+@pytest.mark.parametrize("room", [100, 5_000, 40_000])
+def test_a_disk_without_room_is_named_with_the_file_and_the_tuning_goes_on_later(name: str, tmp_path: Path, room: int):
+    out = tmp_path / "tuned"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(out))) as error:
+            tune.run(Tuning(name, (), False, out), 1, SILENT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    assert sorted(path.name for path in out.iterdir()) == WHOLE
+
+
+def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    toy_run.set_up(tmp_path)
+    name, out = ranged(tmp_path, LR), tmp_path / "tuned"
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    with monkeypatch.context() as patch:
+
+        def step(_: Run) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(Run, "step", step)
+        with pytest.raises(OSError, match=r"No space left on device: '.*tuned/trials/1'"):
+            tune.run(Tuning(name, (), False, out), 2, SILENT)
+    tune.run(Tuning(name, (), False, out), 2, SILENT)
+    assert [trial["state"] for trial in trials(out)] == ["complete", "complete"]
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_a_full_storage_is_told_by_sqlites_words(name: str, tmp_path: Path):
+    out = tmp_path / "tuned"
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+
+    def full(connection: object, _: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]  # type: ignore[attr-defined]
+        connection.execute(f"PRAGMA max_page_count={pages}")  # type: ignore[attr-defined]
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", full)
+    try:
+        with pytest.raises(OSError, match="database or disk is full") as error:
+            tune.run(Tuning(name, (), False, out), 1000, SILENT)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "connect", full)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(out / "tune.db"))

@@ -1,0 +1,51 @@
+"""A tuning over the toy set-up, and runs that only say what they score."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import toy_run
+import yaml
+from rich.console import Console
+
+from mtbert import launch, recipe
+from mtbert.tracking import Tracker
+
+SILENT = Console(quiet=True)
+RANGES: dict[str, Any] = {
+    "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+    "train.epochs": {"low": 1, "high": 2},
+    "tasks.sst.losses": [["ce"], ["ce", "oll"]],
+}
+
+
+def ranged(folder: Path, ranges: Mapping[str, Any] = RANGES, **train: Any) -> str:
+    """A recipe over the toy's whose dev files are not there: what looks at them fails."""
+    raw = toy_run.raw_recipe(folder, **train) | {"tune": ranges}
+    for task in raw["tasks"].values():
+        task["dev"] = "not-there.csv"
+    path = folder / "ranged.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return str(path)
+
+
+def trials(out: Path) -> list[dict[str, Any]]:
+    return pd.read_csv(out / "trials.csv").to_dict("records")
+
+
+def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[float]]) -> None:
+    """Puts runs that only say what they score, at each of their steps, in the place of training."""
+
+    def start(_: recipe.Recipe, out: Path, console: Console, *, track: Tracker) -> None:
+        scores = scores_of(int(out.parent.name))
+        lines = [{"step": i + 1, "aggregates": {"overall": score}} for i, score in enumerate(scores)]
+        out.mkdir(exist_ok=True)
+        with track(out, {"steps": len(scores)}) as log:
+            for i, score in enumerate(scores):
+                log(i + 1, {"aggregates/overall": score})
+        (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(launch, "start", start)
