@@ -88,6 +88,7 @@ def test_the_model_keeps_only_the_task():
         "pooling": "mean",
         "segments": True,
         "labels": None,
+        "codes": None,
         "range": None,
     }
 

@@ -93,7 +93,6 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     base = tuning.trial({})
     _check(tuning, base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
-    tuning.out.mkdir(parents=True, exist_ok=True)
     with files.alone(tuning.out, "tune"), _storage(tuning.out / STORAGE), _Shown(console, trials) as shown:
         _begin(tuning.out, base)
         study = _open(tuning.out)
@@ -132,7 +131,7 @@ def _check(tuning: Tuning, base: Recipe) -> None:
 
 def _check_place(out: Path) -> None:
     """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
-    started = {"lock", f".{RECIPE}.new"}
+    started = {files.LOCK, f".{RECIPE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE).is_file():
         raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
