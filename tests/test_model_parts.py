@@ -1,0 +1,83 @@
+"""Parts of a model that are its own decision: whose adapters there are, what is random, what stays in float32."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from mtbert.batch import collate
+from mtbert.model.model import mean_pool
+from mtbert.model.pal import Pal
+from mtbert.predictor import Predictor
+from mtbert.task import Head, Task
+
+DRY = Head(dropout=0.0)
+ONE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"), head=DRY)
+TWO = Task(name="two", type="regression", inputs="separate", range=(0, 5), head=DRY)
+QUIET = Pal(width=4, heads=2, dropout=0.0)
+
+
+def test_the_tasks_that_are_named_have_adapters_and_no_other():
+    assert set(tiny.model(ONE, TWO, adapters=QUIET).adapters) == {"for_one", "for_two"}
+    made = tiny.model(ONE, TWO, adapters=QUIET.model_copy(update={"tasks": ("two",)}))
+    assert set(made.adapters) == {"for_two"}
+
+
+LOUD = {"dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("task", "encoder", "adapters", "random"),
+    [
+        (DRY, {}, None, False),
+        (Head(dropout=0.1), {}, None, True),
+        (DRY, {"hidden_dropout": 0.1}, None, True),
+        (DRY, {"attention_dropout": 0.1}, None, True),
+        (DRY, {}, QUIET, False),
+        (DRY, {}, QUIET.model_copy(update=LOUD), True),
+        (DRY, {}, QUIET.model_copy(update=LOUD | {"tasks": ("two",)}), False),
+        (DRY, {}, Pal(kind="low_rank", dropout=0.1), False),
+    ],
+)
+def test_a_pass_is_random_where_any_dropout_is_behind_its_embeddings(
+    task: Head, encoder: dict[str, float], adapters: Pal | None, random: bool
+):
+    made = tiny.model(ONE.model_copy(update={"head": task}), TWO, adapters=adapters)
+    config: Any = made.encoder.config
+    for name, rate in encoder.items():
+        object.__setattr__(config, name, rate)
+    assert made.random("one") is random
+    data = tiny.dataset(made.tasks["one"], [3, 5], labels=[0.0, 1.0])
+    batch = collate([(data, np.arange(2))], tiny.CPU)
+    x_ND = made.embed(batch, None)
+    one, other = (made.finish(batch, x_ND, torch.Generator().manual_seed(s))["one"].prediction for s in (0, 1))
+    assert torch.equal(one, other) is not random
+
+
+def test_a_mean_of_bfloat16_states_is_summed_in_float32():
+    # In bfloat16 256 ones and 256 more of them are 256: it has 8 bits.
+    hidden_ND = torch.cat([torch.ones(700, 2), torch.full((1, 2), 3.0)]).bfloat16()
+    mean = mean_pool(hidden_ND, torch.tensor([0, 701]))
+    assert mean.dtype == torch.float32
+    assert mean.tolist() == [pytest.approx([703 / 701] * 2, rel=1e-6)]
+
+
+def test_predictions_are_float32_where_products_are_bfloat16():
+    made = tiny.model(ONE, TWO)
+    made.compute = torch.bfloat16
+    data = [tiny.dataset(ONE, [3, 5], labels=[0.0, 1.0]), tiny.dataset(TWO, [3, 5], [4, 2], labels=[0.0, 1.0])]
+    outputs = made(collate([(d, np.arange(2)) for d in data], tiny.CPU))
+    assert {out.prediction.dtype for out in outputs.values()} == {torch.float32}
+
+
+def test_vectors_of_separate_pairs_lie_example_by_example():
+    made = tiny.model(TWO)
+    data = tiny.dataset(TWO, [3, 5], [4, 2], labels=[0.0, 1.0])
+    found_B2D = Predictor(made, tokenizer=None).vectors(data)
+    with torch.no_grad():
+        u_BD, v_BD = made(collate([(data, np.arange(2))], tiny.CPU))["two"].vectors
+    assert found_B2D.shape == (2, 2, tiny.WIDTH)
+    np.testing.assert_allclose(found_B2D[:, 0], u_BD, rtol=1e-5)
+    np.testing.assert_allclose(found_B2D[:, 1], v_BD, rtol=1e-5)

@@ -1,0 +1,106 @@
+"""The parts of a study that need no training: its order, its threads, what logs tell, how many workers there are."""
+
+import io
+from pathlib import Path
+
+import pytest
+import toy_run
+from rich.console import Console
+
+from mtbert import recipe
+from mtbert.study import cells, plan
+from mtbert.study.cells import Cell
+
+STUDY = "rows: {sum: toy.yaml, slow: {recipe: toy.yaml, set: [train.lr=1e-6]}}\nseeds: [3, 5]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    toy_run.set_up(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def test_all_rows_of_a_seed_come_before_the_next_and_the_first_row_is_the_reference(folder: Path):
+    found = plan.load(str(folder / "study.yaml"))
+    assert found.cells == [("sum", 3), ("slow", 3), ("sum", 5), ("slow", 5)]
+    assert found.reference == "sum"
+    assert [found.variants["slow"].seeded(seed).train.seed for seed in (3, 5)] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["tasks.sst.columns.text=id", "tasks.sst.type=classification", "tasks.sts.range=[0, 6]", "data.root=other"],
+)
+def test_rows_that_would_be_scored_on_other_answers_are_refused(folder: Path, change: str):
+    (folder / "study.yaml").write_text(f"rows: {{a: toy.yaml, b: {{recipe: toy.yaml, set: ['{change}']}}}}")
+    with pytest.raises(ValueError, match=r"rows\.b: task \w+ has other dev examples than in row a"):
+        plan.load(str(folder / "study.yaml"))
+
+
+def test_runs_whose_recipe_names_no_threads_share_those_of_the_machine(folder: Path):
+    text = (folder / "toy.yaml").read_text()
+    (folder / "free.yaml").write_text(text.replace("threads: 1", "threads: null"))
+    (folder / "study.yaml").write_text("rows: {one: toy.yaml, free: free.yaml}\nseeds: [0]")
+    found = cells.wanted(plan.load(str(folder / "study.yaml")), folder / "out", 7)
+    assert {cell.folder.name: r.train.threads for cell, r in found.items()} == {"one-0": 1, "free-0": 7}
+
+
+def test_a_log_tells_how_far_its_run_is_and_its_last_words(tmp_path: Path):
+    cell = Cell(tmp_path)
+    assert (cell.share, cell.last_words) == (0.0, "it printed nothing")
+    cell.log.write_text("starts\nepoch 1  step 5/40  ce 1.0\nepoch 2  step 30/40  ce 0.5\nValueError: no\n\n  \n")
+    assert (cell.share, cell.last_words) == (0.75, "ValueError: no")
+
+
+class Process:
+    """Ends at its third look."""
+
+    running = most = 0
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell, self.looks, self.pid, self.stdin = cell, 0, 1, None
+        Process.running += 1
+        Process.most = max(Process.most, Process.running)
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        if self.looks < 3:
+            return None
+        self.cell.ended.write_text('{"seconds": 1.0}')
+        Process.running -= 1
+        return 0
+
+    def wait(self) -> None: ...
+
+    def terminate(self) -> None: ...
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cells, "LOOK", 0.0)
+    monkeypatch.setattr(cells, "_room", lambda running: True)
+    monkeypatch.setattr(cells, "_start", Process)
+    Process.running = Process.most = 0
+    made = {f"r{i}": Cell(tmp_path / f"r{i}") for i in range(5)}
+    for cell in made.values():
+        cell.folder.mkdir()
+    assert cells.run_all(made, workers, Console(quiet=True)) == {}
+    assert Process.most == workers
+
+
+def test_time_left_goes_by_what_was_done_since_the_start(tmp_path: Path):
+    said = io.StringIO()
+    made = {name: Cell(tmp_path / name) for name in ("before", "half", "new", "more")}
+    # One had ended before, one was half done: half a run in 10 minutes, and two are left.
+    with cells._Shown(Console(file=said, width=80), made, {"half": 0.5, "new": 0.0, "more": 0.0}) as shown:
+        shown.since -= 600
+        shown.ended("half", None)
+    assert "half: ended  (2 of 4, about 40 min left)" in said.getvalue()
+
+
+def test_recipes_of_a_study_may_be_dumped_and_read_again(folder: Path):
+    found = plan.load(str(folder / "study.yaml"))
+    wanted = cells.wanted(found, folder / "out", 1)
+    cells.lay_out(wanted)
+    assert all(recipe.load(str(cell.recipe)) == settings for cell, settings in wanted.items())
