@@ -30,7 +30,7 @@ def test_all_rows_of_a_seed_come_before_the_next_and_the_first_row_is_the_refere
 
 @pytest.mark.parametrize(
     "change",
-    ["tasks.sst.columns.text=id", "tasks.sst.type=classification", "tasks.sts.range=[0, 6]", "data.root=other"],
+    ["tasks.sst.columns.text=id", "tasks.quora.type=classification", "tasks.sts.range=[0, 6]", "data.root=other"],
 )
 def test_rows_that_would_be_scored_on_other_answers_are_refused(folder: Path, change: str):
     (folder / "study.yaml").write_text(f"rows: {{a: toy.yaml, b: {{recipe: toy.yaml, set: ['{change}']}}}}")
