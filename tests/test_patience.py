@@ -110,11 +110,14 @@ def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step(folder: Path, m
     assert found.kept == [1]
 
 
-def test_steps_that_are_no_evaluation_cost_no_patience(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    found = Watched(folder, monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 2)
-    settings = {"rounds": 3, "epochs": 2, "patience": 2, "checkpoint_every": 2}
+@pytest.mark.parametrize(("mode", "steps"), [("joint", 1), ("alternate", 3)])
+def test_rounds_without_an_evaluation_are_saved_and_cost_no_patience(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, steps: int
+):
+    found = Watched(folder, monkeypatch, [-float(i) for i in range(18)], 2)
+    settings = {"mode": mode, "rounds": 3, "epochs": 2, "patience": 2, "checkpoint_every": 2}
     found.run, found.tokenizer = toy_run.build(folder, **settings)
     found.fit()
-    assert found.run.done == 6
-    assert found.kept == [3]
-    assert found.saved == [2, 3, 4, 6]
+    assert found.run.done == 6 * steps
+    assert found.kept == [3 * steps]
+    assert found.saved == [2 * steps, 3 * steps, 4 * steps, 6 * steps]

@@ -79,6 +79,17 @@ def test_the_last_step_moves_the_weights(folder: Path):
     assert not torch.equal(flat(run), before)
 
 
+def test_the_average_takes_nine_tenths_of_the_first_step_and_less_of_each_later_one(folder: Path):
+    run = run_of(folder, ema={"decay": 0.99}, lr=0.01)
+    assert run.ema is not None
+    name, average = next((n, p) for n, p in run.ema.named_parameters() if n.endswith("qkv.weight"))
+    weight, expected = dict(run.model.named_parameters())[name], average.detach().clone()
+    for decay in (1 / 10, 2 / 11, 3 / 12):
+        run.step()
+        expected = decay * expected + (1 - decay) * weight.detach()
+        torch.testing.assert_close(average, expected, rtol=1e-5, atol=1e-7)
+
+
 # The plan --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,116 @@
+"""What a run says of its steps and keeps of its evaluations: true of the very step it is said of."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from rich.console import Console
+
+from mtbert import files, launch, recipe, train
+from mtbert.display import Display
+from mtbert.losses.regression import MeanSquaredError
+from mtbert.objective import Objective
+from mtbert.train import INERT_ROWS, Run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("told")
+    toy_run.set_up(folder)
+    return folder
+
+
+def run_of(folder: Path, change: dict[str, Any] | None = None, **settings: Any) -> Run:
+    return toy_run.build(folder, change, **settings)[0]
+
+
+def test_a_logged_loss_is_the_mean_over_examples_without_any_weight(folder: Path):
+    plain = run_of(folder).step().losses
+    weighted = {"kind": "oll", "weight": 7.0}
+    change = {"tasks": {"sst": {"weight": 3.0, "losses": [{"kind": "ce", "weight": 0.25}, weighted]}}}
+    assert run_of(folder, change).step().losses == plain
+    assert run_of(folder, weighting="uncertainty").step().losses == plain
+
+
+def test_a_logged_loss_is_that_of_the_whole_batch_in_however_many_passes(folder: Path):
+    head = {"head": {"kind": "linear", "dropout": 0.0}}
+    change = {"model": {"dropout": 0.0}, "tasks": {"sst": head, "quora": head, "sts": head}}
+    whole, parts = (run_of(folder, change, token_budget=budget).step() for budget in (None, 20))
+    assert parts.losses == pytest.approx(dict(whole.losses), rel=1e-5)
+    assert parts.tokens == whole.tokens
+
+
+def test_a_loss_that_was_0_in_the_last_step_alone_is_not_called_idle(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    run = run_of(folder)
+    run.step()
+    monkeypatch.setattr(MeanSquaredError, "__call__", lambda self, p: 0.0 * p.out.prediction.sum())
+    run.step()
+    assert run.inert() == []
+    idle = run_of(folder)
+    idle.step()
+    assert [line.split(":")[0] for line in idle.inert()] == ["loss sts.mse was 0 in every step"]
+
+
+def test_gradients_of_losses_are_compared_on_the_first_rows_of_each_task_with_several(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = run_of(folder, {"tasks": {"sst": {"batch_size": 20}}})
+    asked = []
+    monkeypatch.setattr(Objective, "gradients", lambda self, parts: asked.extend(parts) or {})
+    run.inert()
+    ((data, rows),) = asked
+    assert data.task.name == "sst"
+    assert rows.tolist() == run.streams[0].rows(0)[:16].tolist()
+    assert INERT_ROWS == 16
+
+
+def test_answers_are_kept_beside_the_weights_that_gave_them_and_no_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, tokenizer = toy_run.build(folder, rounds=4, epochs=2, checkpoint_every=1, patience=1)
+    found: list[tuple[str, int, bool]] = []
+
+    def write(place: Path, fill: Any) -> None:
+        to = folder / f"{place.name}-{len(found)}"
+        to.mkdir()
+        fill(to)
+        found.append((place.name, run.done, (to / "predictions.safetensors").exists()))
+
+    monkeypatch.setattr(files, "write_folder", write)
+    train.fit(run, tokenizer, folder, Display(Console(quiet=True)))
+    assert [(step, answers) for name, step, answers in found if name == "last"] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, True),
+        (5, False),
+        (6, False),
+        (7, False),
+        (8, True),
+    ]
+    assert all(answers for name, _, answers in found if name == "best")
+
+
+def warnings(out: Path) -> list[str]:
+    """What going on with the run in ``out`` warns of."""
+    printed = io.StringIO()
+    launch.resume(out, Console(width=300, file=printed))
+    return [line for line in printed.getvalue().splitlines() if line.startswith("warning")]
+
+
+def test_a_run_that_goes_on_elsewhere_says_what_is_another(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "_go", lambda *_: {})
+    out = folder / "elsewhere"
+    launch.start(recipe.load(str(folder / "toy.yaml")), out, Console(quiet=True))
+    (out / "metrics.jsonl").touch()
+    assert warnings(out) == []
+    record = json.loads((out / "environment.json").read_text())
+    here = record["cpu"]
+    (out / "environment.json").write_text(json.dumps(record | {"cpu": "an abacus", "device": "hand"}))
+    assert warnings(out) == [
+        f"warning: cpu was an abacus, now {here}: the last bits may differ.",
+        "warning: device was hand, now cpu: the last bits may differ.",
+    ]
