@@ -102,12 +102,16 @@ def test_neither_depends_on_where_a_run_was_stopped(
     assert found.run.done == last
 
 
-def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step_or_evaluation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     found = Watched(folder, monkeypatch, [0.5, 0.4, 0.3, 0.2], 2).fit()
     state, found.run = found.run.state(), found._new()
     found.run.restore(state)
     assert found.fit().run.done == 3
     assert found.kept == [1]
+    assert found.run.stale == 2  # nor another evaluation
+    assert found.saved == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("joint", 1), ("alternate", 3)])
