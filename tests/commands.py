@@ -77,5 +77,5 @@ def with_own_data(toy: Path, run: Path) -> Path:
     data = Path(shutil.copytree(toy / "data", run.parent / "data"))
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["data"]["root"] = str(data)
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     return data

@@ -9,7 +9,6 @@ import toy_run
 import transformers
 
 from mtbert import checkpoint, files
-from mtbert.checkpoint import State, Values
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
@@ -131,42 +130,6 @@ def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
     (run / "best").symlink_to(saved)
     assert checkpoint.model_folder(run) == run / "best"
     assert checkpoint.model_folder(saved) == saved
-
-
-def test_state_comes_back_bitwise(tmp_path: Path):
-    values = Values(
-        done=3, taken=(1, 2), evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
-    )
-    state = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
-    checkpoint.save_state(state, tmp_path)
-    loaded = checkpoint.load_state(tmp_path)
-    assert loaded.values == state.values
-    assert torch.equal(loaded.tensors["0.exp_avg"], state.tensors["0.exp_avg"])
-    checkpoint.save_state(State(values, {}), tmp_path)  # tensors of another checkpoint
-    with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors, found 0"):
-        checkpoint.load_state(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("training.safetensors", b"\x00" * 20)],
-)
-def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
-    values = Values(done=3, taken=(), evaluated=0, best=None, stale=0, generator="", tensors=0)
-    checkpoint.save_state(State(values, {}), tmp_path)
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=name):
-        checkpoint.load_state(tmp_path)
-
-
-def test_a_generator_goes_on_where_it_was():
-    generator = torch.Generator().manual_seed(5)
-    torch.rand(7, generator=generator)
-    text = checkpoint.generator_state(generator)
-    expected = torch.rand(3, generator=generator)
-    other = torch.Generator()
-    checkpoint.set_generator_state(other, text)
-    assert torch.equal(torch.rand(3, generator=other), expected)
 
 
 class Killed(BaseException):

@@ -249,23 +249,6 @@ def test_a_run_that_another_process_trains_is_left_alone(toy, mtbert, run_copy):
         assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"done": 99}, "its state is not of this run (99 steps of 2, 3 tasks)."),
-        ({"taken": []}, "its state is not of this run (2 steps of 2, 0 tasks)."),
-        ({"generator": "00"}, "its state is not of this run"),
-        ({"metrics_bytes": 10**9}, "shorter than at the last checkpoint."),
-    ],
-)
-def test_a_state_of_another_run_is_refused(mtbert, run_copy, change, said):
-    path = run_copy / "last" / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    done = mtbert("train", "--resume", run_copy)
-    assert done.code == 2
-    assert said in done.err.splitlines()[-1]
-
-
 def test_a_tokenizer_with_more_words_than_the_encoder_is_refused(toy, mtbert, tmp_path):
     other = Path(shutil.copytree(toy / "encoder", tmp_path / "encoder"))
     with (other / "vocab.txt").open("a") as file:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy.typing as npt
-import torch
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,10 +28,12 @@ from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
+from mtbert.model.stored import check_finite
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.settings import Settings
 from mtbert.task import Pooling, Task
 
+REPAIR = "Train or copy the run again."
 PREDICTIONS = "predictions.safetensors"
 FORMAT = 1  # of mtbert.json; another number is refused
 
@@ -60,28 +61,6 @@ class Card(Settings):
         if unknown:
             raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")
         return self
-
-
-class Values(Settings):
-    """How far a run is."""
-
-    done: int  # optimizer steps
-    taken: tuple[int, ...]  # batches of each task
-    evaluated: int  # the step of the last evaluation
-    best: float | None
-    stale: int  # evaluations since the best
-    conflicting: int = 0  # steps in which two tasks' gradients pointed apart
-    generator: str  # the state of the dropout generator, as hex digits
-    metrics_bytes: int = 0  # the length of metrics.jsonl at this step
-    tensors: int  # in training.safetensors
-
-
-@dataclass(frozen=True)
-class State:
-    """A run's state beside the model that predicts: its values, and all tensors of training by name."""
-
-    values: Values
-    tensors: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -114,10 +93,11 @@ def model_folder(path: Path) -> Path | None:
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | None = None) -> None:
     """Writes a model folder's files into ``folder``; ``step`` is the number of optimizer steps that made the model."""
     save_encoder(merged(model.encoder), folder)
-    _save(model.heads.state_dict(), folder / "heads.safetensors")
+    save_tensors(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
-        _save(model.adapters.state_dict(), folder / "adapters.safetensors")
-    tokenizer.save(str(folder / "tokenizer.json"))
+        save_tensors(model.adapters.state_dict(), folder / "adapters.safetensors")
+    # Not by its own save, whose error of a full disk has no number.
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     card = Card(
         format=FORMAT,
         pooling=model.pooling,
@@ -148,7 +128,7 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
     if unclaimed:
         raise ValueError(
             f"{folder / 'mtbert.json'}: no task reads the saved {unclaimed[0]}, so this file is not of this model. "
-            "Train or copy the run again."
+            f"{REPAIR}"
         )
     return model, matching_tokenizer(folder, encoder)
 
@@ -172,10 +152,18 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 def read_card(folder: Path) -> Card:
     """The validated ``mtbert.json`` of a model folder."""
     file = folder / "mtbert.json"
-    card = files.read_settings(file, Card, "Train or copy the run again.")
+    card = files.read_settings(file, Card, REPAIR)
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
     return card
+
+
+def check_card(model: Model, folder: Path) -> None:
+    """Raises ValueError, which names ``mtbert.json``, unless the model in ``folder`` has the settings of ``model``."""
+    card = read_card(folder)
+    for name in ("pooling", "max_length", "tasks", "pal"):
+        if getattr(card, name) != getattr(model, name):
+            raise ValueError(f"{folder / 'mtbert.json'}: not of this run, which has another {name}. {REPAIR}")
 
 
 def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
@@ -197,9 +185,9 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
             found = {k: tuple(v.shape) for k, v in saved.items()}
             if expected != found:
                 raise ValueError(
-                    f"{file}: the {what} of task {name} must have {_shapes(expected)}, found {_shapes(found)}. "
-                    "Train or copy the run again."
+                    f"{file}: the {what} of task {name} must have {_shapes(expected)}, found {_shapes(found)}. {REPAIR}"
                 )
+            check_finite(file, {prefix + key: tensor for key, tensor in saved.items()}, REPAIR)
             part.to_empty(device="cpu").load_state_dict(saved)  # it may have shapes alone until here
         unclaimed += tensors
     return unclaimed
@@ -209,30 +197,10 @@ def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
     return few([f"{name} {list(shape)}" for name, shape in shapes.items()], most=4) if shapes else "nothing"
 
 
-def save_state(state: State, folder: Path) -> None:
-    """Writes a run's state into ``folder``."""
-    _save(state.tensors, folder / "training.safetensors")
-    (folder / "state.json").write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def load_state(folder: Path) -> State:
-    """The run's state saved in ``folder``.
-
-    Raises:
-        ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
-    """
-    values = files.read_settings(folder / "state.json", Values, "This run cannot go on; start it again.")
-    file = folder / "training.safetensors"
-    tensors = read_tensors(file)
-    if len(tensors) != values.tensors:
-        raise ValueError(f"{file}: must have {values.tensors} tensors, found {len(tensors)}. Start the run again.")
-    return State(values, tensors)
-
-
 def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
     """Writes each task's predictions on dev into ``folder``."""
     tensors = {f"{name}.raw": p.raw for name, p in predicted.items()}
-    _save(tensors | {f"{name}.decided": p.decided for name, p in predicted.items()}, folder / PREDICTIONS)
+    save_tensors(tensors | {f"{name}.decided": p.decided for name, p in predicted.items()}, folder / PREDICTIONS)
 
 
 def load_predictions(folder: Path) -> dict[str, Predicted]:
@@ -246,31 +214,22 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
     try:
         return {name: Predicted(tensors[f"{name}.raw"], tensors[f"{name}.decided"]) for name in names}
     except KeyError as error:
-        raise ValueError(f"{folder / PREDICTIONS}: has no {error}. Train or copy the run again.") from None
+        raise ValueError(f"{folder / PREDICTIONS}: has no {error}. {REPAIR}") from None
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU."""
-    files.check_safetensors(file, "Train or copy the run again.")
+    files.check_safetensors(file, REPAIR)
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file}: damaged or half-written ({reason(error)}). Train or copy the run again.") from None
+        raise ValueError(f"{file}: damaged or half-written ({reason(error)}). {REPAIR}") from None
     except OSError as error:
         why = error.strerror or reason(error)
-        raise ValueError(f"{file}: cannot be read ({why}). Train or copy the run again.") from None
+        raise ValueError(f"{file}: cannot be read ({why}). {REPAIR}") from None
 
 
-def generator_state(generator: torch.Generator) -> str:
-    """The generator's state as text."""
-    return bytes(generator.get_state().tolist()).hex()
-
-
-def set_generator_state(generator: torch.Generator, text: str) -> None:
-    """Puts the generator where :func:`generator_state` found it."""
-    generator.set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))
-
-
-def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Writes a safetensors file."""
     with files.naming(file):
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)

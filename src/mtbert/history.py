@@ -1,16 +1,23 @@
 """What a run logged in ``metrics.jsonl``: a line for each optimizer step, and one for each evaluation on dev."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mtbert import files
+from mtbert import files, tracking
 from mtbert.evaluate import Evaluation
+from mtbert.messages import shown
 from mtbert.recipe import Recipe
+from mtbert.state import REPAIR as STATE_REPAIR
+from mtbert.state import VALUES, Values
 
+METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 REPAIR = "Train or copy the run again."
 LARGEST = 4 * 2**30  # bytes: a million steps have half of one
 
@@ -37,8 +44,8 @@ class _Logged(BaseModel):
     evaluation: dict[str, _Scores] = {}
 
 
-def read(file: Path) -> list[Line]:
-    """Returns the lines of a ``metrics.jsonl``, in order.
+def read(file: Path, length: int | None = None) -> list[Line]:
+    """Returns the lines of a ``metrics.jsonl``, in order; with ``length`` those in its first so many bytes.
 
     Raises:
         FileNotFoundError: If it is not there.
@@ -46,6 +53,14 @@ def read(file: Path) -> list[Line]:
     """
     with files.repaired(file, REPAIR):
         content = files.read_bytes(file, LARGEST)
+    if length is not None:
+        if len(content) < length:
+            raise ValueError(f"{file}: shorter than at the last checkpoint. {STATE_REPAIR}")
+        content = content[:length]
+        if not content.endswith(b"\n") and content:
+            raise ValueError(
+                f"{file}: has half a line at byte {length}, where the last checkpoint was saved. {STATE_REPAIR}"
+            )
     lines = []
     for number, text in enumerate(content.splitlines(), 1):
         try:
@@ -85,3 +100,80 @@ def selected(line: Line, recipe: Recipe) -> float:
 def scores(line: Line) -> dict[str, Evaluation]:
     """Returns the scores of an evaluation by task."""
     return {name: Evaluation(**found) for name, found in line["evaluation"].items()}
+
+
+class Log:
+    """Writes ``metrics.jsonl``, the same for the same run, and ``timings.jsonl``, which never is.
+
+    Each line is on its way to the disk at once. An error of the disk names the file.
+    """
+
+    def __init__(self, out: Path, track: tracking.Log | None) -> None:
+        self.track = track
+        # Without a buffer: what a full disk did not take would be tried again when the file is closed.
+        self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
+
+    def step(self, step: Line, seconds: float) -> None:
+        """Logs an optimizer step and how long it took."""
+        self._measured(step)
+        _append(self._timings, {"step": step["step"], "seconds": round(seconds, 6)})
+
+    def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
+        """Logs the scores on dev after ``step`` steps."""
+        tasks = {name: asdict(score) for name, score in scores.items()}
+        self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
+
+    def sync(self) -> int:
+        """Returns the length of ``metrics.jsonl`` in bytes, all of them on the disk."""
+        with files.naming(Path(self._metrics.name)):
+            os.fsync(self._metrics.fileno())
+        return os.fstat(self._metrics.fileno()).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        self._timings.close()
+
+    def _measured(self, line: Line) -> None:
+        _append(self._metrics, line)
+        if self.track is not None:
+            self.track(line["step"], tracking.numbers(line))
+
+
+def _append(file: FileIO, line: Line) -> None:
+    left = memoryview((json.dumps(line) + "\n").encode())
+    with files.naming(Path(str(file.name))):
+        while left:  # a disk may take a part
+            left = left[file.write(left) :]
+
+
+def cut(out: Path, state: Values, recipe: Recipe) -> None:
+    """Cuts the logs in ``out`` back to what was there when ``state`` was saved, and what was written in half.
+
+    Raises:
+        ValueError: If ``metrics.jsonl`` is not the log of a run in this state; the message says why.
+    """
+    file, timings = out / METRICS, out / TIMINGS
+    for log in (file, timings):
+        log.touch()
+    before = read(file, state.metrics_bytes)
+    evaluations = [line for line in before if "evaluation" in line]
+    best, stale = float("-inf"), 0
+    for line in evaluations:
+        score = selected(line, recipe)
+        best, stale = (score, 0) if score > best else (best, stale + 1)
+    for what, found, saved in (
+        ("steps", [line["step"] for line in before if "evaluation" not in line], [*range(1, state.done + 1)]),
+        ("last evaluation", evaluations[-1]["step"] if evaluations else 0, state.evaluated),
+        ("best score", best, float("-inf") if state.best is None else state.best),
+        ("evaluations since the best", min(stale, state.stale), state.stale),  # a longer run counts them anew
+    ):
+        if found != saved:
+            raise ValueError(
+                f"{file}: not as {out / 'last' / VALUES} says: "
+                f"the {what} must be {shown(saved)}, found {shown(found)}. {STATE_REPAIR}"
+            )
+    os.truncate(file, state.metrics_bytes)
+    os.truncate(timings, files.read_bytes(timings, LARGEST).rfind(b"\n") + 1)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from mtbert import checkpoint, environment, files, history, optim, tracking
 from mtbert import recipe as recipes
+from mtbert import state as states
 from mtbert.data.check import report
 from mtbert.data.measure import TaskData, count_tokens
 from mtbert.display import Display, score_table
@@ -118,41 +119,64 @@ def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tok
     begun = recipes.load(str(out / RECIPE))
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read(out / ENVIRONMENT)
-    torch.set_num_threads(record.threads)
     last = files.find_folder(out / "last")
+    _check_origin(out, last, record, (begun, recipe), console)
+    torch.set_num_threads(record.threads)
     device, tokenizer, data, model = build(recipe, console, last)
-    for name, digest in _digests(data).items():
-        if record.data.get(name) != digest:
+    found = _digests(data)
+    if record.data.keys() != found.keys():
+        raise ValueError(f"{out / ENVIRONMENT}: names other data than {RECIPE}: {few(record.data)}. {states.REPAIR}")
+    for name, digest in found.items():
+        if record.data[name] != digest:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    if record.recipe not in (_digest(begun), _digest(recipe)):  # the second one where a kill kept it from being longer
-        raise ValueError(f"{out / 'recipe.yaml'}: changed since the run began. Undo that, or start a new run.")
     now = environment.record(device, {}, record.recipe)
-    for key in ("cpu", "device", "threads"):
-        before, today = getattr(record, key), getattr(now, key)
+    for key, before, today in (
+        *((key, getattr(record, key), getattr(now, key)) for key in ("cpu", "device", "threads")),
+        ("torch", record.packages.get("torch"), now.packages["torch"]),
+    ):
         if before != today:
             warn(console, f"{key} was {before}, now {today}: the last bits may differ.")
     run = Run(recipe, model, data, device)
-    written = 0
     if last is not None:
-        state = checkpoint.load_state(last)
+        checkpoint.check_card(model, last)
+        state = states.load(last)
         try:
             run.restore(state)
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{last}: its state is not of this run ({error}). Start the run again.") from None
-        written = state.values.metrics_bytes
-    elif _saved_before(out / "metrics.jsonl"):
+        except ValueError as error:
+            raise ValueError(f"{last}/{error}. {states.REPAIR}") from None
+    elif _saved_before(out / history.METRICS):
         raise FileNotFoundError(
             f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
         )
-    with (out / "metrics.jsonl").open("ab") as file:
-        if not 0 <= written <= file.tell():
-            raise ValueError(f"{out / 'metrics.jsonl'}: shorter than at the last checkpoint. Start the run again.")
-        file.truncate(written)
+    else:
+        state = run.state()
+    history.cut(out, state.values, recipe)
     if epochs is not None:
         _prolong(run, begun, record, out, console)
     return run, tokenizer
+
+
+def _check_origin(
+    out: Path, last: Path | None, record: Record, either: tuple[Recipe, Recipe], console: Console
+) -> None:
+    """Raises ValueError unless recipe, record and ``last`` are as they were saved, by one run.
+
+    The record is of ``either`` recipe: a kill may have kept a run from being longer.
+    """
+    sealed = None if last is None else states.check_seal(last)
+    if last is not None and sealed is None:
+        warn(console, f"{last / states.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
+    ours = recipes.identity(either[0])
+    if record.recipe not in map(_digest, either):
+        if sealed is None:
+            wrong = f"{out / RECIPE}: changed since the run began, or {ENVIRONMENT} beside it is of another run"
+        else:
+            wrong = f"{out / (ENVIRONMENT if sealed == ours else RECIPE)}: changed since the run began"
+        raise ValueError(f"{wrong}. Undo that, or start a new run.")
+    if sealed not in (None, ours):
+        raise ValueError(f"{last}: is of another run than {RECIPE}. {states.REPAIR}")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:

@@ -5,6 +5,7 @@ before any data is read.
 """
 
 import copy
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -155,6 +156,13 @@ def validate(raw: Mapping[str, Any], name: str) -> Recipe:
 def dump(recipe: Recipe) -> str:
     """Returns the recipe as YAML that ``load`` reads back to an equal one."""
     return yaml_text.dump(plain(recipe))
+
+
+def identity(recipe: Recipe) -> str:
+    """Returns the SHA-256 of every setting but the place of the data and the number of epochs, which may change."""
+    train = recipe.train.model_copy(update={"epochs": 1})
+    fixed = recipe.model_copy(update={"data": DataRecipe(), "train": train})
+    return hashlib.sha256(dump(fixed).encode()).hexdigest()
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -6,9 +6,7 @@ can be stopped and continued at any step with bitwise the same result.
 Dimension key: T tasks.
 """
 
-import json
 import math
-import os
 import signal
 import time
 from bisect import bisect_right
@@ -18,23 +16,25 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, combinations
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Self
+from typing import Self
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, files, gradients, optim, sampling, tracking
-from mtbert.checkpoint import Predicted, State, Values
+from mtbert import checkpoint, evaluate, files, gradients, history, optim, sampling, tracking
+from mtbert import state as states
+from mtbert.checkpoint import Predicted
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
 from mtbert.objective import Objective, Part, Tally, micro_batches
 from mtbert.prepare import Prepared, settled
 from mtbert.profiling import Profile, part
-from mtbert.recipe import Recipe
+from mtbert.recipe import Recipe, identity
 from mtbert.sampling import Progress
 from mtbert.seeds import torch_generator
+from mtbert.state import State, Values
 
 INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
 INERT_ROWS = 16  # of each task, to find that out
@@ -254,13 +254,11 @@ class Run:
 
     def state(self) -> State:
         """Everything, beside the model that predicts, that the next step depends on."""
-        tensors = {
+        tensors = self._tensors() | {
             f"optimizer.{i}.{key}": value
             for i, entry in self.optimizer.state_dict()["state"].items()
             for key, value in entry.items()
         }
-        for name, module in self._modules().items():
-            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         return State(
             values=Values(
                 done=self.done,
@@ -269,37 +267,56 @@ class Run:
                 best=self.best if math.isfinite(self.best) else None,
                 stale=self.stale,
                 conflicting=self.conflicting,
-                generator=checkpoint.generator_state(self.generator),
+                generator=states.generator_state(self.generator),
                 tensors=len(tensors),
             ),
             tensors=tensors,
         )
 
     def restore(self, state: State) -> None:
-        """Puts the run where :meth:`state` found it; the weights of the model that predicts are loaded apart."""
+        """Puts the run where :meth:`state` found it; the weights of the model that predicts are loaded apart.
+
+        Raises:
+            ValueError: If the state is not of this run; the message names the file of ``last/`` and the value.
+        """
         values = state.values
-        if not 0 <= values.done <= self.plan.steps or len(values.taken) != len(self.streams):
-            raise ValueError(f"{values.done} steps of {self.plan.steps}, {len(values.taken)} tasks")
+        joint = self.recipe.train.mode == "joint"
+        with _named(states.VALUES):
+            states.check_values(values, self.plan.steps, len(self.streams), joint)
+            states.set_generator_state(self.generator, values.generator)
+        with _named(states.TENSORS):
+            moments = self._moments(state.tensors)
         self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
         self.best = -math.inf if values.best is None else values.best
         self.stale, self.conflicting = values.stale, values.conflicting
-        checkpoint.set_generator_state(self.generator, values.generator)
         for name, module in self._modules().items():
             prefix = f"{name}."
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
             )
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in state.tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".")
-                moments.setdefault(int(number), {})[key] = tensor
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for index, entry in moments.items():
-            if index >= len(parameters) or entry["exp_avg"].shape != parameters[index].shape:
-                raise ValueError(f"the optimizer's tensor {index} is of another model")
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def _moments(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Returns the optimizer's part of a state's tensors, all of which are checked.
+
+        A weight that had no gradient so far has no moments.
+        """
+        expected = self._tensors()
+        moments = {}
+        for i, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"]):
+            entry = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+            if any(f"optimizer.{i}.{key}" in tensors for key in entry):
+                expected |= {f"optimizer.{i}.{key}": tensor for key, tensor in entry.items()}
+                moments[i] = {key: tensors.get(f"optimizer.{i}.{key}", tensor) for key, tensor in entry.items()}
+        states.check_tensors(tensors, expected)
+        return moments
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Returns what trains beside the model that predicts, by name."""
+        return {
+            f"{n}.{key}": value for n, module in self._modules().items() for key, value in module.state_dict().items()
+        }
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         """What trains beside the model that predicts."""
@@ -385,13 +402,12 @@ def fit(
         def write(folder: Path) -> None:
             state = run.state()
             save(folder)
-            checkpoint.save_state(
-                replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
-            )
+            states.save(replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder)
+            states.seal(folder, identity(run.recipe))
 
         files.write_folder(out / "last", write)
 
-    with _Log(out, track) as log, signals() as stopping, display:
+    with history.Log(out, track) as log, signals() as stopping, display:
         display.begin(
             run.plan.steps,
             run.done,
@@ -434,7 +450,7 @@ def fit(
                 seconds = time.perf_counter() - begun
                 if profile is not None:
                     profile.count(step.tokens)
-                log.step(step, seconds)
+                log.step(asdict(step), seconds)
                 display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:
             save_last()
@@ -448,43 +464,12 @@ def fit(
                 profile.finish()
 
 
-class _Log:
-    """``metrics.jsonl``, the same for the same run, and ``timings.jsonl``, which never is."""
-
-    def __init__(self, out: Path, track: tracking.Log | None) -> None:
-        self.track = track
-        self.metrics = (out / "metrics.jsonl").open("a", encoding="utf-8")
-        self.timings = (out / "timings.jsonl").open("a", encoding="utf-8")
-
-    def step(self, step: Step, seconds: float) -> None:
-        self._measured(asdict(step))
-        self._write(self.timings, {"step": step.step, "seconds": round(seconds, 6)})
-
-    def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        tasks = {name: asdict(score) for name, score in scores.items()}
-        self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
-
-    def sync(self) -> int:
-        """The length of ``metrics.jsonl`` in bytes, all of them on the disk."""
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
-        return os.fstat(self.metrics.fileno()).st_size
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.metrics.close()
-        self.timings.close()
-
-    def _measured(self, line: Mapping[str, Any]) -> None:
-        self._write(self.metrics, line)
-        if self.track is not None:
-            self.track(line["step"], tracking.numbers(line))
-
-    def _write(self, file: IO[str], line: Mapping[str, Any]) -> None:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 @contextmanager

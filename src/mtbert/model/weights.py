@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtbert.messages import count, few, shown
-from mtbert.model.config import MODEL_TYPES, read_config
+from mtbert.model.config import FETCH, MODEL_TYPES, read_config
 from mtbert.model.encoder import Encoder, EncoderConfig, Family
 from mtbert.model.hub import find_folder
-from mtbert.model.stored import FLOATS, stored
+from mtbert.model.stored import FLOATS, check_finite, stored
 
 PREFIX = re.compile(r"^(bert|roberta|electra|distilbert)\.")
 
@@ -105,6 +105,12 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
     names = encoder_names(encoder.config).items()
     # cat copies, so that no parameter stays a view of a mapped file.
     state = {ours: torch.cat([tensors[name].read() for name in theirs]).float() for ours, theirs in names}
+    try:
+        check_finite(folder, state, FETCH)
+    except ValueError:  # in the file it has another name
+        for name in encoder_state(encoder):
+            check_finite(tensors[name].file, {name: tensors[name].read().float()}, FETCH)
+        raise
     encoder.load_state_dict(state, assign=True)
     return Loaded(encoder, folder, missing, unexpected)
 

@@ -1,0 +1,282 @@
+"""What resuming trusts: nothing in a run's folder that is not as the run left it."""
+
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from children import killed
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from mtbert import launch, recipe, state
+from mtbert.cli import main
+
+SILENT = Console(quiet=True)
+SETS = ["train.epochs=2", "train.rounds=4", "train.evaluate_every=4", "train.checkpoint_every=3"]
+
+
+def everything(run: Path) -> dict[str, bytes]:
+    """What must be bitwise equal."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in ("lock", "timings.jsonl", "environment.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a set-up and a finished run of it, ``whole``."""
+    folder = tmp_path_factory.mktemp("resume")
+    toy_run.set_up(folder)
+    launch.start(recipe.load(str(folder / "toy.yaml"), SETS), folder / "whole", SILENT)
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be broken."""
+    return Path(shutil.copytree(folder / "whole", tmp_path / "run"))
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def seal(run: Path) -> None:
+    """Makes the digests fit what is there now."""
+    (run / "last/digest.json").unlink()
+    state.seal(run / "last", recipe.identity(recipe.load(str(run / "recipe.yaml"))))
+
+
+def refusal(run: Path) -> str:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        launch.resume(run, SILENT)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Damage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize("name", ["mtbert.json", "state.json", "training.safetensors", "predictions.safetensors"])
+def test_a_damaged_file_of_last_is_named_before_anything_is_read(run: Path, name: str, content: bytes):
+    (run / "last" / name).write_bytes(content)
+    said = f"{run}/last/{name}: damaged: not as it was saved, by digest.json. "
+    assert refusal(run) == said + "Put the file back as it was, or start the run again."
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff", b'{"run": "x", "files": {}}'])
+def test_a_damaged_digest_is_named(run: Path, content: bytes):
+    (run / "last/digest.json").write_bytes(content)
+    assert refusal(run).startswith(f"{run}/last/digest.json: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"done": 99}, "last/state.json: done: 99 steps, and the run has 8."),
+        ({"done": 1}, "last/state.json: taken: must be the batches of 1 joint steps, found [8, 8, 8]."),
+        ({"taken": []}, "last/state.json: taken: must be a count for each of 3 tasks, found []."),
+        ({"taken": [10**30] * 3}, "last/state.json: taken: must be the batches of 8 joint steps"),
+        (
+            {"done": 7, "taken": [7, 7, 7], "evaluated": 4},
+            "state.json says: the steps must be [1, 2, 3, 4, 5, 6, 7], found [1,",
+        ),
+        ({"evaluated": 4}, "state.json says: the last evaluation must be 4, found 8."),
+        ({"best": 10.0}, "state.json says: the best score must be 10.0, found 0."),
+        ({"best": None}, "state.json says: the best score must be -inf, found 0."),
+        ({"stale": 5}, "state.json says: the evaluations since the best must be 5, found "),
+        ({"metrics_bytes": 7}, "metrics.jsonl: has half a line at byte 7, where the last checkpoint was saved."),
+        ({"metrics_bytes": 10**9}, "metrics.jsonl: shorter than at the last checkpoint."),
+        ({"metrics_bytes": 0}, "state.json says: the steps must be [1, 2, 3, 4, 5, 6, 7, 8], found []."),
+        ({"generator": "00"}, "last/state.json: generator: '00' is not the state of a generator on cpu."),
+        ({"generator": "xyz"}, "last/state.json: generator: 'xyz' is not the state of a generator on cpu."),
+        ({"tensors": 3}, "last/training.safetensors: must have 3 tensors, found "),
+    ],
+)
+def test_numbers_that_do_not_fit_the_run_are_refused_also_with_digests_that_fit(
+    run: Path, values: dict[str, Any], said: str
+):
+    change(run / "last/state.json", **values)
+    seal(run)
+    assert said in refusal(run)
+
+
+def test_tensors_that_are_not_of_the_run_are_refused_also_with_digests_that_fit(run: Path):
+    file = run / "last/training.safetensors"
+    whole = load_file(file)
+    first = next(iter(whole))
+    moments = [name for name in whole if name.startswith("optimizer.3.")]
+    for tensors, said in (
+        ({}, "training.safetensors: must have "),
+        ({n: t for n, t in whole.items() if n != moments[0]}, f"training.safetensors: there must be {moments[0]}."),
+        (
+            {n: t.double() if n == first else t for n, t in whole.items()},
+            f"training.safetensors: {first} must be float32",
+        ),
+        ({n: t[..., None] if n == first else t for n, t in whole.items()}, f"training.safetensors: {first} must be "),
+        (whole | {"optimizer.3.x": whole[first].clone()}, "training.safetensors: this run has no optimizer.3.x."),
+        (
+            whole | {"optimizer.999.step": whole[first].clone()},
+            "training.safetensors: this run has no optimizer.999.step.",
+        ),
+        (
+            whole | {first: whole[first] * float("nan")},
+            f"training.safetensors: {first} has numbers that are nan or inf",
+        ),
+    ):
+        save_file(tensors, file)
+        if tensors:
+            change(run / "last/state.json", tensors=len(tensors))
+        seal(run)
+        assert said in refusal(run)
+
+
+def test_the_card_must_be_of_the_run(run: Path):
+    for values, said in (
+        ({"pooling": "mean"}, "last/mtbert.json: not of this run, which has another pooling."),
+        ({"max_length": 9}, "last/mtbert.json: not of this run, which has another max_length."),
+    ):
+        before = (run / "last/mtbert.json").read_bytes()
+        change(run / "last/mtbert.json", **values)
+        seal(run)
+        assert said in refusal(run)
+        (run / "last/mtbert.json").write_bytes(before)
+
+
+def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: Path, capsys):
+    (run / "last/digest.json").unlink()
+    launch.resume(run, Console(width=300))
+    assert f"warning: {run}/last/digest.json: not there, as in older runs" in capsys.readouterr().out
+    change(run / "last/state.json", best=10.0)
+    assert "the best score" in refusal(run)
+
+
+# Other runs, other machines ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other(folder: Path) -> Path:
+    launch.start(recipe.load(str(folder / "toy.yaml"), [*SETS, "train.seed=5"]), folder / "other", SILENT)
+    return folder / "other"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["environment.json"], "environment.json: changed since the run began."),
+        (["recipe.yaml"], "recipe.yaml: changed since the run began."),
+        (["last"], "last: is of another run than recipe.yaml."),
+        (["recipe.yaml", "environment.json"], "last: is of another run than recipe.yaml."),
+        (["metrics.jsonl"], "metrics.jsonl: "),
+    ],
+)
+def test_a_file_of_another_run_is_named(run: Path, other: Path, names: list[str], said: str):
+    for name in names:
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+            shutil.copytree(other / name, run / name)
+        else:
+            shutil.copy(other / name, run / name)
+    assert refusal(run).startswith(f"{run}/{said}")
+
+
+def test_another_version_of_torch_is_one_warning(run: Path, capsys):
+    record = json.loads((run / "environment.json").read_text())
+    torch_here = record["packages"]["torch"]
+    for packages, before in (({"torch": "2.0.0"}, "2.0.0"), ({}, "None")):
+        change(run / "environment.json", packages=packages)
+        launch.resume(run, Console(width=300))
+        lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        assert lines == [f"warning: torch was {before}, now {torch_here}: the last bits may differ."]
+
+
+# Kills and full disks ----------------------------------------------------------------------------------------
+
+
+def test_what_a_kill_left_beside_is_gone_after_resuming(folder: Path, run: Path):
+    (run / "last").rename(run / ".last.old")
+    shutil.copytree(run / "best", run / ".best.old")
+    (run / ".last.new").mkdir()
+    (run / ".last.new/model.safetensors").write_text("half")
+    with (run / "timings.jsonl").open("a") as file:
+        file.write('{"step": 9, "sec')
+    launch.resume(run, SILENT)
+    assert everything(run) == everything(folder / "whole")
+    assert (run / "timings.jsonl").read_bytes() == (folder / "whole/timings.jsonl").read_bytes()
+
+
+def test_a_kill_at_any_file_operation_of_training_loses_nothing(folder: Path, tmp_path: Path):
+    """From the last checkpoint but one on: steps, an evaluation, ``best/`` and ``last/`` are written there."""
+    before, run = tmp_path / "before", tmp_path / "run"
+    settings = recipe.load(str(folder / "toy.yaml"), SETS)
+    assert killed(lambda: launch.start(settings, before, SILENT), 75)
+    assert (before / "last").exists()
+    launch_again = lambda: launch.resume(run, SILENT)  # noqa: E731
+    operations = 0
+    for operation in range(2, 200, 11):
+        shutil.copytree(before, run)
+        died = killed(launch_again, operation)
+        launch.resume(run, SILENT)
+        assert not list(run.rglob(".*")), operation
+        whole = everything(run)
+        operations += 1
+        if operation == 2:
+            expected = whole
+        assert whole == expected, operation
+        shutil.rmtree(run)
+        if not died:
+            break
+    assert operations > 5
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that takes no more than ``size`` bytes of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("room", "named", "changes"),
+    [
+        (500, "", []),  # recipe.yaml
+        (12_000, "/last", []),  # the first checkpoint is before the first evaluation
+        (12_000, "/best", ["train.checkpoint_every=100"]),
+        (30_000, "/last", ["train.checkpoint_every=100"]),  # the moments are larger than the model
+        (5_000, "/metrics.jsonl", ["train.checkpoint_every=100", "train.evaluate_every=40", "train.rounds=20"]),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_run_goes_on_bitwise_when_there_is_room(
+    folder: Path, tmp_path: Path, room: int, named: str, changes: list[str], monkeypatch, capsys
+):
+    out, sets = tmp_path / "run", [*SETS, *changes]
+    words = [word for change in sets for word in ("--set", change)]
+    monkeypatch.setattr("sys.argv", ["mtbert", "train", str(folder / "toy.yaml"), "--out", str(out), *words])
+    with files_of_at_most(room), pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert (end.value.code, said) == (1, f"mtbert: {out}{named}: File too large. Make room, and go on.\n")
+    assert not list(tmp_path.rglob(".*"))
+    settings = recipe.load(str(folder / "toy.yaml"), sets)
+    if named:
+        launch.resume(out, SILENT)
+    else:
+        assert not out.exists()
+        launch.start(settings, out, SILENT)
+    launch.start(settings, tmp_path / "whole", SILENT)
+    assert everything(out) == everything(tmp_path / "whole")

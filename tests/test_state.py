@@ -1,0 +1,144 @@
+"""A run's state on disk: it comes back bitwise, and what is not of the run is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtbert import state
+from mtbert.state import State, Values
+
+REPAIR = "Put the file back as it was, or start the run again."
+
+
+def values(**change: Any) -> Values:
+    usual: dict[str, Any] = {"done": 7, "taken": (3, 4), "evaluated": 5, "best": 0.5, "stale": 1, "conflicting": 7}
+    return Values(**usual | {"generator": "", "tensors": 0} | change)
+
+
+def test_state_comes_back_bitwise(tmp_path: Path):
+    values = Values(
+        done=3, taken=(1, 2), evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
+    )
+    saved = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
+    state.save(saved, tmp_path)
+    loaded = state.load(tmp_path)
+    assert loaded.values == saved.values
+    assert torch.equal(loaded.tensors["0.exp_avg"], saved.tensors["0.exp_avg"])
+    state.save(State(values, {}), tmp_path)  # tensors of another checkpoint
+    with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors, found 0"):
+        state.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("state.json", b"{"), ("state.json", b"{}"), ("state.json", b"\xff"), ("training.safetensors", b"\x00" * 20)],
+)
+def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
+    values = Values(done=3, taken=(), evaluated=0, best=None, stale=0, generator="", tensors=0)
+    state.save(State(values, {}), tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        state.load(tmp_path)
+
+
+def test_a_generator_goes_on_where_it_was():
+    generator = torch.Generator().manual_seed(5)
+    torch.rand(7, generator=generator)
+    text = state.generator_state(generator)
+    expected = torch.rand(3, generator=generator)
+    other = torch.Generator()
+    state.set_generator_state(other, text)
+    assert torch.equal(torch.rand(3, generator=other), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "joint", "said"),
+    [
+        ({"done": 11, "taken": (5, 6)}, False, "done: 11 steps, and the run has 10"),
+        ({"taken": (7,)}, False, r"taken: must be a count for each of 2 tasks, found \[7\]"),
+        ({"taken": (-1, 8)}, False, r"taken: must be a count for each of 2 tasks, found \[-1, 8\]"),
+        ({"taken": (3, 5)}, False, r"taken: must be the batches of 7 steps, found \[3, 5\]"),
+        ({"taken": (3, 4)}, True, r"taken: must be the batches of 7 joint steps, found \[3, 4\]"),
+        ({"evaluated": 8}, False, "evaluated: 8, with 7 steps done"),
+        ({"stale": 8}, False, "stale: 8, with 7 steps done"),
+        ({"conflicting": 8}, False, "conflicting: 8, with 7 steps done"),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_named(change: dict[str, Any], joint: bool, said: str):
+    with pytest.raises(ValueError, match=said):
+        state.check_values(values(**change), steps=10, tasks=2, joint=joint)
+
+
+def test_numbers_that_fit_each_other_pass():
+    state.check_values(values(), steps=7, tasks=2, joint=False)
+    state.check_values(values(taken=(7, 7)), steps=7, tasks=2, joint=True)
+
+
+@pytest.mark.parametrize("name", ["done", "evaluated", "stale", "conflicting", "metrics_bytes", "tensors"])
+def test_no_count_is_negative(name: str):
+    with pytest.raises(ValueError, match=name):
+        values(**{name: -1})
+
+
+def test_tensors_have_the_names_shapes_and_numbers_that_are_expected():
+    expected = {"a": torch.zeros(2, 3), "b": torch.zeros(())}
+    state.check_tensors({"a": torch.ones(2, 3), "b": torch.ones(())}, expected)
+    for found, said in (
+        ({"a": torch.ones(2, 3)}, "there must be b"),
+        ({"a": torch.ones(2, 3), "b": torch.ones(()), "c": torch.ones(1)}, "this run has no c"),
+        ({"a": torch.ones(3, 2), "b": torch.ones(())}, r"a must be float32 \[2, 3\], found float32 \[3, 2\]"),
+        ({"a": torch.ones(2, 3).double(), "b": torch.ones(())}, r"a must be float32 \[2, 3\], found float64 \[2, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            state.check_tensors(found, expected)
+
+
+# Digests ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    for name in (*state.SEALED, "predictions.safetensors"):
+        (tmp_path / name).write_text(name)
+    state.seal(tmp_path, "run")
+    return tmp_path
+
+
+def test_a_digest_is_the_sha256_of_each_file(sealed: Path):
+    found = json.loads((sealed / "digest.json").read_text())
+    assert found["run"] == "run"
+    assert set(found["files"]) == {path.name for path in sealed.iterdir()} - {"digest.json"}
+    # echo -n state.json | sha256sum
+    assert found["files"]["state.json"] == "d5f808a21e99d4c15beb19a5b6a1d445f21e3e704fe633884bb829ee6769424b"
+    assert state.check_seal(sealed) == "run"
+
+
+@pytest.mark.parametrize("name", [*state.SEALED, "predictions.safetensors"])
+def test_each_file_that_was_changed_or_removed_is_named(sealed: Path, name: str):
+    content = bytearray((sealed / name).read_bytes())
+    content[-1] ^= 1
+    (sealed / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: damaged: not as it was saved, by digest.json. {REPAIR}"):
+        state.check_seal(sealed)
+    (sealed / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name}: not there. {REPAIR}"):
+        state.check_seal(sealed)
+    (sealed / name).mkdir()
+    with pytest.raises(ValueError, match=f"{name}: a folder, not a file. {REPAIR}"):
+        state.check_seal(sealed)
+
+
+def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
+    found = json.loads((sealed / "digest.json").read_text())
+    for files, said in (
+        ({}, "digest.json: damaged: has no digest of config.json"),
+        (found["files"] | {"../x": "0"}, "digest.json: damaged: '../x' is no name of a file"),
+    ):
+        (sealed / "digest.json").write_text(json.dumps({"run": "run", "files": files}))
+        with pytest.raises(ValueError, match=said):
+            state.check_seal(sealed)
+    (sealed / "digest.json").unlink()
+    assert state.check_seal(sealed) is None
