@@ -52,6 +52,12 @@ def test_a_line_number_is_that_of_the_first_line_of_a_row(tmp_path: Path):
     assert rows == [Row(2, "1", ("one\r\n\r\nthree",), "x"), Row(6, "2", ("four",), "y")]
 
 
+@pytest.mark.parametrize("sign", [",", "\t"])
+def test_blank_lines_before_the_header_count(tmp_path: Path, sign: str):
+    source = write(tmp_path, "a.csv", f"\n \r\ntext{sign}label\n\na{sign}1\nb{sign}2\n")
+    assert [row.line for row in read(source, ONE, tmp_path, texts=1).rows] == [5, 6]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "A.CSV"])
 def test_the_delimiter_is_what_the_header_shows(tmp_path: Path, name: str):
     for content in ("\ufefflabel\ttext\ta, b\nx\tone, two\tc\n", 'label,text\nx,"one, two"'):

@@ -23,7 +23,7 @@ from mtbert.messages import clean
 from mtbert.task import Task
 
 fuzzed = settings(
-    max_examples=int(os.environ.get("MTBERT_FUZZ", "400")),
+    max_examples=int(os.environ.get("MTBERT_FUZZ", "300")),
     deadline=None,
     derandomize="MTBERT_FUZZ" not in os.environ,
     database=None,

@@ -50,6 +50,7 @@ def test_a_quote_that_is_open_does_not_swallow_the_rows_that_follow():
     ]
     assert rows('x\t"one\n', "\n", 'y\ttwo"\n') == [(2, ["x", '"one']), (3, []), (4, ["y", 'two"'])]
     assert rows('x\t"one\n', "two\n") == [(2, ["x", '"one']), (3, ["two"])]
+    assert rows('"one\n', 'tw"o\t1\n') == [(2, ['"one']), (3, ['tw"o', "1"])]
 
 
 def test_a_file_of_one_column_has_a_text_in_each_line():

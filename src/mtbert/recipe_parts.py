@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from mtbert import metrics
+from mtbert.data.cells import check_name
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
 from mtbert.gradients import AggregationSettings, Sum
@@ -130,6 +131,12 @@ class DataRecipe(Settings):
     """Where files are."""
 
     root: str | None = Field(default=None, description="folder of relative paths; null: the folder of the recipe file")
+
+    @field_validator("root")
+    @classmethod
+    def _can_be_a_name(cls, value: str | None) -> str | None:
+        check_name(value or "")
+        return value
 
 
 class ModelRecipe(Settings):

@@ -118,7 +118,7 @@ def _score(predictor: Predictor, data: Dataset) -> Scored:
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
     names = [_both(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # The model's classes and range, not those of files that may have changed since.
-    learnt = {n: predictor.task(n).model_dump(include={"labels", "codes", "range"}) for n in names}
+    learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
     tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
     prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
     for warning in (w for p in prepared.values() for w in p.warnings):

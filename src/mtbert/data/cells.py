@@ -80,6 +80,16 @@ def readable(name: str) -> str:
     return clean(name[:1000])
 
 
+def check_name(name: str) -> None:
+    """Sees to it that a recipe, which is UTF-8 text, can hold the name of a file or folder.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
+        raise ValueError(f"the name must be UTF-8 text, found {shown(name)}. Rename it.")
+
+
 def _utf8(what: str, text: str) -> str:
     try:
         if not text.isascii():

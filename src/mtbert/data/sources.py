@@ -42,8 +42,7 @@ class Source(Settings):
     def _can_be_a_name(cls, value: Any) -> Any:
         given = value if isinstance(value, tuple) else () if value is None else (value,)
         for name in given:
-            if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
-                raise ValueError(f"the name must be UTF-8 text, found {shown(name)}. Rename it.")
+            cells.check_name(name)
         if isinstance(value, tuple) and (not value or len(set(value)) != len(value)):
             raise ValueError(f"a list of files must name each file once, found [{quoted(value)}].")
         return value
