@@ -135,6 +135,7 @@ def test_depth_and_values_up_to_the_limits_are_read():
         (deep,) = deep
     assert deep == []
     assert yaml_text.parse("- x\n" * 99_999, "r") == ["x"] * 99_999
+    assert yaml_text.parse("- []\n" * 100, "r") == [[]] * 100  # beside each other, not inside
     assert yaml_text.parse("9" * 40, "r") == 10**40 - 1
 
 

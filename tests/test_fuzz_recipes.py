@@ -1,4 +1,7 @@
-"""Whatever stands in a recipe or a --set: a recipe, or one error whose lines say where, in bounded time."""
+"""Whatever stands in a recipe or a --set: a recipe, or one error whose lines say where, in bounded time.
+
+``MTBERT_FUZZ=100000 pytest tests/test_fuzz_recipes.py`` tries more.
+"""
 
 import os
 import time
@@ -20,6 +23,7 @@ EXAMPLES = settings(
     max_examples=int(os.environ.get("MTBERT_FUZZ", "300")),
     deadline=None,
     derandomize="MTBERT_FUZZ" not in os.environ,
+    database=None,
     phases=[Phase.explicit, Phase.generate],  # what fails is small enough to read
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
