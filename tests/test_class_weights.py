@@ -1,5 +1,6 @@
 """Balanced class weights from recipe to run: their numbers are those of train, and a run with them goes on bitwise."""
 
+import io
 import json
 import os
 import signal
@@ -29,7 +30,10 @@ def set_up(folder: Path, stars: Any = "balanced", yes: Any = "balanced") -> str:
 def write(folder: Path, stars: Any, yes: Any, name: str = "mine.yaml") -> str:
     lines = [f"a {text},{star},{y}" for text, star, y in zip(toy_run.WORDS, STARS, YES, strict=False)]
     (folder / "train.csv").write_text("\n".join(["text,star,yes", *lines]) + "\n")
-    both = {"inputs": "single", "train": "train.csv", "dev": "train.csv", "batch_size": 5}
+    (folder / "dev.csv").write_text(
+        "text,star,yes\na dog,low,yes\na cat,low,yes\nthe dog,low,no\n"
+    )  # other shares than train's
+    both = {"inputs": "single", "train": "train.csv", "dev": "dev.csv", "batch_size": 5}
     raw = {
         "model": {"path": str(folder / "encoder"), "max_length": 16},
         "tasks": {
@@ -52,9 +56,8 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def test_a_balanced_run_is_that_of_the_numbers_and_goes_on_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     balanced = recipe.load(set_up(tmp_path))
-    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=200, file=io.StringIO())
     launch.start(balanced, tmp_path / "balanced", console)
-    console.file.close()
     said = console.export_text()
     assert "task stars, loss ce: balanced class weights: low 0.6667, middle 1.333, high 1.333" in said
     assert "task yes, loss bce: balanced class weights: no 0.75, yes 1.5" in said

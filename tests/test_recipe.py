@@ -63,6 +63,12 @@ def test_a_loop_of_extends_is_refused(tmp_path):
     assert said == "recipe mine.yaml: extends itself through mine.yaml -> other.yaml -> mine.yaml."
 
 
+def test_a_control_is_that_of_its_own_recipe_alone(tmp_path):
+    assert load("paper/pal").control == "paper/base"
+    assert load(write(tmp_path, "extends: paper/pal\n")).control is None
+    assert load(write(tmp_path, "extends: paper/pal\ncontrol: paper/pal\n")).control == "paper/pal"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("dmo", "Did you mean 'demo'?"), ("zzzzzz.yml", "Give a file, or one of: base, ")],
