@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from mtbert import outputs
+from mtbert import load, outputs
 from mtbert.outputs import ANSWERS, VECTORS, Answered, answered, write_answers, write_vectors
 
 # Which files may be written --------------------------------------------------------------------------------
@@ -219,6 +219,21 @@ def test_parquet_keeps_the_types_of_columns_and_makes_texts_of_mixed_ones(tmp_pa
         given[1] | {"label": "no", "p(yes)": 1.23457e-07},
     ]
     assert str(table.schema.field("n").type) == "int64"
+
+
+def test_answers_and_vectors_of_a_file_are_those_of_its_rows(toy, mtbert, tmp_path):
+    texts = ["a dog runs", "the film is very dull", "old"]
+    (tmp_path / "in.csv").write_text("id,sentence\n" + "".join(f"x,{text}\n" for text in texts))
+    call = ("--input", tmp_path / "in.csv", "--output", tmp_path / "a.jsonl", "--embeddings", tmp_path / "v.npy")
+    assert mtbert("predict", toy / "run", "--task", "sst", *call).code == 0
+    found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    model = load(toy / "run")
+    expected = [float(f"{answer['p(1)']:.6g}") for answer in model.predict("sst", texts)]
+    assert [row["p(1)"] for row in found] == expected
+    assert len(set(expected)) == 3
+    vectors = model.embed("sst", texts)
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), vectors)
+    assert len(np.unique(vectors, axis=0)) == 3
 
 
 # Vectors, and a disk without room -----------------------------------------------------------------------------
