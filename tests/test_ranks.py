@@ -30,8 +30,9 @@ def study(tmp_path: Path) -> Results:
         str(toy_run.set_up(tmp_path)), ["tasks.quora.metric=auc", "tasks.sst=null", "tasks.sts=null"]
     )
     raw = torch.tensor(LOGITS)
-    logged = [{"step": 1, "evaluation": {"quora": {"metrics": {"auc": 5 / 9}}}}]
-    one = Result("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, logged, 1.0, Path())
+    scores = {"metrics": {"auc": 5 / 9}, "baseline": {"auc": 0.5}, "collapsed": True, "examples": 6}
+    logged = [{"step": 1, "evaluation": {"quora": scores}}]
+    one = Result("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, 1, logged, 1.0, Path())
     examples = [Example(f"q{i}", ("a", "b"), label) for i, label in enumerate(LABELS)]
     outline = Outline(rows={"plain": None}, sources={"plain": "toy"}, seeds=(0,), reference="plain", threads=1)
     return Results(outline, {"quora": Dev(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
