@@ -1,4 +1,4 @@
-"""The demo as a user runs it: real MiniLM weights, generated data, about two minutes."""
+"""The demo in four fifths of its steps, which must do: real MiniLM weights, generated data, a minute."""
 
 import bag_of_words
 import pytest
@@ -12,7 +12,8 @@ from mtbert.evaluate import Evaluation
 def demo(tmp_path_factory):
     """The folder and the last scores of the shipped demo."""
     out = tmp_path_factory.mktemp("runs") / "demo"
-    settings = recipe.load("demo", ["train.threads=1"])  # other tests have the other cores
+    # Other tests have the other cores. At 75 rounds quora is not learnt yet, at 110 it is.
+    settings = recipe.load("demo", ["train.threads=1", "train.rounds=120"])
     return out, launch.start(settings, out, Console(quiet=True))
 
 
