@@ -107,6 +107,22 @@ def test_early_stopping_says_when_and_why(tmp_path: Path):
     )
 
 
+def test_after_an_early_stop_predict_and_evaluate_say_at_what_step_the_model_is(
+    ended: tuple[Path, str], tmp_path: Path
+):
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    said = "warning: {}/last, step 8: the run stopped before its first evaluation, so its newest model answers."
+    predict = ["predict", str(run), "--task", "sst", "--text", "a good film"]
+    assert "stopped before" not in CliRunner().invoke(cli.app, predict).output
+    shutil.rmtree(run / "best")
+    for command in (predict, ["evaluate", str(run)]):
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code == 0, done.output
+        assert said.format(run) in done.stderr
+    assert "stopped before" not in CliRunner().invoke(cli.app, ["evaluate", str(run / "last")]).stderr
+
+
 # Longer --------------------------------------------------------------------------------------------
 
 

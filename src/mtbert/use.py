@@ -72,6 +72,7 @@ def evaluate(
         as_json: True writes all that is known to standard output as JSON, in place of tables.
     """
     predictor, recipe = _as_trained(path, overrides)
+    _tell_of_early_model(predictor, path, warnings)
     if split == "dev":
         data = _dev(predictor, recipe, task, warnings)
     elif split == "test":
@@ -158,6 +159,7 @@ def predict(path: Path, question: Question, console: Console) -> None:
         recipe = _recipe(path, question.overrides, needed=source is not None or bool(question.overrides))
     output, vectors = _targets(path, question, recipe)
     predictor = load(path)
+    _tell_of_early_model(predictor, path, console)
     if text is not None:
         data = predictor.read(question.task, [text] if pair is None else [(text, pair)])
         given = Whole(("text", "text_pair")[: len(data.examples[0].texts)], ())
@@ -179,6 +181,12 @@ def predict(path: Path, question: Question, console: Console) -> None:
     if vectors is not None:
         outputs.write_vectors(predictor.vectors(data), vectors)
         console.print(f"{count(len(answers), 'vector')} in {clean(str(question.embeddings))}", soft_wrap=True)
+
+
+def _tell_of_early_model(predictor: Predictor, path: Path, console: Console) -> None:
+    """Warns where a run has no best model yet, so that the newest one answers for it."""
+    if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
+        warn(console, f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers.")
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
