@@ -5,12 +5,10 @@ The folder has ``recipe.yaml`` (what trials start from, with the ranges), ``tune
 NAME with the settings of the best trial.
 """
 
-import errno
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,18 +22,17 @@ from rich.table import Table
 
 from mtbert import environment, files, launch, tracking
 from mtbert import recipe as recipes
-from mtbert.messages import reason, shown
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
 from mtbert.tracking import Tracking
 from mtbert.train import Stopped
+from mtbert.trials import opened, told
 
 if TYPE_CHECKING:
     import optuna
 
 SHOWN = 5  # trials in the table at the end
-RECIPE, STORAGE = "recipe.yaml", "tune.db"
-NO_ROOM = ("database or disk is full", "disk I/O error")  # as SQLite says it; the second where a quota is used up
+RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,9 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     base = tuning.trial({})
     _check(tuning, base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
-    with files.alone(tuning.out, "tune"), _storage(tuning.out / STORAGE), _Shown(console, trials) as shown:
+    with files.alone(tuning.out, "tune"), told(tuning.out), _Shown(console, trials) as shown:
         _begin(tuning.out, base)
-        study = _open(tuning.out)
+        study = opened(tuning.out)
         for done in study.get_trials(deepcopy=False):
             if done.state.is_finished():  # a kill may have come between a trial's end and this
                 _drop_weights(_folder(tuning, done.number))
@@ -140,61 +137,11 @@ def _check_place(out: Path) -> None:
 def _begin(out: Path, base: Recipe) -> None:
     """Writes the recipe of a new tuning, or sees to it that the one in ``out`` has the same recipe and ranges."""
     file = out / RECIPE
-    files.settle(file)
     if not file.is_file():
         files.write_text(file, recipes.dump(base))
     movable = {"data": DataRecipe()}
     if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
-
-
-def _open(out: Path) -> "optuna.Study":
-    """Returns Optuna's study in the folder.
-
-    Raises:
-        ValueError: If its storage is damaged, or gone although trials are there.
-    """
-    import optuna
-    from sqlalchemy import URL
-
-    file = out / STORAGE
-    if (out / "trials").exists() and not file.is_file():
-        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another --out.")
-    try:
-        url = URL.create("sqlite", database=str(files.resolved(file))).render_as_string()
-    except UnicodeEncodeError:
-        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another --out.") from None
-    try:
-        return optuna.create_study(
-            storage=url,
-            study_name="mtbert",
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(),
-            load_if_exists=True,
-        )
-    except (RuntimeError, AssertionError) as error:  # a data base of something else
-        raise ValueError(_damaged(file, error)) from None
-
-
-@contextmanager
-def _storage(file: Path) -> Iterator[None]:
-    """Turns what Optuna's storage in ``file`` raises into an error of the disk, or of a damaged file."""
-    from optuna.exceptions import OptunaError, TrialPruned
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except TrialPruned:
-        raise
-    except (OptunaError, SQLAlchemyError) as error:
-        first = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
-        if any(said in str(first) for said in NO_ROOM):
-            raise OSError(errno.ENOSPC, reason(getattr(first, "orig", first)), str(file)) from None
-        raise ValueError(_damaged(file, getattr(first, "orig", first))) from None
-
-
-def _damaged(file: Path, error: BaseException) -> str:
-    return f"{file}: damaged ({reason(error)}). Put the old file back, or give another --out."
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
@@ -281,7 +228,6 @@ def _folder(tuning: Tuning, number: int) -> Path:
 def _drop_weights(folder: Path) -> None:
     """Leaves of an ended trial what says how it went; its weights are none that anybody asked for."""
     for name in ("best", "last"):
-        files.settle(folder / "run" / name)
         shutil.rmtree(folder / "run" / name, ignore_errors=True)
 
 

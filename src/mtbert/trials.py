@@ -1,0 +1,71 @@
+"""Where a tuning keeps its trials: Optuna's storage in one file of SQLite, and what can be wrong with it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtbert import files
+from mtbert.messages import reason, shown
+
+if TYPE_CHECKING:
+    import optuna
+
+STORAGE = "tune.db"
+NO_ROOM = ("database or disk is full", "disk I/O error")  # as SQLite says it; the second where a quota is used up
+
+
+def opened(out: Path) -> "optuna.Study":
+    """Returns Optuna's study in the folder.
+
+    Raises:
+        ValueError: If its storage is damaged, or gone although trials are there.
+    """
+    import optuna
+    from sqlalchemy import URL
+
+    file = out / STORAGE
+    if (out / "trials").exists() and not file.is_file():
+        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another --out.")
+    try:
+        url = URL.create("sqlite", database=str(files.resolved(file))).render_as_string()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another --out.") from None
+    try:
+        return optuna.create_study(
+            storage=url,
+            study_name="mtbert",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True,
+        )
+    except (RuntimeError, AssertionError) as error:  # a data base of something else
+        raise ValueError(_damaged(file, error)) from None
+
+
+@contextmanager
+def told(out: Path) -> Iterator[None]:
+    """Turns what Optuna's storage in the folder raises into an error that names the file.
+
+    Raises:
+        OSError: If the disk is full.
+        ValueError: If the storage is damaged.
+    """
+    from optuna.exceptions import OptunaError, TrialPruned
+    from sqlalchemy.exc import SQLAlchemyError
+
+    file = out / STORAGE
+    try:
+        yield
+    except TrialPruned:
+        raise
+    except (OptunaError, SQLAlchemyError) as error:
+        first = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        if any(said in str(first) for said in NO_ROOM):
+            raise OSError(errno.ENOSPC, reason(getattr(first, "orig", first)), str(file)) from None
+        raise ValueError(_damaged(file, getattr(first, "orig", first))) from None
+
+
+def _damaged(file: Path, error: BaseException) -> str:
+    return f"{file}: damaged ({reason(error)}). Put the old file back, or give another --out."
