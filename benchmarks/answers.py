@@ -104,9 +104,9 @@ def _check(runs: Iterable[Result]) -> None:
     """Raises ValueError if the data are others than when the runs were scored; where runs differ, the study says so."""
     first = {name: run for run in reversed(list(runs)) for name in run.predicted}
     for name, run in first.items():
-        for table in prepare.read(run.recipe, name).tables:
-            if table.digest != run.record.data.get(table.name):
-                raise ValueError(f"{table.name}: not the data that the runs were scored on. Give their folder.")
+        for part in (part for table in prepare.read(run.recipe, name).tables for part in table.parts):
+            if part.digest != run.record.data.get(part.name):
+                raise ValueError(f"{part.name}: not the data that the runs were scored on. Give their folder.")
 
 
 def main() -> None:

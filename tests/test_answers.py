@@ -23,7 +23,7 @@ def study(tmp_path: Path) -> Results:
     """Two rows and two seeds, answers drawn at random; one run is missing."""
     settings = recipe.load(str(toy_run.set_up(tmp_path)))
     splits = {name: prepare.read(settings, name) for name in settings.tasks}
-    digests = {table.name: table.digest for split in splits.values() for table in split.tables}
+    digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}
     record = RECORD.model_copy(update={"data": digests})
     runs: dict[str, dict[int, Result]] = {}
     for row, seed in (("plain", 0), ("plain", 1), ("other", 0)):
