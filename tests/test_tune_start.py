@@ -147,6 +147,16 @@ def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest
     assert not list(out.rglob("*.safetensors"))
 
 
+def test_weights_that_a_kill_left_of_an_ended_trial_go(name: str, tmp_path: Path):
+    out = tmp_path / "tuned"
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    (out / "trials/0/run/best").mkdir()
+    (out / "trials/0/run/best/model.safetensors").write_bytes(b"weights")
+    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    assert not (out / "trials/0/run/best").exists()
+    assert (out / "trials/0/run/metrics.jsonl").exists()
+
+
 def test_a_full_storage_is_told_by_sqlites_words(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     tune.run(Tuning(name, (), False, out), 1, SILENT)
