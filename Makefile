@@ -2,13 +2,21 @@
 # make test   install into .venv and run all tests
 # make bench  install into .venv and measure speed beside its goals; BENCH="--only joint" chooses
 # make check  formatter, linter, types, import layers
+# make lowest the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
+# make gpu-wheels  on a machine with a network: all that make gpu needs beside PyTorch and transformers, into .wheels
+# make gpu    on a machine with a GPU, which needs no network: tests, speed, a profile, learning, in 8 minutes; OUT=FOLDER;
+#             GPU="--device cpu" does it in small on the CPU
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 # What SMART's tests compare with. Apart, because it asks for old stubs of NumPy, which mypy would believe.
 ORACLE := smart-pytorch==0.0.4
 
-.PHONY: demo test bench check
+OUT ?= runs/gpu
+# Of the machine that make gpu runs on.
+TARGET := --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64
+
+.PHONY: demo test bench check lowest gpu-wheels gpu
 
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
@@ -17,10 +25,10 @@ demo: $(INSTALLED)
 	$(BIN)/mtbert predict runs/demo --task sts --text "A dog chases a cat." --text-pair "A dog is chasing a cat."
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	MTBERT_GPU_DEVICE=cpu $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED)
-	$(BIN)/pip install --quiet --editable ".[bench]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 check: $(INSTALLED)
@@ -29,10 +37,28 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lowest: .venv-lowest/installed
+	.venv-lowest/bin/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+gpu-wheels: $(INSTALLED)
+	$(BIN)/pip download --quiet --dest .wheels --only-binary=:all: $(TARGET) filelock pydantic pyyaml
+	$(BIN)/python -m benchmarks.gpu weights
+
+# Beside what the machine has, which stays as it is.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target build/gpu .wheels/*.whl
+	PYTHONPATH=build/gpu:src $(PYTHON) -m benchmarks.gpu run --out $(OUT) $(GPU)
+
 # torch first and alone: where a CPU build is at hand it is taken, and later ranges are met by it.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable ".[demo,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
 	$(BIN)/pip install --quiet --no-deps $(ORACLE)
+	touch $@
+
+.venv-lowest/installed: pyproject.toml lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint lowest.txt --editable ".[demo,dev]"
+	.venv-lowest/bin/pip install --quiet --no-deps $(ORACLE)
 	touch $@

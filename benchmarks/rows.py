@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -54,7 +54,6 @@ BERT_BASE = {
     "max_position_embeddings": 512,
 }
 QUORA_PAIRS = 47_213  # of the train file that the goal of tokenising speaks of
-PAPER_ROUNDS = 41_418
 GOALS = {
     "alternating": ">= 2.5x",
     "trainer": ">= 4x",
@@ -75,9 +74,6 @@ GOALS = {
     "growth/tokens": "<= 1.2x",
     "growth/tasks": "<= 1.2x",
     "growth/length": "<= 1.2x",
-    "gpu/step": "<= 4 ms",
-    "gpu/protocol": "<= 12 min",
-    "gpu/base": ">= 45 %",
 }
 
 
@@ -90,7 +86,9 @@ class Settings:
 
     work: Path
     pairs: int = 7
-    encoder: str | None = None  # of all rows; None: each row's own
+    encoder: str | None = None  # of all rows; None: each row's own, small or in the shape of BERT-base
+    small: str = "demo"
+    shape: Mapping[str, Any] = field(default_factory=lambda: BERT_BASE)
     data: str | None = None  # folder of the CS224N files; None: generated sentences
     threads: int = 1
     pairs_scored: int | None = None
@@ -103,8 +101,8 @@ class Settings:
 
     def path(self, *, base: bool = False) -> str:
         """The encoder of a row: the packaged MiniLM, or random weights in the shape of BERT-base."""
-        chosen = self.encoder or ("bert-base-shape" if base else "demo")
-        return str(_bert_base(self.work)) if chosen == "bert-base-shape" else chosen
+        chosen = self.encoder or ("bert-base-shape" if base else self.small)
+        return str(_bert_base(self.work, self.shape, self.small)) if chosen == "bert-base-shape" else chosen
 
     def recipe(self, name: str, *changes: str, base: bool = False) -> Recipe:
         """A recipe of the paper's three tasks, its batches without end, on the data and the encoder of this run."""
@@ -225,12 +223,12 @@ def _floor(rounds: Rounds, pairs: Paired) -> float:
     return median(rounds.over[-len(pairs.ours) :])
 
 
-def _bert_base(work: Path) -> Path:
-    """A folder with random weights in the shape of BERT-base and the tokenizer of MiniLM, which has its words."""
+def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
+    """A folder with random weights in the given shape and the tokenizer of MiniLM, which has BERT's words."""
     folder = work / "bert-base-shape"
     if not folder.is_dir():
         folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(BERT_BASE))
+        (folder / "config.json").write_text(json.dumps(shape))
         encoder = Encoder(read_config(folder / "config.json"))
         generator = torch.Generator().manual_seed(0)
         for name, parameter in encoder.named_parameters():
@@ -239,7 +237,7 @@ def _bert_base(work: Path) -> Path:
             else:
                 torch.nn.init.normal_(parameter, std=0.02, generator=generator)
         save_encoder(encoder, folder)
-        _copy_tokenizer(find_folder("demo"), folder)
+        _copy_tokenizer(find_folder(small), folder)
     return folder
 
 
@@ -613,31 +611,6 @@ def _draw(curves: Mapping[str, tuple[list[int], list[float]]], file: Path) -> st
     return f"drawn in {file.name}"
 
 
-# GPU -------------------------------------------------------------------------------------------------------
-
-
-def gpu(s: Settings) -> Iterator[Row]:
-    """What only a GPU is asked for; the other rows run there too."""
-    if not torch.cuda.is_available():
-        for row in rows_of("gpu"):
-            yield Row(name=row, reach=GOALS[row], note="not measured: no GPU")
-        return
-    run = s.run("paper/base")
-    rounds = Rounds(run)
-    seconds = median([rounds() for _ in range(60)][10:])
-    name = torch.cuda.get_device_name()
-    yield alone("gpu/step", GOALS["gpu/step"], 1e3 * seconds / run.plan.steps_per_round, note=name)
-    protocol = PAPER_ROUNDS * seconds / 60
-    note = f"{name}; {PAPER_ROUNDS} rounds of the paper's protocol, reckoned from one, without evaluations"
-    yield alone("gpu/protocol", GOALS["gpu/protocol"], protocol, note=note)
-    large = random_words(s, tokens=2**14, length=128, base=True)
-    rounds = Rounds(large)
-    seconds = median([rounds() for _ in range(30)][10:])
-    share = 6 * large.model.multiplied * 2**14 / seconds / limits(large.device, large.model.compute).flops
-    note = f"{name}; of the rate of a large product, 16,384 tokens in sequences of 64 to 128"
-    yield alone("gpu/base", GOALS["gpu/base"], 100 * share, note=note)
-
-
 # The list --------------------------------------------------------------------------------------------------
 
 Group = Callable[[Settings], Iterator[Row]]
@@ -654,7 +627,6 @@ GROUPS: Mapping[str, Group] = {
     "help": help_,
     "memory": memory,
     "growth": growth,
-    "gpu": gpu,
 }
 
 

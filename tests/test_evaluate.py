@@ -43,11 +43,10 @@ def test_predictions_come_back_in_order_whatever_the_lengths_and_the_batches(mad
     assert len(told) == {1: 10, 4096: 1}.get(tokens, len(told))
 
 
-def test_no_batch_but_a_single_example_is_over_the_limit(monkeypatch):
-    monkeypatch.setattr(scoring, "TOKENS", 10)
-    chunks = list(scoring._chunks(np.array([1, 4, 5, 1, 9, 11, 3])))
+def test_no_batch_but_a_single_example_is_over_the_limit():
+    chunks = list(scoring._chunks(np.array([1, 4, 5, 1, 9, 11, 3]), 10))
     assert chunks == [slice(0, 3), slice(3, 5), slice(5, 6), slice(6, 7)]
-    assert list(scoring._chunks(np.array([], dtype=np.int64))) == []
+    assert list(scoring._chunks(np.array([], dtype=np.int64), 10)) == []
 
 
 def test_vectors_come_back_in_order_one_for_each_sequence(made):

@@ -6,7 +6,6 @@ width, K classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,38 +133,29 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
 
     Labels are class indices, 0/1, or scores mapped to 0..1, float32; ``nan`` where a row has none.
     """
-    ids, segments, positions, offsets = [], [], [], [0]
+    tokens: list[npt.NDArray[np.int64]] = []
+    offsets = [0]
     spans, labels, names, clusters = {}, {}, {}, {}
     for data, rows in parts:
-        lengths = np.concatenate([s.lengths[rows] for s in data.sequences])
-        order = np.argsort(lengths, kind="stable")
-        sources = [s for s in data.sequences for _ in rows]
-        starts = np.concatenate([s.offsets[rows] for s in data.sequences])
+        found, ends, back = _tokens(data, rows)
+        tokens.append(found)
         first, start = len(offsets) - 1, offsets[-1]
-        for i in order:
-            at = slice(starts[i], starts[i] + lengths[i])
-            ids.append(sources[i].ids[at])
-            segments.append(sources[i].segments[at])
-            positions.append(np.arange(lengths[i]))
-            offsets.append(offsets[-1] + int(lengths[i]))
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
+        offsets += (start + ends).tolist()
         name = data.task.name
-        order_S = _to(back, device)
+        order_S = send(torch.from_numpy(back), device)
         spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
-        labels[name] = _to(np.array([_target(data.task, data.examples[i]) for i in rows], np.float32), device)
+        targets = np.array([_target(data.task, data.examples[i]) for i in rows], np.float32)
+        labels[name] = send(torch.from_numpy(targets), device)
         names[name] = tuple(data.examples[i].id for i in rows)
         if data.clusters is not None:
-            clusters[name] = _to(data.clusters[rows], device)
-
-    def tensor(arrays: Sequence[npt.NDArray[np.integer]]) -> Tensor:
-        return _to(np.concatenate(arrays).astype(np.int64), device)
+            clusters[name] = send(torch.from_numpy(data.clusters[rows]), device)
+    ids_N, segments_N, positions_N = send(torch.from_numpy(np.concatenate(tokens, 1)), device)
 
     return StepBatch(
         layout=Layout(offsets=tuple(offsets), spans=spans),
-        ids_N=tensor(ids),
-        segments_N=tensor(segments),
-        positions_N=tensor(positions),
+        ids_N=ids_N,
+        segments_N=segments_N,
+        positions_N=positions_N,
         labels=labels,
         example_ids=names,
         clusters=clusters,
@@ -187,11 +177,34 @@ def only(batch: StepBatch, name: str) -> StepBatch:
     )
 
 
-def _to(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":  # from pinned memory, so that nobody waits for the copy
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns ``tensor`` on ``device``; a GPU gets it from pinned memory, so that the host waits for nothing."""
+    if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def _tokens(
+    data: Dataset, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Returns ids, segments and positions ``[3, M]`` of these rows' sequences, sorted by length; where each ends; and
+    for each sequence in the order of the examples its place among the sorted ones."""
+    starts = np.concatenate([s.offsets[rows] for s in data.sequences])
+    lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts
+    order = np.argsort(lengths, kind="stable")
+    lengths = lengths[order]
+    ends = np.cumsum(lengths)
+    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    at = np.repeat(starts[order], lengths) + positions  # the place of each token in the flat array that it is from
+    origin = np.repeat(order // len(rows), lengths)  # the number of that array: 0, or 1 for a second text
+    found = np.empty((3, len(at)), np.int64)
+    found[2] = positions
+    for number, flat in enumerate(data.sequences):
+        here = origin == number
+        found[0, here], found[1, here] = flat.ids[at[here]], flat.segments[at[here]]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found, ends, back
 
 
 def _target(task: Task, example: Example) -> float:

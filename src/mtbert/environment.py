@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record
     """The record of this moment."""
     return Record(
         python=platform.python_version(),
-        packages={name: metadata.version(name) for name in PACKAGES},
+        packages=_versions(),
         platform=platform.platform(),
         cpu=str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor()),
         cores=os.cpu_count(),
@@ -84,6 +85,15 @@ def read(file: Path) -> Record:
         FileNotFoundError, ValueError: If it is not there or damaged.
     """
     return files.read_settings(file, Record, "Start the run again.")
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of those of :data:`PACKAGES` that are installed: training on CSV files needs no datasets."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _features() -> set[str]:

@@ -21,6 +21,7 @@ from mtbert.model.model import Model
 from mtbert.task import Task
 
 TOKENS = 4096  # of one forward pass without gradients
+TOKENS_ON_GPU = 2**15  # fewer would leave it waiting for the host: a pass is hundreds of kernels, whatever its size
 THRESHOLD_SAMPLE = 2000  # train rows that the threshold of a binary cosine head is fitted on
 
 Tick = Callable[[int], None]  # told of each batch's number of examples
@@ -145,12 +146,14 @@ def _forward(
     by_length = np.argsort(data.lengths[rows], kind="stable")
     device = next(model.parameters()).device
     collected: list[tuple[Tensor, ...]] = []
-    for chunk in _chunks(data.lengths[rows[by_length]]):
+    for chunk in _chunks(data.lengths[rows[by_length]], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
         batch = collate([(data, rows[by_length[chunk]])], device)
-        collected.append(tuple(t.float().cpu() for t in pick(model(batch)[data.task.name])))
+        collected.append(tuple(t.float() for t in pick(model(batch)[data.task.name])))
+        # The batch before: to copy this one now would be to wait for it, and a GPU would then wait for the next.
+        collected[-2:-1] = [tuple(t.cpu() for t in out) for out in collected[-2:-1]]
         tick(chunk.stop - chunk.start)
     back = torch.from_numpy(np.argsort(by_length))
-    found = tuple(torch.cat(parts)[back] for parts in zip(*collected, strict=True))
+    found = tuple(torch.cat([t.cpu() for t in parts])[back] for parts in zip(*collected, strict=True))
     for part in found:
         _check_finite(data, rows, part)
     return found
@@ -166,11 +169,11 @@ def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> N
         )
 
 
-def _chunks(lengths: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of at most ``TOKENS`` tokens, and of at least one example."""
+def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
+    """Slices of at most ``tokens`` tokens, and of at least one example."""
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):
-        if total + length > TOKENS and i > first:
+        if total + length > tokens and i > first:
             yield slice(first, i)
             first, total = i, 0
         total += length

@@ -191,9 +191,10 @@ class Objective:
                 key = f"{name}.{loss.kind}"
                 with part("losses"):
                     value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
-                if not torch.isfinite(value):
-                    raise FloatingPointError(_not_finite(key, float(value.detach()), made))
-                tally.losses[key] = tally.losses.get(key, 0.0) + float(value.detach())
+                number = float(value.detach())  # once: on a GPU the host waits for it
+                if not math.isfinite(number):
+                    raise FloatingPointError(_not_finite(key, number, made))
+                tally.losses[key] = tally.losses.get(key, 0.0) + number
                 values.append(loss.weight * value)
             total = torch.stack(values).sum()
             if self.recipe.train.weighting == "uncertainty":

@@ -49,7 +49,10 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
     # What torch's scaler of gradients sets: the division is part of the fused step, not one more pass over memory.
-    optimizer.grad_scale = torch.tensor(shrink) if shrink != 1.0 else None  # type: ignore[attr-defined]
+    # Filled where the weights are: a number of the host would be copied once for each group.
+    device = optimizer.param_groups[0]["params"][0].device
+    scale = torch.full((), shrink, device=device) if shrink != 1.0 else None
+    optimizer.grad_scale = scale  # type: ignore[attr-defined]
     optimizer.step()
 
 

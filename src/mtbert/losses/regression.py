@@ -22,4 +22,4 @@ class MeanSquaredError(Settings):
     weight: float = Field(default=1.0, ge=0)
 
     def __call__(self, p: Pass) -> Tensor:
-        return mse_loss(p.out.prediction, p.labels_B)
+        return mse_loss(p.out.prediction, p.labels_B.to(p.out.prediction.dtype))

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mtbert.batch import send
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import at_least_float32, divergence
 from mtbert.settings import Settings
@@ -60,7 +61,7 @@ def adversary(
         radius: ``paper`` only.
     """
     x_MD, clean = x_MD.detach(), clean.detach()
-    offsets_S = torch.tensor(offsets, device=x_MD.device)
+    offsets_S = send(torch.tensor(offsets), x_MD.device)
     noise_MD = noise_std * torch.randn(x_MD.shape, generator=generator, dtype=x_MD.dtype, device=x_MD.device)
     for _ in range(steps):
         noise_MD.requires_grad_()

@@ -14,10 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mtbert.batch import Layout
+from mtbert.batch import Layout, send
 from mtbert.model.dropout import dropout
 
 STEP = 8  # lengths 1..8 share a group, 9..16 the next: measured against 4, 16 and exact lengths
+SHORT = 32  # on a GPU lengths 1..32 share a group
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Groups:
         similar = (
             list(members)
             for span in self.layout.spans.values()
-            for _, members in groupby(self.lengths[span.first : span.last], key=lambda length: -(-length // STEP))
+            for _, members in groupby(self.lengths[span.first : span.last], lambda length: room(length, self.device))
         )
         return tuple(_group(members, STEP if self.rounded else 1, self.device) for members in similar)
 
@@ -81,12 +82,22 @@ class Groups:
     @cached_property
     def boundaries(self) -> Tensor:
         """Where sequences begin and end: ``[S + 1]``, int32."""
-        return torch.tensor(self.layout.offsets, dtype=torch.int32, device=self.device)
+        return send(torch.tensor(self.layout.offsets, dtype=torch.int32), self.device)
 
     @property
     def first_S(self) -> Tensor:
         """The places of the first tokens of all sequences."""
         return self.boundaries[:-1].long()
+
+
+def room(length: int, device: torch.device) -> int:
+    """Returns the largest length that shares a group with ``length``.
+
+    On a GPU a group costs a dozen kernels in each layer, whatever its size, so groups are few there: 32, 64, 128, ...
+    """
+    if device.type == "cuda":
+        return max(SHORT, 1 << (length - 1).bit_length())
+    return -(-length // STEP) * STEP
 
 
 def multiple(tokens: int) -> int:
@@ -100,7 +111,7 @@ def _group(lengths: list[int], step: int, device: torch.device) -> Group:
         return Group(tokens, sequences, length, None, None)
     taken_GL = torch.arange(length) < torch.tensor(lengths)[:, None]
     rows_M = taken_GL.flatten().nonzero().squeeze(1)
-    return Group(tokens, sequences, length, rows_M.to(device), ~taken_GL.to(device))
+    return Group(tokens, sequences, length, send(rows_M, device), send(~taken_GL, device))
 
 
 def attend(

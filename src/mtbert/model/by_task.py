@@ -93,10 +93,11 @@ class ByTask:
 def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
     """The gradients of a module's weight and bias from those of the rows that it gave."""
     if isinstance(module, nn.Embedding):
-        rows = torch.sparse_coo_tensor(
-            x_RI[None], gradient_RO.to(module.weight.dtype), module.weight.shape, check_invariants=False
+        # The function that autograd calls: sparse or dense, and on a GPU without waiting for the number of rows.
+        gradient: Tensor = torch.ops.aten.embedding_backward(
+            gradient_RO.to(module.weight.dtype), x_RI, len(module.weight), -1, False, module.sparse
         )
-        return {"weight": rows.coalesce() if module.sparse else rows.to_dense()}
+        return {"weight": gradient.coalesce() if module.sparse else gradient}
     if isinstance(module, nn.LayerNorm):
         normed_RO = F.layer_norm(x_RI, module.normalized_shape, eps=module.eps)
         weight = (gradient_RO * normed_RO).sum(0)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mtbert.batch import Layout, Output, StepBatch
+from mtbert.batch import Layout, Output, StepBatch, send
 from mtbert.model import heads, pal
-from mtbert.model.attention import Groups
+from mtbert.model.attention import Groups, take
 from mtbert.model.encoder import Encoder
 from mtbert.model.pal import Pal
 from mtbert.profiling import part
@@ -130,8 +130,8 @@ class Model(nn.Module):
         span = layout.spans[name]
         first_SD = hidden_RD
         if not first_only:
-            offsets_S = torch.tensor(layout.offsets[span.first : span.last + 1], device=x_MD.device) - span.start
-            first_SD = hidden_RD[offsets_S[:-1]]
+            offsets_S = send(torch.tensor(layout.offsets[span.first : span.last + 1]) - span.start, x_MD.device)
+            first_SD = take(hidden_RD, offsets_S[:-1])
         if self.pooling_of(self.tasks[name]) == "mean":
             pooled_SD = mean_pool(hidden_RD, offsets_S)
         elif self.encoder.config.pooler:
@@ -139,9 +139,9 @@ class Model(nn.Module):
             pooled_SD = self.encoder.pooled(first_SD)
         else:
             pooled_SD = first_SD
-        vectors = pooled_SD[span.order_S].chunk(self.tasks[name].sequences)
+        vectors = take(pooled_SD, span.order_S).chunk(self.tasks[name].sequences)
         prediction = _at_least_float32(self.head(name)(vectors, generator))
-        return Output(embeddings_MD=x_MD, first_SD=first_SD[span.order_S], vectors=vectors, prediction=prediction)
+        return Output(embeddings_MD=x_MD, first_SD=take(first_SD, span.order_S), vectors=vectors, prediction=prediction)
 
     def _precision(self, exact: bool = False) -> torch.autocast:
         device = next(self.parameters()).device.type
