@@ -27,7 +27,8 @@ from benchmarks.report import alone
 from benchmarks.timing import limits, timed
 from mtbert import environment, evaluate, launch
 from mtbert import recipe as recipes
-from mtbert.model.weights import TOKENIZER_FILES, find_folder, read_config
+from mtbert.model.config import read_config
+from mtbert.model.hub import TOKENIZER_FILES, find_folder
 from mtbert.train import Run
 
 Line = Mapping[str, Any]

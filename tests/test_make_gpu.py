@@ -123,7 +123,7 @@ def test_the_stored_losses_are_of_the_weights_that_are_carried(tmp_path: Path):
 WITHOUT = """
 import builtins, sys
 sys.path[:0] = [r"{tests}"]
-missing = "datasets pyarrow pandas matplotlib statsmodels jinja2 tabulate optuna psutil typer transformers".split()
+missing = "datasets pyarrow pandas matplotlib statsmodels jinja2 tabulate optuna typer transformers".split()
 real = builtins.__import__
 def refusing(name, *arguments, **named):
     if name.split(".")[0] in missing:

@@ -167,3 +167,14 @@ def test_averaged_weights_are_those_of_the_formula():
     assert decay == 0.5
     assert bias.item() == 6.0
     assert not any(p.requires_grad for p in average.parameters())
+
+
+def test_what_gradients_are_divided_by_lies_where_the_weights_are():
+    # On a GPU a number of the host would be copied there once for each group.
+    weight = torch.nn.Parameter(torch.ones(2, device="meta"))
+    optimizer = adamw({weight: 1.0}, lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    optimizer.step = lambda: None
+    step(optimizer, 0.1, shrink=2.0)
+    assert optimizer.grad_scale.device.type == "meta"
+    step(optimizer, 0.1, shrink=1.0)
+    assert optimizer.grad_scale is None

@@ -88,12 +88,15 @@ def read(file: Path) -> Record:
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of those of :data:`PACKAGES` that are installed: training on CSV files needs no datasets."""
+    """Returns the versions of those of :data:`PACKAGES` that are installed: training on CSV files needs no datasets.
+
+    PyTorch's own names its build, such as ``2.11.0+cu130``, which an installed package may leave out.
+    """
     found = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found
+    return found | {"torch": str(torch.__version__)}
 
 
 def _features() -> set[str]:

@@ -8,6 +8,7 @@ same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batc
 Dimension key: B examples of a task in a pass.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
