@@ -268,6 +268,7 @@ def losses(s: Settings, precision: str) -> list[float]:
     changes = [
         f"model={{path: '{s.encoder}', max_length: {longest}, dropout: 0}}",
         f"train.rounds={s.sizes.rounds}",
+        "train.lr=2e-5",  # at the recipe's own rate two runs that differ in rounding alone drift apart
         f"train.precision={precision}",
         f"train.device={s.device}",
         "train.threads=1",
