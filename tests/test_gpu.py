@@ -14,7 +14,7 @@ import toy_run
 from rich.console import Console
 from torch.testing import assert_close
 
-from mtbert import checkpoint, evaluate, launch, load, recipe
+from mtbert import checkpoint, evaluate, launch, load, recipe, state
 from mtbert.batch import collate
 from mtbert.model import attention
 from mtbert.model.attention import Groups, attend
@@ -241,10 +241,10 @@ def test_a_run_saves_goes_on_and_predicts(folder: Path):
     run = make_from(made)
     for _ in range(6):
         run.step()
-    checkpoint.save_state(run.state(), folder)
+    state.save(run.state(), folder)
     again = make_from(made)
     again.ema.load_state_dict(run.ema.state_dict())  # what predicts is saved apart
-    again.restore(checkpoint.load_state(folder))
+    again.restore(state.load(folder))
     assert again.generator.get_state().equal(run.generator.get_state())
     before, after = run.state().tensors, again.state().tensors
     assert before.keys() == after.keys()
