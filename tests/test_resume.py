@@ -176,8 +176,8 @@ def other(folder: Path) -> Path:
     [
         (["environment.json"], "environment.json: changed since the run began."),
         (["recipe.yaml"], "recipe.yaml: changed since the run began."),
-        (["last"], "last: is of another run than recipe.yaml."),
-        (["recipe.yaml", "environment.json"], "last: is of another run than recipe.yaml."),
+        (["last"], "last/digest.json: of another run than recipe.yaml."),
+        (["recipe.yaml", "environment.json"], "last/digest.json: of another run than recipe.yaml."),
         (["metrics.jsonl"], "metrics.jsonl: "),
     ],
 )

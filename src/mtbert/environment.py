@@ -16,6 +16,8 @@ from mtbert.settings import Settings
 
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
 
+MOST_THREADS = 4096  # of a run; PyTorch makes as many as it is told to
+
 
 def device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` takes CUDA, else MPS, else the CPU.
@@ -55,7 +57,7 @@ class Record(Settings):
     platform: str
     cpu: str
     cores: int | None
-    threads: int = Field(gt=0)
+    threads: int = Field(gt=0, le=MOST_THREADS)
     device: str
     git_commit: str | None
     data: dict[str, str]  # sha256 by source

@@ -175,8 +175,8 @@ def _check_origin(
         else:
             wrong = f"{out / (ENVIRONMENT if sealed == ours else RECIPE)}: changed since the run began"
         raise ValueError(f"{wrong}. Undo that, or start a new run.")
-    if sealed not in (None, ours):
-        raise ValueError(f"{last}: is of another run than {RECIPE}. {states.REPAIR}")
+    if last is not None and sealed not in (None, ours):
+        raise ValueError(f"{last / states.SEAL}: of another run than {RECIPE}. {states.REPAIR}")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:

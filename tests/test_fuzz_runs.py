@@ -1,0 +1,64 @@
+"""Any JSON in any place of what a run keeps of itself: it resumes, or one line names the file.
+
+``MTBERT_FUZZ=10000 pytest tests/test_fuzz_runs.py`` tries more.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import toy_run
+from any_json import fuzzed, mutated, outcome
+from hypothesis import given
+from rich.console import Console
+
+from mtbert import environment, launch, recipe, state
+from mtbert.train import Run
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has one step to go."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    toy_run.set_up(folder)
+    stop = pytest.MonkeyPatch()
+    stop.setattr(Run, "over", property(lambda self: self.done == 3))
+    settings = recipe.load(str(folder / "toy.yaml"), ["train.epochs=2", "train.rounds=2", "train.checkpoint_every=1"])
+    stop.setattr(launch, "_finish", lambda *_: {})
+    launch.start(settings, folder / "run", SILENT)
+    stop.undo()
+    return folder / "run"
+
+
+@pytest.mark.parametrize("name", ["last/mtbert.json", "last/state.json", "last/digest.json", "environment.json"])
+def test_any_json_in_a_file_of_a_run_resumes_or_names_it(
+    run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    original, sealed = json.loads((copy / name).read_text()), (copy / "last/digest.json").read_bytes()
+    monkeypatch.setattr(launch, "_go", lambda run, *_: run.step())  # what was restored can be trained
+    monkeypatch.setattr(environment, "_commit", lambda: None)  # asks git, which takes longest of all here
+    threads = torch.get_num_threads()
+
+    @fuzzed
+    @given(mutated(original))
+    def check(value: object) -> None:
+        for kept in ("metrics.jsonl", "last/digest.json"):
+            shutil.copy(run / kept, copy / kept)
+        (copy / name).write_text(json.dumps(value))
+        if name in ("last/mtbert.json", "last/state.json"):  # damage that the digests do not find
+            digests = json.loads(sealed)
+            digests["files"][Path(name).name] = state._digest(copy / name)
+            (copy / "last/digest.json").write_text(json.dumps(digests))
+        # What does not fit another file may name that one; of changed data the message names the run.
+        others = {"last/digest.json": "last/", "last/state.json": "metrics.jsonl", "environment.json": ""}
+        outcome(copy, (name, others.get(name, name)), lambda: launch.resume(copy, SILENT))
+
+    try:
+        check()
+    finally:
+        torch.set_num_threads(threads)
