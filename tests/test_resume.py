@@ -209,6 +209,12 @@ def test_what_a_kill_left_beside_is_gone_after_resuming(folder: Path, run: Path)
     shutil.copytree(run / "best", run / ".best.old")
     (run / ".last.new").mkdir()
     (run / ".last.new/model.safetensors").write_text("half")
+    for name in (
+        ".recipe.yaml.new",
+        ".environment.json.new",
+        ".tracking-id.txt.new",
+    ):  # of a run made longer, and tracked
+        (run / name).write_text("half")
     with (run / "timings.jsonl").open("a") as file:
         file.write('{"step": 9, "sec')
     launch.resume(run, SILENT)

@@ -1,5 +1,6 @@
 """Trackers get what metrics.jsonl gets, without network and login, and none of them can lose a run."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -84,7 +85,8 @@ assert len(ids) == 1, ids
 """,
     "mlflow": """
 from mlflow.tracking import MlflowClient
-client = MlflowClient(f"sqlite:///{folder.resolve()}/mlflow.db")
+from sqlalchemy import URL
+client = MlflowClient(URL.create("sqlite", database=str(folder.resolve() / "mlflow.db")).render_as_string())
 (run,) = client.search_runs([client.get_experiment_by_name("mtbert").experiment_id])
 found = [(m.step, m.key, m.value) for k in run.data.metrics for m in client.get_metric_history(run.info.run_id, k)]
 settings, states = run.data.params, [run.info.status]
@@ -124,15 +126,18 @@ def written(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", tracking.TRACKERS)
 def test_what_was_tracked_is_read_back_as_one_run(name: str, tmp_path: Path):
-    read = written(name, tmp_path)
+    folder = tmp_path / "what?%41"  # a URL means something else by it
+    folder.mkdir()
+    read = written(name, folder)
     expected = [[step, key, value] for step, numbers in NUMBERS.items() for key, value in numbers.items()]
     assert sorted(read["found"]) == sorted(expected)
     as_text = name in ("tensorboard", "mlflow")
     for key, value in SETTINGS.items():
         assert read["settings"][key] == (str(value) if as_text else value), key
     assert read["states"] == {"wandb": [0, 0], "mlflow": ["FINISHED"]}.get(name, [])
-    left = {p.name for p in tmp_path.iterdir()} - {"home", "found.json"}
+    left = {p.name for p in folder.iterdir()} - {"home", "found.json"}
     assert {n for n in left if not n.startswith("tmp")} == {"runs"} | ({"trackio"} if name == "trackio" else set())
+    assert (folder / "runs/toy/mlflow.db").is_file() == (name == "mlflow")
 
 
 # What a run gives to its tracker -------------------------------------------------------------------
@@ -254,6 +259,32 @@ def test_a_tracker_that_cannot_be_opened_is_one_line_and_the_run_can_go_on(
     done = CliRunner().invoke(cli.app, ["train", "--resume", str(run), "--track", "tensorboard"])
     assert done.exit_code == 0, done.output
     assert len(heard.lines) == len((run / "metrics.jsonl").read_text().splitlines()) == 20
+
+
+def test_the_id_of_a_run_is_made_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*tracking-id\.txt'"):
+            tracking._identity(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    found = tracking._identity(tmp_path)
+    assert tracking._identity(tmp_path) == found
+    for text in ("", "no id\x1b", found[:-1]):
+        (tmp_path / "tracking-id.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"tracking-id\.txt: must hold 8 hex digits, found '"):
+            tracking._identity(tmp_path)
+
+
+def test_a_full_disk_is_not_called_a_mistake_of_the_tracker(tmp_path: Path, in_place: Callable[[Tracker], None]):
+    def full(*_: object) -> Tracking:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
+
+    in_place(full)
+    with pytest.raises(OSError, match="No space left"):
+        tracking.tracker("tensorboard", SILENT)(tmp_path, {})
 
 
 def test_an_unknown_tracker_is_named_with_the_nearest():

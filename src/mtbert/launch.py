@@ -94,7 +94,7 @@ def resume(
     if found is None or not (found / RECIPE).is_file():
         raise FileNotFoundError(f"{out}: no run here (no {RECIPE}). Start one with: mtbert train RECIPE --out {out}")
     with files.alone(out, "train"):
-        for name in ("best", "last"):
+        for name in ("best", "last", RECIPE, ENVIRONMENT, tracking.IDENTITY):
             files.settle(out / name)
         run, tokenizer = _restored(out, console, epochs)
         console.print(f"going on at step {run.done} of {run.plan.steps}")

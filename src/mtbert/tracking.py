@@ -18,11 +18,13 @@ from typing import Any
 
 from rich.console import Console
 
-from mtbert.messages import few, near, warn
+from mtbert import files
+from mtbert.messages import few, near, reason, shown, warn
 
 Value = str | int | float | bool | None
 Log = Callable[[int, Mapping[str, float]], object]  # of an optimizer step: numbers by their path
 
+IDENTITY = "tracking-id.txt"  # in a run's folder
 SECONDS_BETWEEN_SENDS = 2.0  # to MLflow, where sending is a transaction or a request
 AT_ONCE = {"metrics": 1000, "params": 100}  # what MLflow takes
 LONGEST = 6000  # value of a setting there
@@ -87,8 +89,10 @@ def tracker(name: str, console: Console) -> Tracker:
         try:
             tracking = TRACKERS[name](folder, settings)
         except Exception as error:  # each library has its own
+            if isinstance(error, OSError) and error.errno in files.FULL:
+                raise
             raise ValueError(
-                f"--track {name}: cannot be opened: {error}. Mend that; then, with or without --track: "
+                f"--track {name}: cannot be opened: {reason(error)}. Mend that; then, with or without --track: "
                 f"mtbert train --resume {folder}"
             ) from error
         broken = False
@@ -150,8 +154,10 @@ def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
     """``mlflow.db`` in the run's folder, or the server or file that ``MLFLOW_TRACKING_URI`` names."""
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
+    from sqlalchemy import URL
 
-    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+    store = URL.create("sqlite", database=str(folder.resolve() / "mlflow.db")).render_as_string()
+    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or store)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "mtbert")
     experiment = client.get_experiment_by_name(name)
     where = experiment.experiment_id if experiment else client.create_experiment(name)
@@ -198,11 +204,14 @@ def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _identity(folder: Path) -> str:
-    """What trackers know the run in ``folder`` by; made once, so that a run that goes on is the same."""
-    file = folder / "tracking-id.txt"
+    """Returns what trackers know the run in ``folder`` by; made once, so that a run that goes on is the same."""
+    file = folder / IDENTITY
     if not file.exists():
-        file.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
-    return file.read_text(encoding="utf-8").strip()
+        files.write_text(file, uuid.uuid4().hex[:8] + "\n")
+    found = files.read_bytes(file, 100).decode(errors="replace").strip()
+    if re.fullmatch("[0-9a-f]{8}", found) is None:
+        raise ValueError(f"{file}: must hold 8 hex digits, found {shown(found)}; without it the run is a new one there")
+    return found
 
 
 TRACKERS: Mapping[str, Tracker] = {
