@@ -18,6 +18,12 @@ from mtbert import environment, launch, recipe, state
 from mtbert.train import Run
 
 SILENT = Console(quiet=True)
+# What does not fit another file may name that one; of changed data the message names the run.
+OTHERS = {
+    "last/digest.json": ("last/",),
+    "last/state.json": ("last/training.safetensors", "metrics.jsonl"),
+    "environment.json": ("",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +60,7 @@ def test_any_json_in_a_file_of_a_run_resumes_or_names_it(
             digests = json.loads(sealed)
             digests["files"][Path(name).name] = state._digest(copy / name)
             (copy / "last/digest.json").write_text(json.dumps(digests))
-        # What does not fit another file may name that one; of changed data the message names the run.
-        others = {"last/digest.json": "last/", "last/state.json": "metrics.jsonl", "environment.json": ""}
-        outcome(copy, (name, others.get(name, name)), lambda: launch.resume(copy, SILENT))
+        outcome(copy, (name, *OTHERS.get(name, ())), lambda: launch.resume(copy, SILENT))
 
     try:
         check()

@@ -101,7 +101,7 @@ def test_a_damaged_digest_is_named(run: Path, content: bytes):
         ({"metrics_bytes": 0}, "state.json says: the steps must be [1, 2, 3, 4, 5, 6, 7, 8], found []."),
         ({"generator": "00"}, "last/state.json: generator: '00' is not the state of a generator on cpu."),
         ({"generator": "xyz"}, "last/state.json: generator: 'xyz' is not the state of a generator on cpu."),
-        ({"tensors": 3}, "last/training.safetensors: must have 3 tensors, found "),
+        ({"tensors": 3}, "last/training.safetensors: must have 3 tensors by state.json, found "),
     ],
 )
 def test_numbers_that_do_not_fit_the_run_are_refused_also_with_digests_that_fit(

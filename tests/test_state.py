@@ -28,7 +28,7 @@ def test_state_comes_back_bitwise(tmp_path: Path):
     assert loaded.values == saved.values
     assert torch.equal(loaded.tensors["0.exp_avg"], saved.tensors["0.exp_avg"])
     state.save(State(values, {}), tmp_path)  # tensors of another checkpoint
-    with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors, found 0"):
+    with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors by state\.json, found 0"):
         state.load(tmp_path)
 
 

@@ -67,7 +67,9 @@ def load(folder: Path) -> State:
     values = files.read_settings(folder / VALUES, Values, REPAIR)
     tensors = read_tensors(folder / TENSORS)
     if len(tensors) != values.tensors:
-        raise ValueError(f"{folder / TENSORS}: must have {values.tensors} tensors, found {len(tensors)}. {REPAIR}")
+        raise ValueError(
+            f"{folder / TENSORS}: must have {values.tensors} tensors by {VALUES}, found {len(tensors)}. {REPAIR}"
+        )
     check_finite(folder / TENSORS, tensors, REPAIR)
     return State(values, tensors)
 
