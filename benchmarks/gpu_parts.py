@@ -42,7 +42,9 @@ GOALS = {
     "base": ">= 45 %",
     "scoring": ">= 40 %",
 }
-NEAR = 0.02  # how far, as a share, the mean loss of some rounds may be from the CPU's
+# How far, as a share, the mean loss of some rounds may be from the CPU's. Weights that differ by 1e-6 give losses that
+# differ by 1e-6 (measured on a CPU), but products in bfloat16 move them by 3% there.
+NEAR = {"fp32": 0.02, "bf16": 0.05}
 SYNCHRONISING = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
 
@@ -245,21 +247,21 @@ def learning(s: Settings, reference: Path) -> Iterator[Line]:
     if expected["weights"] != _digest(s.encoder):
         raise ValueError(f"{reference}: is of other weights than those in {s.encoder}. Make it again.")
     far = []
-    for precision in ("fp32", "bf16"):
+    for precision, near in NEAR.items():
         begun = perf_counter()
         found = losses(s, precision)
         apart = max(abs(a / b - 1) for a, b in zip(found, expected["losses"], strict=True))
-        far += [precision] if apart > NEAR else []
+        far += [f"{precision} by {apart:.1%}"] if apart > near else []
         yield {
             "precision": precision,
             "losses": found,
             "cpu": expected["losses"],
             "largest difference": round(apart, 5),
-            "within 2%": apart <= NEAR,
+            "limit": near,
             "seconds": round(perf_counter() - begun, 1),
         }
     if far:
-        raise RuntimeError(f"losses in {' and '.join(far)} are over {NEAR:.0%} from those of the CPU")
+        raise RuntimeError(f"mean losses are too far from those of the CPU: in {' and '.join(far)}")
 
 
 def losses(s: Settings, precision: str) -> list[float]:

@@ -221,14 +221,17 @@ def test_the_seed_decides_everything(folder: Path):
 # What goes wrong -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_by_name_and_leaves_the_weights(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    value: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = make(folder)
     run.step()
     before = {n: p.clone() for n, p in run.model.named_parameters()}
-    monkeypatch.setattr(CrossEntropy, "__call__", lambda self, p: p.out.prediction.sum() * math.nan)
-    with pytest.raises(FloatingPointError, match=r"step 2: loss sst\.ce is nan for examples s\d+, s\d+, s\d+, s\d+\."):
+    monkeypatch.setattr(CrossEntropy, "__call__", lambda self, p: 0 * p.out.prediction.sum() + value)
+    with pytest.raises(
+        FloatingPointError, match=rf"step 2: loss sst\.ce is {value} for examples s\d+, s\d+, s\d+, s\d+\."
+    ):
         run.step()
     assert all(torch.equal(p, before[n]) for n, p in run.model.named_parameters())
 
