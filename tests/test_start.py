@@ -90,6 +90,14 @@ def test_of_three_starts_at_once_one_begins_and_the_others_name_the_folder(
     assert seed(out) == 0
 
 
+def test_a_start_is_refused_before_anything_is_read(short: Path):
+    with (
+        files.alone(short / "run", "train"),
+        pytest.raises(ValueError, match=f"run: {BUSY}"),
+    ):
+        launch.start(settings(short, "tasks.sst.train=gone.csv"), short / "run", SILENT)
+
+
 def test_of_two_commands_at_once_one_trains_and_the_other_ends_with_2(folder: Path):
     out = folder / "run"
     words = ["train", folder / "toy.yaml", "--out", out, "--set", "train.epochs=5000"]
