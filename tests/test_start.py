@@ -15,7 +15,7 @@ import toy_run
 from children import FORK, Child, killed
 from rich.console import Console
 
-from mtbert import files, launch, recipe
+from mtbert import files, launch, locks, recipe
 from mtbert.recipe import Recipe
 
 SILENT = Console(quiet=True)
@@ -92,7 +92,7 @@ def test_of_three_starts_at_once_one_begins_and_the_others_name_the_folder(
 
 def test_a_start_is_refused_before_anything_is_read(short: Path):
     with (
-        files.alone(short / "run", "train"),
+        locks.alone(short / "run", "train"),
         pytest.raises(ValueError, match=f"run: {BUSY}"),
     ):
         launch.start(settings(short, "tasks.sst.train=gone.csv"), short / "run", SILENT)
@@ -117,21 +117,21 @@ def test_of_two_commands_at_once_one_trains_and_the_other_ends_with_2(folder: Pa
 
 def test_a_lock_that_was_removed_while_another_waited_for_it_is_not_held(tmp_path: Path, monkeypatch):
     """The other process opens the lock, and takes it only when the first has removed it and the folder."""
-    first = files.alone(tmp_path / "run", "train")
+    first = locks.alone(tmp_path / "run", "train")
     first.__enter__()
-    real = files.fcntl.flock
+    real = locks.fcntl.flock
 
     def late(descriptor: int, how: int) -> None:
-        monkeypatch.setattr(files.fcntl, "flock", real)
+        monkeypatch.setattr(locks.fcntl, "flock", real)
         first.__exit__(None, None, None)
         assert not (tmp_path / "run").exists()
         real(descriptor, how)
 
-    monkeypatch.setattr(files.fcntl, "flock", late)
+    monkeypatch.setattr(locks.fcntl, "flock", late)
     with (
-        files.alone(tmp_path / "run", "train"),
+        locks.alone(tmp_path / "run", "train"),
         pytest.raises(ValueError, match="run: another mtbert train"),
-        files.alone(tmp_path / "run", "train"),
+        locks.alone(tmp_path / "run", "train"),
     ):
         pass
 
@@ -146,13 +146,13 @@ def test_a_folder_is_held_without_a_gap_while_it_is_replaced(tmp_path: Path, mon
         if not inside:
             inside = True
             try:
-                with files.alone(out, "train"):
+                with locks.alone(out, "train"):
                     said.append("held")
             except ValueError as error:
                 said.append(str(error))
             inside = False
 
-    with files.alone(out, "train") as held:
+    with locks.alone(out, "train") as held:
         (out / "old").write_text("x")
         for owner, name in ((Path, "rename"), (files.shutil, "rmtree"), (os, "fsync"), (os, "unlink"), (os, "close")):
             real = getattr(owner, name)
@@ -188,8 +188,8 @@ def check_killed_start(folder: Path, begin: Callable[[], object], seeds: set[int
         shutil.copytree(before, runs)
         if not killed(begin, operation):
             break
-        there = files.find_held(runs / "new")
-        left = seed(there) if there is not None and not files.is_free(runs / "new") else 0
+        there = locks.find_held(runs / "new")
+        left = seed(there) if there is not None and not locks.is_free(runs / "new") else 0
         found.add(left)
         layout = (left, *names(runs), *(path.name for run in runs.iterdir() for path in run.iterdir()))
         if layout in seen:  # it differs in what is left of a folder that is being removed

@@ -1,4 +1,4 @@
-"""Reading and writing files: the only place that writes at once, locks a folder, or opens what others wrote.
+"""Reading and writing files: the only place that writes at once, or opens what others wrote.
 
 Nothing but regular files is opened, and nothing larger than its kind can be: a pipe would wait for ever, and
 ``/dev/zero`` has no end. What is written appears whole or not at all; an error of the disk names the file that was
@@ -6,7 +6,6 @@ meant, and leaves nothing half-written behind.
 """
 
 import errno
-import fcntl
 import io
 import json
 import os
@@ -14,7 +13,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -331,127 +330,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-# One process at a time --------------------------------------------------------------------------------------
-
-LOCK = "lock"  # the file in a folder that the process at work there holds
-TRIES = 100  # at a lock that other processes remove again and again
-
-
-class Held:
-    """A folder whose lock this process holds; :func:`alone` makes it."""
-
-    def __init__(self, folder: Path, descriptor: int, made: Iterable[Path]) -> None:
-        self.folder = folder
-        self._descriptor = descriptor
-        self._made = sorted(set(made), reverse=True)  # a folder before its parent
-
-    def replace(self, fill: Callable[[Path], object]) -> None:
-        """Lets ``fill`` write a folder that takes the place of the held one at once, and is held without a gap."""
-        taken: list[int] = []
-
-        def filled(new: Path) -> None:
-            fill(new)
-            descriptor = _lock(new)
-            assert descriptor is not None  # nobody else knows the folder
-            taken.append(descriptor)
-
-        try:
-            write_folder(self.folder, filled)
-        except BaseException:
-            for descriptor in taken:
-                os.close(descriptor)
-            raise
-        os.close(self._descriptor)  # not before the old lock is gone: else another process could still take it
-        (self._descriptor,) = taken
-
-    def leave(self) -> None:
-        """Gives the lock back; where nothing was put into the folder, what was made for it goes."""
-        try:
-            with suppress(OSError):  # another process may put something there
-                if is_free(self.folder):
-                    (self.folder / LOCK).unlink()
-                    for folder in self._made:
-                        folder.rmdir()
-        finally:
-            os.close(self._descriptor)
-
-
-@contextmanager
-def alone(folder: Path, command: str) -> Iterator[Held]:
-    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one works there.
-
-    The folder is made if it is not there, and what a kill left of its replacement is put in order.
-
-    Raises:
-        ValueError: If another is at work there.
-    """
-    place = Path(os.path.realpath(folder))
-    made: list[Path] = []
-    try:
-        taken = next((taken for _ in range(TRIES) if (taken := _take(place, made)) is not None), None)
-    except BlockingIOError:
-        taken = None
-    if taken is None:
-        raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out.")
-    held = Held(place, taken, made)
-    try:
-        settle(place)
-        yield held
-    finally:
-        held.leave()
-
-
-def find_held(folder: Path) -> Path | None:
-    """Returns where ``folder`` is, also where a kill cut off its replacement; ``None`` if nowhere."""
-    found = find_folder(folder)
-    return found if found == folder or (found and (found / LOCK).exists()) else None
-
-
-def is_free(folder: Path) -> bool:
-    """Returns whether ``folder`` is not there, or holds nothing but a lock."""
-    found = find_held(folder)
-    return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
-
-
-def _take(place: Path, made: list[Path]) -> int | None:
-    """Returns a descriptor with the lock of ``place``, made or put back first; ``None`` if it was removed meanwhile.
-
-    Raises:
-        BlockingIOError: If another process holds the lock.
-    """
-    with suppress(FileNotFoundError):
-        found = find_held(place)
-        if found not in (None, place):  # another process is between two renames, or was killed there
-            taken = _lock(found)
-            if taken is not None:
-                found.rename(place)
-            return taken
-        missing = [path for path in (place, *place.parents) if not path.exists()]
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-            made.append(path)
-        return _lock(place)
-    return None
-
-
-def _lock(folder: Path) -> int | None:
-    """Returns a descriptor with the lock of ``folder``; ``None`` if another process removed it meanwhile.
-
-    Raises:
-        BlockingIOError: If another process holds the lock.
-    """
-    file = folder / LOCK
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    try:
-        with naming(file):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), file.stat()):
-                return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

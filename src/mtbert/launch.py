@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment, files, history, optim, tracking
+from mtbert import checkpoint, environment, files, history, locks, optim, tracking
 from mtbert import recipe as recipes
 from mtbert import state as states
 from mtbert.data.check import report
@@ -55,7 +55,7 @@ def start(
             another process trains there.
     """
     _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
-    with files.alone(out, "train") as held:
+    with locks.alone(out, "train") as held:
         _check_place(out, overwrite)
         device, tokenizer, data, model = build(recipe, console)
         for name, prepared in data.items():
@@ -90,10 +90,10 @@ def resume(
         ValueError, FileNotFoundError: If ``out`` is no run, another process trains it, or its data, threads or
             checkpoint changed or broke.
     """
-    found = files.find_held(out)
+    found = locks.find_held(out)
     if found is None or not (found / RECIPE).is_file():
         raise FileNotFoundError(f"{out}: no run here (no {RECIPE}). Start one with: mtbert train RECIPE --out {out}")
-    with files.alone(out, "train"):
+    with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE, ENVIRONMENT, tracking.IDENTITY):
             files.settle(out / name)
         run, tokenizer = _restored(out, console, epochs)
@@ -103,8 +103,8 @@ def resume(
 
 def _check_place(out: Path, overwrite: bool) -> None:
     """Raises ValueError unless a new run can be in ``out``: it is free, or a run that ``overwrite`` lets go."""
-    found = files.find_held(out)
-    if found is None or files.is_free(out):
+    found = locks.find_held(out)
+    if found is None or locks.is_free(out):
         return
     if not all((found / name).is_file() for name in (RECIPE, ENVIRONMENT)):
         raise ValueError(f"{out}: exists. It is no run, so give another --out.")

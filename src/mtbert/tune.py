@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import environment, files, launch, tracking
+from mtbert import environment, files, launch, locks, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
@@ -90,7 +90,7 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     base = tuning.trial({})
     _check(tuning, base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
-    with files.alone(tuning.out, "tune"), told(tuning.out), _Shown(console, trials) as shown:
+    with locks.alone(tuning.out, "tune"), told(tuning.out), _Shown(console, trials) as shown:
         _begin(tuning.out, base)
         study = opened(tuning.out)
         for done in study.get_trials(deepcopy=False):
@@ -128,7 +128,7 @@ def _check(tuning: Tuning, base: Recipe) -> None:
 
 def _check_place(out: Path) -> None:
     """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
-    started = {files.LOCK, f".{RECIPE}.new"}
+    started = {locks.LOCK, f".{RECIPE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE).is_file():
         raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
