@@ -1,5 +1,6 @@
 """What resuming trusts: nothing in a run's folder that is not as the run left it."""
 
+import io
 import json
 import resource
 import shutil
@@ -14,7 +15,7 @@ from children import killed
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert import launch, recipe, state
+from mtbert import history, launch, recipe, state
 from mtbert.cli import main
 
 SILENT = Console(quiet=True)
@@ -244,6 +245,16 @@ def test_a_kill_at_any_file_operation_of_training_loses_nothing(folder: Path, tm
         if not died:
             break
     assert operations > 5
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_whole(tmp_path: Path):
+    class Slow(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:3])
+
+    with Slow(tmp_path / "log", "a") as file:
+        history._append(file, {"step": 1, "seconds": 0.25})
+    assert (tmp_path / "log").read_text() == '{"step": 1, "seconds": 0.25}\n'
 
 
 @contextmanager
