@@ -257,6 +257,22 @@ def test_a_line_that_the_disk_takes_in_parts_is_whole(tmp_path: Path):
     assert (tmp_path / "log").read_text() == '{"step": 1, "seconds": 0.25}\n'
 
 
+def test_a_run_made_longer_and_killed_at_once_does_not_take_its_patience_for_spent(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    patient = [*SETS, "train.patience=1", "train.lr=1e-9", "train.epochs=9", "train.evaluate_every=1"]
+    launch.start(recipe.load(str(folder / "toy.yaml"), patient), run, SILENT)
+    done = json.loads((run / "last/state.json").read_text())["done"]
+    assert done < 9 * 4
+    with monkeypatch.context() as killed_here:
+        killed_here.setattr(launch, "_go", lambda *_: {})
+        launch.resume(run, SILENT, epochs=10)
+    assert not list(run.rglob(".*"))
+    launch.resume(run, SILENT)
+    assert json.loads((run / "last/state.json").read_text())["done"] > done
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """A disk that takes no more than ``size`` bytes of a file."""

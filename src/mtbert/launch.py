@@ -154,6 +154,9 @@ def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tok
         state = run.state()
     history.cut(out, state.values, recipe)
     if epochs is not None:
+        if run.stale:  # patience counts anew, also after a kill before the next checkpoint
+            run.stale = 0
+            states.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), recipes.identity(recipe))
         _prolong(run, begun, record, out, console)
     return run, tokenizer
 
@@ -201,7 +204,6 @@ def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Consol
         f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}",
         soft_wrap=True,
     )
-    run.stale = 0
     # In this order: killed between the two, the same command goes on.
     files.write_text(
         out / ENVIRONMENT,

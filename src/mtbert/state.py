@@ -4,6 +4,7 @@ Resuming trusts nothing in the folder: first the digests, then the numbers and t
 """
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,19 @@ def load(folder: Path) -> State:
         )
     check_finite(folder / TENSORS, tensors, REPAIR)
     return State(values, tensors)
+
+
+def replace_values(folder: Path, values: Values, run: str) -> None:
+    """Puts other values into ``folder`` at once; all else there stays."""
+
+    def write(new: Path) -> None:
+        for path in folder.iterdir():
+            shutil.copyfile(path, new / path.name)
+        (new / VALUES).write_text(values.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (new / SEAL).unlink(missing_ok=True)
+        seal(new, run)
+
+    files.write_folder(folder, write)
 
 
 def seal(folder: Path, run: str) -> None:
