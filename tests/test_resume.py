@@ -1,5 +1,6 @@
 """What resuming trusts: nothing in a run's folder that is not as the run left it."""
 
+import hashlib
 import io
 import json
 import resource
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import toy_run
+import yaml
 from children import killed
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -313,3 +315,20 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_bitwise_when_there_is_room(
         launch.start(settings, out, SILENT)
     launch.start(settings, tmp_path / "whole", SILENT)
     assert everything(out) == everything(tmp_path / "whole")
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(run: Path, folder: Path):
+    text = (run / "recipe.yaml").read_text()
+    older = "".join(
+        line for line in text.splitlines(keepends=True) if line.strip() not in ("test: null", "codes: null")
+    )
+    assert older.count("\n") == text.count("\n") - 6  # two settings of each of three tasks
+    (run / "recipe.yaml").write_text(older)
+    placeless = yaml.safe_load(older) | {"data": {"root": None}}
+    digest = hashlib.sha256(recipe.yaml_text.dump(placeless).encode()).hexdigest()
+    change(run / "environment.json", recipe=digest)
+    (run / "last/digest.json").unlink()
+    launch.resume(run, SILENT)
+    assert (run / "best/model.safetensors").read_bytes() == (folder / "whole/best/model.safetensors").read_bytes()
+    (run / "recipe.yaml").write_text(older.replace("epochs: 2", "epochs: 3"))
+    assert "recipe.yaml: changed since the run began" in refusal(run)

@@ -1,6 +1,5 @@
 """Starting a run in a folder, and going on with one."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment, files, history, locks, optim, tracking
+from mtbert import checkpoint, environment, files, history, locks, optim, tracking, yaml_text
 from mtbert import recipe as recipes
 from mtbert import state as states
 from mtbert.data.check import report
@@ -29,7 +28,6 @@ from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.profiling import Profile
 from mtbert.recipe import Recipe
-from mtbert.recipe_parts import DataRecipe
 from mtbert.tracking import Tracker
 from mtbert.train import Plan, Run, fit
 
@@ -62,7 +60,7 @@ def start(
             for warning in prepared.all_warnings(recipe.model.max_length):
                 warn(console, f"task {name}: {warning}")
         run = Run(recipe, model, data, device)
-        record = environment.record(device, _digests(data), _digest(recipe))
+        record = environment.record(device, _digests(data), recipes.digest(recipes.plain(recipe)))
 
         def write(folder: Path) -> None:
             (folder / ENVIRONMENT).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -120,7 +118,7 @@ def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tok
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read(out / ENVIRONMENT)
     last = files.find_folder(out / "last")
-    _check_origin(out, last, record, (begun, recipe), console)
+    _check_origin(out, last, record, begun, recipe.train.epochs, console)
     torch.set_num_threads(record.threads)
     device, tokenizer, data, model = build(recipe, console, last)
     found = _digests(data)
@@ -161,18 +159,18 @@ def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tok
     return run, tokenizer
 
 
-def _check_origin(
-    out: Path, last: Path | None, record: Record, either: tuple[Recipe, Recipe], console: Console
-) -> None:
+def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, epochs: int, console: Console) -> None:
     """Raises ValueError unless recipe, record and ``last`` are as they were saved, by one run.
 
-    The record is of ``either`` recipe: a kill may have kept a run from being longer.
+    The record may be of a recipe with ``epochs`` epochs: a kill may have kept the run from being longer.
     """
     sealed = None if last is None else states.check_seal(last)
     if last is not None and sealed is None:
         warn(console, f"{last / states.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
-    ours = recipes.identity(either[0])
-    if record.recipe not in map(_digest, either):
+    ours = recipes.identity(begun)
+    kept = yaml_text.read(out / RECIPE, "recipe", "tasks")  # as it is there: an older version had fewer settings
+    longer = recipes.merge(kept, {"train": {"epochs": epochs}})
+    if record.recipe not in (recipes.digest(kept), recipes.digest(longer)):
         if sealed is None:
             wrong = f"{out / RECIPE}: changed since the run began, or {ENVIRONMENT} beside it is of another run"
         else:
@@ -207,7 +205,8 @@ def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Consol
     # In this order: killed between the two, the same command goes on.
     files.write_text(
         out / ENVIRONMENT,
-        record.model_copy(update={"recipe": _digest(run.recipe)}).model_dump_json(indent=2) + "\n",
+        record.model_copy(update={"recipe": recipes.digest(recipes.plain(run.recipe))}).model_dump_json(indent=2)
+        + "\n",
     )
     files.write_text(out / RECIPE, recipes.dump(run.recipe))
 
@@ -438,12 +437,6 @@ def _class_weights(run: Run) -> Iterator[str]:
                 pairs = zip(run.data[name].task.labels or (), loss.class_weights or (), strict=True)
                 weights = few([f"{label} {weight:.4g}" for label, weight in pairs])
                 yield f"task {name}, loss {loss.kind}: balanced class weights: {weights}"
-
-
-def _digest(recipe: Recipe) -> str:
-    """Of all settings but the place of the data, which may be moved: they have digests of their own."""
-    placeless = recipe.model_copy(update={"data": DataRecipe()})
-    return hashlib.sha256(recipes.dump(placeless).encode()).hexdigest()
 
 
 def _digests(data: Mapping[str, Prepared]) -> dict[str, str]:

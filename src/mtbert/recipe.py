@@ -159,10 +159,18 @@ def dump(recipe: Recipe) -> str:
 
 
 def identity(recipe: Recipe) -> str:
-    """Returns the SHA-256 of every setting but the place of the data and the number of epochs, which may change."""
+    """Returns the SHA-256 of every setting but the place of the data and the number of epochs, which may change.
+
+    Settings that have their default are left out, so that a later version with more of them finds the same.
+    """
     train = recipe.train.model_copy(update={"epochs": 1})
     fixed = recipe.model_copy(update={"data": DataRecipe(), "train": train})
-    return hashlib.sha256(dump(fixed).encode()).hexdigest()
+    return hashlib.sha256(yaml_text.dump(fixed.model_dump(mode="json", exclude_defaults=True)).encode()).hexdigest()
+
+
+def digest(raw: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a recipe as a run's file holds it, except the place of its data, which may be moved."""
+    return hashlib.sha256(yaml_text.dump({**raw, "data": {"root": None}}).encode()).hexdigest()
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
