@@ -92,7 +92,7 @@ def test_any_sequence_of_pairs_is_read_in_its_order(predictor, given: Callable[[
     assert texts_of(predictor.read("pair", given())) == PAIRS
 
 
-@pytest.mark.parametrize("nothing", [[], (), np.array([]), iter(())], ids=str)
+@pytest.mark.parametrize("nothing", [[], (), np.array([]), iter(())], ids=["list", "tuple", "array", "iterator"])
 def test_no_texts_have_no_answers(predictor, nothing):
     assert predictor.predict("one", nothing) == []
     assert predictor.embed("one", []).shape == (0, 8)
