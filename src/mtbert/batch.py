@@ -91,7 +91,7 @@ class Layout:
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """That of the task called ``name``, as if it were alone."""
+        """Returns the layout of the task called ``name`` as if it were alone in the batch."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
@@ -113,7 +113,7 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Output:
-    """What the model says of one task's examples.
+    """The model's output for the examples of one task.
 
     ``embeddings_MD`` is what the first layer read for the task's tokens, ``first_SD`` what the last one gave for the
     first token of each sequence, in the order of the examples: of separate pairs first all first texts, then all second

@@ -20,7 +20,7 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model says of a task's examples, and how good that is."""
+    """A model's answers to the examples of a task, and their scores."""
 
     data: Dataset
     predicted: Predicted

@@ -39,7 +39,7 @@ FORMAT = 1  # of mtbert.json; another number is refused
 
 
 class Card(Settings):
-    """What ``mtbert.json`` holds: what a model needs beyond its encoder."""
+    """The content of ``mtbert.json``: all that a model needs beyond its encoder and the weights of its heads."""
 
     format: int
     pooling: Pooling
@@ -65,7 +65,7 @@ class Card(Settings):
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says of one data set, in the order of its examples.
+    """A model's predictions for one data set, in the order of its examples.
 
     ``raw`` is ``[B, K]`` logits, or ``[B]``: one logit, score or cosine, float32. ``decided`` is ``[B]``: class indices
     as int64, or scores mapped to 0..1, as float64.

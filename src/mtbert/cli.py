@@ -40,7 +40,8 @@ def train(
     set_: Overrides = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="With --resume: train for so many epochs in all, also a finished run.")
+        int | None,
+        typer.Option(min=1, help="With --resume: train for N epochs in all, also a finished run.", metavar="N"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     profile: Annotated[

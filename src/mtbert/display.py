@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: two live lines on a terminal, plain lines elsewhere."""
+"""Progress of a run on the screen: two live lines on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -50,7 +50,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class Record(Settings):
-    """What a run ran on: versions, hardware, threads, the project's git commit (null outside a checkout), data."""
+    """The circumstances of a run: versions, hardware, threads, git commit of mtbert (null outside a checkout), data."""
 
     python: str
     packages: dict[str, str]

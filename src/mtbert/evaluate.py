@@ -24,7 +24,7 @@ TOKENS = 4096  # of one forward pass without gradients
 TOKENS_ON_GPU = 2**15  # fewer would leave it waiting for the host: a pass is hundreds of kernels, whatever its size
 THRESHOLD_SAMPLE = 2000  # train rows that the threshold of a binary cosine head is fitted on
 
-Tick = Callable[[int], None]  # told of each batch's number of examples
+Tick = Callable[[int], None]  # called with each batch's number of examples
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _forward(
     pick: Callable[[Output], tuple[Tensor, ...]],
     tick: Tick = lambda _: None,
 ) -> tuple[Tensor, ...]:
-    """What ``pick`` takes from the outputs for ``rows``, in their order; batches hold rows of like length."""
+    """Returns the tensors that ``pick`` takes from the outputs, in the order of ``rows``."""
     by_length = np.argsort(data.lengths[rows], kind="stable")
     device = next(model.parameters()).device
     collected: list[tuple[Tensor, ...]] = []

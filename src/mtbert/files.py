@@ -1,4 +1,4 @@
-"""Reading and writing files: the only place that writes at once, or opens what others wrote.
+"""Reading and writing files: the only place that writes at once, and the rules for opening what others wrote.
 
 Nothing but regular files is opened, and nothing larger than its kind can be: a pipe would wait for ever, and
 ``/dev/zero`` has no end. What is written appears whole or not at all; an error of the disk names the file that was
@@ -35,7 +35,7 @@ _Settings = TypeVar("_Settings", bound=Settings)
 
 
 def check_regular(file: Path, repair: str) -> None:
-    """Sees to it that ``file`` is a regular one, before a library opens it by its name.
+    """Raises ValueError unless ``file`` is a regular one, before a library opens it by its name.
 
     Raises:
         FileNotFoundError: If it is not there; ``repair`` ends the message.
@@ -46,7 +46,7 @@ def check_regular(file: Path, repair: str) -> None:
 
 
 def check_safetensors(file: Path, repair: str) -> None:
-    """Sees to it that ``file`` is a regular one, with no more names than fit ``LARGEST_HEADER``.
+    """Raises ValueError unless ``file`` is a regular one whose header is at most ``LARGEST_HEADER`` bytes.
 
     A name and its shape take 60 bytes here and a kilobyte once read.
 
@@ -140,7 +140,7 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Returns whether lists and mappings are nested in more than so many ``levels``."""
+    """Returns whether lists and mappings are nested more than ``levels`` deep."""
     inside = [value]
     for _ in range(levels + 1):
         inside = [
@@ -156,7 +156,7 @@ def _deeper(value: Any, levels: int) -> bool:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """Ends the message of what keeps ``file`` from being opened with ``repair``."""
+    """Turns an error of opening ``file`` into one line that ends with ``repair``."""
     try:
         yield
     except FileNotFoundError:
@@ -217,7 +217,7 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def check_target(file: Path, repair: str) -> None:
-    """Sees to it that :func:`write` can put a file there, before the work that fills it.
+    """Raises an error unless :func:`write` can put a file there, before the work that fills it.
 
     Raises:
         ValueError: If there is no such folder, or nothing may be written in it, or something other than a regular file

@@ -1,4 +1,4 @@
-"""What a run logged in ``metrics.jsonl``: a line for each optimizer step, and one for each evaluation on dev."""
+"""The log of a run, ``metrics.jsonl``: a line for each optimizer step, and one for each evaluation on dev."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """What every reader of a line may rely on."""
+    """The parts of a line that every reader relies on."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -45,7 +45,7 @@ class _Logged(BaseModel):
 
 
 def read(file: Path, length: int | None = None) -> list[Line]:
-    """Returns the lines of a ``metrics.jsonl``, in order; with ``length`` those in its first so many bytes.
+    """Returns the lines of a ``metrics.jsonl``, in order; with ``length`` those in its first ``length`` bytes.
 
     Raises:
         FileNotFoundError: If it is not there.

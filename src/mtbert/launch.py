@@ -80,7 +80,7 @@ def resume(
 ) -> dict[str, Evaluation]:
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
-    With ``epochs`` the run, finished or not, is trained for so many epochs in all: ``recipe.yaml`` says so from then
+    With ``epochs`` the run, finished or not, is trained for that many epochs in all: ``recipe.yaml`` says so from then
     on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Returns the
     scores on dev of the model that predicts.
 

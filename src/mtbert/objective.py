@@ -34,7 +34,7 @@ Part = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
 
 @dataclass
 class Tally:
-    """What the passes of a step add up to; ``losses`` are unweighted means by ``task.loss``."""
+    """Sums over the forward passes of a step; ``losses`` are unweighted means by ``task.loss``."""
 
     losses: dict[str, float] = field(default_factory=dict)
     tokens: int = 0

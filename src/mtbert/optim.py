@@ -59,8 +59,8 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
 class RowGradient:
     """The gradient of an embedding, which is zero but for the rows of a step's words, in one tensor for the whole run.
 
-    A backward pass gives it sparse, and a step writes the rows that it or the step before has. To fill 30,000 rows
-    with zeros in each step, in memory that is new each time, takes longer than a small batch's products.
+    A backward pass produces a sparse gradient. Each step clears the rows of the previous step and writes its own into
+    one dense buffer. Filling 30,000 rows of new memory with zeros takes longer than the products of a small batch.
     """
 
     def __init__(self, weight: Tensor) -> None:

@@ -66,7 +66,7 @@ def _rooted(recipe: Recipe) -> Iterator[None]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keeps the collector of cyclic garbage away: rows are many small objects, and it would go through all again."""
+    """Disables cyclic garbage collection while reading: it would rescan millions of small row objects for nothing."""
     was = gc.isenabled()
     gc.disable()
     try:

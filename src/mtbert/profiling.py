@@ -67,7 +67,7 @@ class Profile:
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """The step before had so many tokens; after the last one that counts the table is printed."""
+        """Adds the tokens of the step before; after the last step that counts the table is printed."""
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens
         if self.seen == WARM + LOOKED_AT:

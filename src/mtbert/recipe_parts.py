@@ -208,7 +208,9 @@ class TrainRecipe(Settings):
         default="epoch", description="or a number of rounds"
     )
     checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
-    patience: int | None = Field(default=None, gt=0, description="stop after so many evaluations without a better one")
+    patience: int | None = Field(
+        default=None, gt=0, description="stop after this many evaluations without a better one"
+    )
     select: str = Field(default="overall", description="what 'best' means: overall, mean, or a task's name")
 
     @model_validator(mode="after")

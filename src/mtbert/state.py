@@ -47,7 +47,7 @@ class State:
 
 
 class Seal(Settings):
-    """What ``digest.json`` holds: SHA-256 of the run's settings, and of every other file of the folder."""
+    """The content of ``digest.json``: SHA-256 of the run's settings, and of every other file of the folder."""
 
     run: str
     files: dict[str, str]
@@ -117,7 +117,7 @@ def check_seal(folder: Path) -> str | None:
 
 
 def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
-    """Raises ValueError, which says what is wrong, unless ``values`` fit each other and a run of so many steps."""
+    """Raises ValueError, which says what is wrong, unless ``values`` fit each other and the run's number of steps."""
     done = values.done
     if done > steps:
         raise ValueError(f"done: {done} steps, and the run has {steps}")

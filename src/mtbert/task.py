@@ -1,4 +1,4 @@
-"""What a task is: the part of a recipe that a trained model keeps. No torch here."""
+"""Tasks: the part of a recipe that a trained model keeps. No torch here."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -21,7 +21,7 @@ def is_range(low: float, high: float) -> bool:
 
 
 class Head(Settings):
-    """What turns the vectors of an example into its prediction."""
+    """The layers that turn the vectors of an example into its prediction."""
 
     kind: HeadKind = "linear"
     features: Literal["concat", "concat_diff", "concat_diff_product"] = Field(

@@ -94,7 +94,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step did; ``losses`` are unweighted means by ``task.loss``.
+    """The record of one optimizer step; ``losses`` are unweighted means by ``task.loss``.
 
     ``diagnostics``, where there are any: ``p(task)``, the probability that it was this task's turn; ``cos(a, b)``
     between the gradients of two tasks, ``conflicting``, the share of steps so far with a negative one, and
@@ -319,7 +319,7 @@ class Run:
         }
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        """What trains beside the model that predicts."""
+        """Returns the modules that are trained or averaged beside the model that predicts."""
         modules: dict[str, torch.nn.Module] = {"own": self.objective.own}
         if self.ema is not None:
             modules["average"] = self.ema

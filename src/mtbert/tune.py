@@ -245,7 +245,7 @@ def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
 
 
 def _score(recipe: Recipe, numbers: Mapping[str, float]) -> float | None:
-    """What ``train.select`` means, of the numbers of a line of metrics; nothing if it is no evaluation."""
+    """Returns the score that ``train.select`` names from a metrics line's numbers, ``None`` for a training step."""
     select = recipe.train.select
     task = recipe.tasks.get(select)
     return numbers.get(f"aggregates/{select}" if task is None else f"evaluation/{select}/metrics/{task.metric}")
@@ -260,7 +260,7 @@ def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 
 def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrChoices]) -> dict[str, Any]:
-    """What a trial tried, by path."""
+    """Returns the settings that a trial tried, by path."""
     given = {path: trial.params[path] for path in ranges if path in trial.params}
     return {path: value if isinstance(ranges[path], Range) else json.loads(value) for path, value in given.items()}
 

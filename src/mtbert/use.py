@@ -36,7 +36,7 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 @dataclass(frozen=True)
 class Question:
-    """What ``predict`` is asked, and where the answers go; ``-`` is standard input and output."""
+    """The question that ``predict`` answers, and where the answers go; ``-`` is standard input and output."""
 
     task: str
     source: str | None = None
@@ -170,7 +170,7 @@ def predict(path: Path, question: Question, console: Console) -> None:
     answers = predictor.answers(data)
     if text is not None and to_screen:
         console.file = sys.stdout
-        console.print(_told(answers[0]), soft_wrap=True)
+        console.print(_answer_line(answers[0]), soft_wrap=True)
     else:
         written = outputs.answered(given.columns, given.rows, answers)
         for name, renamed in written.renamed.items():
@@ -214,7 +214,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     return output, vectors
 
 
-def _told(answer: Mapping[str, Any]) -> str:
+def _answer_line(answer: Mapping[str, Any]) -> str:
     return "  ".join(
         f"{clean(key)} {value:.4f}" if isinstance(value, float) else clean(value) for key, value in answer.items()
     )

@@ -124,7 +124,7 @@ class _Reader:
         return value
 
     def value(self, event: Any) -> Any:
-        """What begins with ``event``."""
+        """Returns the value that begins with ``event``."""
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         self.count(1, event)

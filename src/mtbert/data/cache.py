@@ -31,7 +31,7 @@ DIGEST = 8  # numbers, of four bytes each
 def sequences(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
 ) -> tuple[Sequences, set[int]]:
-    """What :func:`mtbert.data.tokenizer.sequences` gives, from the user's cache folder where it is there.
+    """Returns the result of :func:`mtbert.data.tokenizer.sequences`, from the user's cache folder if it is there.
 
     The arrays of a file are mapped, not copied, and read-only. A file that is damaged is replaced; a folder that cannot
     be written leaves the tokens unkept.
@@ -98,7 +98,7 @@ def _write(file: Path, made: Sequences, cut: set[int]) -> None:
 
 
 def _digest(file: Path, flat: Ints) -> bytes:
-    """Of the name too: a whole file under another's name holds the tokens of other texts."""
+    """Returns the digest of a file's numbers and its name, which stands for the texts that the tokens belong to."""
     digest = hashlib.sha256(file.stem.encode())
     digest.update(flat.data)
     return digest.digest()

@@ -81,7 +81,7 @@ def readable(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Sees to it that a recipe, which is UTF-8 text, can hold the name of a file or folder.
+    """Raises ValueError unless a recipe, which is UTF-8 text, can hold the name of a file or folder.
 
     Raises:
         ValueError: If it cannot.

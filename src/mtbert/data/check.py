@@ -1,4 +1,4 @@
-"""What is in the data of each task, and what is wrong with it, before any training.
+"""The report on the data of each task before any training: sizes, labels, lengths, and doubts about them.
 
 ``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report` does all three.
 """
@@ -54,7 +54,7 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _of_classes(task: Task) -> list[str]:
-    """What the names of the classes tell."""
+    """Returns warnings about the names of the classes: sets of labels in one cell, numbers without names."""
     labels = task.labels or ()
     found = []
     looking, parts = sets(labels)

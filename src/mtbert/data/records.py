@@ -1,4 +1,4 @@
-"""What every kind of file and data set gives: column names, and numbered records of the columns asked for."""
+"""The common form of all files and data sets: column names, and numbered records of the columns asked for."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

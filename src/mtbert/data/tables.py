@@ -190,7 +190,7 @@ def _made(
     columns: Sequence[str],
     at: Callable[[str], str],
 ) -> list[Any]:
-    """What each of ``make`` makes of its value; an error says where the value stands."""
+    """Returns each value as its function in ``make`` converts it; an error says where the value stands."""
     made: list[Any] = []
     try:
         for each, value in zip(make, values, strict=False):

@@ -22,7 +22,7 @@ from mtbert.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a loss asks of the task and of the run; a recipe that does not give it is refused."""
+    """The requirements of a loss on the task and the run; a recipe that does not meet them is refused."""
 
     types: tuple[str, ...]  # of task; ``cosine``: any task with that head
     because: str  # what these give it, for the message
@@ -92,7 +92,7 @@ Loss = Callable[[Pass], Tensor]
 
 
 class LossSettings(Protocol):
-    """What the settings of all losses have in common, beside being a :data:`Loss`."""
+    """The common part of all losses' settings, each of which is a :data:`Loss` too."""
 
     needs: ClassVar[Needs]
 
@@ -113,7 +113,7 @@ class ClassWeighted(LossSettings, Protocol):
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
     def balanced(self, rows_K: Sequence[int]) -> "ClassWeighted":
-        """Returns the loss with numbers in place of ``balanced``, for classes with so many train rows."""
+        """Returns the loss with numbers in place of ``balanced``, from the number of train rows of each class."""
         ...
 
 
@@ -121,7 +121,7 @@ class WholeBatch(Protocol):
     """A loss in two halves, so that a step may be cut into forward passes and still compare all its examples."""
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """What is compared, in tensors whose first dimension can be joined over passes."""
+        """Returns the tensors to compare; their first dimension can be concatenated over passes."""
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class CrossEntropy(Settings):
         return losses_B.mean()
 
     def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, for classes with so many train rows."""
+        """Returns these settings with numbers in place of ``balanced``, from the number of train rows of each class."""
         return self.model_copy(update={"class_weights": _balanced(rows_K)})
 
 
@@ -73,7 +73,7 @@ class BinaryCrossEntropy(Settings):
         return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=logits_B.new_tensor(yes / no))
 
     def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, for classes with so many train rows."""
+        """Returns these settings with numbers in place of ``balanced``, from the number of train rows of each class."""
         return self.model_copy(update={"class_weights": _balanced(rows_K)})
 
 

@@ -66,12 +66,12 @@ class Groups:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Of all sequences."""
+        """The length of each sequence, in tokens."""
         return [stop - start for start, stop in pairwise(self.layout.offsets)]
 
     @property
     def tokens(self) -> int:
-        """Of all sequences, without dummies."""
+        """The number of tokens of all sequences, without dummies."""
         return self.layout.offsets[-1]
 
     @property
@@ -101,7 +101,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """What so many rows are rounded up to: a power of two, at most 64, that adds a twelfth of them or less."""
+    """Returns the multiple that ``tokens`` is rounded up to.
+
+    It is the largest power of two, at most 64, that adds no more than a twelfth.
+    """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 
 

@@ -1,8 +1,8 @@
 """Gradients of the encoder's weights, kept apart by task, from one forward and one backward pass.
 
-Tokens of different tasks never meet inside the encoder. So the gradient of each of its weights, a sum over tokens,
-falls apart exactly into one sum for each task; all that a weight's gradient is made of, the rows that its module read
-and the gradient of the rows that it gave, one pass brings for all tasks.
+Tokens of different tasks never meet inside the encoder. The gradient of each weight is a sum over tokens, so it splits
+exactly into one sum per task. Both factors of that sum, a module's input rows and the gradient of its output rows, come
+from a single pass over all tasks.
 
 Dimension key: R rows of a module's input: tokens, or for the pooler sequences; I inputs, O outputs.
 """
@@ -50,7 +50,7 @@ class ByTask:
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of ``loss``.
 
-        A gradient that a loss asks for on its way, as SMART's noise does, is none of them.
+        Gradients that a loss computes for itself, as SMART does for its noise, are not counted.
         """
         self._collecting = True
         try:
@@ -59,7 +59,7 @@ class ByTask:
             self._collecting = False
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Of one task: a tensor for each of the weights, ``None`` where the task does not touch it."""
+        """Returns one task's gradient: a tensor per weight, ``None`` for a weight that the task does not touch."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:

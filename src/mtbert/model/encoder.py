@@ -70,7 +70,7 @@ class Encoder(nn.Module):
     def embed(
         self, ids_N: Tensor, segments_N: Tensor, positions_N: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """What the first layer reads, ``[N, D]``; ``positions_N`` counts from 0 in each sequence."""
+        """Returns the input of the first layer, ``[N, D]``; ``positions_N`` counts from 0 in each sequence."""
         x = self.word_embedding(ids_N) + self.position_embedding(positions_N + self.config.position_offset)
         if self.segment_embedding is not None:
             # A checkpoint with one kind of segment has no other for the second text of a pair.

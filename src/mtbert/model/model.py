@@ -47,7 +47,7 @@ class Model(nn.Module):
         self.pal = adapters
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
-        # Of each task, in what a module of the encoder is reading, by how many rows that are: tokens or sequences.
+        # The rows of each task in the input of an encoder module, keyed by the number of rows (tokens or sequences).
         self.rows: Mapping[int, Mapping[str, slice]] = {}
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
@@ -90,12 +90,12 @@ class Model(nn.Module):
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
-        """Whether of the last layer nothing but first tokens is read, as every one of these tasks pools them."""
+        """Returns whether every given task pools only first tokens, so that the last layer can skip all others."""
         return all(self.pooling_of(self.tasks[name]) == "cls" for name in names)
 
     @property
     def multiplied(self) -> int:
-        """How many parameters of the encoder's layers every token of a batch of all tasks is multiplied with."""
+        """The number of parameters in the encoder's layers that multiply every token of a batch with all tasks."""
         whole = sum(p.numel() for p in self.encoder.layers.parameters())
         last = self.encoder.layers[-1].named_parameters() if self.first_only(self.tasks) else ()
         idle = sum(p.numel() for name, p in last if not name.startswith("qkv."))

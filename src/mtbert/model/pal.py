@@ -75,7 +75,7 @@ class Projected(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(config.layers)) if attention else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
-        """What is added in encoder layer ``layer``, ``[M, D]``; ``generator`` draws dropout, ``None`` means none."""
+        """Returns the addition to encoder layer ``layer``, ``[M, D]``; ``generator`` draws dropout, ``None``: none."""
         projection = layer % len(self.down)  # 0 where all layers share one
         x_MW = self.down[projection](x_MD)
         if self.qkv is None:
@@ -107,7 +107,7 @@ def build(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> 
 def adapter(
     modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None, *, rounded: bool = False
 ) -> Adapter | None:
-    """What the encoder adds in each layer of a batch: each task's network on the task's own tokens, else zeros.
+    """Returns the function that the encoder calls in each layer: a task's network on its tokens, zeros elsewhere.
 
     ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one. ``rounded`` is
     that of :class:`Groups`: few shapes, as the encoder has them.

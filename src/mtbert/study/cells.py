@@ -32,7 +32,7 @@ STEPS = re.compile(rb"step (\d+)/(\d+)")
 
 
 class Ended(Settings):
-    """What a run leaves when it has come to its end."""
+    """The content of ``ended.json``, which a run leaves when it has ended."""
 
     seconds: float  # of training alone
 

@@ -65,7 +65,7 @@ def judge(dev: Dev, result: Result) -> Judged:
 
 
 def _threshold(cosine_B: Floats, decided_B: Floats) -> float:
-    """What parted the answers: the middle between the largest cosine called 0 and the smallest called 1."""
+    """Returns the answers' threshold: halfway between the largest cosine called 0 and the smallest called 1."""
     no, yes = cosine_B[decided_B == 0], cosine_B[decided_B == 1]
     if not len(no) or not len(yes):
         return float(yes.min() if len(yes) else no.max())
@@ -196,7 +196,7 @@ class Errors:
         return sorted(chosen)
 
     def browser(self) -> Mapping[str, Any]:
-        """What the error browser of the report shows, as JSON knows it.
+        """Returns the data of the report's error browser, as JSON values.
 
         ``answers`` of an example has for each run ``[answer, p, distance, loss]``, or null where it has no such task.
         """

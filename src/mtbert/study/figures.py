@@ -276,7 +276,7 @@ def _windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
 
 
 def _losses(result: Result, task: str) -> list[tuple[float, float]]:
-    """Of each step that took the task."""
+    """Returns step and summed losses of each step that trained the task."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]

@@ -27,7 +27,7 @@ class Score(Settings):
 
 
 class Record(Settings):
-    """What a row scored on test. A folder has one, for good."""
+    """A row's scores on test. A folder has one such record, for good."""
 
     row: str
     seeds: int
@@ -91,7 +91,7 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
 
 
 def read(out: Path) -> Record | None:
-    """What :func:`score` recorded in ``out``, if it did.
+    """Returns the record that :func:`score` made in ``out``, ``None`` if there is none.
 
     Raises:
         ValueError: If the record is damaged.

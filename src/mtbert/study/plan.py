@@ -1,4 +1,4 @@
-"""What a study is: rows of recipes, each with the control that it is compared with, times seeds."""
+"""The plan of a study: rows of recipes, each with the control that it is compared with, times seeds."""
 
 import json
 import math

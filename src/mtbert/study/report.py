@@ -60,7 +60,7 @@ def write(results: Results, out: Path) -> list[tables.Table]:
 
 
 def answer(results: Results, summary: Summary) -> str:
-    """What the study or run says, in two or three sentences."""
+    """Returns the result of the study or run in two or three sentences."""
     against = _against(summary)
     found = [c for by in summary.comparisons[against].values() if (c := _main(summary, by)) is not None]
     if not found:
@@ -107,7 +107,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """What the page's first table compares with: controls, or the reference where no row has one."""
+    """Returns the comparison that the page begins with: against controls, or the reference where no row has one."""
     return "control" if summary.comparisons["control"] else "reference"
 
 

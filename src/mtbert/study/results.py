@@ -1,4 +1,4 @@
-"""What the runs of a study gave: their answers on dev beside the labels, and what they logged.
+"""Results of a study's runs: their answers on dev beside the labels, and their logs.
 
 Dimension key: B examples.
 """
@@ -125,7 +125,7 @@ def read_outline(out: Path) -> Outline:
 
 
 def read_study(out: Path) -> Results:
-    """What has ended of the study in ``out``.
+    """Returns the runs that have ended of the study in ``out``.
 
     Raises:
         FileNotFoundError, ValueError: If it is no study, a file of it is damaged, or runs saw different data.

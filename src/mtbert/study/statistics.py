@@ -61,7 +61,7 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Of the power; the far side's share of it is nothing where the solution lies."""
+            """Returns the power less 80%; the other tail adds nothing near the solution."""
             return float(stats.nct.sf(least, self.df, effect)) - POWER
 
         enough = 1.0

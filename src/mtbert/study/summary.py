@@ -1,4 +1,4 @@
-"""What a study says: the scores of its rows, and how they differ from their controls and from the reference."""
+"""The summary of a study: scores of its rows, and their differences from controls and from the reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,7 +156,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Those with which both have ended."""
+        """Returns the seeds with which both rows have ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:
