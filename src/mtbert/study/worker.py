@@ -38,7 +38,7 @@ def work(cell: Cell) -> None:
 
 
 def _seconds(timings: Path) -> float:
-    """Returns the seconds of all steps. A step repeated after a kill counts once, a line cut off by a kill not at all."""
+    """Returns the seconds of all steps. A repeated step counts once, a line cut off by a kill not at all."""
     by_step = {}
     for line in timings.read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):
