@@ -54,7 +54,7 @@ TRAIN_VALUES: Raw = {
     "schedule": ["constant"],
 }
 PLAIN = {
-    *("name type inputs head pooling segments labels range train dev dev_fraction dev_seed columns".split()),
+    *("name type inputs head pooling segments labels codes range train dev test dev_fraction dev_seed columns".split()),
     *("losses weight batch_size metric path max_length mode rounds epochs lr betas eps weight_decay warmup".split()),
     *("device threads seed evaluate_every checkpoint_every patience select".split()),
 }
