@@ -163,6 +163,12 @@ def test_the_separator_is_the_one_under_which_the_header_has_the_columns(tmp_pat
     assert [(r.texts, r.label) for r in found.rows] == [(("one, two",), "x")]
 
 
+def test_a_column_that_may_be_missing_does_not_change_the_separator(tmp_path: Path):
+    columns = Columns(text="text", id="id")
+    table = read(write(tmp_path, "a.csv", "text;note, extra\none, two;x\n"), columns, tmp_path, texts=1, labelled=False)
+    assert table.rows == [Row(2, "1", ("one, two",), None)]
+
+
 def test_the_carriage_returns_of_an_old_mac_end_lines(tmp_path: Path):
     for content in ('text,label\ra,1\r"b\rc",2\r', 'text\tlabel\ra\t1\r"b\rc"\t2'):
         rows = read(write(tmp_path, "a.csv", content), ONE, tmp_path, texts=1).rows
@@ -291,6 +297,6 @@ def test_all_columns_are_given_where_none_are_named(tmp_path: Path, name: str, c
         pq.write_table(pa.table({"b": ["2", ""], "a": ["1", "3"]}), tmp_path / name)
     else:
         write(tmp_path, name, content)
-    with formats.opened(name, tmp_path / name, None) as records:
+    with formats.opened(name, tmp_path / name, (), every=True) as records:
         assert [list(values) for _, values in records.rows] == [["2", "1"], ["", "3"]]
         assert list(records.columns) == ["b", "a"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -272,3 +273,10 @@ def test_standard_error_is_back_after_two_trials_at_once(capfd: pytest.CaptureFi
     thread.join()
     os.write(2, b"seen\n")
     assert capfd.readouterr().err == "seen\n"
+
+
+def test_a_trial_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as in a process that began with it closed
+    with trial.muted():
+        ran = True
+    assert ran

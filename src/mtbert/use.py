@@ -19,6 +19,7 @@ from mtbert.batch import Dataset
 from mtbert.breakdown import Scored
 from mtbert.checkpoint import Predicted
 from mtbert.data import formats, labels, sources, whole
+from mtbert.data.records import LARGEST
 from mtbert.data.sources import Source
 from mtbert.data.whole import Whole
 from mtbert.display import score_table
@@ -32,6 +33,7 @@ from mtbert.task import Task
 
 # Parts of a task's recipe that a finished model does not depend on.
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
+COPIED = 2**20  # bytes of standard input at a time
 
 
 @dataclass(frozen=True)
@@ -272,10 +274,10 @@ def _labelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnin
 
 def _unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> tuple[Dataset, Whole]:
     """Returns the rows of an input, and all of its columns, with numbers where it has no ids."""
+    columns = recipe.tasks[task].columns
     with _input(file) as (name, folder):
         data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
-        given = whole.read(name, folder / name)
-    columns = recipe.tasks[task].columns
+        given = whole.read(name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else [])))
     ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
     if ignored:
         warn(warnings, f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}.")
@@ -298,11 +300,19 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
         return
     if sys.stdin is None:
         raise ValueError("--input -: standard input is closed. Give a file.")
-    content = sys.stdin.buffer.read().removeprefix(formats.BOM)
+    part = sys.stdin.buffer.read(COPIED)
+    kind = "jsonl" if part.removeprefix(formats.BOM).lstrip().startswith(b"{") else "csv"
     with tempfile.TemporaryDirectory() as folder:
-        name = "standard-input.jsonl" if content.lstrip().startswith(b"{") else "standard-input.csv"
-        (Path(folder) / name).write_bytes(content)
-        yield name, Path(folder)
+        file = Path(folder) / f"standard-input.{kind}"
+        left = LARGEST
+        with files.naming(file), file.open("wb") as copy:
+            while part:
+                left -= len(part)
+                if left < 0:
+                    raise ValueError(f"--input -: more than {LARGEST:,} bytes. Give fewer rows at a time.")
+                copy.write(part)
+                part = sys.stdin.buffer.read(COPIED)
+        yield file.name, Path(folder)
 
 
 def _read(

@@ -22,8 +22,10 @@ BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
-def opened(name: str, path: Path, wanted: Sequence[str] | None) -> Iterator[Records]:
-    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns, or of all.
+def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False) -> Iterator[Records]:
+    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns.
+
+    With ``every`` the rows have the values of all columns; the file is taken apart in the same way.
 
     Raises:
         FileNotFoundError: If there is no such file; the message names the nearest one.
@@ -38,17 +40,17 @@ def opened(name: str, path: Path, wanted: Sequence[str] | None) -> Iterator[Reco
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
             if suffix == ".parquet":
-                columns, rows = parquet.table(name, file, wanted)
+                columns, rows = parquet.table(name, file, None if every else wanted)
                 yield Records(columns, rows, unit="row", digest=digest)
                 return
             with plain.decoded(name, file, packed) as text:
                 is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
                 if suffix in (".json", ".jsonl"):
                     found = objects.array(name, text) if is_array else objects.each_line(name, text)
-                    columns, kept = objects.keep(name, found, wanted)
+                    columns, kept = objects.keep(name, found, None if every else wanted)
                     yield Records(columns, kept, unit="item" if is_array else "line", digest=digest)
                 else:
-                    line, columns, rows = separated.table(name, suffix, text, wanted)
+                    line, columns, rows = separated.table(name, suffix, text, wanted, every)
                     yield Records(columns, rows, header=f", line {line}", digest=digest)
     except FileNotFoundError:
         raise

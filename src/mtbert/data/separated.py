@@ -13,9 +13,9 @@ from mtbert.messages import count
 
 
 def table(
-    name: str, suffix: str, text: Text, wanted: Sequence[str] | None
+    name: str, suffix: str, text: Text, wanted: Sequence[str], every: bool
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
-    """Returns the line of the header, the names of all columns, and the values of the wanted ones, or of all.
+    """Returns the line of the header, the names of all columns, and the values of the wanted ones, or of ``every`` one.
 
     Raises:
         ValueError: If there is no header; while reading, if a row cannot be one.
@@ -29,25 +29,26 @@ def table(
         blank += 1
     else:
         raise ValueError(f"{name}: the file is empty. Give a header line and rows.")
-    sign = _separator(top, wanted or ())
+    sign = _separator(top, wanted)
     fields = _fields(name, suffix, sign, chain([top], lines), blank)
     header_line, header = next(fields)
     columns = [field.strip() for field in header]
-    return header_line, columns, _whole(name, sign, columns, fields, columns if wanted is None else wanted)
+    return header_line, columns, _whole(name, sign, columns, fields, columns if every else wanted)
 
 
 def _separator(top: str, wanted: Sequence[str]) -> str:
-    """The character between columns: the first under which the header has all wanted ones, else that it holds.
+    """The character between columns: the first under which the header has the most wanted ones.
 
     Only the header can tell: a file of one column may have commas in its texts.
     """
-    signs = [sign for sign in "\t,;" if sign in top]
-    for sign in signs:
+
+    def found(sign: str) -> int:
         with suppress(csv.Error):  # the row is read again, and then refused
             header = [field.strip() for field in next(csv.reader([top], delimiter=sign), [])]
-            if all(column in header for column in wanted):
-                return sign
-    return signs[0] if signs else "\t"
+            return sum(column in header for column in wanted)
+        return 0
+
+    return max((sign for sign in "\t,;" if sign in top), key=found, default="\t")
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:

@@ -55,7 +55,8 @@ def cause(error: BaseException) -> str:
 def muted() -> Iterator[None]:
     """Drops what native code writes to standard error: the library prints a panic, with a trace, and then raises it."""
     with _MUTED:
-        sys.stderr.flush()
+        if sys.stderr is not None:  # it is where the process began with standard error closed
+            sys.stderr.flush()
         try:
             kept = os.dup(2)
         except OSError:  # there is no standard error

@@ -15,12 +15,14 @@ class Whole:
     rows: Sequence[Mapping[str, object]]
 
 
-def read(name: str, path: Path) -> Whole:
+def read(name: str, path: Path, wanted: Sequence[str]) -> Whole:
     """Returns everything in a file called ``name`` in messages; of columns with one name the last.
+
+    ``wanted`` are the columns that the file was read for: they tell what separates its columns.
 
     Raises:
         FileNotFoundError, ValueError: If it cannot be read.
     """
-    with formats.opened(name, path, None) as records:
+    with formats.opened(name, path, wanted, every=True) as records:
         rows = [dict(zip(records.columns, values, strict=True)) for _, values in records.rows]
         return Whole(tuple(dict.fromkeys(records.columns)), rows)
