@@ -113,7 +113,7 @@ def test_answers_that_are_not_finite_are_refused_with_the_task_and_the_example(p
         for weights in (broken.head("o") if part == "o" else broken.encoder).parameters():
             weights.fill_(bad)
     for ask in (predict, scoring.embed) if part == "encoder" else (predict,):
-        said = r"^task o: what the model says of 10 of 10 examples is not finite \(first: id 'a0'\)\."
+        said = r"^task o: 10 of 10 answers are not finite \(first: id 'a0'\)\."
         with pytest.raises(FloatingPointError, match=said):
             ask(broken, dataset(ORDINAL, LENGTHS))
 

@@ -15,7 +15,7 @@ import toy_run
 from rich.console import Console
 from torch import Tensor, nn
 
-from mtbert import launch, recipe
+from mtbert import launch, recipe, train
 from mtbert.gradients import Method, PCGrad, Sum, TorchJD, combine, cosines, gram, pcgrad
 from mtbert.optim import norm, total_norm
 from mtbert.train import Run
@@ -63,6 +63,14 @@ def test_ordinary_gradients_are_multiplied_in_their_own_precision():
     a, b = torch.randn(1000, generator=seeded()), torch.randn(1000, generator=seeded(1))
     assert gram([[a], [b]]).tolist() == [[float(a.dot(a)), float(a.dot(b))], [float(a.dot(b)), float(b.dot(b))]]
     assert float(a.dot(a)) != float(a.double().dot(a.double()))
+
+
+def test_beside_a_gradient_of_zeros_ordinary_ones_keep_their_own_precision():
+    a = torch.randn(1000, generator=seeded())
+    for zero in (torch.zeros(1000), None):
+        assert gram([[a], [zero]]).tolist() == [[float(a.dot(a)), 0.0], [0.0, 0.0]]
+    # One whose square underflows is not zero.
+    assert gram([[a], [torch.full((1000,), 1e-30)]]).tolist() != [[float(a.dot(a)), 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -225,3 +233,19 @@ def test_a_loss_too_weak_for_the_squares_of_float32_is_pointed_out_too(folder: P
     device, _, data, model = launch.build(settings, Console(quiet=True))
     (line,) = Run(settings, model, data, device).inert()
     assert line.startswith("task sst: loss oll has ")
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "method"),
+    [("pcgrad", "pcgrad"), ({"kind": "torchjd", "method": "MGDA"}, "MGDA")],
+)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_refused_before_it_is_applied(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, aggregation, method: str, bad: float
+):
+    run = run_of(folder, aggregation=aggregation)
+    monkeypatch.setattr(type(run.recipe.train.aggregation), "__call__", lambda *_: torch.tensor([1.0, bad, 0.5]))
+    monkeypatch.setattr(train.gradients, "combine", lambda *_: pytest.fail("would never end"))
+    said = rf"^step 1: train.aggregation: .* by {method} must be finite, found \[1.0, {bad},"
+    with pytest.raises(FloatingPointError, match=said):
+        run.step()

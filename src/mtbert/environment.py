@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from mtbert import files
 from mtbert.settings import Settings
@@ -42,6 +43,11 @@ def precision(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and bool({"amx_bf16", "avx512_bf16"} & _features())
     return torch.bfloat16 if fast else torch.float32
+
+
+def with_float64(tensor: Tensor) -> Tensor:
+    """Returns ``tensor`` on a device that has float64: itself, or a copy on the CPU of one from MPS."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -164,7 +164,7 @@ def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> N
     if len(bad):
         first = shown(data.examples[int(rows[bad[0]])].id)
         raise FloatingPointError(
-            f"task {data.task.name}: what the model says of {len(bad):,} of {len(rows):,} examples is not finite "
+            f"task {data.task.name}: {len(bad):,} of {len(rows):,} answers are not finite "
             f"(first: id {first}). Its weights are too large, or damaged: train it again, with a lower train.lr."
         )
 

@@ -20,6 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mtbert.environment import with_float64
+from mtbert.messages import shown
 from mtbert.settings import Settings
 
 Gradient = Sequence[Tensor | None]
@@ -48,16 +50,23 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
     """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
     Products are taken tensor by tensor, in the tensors' own precision, and added up in float64; no gradient is copied.
-    If a gradient is so small or so large that float32 loses its square, all products are taken in float64.
+    If a gradient is so small or so large that float32 loses its square, all products are taken in float64; one that is
+    zero has no square to lose.
 
     Raises:
         ValueError: If the gradients are of unequally many parameters.
     """
     found_TT = _products(gradients, lambda part: part)
-    squares_T = found_TT.diagonal()
-    if ((squares_T > EXACT[0]) & (squares_T < EXACT[1])).all():
-        return found_TT
-    return _products(gradients, torch.Tensor.double)
+    for gradient, square in zip(gradients, found_TT.diagonal().tolist(), strict=True):
+        if not EXACT[0] < square < EXACT[1] and not (square == 0 and _is_zero(gradient)):
+            return _products(gradients, lambda part: with_float64(part).double())
+    return found_TT
+
+
+def _is_zero(gradient: Gradient) -> bool:
+    """Returns whether every number is 0, which a square of 0 does not say: it may have underflowed."""
+    there = [part.coalesce().values() if part.is_sparse else part for part in gradient if part is not None]
+    return not there or not bool(torch.stack([part.any() for part in there]).any())
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
@@ -78,9 +87,22 @@ def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def combine(gradients: Sequence[Gradient], weights_T: Tensor) -> list[Tensor | None]:
-    """Returns the weighted sum of the task gradients: a new tensor per parameter, None where no task touches it."""
+    """Returns the weighted sum of the task gradients: a new tensor per parameter, None where no task touches it.
+
+    The weights must be finite: see :func:`check_weights`.
+    """
     weights = weights_T.tolist()
     return [_weighted_sum(parts, weights) for parts in zip(*gradients, strict=True)]
+
+
+def check_weights(aggregation: "AggregationSettings", weights_T: Tensor) -> None:
+    """Raises FloatingPointError, which names the method, if a weight that it found is not finite."""
+    if not weights_T.isfinite().all():
+        method = aggregation.method if isinstance(aggregation, TorchJD) else aggregation.kind
+        raise FloatingPointError(
+            f"train.aggregation: the weights of the task gradients by {method} must be finite, found "
+            f"{shown(weights_T.tolist())}. Use another method, or lower train.lr."
+        )
 
 
 def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> Tensor | None:

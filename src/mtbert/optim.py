@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from mtbert.environment import with_float64
 from mtbert.model.model import Model
 from mtbert.settings import Settings
 
@@ -95,7 +96,7 @@ def norm(gradients: Sequence[Tensor]) -> float:
     if 1e-12 < found < 1e18 or not dense:
         return found
     # Summed in float64 at once, squares would take twice as long in every step.
-    return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in dense))
+    return math.hypot(*(float(torch.linalg.vector_norm(with_float64(g), dtype=torch.float64)) for g in dense))
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:

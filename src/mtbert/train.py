@@ -358,6 +358,7 @@ class Run:
         draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
         with part("aggregation"):
             weights_T = self.recipe.train.aggregation(gram_TT, draws)
+            gradients.check_weights(self.recipe.train.aggregation, weights_T)
             for parameter, gradient in zip(self.shared, gradients.combine(found, weights_T), strict=True):
                 parameter.grad = gradient
         names = [data.task.name for data, _ in drawn]

@@ -303,16 +303,16 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
     part = sys.stdin.buffer.read(COPIED)
     kind = "jsonl" if part.removeprefix(formats.BOM).lstrip().startswith(b"{") else "csv"
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"standard-input.{kind}"
+        place = Path(folder) / f"standard-input.{kind}"
         left = LARGEST
-        with files.naming(file), file.open("wb") as copy:
+        with files.naming(place), place.open("wb") as copy:
             while part:
                 left -= len(part)
                 if left < 0:
                     raise ValueError(f"--input -: more than {LARGEST:,} bytes. Give fewer rows at a time.")
                 copy.write(part)
                 part = sys.stdin.buffer.read(COPIED)
-        yield file.name, Path(folder)
+        yield place.name, Path(folder)
 
 
 def _read(
