@@ -122,7 +122,10 @@ def test_train_wants_a_recipe_or_a_run_to_go_on_with(toy, mtbert, tmp_path):
     wanted = "give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help"
     assert mtbert("train").mistake == wanted
     assert mtbert("train", "demo", "--resume", toy / "run").mistake == wanted
-    assert mtbert("train", "--resume", toy / "run", "--set", "a=b").mistake == wanted
+    assert mtbert("train", "--resume", toy / "run", "--overwrite").mistake == wanted
+    assert mtbert("train", "--resume", toy / "run", "--set", "a=b").mistake == (
+        "--set a=b: with --resume only data.root may change. Leave it out."
+    )
     assert mtbert("train", "gone.yaml").mistake.startswith("recipe gone.yaml: no such file and no such shipped recipe.")
     run = toy / "run"
     assert mtbert("train", toy / "toy.yaml", "--out", run).mistake == (

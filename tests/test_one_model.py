@@ -11,7 +11,7 @@ import toy_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import checkpoint, cli, history, launch, recipe
+from mtbert import checkpoint, cli, history, launch, recipe, yaml_text
 from mtbert.study import launch as study
 from mtbert.study import results
 
@@ -157,14 +157,20 @@ def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
         launch.resume(ended[0], SILENT, epochs=epochs)
 
 
-def test_a_kill_between_the_two_files_is_mended_by_the_same_command(
-    ended: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize(("again", "steps"), [(5, [2, 4, 6, 8, 10]), (None, [2, 4, 6, 8])])
+def test_a_kill_between_the_two_files_is_mended_by_the_same_command_or_forgotten_by_a_plain_one(
+    ended: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: int | None, steps: list[int], older
 ):
     class Killed(BaseException):
         pass
 
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
+    if older:  # its record counts the epochs too
+        record = json.loads((run / "environment.json").read_text())
+        kept = yaml_text.read(run / "recipe.yaml", "recipe", "tasks")
+        (run / "environment.json").write_text(json.dumps(record | {"recipe": recipe.digest_with_epochs(kept)}))
     real = launch.files.write_text
 
     def killed(file: Path, text: str) -> None:
@@ -176,8 +182,8 @@ def test_a_kill_between_the_two_files_is_mended_by_the_same_command(
     with pytest.raises(Killed):
         launch.resume(run, SILENT, epochs=5)
     monkeypatch.undo()
-    launch.resume(run, SILENT, epochs=5)
-    assert list(evaluations(run)) == [2, 4, 6, 8, 10]
+    launch.resume(run, SILENT, epochs=again)
+    assert list(evaluations(run)) == steps
 
 
 def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):

@@ -58,6 +58,12 @@ def seal(run: Path) -> None:
     state.seal(run / "last", recipe.identity(recipe.load(str(run / "recipe.yaml"))))
 
 
+def unsealed(run: Path) -> None:
+    """Leaves no digests there, nor the word that there must be some, as in a run of an older version."""
+    (run / "last/digest.json").unlink(missing_ok=True)
+    change(run / "environment.json", sealed=False)
+
+
 def refusal(run: Path) -> str:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises((ValueError, FileNotFoundError)) as error:
@@ -159,6 +165,8 @@ def test_the_card_must_be_of_the_run(run: Path):
 
 def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: Path, capsys):
     (run / "last/digest.json").unlink()
+    assert refusal(run) == f"{run}/last/digest.json: not there. {state.REPAIR}"
+    unsealed(run)
     launch.resume(run, Console(width=300))
     assert f"warning: {run}/last/digest.json: not there, as in older runs" in capsys.readouterr().out
     change(run / "last/state.json", best=10.0)
@@ -327,7 +335,7 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(run: Path, folder: Path)
     placeless = yaml.safe_load(older) | {"data": {"root": None}}
     digest = hashlib.sha256(recipe.yaml_text.dump(placeless).encode()).hexdigest()
     change(run / "environment.json", recipe=digest)
-    (run / "last/digest.json").unlink()
+    unsealed(run)
     launch.resume(run, SILENT)
     assert (run / "best/model.safetensors").read_bytes() == (folder / "whole/best/model.safetensors").read_bytes()
     (run / "recipe.yaml").write_text(older.replace("epochs: 2", "epochs: 3"))

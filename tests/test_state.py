@@ -1,13 +1,14 @@
 """A run's state on disk: it comes back bitwise, and what is not of the run is named."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mtbert import state
+from mtbert import files, state
 from mtbert.state import State, Values
 
 REPAIR = "Put the file back as it was, or start the run again."
@@ -133,12 +134,36 @@ def test_each_file_that_was_changed_or_removed_is_named(sealed: Path, name: str)
 
 def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
     found = json.loads((sealed / "digest.json").read_text())
-    for files, said in (
+    for digests, said in (
         ({}, "digest.json: damaged: has no digest of config.json"),
         (found["files"] | {"../x": "0"}, "digest.json: damaged: '../x' is no name of a file"),
     ):
-        (sealed / "digest.json").write_text(json.dumps({"run": "run", "files": files}))
+        (sealed / "digest.json").write_text(json.dumps({"run": "run", "files": digests}))
         with pytest.raises(ValueError, match=said):
             state.check_seal(sealed)
     (sealed / "digest.json").unlink()
     assert state.check_seal(sealed) is None
+
+
+def test_other_values_take_no_room_for_the_files_that_stay(tmp_path: Path):
+    folder = tmp_path / "last"
+    folder.mkdir()
+    for name in (*state.SEALED, "predictions.safetensors"):
+        (folder / name).write_text(name)
+    state.seal(folder, "run")
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    state.replace_values(folder, values(done=9), "longer")
+    after = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    assert {name for name in before if after[name] != before[name]} == {"state.json", "digest.json"}
+    assert json.loads((folder / "state.json").read_text())["done"] == 9
+    assert state.check_seal(folder) == "longer"
+
+
+def test_where_there_are_no_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a").write_text("content")
+    files.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "content"

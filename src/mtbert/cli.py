@@ -37,7 +37,14 @@ def train(
         str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE.")] = None,
-    set_: Overrides = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Change one setting of the recipe; may be repeated. With --resume: data.root alone.",
+        ),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     epochs: Annotated[
         int | None,
@@ -69,8 +76,10 @@ def train(
       mtbert train --resume runs/seed1
 
       mtbert train --resume runs/seed1 --epochs 5
+
+      mtbert train --resume runs/seed1 --set data.root=/new/place
     """
-    if (recipe is None) == (resume is None) or (resume is not None and (out or set_ or overwrite)):
+    if (recipe is None) == (resume is None) or (resume is not None and (out or overwrite)):
         raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
@@ -80,7 +89,7 @@ def train(
     console = _console()
     tracker = None if track is None else tracking.tracker(track, console)
     if resume is not None:
-        launch.resume(resume, console, epochs=epochs, profile=profile, track=tracker)
+        launch.resume(resume, console, overrides=set_ or (), epochs=epochs, profile=profile, track=tracker)
     elif recipe is not None:
         settings = load(recipe, set_ or ())
         name = recipe if recipe in shipped() else Path(recipe).stem

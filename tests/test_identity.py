@@ -1,0 +1,75 @@
+"""The digest of a run's settings: other settings have another one, and what a later version adds leaves it as it is."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from pydantic import Field
+
+from mtbert import recipe
+from mtbert.recipe_parts import TaskRecipe, TrainRecipe
+
+RAW = toy_run.raw_recipe(Path("/nowhere"))
+ALTERNATE = {"mode": "alternate"}
+DROPOUT = {"dropout": 0.1}
+
+
+def task(**change: Any) -> dict[str, Any]:
+    return {"tasks": {"sst": change}, "model": DROPOUT}
+
+
+def identity(change: dict[str, Any]) -> str:
+    return recipe.identity(recipe.validate(recipe.merge(RAW, change), "toy"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [task(losses=losses) for losses in (["ce"], ["oll"], ["ce", "smart"], ["ce", "rdrop"], ["ce", "oll"])],
+        [
+            {"train": ALTERNATE | {"sampler": {"kind": kind}}}
+            for kind in ("round_robin", "proportional", "square_root", "temperature", "annealed")
+        ],
+        [
+            {"train": {"aggregation": aggregation}}
+            for aggregation in ({"kind": "sum"}, {"kind": "pcgrad"}, {"kind": "torchjd", "method": "UPGrad"})
+        ],
+        [{}, *({"model": {"pal": {"kind": kind}}} for kind in ("attention", "low_rank"))],
+        [task(head={"kind": kind}) for kind in ("linear", "mlp")],
+        [{"train": {"lr": lr}} for lr in (1e-4, 1e-5)],
+    ],
+    ids=["loss", "sampler", "aggregation", "pal", "head", "rate"],
+)
+def test_any_two_kinds_at_a_seam_have_different_identities(changes: list[dict[str, Any]]):
+    found = [identity(change) for change in changes]
+    for (one, a), (other, b) in combinations(zip(changes, found, strict=True), 2):
+        assert a != b, (one, other)
+
+
+def test_the_place_of_the_data_and_the_epochs_do_not_count():
+    assert identity({"data": {"root": "/elsewhere"}, "train": {"epochs": 9}}) == identity({})
+
+
+def test_a_default_that_is_written_out_does_not_count():
+    written = {"train": {"seed": 0, "sampler": {"kind": "round_robin"}, "ema": None, "aggregation": {"kind": "sum"}}}
+    assert identity(written) == identity({})
+
+
+def test_a_setting_that_a_later_version_adds_does_not_count_where_it_has_its_default():
+    class LaterTrain(TrainRecipe):
+        shards: int = Field(default=4)
+
+    class LaterTask(TaskRecipe):
+        languages: tuple[str, ...] = ()
+
+    now = recipe.validate(RAW, "toy")
+
+    def later(**values: Any) -> recipe.Recipe:
+        train = LaterTrain.model_construct(**dict(now.train) | values)
+        tasks = {name: LaterTask.model_construct(**dict(one)) for name, one in now.tasks.items()}
+        return now.model_copy(update={"train": train, "tasks": tasks})
+
+    assert recipe.identity(later()) == recipe.identity(now)
+    assert recipe.identity(later(shards=2)) != recipe.identity(now)
