@@ -13,6 +13,7 @@ from mtbert.metrics import (
     confusion,
     names,
     reported,
+    undefined,
     value,
 )
 from mtbert.task import Task
@@ -70,10 +71,13 @@ def test_ranks_read_the_raw_numbers_and_not_what_they_decide():
 @pytest.mark.parametrize(("label", "precision"), [(0.0, 0.0), (1.0, 1.0)])
 def test_ranks_of_equal_labels_are_those_of_a_constant_with_a_warning(label, precision):
     raw_B, labels_B = np.array([1.0, -2.0, 3.0]), np.full(3, label)
-    with pytest.warns(UserWarning, match=r"^task b: auc where all labels are equal is undefined; reported as 0\.5\.$"):
-        assert value(YES_NO, "auc", raw_B, labels_B) == 0.5
-    with pytest.warns(UserWarning, match="average_precision where all labels are equal is undefined"):
-        assert value(YES_NO, "average_precision", raw_B, labels_B) == precision
+    said = "task b: auc where all labels are equal is undefined; reported as 0.5."
+    assert (value(YES_NO, "auc", raw_B, labels_B), undefined(YES_NO, "auc", raw_B, labels_B)) == (0.5, said)
+    said = f"task b: average_precision where all labels are equal is undefined; reported as {precision:g}."
+    assert value(YES_NO, "average_precision", raw_B, labels_B) == precision
+    assert undefined(YES_NO, "average_precision", raw_B, labels_B) == said
+    assert undefined(YES_NO, "accuracy", raw_B, labels_B) is None
+    assert undefined(YES_NO, "auc", raw_B, np.array([0.0, 1.0, 1.0])) is None
 
 
 def test_correlations_against_literals():
@@ -95,10 +99,11 @@ def test_the_mean_error_is_that_of_the_clamped_answers_in_the_range_of_the_task(
     [([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]), ([1.0, 2.0, 3.0], [4.0, 4.0, 4.0]), ([1.0], [2.0])],
 )
 def test_the_correlation_with_a_constant_is_0_with_a_warning(predicted, labels):
-    with pytest.warns(UserWarning, match=r"^task s: correlation with a constant is undefined; reported as 0\.$"):
-        assert value(SCORES, "pearson", np.array(predicted), np.array(labels)) == 0.0
-    with pytest.warns(UserWarning, match=r"^task s: correlation with a constant"):
-        assert value(SCORES, "spearman", np.array(predicted), np.array(labels)) == 0.0
+    for metric in ("pearson", "spearman"):
+        assert value(SCORES, metric, np.array(predicted), np.array(labels)) == 0.0
+        said = undefined(SCORES, metric, np.array(predicted), np.array(labels))
+        assert said == "task s: correlation with a constant is undefined; reported as 0."
+    assert undefined(SCORES, "mae", np.array(predicted), np.array(labels)) is None
 
 
 def test_the_baseline_is_the_best_constant_answer():

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
 from mtbert.study import statistics
+from mtbert.study.report import undefined
 from mtbert.study.results import Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, Summary, summarise
@@ -121,9 +122,11 @@ def test_the_detectable_difference_is_that_of_the_median_row():
 
 def test_a_collapse_is_counted_over_the_seeds():
     constant = {"sst": (2,) * 8, "quora": (0,) * 8, "sts": (0.5,) * 8}
-    with pytest.warns(UserWarning, match="correlation with a constant"):
-        found = summarise(toy_results.study({"base": [RIGHT, constant | {"sts": RIGHT["sts"]}, constant]})).rows["base"]
+    study = toy_results.study({"base": [RIGHT, constant | {"sts": RIGHT["sts"]}, constant]})
+    found = summarise(study).rows["base"]
     assert found.collapsed == {"sst": 2, "quora": 2, "sts": 1}
+    assert undefined(study) == ["task sts: correlation with a constant is undefined; reported as 0."]
+    assert undefined(toy_results.study({"base": [RIGHT]})) == []
 
 
 def test_overall_is_over_the_tasks_of_the_reference():

@@ -114,3 +114,16 @@ def test_a_run_that_goes_on_elsewhere_says_what_is_another(folder: Path, monkeyp
         f"warning: cpu was an abacus, now {here}: the last bits may differ.",
         "warning: device was hand, now cpu: the last bits may differ.",
     ]
+
+
+@pytest.mark.parametrize(("metric", "told"), [("auc", 1), ("accuracy", 0)])
+def test_an_undefined_metric_that_chooses_is_pointed_out_once_in_a_run(
+    folder: Path, tmp_path: Path, metric: str, told: int
+):
+    (tmp_path / "one.csv").write_text("id,sentence1,sentence2,is_duplicate\na,dog,cat,1\nb,cat,dog,1\n")
+    raw = toy_run.raw_recipe(folder, epochs=2, rounds=1)
+    raw["tasks"]["quora"] |= {"metric": metric, "dev": str(tmp_path / "one.csv")}
+    file = io.StringIO()
+    launch.start(recipe.validate(raw, "toy"), tmp_path / "run", Console(file=file, width=200))
+    said = "warning: task quora: auc where all labels are equal is undefined; reported as 0.5."
+    assert file.getvalue().count(" is undefined") == file.getvalue().count(said) == told

@@ -3,7 +3,7 @@
 Dimension key: B examples, K classes, D width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,12 @@ def judge(data: Dataset, predicted: Predicted) -> Evaluation:
         collapsed=metrics.collapsed(task, predicted.decided.numpy()),
         examples=len(data),
     )
+
+
+def undefined(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
+    """Returns a warning for each of the metrics ``names`` that is undefined, each once."""
+    found = (metrics.undefined(data.task, name, predicted.read_by(name), labels_of(data)) for name in names)
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def labels_of(data: Dataset) -> npt.NDArray[np.float64]:

@@ -6,7 +6,6 @@ Dimension key: B examples.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,10 +59,25 @@ def value(task: Task, metric: str, answers_B: Array, labels_B: Array) -> float:
             0..1, which may lie outside.
         labels_B: Class indices, or scores in the task's range.
 
-    A correlation with a constant, and a rank where all labels are equal, is undefined: a warning says so, and what the
-    best constant answer gets is returned.
+    Where the metric is :func:`undefined`, that of the best constant answer is returned.
     """
+    if undefined(task, metric, answers_B, labels_B) is not None:
+        return baseline(task, metric, labels_B)
     return _VALUES[metric](task, answers_B, labels_B)
+
+
+def undefined(task: Task, metric: str, answers_B: Array, labels_B: Array) -> str | None:
+    """Returns a warning where a metric is undefined: a correlation with a constant, a rank where all labels are equal.
+
+    Takes what :func:`value` takes.
+    """
+    if metric in OF_RANKS and np.ptp(labels_B) == 0:
+        what = f"{metric} where all labels are equal"
+    elif metric in OF_SCORES and _constant(answers_B, labels_B):
+        what = "correlation with a constant"
+    else:
+        return None
+    return f"task {task.name}: {what} is undefined; reported as {baseline(task, metric, labels_B):g}."
 
 
 def baseline(task: Task, metric: str, labels_B: Array) -> float:
@@ -143,32 +157,24 @@ def _macro_f1(task: Task, decided_B: Array, labels_B: Array) -> float:
 def _auc(task: Task, raw_B: Array, labels_B: Array) -> float:
     from sklearn.metrics import roc_auc_score
 
-    if np.ptp(labels_B) == 0:
-        return _undefined(task, "auc", "where all labels are equal", labels_B)
     return float(roc_auc_score(labels_B, raw_B))
 
 
 def _average_precision(task: Task, raw_B: Array, labels_B: Array) -> float:
     from sklearn.metrics import average_precision_score
 
-    if np.ptp(labels_B) == 0:
-        return _undefined(task, "average_precision", "where all labels are equal", labels_B)
     return float(average_precision_score(labels_B, raw_B))
 
 
 def _pearson(task: Task, scores_B: Array, labels_B: Array) -> float:
     from scipy.stats import pearsonr
 
-    if _constant(scores_B, labels_B):
-        return _undefined(task, "correlation", "with a constant", labels_B)
     return float(pearsonr(scores_B, labels_B).statistic)
 
 
 def _spearman(task: Task, scores_B: Array, labels_B: Array) -> float:
     from scipy.stats import spearmanr
 
-    if _constant(scores_B, labels_B):
-        return _undefined(task, "correlation", "with a constant", labels_B)
     return float(spearmanr(scores_B, labels_B).statistic)
 
 
@@ -182,12 +188,6 @@ def _mae(task: Task, scores_B: Array, labels_B: Array) -> float:
 
 def _constant(scores_B: Array, labels_B: Array) -> bool:
     return len(labels_B) < 2 or bool(np.ptp(scores_B) == 0 or np.ptp(labels_B) == 0)
-
-
-def _undefined(task: Task, metric: str, why: str, labels_B: Array) -> float:
-    instead = 0.0 if metric == "correlation" else baseline(task, metric, labels_B)
-    warnings.warn(f"task {task.name}: {metric} {why} is undefined; reported as {instead:g}.", stacklevel=4)
-    return instead
 
 
 _VALUES: Mapping[str, Callable[[Task, Array, Array], float]] = {

@@ -241,6 +241,14 @@ class Run:
         self.best = max(self.best, chosen)
         return scores
 
+    def undefined(self) -> list[str]:
+        """Returns a warning for each task whose ``metric`` is undefined on what the last evaluation found."""
+        return [
+            line
+            for name, predicted in self.predicted.items()
+            for line in evaluate.undefined(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
+        ]
+
     @property
     def over(self) -> bool:
         """Whether the plan is done, or patience is out."""
@@ -391,6 +399,7 @@ def fit(
     evaluations = run.plan.evaluations(settings.evaluate_every)
     every = settings.checkpoint_every * run.plan.steps_per_round
     scores: dict[str, Evaluation] = {}
+    warned: set[str] = set()
 
     def save(folder: Path) -> None:
         checkpoint.save_model(run.predictor, tokenizer, folder, run.done)
@@ -430,6 +439,10 @@ def fit(
                     for line in run.inert() if run.evaluated == 0 else ():
                         display.warn(line)
                     scores = run.evaluate(tick)
+                    for line in run.undefined():
+                        if line not in warned:
+                            display.warn(line)
+                            warned.add(line)
                     aggregates = {
                         name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})
                         for name in ("overall", "mean")

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter
 
 from rich.console import Console
 
@@ -85,11 +84,10 @@ def evaluate(
         )
     else:
         data = {task: _labelled(predictor, recipe, task, split, warnings)}
-    with catch_warnings(record=True) as caught:
-        simplefilter("always")
-        scored = {name: _score(predictor, d) for name, d in data.items()}
-    for warning in dict.fromkeys(str(w.message) for w in caught):
-        warn(warnings, warning)
+    scored = {name: _score(predictor, d) for name, d in data.items()}
+    for one in scored.values():
+        for warning in scoring.undefined(one.data, one.predicted, one.evaluation.metrics):
+            warn(warnings, warning)
     scores = {name: s.evaluation for name, s in scored.items()}
     if as_json:
         found = breakdown.as_json(recipe, scored, str(predictor.folder), predictor.step, split)
@@ -274,9 +272,9 @@ def _labelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnin
 
 def _unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> tuple[Dataset, Whole]:
     """Returns the rows of an input, and all of its columns, with numbers where it has no ids."""
-    columns = recipe.tasks[task].columns
     with _input(file) as (name, folder):
         data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
+        columns = recipe.tasks[task].columns
         given = whole.read(name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else [])))
     ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
     if ignored:

@@ -78,7 +78,7 @@ def report(path: Path, console: Console, row: str | None = None, test: Mapping[s
 
 def write(found: Results, out: Path, console: Console) -> None:
     """Writes tables, figures and the report into ``out`` and prints the tables."""
-    for warning in found.warnings:
+    for warning in [*found.warnings, *pages.undefined(found)]:
         warn(console, warning)
     for table in pages.write(found, out):
         console.print(table.printed())

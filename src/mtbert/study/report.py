@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from mtbert import files
+from mtbert import files, metrics
 from mtbert import recipe as recipes
 from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
@@ -46,7 +46,7 @@ def write(results: Results, out: Path) -> list[tables.Table]:
         answer=answer(results, summary),
         findings=_findings(summary),
         scores=summary.main_first,
-        warnings=[*results.warnings, *_unfinished(results)],
+        warnings=[*results.warnings, *undefined(results), *_unfinished(results)],
         tables=[*found, each],
         analysis=analysis,
         figures=[(part, _picture(out / "figures" / f"{part.name}.svg")) for part in drawn],
@@ -57,6 +57,18 @@ def write(results: Results, out: Path) -> list[tables.Table]:
     )
     files.write_text(out / FILE, page)
     return found
+
+
+def undefined(results: Results) -> list[str]:
+    """Returns a warning for each task whose metric is undefined on the answers of a run."""
+    found = (
+        metrics.undefined(dev.task, dev.metric, predicted.read_by(dev.metric), dev.labels_B)
+        for by_seed in results.runs.values()
+        for result in by_seed.values()
+        for name, predicted in result.predicted.items()
+        for dev in [results.dev[name]]
+    )
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def answer(results: Results, summary: Summary) -> str:
