@@ -28,7 +28,7 @@ from mtbert.model.heads import LinearHead
 from mtbert.model.weights import save_encoder
 from mtbert.prepare import Prepared
 from mtbert.recipe import Recipe
-from mtbert.sampling import Stream
+from mtbert.sampling.stream import Stream
 from mtbert.train import Run
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -22,7 +22,7 @@ from mtbert.model.pal import Pal
 from mtbert.model.weights import Loaded, load_encoder
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import ModelRecipe, TaskRecipe, TrainRecipe
-from mtbert.sampling import SamplerSettings
+from mtbert.sampling.known import SamplerSettings
 from mtbert.train import Run, Stopped
 
 SILENT = Console(quiet=True)

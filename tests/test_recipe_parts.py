@@ -8,6 +8,7 @@ import pytest
 from mtbert.losses.ordinal import OrdinalLogLoss
 from mtbert.recipe import load, validate
 from mtbert.recipe_parts import TaskRecipe
+from mtbert.sampling.temperature import Temperature
 
 PAIR = {"type": "binary", "inputs": "separate", "train": "p.csv", "columns": {"text": ["s", "t"]}}
 
@@ -202,7 +203,7 @@ def whole(*, train=None, model=None, **tasks):
         ),
         ({"model": {"pal": {"width": 65532}}}, "model.pal.width: must be less than or equal to 8192, found 65532."),
         ({"model": {"pal": {"heads": 10**12}}}, "model.pal.heads: must be less than or equal to 8192, found 1000000"),
-        ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'proportional',"),
+        ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'temperature',"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_the_reason_and_the_repair(settings, said):
@@ -213,7 +214,7 @@ def test_what_does_not_fit_together_is_refused_with_the_reason_and_the_repair(se
 def test_a_technique_by_name_equals_one_by_mapping():
     by_name = whole(train={"aggregation": "pcgrad"}, model={"pal": "low_rank"})
     assert by_name == whole(train={"aggregation": {"kind": "pcgrad"}}, model={"pal": {"kind": "low_rank"}})
-    assert whole(train={"mode": "alternate", "sampler": "square_root"}).train.sampler.kind == "square_root"
+    assert whole(train={"mode": "alternate", "sampler": "square_root"}).train.sampler == Temperature(temperature=2.0)
 
 
 def test_a_task_of_vectors_alone_is_not_scored():

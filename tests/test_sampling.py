@@ -5,18 +5,15 @@ import random
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from mtbert.sampling import (
-    Annealed,
-    Progress,
-    Proportional,
-    RoundRobin,
-    SquareRoot,
-    Stream,
-    Temperature,
-    generator,
-    pick,
-)
+from mtbert.recipe_parts import TrainRecipe
+from mtbert.sampling.annealed import Annealed
+from mtbert.sampling.round_robin import RoundRobin
+from mtbert.sampling.stream import Stream
+from mtbert.sampling.temperature import Temperature
+from mtbert.sampling.turn import Progress, draw
+from mtbert.seeds import numpy_generator
 
 
 def passes(stream: Stream, number: int) -> list[list[int]]:
@@ -51,27 +48,30 @@ def test_passes_tasks_and_seeds_differ():
 def test_a_stream_leaves_the_global_states():
     numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.get_rng_state()
     Stream("t", 50, 5, seed=0).rows(3)
-    pick(RoundRobin()([3, 4], Progress(1, 1, 0, 2)), 0, 0)
+    draw(RoundRobin()([3, 4], Progress(1, 1, 0, 2)), 0, 0)
     assert np.random.get_state()[1].tolist() == numpy_state
     assert torch.equal(torch.get_rng_state(), torch_state)
 
 
 def test_the_draws_of_a_purpose_are_known():
     # Literal, because a stopped run has to find the same ones after an upgrade.
-    assert generator(0, "rows", "sst", 0).permutation(8).tolist() == [0, 3, 4, 6, 7, 5, 1, 2]
-    assert generator(0, "a", 1).integers(99, size=4).tolist() != generator(0, "a", "1").integers(99, size=4).tolist()
+    assert numpy_generator(0, "rows", "sst", 0).permutation(8).tolist() == [0, 3, 4, 6, 7, 5, 1, 2]
+    assert (
+        numpy_generator(0, "a", 1).integers(99, size=4).tolist()
+        != numpy_generator(0, "a", "1").integers(99, size=4).tolist()
+    )
 
 
 def test_round_robin_takes_every_task_in_turn():
-    turns = [pick(RoundRobin()([5, 500, 50], Progress(1, 1, step, 7)), seed=0, step=step) for step in range(7)]
+    turns = [draw(RoundRobin()([5, 500, 50], Progress(1, 1, step, 7)), seed=0, step=step) for step in range(7)]
     assert turns == [0, 1, 2, 0, 1, 2, 0]
     assert RoundRobin()([5, 500, 50], Progress(1, 1, 4, 7)).tolist() == [0.0, 1.0, 0.0]
 
 
 def test_a_task_is_drawn_as_often_as_its_schedule_says():
     probabilities_T = torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64)
-    drawn = [pick(probabilities_T, seed=0, step=step) for step in range(500)]
-    assert drawn[7] == pick(probabilities_T, seed=0, step=7)
+    drawn = [draw(probabilities_T, seed=0, step=step) for step in range(500)]
+    assert drawn[7] == draw(probabilities_T, seed=0, step=7)
     np.testing.assert_allclose(np.bincount(drawn) / 500, [0.1, 0.7, 0.2], atol=0.05)
 
 
@@ -89,13 +89,16 @@ def test_annealed_probabilities_are_those_of_the_source(epoch, expected):
 
 
 def test_a_single_annealed_epoch_is_proportional():
-    assert Annealed()(SIZES, Progress(1, 1, 0, 1)).tolist() == Proportional()(SIZES, Progress(1, 1, 0, 1)).tolist()
+    assert (
+        Annealed()(SIZES, Progress(1, 1, 0, 1)).tolist()
+        == Temperature(temperature=1)(SIZES, Progress(1, 1, 0, 1)).tolist()
+    )
 
 
 def test_samplers_take_the_power_they_say():
     progress = Progress(2, 3, 5, 9)
-    assert Proportional()([1, 3], progress).tolist() == [0.25, 0.75]
-    assert SquareRoot()([4, 16], progress).tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-15)
+    assert Temperature(temperature=1)([1, 3], progress).tolist() == [0.25, 0.75]
+    assert Temperature(temperature=2)([4, 16], progress).tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-15)
     assert Temperature(temperature=4)([1, 81], progress).tolist() == pytest.approx([0.25, 0.75], abs=1e-15)
     assert Temperature(temperature=1e6)([1, 81], progress).tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
     assert Temperature(temperature=0.001)([8544, 283010], progress).tolist() == [0.0, 1.0]
@@ -114,3 +117,15 @@ def test_batches_without_duplicates_hold_no_cluster_twice_and_stay_a_function_of
         assert again.rows(i).tolist() == batches[i]
     plain = Stream("t", 11, 4, seed=0)
     assert any(len({int(clusters[row, 0]) for row in plain.rows(i)}) < 4 for i in range(20))
+
+
+@pytest.mark.parametrize(("name", "temperature"), [("proportional", 1.0), ("square_root", 2.0), ("temperature", 2.0)])
+def test_two_temperatures_have_names_of_their_own(name: str, temperature: float):
+    for given in (name, {"kind": name}):
+        sampler = TrainRecipe.model_validate({"mode": "alternate", "sampler": given}).sampler
+        assert sampler == Temperature(temperature=temperature)
+
+
+def test_a_name_with_a_setting_of_its_own_is_no_name():
+    with pytest.raises(ValidationError, match="'round_robin', 'temperature', 'annealed'"):
+        TrainRecipe.model_validate({"mode": "alternate", "sampler": {"kind": "proportional", "temperature": 3.0}})

@@ -18,7 +18,8 @@ from mtbert.messages import count, few, shown
 from mtbert.model.lora import Lora
 from mtbert.model.pal import Pal
 from mtbert.optim import Ema
-from mtbert.sampling import RoundRobin, SamplerSettings
+from mtbert.sampling.known import SamplerSettings
+from mtbert.sampling.round_robin import RoundRobin
 from mtbert.settings import Settings
 from mtbert.task import Pooling, Task
 
@@ -169,9 +170,7 @@ class TrainRecipe(Settings):
     mode: Literal["alternate", "joint"] = Field(
         default="joint", description="alternate: one task per optimizer step; joint: all in each step"
     )
-    sampler: Annotated[SamplerSettings, BeforeValidator(_by_kind, json_schema_input_type=SamplerSettings | str)] = (
-        Field(default=RoundRobin(), description="alternate mode: which task's step it is")
-    )
+    sampler: SamplerSettings = Field(default=RoundRobin(), description="alternate mode: which task's step it is")
     aggregation: Annotated[
         AggregationSettings, BeforeValidator(_by_kind, json_schema_input_type=AggregationSettings | str)
     ] = Field(default=Sum(), description="joint mode: how the tasks' gradients become one")

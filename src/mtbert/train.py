@@ -22,7 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, files, gradients, history, optim, sampling, tracking
+from mtbert import checkpoint, evaluate, files, gradients, history, optim, tracking
 from mtbert import state as states
 from mtbert.checkpoint import Predicted
 from mtbert.display import Display
@@ -32,8 +32,9 @@ from mtbert.objective import Objective, Part, Tally, micro_batches
 from mtbert.prepare import Prepared, settled
 from mtbert.profiling import Profile, part
 from mtbert.recipe import Recipe, identity
-from mtbert.sampling import Progress
-from mtbert.seeds import torch_generator
+from mtbert.sampling.stream import Stream
+from mtbert.sampling.turn import Progress, draw
+from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.state import State, Values
 
 INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
@@ -121,7 +122,7 @@ class Run:
         settings = recipe.train
         self.plan = Plan.of(recipe, {name: len(d.train) for name, d in data.items()})
         self.streams = [
-            sampling.Stream(
+            Stream(
                 name=name,
                 size=len(d.train),
                 batch_size=recipe.tasks[name].batch_size * settings.accumulate,
@@ -130,7 +131,7 @@ class Run:
             )
             for name, d in data.items()
         ]
-        seed = int(sampling.generator(settings.seed, "dropout").integers(2**63))
+        seed = int(numpy_generator(settings.seed, "dropout").integers(2**63))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.ema = None if settings.ema is None else settings.ema.start(self.model)
         self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema)
@@ -231,7 +232,7 @@ class Run:
         """Scores of every task on all its dev rows; notes whether they are the best so far."""
         scores = {}
         for name, data in self.scored.items():
-            sample = sampling.generator(self.recipe.train.seed, "threshold", name)
+            sample = numpy_generator(self.recipe.train.seed, "threshold", name)
             evaluate.fit_threshold(self.predictor, data.train, sample)
             self.predicted[name] = evaluate.answer(self.predictor, data.dev, tick)
             scores[name] = evaluate.judge(data.dev, self.predicted[name])
@@ -344,7 +345,7 @@ class Run:
         if self.recipe.train.mode == "alternate":
             progress = Progress(self.plan.epoch(self.done), len(self.plan.rounds), self.done, self.plan.steps)
             probabilities_T = self.recipe.train.sampler([s.size for s in self.streams], progress)
-            chosen = [sampling.pick(probabilities_T, self.recipe.train.seed, self.done)]
+            chosen = [draw(probabilities_T, self.recipe.train.seed, self.done)]
             diagnostics = {f"p({s.name})": float(p) for s, p in zip(self.streams, probabilities_T, strict=True)}
         parts = []
         for i in chosen:

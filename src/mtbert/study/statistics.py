@@ -19,7 +19,7 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mtbert import metrics
-from mtbert.sampling import generator
+from mtbert.seeds import numpy_generator
 from mtbert.task import Task
 
 Floats = npt.NDArray[np.float64]
@@ -130,7 +130,7 @@ def resample(
     Draws with replacement, from a generator of the task's name and the number of examples alone, so that any two rows
     are resampled alike and their differences are paired.
     """
-    draws = generator(0, "bootstrap", task.name, len(labels_B))
+    draws = numpy_generator(0, "bootstrap", task.name, len(labels_B))
     size = len(labels_B)
     made = []
     for first in range(0, resamples, _CHUNK):
