@@ -8,7 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from mtbert import launch, recipe
-from mtbert.model.by_task import ByTask
+from mtbert.balance.by_task import ByTask
 from mtbert.objective import Tally
 from mtbert.train import Run
 

@@ -16,7 +16,7 @@ import toy_run
 from rich.console import Console
 
 from mtbert import launch, load, recipe
-from mtbert.gradients import AggregationSettings
+from mtbert.balance.known import BalanceSettings
 from mtbert.losses.known import LOSSES
 from mtbert.model.pal import Pal
 from mtbert.model.weights import Loaded, load_encoder
@@ -41,7 +41,7 @@ TRAIN_VALUES: Raw = {
     "aggregation": [
         {"kind": part.model_fields["kind"].default}
         | ({"method": get_args(part.model_fields["method"].annotation)[0]} if "method" in part.model_fields else {})
-        for part in get_args(get_args(AggregationSettings)[0])
+        for part in get_args(get_args(BalanceSettings)[0])
     ],
     "conflicts": [True],
     "weighting": ["uncertainty"],

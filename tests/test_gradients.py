@@ -17,23 +17,15 @@ import torchjd.aggregation
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from mtbert.gradients import (
-    CAGRAD_C,
-    AggregationSettings,
-    Method,
-    PCGrad,
-    Sum,
-    TorchJD,
-    combine,
-    cosines,
-    gram,
-    pcgrad,
-    project,
-)
+from mtbert.balance.gram import combine, cosines, gram
+from mtbert.balance.known import BalanceSettings
+from mtbert.balance.pcgrad import PCGrad, pcgrad, project
+from mtbert.balance.sum import Sum
+from mtbert.balance.torchjd import CAGRAD_C, Method, TorchJD
 
 METHODS = get_args(Method)
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in METHODS)]
-every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: getattr(a, "method", a.kind))
+every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)
 
 # Three gradients, each of which comes out differently in the two orders that its projections can have.
 LITERAL_TP = torch.tensor([[1.0, -1.0], [-2.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
@@ -351,13 +343,13 @@ def test_a_gram_matrix_that_is_not_square_is_refused_by_its_shape(aggregation, s
 
 @every_aggregation
 def test_settings_are_valid_and_checked_where_torchjd_is_installed(aggregation):
-    adapter: TypeAdapter[AggregationSettings] = TypeAdapter(AggregationSettings)
+    adapter: TypeAdapter[BalanceSettings] = TypeAdapter(BalanceSettings)
     assert adapter.validate_python(aggregation.model_dump()) == aggregation
-    aggregation.check()
+    aggregation.check_installed()
 
 
 def test_methods_that_are_not_functions_of_one_gram_matrix_are_refused():
-    adapter: TypeAdapter[AggregationSettings] = TypeAdapter(AggregationSettings)
+    adapter: TypeAdapter[BalanceSettings] = TypeAdapter(BalanceSettings)
     for method in ("ExcessMTL", "MoDo", "SDMGrad", "NashMTL", "GradVac", "PCD", "CRMOGM", "PCGrad", "Krum"):
         with pytest.raises(ValidationError, match=f"'UPGrad'.*input_value='{method}'"):
             adapter.validate_python({"kind": "torchjd", "method": method})
@@ -366,10 +358,10 @@ def test_methods_that_are_not_functions_of_one_gram_matrix_are_refused():
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> ModuleType:
-    """A second copy of mtbert.gradients, executed where these packages cannot be imported."""
+    """A second copy of mtbert.balance.torchjd, executed where these packages cannot be imported."""
     for name in packages:
         monkeypatch.setitem(sys.modules, name, None)
-    spec = importlib.util.find_spec("mtbert.gradients")
+    spec = importlib.util.find_spec("mtbert.balance.torchjd")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -379,12 +371,11 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> ModuleType:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_torchjd_a_recipe_is_valid_and_its_run_is_refused(method, monkeypatch):
-    gradients = without(monkeypatch, "torchjd", "torchjd.aggregation")
-    gradients.Sum().check()
-    gradients.PCGrad().check()
-    settings = gradients.TorchJD(method=method)
+    settings = without(monkeypatch, "torchjd", "torchjd.aggregation").TorchJD(method=method)
+    Sum().check_installed()
+    PCGrad().check_installed()
     with pytest.raises(ValueError, match=rf"'{method}' needs torchjd .*Run: pip install \"mtbert\[balance\]\""):
-        settings.check()
+        settings.check_installed()
 
 
 @pytest.mark.parametrize(
@@ -396,6 +387,6 @@ def test_without_a_solver_those_methods_are_refused_that_need_it(package, method
     for method in METHODS:
         if method in methods:
             with pytest.raises(ValueError, match=f"method '{method}' needs"):
-                TorchJD(method=method).check()
+                TorchJD(method=method).check_installed()
         else:
-            TorchJD(method=method).check()
+            TorchJD(method=method).check_installed()

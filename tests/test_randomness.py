@@ -9,8 +9,8 @@ import torch
 import toy_run
 from torch import Tensor
 
+from mtbert.balance.pcgrad import PCGrad
 from mtbert.batch import StepBatch, collate
-from mtbert.gradients import PCGrad
 from mtbert.train import Run
 
 LORA = {"model": {"lora": {"rank": 2}}}

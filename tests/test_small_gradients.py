@@ -16,12 +16,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from mtbert import launch, recipe, train
-from mtbert.gradients import Method, PCGrad, Sum, TorchJD, combine, cosines, gram, pcgrad
+from mtbert.balance.gram import combine, cosines, gram
+from mtbert.balance.pcgrad import PCGrad, pcgrad
+from mtbert.balance.sum import Sum
+from mtbert.balance.torchjd import Method, TorchJD
 from mtbert.optim import norm, total_norm
 from mtbert.train import Run
 
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in get_args(Method))]
-every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: getattr(a, "method", a.kind))
+every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)
 SIZES = [1e-45, 1e-41, 1e-30, 1e-23, 1e-12, 1.0, 1e12, 1e19, 1e30, 1e38]
 
 
@@ -245,7 +248,7 @@ def test_a_weight_that_is_not_finite_is_refused_before_it_is_applied(
 ):
     run = run_of(folder, aggregation=aggregation)
     monkeypatch.setattr(type(run.recipe.train.aggregation), "__call__", lambda *_: torch.tensor([1.0, bad, 0.5]))
-    monkeypatch.setattr(train.gradients, "combine", lambda *_: pytest.fail("would never end"))
+    monkeypatch.setattr(train, "combine", lambda *_: pytest.fail("would never end"))
     said = rf"^step 1: train.aggregation: .* by {method} must be finite, found \[1.0, {bad},"
     with pytest.raises(FloatingPointError, match=said):
         run.step()

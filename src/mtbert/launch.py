@@ -339,7 +339,7 @@ def build(
 
 def _check_techniques(recipe: Recipe, encoder: Encoder) -> None:
     """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
-    recipe.train.aggregation.check()
+    recipe.train.aggregation.check_installed()
     config, pal = encoder.config, recipe.model.pal
     layers = any(p.requires_grad for name, p in encoder.named_parameters() if not name.startswith("pooler."))
     pooler = encoder.pooler is not None and encoder.pooler.weight.requires_grad

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from mtbert import optim
+from mtbert.balance.by_task import ByTask
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
-from mtbert.model.by_task import ByTask
 from mtbert.model.model import Model
 from mtbert.profiling import part
 from mtbert.recipe import Recipe

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from mtbert import metrics
+from mtbert.balance.known import BalanceSettings
+from mtbert.balance.sum import Sum
 from mtbert.data.cells import check_name
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
-from mtbert.gradients import AggregationSettings, Sum
 from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
@@ -171,9 +172,9 @@ class TrainRecipe(Settings):
         default="joint", description="alternate: one task per optimizer step; joint: all in each step"
     )
     sampler: SamplerSettings = Field(default=RoundRobin(), description="alternate mode: which task's step it is")
-    aggregation: Annotated[
-        AggregationSettings, BeforeValidator(_by_kind, json_schema_input_type=AggregationSettings | str)
-    ] = Field(default=Sum(), description="joint mode: how the tasks' gradients become one")
+    aggregation: Annotated[BalanceSettings, BeforeValidator(_by_kind, json_schema_input_type=BalanceSettings | str)] = (
+        Field(default=Sum(), description="joint mode: how the tasks' gradients become one")
+    )
     conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
     weighting: Literal["fixed", "uncertainty"] = Field(
         default="fixed", description="of the tasks; uncertainty: learned"

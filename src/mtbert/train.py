@@ -22,8 +22,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, files, gradients, history, optim, tracking
+from mtbert import checkpoint, evaluate, files, history, optim, tracking
 from mtbert import state as states
+from mtbert.balance.gram import check_weights, combine, cosines, gram
 from mtbert.checkpoint import Predicted
 from mtbert.display import Display
 from mtbert.evaluate import Evaluation, Tick
@@ -358,7 +359,7 @@ class Run:
         """The gradient of each task on its own, combined in the shared weights and added up in all others."""
         found = self.objective.by_task(drawn, self.shared, tally)
         with part("aggregation"):
-            gram_TT = gradients.gram(found)
+            gram_TT = gram(found)
         if not torch.isfinite(gram_TT).all():
             raise FloatingPointError(
                 f"the gradient of {' + '.join(tally.losses)} is not finite although the losses are. "
@@ -367,11 +368,11 @@ class Run:
         draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
         with part("aggregation"):
             weights_T = self.recipe.train.aggregation(gram_TT, draws)
-            gradients.check_weights(self.recipe.train.aggregation, weights_T)
-            for parameter, gradient in zip(self.shared, gradients.combine(found, weights_T), strict=True):
+            check_weights(self.recipe.train.aggregation.method, weights_T)
+            for parameter, gradient in zip(self.shared, combine(found, weights_T), strict=True):
                 parameter.grad = gradient
         names = [data.task.name for data, _ in drawn]
-        cosines_TT = gradients.cosines(gram_TT)
+        cosines_TT = cosines(gram_TT)
         pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
         self.conflicting += any(cosine < 0 for cosine in pairs.values())
         weights = {f"weight({name})": float(weight) for name, weight in zip(names, weights_T, strict=True)}
