@@ -18,8 +18,8 @@ from mtbert.settings import Settings
 # What torchjd 0.18 computes from the Gram matrix of one step alone. Not here: Sum and PCGrad, which have files of their
 # own; ExcessMTL, MoDo and SDMGrad, which read their input as a Jacobian or as the products of two batches; NashMTL,
 # ConFIG, GradDrop and TrimmedMean, which need the gradients themselves; GradVac, PCD and CRMOGM, which carry state from
-# step to step; Constant, which is what a task's weight does; Krum, which needs the number of lying tasks; FairGrad, which
-# needs a degree of fairness, and sends the weight of a zero gradient to infinity.
+# step to step; Constant, which is what a task's weight does; Krum, which needs the number of lying tasks; FairGrad with
+# a degree of fairness, which sends the weight of a zero gradient to infinity.
 Method = Literal["AlignedMTL", "CAGrad", "DualProj", "IMTLG", "MGDA", "Mean", "Random", "UPGrad"]
 
 # How far CAGrad may move away from the mean gradient, as a share of its length: the one value that the
