@@ -156,7 +156,7 @@ def test_resampled_scores_are_those_of_the_drawn_rows(task: Task, metric: str, m
             assert (high, size) == (30, (4, 30))
             return drawn
 
-    monkeypatch.setattr(statistics, "generator", lambda *_: Draws())
+    monkeypatch.setattr(statistics, "numpy_generator", lambda *_: Draws())
     found_RS = statistics.resample(task, metric, decided_SB, labels_B, 4)
     slow = [[metrics.value(task, metric, d[rows], labels_B[rows]) for d in decided_SB] for rows in drawn]
     np.testing.assert_allclose(found_RS, slow, rtol=1e-10)
