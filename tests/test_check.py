@@ -13,7 +13,7 @@ from toy_run import encoder_folder
 from mtbert import messages
 from mtbert.batch import Dataset, Example, Sequences
 from mtbert.data.check import report, warnings
-from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, sets, shared
+from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, sets, shared, unknown_id
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import tokenize
 from mtbert.task import Task
@@ -262,7 +262,7 @@ def test_scores_that_differ_in_their_last_digits_have_a_histogram():
 def tokenised(tmp_path: Path, task: Task, *texts: tuple[str, ...], max_length: int) -> Tokens:
     tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
     data = tokenize(task, [Example(str(i), each, 0.0) for i, each in enumerate(texts)], tokenizer, max_length)
-    return count_tokens(tokenizer, data, max_length)
+    return count_tokens(tokenizer, data, max_length, unknown_id(tokenizer))
 
 
 def test_lengths_are_those_before_the_cut(tmp_path: Path):
@@ -292,4 +292,4 @@ def test_texts_that_the_vocabulary_does_not_know_are_counted_and_warned_of(tmp_p
 def test_a_vocabulary_of_bytes_knows_every_text(tmp_path: Path):
     tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
     data = tokenize(GRADES, [Example("0", ("ab",), 0.0)], tokenizer, 8)
-    assert count_tokens(tokenizer, data, 8).unknown == 0
+    assert count_tokens(tokenizer, data, 8, unknown_id(tokenizer)).unknown == 0

@@ -40,7 +40,9 @@ def saved(encoder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_saved_model_comes_back_whole(encoder: Path, saved: Path):
-    loaded, tokenizer = checkpoint.load_model(saved)
+    found = checkpoint.load_model(saved)
+    loaded, tokenizer = found.model, found.tokenizer
+    assert (found.folder, found.step) == (saved, None)
     for name, tensor in model(encoder).state_dict().items():
         expected = torch.tensor(0.25) if name.endswith("threshold") else tensor
         assert torch.equal(loaded.state_dict()[name], expected), name

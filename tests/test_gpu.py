@@ -237,7 +237,7 @@ def test_a_run_saves_goes_on_and_predicts(folder: Path):
     made = settings(folder, DEVICE, {"train": train})
     out = folder / "run"
     launch.start(made, out, SILENT)
-    whole = checkpoint.load_model(out / "last")[0].state_dict()
+    whole = checkpoint.load_model(out / "last").model.state_dict()
     run = make_from(made)
     for _ in range(6):
         run.step()

@@ -204,3 +204,12 @@ def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
     assert history.best(again, found)["step"] == 2
     assert history.last(again)["step"] == 99
     assert history.best([], found) is None
+
+
+def test_a_report_of_one_run_reads_its_log_once(ended: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
+    asked, read = [], history.read
+    monkeypatch.setattr(history, "read", lambda *given: asked.append(given) or read(*given))
+    found = results.read_run(ended[0])
+    assert asked == [(ended[0] / "metrics.jsonl",)]
+    (result,) = found.runs["run"].values()
+    assert result.steps == read(ended[0] / "metrics.jsonl")

@@ -1,11 +1,13 @@
-"""The input of ``predict``: every column comes back as it was, and standard input has a limit."""
+"""What ``predict`` reads: all columns of its input, standard input up to a limit, and one model of one step."""
 
 import csv
 import io
+import json
 
 import pytest
 
-from mtbert import use
+from mtbert import checkpoint, use
+from mtbert.predictor import load
 
 
 @pytest.mark.parametrize("name", ["a.csv", "-"])
@@ -32,3 +34,17 @@ def test_standard_input_is_copied_in_parts_and_has_a_limit(toy, mtbert, monkeypa
     monkeypatch.setattr(use, "LARGEST", size - 1)
     said = mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin=content).mistake
     assert said == f"--input -: more than {size - 1} bytes. Give fewer rows at a time."
+
+
+def test_a_model_keeps_the_step_of_the_card_that_it_was_made_by(run_copy, monkeypatch):
+    card = run_copy / "best" / "mtbert.json"
+    trained, tokenizer_of = checkpoint.read_card(run_copy / "best").step, checkpoint.matching_tokenizer
+
+    def saved_meanwhile(*given: object) -> object:
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"step": 999}))
+        return tokenizer_of(*given)
+
+    monkeypatch.setattr(checkpoint, "matching_tokenizer", saved_meanwhile)
+    predictor = load(run_copy)
+    assert (predictor.folder, predictor.step) == (run_copy / "best", trained)
+    assert trained != 999

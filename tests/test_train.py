@@ -298,7 +298,8 @@ def test_the_best_model_is_kept_beside_the_last(folder: Path, monkeypatch: pytes
 
 def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
     scores = launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
-    model, tokenizer = checkpoint.load_model(folder / "run/last")
+    loaded = checkpoint.load_model(folder / "run/last")
+    model, tokenizer = loaded.model, loaded.tokenizer
     kept = checkpoint.load_predictions(folder / "run/last")
     dev = {name: p.dev for name, p in prepare(recipe.load(str(folder / "toy.yaml")), tokenizer).items()}
     assert set(kept) == {"sst", "quora", "sts"}
@@ -326,7 +327,7 @@ def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_t
     _, _, _, model = launch.build(recipe.validate(raw, "next"), SILENT)
     from mtbert.checkpoint import load_model
 
-    finished, _ = load_model(folder / "first")
+    finished = load_model(folder / "first").model
     assert torch.equal(model.encoder.word_embedding.weight, finished.encoder.word_embedding.weight)
     for name in ("sst", "sts"):
         for key, tensor in finished.head(name).state_dict().items():
@@ -612,7 +613,7 @@ def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folde
     for _ in range(5):
         run.step()
     files.write_folder(folder / "saved", lambda to: checkpoint.save_model(run.predictor, tokenizer, to))
-    again, _ = checkpoint.load_model(folder / "saved")
+    again = checkpoint.load_model(folder / "saved").model
     batch = collate([(data["sst"].train, np.arange(4))], device)
     with torch.no_grad():
         expected, found = (m(batch)["sst"].prediction for m in (run.model, again))

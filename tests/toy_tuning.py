@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from mtbert import launch, recipe
+from mtbert.evaluate import Evaluation
 from mtbert.tracking import Tracker
 
 SILENT = Console(quiet=True)
@@ -41,7 +43,8 @@ def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[
 
     def start(_: recipe.Recipe, out: Path, console: Console, *, track: Tracker) -> None:
         scores = scores_of(int(out.parent.name))
-        lines = [{"step": i + 1, "aggregates": {"overall": score}} for i, score in enumerate(scores)]
+        of_sst = [Evaluation({"accuracy": score}, {}, False, 1) for score in scores]
+        lines = [{"step": i + 1, "evaluation": {"sst": asdict(found)}} for i, found in enumerate(of_sst)]
         out.mkdir(exist_ok=True)
         with track(out, {"steps": len(scores)}) as log:
             for i, score in enumerate(scores):

@@ -109,8 +109,18 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
     (folder / "mtbert.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(path: Path) -> tuple[Model, Tokenizer]:
-    """The model of a run or a model folder, on the CPU in float32, and its tokenizer.
+@dataclass(frozen=True)
+class Loaded:
+    """A model from disk with its tokenizer, the folder that it is from, and the optimizer steps that made it."""
+
+    model: Model
+    tokenizer: Tokenizer
+    folder: Path
+    step: int | None  # None where the folder does not say
+
+
+def load_model(path: Path) -> Loaded:
+    """Returns the model of a run or a model folder, on the CPU in float32.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
@@ -130,7 +140,7 @@ def load_model(path: Path) -> tuple[Model, Tokenizer]:
             f"{folder / 'mtbert.json'}: no task reads the saved {unclaimed[0]}, so this file is not of this model. "
             f"{REPAIR}"
         )
-    return model, matching_tokenizer(folder, encoder)
+    return Loaded(model, matching_tokenizer(folder, encoder), folder, card.step)
 
 
 def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtbert import files, tracking
+from mtbert.checkpoint import REPAIR
 from mtbert.evaluate import Evaluation
 from mtbert.messages import shown
 from mtbert.recipe import Recipe
@@ -18,7 +19,6 @@ from mtbert.state import REPAIR as STATE_REPAIR
 from mtbert.state import VALUES, Values
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
-REPAIR = "Train or copy the run again."
 LARGEST = 4 * 2**30  # bytes: a million steps have half of one
 
 Line = Mapping[str, Any]

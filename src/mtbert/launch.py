@@ -14,7 +14,7 @@ from mtbert import checkpoint, environment, files, history, locks, optim, tracki
 from mtbert import recipe as recipes
 from mtbert import state as states
 from mtbert.data.check import report
-from mtbert.data.measure import TaskData, count_tokens
+from mtbert.data.measure import TaskData, count_tokens, unknown_id
 from mtbert.display import Display, score_table
 from mtbert.environment import Record
 from mtbert.evaluate import Evaluation
@@ -32,7 +32,7 @@ from mtbert.recipe import Recipe
 from mtbert.tracking import Tracker
 from mtbert.train import Plan, Run, fit
 
-RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"  # what makes a folder a run
+RECIPE, ENVIRONMENT = recipes.FILE, "environment.json"  # what makes a folder a run
 
 
 def start(
@@ -235,10 +235,13 @@ def check(recipe: Recipe, console: Console) -> list[str]:
     """
     device, tokenizer, data, model = build(recipe, console)
     passes = Run(recipe, model, data, device).plan.passes
-    longest = recipe.model.max_length
+    longest, unknown = recipe.model.max_length, unknown_id(tokenizer)
     tasks = []
     for name, d in data.items():
-        tokens = count_tokens(tokenizer, d.train, longest), count_tokens(tokenizer, d.dev, longest)
+        tokens = (
+            count_tokens(tokenizer, d.train, longest, unknown),
+            count_tokens(tokenizer, d.dev, longest, unknown),
+        )
         batch_size = recipe.tasks[name].batch_size
         tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
     return report(tasks, longest, console)
@@ -275,10 +278,10 @@ def _go(
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
     """Prints how the run ended and what its model scores; returns the scores of the model that predicts."""
-    lines = history.read(out / "metrics.jsonl")
+    lines = history.read(out / history.METRICS)
     best, last = history.best(lines, run.recipe), history.last(lines)
     if best is None or last is None:
-        raise ValueError(f"{out / 'metrics.jsonl'}: has no evaluation, although the run has ended. Start it again.")
+        raise ValueError(f"{out / history.METRICS}: has no evaluation, although the run has ended. Start it again.")
     if run.done < run.plan.steps:
         console.print(
             f"stopped early at step {run.done} of {run.plan.steps}: the last {count(run.stale, 'evaluation')} did not "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert import files
+from mtbert import files, recipe
 from mtbert.messages import clean
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -25,9 +25,9 @@ STANDARD_OUTPUT = "-"
 # What makes a folder one of ours, or an encoder's: files that lie in it together.
 KEPT = (
     ("a model", ("mtbert.json",)),
-    ("a run", ("recipe.yaml", "environment.json")),
+    ("a run", (recipe.FILE, "environment.json")),
     ("a study", ("study.json", "cells")),
-    ("a tuning", ("recipe.yaml", "tune.db")),
+    ("a tuning", (recipe.FILE, "tune.db")),
     ("an encoder", ("config.json", "model.safetensors")),
     ("an encoder", ("config.json", "model.safetensors.index.json")),
     ("an encoder", ("config.json", "pytorch_model.bin")),

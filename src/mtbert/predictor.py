@@ -126,11 +126,10 @@ def load(path: str | Path) -> Predictor:
         FileNotFoundError: If there is no model at ``path``.
         ValueError: If one of its files is damaged; the message names it.
     """
-    model, tokenizer = checkpoint.load_model(Path(path))
+    loaded = checkpoint.load_model(Path(path))
     device = environment.device("auto")
-    model.compute = environment.precision("auto", device)
-    folder = checkpoint.model_folder(Path(path))
-    return Predictor(model.to(device), tokenizer, folder, checkpoint.read_card(folder).step if folder else None)
+    loaded.model.compute = environment.precision("auto", device)
+    return Predictor(loaded.model.to(device), loaded.tokenizer, loaded.folder, loaded.step)
 
 
 def _listed(task: Task, texts: Any) -> list[Any]:

@@ -19,6 +19,8 @@ from mtbert.messages import clean, few, near, shown
 from mtbert.recipe_parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
 from mtbert.settings import Settings, explain, tuples
 
+FILE = "recipe.yaml"  # of a run, a tuning and a cell of a study
+
 DEEPEST = 20  # keys of a path, recipes that extend each other
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import environment, files, launch, locks, tracking
+from mtbert import environment, files, history, launch, locks, tracking
 from mtbert import recipe as recipes
 from mtbert.recipe import Recipe
 from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import optuna
 
 SHOWN = 5  # trials in the table at the end
-RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -128,15 +127,15 @@ def _check(tuning: Tuning, base: Recipe) -> None:
 
 def _check_place(out: Path) -> None:
     """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
-    started = {locks.LOCK, f".{RECIPE}.new"}
+    started = {locks.LOCK, f".{recipes.FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
-    if other and not (out / RECIPE).is_file():
+    if other and not (out / recipes.FILE).is_file():
         raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
 
 
 def _begin(out: Path, base: Recipe) -> None:
     """Writes the recipe of a new tuning, or sees to it that the one in ``out`` has the same recipe and ranges."""
-    file = out / RECIPE
+    file = out / recipes.FILE
     if not file.is_file():
         files.write_text(file, recipes.dump(base))
     movable = {"data": DataRecipe()}
@@ -193,7 +192,7 @@ def _try(
             fail(str(error))
             return
         try:
-            if (folder / "run" / "recipe.yaml").is_file():
+            if (folder / "run" / recipes.FILE).is_file():
                 launch.resume(folder / "run", console, track=track)
             else:
                 launch.start(recipe, folder / "run", console, track=track)
@@ -213,9 +212,9 @@ def _try(
                 raise
             fail("out of memory")
         else:
-            lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            scores = [_score(recipe, tracking.numbers(json.loads(line))) for line in lines]
-            score = max(score for score in scores if score is not None)
+            best = history.best(history.read(folder / "run" / history.METRICS), recipe)
+            assert best is not None  # a run that came to its end was scored there
+            score = history.selected(best, recipe)
             study.tell(trial, score)
             shown.ended(trial.number, f"{recipe.train.select} {score:.4f}")
     _drop_weights(folder)

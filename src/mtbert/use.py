@@ -199,7 +199,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
             for file in filter(None, (*source.files, source.hub)):
                 assert recipe is not None
                 reads[recipe.root() / file] = f"data of task {name}"
-    home = path.resolve().parent if (path.resolve().parent / "recipe.yaml").is_file() else path
+    home = path.resolve().parent if (path.resolve().parent / recipes.FILE).is_file() else path
 
     def checked(option: str, name: str, known: Sequence[str]) -> Path:
         return outputs.check(option, name, known, home, reads)
@@ -240,7 +240,7 @@ def _recipe(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe | N
         ValueError: If it is damaged, or a change is about something that the trained model fixes.
     """
     for folder in (path, path.resolve().parent):
-        file = folder / "recipe.yaml"
+        file = folder / recipes.FILE
         if file.is_file():
             found, changed = recipes.load(str(file)), recipes.load(str(file), overrides)
             for key in _differences(recipes.plain(found), recipes.plain(changed)):
@@ -253,7 +253,7 @@ def _recipe(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe | N
     if not needed:
         return None
     raise FileNotFoundError(
-        f"{path}: no recipe.yaml here or one folder up, so columns are unknown. Give a run's folder."
+        f"{path}: no {recipes.FILE} here or one folder up, so columns are unknown. Give a run's folder."
     )
 
 

@@ -99,9 +99,11 @@ def measure(data: TaskData) -> Figures:
     )
 
 
-def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int) -> Tokens:
-    """Returns what the tokens of a data set are like; only texts that were cut are encoded again, whole."""
-    unknown = _unknown_id(tokenizer)
+def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
+    """Returns what the tokens of a data set are like; only texts that were cut are encoded again, whole.
+
+    ``unknown`` is the tokenizer's :func:`unknown_id`.
+    """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = list(zip(*(data.task.packed(e.texts) for e in data.examples), strict=True))
     for texts, made in zip(sides, data.sequences, strict=True):
@@ -118,8 +120,8 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int) -> Tokens
     return Tokens(lengths, int(np.sum(not_known > UNKNOWN * of_text)))
 
 
-def _unknown_id(tokenizer: Tokenizer) -> int:
-    """The number of the unknown token; -1 where there is none."""
+def unknown_id(tokenizer: Tokenizer) -> int:
+    """Returns the number of the unknown token, -1 where there is none; takes as long as to save the tokenizer."""
     model = json.loads(tokenizer.to_str())["model"]
     found = model.get("unk_id") if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
     return -1 if found is None else int(found)

@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def recipe(self) -> Path:
-        return self.folder / "recipe.yaml"
+        return self.folder / recipes.FILE
 
     @property
     def log(self) -> Path:
@@ -94,7 +94,7 @@ def wanted(plan: Plan, out: Path, threads: int) -> dict[Cell, Recipe]:
         if recipe.train.threads is None:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
         one = cell(out, row, seed)
-        begun = one.run / "recipe.yaml"
+        begun = one.run / recipes.FILE
         if begun.is_file() and _placeless(recipes.load(str(begun))) != _placeless(recipe):
             raise ValueError(
                 f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
@@ -108,7 +108,7 @@ def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # a kill may have come between a run's end and that
-        for file in (one.recipe, one.run / "recipe.yaml"):
+        for file in (one.recipe, one.run / recipes.FILE):
             if file.parent.is_dir():
                 files.write_text(file, recipes.dump(recipe))
 

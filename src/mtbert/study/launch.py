@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files
+from mtbert import recipe as recipes
 from mtbert.messages import count, warn
 from mtbert.study import cells, held_out, results
 from mtbert.study import report as pages
@@ -68,7 +69,7 @@ def report(path: Path, console: Console, row: str | None = None, test: Mapping[s
     Raises:
         FileNotFoundError, ValueError: If it is neither, nothing of it has ended, or a file of it is damaged.
     """
-    found = results.read_run(path) if (path / "recipe.yaml").is_file() else results.read_study(path)
+    found = results.read_run(path) if (path / recipes.FILE).is_file() else results.read_study(path)
     if not found.runs:
         raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
     if test or row is not None:

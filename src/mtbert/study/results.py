@@ -137,7 +137,7 @@ def read_study(out: Path) -> Results:
         for seed in outline.seeds:
             one = cell(out, row, seed)
             if one.ended.is_file():
-                found = _read(one.run, row, _seconds(one))
+                found = _read(one.run, row, _seconds(one), history.read(one.run / history.METRICS))
                 if found.seed != seed:
                     raise ValueError(
                         f"{one.run}: is a run of seed {found.seed}. Remove {one.folder}, and run it again."
@@ -154,12 +154,12 @@ def read_run(run: Path) -> Results:
     Raises:
         FileNotFoundError, ValueError: If it is no run, or has not come to its end.
     """
-    steps = history.read(run / "metrics.jsonl")
+    steps = history.read(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
         done = steps[-1]["step"] if steps else 0
         raise ValueError(f"{run}: stopped at step {done}. Go on with: mtbert train --resume {run}")
     name = run.resolve().name
-    result = _read(run, name, 0.0)
+    result = _read(run, name, 0.0, steps)
     outline = Outline(
         rows={name: None}, sources={name: name}, seeds=(result.seed,), reference=name, threads=result.record.threads
     )
@@ -170,8 +170,8 @@ def _seconds(one: Cell) -> float:
     return files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
 
 
-def _read(run: Path, row: str, seconds: float) -> Result:
-    recipe = recipes.load(str(run / "recipe.yaml"))
+def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> Result:
+    recipe = recipes.load(str(run / recipes.FILE))
     folder = checkpoint.model_folder(run)
     if folder is None:
         raise FileNotFoundError(f"{run}: has no model (no best/ and no last/). Train or copy the run again.")
@@ -185,7 +185,7 @@ def _read(run: Path, row: str, seconds: float) -> Result:
         record=environment.read(run / "environment.json"),
         predicted=predicted,
         step=checkpoint.read_card(folder).step,
-        steps=history.read(run / "metrics.jsonl"),
+        steps=steps,
         seconds=seconds,
         folder=run,
     )

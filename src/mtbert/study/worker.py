@@ -28,7 +28,7 @@ def work(cell: Cell) -> None:
     with FileLock(cell.folder / "lock"):  # a worker of a study that was killed may still be saving
         if cell.ended.exists():
             return
-        if (cell.run / "recipe.yaml").is_file():
+        if (cell.run / recipe.FILE).is_file():
             launch.resume(cell.run, console)
         else:
             launch.start(recipe.load(str(cell.recipe)), cell.run, console)
