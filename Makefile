@@ -41,7 +41,7 @@ lowest: .venv-lowest/installed
 	.venv-lowest/bin/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 gpu-wheels: $(INSTALLED)
-	$(BIN)/pip download --quiet --dest .wheels --only-binary=:all: $(TARGET) filelock psutil pydantic pyyaml
+	$(BIN)/pip download --quiet --dest .wheels --only-binary=:all: $(TARGET) psutil pydantic pyyaml
 	$(BIN)/python -m benchmarks.gpu weights
 
 # Beside what the machine has, which stays as it is.

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from commands import with_own_data
-from filelock import FileLock
 from typer.testing import CliRunner
 
-from mtbert import cli
+from mtbert import cli, locks
 from mtbert.recipe import Recipe, load, shipped
 
 # Training and evaluation -------------------------------------------------------------------------
@@ -244,7 +243,7 @@ def test_a_mistake_in_the_settings_leaves_the_run_to_be_overwritten_alone(toy, m
 
 
 def test_a_run_that_another_process_trains_is_left_alone(toy, mtbert, run_copy):
-    with FileLock(run_copy / "lock"):
+    with locks.alone(run_copy, "train"):
         before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
         for call in (("--resume", run_copy), (toy / "toy.yaml", "--out", run_copy, "--overwrite")):
             said = mtbert("train", *call).mistake

@@ -123,3 +123,23 @@ def test_what_a_kill_left_beside_a_place_is_settled(tmp_path: Path):
     files.settle(last)
     files.settle(tmp_path / "a.json")
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_the_digest_of_a_file_is_its_sha256(tmp_path: Path):
+    (tmp_path / "a").write_text("abc")
+    # From FIPS 180-2, appendix B.1.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "a", "Mend it.") == expected
+
+
+def test_nothing_but_a_regular_file_has_a_digest(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for file, said in (
+        (tmp_path / "gone", f"{tmp_path}/gone: not there. Mend it."),
+        (tmp_path / "pipe", f"{tmp_path}/pipe: a pipe, not a file. Mend it."),
+        (Path("/dev/zero"), "/dev/zero: a device, not a file. Mend it."),
+        (tmp_path, f"{tmp_path}: a folder, not a file. Mend it."),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            files.sha256(file, "Mend it.")
+        assert str(error.value) == said

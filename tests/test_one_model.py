@@ -11,7 +11,7 @@ import toy_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import checkpoint, cli, history, launch, recipe, yaml_text
+from mtbert import checkpoint, cli, history, launch, predictor, recipe, yaml_text
 from mtbert.study import launch as study
 from mtbert.study import results
 
@@ -85,7 +85,7 @@ def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(e
     page = (tmp_path / "run/report.html").read_text()
     assert f"overall is {overall[2]:.4f} on dev" in page
     assert "This is the model that predicts, best/, of step 2." in page
-    assert f"at the end of the schedule, step 8: overall {overall[8]:.4f}" in page
+    assert f"Beside it, last/, step 8: overall {overall[8]:.4f}." in page
 
 
 def test_a_run_of_an_older_version_is_scored_by_what_it_has(ended: tuple[Path, str], tmp_path: Path):
@@ -95,7 +95,7 @@ def test_a_run_of_an_older_version_is_scored_by_what_it_has(ended: tuple[Path, s
     del card["step"]
     (tmp_path / "run/last/mtbert.json").write_text(json.dumps(card))
     one = results.read_run(tmp_path / "run").runs["run"][0]
-    assert (one.step, one.evaluation["step"], one.at_the_end) == (None, 8, None)
+    assert (one.step, one.evaluation["step"], one.newest) == (None, 8, None)
 
 
 def test_early_stopping_says_when_and_why(tmp_path: Path):
@@ -121,6 +121,48 @@ def test_after_an_early_stop_predict_and_evaluate_say_at_what_step_the_model_is(
         assert done.exit_code == 0, done.output
         assert said.format(run) in done.stderr
     assert "stopped before" not in CliRunner().invoke(cli.app, ["evaluate", str(run / "last")]).stderr
+
+
+def test_the_report_says_that_a_run_stopped_also_where_its_last_line_is_an_evaluation(
+    ended: tuple[Path, str], tmp_path: Path
+):
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("epochs: 4", "epochs: 7"))  # as if it had stopped in the middle
+    said = re.escape(f"{run}: stopped at step 8 of 14. Go on with: mtbert train --resume {run}")
+    with pytest.raises(ValueError, match=said):
+        results.read_run(run)
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=re.escape(f"{run}: stopped at step 2 of 14. Go on")):
+        results.read_run(run)
+
+
+def test_a_run_whose_patience_was_out_has_ended(ended: tuple[Path, str], tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    text = (run / "recipe.yaml").read_text()
+    # Three evaluations were no better than the first.
+    for patience, over in ((3, True), (4, False)):
+        changed = text.replace("epochs: 4", "epochs: 7").replace("patience: null", f"patience: {patience}")
+        (run / "recipe.yaml").write_text(changed)
+        if over:
+            assert list(results.read_run(run).runs) == ["run"]
+        else:
+            with pytest.raises(ValueError, match="stopped at step 8 of 14"):
+                results.read_run(run)
+
+
+def test_where_a_kill_kept_the_model_aside_screens_give_its_name_all_the_same(ended: tuple[Path, str], tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(ended[0], run)
+    (run / "best").rename(run / ".best.old")
+    assert predictor.load(run).name == f"{run}/best, step 2"
+    shutil.rmtree(run / ".best.old")
+    (run / "last").rename(run / ".last.old")
+    predict = ["predict", str(run), "--task", "sst", "--text", "a good film"]
+    said = f"warning: {run}/last, step 8: the run stopped before its first evaluation, so its newest model answers."
+    assert said in CliRunner().invoke(cli.app, predict).stderr
 
 
 # Longer --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert import files
+from mtbert import files, locks
 from mtbert.study import cells, launch, plan, results
 from mtbert.study.cells import Cell
 from mtbert.study.plan import Plan
@@ -64,9 +64,30 @@ def test_a_study_killed_at_any_file_operation_of_its_start_goes_on_and_leaves_no
         assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
             "cells/sum-0/recipe.yaml",
             "cells/sum-1/recipe.yaml",
+            "lock",
             "study.json",
         ], number
     assert 5 < number < 100  # there were as many moments
+
+
+def test_of_two_studies_in_a_folder_one_is_refused_and_changes_nothing(study: Plan, tmp_path: Path):
+    out = tmp_path / "out"
+    with locks.alone(out, "study"):
+        (out / ".study.json.new").write_text("what the other one is writing")
+        with pytest.raises(ValueError, match=r"out: another mtbert study is at work there\. Wait for it, or give"):
+            launch.run(study, out, 1, SILENT)
+        assert sorted(path.name for path in out.iterdir()) == [".study.json.new", "lock"]
+    launch.run(study, out, 1, SILENT)
+    assert results.read_outline(out).seeds == (0, 1)
+
+
+def test_no_lock_is_put_into_a_folder_that_is_no_study(study: Plan, tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    with pytest.raises(ValueError, match="exists and is no study"):
+        launch.run(study, out, 1, SILENT)
+    assert [path.name for path in out.iterdir()] == ["mine"]
 
 
 def test_only_the_studys_own_half_written_file_is_removed(study: Plan, tmp_path: Path):

@@ -12,12 +12,11 @@ import optuna
 import pytest
 import toy_run
 import yaml
-from filelock import FileLock
 from rich.console import Console
 from toy_tuning import SILENT, put_scores, ranged, trials
 from typer.testing import CliRunner
 
-from mtbert import cli, launch, recipe, tune
+from mtbert import cli, launch, locks, recipe, tune
 from mtbert.train import Run, Stopped
 from mtbert.tune import Tuning
 
@@ -179,7 +178,7 @@ def test_a_second_tuning_in_a_folder_is_refused(folder: Path, scored: Callable[.
     scored(lambda number: [0.5])
     tuning = Tuning(ranged(folder), (), False, folder / "tuned")
     tune.run(tuning, 1, SILENT)
-    with FileLock(tuning.out / "lock"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
+    with locks.alone(tuning.out, "tune"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
         tune.run(tuning, 2, SILENT)
     assert len(trials(tuning.out)) == 1
 

@@ -11,10 +11,9 @@ import pytest
 import sqlalchemy
 import toy_run
 from children import killed
-from filelock import FileLock
 from toy_tuning import SILENT, put_scores, ranged, trials
 
-from mtbert import tune
+from mtbert import locks, tune
 from mtbert.train import Run
 from mtbert.tune import Tuning
 
@@ -97,9 +96,10 @@ def test_a_start_that_was_cut_off_is_no_other_folder(name: str, tmp_path: Path):
 def test_of_two_tunings_started_at_once_one_is_told_of_the_other(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     out.mkdir()
-    with FileLock(out / "lock"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
-        tune.run(Tuning(name, (), False, out), 1, SILENT)
-    assert [path.name for path in out.iterdir()] == ["lock"]
+    with locks.alone(out, "tune"):
+        with pytest.raises(ValueError, match="another mtbert tune is at work there"):
+            tune.run(Tuning(name, (), False, out), 1, SILENT)
+        assert [path.name for path in out.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("folder", ["a?b", "a%20b", "a%b", "a#b", "a b", "a'b\"c", "a&b=c;d", "a{b}", "é", "a:b@c"])

@@ -327,6 +327,12 @@ def find_folder(folder: Path) -> Path | None:
     return next((place for place in (folder, old) if place.exists()), None)
 
 
+def meant(folder: Path) -> Path:
+    """Returns the place whose content is in ``folder``, which :func:`find_folder` found, as people know it."""
+    name = re.fullmatch(r"\.(.+)\.old", folder.name)
+    return folder.with_name(name[1]) if name else folder
+
+
 def settle(place: Path) -> None:
     """Finishes what a kill cut off in writing ``place``, a file or folder: afterwards nothing lies beside it."""
     new, old = _beside(place)

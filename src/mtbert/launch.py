@@ -409,7 +409,8 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
     checkpoint.load_tasks(model, folder, both)
     new = [name for name in model.tasks if name not in known]
     console.print(
-        f"{folder}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}", soft_wrap=True
+        f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}",
+        soft_wrap=True,
     )
 
 

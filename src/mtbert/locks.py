@@ -4,6 +4,7 @@ A folder's lock is a file in it. Who replaces a folder holds the locks of the ol
 one is gone; so whoever takes a lock that is on the disk is alone.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -56,10 +57,11 @@ class Held:
 
 
 @contextmanager
-def alone(folder: Path, command: str) -> Iterator[Held]:
+def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
     """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one works there.
 
-    The folder is made if it is not there, and what a kill left of its replacement is put in order.
+    The folder is made if it is not there, and what a kill left of its replacement is put in order. With ``wait`` the
+    work of another process there is waited for.
 
     Raises:
         ValueError: If another is at work there.
@@ -67,7 +69,7 @@ def alone(folder: Path, command: str) -> Iterator[Held]:
     place = Path(os.path.realpath(folder))
     made: list[Path] = []
     try:
-        taken = next((taken for _ in range(TRIES) if (taken := _take(place, made)) is not None), None)
+        taken = next((taken for _ in range(TRIES) if (taken := _take(place, made, wait)) is not None), None)
     except BlockingIOError:
         taken = None
     if taken is None:
@@ -92,7 +94,7 @@ def is_free(folder: Path) -> bool:
     return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
 
 
-def _take(place: Path, made: list[Path]) -> int | None:
+def _take(place: Path, made: list[Path], wait: bool) -> int | None:
     """Returns a descriptor with the lock of ``place``, made or put back first; ``None`` if it was removed meanwhile.
 
     Raises:
@@ -101,19 +103,29 @@ def _take(place: Path, made: list[Path]) -> int | None:
     with suppress(FileNotFoundError):
         found = find_held(place)
         if found not in (None, place):  # another process is between two renames, or was killed there
-            taken = _lock(found)
-            if taken is not None:
-                found.rename(place)
-            return taken
+            taken = _lock(found, wait)
+            return taken if taken is None or _put_back(found, place, taken) else None
         missing = [path for path in (place, *place.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             made.append(path)
-        return _lock(place)
+        return _lock(place, wait)
     return None
 
 
-def _lock(folder: Path) -> int | None:
+def _put_back(found: Path, place: Path, taken: int) -> bool:
+    """Renames ``found``, whose lock is held, to ``place``; False, without the lock, if another process was first."""
+    try:
+        found.rename(place)
+    except OSError as error:
+        os.close(taken)
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _lock(folder: Path, wait: bool = False) -> int | None:
     """Returns a descriptor with the lock of ``folder``; ``None`` if another process removed it meanwhile.
 
     Raises:
@@ -123,7 +135,7 @@ def _lock(folder: Path) -> int | None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         with files.naming(file):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), file.stat()):
                 return descriptor

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment
+from mtbert import checkpoint, environment, files
 from mtbert import evaluate as scoring
 from mtbert.batch import Dataset, Example
 from mtbert.messages import clean, few, shown
@@ -129,7 +129,7 @@ def load(path: str | Path) -> Predictor:
     loaded = checkpoint.load_model(Path(path))
     device = environment.device("auto")
     loaded.model.compute = environment.precision("auto", device)
-    return Predictor(loaded.model.to(device), loaded.tokenizer, loaded.folder, loaded.step)
+    return Predictor(loaded.model.to(device), loaded.tokenizer, files.meant(loaded.folder), loaded.step)
 
 
 def _listed(task: Task, texts: Any) -> list[Any]:

@@ -1,6 +1,5 @@
 """The paper's table 5: one row of a study, chosen before, on test files that are looked at once."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -64,7 +63,8 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
             raise ValueError(
                 f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(files) or 'none'}."
             )
-    digests = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    repair = "Give --test TASK=FILE with a labelled file."
+    digests = {name: disk.sha256(file, repair) for name, file in files.items()}
     seen = {digest: source for run in runs.values() for source, digest in run.record.data.items()}
     for name, digest in digests.items():
         if digest in seen:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import files
+from mtbert import files, locks
 from mtbert import recipe as recipes
 from mtbert.messages import count, warn
 from mtbert.study import cells, held_out, results
@@ -22,10 +22,18 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
     shared among the workers, as they were when the study began.
 
     Raises:
-        ValueError, FileNotFoundError: If ``out`` is something else, or was run with other settings.
+        ValueError, FileNotFoundError: If ``out`` is something else, was run with other settings, or another process
+            runs a study there.
         Stopped: After SIGINT or SIGTERM.
     """
-    begun = _begun(out)
+    _check_place(out)  # before a lock is put into a folder of something else
+    with locks.alone(out, "study"):
+        return _run(plan, out, workers, console)
+
+
+def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
+    files.settle(out / results.FILE)
+    begun = (out / results.FILE).is_file()
     threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
     wanted = cells.wanted(plan, out, threads)
     results.write_outline(plan, out, threads)
@@ -46,19 +54,13 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
     return failed
 
 
-def _begun(out: Path) -> bool:
-    """Returns whether a study is in ``out``; a kill while its first file was written leaves the folder free.
-
-    Raises:
-        ValueError: If something else is there.
-    """
-    if out.is_dir():
-        files.settle(out / results.FILE)
-    if (out / results.FILE).is_file():
-        return True
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: exists and is no study. Give another --out.")
-    return False
+def _check_place(out: Path) -> None:
+    """Raises ValueError if ``out`` is something else than a study; one whose start was cut off is one."""
+    found = locks.find_held(out)
+    started = {locks.LOCK, *(f".{results.FILE}.{end}" for end in ("new", "old"))}
+    if found is None or (found / results.FILE).is_file() or (found.is_dir() and set(os.listdir(found)) <= started):
+        return
+    raise ValueError(f"{out}: exists and is no study. Give another --out.")
 
 
 def report(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:

@@ -113,8 +113,8 @@ def _one_row(results: Results, summary: Summary) -> str:
     first = next(iter(results.runs[row].values()))
     if first.step is not None:
         said += f" This is the model that predicts, best/, of step {first.step}."
-    if first.at_the_end is not None:
-        said += f" Beside it, {first.at_the_end}."
+    if first.newest is not None:
+        said += f" Beside it, {first.newest}."
     return said
 
 

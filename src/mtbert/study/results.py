@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtbert import checkpoint, environment, files, history, metrics, prepare
+from mtbert import checkpoint, environment, files, history, metrics, prepare, train
 from mtbert import recipe as recipes
+from mtbert import state as states
 from mtbert.batch import Example
 from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
@@ -75,13 +76,13 @@ class Result:
         return next((line for line in self.steps if line["step"] == self.step and "evaluation" in line), None)
 
     @property
-    def at_the_end(self) -> str | None:
+    def newest(self) -> str | None:
         """Where the newest evaluation is another than that of the model that predicts: its step and score."""
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
             return None
         select = self.recipe.train.select
-        return f"at the end of the schedule, step {last['step']}: {select} {history.selected(last, self.recipe):.4f}"
+        return f"last/, step {last['step']}: {select} {history.selected(last, self.recipe):.4f}"
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,31 @@ def read_run(run: Path) -> Results:
     """
     steps = history.read(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
-        done = steps[-1]["step"] if steps else 0
-        raise ValueError(f"{run}: stopped at step {done}. Go on with: mtbert train --resume {run}")
+        recipe = recipes.load(str(run / recipes.FILE))
+        raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
     name = run.resolve().name
     result = _read(run, name, 0.0, steps)
     outline = Outline(
         rows={name: None}, sources={name: name}, seeds=(result.seed,), reference=name, threads=result.record.threads
     )
-    return gather(outline, {name: {result.seed: result}}, [])
+    found = gather(outline, {name: {result.seed: result}}, [])
+    last = files.find_folder(run / "last")
+    if last is not None:  # a study drops it when the run has ended
+        values = files.read_settings(last / states.VALUES, states.Values, states.REPAIR)
+        planned, patience = _planned(result.recipe, found.dev), result.recipe.train.patience
+        if values.done < planned and (patience is None or values.stale < patience):
+            raise _stopped(run, values.done, planned)
+    return found
+
+
+def _planned(recipe: Recipe, dev: Mapping[str, Dev]) -> int:
+    """Returns the number of optimizer steps of a whole run; reads the data of the tasks that ``dev`` lacks."""
+    sizes = {name: dev[name].train if name in dev else len(prepare.read(recipe, name).train) for name in recipe.tasks}
+    return train.Plan.of(recipe, sizes).steps
+
+
+def _stopped(run: Path, done: int, planned: int) -> ValueError:
+    return ValueError(f"{run}: stopped at step {done} of {planned}. Go on with: mtbert train --resume {run}")
 
 
 def _seconds(one: Cell) -> float:

@@ -14,10 +14,9 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
-from mtbert import files, launch, recipe
+from mtbert import files, launch, locks, recipe
 from mtbert.study.cells import Cell, Ended
 from mtbert.train import Stopped
 
@@ -25,7 +24,7 @@ from mtbert.train import Stopped
 def work(cell: Cell) -> None:
     """Trains to the end of the plan, says so in ``ended.json``, and drops what only training needs."""
     console = Console(highlight=False, markup=False, emoji=False)
-    with FileLock(cell.folder / "lock"):  # a worker of a study that was killed may still be saving
+    with locks.alone(cell.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
         if cell.ended.exists():
             return
         if (cell.run / recipe.FILE).is_file():

@@ -1,0 +1,29 @@
+"""Test files of a study: nothing but a regular file is read, and what cannot be read leaves the test unseen."""
+
+import os
+from pathlib import Path
+
+import pytest
+import toy_results
+from rich.console import Console
+
+from mtbert.study import held_out
+
+TASKS = ("sst", "quora", "sts")
+
+
+def test_a_test_file_that_is_none_is_named_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "test.csv").write_text("id\n")
+    found = toy_results.study({"sum": [toy_results.RIGHT]})
+    for place, said in (
+        (tmp_path / "gone.csv", f"{tmp_path}/gone.csv: not there."),
+        (tmp_path / "pipe", f"{tmp_path}/pipe: a pipe, not a file."),
+        (Path("/dev/zero"), "/dev/zero: a device, not a file."),
+        (tmp_path, f"{tmp_path}: a folder, not a file."),
+    ):
+        files = dict.fromkeys(TASKS, tmp_path / "test.csv") | {"sts": place}
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            held_out.score(found, "sum", files, tmp_path, Console(quiet=True))
+        assert str(error.value) == f"{said} Give --test TASK=FILE with a labelled file."
+    assert not (tmp_path / held_out.FILE).exists()
