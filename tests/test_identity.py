@@ -29,8 +29,9 @@ def identity(change: dict[str, Any]) -> str:
     [
         [task(losses=losses) for losses in (["ce"], ["oll"], ["ce", "smart"], ["ce", "rdrop"], ["ce", "oll"])],
         [
+            # proportional and square_root are temperatures by name, and the usual temperature is that of square_root
             {"train": ALTERNATE | {"sampler": {"kind": kind}}}
-            for kind in ("round_robin", "proportional", "square_root", "temperature", "annealed")
+            for kind in ("round_robin", "proportional", "square_root", "annealed")
         ],
         [
             {"train": {"aggregation": aggregation}}
