@@ -97,7 +97,8 @@ def keep(
         rows = []
         for number, record in objects:
             rows.append((number, [record.get(column) for column in wanted]))
-            columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
+            if not record.keys() <= columns.keys():  # seldom: objects mostly have the names of those before
+                columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
     if not rows:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")
     return tuple(columns), rows

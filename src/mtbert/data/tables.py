@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -105,19 +104,23 @@ class Reader:
         self._check_columns(name, records, has_id)
         texts, end = len(self._columns.text), len(self._keys) - len(self._where)
         make = [_MAKE[key] for key, _ in self._keys]
+        chosen_by, make = make[end:], make[:end]
         wanted = list(self._where.values())
-        before = self._records
+        before, line = self._records, 0
+
+        def at(column: str) -> str:
+            return cells.place(name, records.unit, line, column)
+
         for line, values in records.rows:
             self._records += 1
             if self._records > MOST_ROWS:
                 raise ValueError(f"{name}: more than {MOST_ROWS:,} rows. Keep fewer.")
-            at = partial(cells.place, name, records.unit, line)
             if wanted:
-                found = _made(make[end:], values[end:], self.wanted[end:], at)
+                found = _made(chosen_by, values[end:], self.wanted[end:], at)
                 if not all(map(cells.same, found, wanted)):
                     continue
             self.chosen += 1
-            made = _made(make[:end], values, self.wanted, at)
+            made = _made(make, values, self.wanted, at)
             given = tuple(made[:texts])
             label = made[texts] if self._labelled else None
             if self._labelled and label is None:

@@ -35,7 +35,10 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     source = _Lines(lines)
     width, line = 0, 1
     while (first := source.after(0)) is not None:
-        taken, fields = _row(first, source, width, line)
+        if '"' not in first:
+            taken, (fields, _) = 1, _split(_body(first), line)
+        else:
+            taken, fields = _row(first, source, width, line)
         if len(fields) != width and (body := _body(first)) and body.count("\t") + 1 == width:
             taken, fields = 1, body.split("\t")  # quotes that only seem to enclose something
         width = width or len(fields)
