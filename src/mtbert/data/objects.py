@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import NoReturn
 
 from mtbert.data.cells import LONGEST
 from mtbert.data.plain import Text
@@ -23,7 +24,7 @@ def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{name}, line {text.line}: not JSON ({reason(error)}). {_repair(name)}") from None
-        yield text.line, _object(f"{name}, line {text.line}", found)
+        yield text.line, found if isinstance(found, dict) else _refused(f"{name}, line {text.line}", found)
 
 
 def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
@@ -75,7 +76,8 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
     while following == ",":
         number += 1
         sign()
-        yield number, _object(f"{name}, item {number}", item())
+        found = item()
+        yield number, found if isinstance(found, dict) else _refused(f"{name}, item {number}", found)
         following = sign()
         if following not in (",", "]"):
             raise wrong("Expecting ',' or ']'", at)
@@ -109,7 +111,5 @@ def _repair(name: str) -> str:
     return "Give one object per line." if lines else "Give a list of objects, or one object per line."
 
 
-def _object(where: str, found: object) -> dict[str, object]:
-    if not isinstance(found, dict):
-        raise ValueError(f"{where}: must be a JSON object, found {shown(found)}. Give one object per row.")
-    return found
+def _refused(where: str, found: object) -> NoReturn:
+    raise ValueError(f"{where}: must be a JSON object, found {shown(found)}. Give one object per row.")
