@@ -98,7 +98,7 @@ def keep(
     else:
         rows = []
         for number, record in objects:
-            rows.append((number, [record.get(column) for column in wanted]))
+            rows.append((number, [*map(record.get, wanted)]))
             if not record.keys() <= columns.keys():  # seldom: objects mostly have the names of those before
                 columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
     if not rows:
