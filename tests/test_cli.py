@@ -118,7 +118,7 @@ def test_several_mistakes_in_a_recipe_are_a_line_each(toy, mtbert):
 
 
 def test_train_wants_a_recipe_or_a_run_to_go_on_with(toy, mtbert, tmp_path):
-    wanted = "give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help"
+    wanted = "give a RECIPE, or --resume RUN without one. See: mtbert train --help"
     assert mtbert("train").mistake == wanted
     assert mtbert("train", "demo", "--resume", toy / "run").mistake == wanted
     assert mtbert("train", "--resume", toy / "run", "--overwrite").mistake == wanted
@@ -224,7 +224,7 @@ def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkey
         (["train", "toy", "--nope"], "No such option: --nope"),
         (["retrain"], "No such command 'retrain'."),
         (["predict", "run"], "Missing option '--task'."),
-        (["train"], "give a RECIPE (with --out, --set), or --resume RUN alone."),
+        (["train"], "give a RECIPE, or --resume RUN without one."),
     ],
 )
 def test_a_mistake_in_the_options_is_one_line(mtbert, arguments, said):

@@ -29,7 +29,7 @@ def test_a_wrong_option_still_has_its_line(monkeypatch: pytest.MonkeyPatch, capf
     assert end.value.code == 2
     said = capfd.readouterr().err
     assert said.startswith("mtbert: No such option: --lr")
-    assert said.endswith("See: mtbert --help\n")
+    assert said.endswith("See: mtbert train --help\n")
 
 
 @pytest.mark.parametrize("command", ["train", "tune", "study"])

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from mtbert import display
-from mtbert.display import Display, losses_line
+from mtbert.display import Display, losses_line, score_table
+from mtbert.evaluate import Evaluation
+from mtbert.recipe import load
 
 LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.0321}
 
@@ -32,7 +34,7 @@ def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]
     one = Display(console)
     one.begin(12_345, 0, epochs=10, evaluations=[12_345], dev=4000, dev_tokens=80_000)
     losses = {f"{'sentiment paraphrase similarity quality topics urgent'.split()[i]}.ce": 1.2345 for i in range(tasks)}
-    one.training = 100.0
+    one.warm, one.training = True, 100.0
     one.step(3, 6789, losses, 123_456, conflicting)
     console.print(one._frame())
     return [line.rstrip() for line in file.getvalue().splitlines()]
@@ -81,6 +83,7 @@ def test_a_log_has_a_line_now_and_then_for_steps_and_for_scoring(
     monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ):
     one, file = logged(monkeypatch)
+    one.warm = True
     clock(2.0)
     one.step(1, 1, {"a.ce": 1.0}, 200)
     # 9 steps of 2 s, and two evaluations of 3,000 tokens at a third of 10 ms each: 18 + 20.
@@ -99,6 +102,7 @@ def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(
     monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ):
     one, file = logged(monkeypatch)
+    one.warm = True
     clock(1.0)
     one.step(1, 5, {"a.ce": 1.0}, 200)
     one.evaluating()
@@ -117,3 +121,31 @@ def test_lines_come_no_faster_than_every_20_seconds(clock: Callable[[float], Non
         clock(1.0)
         one.step(1, step, {"a.ce": 1.0}, 1)
     assert [line.split()[3] for line in file.getvalue().splitlines()] == ["20/100", "40/100"]
+
+
+def test_the_first_step_says_nothing_of_the_time_left(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]):
+    one, file = logged(monkeypatch)
+    clock(14.0)  # memory is reserved, kernels are compiled
+    one.step(1, 1, {"a.ce": 1.0}, 200)
+    assert one.left is None
+    clock(2.0)
+    one.step(1, 2, {"a.ce": 1.0}, 200)
+    # 8 steps of 2 s, and two evaluations of 3,000 tokens at a third of 10 ms each.
+    assert file.getvalue().splitlines()[-1].endswith("100 tokens/s  0:36 left")
+
+
+def test_a_score_below_the_constants_is_marked():
+    recipe = load("demo")
+    fine, below, stuck = (
+        Evaluation({"accuracy": score, "macro_f1": 0.5}, {"accuracy": 0.7, "macro_f1": 0.4}, collapsed, 30)
+        for score, collapsed in ((0.8, False), (0.3667, False), (0.7, True))
+    )
+    file = io.StringIO()
+    table = score_table(recipe, {"sst": fine, "quora": below}, "dev")
+    Console(file=file, width=100).print(table)
+    lines = file.getvalue().splitlines()
+    assert "below constant" in next(line for line in lines if "quora" in line)
+    assert "below" not in next(line for line in lines if "sst" in line)
+    file = io.StringIO()
+    Console(file=file, width=100).print(score_table(recipe, {"sst": stuck}, "dev"))
+    assert "collapsed" in file.getvalue()

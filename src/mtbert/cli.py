@@ -20,6 +20,24 @@ data_app = typer.Typer(help="Look at data before training.", no_args_is_help=Tru
 app.add_typer(recipes_app, name="recipe")
 app.add_typer(data_app, name="data")
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import mtbert
+
+        typer.echo(f"mtbert {mtbert.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Takes the options that stand before a command."""
+
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting of the recipe; may be repeated.")
@@ -80,7 +98,7 @@ def train(
       mtbert train --resume runs/seed1 --set data.root=/new/place
     """
     if (recipe is None) == (resume is None) or (resume is not None and (out or overwrite)):
-        raise ValueError("give a RECIPE (with --out, --set), or --resume RUN alone. See: mtbert train --help")
+        raise ValueError("give a RECIPE, or --resume RUN without one. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
     from mtbert import files, launch, tracking
@@ -331,7 +349,9 @@ def main() -> None:
     except typer.TyperException as error:
         said = error.format_message()
         if said:  # without a command, the help was all there is to say
-            _fail(f"{said} See: mtbert --help", error.exit_code)
+            context = getattr(error, "ctx", None)  # errors outside of a command have none
+            command = context.command_path if context is not None else "mtbert"
+            _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
         sys.exit(error.exit_code)
     except typer.Abort:
         _fail("stopped", 130)

@@ -30,7 +30,8 @@ class Display:
         self.conflicting: float | None = None
         self.epoch = self.epochs = 0
         self.done = self.steps = 0
-        self.trained = self.tokens = 0  # steps and tokens since this process began
+        self.warm = False  # whether this process has done a step
+        self.trained = self.tokens = 0  # steps and tokens since then
         self.training = 0.0  # seconds that they took
         self.evaluations: Sequence[int] = ()  # numbers of steps
         self.dev_tokens = self.dev = self.scored = 0  # tokens and examples of dev, and the examples scored so far
@@ -76,9 +77,12 @@ class Display:
             old = self.losses.get(name, value)
             self.losses[name] = old + SMOOTHING * (value - old)
         self.epoch, self.done, self.conflicting = epoch, step, conflicting
+        before, self.now = self.now, time.monotonic()
+        if not self.warm:  # the first step reserves memory and compiles kernels: it says nothing of the others
+            self.warm = True
+            return
         self.trained += 1
         self.tokens += tokens
-        before, self.now = self.now, time.monotonic()
         self.training += self.now - before
         self._say()
 
@@ -164,6 +168,13 @@ class Display:
         return Group(line, Text(losses_line(self.losses, width - len(conflict)) + conflict, no_wrap=True))
 
 
+def _remark(metric: str, score: Evaluation) -> str:
+    """Returns what makes a score doubtful, in a word or two."""
+    if score.collapsed:
+        return "collapsed"
+    return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
+
+
 def losses_line(losses: Mapping[str, float], width: int | None = None) -> str:
     """Returns ``task.loss value`` of each loss, on one line of at most ``width`` characters.
 
@@ -215,7 +226,8 @@ def score_table(
     beside = [] if other is None else [other[1]]
     for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
         table.add_column(heading, justify="right")
-    doubt = any(score.collapsed for score in scores.values())
+    remarks = {name: _remark(recipe.tasks[name].metric, score) for name, score in scores.items()}
+    doubt = any(remarks.values())
     if doubt:
         table.add_column("")
     for name, score in scores.items():
@@ -229,7 +241,7 @@ def score_table(
                 f"{score.baseline[metric]:.4f}",
                 *(f"{found[name].metrics[metric]:.4f}" for found in beside),
                 str(score.examples) if first else "",
-                *(["collapsed" if first and score.collapsed else ""] if doubt else []),
+                *([remarks[name] if first else ""] if doubt else []),
                 style=None if first else "dim",
             )
     if len(scores) == 1:

@@ -7,6 +7,7 @@ Dimension key: T tasks.
 """
 
 import math
+import os
 import signal
 import time
 from bisect import bisect_right
@@ -38,6 +39,7 @@ from mtbert.sampling.turn import Progress, draw
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.state import State, Values
 
+SECOND_SIGNAL = 1.0  # seconds after the first; an earlier one counts as the same
 INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
 INERT_ROWS = 16  # of each task, to find that out
 
@@ -490,17 +492,25 @@ def _named(file: str) -> Iterator[None]:
 
 @contextmanager
 def signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
-    asked = False
+    """Gives a function that says whether SIGINT or SIGTERM came; a second one ends the process at once.
+
+    A second one within a second counts as the same: ``timeout`` and some shells send one to the process and one to its
+    group.
+    """
+    asked: float | None = None  # when
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        asked = True
-        signal.signal(number, signal.SIG_DFL)
+        now = time.monotonic()
+        if asked is None:
+            asked = now
+        elif now - asked > SECOND_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: asked is not None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -86,8 +86,8 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _check(tuning)
     base = tuning.trial({})
-    _check(tuning, base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
     with locks.alone(tuning.out, "tune"), told(tuning.out), _Shown(console, trials) as shown:
         _begin(tuning.out, base)
@@ -110,14 +110,16 @@ def run(tuning: Tuning, trials: int, console: Console) -> Path:
     return tuning.best
 
 
-def _check(tuning: Tuning, base: Recipe) -> None:
+def _check(tuning: Tuning) -> None:
     """Raises ValueError where there is nothing to tune, or the recipe cannot take an end of a range or a choice."""
-    if not base.tune:
+    ranges = tuning.recipe({}).tune
+    if not ranges:
         raise ValueError(
             f"recipe {tuning.name}: nothing to tune. Add ranges, such as: "
             "tune: {train.lr: {low: 1e-5, high: 1e-3, log: true}, model.pooling: [cls, mean]}"
         )
-    for path, values in base.tune.items():
+    tuning.trial({})  # what is wrong without a change is said without one
+    for path, values in ranges.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
                 tuning.trial({path: value})

@@ -161,6 +161,8 @@ def predict(path: Path, question: Question, console: Console) -> None:
     predictor = load(path)
     _tell_of_early_model(predictor, path, console)
     if text is not None:
+        if predictor.task(question.task).texts == 2 and pair is None:
+            raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
         data = predictor.read(question.task, [text] if pair is None else [(text, pair)])
         given = Whole(("text", "text_pair")[: len(data.examples[0].texts)], ())
         given = Whole(given.columns, [dict(zip(given.columns, data.examples[0].texts, strict=True))])
@@ -279,13 +281,10 @@ def _unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warn
     ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
     if ignored:
         warn(warnings, f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}.")
-    id_ = columns.id or "id"
-    if id_ in given.columns:
+    id_ = columns.id
+    if id_ is None or id_ in given.columns:
         return data, given
-    if columns.id is not None:
-        warn(
-            warnings, f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name."
-        )
+    warn(warnings, f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
     rows = [{id_: e.id} | dict(row) for e, row in zip(data.examples, given.rows, strict=True)]
     return data, Whole((id_, *given.columns), rows)
 

@@ -243,6 +243,8 @@ class _Shown:
     def _left(self) -> str:
         """By what was done since the start; a run counts as one, whatever it takes."""
         now = sum(self.done[name] - share for name, share in self.begun.items())
+        if all(share == 1 for share in self.done.values()):
+            return "all ended"
         if now <= 0:
             return "time left unknown"
         left = (time.monotonic() - self.since) / now * (len(self.done) - sum(self.done.values()))

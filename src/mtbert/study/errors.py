@@ -105,7 +105,7 @@ class Errors:
     def tables(self) -> list[Table]:
         """How far errors are, how they go with lexical overlap, and what rows fix and break."""
         return [
-            *(self._distances(task) for task, dev in self.results.dev.items() if len(dev.task.labels or ()) > 2),
+            *(self._distances(task) for task, dev in self.results.dev.items() if dev.task.type == "ordinal"),
             *(self._by_overlap(task) for task in self.overlap),
             *self._changes(),
         ]
@@ -117,14 +117,14 @@ class Errors:
             distances = np.stack([run.distance_B for run in runs])
             shares = [float(np.mean(distances == d)) for d in (0, 1, 2)] + [float(np.mean(distances > 2))]
             wrong = distances[distances > 0]
-            near = float(np.mean(wrong == 1)) if len(wrong) else float("nan")
-            rows.append((row, *(f"{share:.1%}" for share in shares), f"{near:.1%}"))
+            near = f"{np.mean(wrong == 1):.1%}" if len(wrong) else ""
+            rows.append((row, *(f"{share:.1%}" for share in shares), near))
         return Table(
             f"errors-{task}",
             f"How far off: {task}",
             ("row", "right", "1 class off", "2 off", "3 and more", "of the errors 1 off"),
             tuple(rows),
-            ("Over all seeds. Classes in the order of the recipe: for unordered classes the distances mean nothing.",),
+            ("Over all seeds. Classes in the order of the recipe.",),
         )
 
     def _by_overlap(self, task: str) -> Table:

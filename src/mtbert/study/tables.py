@@ -59,11 +59,13 @@ def _latex(text: str) -> str:
 
 def tables(results: Results, summary: Summary, test: Record | None = None) -> list[Table]:
     """All that fit the study; those of the paper where it has their rows, and what ``test`` recorded."""
-    against: tuple[Against, ...] = ("control", "reference")
+    against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
+    if summary.comparisons["control"] == summary.comparisons["reference"]:
+        against = against[:1]  # one table: each row's control is the reference
     return [
         data(results),
         scores(results, summary),
-        *(compared(results, summary, other) for other in against if summary.comparisons[other]),
+        *(compared(results, summary, other) for other in against),
         *([paper_data(results)] if any(_of_paper(results, number) for number in (2, 3, 4)) else []),
         *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
         *([on_test(results, test)] if test is not None else []),
