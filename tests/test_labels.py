@@ -185,3 +185,19 @@ def test_a_foreign_label_is_shown_escaped_and_cut():
         said = message(ValueError, examples, table("\x1b[2J\r" + "x" * 10_000_000), task(type_, **more))
         assert said.startswith("t.csv, line 2, column 'y': '\\x1b[2J\\rxxx")
         assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    ("type_", "labels", "found", "said"),
+    [
+        ("binary", ("no", "yes"), ("0", "1"), 'If these are codes, give labels: {"0": no, "1": yes}.'),
+        ("ordinal", ("low", "mid", "high"), ("3", "1", "2"), 'give labels: {"1": low, "2": mid, "3": high}.'),
+        ("ordinal", ("low", "mid", "high"), ("1",), 'give labels: {"0": low, "1": mid, "2": high}.'),
+        ("binary", ("no", "yes"), ("0", "maybe"), "Fix or drop the row, or add the class"),
+        ("binary", ("no", "yes"), ("0", "2"), "Fix or drop the row, or add the class"),
+        ("binary", ("no", "yes"), ("nein", "ja"), "Fix or drop the row, or add the class"),
+    ],
+)
+def test_numbers_in_place_of_named_classes_may_be_codes(type_: str, labels: tuple, found: tuple, said: str):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        examples(table(*found), task(type_, labels=labels))

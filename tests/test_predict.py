@@ -190,6 +190,14 @@ def test_ids_keep_the_name_of_their_column(toy, mtbert, tmp_path):
     assert [(row["id"], row["key"]) for row in table(numbered.out)] == [("1", "k1"), ("2", "k2")]
 
 
+def test_a_recipe_without_ids_adds_no_column_of_ids(toy, mtbert, tmp_path):
+    (tmp_path / "in.csv").write_text("sentence\na dog runs\n")
+    call = ("predict", toy / "run", "--task", "sst", "--input", tmp_path / "in.csv")
+    done = mtbert(*call, "--set", "tasks.sst.columns.id=null")
+    assert (done.code, done.err) == (0, "")
+    assert list(table(done.out)[0])[:2] == ["sentence", "label"]
+
+
 def test_a_recipe_without_ids_leaves_an_id_column_as_it_is(toy, mtbert, tmp_path):
     (tmp_path / "in.csv").write_text("sentence,id\na dog runs,x\na dog runs,\n")
     call = (

@@ -104,3 +104,10 @@ def test_recipes_of_a_study_may_be_dumped_and_read_again(folder: Path):
     wanted = cells.wanted(found, folder / "out", 1)
     cells.lay_out(wanted)
     assert all(recipe.load(str(cell.recipe)) == settings for cell, settings in wanted.items())
+
+
+def test_the_last_run_to_end_leaves_no_time(tmp_path: Path):
+    said = io.StringIO()
+    with cells._Shown(Console(file=said, width=80), {"one": Cell(tmp_path / "one")}, {"one": 0.0}) as shown:
+        shown.ended("one", None)
+    assert "one: ended  (1 of 1, all ended)" in said.getvalue()

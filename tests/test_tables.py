@@ -166,3 +166,30 @@ def test_half_of_the_seeds_are_not_most():
     assert found.change("sst", "more") == pytest.approx(np.zeros(8))  # wrong in one seed of two of the base
     again = errors.Errors(toy_results.study({"base": [WORSE, WORSE], "more": [RIGHT, WORSE]}))
     assert again.change("sst", "more") == pytest.approx((np.array(WORSE["sst"]) != LABELS["sst"]).astype(int))
+
+
+@pytest.mark.parametrize("answers", [[WORSE, RIGHT], [WORSE]])
+def test_where_each_control_is_the_reference_there_is_one_table_of_differences(answers: list):
+    def names(**controls: str) -> list[str]:
+        rows = {"base": [RIGHT] * len(answers), "more": answers, "most": answers}
+        found = toy_results.study(rows, controls=controls)
+        return [t.name for t in tables.tables(found, summarise(found)) if t.name.startswith("against")]
+
+    assert names(more="base", most="base") == ["against-control"]
+    assert names(more="base", most="more") == ["against-control", "against-reference"]
+
+
+def test_distances_are_told_of_ordered_classes_alone(results: Results):
+    def named(found: Results) -> list[str]:
+        return [t.name for t in errors.Errors(found).tables() if t.name.startswith("errors-")]
+
+    assert named(results) == ["errors-sst"]
+    dev = results.dev["sst"]
+    unordered = replace(dev, task=dev.task.model_copy(update={"type": "classification"}))
+    assert named(replace(results, dev={**results.dev, "sst": unordered})) == []
+
+
+def test_no_errors_have_no_share_of_near_ones():
+    found = toy_results.study({"base": [RIGHT]})
+    table = next(t for t in errors.Errors(found).tables() if t.name == "errors-sst")
+    assert table.rows == (("base", "100.0%", "0.0%", "0.0%", "0.0%", ""),)

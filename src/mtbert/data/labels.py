@@ -66,10 +66,11 @@ def _repair(table: Table, task: Task, label: str) -> str:
     """Returns what to do about a label that is none of the classes; numbers may be codes of the named classes."""
     labels = task.labels or ()
     found = {row.label for row in table.rows if row.label is not None}
-    codes = [str(code) for first in (0, 1) for code in range(first, first + len(labels))]
-    if task.codes is None and label in codes and len(found) <= len(labels) and found <= set(codes):
-        named = ", ".join(f'"{code}": {name}' for code, name in zip(sorted(found, key=int), labels, strict=False))
-        return f"If these are codes, give labels: {{{named}}}."
+    for first in (0, 1):
+        codes = [str(first + i) for i in range(len(labels))]
+        if task.codes is None and label in codes and found <= set(codes):
+            named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
+            return f"If these are codes, give labels: {{{named}}}."
     return "Fix or drop the row, or add the class to the task's labels."
 
 

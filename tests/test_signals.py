@@ -1,0 +1,57 @@
+"""Signals that stop a run: one asks, a second one ends the process, and two at once are one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mtbert import train
+
+PROGRAM = """
+import sys, time
+from mtbert import train
+train.SECOND_SIGNAL = float(sys.argv[1])
+with train.signals() as stopping:
+    print("ready", flush=True)
+    while not stopping():
+        time.sleep(0.01)
+    print("asked", flush=True)
+    time.sleep(30 if float(sys.argv[1]) == 0 else 0.5)
+print("ended", flush=True)
+"""
+
+
+def test_two_signals_at_once_are_one_as_timeout_sends_them(monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(number))
+    with train.signals() as stopping:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        assert not stopping()
+        handler(signal.SIGTERM, None)
+        assert stopping()
+        now[0] += 0.9
+        handler(signal.SIGTERM, None)
+        assert killed == []
+        now[0] += 0.2
+        handler(signal.SIGTERM, None)
+        assert killed == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("apart", "code"), [(10.0, 0), (0.0, -signal.SIGTERM)])
+def test_a_second_signal_ends_a_process_unless_it_comes_at_once(apart: float, code: int):
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(apart)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "asked\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == code
+    process.stdout.close()
