@@ -52,7 +52,7 @@ def refusal(folder: Path, text: str) -> str:
 
 def tables(out: Path) -> dict[str, bytes]:
     found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
-    assert len(found) == 27
+    assert len(found) == 24
     return found
 
 
