@@ -1,4 +1,4 @@
-"""What mtbert.json may hold: nothing of it costs time or memory before it is compared with the saved weights."""
+"""The values of mtbert.json: none of them costs time or memory before it is compared with the saved weights."""
 
 import json
 import resource

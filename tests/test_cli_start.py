@@ -1,4 +1,4 @@
-"""What the command line says before any work begins: help without a command, and places it cannot write to."""
+"""The command line before any work begins: help without a command, and places it cannot write to."""
 
 import sys
 from pathlib import Path

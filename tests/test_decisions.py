@@ -1,4 +1,4 @@
-"""What a run decides by: the threshold of yes and no, the metric that chooses, the likelihood of a task."""
+"""The grounds of a run's decisions: the threshold of yes and no, the metric that chooses, the likelihood of a task."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is shown while a run goes on, at the widths that terminals have."""
+"""The screen while a run goes on, at the widths that terminals have."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""What only a GPU can show: everything that computes there agrees with the CPU. ``make gpu`` runs this file there.
+"""A GPU computes what the CPU computes, in every part that runs there. ``make gpu`` runs this file there.
 
 With ``MTBERT_GPU_DEVICE=cpu`` the CPU stands in, so that nothing but the GPU itself is new in the first real call.
 """

@@ -4,9 +4,6 @@ import csv
 import errno
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from full_disk import files_of_at_most
 from safetensors.numpy import load_file
 
 from mtbert import load, outputs
@@ -250,24 +248,13 @@ def test_vectors_come_back_bitwise(tmp_path, shape, fortran):
     np.testing.assert_array_equal(load_file(tmp_path / "V.safetensors")["vectors"], vectors, strict=True)
 
 
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """Lets no file grow beyond ``size`` bytes, as a full disk would not."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "v.npy", "v.safetensors"])
 def test_a_full_disk_names_the_file_and_leaves_the_old_one_alone(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"old")
     many = Answered(["x"], [{"x": str(np.random.default_rng(i).bytes(99))} for i in range(500)], {})
     vectors = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
-    with pytest.raises(OSError, match=name) as caught, room(4096):
+    with pytest.raises(OSError, match=name) as caught, files_of_at_most(4096):
         if name.startswith("a"):
             write_answers(many, file, file.suffix)
         else:

@@ -1,4 +1,4 @@
-"""What every row of the paper, and base, resolve to: written out, so that no default can move a row away."""
+"""The settings of every row of the paper, and of base, written out, so that no default can move a row away."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -3,10 +3,7 @@
 import hashlib
 import io
 import json
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 import toy_run
 import yaml
 from children import killed
+from full_disk import files_of_at_most
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -281,17 +279,6 @@ def test_a_run_made_longer_and_killed_at_once_does_not_take_its_patience_for_spe
     assert not list(run.rglob(".*"))
     launch.resume(run, SILENT)
     assert json.loads((run / "last/state.json").read_text())["done"] > done
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that takes no more than ``size`` bytes of a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
