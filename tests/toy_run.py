@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from rich.console import Console
@@ -95,6 +96,13 @@ def set_up(folder: Path, **train: Any) -> Path:
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(raw_recipe(folder, **train), sort_keys=False))
     return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the whole set-up."""
+    set_up(tmp_path)
+    return tmp_path
 
 
 def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:

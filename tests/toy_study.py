@@ -5,11 +5,20 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+import toy_run
 from rich.console import Console
 
-from mtbert.study import cells, launch, worker
+from mtbert.study import cells, launch, plan, worker
+from mtbert.study import report as pages
 from mtbert.study.cells import Cell
 from mtbert.study.plan import Plan
+
+STUDY = """
+rows:
+  sum: toy.yaml
+  pcgrad: {recipe: toy.yaml, set: [train.aggregation=pcgrad], control: sum}
+seeds: [0, 1]
+"""
 
 
 def run_here(study: Plan, out: Path) -> None:
@@ -24,3 +33,34 @@ def run_here(study: Plan, out: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cells, "run_all", run_all)
         launch.run(study, out, 2, Console(quiet=True))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the whole set-up and a study of two rows and two seeds."""
+    toy_run.set_up(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """What each table of a finished study holds, by its file's name."""
+    found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
+    assert len(found) == 24
+    return found
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study run to its end, to look at."""
+    folder = tmp_path_factory.mktemp("ended")
+    toy_run.set_up(folder)
+    (folder / "study.yaml").write_text(STUDY)
+    run_here(plan.load(str(folder / "study.yaml")), folder / "out")
+    return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take longer than all else in them."""
+    monkeypatch.setattr(pages, "figures", lambda results, summary: [])

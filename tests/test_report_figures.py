@@ -1,0 +1,101 @@
+"""The figures of a study: what is drawn, and of which numbers."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toy_report
+
+from mtbert.batch import Example
+from mtbert.checkpoint import Predicted
+from mtbert.study import figures
+from mtbert.study.results import Results
+from mtbert.study.summary import summarise
+
+recipe = toy_report.recipe
+results = toy_report.results
+page = toy_report.page
+
+
+def test_a_dollar_in_a_name_is_a_dollar(results: Results, tmp_path: Path):
+    dev = results.dev["sst"]
+    task = dev.task.model_copy(update={"labels": ("$x_$", "$5-$10", "b", "c", r"$\frac{$")})
+    odd = replace(results, dev=results.dev | {"sst": replace(dev, task=task)})
+    for drawn in figures.figures(odd, summarise(odd)):
+        drawn.write(tmp_path)
+    assert (tmp_path / "confusion-sst.svg").exists()
+
+
+def test_losses_of_a_step_are_summed_by_task_and_averaged_in_windows(results: Results):
+    run = replace(
+        results.runs["plain"][0],
+        steps=[
+            {"step": 1, "losses": {"sst.ce": 1.0, "sst.oll": 0.5, "sst2.ce": 9.0}},
+            {"step": 2, "losses": {"sts.mse": 7.0}},
+            {"step": 3, "losses": {"sst.ce": 2.0}},
+            {"step": 3, "evaluation": {}},
+        ],
+    )
+    assert figures._losses(run, "sst") == [(1, 1.5), (3, 2.0)]
+    x_W, y_W = figures._windows([(step, float(step)) for step in range(1, 2 * figures.WINDOWS + 1)])
+    assert len(x_W) == figures.WINDOWS
+    assert (x_W[0], y_W[-1]) == (1.5, 2 * figures.WINDOWS - 0.5)
+
+
+def test_dev_scores_are_drawn_where_dev_was_scored_on_the_way(results: Results):
+    def scored(step: int, sst: float) -> dict[str, Any]:
+        found = {name: {"metrics": {d.metric: sst}} for name, d in results.dev.items()}
+        return {"step": step, "evaluation": found}
+
+    on_the_way = {
+        row: {seed: replace(run, steps=[*run.steps, scored(100, 0.25), scored(200, 0.75)]) for seed, run in by.items()}
+        for row, by in results.runs.items()
+    }
+    summary = summarise(results)
+    assert [d.name for d in figures.learning(results, summary)] == ["losses"]
+    drawn = list(figures.learning(replace(results, runs=on_the_way), summary))
+    assert [d.name for d in drawn] == ["losses", "learning"]
+    line = drawn[1].figure.axes[0].lines[1]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([100, 200], [0.25, 0.75])
+
+
+def test_intervals_of_the_ablation_are_those_of_the_summary(results: Results):
+    summary = summarise(results)
+    (drawn,) = figures.ablation(results, summary)
+    overall = drawn.figure.axes[0]
+    assert overall.get_title() == "overall"
+    assert [label.get_text() for label in overall.get_yticklabels()] == ["strong − plain", "same − plain"]
+    low, high = summary.comparisons["control"]["strong"]["overall"].difference.interval
+    assert list(overall.lines[1].get_xdata()) == [low, high]
+    assert overall.lines[2].get_marker() == "^"
+    assert overall.lines[4].get_marker() == "o"
+
+
+def test_conflict_is_drawn_from_cosines_alone(results: Results):
+    assert figures._cosines(results.runs["strong"][0]) == ["cos(a, b)"]
+    assert figures._cosines(results.runs["plain"][0]) == []
+
+
+def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
+    d = replace(
+        results.dev["quora"], examples=[Example(str(i), ("a", "b"), label) for i, label in enumerate([0, 0, 0, 1])]
+    )
+    run = replace(results.runs["plain"][0], predicted={"quora": Predicted(torch.zeros(4), torch.tensor([0, 1, 1, 1]))})
+    assert figures._confusion(d, run) == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))
+
+
+def test_every_figure_is_there_in_both_forms(page: Path):
+    names = {p.stem for p in (page.parent / "figures").iterdir()}
+    assert names == {
+        *("ablation", "losses", "conflict", "sampling"),
+        *("confusion-sst", "confusion-quora", "similarity-sts"),
+    }
+    assert len(list((page.parent / "figures").iterdir())) == 2 * len(names)
+
+
+def test_sampling_is_drawn_only_where_steps_take_one_task(results: Results):
+    assert set(figures._taken(results.runs["plain"][0])) == set(results.dev)
+    assert figures._taken(results.runs["strong"][0]) == {}

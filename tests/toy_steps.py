@@ -1,0 +1,39 @@
+"""A toy run in this process, and the gradients of one of its steps."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import toy_run
+from rich.console import Console
+
+from mtbert import launch, recipe
+from mtbert.train import Run
+
+SILENT = Console(quiet=True)
+
+
+def make(folder: Path, **train: Any) -> Run:
+    settings = recipe.validate(toy_run.raw_recipe(folder, **train), "toy")
+    device, _, data, model = launch.build(settings, SILENT)
+    return Run(settings, model, data, device)
+
+
+def gradients(run: Run) -> dict[str, torch.Tensor]:
+    """The gradients of one step, before clipping would change them (the recipe must not clip)."""
+    run.step()
+    return {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
+
+
+def without_dropout(folder: Path) -> dict[str, Any]:
+    raw = toy_run.raw_recipe(folder, clip=None)
+    raw["model"]["dropout"] = 0.0
+    for task in raw["tasks"].values():
+        task["head"] = {"kind": "linear", "dropout": 0.0}
+    return raw
+
+
+def run_of(raw: dict[str, Any], **train: Any) -> Run:
+    settings = recipe.validate(recipe.merge(raw, {"train": train}), "toy")
+    device, _, data, model = launch.build(settings, SILENT)
+    return Run(settings, model.double(), data, device)
