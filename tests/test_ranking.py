@@ -1,83 +1,43 @@
-"""Losses that compare the examples of a batch: against their formulas, sentence-transformers, and at the edges.
+"""Multiple negatives against its formula and sentence-transformers; what all losses that compare rows share.
 
 Dimension key: B rows, D width, S sentences, M tokens of a task.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import pairwise_cos_sim
 from tiny import CPU, WIDTH, dataset, model
 from torch import Tensor, nn
+from toy_sentences import (
+    COSINE,
+    FIRST,
+    PAIRS,
+    SAME,
+    SECOND,
+    batch_of,
+    large,
+    passed,
+    random,
+    slow_ranking,
+    with_gradients,
+)
 
-from mtbert.batch import StepBatch, collate
-from mtbert.losses import Pass
-from mtbert.losses.cosent import CoSENT, cosent
+from mtbert.batch import collate
+from mtbert.losses.cosent import CoSENT
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
 from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE
 from mtbert.model.heads import CosineHead
-from mtbert.model.model import Model, mean_pool
-from mtbert.task import Task
-
-PAIRS = Task(name="pairs", type="binary", inputs="separate", labels=("no", "yes"))
-COSINE = Task.model_validate(
-    {"name": "scores", "type": "regression", "inputs": "separate", "range": (0.0, 5.0), "head": "cosine"}
-)
-SINGLE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"))
-FIRST, SECOND = [4, 2, 7, 3, 2], [3, 5, 2, 2, 6]  # lengths of the two sentences of five pairs
-SAME = [0, 1, 0, 2, 1]  # five rows in three clusters
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-
-def with_gradients(loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """The value and its gradients."""
-    return loss.detach(), *torch.autograd.grad(loss, inputs, retain_graph=True)
-
-
-def batch_of(task: Task, labels: Sequence[float | None], clusters: Sequence[Sequence[int]], seed: int = 0) -> StepBatch:
-    """Random sentences, the first of the lengths above, with labels and cluster numbers of our choice."""
-    lengths = [FIRST[: len(labels)], SECOND[: len(labels)]][: task.sequences]
-    batch = collate([(dataset(task, *lengths, labels=labels, seed=seed), np.arange(len(labels)))], CPU)
-    return replace(batch, clusters={task.name: torch.tensor(clusters)})
-
-
-def passed(
-    made: Model, batch: StepBatch, name: str, *, own: nn.Module | None = None, generator: torch.Generator | None = None
-) -> Pass:
-    """A pass over ``batch``; dropout is drawn only if a generator is given."""
-    drawn = generator or torch.Generator()
-    masks = drawn.get_state()
-    out = made(batch, generator)[name]
-    return Pass(made, batch, made.tasks[name], out, batch.labels[name], drawn, masks, own, None)
-
+from mtbert.model.model import mean_pool
 
 # Multiple negatives --------------------------------------------------------------------------------
-
-
-def cosine(u_D: Tensor, v_D: Tensor) -> Tensor:
-    return (u_D * v_D).sum() / ((u_D * u_D).sum() * (v_D * v_D).sum()).sqrt()
-
-
-def slow_ranking(a_BD: Tensor, p_BD: Tensor, clusters: Sequence[int], scale: float) -> Tensor:
-    """The formula as printed, one cosine at a time."""
-    terms = []
-    for i, a_D in enumerate(a_BD):
-        others = [j for j in range(len(p_BD)) if j == i or clusters[j] != clusters[i]]
-        total = torch.stack([(scale * cosine(a_D, p_BD[j])).exp() for j in others]).sum()
-        terms.append(-((scale * cosine(a_D, p_BD[i])).exp() / total).log())
-    return torch.stack(terms).mean()
 
 
 @pytest.mark.parametrize("scale", [0.5, 10.0, 20.0])
@@ -195,159 +155,6 @@ def test_a_batch_with_at_most_one_positive_gives_0_and_a_zero_gradient(labels, l
     gradient = made.encoder.word_embedding.weight.grad
     assert gradient is not None
     assert gradient.unique().tolist() == [0.0]
-
-
-# SimCSE --------------------------------------------------------------------------------------------
-
-
-def test_supervised_simcse_is_mnrl_with_one_over_its_temperature():
-    p = passed(model(PAIRS), batch_of(PAIRS, [1] * 5, [[i, i] for i in SAME]), "pairs")
-    found, expected = SimCSE()(p), MultipleNegatives(scale=10.0)(p)
-    torch.testing.assert_close(with_gradients(found, *p.out.vectors), with_gradients(expected, *p.out.vectors))
-    assert found.item() != pytest.approx(MultipleNegatives()(p).item(), rel=1e-3)
-
-
-def large(own: nn.Module) -> nn.Module:
-    """The layer with large weights and biases, so that no term of it is lost among the others."""
-    for i, parameter in enumerate(own.parameters()):
-        parameter.data = random(*parameter.shape, seed=7 + i).detach().to(parameter.dtype)
-    return own
-
-
-def by_hand(made: Model, batch: StepBatch, own: nn.Module, generator: torch.Generator | None = None) -> Tensor:
-    """Each sentence's first state through the layer, in the order of the examples."""
-    weight_DD, bias_D = own.parameters()
-    kept, encode = [], made.encoder.encode
-    with patch.object(made.encoder, "encode", lambda *args, **how: kept.append(encode(*args, **how)) or kept[-1]):
-        made(batch, generator)
-    (sorted_SD,) = kept
-    assert len(sorted_SD) == len(batch.layout.offsets) - 1
-    (span,) = batch.layout.spans.values()
-    return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in span.order_S.tolist()])
-
-
-@pytest.mark.parametrize(
-    ("task", "clusters"), [(PAIRS, [[0, 1], [2, 0], [3, 4], [5, 6], [3, 8]]), (SINGLE, [[i] for i in SAME])]
-)
-def test_unsupervised_simcse_equals_two_passes_by_hand(task, clusters):
-    made = model(task, dropout=0.1)
-    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
-    batch = batch_of(task, [0, 1, 0, 1, 0], clusters)
-    p = passed(made, batch, task.name, own=own, generator=torch.Generator().manual_seed(3))
-    found = UnsupervisedSimCSE()(p)
-    twin = torch.Generator().manual_seed(3)
-    first_SD, second_SD = (by_hand(made, batch, own, twin) for _ in range(2))
-    numbers = [row[k] for k in range(task.sequences) for row in clusters]
-    parameters = (*own.parameters(), made.encoder.word_embedding.weight)
-    torch.testing.assert_close(
-        with_gradients(found, *parameters),
-        with_gradients(slow_ranking(first_SD, second_SD, numbers, 20.0), *parameters),
-        rtol=1e-4,
-        atol=1e-4,
-    )
-
-
-def test_both_passes_differ_in_the_masks_of_dropout_and_in_nothing_else():
-    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
-    batch = batch_of(PAIRS, [1] * 5, [[i, i + 5] for i in range(5)])
-
-    def vectors(dropout: float) -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(3)
-        p = passed(model(PAIRS, dropout=dropout), batch, "pairs", own=own, generator=generator)
-        return UnsupervisedSimCSE().gather(p)[:2]
-
-    first_SD, second_SD = vectors(0.0)
-    assert torch.equal(first_SD, second_SD)
-    first_SD, second_SD = vectors(0.1)
-    assert ((first_SD - second_SD).abs().amax(1) > 1e-3).all()
-
-
-def test_in_a_batch_of_several_tasks_the_right_tokens_are_taken():
-    made = model(SINGLE, PAIRS)
-    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
-    other, pairs = dataset(SINGLE, [5, 3], labels=[0, 1], seed=9), dataset(PAIRS, FIRST, SECOND, labels=[1] * 5)
-    joint = collate([(other, np.arange(2)), (pairs, np.arange(5))], CPU)
-    joint = replace(joint, clusters={"one": torch.zeros(2, 1), "pairs": torch.arange(10).view(5, 2)})
-    alone = batch_of(PAIRS, [1] * 5, torch.arange(10).view(5, 2).tolist())
-    expected = by_hand(made, alone, own)
-    first_SD, second_SD, clusters_S = UnsupervisedSimCSE().gather(passed(made, joint, "pairs", own=own))
-    torch.testing.assert_close(first_SD, expected)
-    torch.testing.assert_close(second_SD, expected)
-    assert clusters_S.tolist() == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
-    torch.testing.assert_close(own(made(joint)["pairs"].first_SD), expected)
-
-
-def test_the_layer_of_simcse_begins_as_berts_from_the_generator_alone():
-    before = torch.get_rng_state()
-
-    def build(seed: int) -> list[Tensor]:
-        own = UnsupervisedSimCSE().build(200, torch.Generator().manual_seed(seed))
-        assert own(torch.full((1, 200), 1e4)).abs().max() <= 1.0  # the tanh
-        return [parameter.detach() for parameter in own.parameters()]
-
-    weight_DD, bias_D = build(0)
-    assert weight_DD.std().item() == pytest.approx(0.02, rel=0.02)
-    assert bias_D.tolist() == [0.0] * 200
-    assert torch.equal(weight_DD, build(0)[0])
-    assert not torch.equal(weight_DD, build(1)[0])
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-# CoSENT --------------------------------------------------------------------------------------------
-
-
-def slow_cosent(cosines_B: Tensor, labels: Sequence[float], scale: float) -> Tensor:
-    """The formula as printed, one pair of pairs at a time."""
-    total = cosines_B.sum() * 0 + 1
-    for i, cosine_i in enumerate(cosines_B):
-        for j, cosine_j in enumerate(cosines_B):
-            if labels[i] > labels[j]:
-                total = total + (scale * (cosine_j - cosine_i)).exp()
-    return total.log()
-
-
-@pytest.mark.parametrize("labels", [[0.0, 0.2, 0.4, 0.8, 1.0], [0.4, 0.0, 0.4, 1.0, 0.0], [0.5] * 5])
-@pytest.mark.parametrize("scale", [1.0, 20.0])
-def test_cosent_equals_the_formula_and_sentence_transformers(labels, scale):
-    u_BD, v_BD = random(5, 3), random(5, 3, seed=1)
-    cosines_B = torch.stack([cosine(u_D, v_D) for u_D, v_D in zip(u_BD, v_BD, strict=True)])
-    found = with_gradients(cosent(cosines_B, torch.tensor(labels), scale), u_BD, v_BD)
-    torch.testing.assert_close(found, with_gradients(slow_cosent(cosines_B, labels, scale), u_BD, v_BD))
-    oracle = CoSENTLoss(nn.Identity(), scale=scale)  # type: ignore[arg-type]
-    expected = oracle([{"sentence_embedding": u_BD}, {"sentence_embedding": v_BD}], torch.tensor(labels))
-    torch.testing.assert_close(found, with_gradients(expected, u_BD, v_BD))
-
-
-def test_cosent_of_two_pairs():
-    # The higher label has the lower cosine by 0.5.
-    found = cosent(torch.tensor([0.75, 0.25]), torch.tensor([0.0, 1.0]), 2.0)
-    assert found.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
-
-
-def test_cosent_reads_the_order_of_labels_alone_and_not_that_of_rows():
-    cosines_B, labels_B, order = random(5), torch.tensor([0.1, 0.3, 0.3, 0.7, 0.9]), [4, 2, 0, 1, 3]
-    value = cosent(cosines_B, labels_B, 20.0)
-    torch.testing.assert_close(cosent(cosines_B, labels_B**3, 20.0), value)
-    torch.testing.assert_close(cosent(cosines_B[order], labels_B[order], 20.0), value)
-
-
-@pytest.mark.parametrize("labels", [[], [1.0], [0.5, 0.5, 0.5], [math.nan, 1.0]])
-def test_without_an_order_cosent_is_0_and_so_is_its_gradient(labels):
-    cosines_B = random(len(labels))
-    value, gradient = with_gradients(cosent(cosines_B, torch.tensor(labels), 20.0), cosines_B)
-    assert (value.item(), gradient.tolist()) == (0.0, [0.0] * len(labels))
-
-
-def test_cosent_is_finite_where_the_order_is_wrong_by_far():
-    cosines_B = torch.tensor([1.0, -1.0], requires_grad=True)
-    value, gradient = with_gradients(cosent(cosines_B, torch.tensor([0.0, 1.0]), 1e4), cosines_B)
-    assert (value.item(), gradient.tolist()) == (2e4, [1e4, -1e4])
-
-
-def test_the_settings_of_cosent_read_the_cosine_of_the_head():
-    p = passed(model(COSINE), batch_of(COSINE, [0.0, 5.0, 2.0, 2.0, 4.0], [[0, 0]] * 5), "scores")
-    expected = slow_cosent(p.out.prediction, [0.0, 5.0, 2.0, 2.0, 4.0], 3.0)
-    torch.testing.assert_close(CoSENT(scale=3.0)(p), expected)
 
 
 # All of them ---------------------------------------------------------------------------------------
