@@ -1,23 +1,21 @@
-"""Projected attention layers against their formula in loops; which tokens they touch, and where they begin.
+"""Projected attention layers against their formula in loops; which tokens they touch, and their dropout.
 
 Dimension key: N tokens of a step, T tokens of a sequence, D encoder width, W width of the small network.
 """
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from tiny import CPU, dataset, model, ragged
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mtbert.batch import Layout, collate
 from mtbert.model.attention import Groups
-from mtbert.model.encoder import Encoder, EncoderConfig, EncoderLayer
+from mtbert.model.encoder import Encoder, EncoderLayer
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal, Projected, adapter, build
 from mtbert.task import Head, Task
@@ -219,58 +217,6 @@ def test_attention_stays_within_a_sequence():
     assert differs_N.nonzero().flatten().tolist() == list(range(4, 13))
 
 
-# Size and beginning --------------------------------------------------------------------------------
-
-BERT_BASE = replace(
-    CONFIG, vocab_size=30522, width=768, embedding_width=768, layers=12, heads=12, intermediate=3072, max_length=512
-)
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-@pytest.mark.parametrize(
-    ("settings", "parameters"),
-    [
-        (Pal(), 1_819_836),
-        (Pal(shared=False), 5_277_312),
-        (Pal(kind="low_rank"), 1_853_616),
-        (Pal(kind="low_rank", shared=True), 154_468),
-    ],
-)
-def test_a_network_at_bert_base_has_as_many_parameters_as_the_sources(settings, parameters):
-    assert count(build(settings, BERT_BASE, "t", 0)) == parameters
-
-
-def test_eight_tasks_at_bert_base_are_1_13_encoders():
-    with torch.device("meta"):
-        base = count(Encoder(BERT_BASE))
-    assert base == 109_482_240
-    assert round((base + 8 * count(build(Pal(), BERT_BASE, "t", 0))) / base, 2) == 1.13
-
-
-@pytest.mark.parametrize("kind", ["attention", "low_rank"])
-def test_weights_begin_as_berts_and_depend_on_seed_and_name_alone(kind):
-    settings = Pal(kind=kind)
-
-    def made(name: str, seed: int, config: EncoderConfig = CONFIG) -> list[Tensor]:
-        return [parameter.detach() for parameter in build(settings, config, name, seed).parameters()]
-
-    before = torch.get_rng_state()
-    first, again = made("a", 0), made("a", 0)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
-    for other in (made("b", 0), made("a", 1)):
-        assert not any(torch.equal(x, y) for x, y in zip(first, other, strict=True) if x.dim() == 2)
-    for parameter in made("a", 0, replace(CONFIG, width=384, layers=2)):
-        if parameter.dim() == 2:
-            assert parameter.std().item() == pytest.approx(0.02, rel=0.02)
-            assert parameter.mean().item() == pytest.approx(0.0, abs=5e-4)
-        else:
-            assert parameter.unique().tolist() == [0.0]
-
-
 # Dropout and precision -----------------------------------------------------------------------------
 
 
@@ -312,40 +258,6 @@ def test_bfloat16_products_stay_near_float32(settings):
             rounded = adapter(pals, LAYOUT, None)(0, x_ND)
     assert exact.abs().max() > 1.0
     assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
-
-
-# Settings ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "width", "shared"),
-    [
-        (Pal(), 204, True),
-        (Pal(width=None, shared=None, tasks=None), 204, True),
-        (Pal(kind="low_rank"), 100, False),
-        (Pal(width=12, shared=False, tasks=("a",)), 12, False),
-        (Pal(kind="low_rank", width=7, shared=True), 7, True),
-    ],
-)
-def test_what_is_left_open_is_as_in_the_source(settings, width, shared):
-    assert (settings.resolved_width, settings.resolved_shared) == (width, shared)
-    assert (settings.heads, settings.dropout) == (6, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"width": 100}, "found 6 heads and width 100. Use heads: 5, or width: 102."),
-        ({"heads": 8}, "found 8 heads and width 204. Use heads: 6, or width: 208."),
-        ({"heads": 300}, "found 300 heads and width 204. Use heads: 204, or width: 300."),
-        ({"width": 0}, "greater than 0"),
-        ({"tasks": ()}, "at least 1 item"),
-        ({"hads": 6}, "Did you mean 'heads'?"),
-    ],
-)
-def test_settings_that_fit_nothing_are_refused_with_a_repair(settings, message):
-    with pytest.raises(ValidationError, match=re.escape(message)):
-        Pal(**settings)
 
 
 def test_a_model_adds_each_tasks_network_to_its_own_tokens_alone():

@@ -1,0 +1,47 @@
+"""Encoders with the weights of models of transformers, and the states that they pass from layer to layer."""
+
+import pytest
+import torch
+import torch.nn.attention.varlen
+from tiny import CPU, MAX_LENGTH, hf_folder, hf_model
+
+from mtbert.batch import StepBatch
+from mtbert.model.attention import Groups
+from mtbert.model.encoder import Encoder
+from mtbert.model.weights import encoder_names, load_encoder
+
+EXACT = {"rtol": 1e-8, "atol": 1e-8}
+LENGTHS = {"a": [1, 1, 3, 8, 9, 15, 16, MAX_LENGTH], "b": [2, 7, 7, 7], "c": [17, 39]}
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Our encoder of a kind, float64, with the weights of ``hf_model(kind)``."""
+    loaded = {}
+
+    def get(kind: str) -> Encoder:
+        if kind not in loaded:
+            folder = hf_folder(kind, tmp_path_factory.mktemp("model"))
+            loaded[kind] = load_encoder(str(folder)).encoder
+        # The loader gives float32; float64 weights come from the model itself.
+        encoder, theirs = loaded[kind], hf_model(kind).state_dict()
+        names = encoder_names(encoder.config)
+        encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
+        encoder.zero_grad()
+        return encoder
+
+    return get
+
+
+def run(encoder: Encoder, batch: StepBatch, generator=None) -> list[torch.Tensor]:
+    """The input of each layer and the output of the last, ``[N, D]`` each."""
+    states = []
+
+    def listen(layer: int, x_ND: torch.Tensor) -> torch.Tensor:
+        assert layer == len(states)
+        states.append(x_ND)
+        return torch.zeros_like(x_ND)
+
+    x_ND = encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
+    states.append(encoder.encode(x_ND, Groups(batch.layout, CPU), generator, listen))
+    return states
