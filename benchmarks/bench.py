@@ -24,13 +24,14 @@ import torch
 import transformers
 from rich.console import Console
 
-from benchmarks import report, rows
+from benchmarks import report
 from benchmarks.report import Row
-from benchmarks.rows import GOALS, GROUPS, Settings, rows_of
+from benchmarks.rows import GROUPS, rows_of
+from benchmarks.sides import GOALS, ROOT, Settings
 from benchmarks.timing import limits
 from mtbert import environment
 
-RESULTS = rows.ROOT / "benchmarks" / "results" / "latest.json"
+RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
 
 
 def measure(

@@ -22,7 +22,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import rows
+from benchmarks import rows_growth, sides
 from benchmarks.report import alone
 from benchmarks.timing import limits, timed
 from mtbert import environment, evaluate, launch
@@ -64,10 +64,10 @@ class Sizes:
 
 SIZES = {
     "cuda": Sizes(
-        shape=rows.BERT_BASE, tokens=2**14, scored=2**20, length=128, warm=10, timed=30, rounds=300, every=50
+        shape=sides.BERT_BASE, tokens=2**14, scored=2**20, length=128, warm=10, timed=30, rounds=300, every=50
     ),
     "cpu": Sizes(
-        shape=rows.BERT_BASE | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+        shape=sides.BERT_BASE | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
         tokens=256,
         scored=512,
         length=16,
@@ -88,10 +88,10 @@ class Settings:
     out: Path
     sizes: Sizes
 
-    def rows(self, work: Path) -> rows.Settings:
+    def rows(self, work: Path) -> sides.Settings:
         """Returns the settings of the rows in the other benchmark."""
         threads = torch.get_num_threads()
-        return rows.Settings(work=work, threads=threads, small=str(self.encoder), shape=self.sizes.shape)
+        return sides.Settings(work=work, threads=threads, small=str(self.encoder), shape=self.sizes.shape)
 
 
 # Machine and tests -----------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def tests(s: Settings, reference: Path) -> Iterator[Line]:
         # Plugins that the machine happens to have are none of ours, and a warning there is no failure here.
         environ = os.environ | {"MTBERT_GPU_DEVICE": s.device, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         command = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-m", "gpu", "-W", "default", "--tb=short"]
-        subprocess.run([*command, "-p", "no:cacheprovider", f"--junit-xml={report}"], cwd=rows.ROOT, env=environ)
+        subprocess.run([*command, "-p", "no:cacheprovider", f"--junit-xml={report}"], cwd=sides.ROOT, env=environ)
         found = outcome(report)
     yield found
     if found["failed"] or found["skipped"] or not found["passed"]:
@@ -150,7 +150,7 @@ def speed(s: Settings, reference: Path) -> Iterator[Line]:
         made = s.rows(Path(work))
         for name, base in (("minilm", False), ("base", True)):
             run = made.run("paper/base", base=base)
-            rounds = rows.Rounds(run)
+            rounds = sides.Rounds(run)
             seconds = median([rounds() for _ in range(s.sizes.warm + s.sizes.timed)][s.sizes.warm :])
             yield _row(
                 f"step/{name}", 1e3 * seconds / run.plan.steps_per_round, "steps of 8 sst, 16 quora, 8 sts in turn"
@@ -158,13 +158,13 @@ def speed(s: Settings, reference: Path) -> Iterator[Line]:
             yield _row(
                 f"protocol/{name}", PAPER_ROUNDS * seconds / 60, f"{PAPER_ROUNDS} such rounds, without evaluations"
             )
-        large = rows.random_words(made, tokens=s.sizes.tokens, length=s.sizes.length, base=True)
+        large = rows_growth.random_words(made, tokens=s.sizes.tokens, length=s.sizes.length, base=True)
         rate = limits(large.device, large.model.compute).flops
-        rounds = rows.Rounds(large)
+        rounds = sides.Rounds(large)
         seconds = median([rounds() for _ in range(s.sizes.warm + s.sizes.timed)][s.sizes.warm :])
         share = 6 * large.model.multiplied * s.sizes.tokens / seconds / rate
         yield _row("base", 100 * share, f"a step of {s.sizes.tokens:,} tokens, {1e3 * seconds:.1f} ms")
-        many = rows.random_words(made, tokens=s.sizes.scored, length=s.sizes.length, base=True)
+        many = rows_growth.random_words(made, tokens=s.sizes.scored, length=s.sizes.length, base=True)
         dev = many.data["t0"].dev
         seconds = median([timed(lambda: evaluate.predict(many.model, dev))() for _ in range(4)][1:])
         share = 2 * many.model.multiplied * s.sizes.scored / seconds / rate

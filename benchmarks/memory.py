@@ -15,7 +15,8 @@ import torch
 import transformers
 
 from benchmarks.plain import Plain, PlainLoop
-from benchmarks.rows import Settings, assemble
+from benchmarks.rows_growth import assemble
+from benchmarks.sides import Settings
 from mtbert import environment
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model import heads

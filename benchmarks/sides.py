@@ -1,0 +1,232 @@
+"""The sides of a row: the settings of a run of the benchmark, and how two sides are compared.
+
+Both sides of a row have the same weights, rows of data, dropout rates and optimizer settings. Before a row is timed
+its sides take a step, or a round of them, in float32 without dropout, and must agree on every loss and, where they
+compute the same function, on the gradient's norm.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.report import Row, compared
+from benchmarks.timing import Measure, Paired, limits, paired, timed
+from mtbert import launch
+from mtbert import recipe as recipes
+from mtbert.model.config import read_config
+from mtbert.model.encoder import Encoder
+from mtbert.model.hub import TOKENIZER_FILES, find_folder
+from mtbert.model.weights import save_encoder
+from mtbert.recipe import Recipe
+from mtbert.train import Run
+
+ROOT = Path(__file__).parent.parent
+TASKS = ("sst", "quora", "sts")
+BERT_BASE = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+}
+
+
+GOALS = {
+    "alternating": ">= 2.5x",
+    "trainer": ">= 4x",
+    "alternating-base/loop": ">= 2.5x",
+    "alternating-base/trainer": ">= 5x",
+    "joint": ">= 3x",
+    "smart/plain": "<= 2.8x",
+    "smart/smart-pytorch": ">= 2x",
+    "surgery/joint": "<= 1.3x",
+    "surgery/torchjd": ">= 1x",
+    "pal": "<= 1.25x",
+    "scoring/pipeline": ">= 4x",
+    "scoring/cross-encoder": ">= 2x",
+    "tokenising/first": "<= 10 s",
+    "tokenising/cached": "<= 0.5 s",
+    "help": "<= 0.5 s",
+    "memory": "<= 1.0x",
+    "growth/tokens": "<= 1.2x",
+    "growth/tasks": "<= 1.2x",
+    "growth/length": "<= 1.2x",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says; ``work`` is a folder for files that only this run needs."""
+
+    work: Path
+    pairs: int = 7
+    encoder: str | None = None  # of all rows; None: each row's own, small or in the shape of BERT-base
+    small: str = "demo"
+    shape: Mapping[str, Any] = field(default_factory=lambda: BERT_BASE)
+    data: str | None = None  # folder of the CS224N files; None: generated sentences
+    threads: int = 1
+    pairs_scored: int | None = None
+    plot: Path = ROOT / "docs" / "growth.png"
+
+    @property
+    def few(self) -> int:
+        """Pairs of a row that takes long."""
+        return min(self.pairs, 5)
+
+    def path(self, *, base: bool = False) -> str:
+        """The encoder of a row: the packaged MiniLM, or random weights in the shape of BERT-base."""
+        chosen = self.encoder or ("bert-base-shape" if base else self.small)
+        return str(_bert_base(self.work, self.shape, self.small)) if chosen == "bert-base-shape" else chosen
+
+    def recipe(self, name: str, *changes: str, base: bool = False) -> Recipe:
+        """A recipe of the paper's three tasks, its batches without end, on the data and the encoder of this run."""
+        path = self.path(base=base)
+        longest = min(128, read_config(find_folder(path) / "config.json").max_length)
+        made = [f"tasks.{t}.{s}={{generated: {t}, split: {s}}}" for t in TASKS for s in ("train", "dev")]
+        return recipes.load(
+            name,
+            [
+                *([f"data.root={self.data}"] if self.data else made),
+                f"model={{path: '{path}', max_length: {longest}, dropout: 0.1}}",
+                f"train={{threads: {self.threads}, clip: 1.0, rounds: 1000000, epochs: 1}}",
+                "train={schedule: constant, warmup: 0}",
+                *changes,
+            ],
+        )
+
+    def run(self, name: str, *changes: str, base: bool = False) -> Run:
+        """The recipe as a run that stands before its first step."""
+        settings = self.recipe(name, *changes, base=base)
+        device, _, data, model = launch.build(settings, Console(quiet=True))
+        return Run(settings, model, data, device)
+
+    def exact(self, name: str, *changes: str, base: bool = False) -> Run:
+        """The same without dropout and in float32, so that two ways to compute it must agree."""
+        still = ["model.dropout=0", "train.precision=fp32", *(f"tasks.{t}.head={{dropout: 0}}" for t in TASKS)]
+        return self.run(name, *still, *changes, base=base)
+
+
+class Told(Protocol):
+    """What one optimizer step says of itself."""
+
+    @property
+    def losses(self) -> Mapping[str, float]: ...
+
+    @property
+    def grad_norm(self) -> float: ...
+
+
+class Stepper(Protocol):
+    """A run of mtbert, or a loop that it is compared with."""
+
+    def step(self) -> Told: ...
+
+
+def check(ours: Stepper, theirs: Stepper, steps: int = 1, *, norms: bool = True) -> None:
+    """Raises ValueError unless both sides tell the same losses, and gradient norms, in their first steps.
+
+    Losses that only one side has are passed over.
+    """
+    for number in range(1, steps + 1):
+        their, our = theirs.step(), ours.step()
+        both = our.losses.keys() & their.losses.keys()
+        found = {key: (our.losses[key], their.losses[key]) for key in sorted(both)}
+        if not found:
+            raise ValueError(f"step {number}: no common loss among {list(our.losses)} and {list(their.losses)}.")
+        if norms:
+            found["gradient norm"] = our.grad_norm, their.grad_norm
+        for key, (a, b) in found.items():
+            # A norm adds up the rounding of all weights, and later steps that of the updates before.
+            if not np.isclose(a, b, rtol=1e-3 if key == "gradient norm" else 1e-4, atol=1e-6):
+                raise ValueError(f"step {number}: {key} is {a:.7g} on our side and {b:.7g} on theirs: not comparable.")
+
+
+class Rounds:
+    """Rounds of a run as a measure, with the least time that the machine would allow for each."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.over: list[float] = []  # of each call: measured over least
+
+    def __call__(self) -> float:
+        run, done = self.run, []
+        seconds = timed(lambda: done.extend(run.step() for _ in range(run.plan.steps_per_round)))()
+        machine = limits(run.device, run.model.compute)
+        trained = sum(p.numel() for p in run.trained)
+        self.over.append(seconds / sum(machine.step(run.model.multiplied, step.tokens, trained) for step in done))
+        return seconds
+
+
+def steps_of(stepper: Stepper, count: int) -> Measure:
+    """``count`` steps as a measure."""
+    return timed(lambda: [stepper.step() for _ in range(count)])
+
+
+def contest(
+    s: Settings, row: str, rival: Callable[[Run], Stepper], *changes: str, base: bool = False, note: str = ""
+) -> Row:
+    """Our rounds of the paper's base model against those of a loop that starts from the same weights."""
+    bare = s.exact("paper/base", *changes, base=base)
+    check(bare, rival(bare), bare.plan.steps_per_round)
+    del bare
+    run = s.run("paper/base", *changes, base=base)
+    ours, theirs = Rounds(run), steps_of(rival(run), run.plan.steps_per_round)
+    pairs = paired(ours, theirs, s.few if base else s.pairs)
+    return compared(row, GOALS[row], pairs, floor=_floor(ours, pairs), note=note)
+
+
+def technique(
+    s: Settings, row: str, name: str, *changes: str, against: Sequence[str] = (), base: bool = False, note: str = ""
+) -> Row:
+    """Our rounds of a recipe against our rounds of the paper's base model.
+
+    The losses that both have are compared in a joint step, so that one step tells those of all tasks.
+    """
+    exact = s.exact(name, *changes, "train.mode=joint", base=base)
+    with torch.no_grad():
+        for parameter in exact.model.adapters.parameters():  # adapters of zeros add nothing
+            parameter.zero_()
+    check(exact, s.exact("paper/base", *against, "train.mode=joint", base=base), norms=False)
+    del exact
+    ours, plain = Rounds(s.run(name, *changes, base=base)), Rounds(s.run("paper/base", *against, base=base))
+    pairs = paired(ours, plain, s.few if base else s.pairs)
+    return compared(row, GOALS[row], pairs, floor=_floor(ours, pairs), note=note)
+
+
+def _floor(rounds: Rounds, pairs: Paired) -> float:
+    return median(rounds.over[-len(pairs.ours) :])
+
+
+def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
+    """A folder with random weights in the given shape and the tokenizer of MiniLM, which has BERT's words."""
+    folder = work / "bert-base-shape"
+    if not folder.is_dir():
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(shape))
+        encoder = Encoder(read_config(folder / "config.json"))
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("norm.weight"):
+                torch.nn.init.ones_(parameter)
+            else:
+                torch.nn.init.normal_(parameter, std=0.02, generator=generator)
+        save_encoder(encoder, folder)
+        copy_tokenizer(find_folder(small), folder)
+    return folder
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copies the files of a tokenizer, as many as there are."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copy(source / name, folder)
