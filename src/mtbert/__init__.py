@@ -6,7 +6,7 @@ Names are imported on first use: ``load`` needs torch, and ``mtbert --help`` doe
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtbert.predictor import Predictor, load
+    from mtbert.use.predictor import Predictor, load
 
     __version__: str
 
@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
         return metadata.version("mtbert")
     if name not in __all__:
         raise AttributeError(f"module 'mtbert' has no attribute '{name}'")
-    from mtbert import predictor
+    from mtbert.use import predictor
 
     return getattr(predictor, name)

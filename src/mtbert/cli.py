@@ -101,18 +101,21 @@ def train(
         raise ValueError("give a RECIPE, or --resume RUN without one. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
-    from mtbert import files, launch, tracking
-    from mtbert.recipe import load, shipped
+    from mtbert import files
+    from mtbert.recipe.files import load_recipe, shipped_recipes
+    from mtbert.training import trackers
+    from mtbert.training.resume import resume_run
+    from mtbert.training.start import start_run
 
     console = _console()
-    tracker = None if track is None else tracking.tracker(track, console)
+    tracker = None if track is None else trackers.tracker(track, console)
     if resume is not None:
-        launch.resume(resume, console, overrides=set_ or (), epochs=epochs, profile=profile, track=tracker)
+        resume_run(resume, console, overrides=set_ or (), epochs=epochs, profile=profile, track=tracker)
     elif recipe is not None:
-        settings = load(recipe, set_ or ())
-        name = recipe if recipe in shipped() else Path(recipe).stem
+        settings = load_recipe(recipe, set_ or ())
+        name = recipe if recipe in shipped_recipes() else Path(recipe).stem
         folder = files.check_out(out or Path("runs") / name)
-        launch.start(settings, folder, console, overwrite=overwrite, profile=profile, track=tracker)
+        start_run(settings, folder, console, overwrite=overwrite, profile=profile, track=tracker)
 
 
 @app.command()
@@ -135,9 +138,9 @@ def evaluate(
 
       mtbert evaluate runs/mine --set data.root=/new/place --json > scores.json
     """
-    from mtbert import use
+    from mtbert.use.evaluate import evaluate_run
 
-    use.evaluate(run, split, task, _console(), _console(stderr=True), overrides=set_ or (), as_json=json)
+    evaluate_run(run, split, task, _console(), _console(stderr=True), overrides=set_ or (), as_json=json)
 
 
 @app.command()
@@ -173,10 +176,10 @@ def predict(
 
       cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
     """
-    from mtbert import use
+    from mtbert.use.predict import Question, predict_run
 
-    asked = use.Question(task, input_, text, text_pair, output, embeddings, tuple(set_ or ()))
-    use.predict(run, asked, _console(stderr=True))
+    asked = Question(task, input_, text, text_pair, output, embeddings, tuple(set_ or ()))
+    predict_run(run, asked, _console(stderr=True))
 
 
 @app.command()
@@ -202,11 +205,11 @@ def tune(
       mtbert train tuned/mine/mine-tuned.yaml
     """
     from mtbert import files
-    from mtbert import tune as tuning
-    from mtbert.recipe import shipped
+    from mtbert.recipe.files import shipped_recipes
+    from mtbert.study.tuning import Tuning, run_tuning
 
-    folder = files.check_out(out or Path("tuned") / (recipe if recipe in shipped() else Path(recipe).stem))
-    tuning.run(tuning.Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, _console())
+    folder = files.check_out(out or Path("tuned") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
+    run_tuning(Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, _console())
 
 
 @app.command()
@@ -235,9 +238,9 @@ def study(
     from mtbert import files
     from mtbert.study import launch, plan
 
-    name = study if study in plan.shipped() else Path(study).stem
+    name = study if study in plan.shipped_studies() else Path(study).stem
     folder = files.check_out(out or Path("studies") / name)
-    failed = launch.run(plan.load(study, set_ or ()), folder, workers, _console())
+    failed = launch.run(plan.load_study(study, set_ or ()), folder, workers, _console())
     if failed:
         raise typer.Exit(1)
 
@@ -284,9 +287,9 @@ def show(recipe: RecipeName, set_: Overrides = None) -> None:
 
       mtbert recipe show demo --set train.epochs=1
     """
-    from mtbert.recipe import dump, load
+    from mtbert.recipe.files import dump_recipe, load_recipe
 
-    typer.echo(dump(load(recipe, set_ or ())), nl=False)
+    typer.echo(dump_recipe(load_recipe(recipe, set_ or ())), nl=False)
 
 
 @recipes_app.command("list")
@@ -297,9 +300,9 @@ def list_() -> None:
 
       mtbert recipe list
     """
-    from mtbert.recipe import shipped
+    from mtbert.recipe.files import shipped_recipes
 
-    typer.echo("\n".join(shipped()))
+    typer.echo("\n".join(shipped_recipes()))
 
 
 @recipes_app.command("schema")
@@ -312,7 +315,7 @@ def schema() -> None:
     """
     import json
 
-    from mtbert.recipe import schema as of_recipes
+    from mtbert.recipe.schema import recipe_schema as of_recipes
 
     typer.echo(json.dumps(of_recipes(), indent=2))
 
@@ -333,10 +336,10 @@ def check(
 
       mtbert data check my-tasks.yaml --strict
     """
-    from mtbert import launch
-    from mtbert.recipe import load
+    from mtbert.recipe.files import load_recipe
+    from mtbert.training.assemble import check_data
 
-    warnings = launch.check(load(recipe, set_ or ()), _console())
+    warnings = check_data(load_recipe(recipe, set_ or ()), _console())
     if warnings and strict:
         raise typer.Exit(2)
 

@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from mtbert.evaluate import Evaluation
 from mtbert.messages import warn
-from mtbert.recipe import Recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
 
 SECONDS_BETWEEN_LINES = 20.0
 SMOOTHING = 0.05  # of the losses shown

@@ -15,6 +15,7 @@ from torch import Tensor
 from mtbert import files
 from mtbert.settings import Settings
 
+ENVIRONMENT_FILE = "environment.json"  # beside recipe.yaml; the two make a folder a run
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
 
 MOST_THREADS = 4096  # of a run; PyTorch makes as many as it is told to

@@ -17,8 +17,8 @@ from mtbert.data.tokenizer import sequences
 from mtbert.files import resolved
 from mtbert.losses import ClassWeighted
 from mtbert.messages import few, shown
-from mtbert.recipe import Recipe
-from mtbert.recipe_parts import TaskRecipe
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 
 

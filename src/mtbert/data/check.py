@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mtbert.data.measure import UNKNOWN, Figures, Part, TaskData, measure, sets, shared
+from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TaskData, measure, sets, shared
 from mtbert.messages import clean, few, shown, warn
 from mtbert.task import Task
 
@@ -73,7 +73,7 @@ def _of_classes(task: Task) -> list[str]:
     return found
 
 
-def _of_counts(where: str, part: Part, rare: float) -> list[str]:
+def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
     """Which classes have no example, and which have fewer than ``FEW`` or than ``rare``."""
     found = []
     without = [shown(name) for name, number in part.labels if not number]
@@ -135,7 +135,7 @@ def report(tasks: Sequence[TaskData], max_length: int, console: Console) -> list
     return found
 
 
-def _labels(train: Part, dev: Part) -> Table:
+def _labels(train: SplitFigures, dev: SplitFigures) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("label" if train.scores is None else "score", max_width=20, no_wrap=True, overflow="ellipsis")
     for split in ("train", "dev"):

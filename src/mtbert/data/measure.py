@@ -56,7 +56,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitFigures:
     """Figures of one split."""
 
     size: int
@@ -74,8 +74,8 @@ class Figures:
     """Figures of a task."""
 
     data: TaskData
-    train: Part
-    dev: Part
+    train: SplitFigures
+    dev: SplitFigures
     overlap: Overlap  # dev examples found in train
 
 
@@ -156,14 +156,14 @@ def _parts(label: str) -> list[str]:
     return [part.strip().strip("'\"").strip() for part in (inner.split(sign) if sign else [inner])]
 
 
-def _part(task: Task, data: Dataset, tokens: Tokens) -> Part:
+def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     labels = np.array([e.label for e in data.examples if e.label is not None], dtype=np.float64)
     seen: dict[tuple[str, ...], set[float | None]] = {}
     for e in data.examples:
         seen.setdefault(_folded(e), set()).add(e.label)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
-    return Part(
+    return SplitFigures(
         size=len(data),
         labels=_classes(task, labels) if task.is_class else _histogram(task, labels),
         scores=None if task.is_class else (float(labels.mean()), float(labels.min()), float(labels.max())),

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from mtbert.data import cells, demo, formats, hub
 from mtbert.data.cells import quoted, readable
 from mtbert.data.records import Records
-from mtbert.data.tables import Columns, Part, Reader, Row, Table, names
+from mtbert.data.tables import Columns, Reader, Row, Table, TableFile, names
 from mtbert.messages import count, near, shown
 from mtbert.settings import Settings
 
@@ -135,7 +135,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
             seen = len(reader.rows)
             reader.read(i, name, records)
             digest = records.digest() if records.digest is not None else _digest(reader.rows[seen:])
-            parts.append(Part(name, digest, records.unit))
+            parts.append(TableFile(name, digest, records.unit))
     if not reader.chosen:
         raise ValueError(f"{names(parts)}: no row has {shown(source.where)}. Mend where, or drop it.")
     return Table(tuple(parts), reader.rows, tuple(reader.warnings(parts)), columns.label or "label")
@@ -156,7 +156,7 @@ def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
             f"{name}: the task reads {count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "
             "Change the task's inputs, or name another generated task."
         )
-    return Table((Part(name, _digest(rows), "row"),), rows)
+    return Table((TableFile(name, _digest(rows), "row"),), rows)
 
 
 def _digest(rows: Sequence[Row]) -> str:

@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Part:
+class TableFile:
     """A file or data set of a table; ``unit`` is what its rows are counted in."""
 
     name: str
@@ -63,7 +63,7 @@ class Part:
 class Table:
     """The rows of a source, and the files or the data set that they are in."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TableFile, ...]
     rows: Sequence[Row]
     warnings: tuple[str, ...] = ()
     column: str = "label"
@@ -140,7 +140,7 @@ class Reader:
         if self._records == before:
             raise ValueError(f"{name}: a header but no rows. Add rows.")
 
-    def warnings(self, parts: Sequence[Part]) -> Iterator[str]:
+    def warnings(self, parts: Sequence[TableFile]) -> Iterator[str]:
         """Gives one line for each reason to drop rows, and one for repeated ids.
 
         Raises:
@@ -203,5 +203,5 @@ def _made(
     return made
 
 
-def names(parts: Sequence[Part]) -> str:
+def names(parts: Sequence[TableFile]) -> str:
     return few([part.name for part in parts], most=3)

@@ -13,7 +13,7 @@ from mtbert.model import heads, pal
 from mtbert.model.attention import Groups, take
 from mtbert.model.encoder import Encoder
 from mtbert.model.pal import Pal
-from mtbert.profiling import part
+from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
 
@@ -63,7 +63,7 @@ class Model(nn.Module):
     def embed(self, batch: StepBatch, generator: torch.Generator | None = None) -> Tensor:
         """The embedding layer's output, ``[N, D]``."""
         self.rows = _rows(batch.layout)
-        with self._precision(), part("encoder"):
+        with self._precision(), timed("encoder"):
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
     def finish(
@@ -77,13 +77,13 @@ class Model(nn.Module):
         first_only = self.first_only(layout.spans)
         with self._precision(exact):
             self.rows = _rows(layout, groups.dummies)
-            with part("encoder"):
+            with timed("encoder"):
                 adapter = pal.adapter(adapters, layout, generator, rounded=groups.rounded)
                 hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
             tokens = [span.stop - span.start for span in layout.spans.values()]
             rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
-            with part("heads"):
+            with timed("heads"):
                 return {
                     name: self._output(name, layout, x_MD, hidden_RD, first_only, generator)
                     for name, x_MD, hidden_RD in parts

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files as disk
-from mtbert import use
 from mtbert.settings import Settings
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import summarise
+from mtbert.use.evaluate import answer_file
 
 FILE = "test.json"
 
@@ -76,7 +76,7 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
         for name, file in files.items():
             console.print(f"{row}, seed {seed}: {name}, {file}", soft_wrap=True)
             warned = Console(quiet=True) if name in held else console
-            data, predicted[name] = use.answer(run.folder, name, str(file), warned)
+            data, predicted[name] = answer_file(run.folder, name, str(file), warned)
             held[name] = replace(results.dev[name], examples=data.examples)
         tested[seed] = replace(run, predicted=predicted)
     outline = results.outline.model_copy(update={"rows": {row: None}, "reference": row})

@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert import recipe as recipes
 from mtbert.messages import count, warn
-from mtbert.study import cells, held_out, results
+from mtbert.recipe.files import RECIPE_FILE
+from mtbert.study import held_out, results
 from mtbert.study import report as pages
 from mtbert.study.plan import Plan
 from mtbert.study.results import Results
+from mtbert.study.runs import cell, lay_out, run_all, wanted
 
 
 def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
@@ -35,17 +36,17 @@ def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str
     files.settle(out / results.FILE)
     begun = (out / results.FILE).is_file()
     threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
-    wanted = cells.wanted(plan, out, threads)
+    recipes = wanted(plan, out, threads)
     results.write_outline(plan, out, threads)
-    cells.lay_out(wanted)
-    each = sorted({recipe.train.threads or threads for recipe in wanted.values()})
+    lay_out(recipes)
+    each = sorted({recipe.train.threads or threads for recipe in recipes.values()})
     console.print(
         f"{count(len(plan.variants), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
         f"{' or '.join(map(str, each))} of {os.cpu_count()} threads",
         soft_wrap=True,
     )
-    named = {f"{row}, seed {seed}": cells.cell(out, row, seed) for row, seed in plan.cells}
-    failed = cells.run_all(named, workers, console)
+    named = {f"{row}, seed {seed}": cell(out, row, seed) for row, seed in plan.cells}
+    failed = run_all(named, workers, console)
     for name, why in failed.items():
         console.print(f"failed: {name}: {why}", soft_wrap=True)
     found = results.read_study(out)
@@ -71,7 +72,7 @@ def report(path: Path, console: Console, row: str | None = None, test: Mapping[s
     Raises:
         FileNotFoundError, ValueError: If it is neither, nothing of it has ended, or a file of it is damaged.
     """
-    found = results.read_run(path) if (path / recipes.FILE).is_file() else results.read_study(path)
+    found = results.read_run(path) if (path / RECIPE_FILE).is_file() else results.read_study(path)
     if not found.runs:
         raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
     if test or row is not None:

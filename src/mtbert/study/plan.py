@@ -13,9 +13,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from mtbert import recipe as recipes
 from mtbert import yaml_text
-from mtbert.recipe import Recipe
+from mtbert.recipe.files import load_recipe, merge, missing_file
+from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings, explain, tuples
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
@@ -97,12 +97,12 @@ class Plan:
         return [(name, seed) for seed in self.seeds for name in self.variants]
 
 
-def shipped() -> list[str]:
+def shipped_studies() -> list[str]:
     """The names of the studies that come with the package."""
     return sorted(p.stem for p in _folder().glob("*.yaml"))
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> Plan:
+def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
     """The plan of the study of that name or path; ``overrides`` change every row, after all else.
 
     Raises:
@@ -119,16 +119,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Plan:
 
 def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     """The mapping in a study's file, laid over that of the study it extends, and the file's folder."""
-    path = _folder() / f"{name}.yaml" if name in shipped() else beside / name
+    path = _folder() / f"{name}.yaml" if name in shipped_studies() else beside / name
     if not (name and os.path.exists(path)):
-        raise recipes.missing("study", name, path, shipped())
+        raise missing_file("study", name, path, shipped_studies())
     raw = yaml_text.read(path, "study", "rows")
     base = raw.pop("extends", None)
     if base is None:
         return raw, path.parent
     if not isinstance(base, str) or base in seen:
         raise ValueError(f"study {path}, extends: a study's name or path, and not its own, found {base!r}.")
-    return recipes.merge(_read(base, path.parent, (*seen, name))[0], raw), path.parent
+    return merge(_read(base, path.parent, (*seen, name))[0], raw), path.parent
 
 
 def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -159,7 +159,7 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
             if any(change.partition("=")[0].strip() == "train.seed" for change in changes):
                 raise ValueError(f"study {name}, rows.{base}: train.seed is one of the study's seeds. Change seeds.")
             try:
-                settings = recipes.load(row.recipe, changes, folder)
+                settings = load_recipe(row.recipe, changes, folder)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"study {name}, rows.{base}: {error}") from None
             named = _control(study, name, base, settings.control)

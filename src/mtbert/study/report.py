@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from mtbert import files, metrics
-from mtbert import recipe as recipes
+from mtbert.recipe.files import dump_recipe
 from mtbert.study import held_out, tables
 from mtbert.study.errors import Errors
 from mtbert.study.figures import figures
@@ -177,7 +177,7 @@ def _json(value: Mapping[str, Any]) -> str:
 def _recipes(results: Results) -> list[tuple[str, str]]:
     """By row its recipe: the reference in full, the others as what differs from their control."""
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
-    texts = {row: recipes.dump(run.recipe).splitlines() for row, run in runs.items()}
+    texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}
     found = []
     for row, lines in texts.items():
         other = results.outline.rows[row]

@@ -13,18 +13,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtbert import checkpoint, environment, files, history, metrics, prepare, train
-from mtbert import recipe as recipes
-from mtbert import state as states
+from mtbert import environment, files, metrics, prepare
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
-from mtbert.recipe import Recipe
+from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
-from mtbert.study.cells import Cell, Ended, cell
+from mtbert.storage import run_state
+from mtbert.storage.card import read_card
+from mtbert.storage.model_folder import find_model_folder
+from mtbert.storage.predictions import Predicted, load_predictions
 from mtbert.study.plan import Plan
+from mtbert.study.runs import Cell, Ended, cell
 from mtbert.study.statistics import Floats
 from mtbert.task import Task
+from mtbert.training import history
+from mtbert.training.rounds import RoundPlan
 
 FILE = "study.json"
 
@@ -157,7 +161,7 @@ def read_run(run: Path) -> Results:
     """
     steps = history.read(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
-        recipe = recipes.load(str(run / recipes.FILE))
+        recipe = load_recipe(str(run / RECIPE_FILE))
         raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
     name = run.resolve().name
     result = _read(run, name, 0.0, steps)
@@ -167,7 +171,7 @@ def read_run(run: Path) -> Results:
     found = gather(outline, {name: {result.seed: result}}, [])
     last = files.find_folder(run / "last")
     if last is not None:  # a study drops it when the run has ended
-        values = files.read_settings(last / states.VALUES, states.Values, states.REPAIR)
+        values = files.read_settings(last / run_state.VALUES, run_state.Values, run_state.PUT_BACK)
         planned, patience = _planned(result.recipe, found.dev), result.recipe.train.patience
         if values.done < planned and (patience is None or values.stale < patience):
             raise _stopped(run, values.done, planned)
@@ -177,7 +181,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, Dev]) -> int:
     """Returns the number of optimizer steps of a whole run; reads the data of the tasks that ``dev`` lacks."""
     sizes = {name: dev[name].train if name in dev else len(prepare.read(recipe, name).train) for name in recipe.tasks}
-    return train.Plan.of(recipe, sizes).steps
+    return RoundPlan.of(recipe, sizes).steps
 
 
 def _stopped(run: Path, done: int, planned: int) -> ValueError:
@@ -189,20 +193,20 @@ def _seconds(one: Cell) -> float:
 
 
 def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> Result:
-    recipe = recipes.load(str(run / recipes.FILE))
-    folder = checkpoint.model_folder(run)
+    recipe = load_recipe(str(run / RECIPE_FILE))
+    folder = find_model_folder(run)
     if folder is None:
         raise FileNotFoundError(f"{run}: has no model (no best/ and no last/). Train or copy the run again.")
-    predicted = checkpoint.load_predictions(folder)
+    predicted = load_predictions(folder)
     if set(predicted) != {name for name, task in recipe.tasks.items() if task.scored}:
         raise ValueError(f"{folder}: its answers are not of this run's tasks. Train or copy the run again.")
     return Result(
         row=row,
         seed=recipe.train.seed,
         recipe=recipe,
-        record=environment.read(run / "environment.json"),
+        record=environment.read(run / environment.ENVIRONMENT_FILE),
         predicted=predicted,
-        step=checkpoint.read_card(folder).step,
+        step=read_card(folder).step,
         steps=steps,
         seconds=seconds,
         folder=run,

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import files, launch, locks, recipe
-from mtbert.study.cells import Cell, Ended
-from mtbert.train import Stopped
+from mtbert import files, locks
+from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.study.runs import Cell, Ended
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
 
 
 def work(cell: Cell) -> None:
@@ -27,10 +30,10 @@ def work(cell: Cell) -> None:
     with locks.alone(cell.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
         if cell.ended.exists():
             return
-        if (cell.run / recipe.FILE).is_file():
-            launch.resume(cell.run, console)
+        if (cell.run / RECIPE_FILE).is_file():
+            resume_run(cell.run, console)
         else:
-            launch.start(recipe.load(str(cell.recipe)), cell.run, console)
+            start_run(load_recipe(str(cell.recipe)), cell.run, console)
         seconds = _seconds(cell.run / "timings.jsonl")
         files.write_text(cell.ended, Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
         cell.tidy()

@@ -20,13 +20,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mtbert import environment, files, history, launch, locks, tracking
-from mtbert import recipe as recipes
-from mtbert.recipe import Recipe
-from mtbert.recipe_parts import DataRecipe, Range, RangeOrChoices
-from mtbert.tracking import Tracking
-from mtbert.train import Stopped
-from mtbert.trials import opened, told
+from mtbert import environment, files, locks
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
+from mtbert.recipe.parts import DataRecipe, Range, RangeOrChoices
+from mtbert.recipe.settings import Recipe
+from mtbert.study.trials import opened, told
+from mtbert.training import history, trackers
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
+from mtbert.training.trackers import Tracking
 
 if TYPE_CHECKING:
     import optuna
@@ -51,7 +54,7 @@ class Tuning:
     def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
         """The recipe with ``chosen`` settings, by their path."""
         changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
-        return recipes.load(self.name, [*self.overrides, *changes])
+        return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """The same, to be scored on a part of train that shares no text with the rest, unless on dev."""
@@ -68,7 +71,7 @@ class Tuning:
         return found.model_copy(update={"tasks": tasks})
 
 
-def run(tuning: Tuning, trials: int, console: Console) -> Path:
+def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     """Tries settings until there are ``trials`` of them, with those of earlier calls; returns the best one's recipe.
 
     A tuning that was stopped or killed goes on with the same call, to the trials of one that never was. A trial's
@@ -129,19 +132,19 @@ def _check(tuning: Tuning) -> None:
 
 def _check_place(out: Path) -> None:
     """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
-    started = {locks.LOCK, f".{recipes.FILE}.new"}
+    started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
-    if other and not (out / recipes.FILE).is_file():
+    if other and not (out / RECIPE_FILE).is_file():
         raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
 
 
 def _begin(out: Path, base: Recipe) -> None:
     """Writes the recipe of a new tuning, or sees to it that the one in ``out`` has the same recipe and ranges."""
-    file = out / recipes.FILE
+    file = out / RECIPE_FILE
     if not file.is_file():
-        files.write_text(file, recipes.dump(base))
+        files.write_text(file, dump_recipe(base))
     movable = {"data": DataRecipe()}
-    if recipes.load(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
+    if load_recipe(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
 
 
@@ -165,7 +168,7 @@ def _try(
     folder.mkdir(parents=True, exist_ok=True)
     shown.begins(trial.number)
 
-    def track(_: Path, settings: Mapping[str, tracking.Value]) -> Tracking:
+    def track(_: Path, settings: Mapping[str, trackers.Value]) -> Tracking:
         steps = settings["steps"]
         assert isinstance(steps, int)
 
@@ -194,10 +197,10 @@ def _try(
             fail(str(error))
             return
         try:
-            if (folder / "run" / recipes.FILE).is_file():
-                launch.resume(folder / "run", console, track=track)
+            if (folder / "run" / RECIPE_FILE).is_file():
+                resume_run(folder / "run", console, track=track)
             else:
-                launch.start(recipe, folder / "run", console, track=track)
+                start_run(recipe, folder / "run", console, track=track)
         except optuna.TrialPruned as pruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             shown.ended(trial.number, f"pruned: {pruned}")
@@ -277,7 +280,7 @@ def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrCh
     for best in _ended(study)[:1]:
         # What it was compared with differed in one thing; now it may be several.
         recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
-        files.write_text(tuning.best, recipes.dump(recipe))
+        files.write_text(tuning.best, dump_recipe(recipe))
 
 
 def _table(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:

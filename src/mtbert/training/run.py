@@ -1,99 +1,39 @@
-"""A run, from top to bottom: plan, draw, loss, step, evaluate, save.
+"""A run at one moment: its model, optimizer and random state, and the step that moves it on.
 
-``Run`` holds all that changes while training; ``fit`` leads it from the first step to the last and
-can be stopped and continued at any step with bitwise the same result.
+Everything that a step draws is a pure function of the seed and of counts that the run state holds, so a run that is
+stopped at any step and restored continues bitwise.
 
 Dimension key: T tasks.
 """
 
 import math
-import os
-import signal
-import time
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, combinations
-from pathlib import Path
-from types import FrameType
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, files, history, optim, tracking
-from mtbert import state as states
+from mtbert import scoring
 from mtbert.balance.gram import check_weights, combine, cosines, gram
-from mtbert.checkpoint import Predicted
-from mtbert.display import Display
-from mtbert.evaluate import Evaluation, Tick
 from mtbert.model.model import Model
-from mtbert.objective import Objective, Part, Tally, micro_batches
 from mtbert.prepare import Prepared, settled
-from mtbert.profiling import Profile, part
-from mtbert.recipe import Recipe, identity
+from mtbert.profiling import timed
+from mtbert.recipe.settings import Recipe
 from mtbert.sampling.stream import Stream
 from mtbert.sampling.turn import Progress, draw
+from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
-from mtbert.state import State, Values
+from mtbert.storage import run_state
+from mtbert.storage.predictions import Predicted
+from mtbert.storage.run_state import RunState, Values
+from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
+from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, rate, step, total_norm
+from mtbert.training.rounds import RoundPlan
 
-SECOND_SIGNAL = 1.0  # seconds after the first; an earlier one counts as the same
 INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
 INERT_ROWS = 16  # of each task, to find that out
-
-
-class Stopped(Exception):
-    """Raised when a signal asked the run to stop; its state is on disk."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many rounds each epoch has; a round is one batch of each task, in one joint step or in a step each."""
-
-    rounds: tuple[int, ...]
-    steps_per_round: int
-    passes: Mapping[str, float]  # over each task's train rows, in the whole run
-
-    @classmethod
-    def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """The plan for tasks with so many train rows; epochs count from 1."""
-        train = recipe.train
-        drawn = {name: recipe.tasks[name].batch_size * train.accumulate for name in sizes}
-        batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
-        usual = (
-            train.rounds if isinstance(train.rounds, int) else max(batches) if train.rounds == "max" else min(batches)
-        )
-        fourth = max(batches) if train.rounds == "paper" else usual
-        rounds = tuple(usual if epoch % 4 else fourth for epoch in range(1, train.epochs + 1))
-        # Batches of each task per round, as expected: one, but for samplers that look at the sizes.
-        turns = [
-            torch.stack(
-                [train.sampler(list(sizes.values()), Progress(epoch, train.epochs, i, 0)) for i in range(len(sizes))]
-            ).sum(0)
-            for epoch in range(1, train.epochs + 1)
-        ]
-        taken = [sum(n * float(turn[i]) for n, turn in zip(rounds, turns, strict=True)) for i in range(len(sizes))]
-        return cls(
-            rounds=rounds,
-            steps_per_round=1 if train.mode == "joint" else len(sizes),
-            passes={name: n * drawn[name] / sizes[name] for name, n in zip(sizes, taken, strict=True)},
-        )
-
-    @property
-    def steps(self) -> int:
-        return sum(self.rounds) * self.steps_per_round
-
-    def epoch(self, step: int) -> int:
-        """The epoch, from 1, that step ``step`` (from 0) belongs to."""
-        ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
-        return min(bisect_right(ends, step) + 1, len(self.rounds))
-
-    def evaluations(self, every: int | str) -> frozenset[int]:
-        """The numbers of steps done at which dev is scored: always at the end."""
-        rounds = accumulate(self.rounds) if isinstance(every, str) else range(every, sum(self.rounds) + 1, every)
-        return frozenset(n * self.steps_per_round for n in rounds) | {self.steps}
 
 
 @dataclass(frozen=True)
@@ -123,7 +63,7 @@ class Run:
         self.device = device
         self.data = data
         settings = recipe.train
-        self.plan = Plan.of(recipe, {name: len(d.train) for name, d in data.items()})
+        self.plan = RoundPlan.of(recipe, {name: len(d.train) for name, d in data.items()})
         self.streams = [
             Stream(
                 name=name,
@@ -139,13 +79,13 @@ class Run:
         self.ema = None if settings.ema is None else settings.ema.start(self.model)
         self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema)
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
-        self.trained = optim.factors(model, settings.layer_decay) | self.objective.factors()
-        self.optimizer = optim.adamw(
+        self.trained = factors(model, settings.layer_decay) | self.objective.factors()
+        self.optimizer = adamw(
             self.trained, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
         )
         words = self.model.encoder.word_embedding
         words.sparse = device.type == "cpu"  # elsewhere memory is filled faster than rows are sorted
-        self.words = optim.RowGradient(words.weight)
+        self.words = RowGradient(words.weight)
         self.done = 0  # optimizer steps
         self.taken = [0] * len(self.streams)  # batches of each task
         self.evaluated = 0  # the step of the last evaluation
@@ -173,7 +113,7 @@ class Run:
             FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are as before.
         """
         settings = self.recipe.train
-        with part("data"):
+        with timed("data"):
             drawn, diagnostics = self._draw()
         tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
@@ -182,22 +122,20 @@ class Run:
                 diagnostics |= self._backward_apart(drawn, tally)
             else:
                 self.objective.backward(drawn, tally)
-            with part("optimizer"):
-                norm = optim.total_norm(self.trained)
+            with timed("optimizer"):
+                norm = total_norm(self.trained)
             shrink = max(1.0, norm / (settings.clip or math.inf))
-            if not norm / shrink < optim.LARGEST_NORM:  # nor if one of them is nan
+            if not norm / shrink < LARGEST_NORM:  # nor if one of them is nan
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
                     "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
                 )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
-        lr = settings.lr * optim.rate(
-            self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
-        )
-        with part("optimizer"):
+        lr = settings.lr * rate(self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule)
+        with timed("optimizer"):
             self.words.spread()
-            optim.step(self.optimizer, lr, shrink)
+            step(self.optimizer, lr, shrink)
             if self.ema is not None and settings.ema is not None:
                 settings.ema.update(self.ema, self.model, self.done)
         self.moved |= {key: self.moved.get(key, False) or value != 0 for key, value in tally.losses.items()}
@@ -236,9 +174,9 @@ class Run:
         scores = {}
         for name, data in self.scored.items():
             sample = numpy_generator(self.recipe.train.seed, "threshold", name)
-            evaluate.fit_threshold(self.predictor, data.train, sample)
-            self.predicted[name] = evaluate.answer(self.predictor, data.dev, tick)
-            scores[name] = evaluate.judge(data.dev, self.predicted[name])
+            scoring.fit_threshold(self.predictor, data.train, sample)
+            self.predicted[name] = scoring.answer(self.predictor, data.dev, tick)
+            scores[name] = scoring.judge(data.dev, self.predicted[name])
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.stale = 0 if chosen > self.best else self.stale + 1
@@ -250,7 +188,7 @@ class Run:
         return [
             line
             for name, predicted in self.predicted.items()
-            for line in evaluate.undefined(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
+            for line in scoring.undefined(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
         ]
 
     @property
@@ -264,14 +202,14 @@ class Run:
         patience = self.recipe.train.patience
         return patience is not None and self.stale >= patience
 
-    def state(self) -> State:
+    def state(self) -> RunState:
         """Everything, beside the model that predicts, that the next step depends on."""
         tensors = self._tensors() | {
             f"optimizer.{i}.{key}": value
             for i, entry in self.optimizer.state_dict()["state"].items()
             for key, value in entry.items()
         }
-        return State(
+        return RunState(
             values=Values(
                 done=self.done,
                 taken=tuple(self.taken),
@@ -279,13 +217,13 @@ class Run:
                 best=self.best if math.isfinite(self.best) else None,
                 stale=self.stale,
                 conflicting=self.conflicting,
-                generator=states.generator_state(self.generator),
+                generator=run_state.generator_state(self.generator),
                 tensors=len(tensors),
             ),
             tensors=tensors,
         )
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: RunState) -> None:
         """Puts the run where :meth:`state` found it; the weights of the model that predicts are loaded apart.
 
         Raises:
@@ -293,10 +231,10 @@ class Run:
         """
         values = state.values
         joint = self.recipe.train.mode == "joint"
-        with _named(states.VALUES):
-            states.check_values(values, self.plan.steps, len(self.streams), joint)
-            states.set_generator_state(self.generator, values.generator)
-        with _named(states.TENSORS):
+        with _named(run_state.VALUES):
+            run_state.check_values(values, self.plan.steps, len(self.streams), joint)
+            run_state.set_generator_state(self.generator, values.generator)
+        with _named(run_state.TENSORS):
             moments = self._moments(state.tensors)
         self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
         self.best = -math.inf if values.best is None else values.best
@@ -321,7 +259,7 @@ class Run:
             if any(f"optimizer.{i}.{key}" in tensors for key in entry):
                 expected |= {f"optimizer.{i}.{key}": tensor for key, tensor in entry.items()}
                 moments[i] = {key: tensors.get(f"optimizer.{i}.{key}", tensor) for key, tensor in entry.items()}
-        states.check_tensors(tensors, expected)
+        run_state.check_tensors(tensors, expected)
         return moments
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -341,7 +279,7 @@ class Run:
             modules["model"] = self.model
         return modules
 
-    def _draw(self) -> tuple[list[Part], dict[str, float]]:
+    def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
         """The rows of this step, of all tasks or of the one whose turn it is, and the probability of each task."""
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}
@@ -357,10 +295,10 @@ class Run:
             self.taken[i] += 1
         return parts, diagnostics
 
-    def _backward_apart(self, drawn: Sequence[Part], tally: Tally) -> dict[str, float]:
+    def _backward_apart(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
         """The gradient of each task on its own, combined in the shared weights and added up in all others."""
         found = self.objective.by_task(drawn, self.shared, tally)
-        with part("aggregation"):
+        with timed("aggregation"):
             gram_TT = gram(found)
         if not torch.isfinite(gram_TT).all():
             raise FloatingPointError(
@@ -368,7 +306,7 @@ class Run:
                 "Lower train.lr, or use train.precision: fp32."
             )
         draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
-        with part("aggregation"):
+        with timed("aggregation"):
             weights_T = self.recipe.train.aggregation(gram_TT, draws)
             check_weights(self.recipe.train.aggregation.method, weights_T)
             for parameter, gradient in zip(self.shared, combine(found, weights_T), strict=True):
@@ -381,136 +319,9 @@ class Run:
         return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
 
 
-def fit(
-    run: Run,
-    tokenizer: Tokenizer,
-    out: Path,
-    display: Display,
-    profile: Profile | None = None,
-    track: tracking.Log | None = None,
-) -> dict[str, Evaluation]:
-    """Trains from where ``run`` stands to the end of its plan.
-
-    Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
-    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics. Returns the
-    last evaluation, or nothing if the run had ended before.
-
-    Raises:
-        Stopped: After SIGINT or SIGTERM, with ``last/`` written.
-        FloatingPointError: If a loss is not finite; ``last/`` stays the last good checkpoint.
-    """
-    settings = run.recipe.train
-    evaluations = run.plan.evaluations(settings.evaluate_every)
-    every = settings.checkpoint_every * run.plan.steps_per_round
-    scores: dict[str, Evaluation] = {}
-    warned: set[str] = set()
-
-    def save(folder: Path) -> None:
-        checkpoint.save_model(run.predictor, tokenizer, folder, run.done)
-        if run.predicted and run.evaluated == run.done:
-            checkpoint.save_predictions(run.predicted, folder)
-
-    def save_last() -> None:
-        written = log.sync()
-
-        def write(folder: Path) -> None:
-            state = run.state()
-            save(folder)
-            states.save(replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder)
-            states.seal(folder, identity(run.recipe))
-
-        files.write_folder(out / "last", write)
-
-    with history.Log(out, track) as log, signals() as stopping, display:
-        display.begin(
-            run.plan.steps,
-            run.done,
-            epochs=len(run.plan.rounds),
-            evaluations=sorted(evaluations),
-            dev=sum(len(d.dev) for d in run.scored.values()),
-            dev_tokens=sum(int(d.dev.lengths.sum()) for d in run.scored.values()),
-        )
-
-        def tick(examples: int) -> None:
-            display.tick(examples)
-            if stopping():
-                raise Stopped
-
-        try:
-            while True:
-                if run.done in evaluations and run.evaluated < run.done:
-                    display.evaluating()
-                    for line in run.inert() if run.evaluated == 0 else ():
-                        display.warn(line)
-                    scores = run.evaluate(tick)
-                    for line in run.undefined():
-                        if line not in warned:
-                            display.warn(line)
-                            warned.add(line)
-                    aggregates = {
-                        name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})
-                        for name in ("overall", "mean")
-                    }
-                    log.evaluation(run.done, scores, aggregates)
-                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
-                    if run.stale == 0:
-                        files.write_folder(out / "best", save)
-                    save_last()
-                elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
-                    save_last()
-                if run.over:
-                    return scores
-                if stopping():
-                    raise Stopped
-                begun = time.perf_counter()
-                with profile or nullcontext():
-                    step = run.step()
-                seconds = time.perf_counter() - begun
-                if profile is not None:
-                    profile.count(step.tokens)
-                log.step(asdict(step), seconds)
-                display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
-        except Stopped:
-            save_last()
-            raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
-        except FloatingPointError as error:
-            kept = out / "last"
-            left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."
-            raise FloatingPointError(f"{error} {left}") from None
-        finally:
-            if profile is not None:
-                profile.finish()
-
-
 @contextmanager
 def _named(file: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-
-
-@contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM came; a second one ends the process at once.
-
-    A second one within a second counts as the same: ``timeout`` and some shells send one to the process and one to its
-    group.
-    """
-    asked: float | None = None  # when
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        now = time.monotonic()
-        if asked is None:
-            asked = now
-        elif now - asked > SECOND_SIGNAL:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked is not None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

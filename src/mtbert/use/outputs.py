@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert import files, recipe
+from mtbert import files
+from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.messages import clean
+from mtbert.recipe.files import RECIPE_FILE
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
 VECTORS = (".npy", ".safetensors")
@@ -25,9 +27,9 @@ STANDARD_OUTPUT = "-"
 # What makes a folder one of ours, or an encoder's: files that lie in it together.
 KEPT = (
     ("a model", ("mtbert.json",)),
-    ("a run", (recipe.FILE, "environment.json")),
+    ("a run", (RECIPE_FILE, ENVIRONMENT_FILE)),
     ("a study", ("study.json", "cells")),
-    ("a tuning", (recipe.FILE, "tune.db")),
+    ("a tuning", (RECIPE_FILE, "tune.db")),
     ("an encoder", ("config.json", "model.safetensors")),
     ("an encoder", ("config.json", "model.safetensors.index.json")),
     ("an encoder", ("config.json", "pytorch_model.bin")),

@@ -10,13 +10,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mtbert import files, tracking
-from mtbert.checkpoint import REPAIR
-from mtbert.evaluate import Evaluation
+from mtbert import files
 from mtbert.messages import shown
-from mtbert.recipe import Recipe
-from mtbert.state import REPAIR as STATE_REPAIR
-from mtbert.state import VALUES, Values
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+from mtbert.storage.run_state import PUT_BACK as STATE_REPAIR
+from mtbert.storage.run_state import VALUES, Values
+from mtbert.storage.tensors import COPY_AGAIN
+from mtbert.training import trackers
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 LARGEST = 4 * 2**30  # bytes: a million steps have half of one
@@ -51,7 +52,7 @@ def read(file: Path, length: int | None = None) -> list[Line]:
         FileNotFoundError: If it is not there.
         ValueError: If it cannot be read, or a line is not one that a run logs; the message names both.
     """
-    with files.repaired(file, REPAIR):
+    with files.repaired(file, COPY_AGAIN):
         content = files.read_bytes(file, LARGEST)
     if length is not None:
         if len(content) < length:
@@ -67,7 +68,7 @@ def read(file: Path, length: int | None = None) -> list[Line]:
             line = json.loads(text)
             _Logged.model_validate(line)
         except (ValidationError, ValueError, RecursionError):
-            raise ValueError(f"{file}, line {number}: damaged or half-written. {REPAIR}") from None
+            raise ValueError(f"{file}, line {number}: damaged or half-written. {COPY_AGAIN}") from None
         lines.append(line)
     return lines
 
@@ -108,7 +109,7 @@ class Log:
     Each line is on its way to the disk at once. An error of the disk names the file.
     """
 
-    def __init__(self, out: Path, track: tracking.Log | None) -> None:
+    def __init__(self, out: Path, track: trackers.Log | None) -> None:
         self.track = track
         # Without a buffer: what a full disk did not take would be tried again when the file is closed.
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
@@ -139,7 +140,7 @@ class Log:
     def _measured(self, line: Line) -> None:
         _append(self._metrics, line)
         if self.track is not None:
-            self.track(line["step"], tracking.numbers(line))
+            self.track(line["step"], trackers.numbers(line))
 
 
 def _append(file: FileIO, line: Line) -> None:

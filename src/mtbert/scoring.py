@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mtbert import metrics
 from mtbert.batch import Dataset, Output, collate
-from mtbert.checkpoint import Predicted
 from mtbert.messages import shown
 from mtbert.model.heads import CosineHead
 from mtbert.model.model import Model
+from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
 TOKENS = 4096  # of one forward pass without gradients

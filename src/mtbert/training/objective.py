@@ -18,18 +18,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtbert import optim
 from mtbert.balance.by_task import ByTask
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
 from mtbert.model.model import Model
-from mtbert.profiling import part
-from mtbert.recipe import Recipe
+from mtbert.profiling import timed
+from mtbert.recipe.settings import Recipe
 from mtbert.seeds import torch_generator
+from mtbert.training.optim import norm
 
-Part = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
+TaskRows = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Objective:
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
 
     def by_task(
-        self, parts: Sequence[Part], weights: Sequence[nn.Parameter], tally: Tally
+        self, parts: Sequence[TaskRows], weights: Sequence[nn.Parameter], tally: Tally
     ) -> list[list[Tensor | None]]:
         """As :meth:`backward`, but the gradients of the encoder's ``weights`` are returned, for each task in turn."""
         apart = ByTask(self.model, weights)
@@ -82,7 +82,7 @@ class Objective:
         return [apart.gradients(data.task.name) for data, _ in parts]
 
     def backward(
-        self, parts: Sequence[Part], tally: Tally, descend: Callable[[Tensor], None] = Tensor.backward
+        self, parts: Sequence[TaskRows], tally: Tally, descend: Callable[[Tensor], None] = Tensor.backward
     ) -> None:
         """Adds the gradient of the objective on ``parts`` to that of every parameter.
 
@@ -93,7 +93,7 @@ class Objective:
         """
         settings = self.recipe.train
         examples = {data.task.name: len(rows) for data, rows in parts}
-        with part("data"):
+        with timed("data"):
             batches = [
                 collate(micro, self.generator.device)
                 for micro in micro_batches(parts, settings.accumulate, settings.token_budget)
@@ -102,7 +102,7 @@ class Objective:
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
                 total = self._total(self._passes(batch), examples, tally, {})
-                with part("backward"):
+                with timed("backward"):
                     descend(total)
             return
         states, fed, after = self._compare_all(batches)
@@ -117,7 +117,7 @@ class Objective:
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
             total = self._total(passes, examples, tally, surrogates)
-            with part("backward"):
+            with timed("backward"):
                 descend(total)
             after = self.generator.get_state()
 
@@ -133,7 +133,7 @@ class Objective:
             return {}
         return {f"sigma2({name})": float(self.log_variance[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
 
-    def gradients(self, parts: Sequence[Part]) -> dict[str, dict[str, float]]:
+    def gradients(self, parts: Sequence[TaskRows]) -> dict[str, dict[str, float]]:
         """The norm, over the encoder, of each weighted loss's gradient, by task and loss; draws and keeps nothing."""
         state = self.generator.get_state()
         weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
@@ -143,7 +143,7 @@ class Objective:
             for loss in self.recipe.tasks[data.task.name].losses:
                 value = loss.weight * loss(self._with_own(made, loss))
                 found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-                norms.setdefault(data.task.name, {})[loss.kind] = optim.norm([g for g in found if g is not None])
+                norms.setdefault(data.task.name, {})[loss.kind] = norm([g for g in found if g is not None])
         self.generator.set_state(state)
         return norms
 
@@ -190,7 +190,7 @@ class Objective:
             values = []
             for loss in settings.losses:
                 key = f"{name}.{loss.kind}"
-                with part("losses"):
+                with timed("losses"):
                     value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
                 number = float(value.detach())  # once: on a GPU the host waits for it
                 if not math.isfinite(number):
@@ -232,14 +232,14 @@ class Objective:
         return states, fed, self.generator.get_state()
 
 
-def micro_batches(parts: Sequence[Part], pieces: int, budget: int | None) -> Iterator[list[Part]]:
+def micro_batches(parts: Sequence[TaskRows], pieces: int, budget: int | None) -> Iterator[list[TaskRows]]:
     """The parts of a step in as many forward passes as needed.
 
     Each task's rows are dealt in ``pieces`` equal runs; a piece with more than ``budget`` tokens is cut further,
     down to single examples if need be. Every row comes exactly once.
     """
     for piece in range(pieces):
-        micro: list[Part] = []
+        micro: list[TaskRows] = []
         tokens = 0
         for data, rows in parts:
             share = np.array_split(rows, pieces)[piece]

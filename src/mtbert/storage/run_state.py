@@ -12,14 +12,14 @@ from pydantic import Field
 from torch import Tensor
 
 from mtbert import files
-from mtbert.checkpoint import read_tensors, save_tensors
 from mtbert.messages import few, shown
 from mtbert.model.stored import check_finite
 from mtbert.settings import Settings
+from mtbert.storage.tensors import read_tensors, save_tensors
 
 VALUES, TENSORS, SEAL = "state.json", "training.safetensors", "digest.json"
 SEALED = ("config.json", "model.safetensors", "heads.safetensors", "tokenizer.json", "mtbert.json", VALUES, TENSORS)
-REPAIR = "Put the file back as it was, or start the run again."
+PUT_BACK = "Put the file back as it was, or start the run again."
 
 
 class Values(Settings):
@@ -37,7 +37,7 @@ class Values(Settings):
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """A run's state beside the model that predicts: its values, and all tensors of training by name."""
 
     values: Values
@@ -51,26 +51,26 @@ class Seal(Settings):
     files: dict[str, str]
 
 
-def save(state: State, folder: Path) -> None:
+def save_state(state: RunState, folder: Path) -> None:
     """Writes a run's state into ``folder``."""
     save_tensors(state.tensors, folder / TENSORS)
     (folder / VALUES).write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> State:
+def load_state(folder: Path) -> RunState:
     """Returns the run's state saved in ``folder``.
 
     Raises:
         ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
     """
-    values = files.read_settings(folder / VALUES, Values, REPAIR)
+    values = files.read_settings(folder / VALUES, Values, PUT_BACK)
     tensors = read_tensors(folder / TENSORS)
     if len(tensors) != values.tensors:
         raise ValueError(
-            f"{folder / TENSORS}: must have {values.tensors} tensors by {VALUES}, found {len(tensors)}. {REPAIR}"
+            f"{folder / TENSORS}: must have {values.tensors} tensors by {VALUES}, found {len(tensors)}. {PUT_BACK}"
         )
-    check_finite(folder / TENSORS, tensors, REPAIR)
-    return State(values, tensors)
+    check_finite(folder / TENSORS, tensors, PUT_BACK)
+    return RunState(values, tensors)
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
@@ -88,7 +88,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 def seal(folder: Path, run: str) -> None:
     """Writes the digests of all files in ``folder``, and of the settings of the run that it is of."""
-    digests = {path.name: files.sha256(path, REPAIR) for path in sorted(folder.iterdir())}
+    digests = {path.name: files.sha256(path, PUT_BACK) for path in sorted(folder.iterdir())}
     (folder / SEAL).write_text(Seal(run=run, files=digests).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -101,15 +101,15 @@ def check_seal(folder: Path) -> str | None:
     file = folder / SEAL
     if not file.exists():
         return None
-    found = files.read_settings(file, Seal, REPAIR)
+    found = files.read_settings(file, Seal, PUT_BACK)
     missing = [name for name in SEALED if name not in found.files]
     if missing:
-        raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {REPAIR}")
+        raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {PUT_BACK}")
     for name, digest in found.files.items():
         if Path(name).name != name:
-            raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {REPAIR}")
-        if files.sha256(folder / name, REPAIR) != digest:
-            raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {REPAIR}")
+            raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {PUT_BACK}")
+        if files.sha256(folder / name, PUT_BACK) != digest:
+            raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {PUT_BACK}")
     return found.run
 
 

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mtbert import files
-from mtbert import recipe as recipes
-from mtbert.recipe import Recipe
-from mtbert.recipe_parts import DataRecipe
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
+from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.study.plan import Plan
-from mtbert.train import Stopped, signals
+from mtbert.training.stopping import Stopped, signals
 
 GUESS = 2 * 1024**3  # bytes of a worker, before one has been seen
 LOOK = 0.2  # seconds between looks at the workers
@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def recipe(self) -> Path:
-        return self.folder / recipes.FILE
+        return self.folder / RECIPE_FILE
 
     @property
     def log(self) -> Path:
@@ -94,8 +94,8 @@ def wanted(plan: Plan, out: Path, threads: int) -> dict[Cell, Recipe]:
         if recipe.train.threads is None:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
         one = cell(out, row, seed)
-        begun = one.run / recipes.FILE
-        if begun.is_file() and _placeless(recipes.load(str(begun))) != _placeless(recipe):
+        begun = one.run / RECIPE_FILE
+        if begun.is_file() and _placeless(load_recipe(str(begun))) != _placeless(recipe):
             raise ValueError(
                 f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
             )
@@ -108,9 +108,9 @@ def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # a kill may have come between a run's end and that
-        for file in (one.recipe, one.run / recipes.FILE):
+        for file in (one.recipe, one.run / RECIPE_FILE):
             if file.parent.is_dir():
-                files.write_text(file, recipes.dump(recipe))
+                files.write_text(file, dump_recipe(recipe))
 
 
 def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[str, str]:

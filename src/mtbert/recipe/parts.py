@@ -1,6 +1,6 @@
 """The parts of a recipe: a task with its data and losses, the encoder, training, ranges to tune; each checks itself.
 
-What several parts must agree on is checked by the whole, ``mtbert.recipe.Recipe``.
+What several parts must agree on is checked by the whole, ``mtbert.recipe.settings.Recipe``.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
@@ -16,9 +16,9 @@ from mtbert.data.tables import Columns
 from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
+from mtbert.model.ema import Ema
 from mtbert.model.lora import Lora
 from mtbert.model.pal import Pal
-from mtbert.optim import Ema
 from mtbert.sampling.known import SamplerSettings
 from mtbert.sampling.round_robin import RoundRobin
 from mtbert.settings import Settings

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from mtbert import metrics
 from mtbert.batch import Dataset
-from mtbert.checkpoint import Predicted
-from mtbert.evaluate import Evaluation, labels_of
 from mtbert.messages import LONGEST, clean
-from mtbert.recipe import Recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation, labels_of
+from mtbert.storage.predictions import Predicted
 
 MOST_CLASSES = 30  # with a line each on the screen
 MOST_CONFUSED = 12  # with a column each

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from mtbert import checkpoint, environment, files
-from mtbert import evaluate as scoring
+from mtbert import environment, files, scoring
 from mtbert.batch import Dataset, Example
 from mtbert.messages import clean, few, shown
 from mtbert.model.model import Model
 from mtbert.prepare import tokenize
+from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
@@ -126,7 +126,7 @@ def load(path: str | Path) -> Predictor:
         FileNotFoundError: If there is no model at ``path``.
         ValueError: If one of its files is damaged; the message names it.
     """
-    loaded = checkpoint.load_model(Path(path))
+    loaded = load_model(Path(path))
     device = environment.device("auto")
     loaded.model.compute = environment.precision("auto", device)
     return Predictor(loaded.model.to(device), loaded.tokenizer, files.meant(loaded.folder), loaded.step)

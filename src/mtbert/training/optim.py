@@ -1,19 +1,16 @@
-"""Parameter groups, gradients of embeddings, learning-rate schedules and averaged weights."""
+"""Parameter groups, gradients of embeddings and learning-rate schedules."""
 
-import copy
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from mtbert.environment import with_float64
 from mtbert.model.model import Model
-from mtbert.settings import Settings
 
 LARGEST_NORM = 1e19  # of a step's gradients: Adam keeps their squares in float32, and one that is infinite for good
 
@@ -129,28 +126,3 @@ def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "c
     if step < rising:
         return (step + 1) / rising
     return 1.0 if schedule == "constant" else (steps - step) / max(1, steps - rising)
-
-
-class Ema(Settings):
-    """An exponential moving average of all weights.
-
-    In the first steps the decay is ``(1 + step) / (10 + step)``, so that the random weights of new heads do not stay
-    in the average.
-    """
-
-    decay: float = Field(default=0.99, gt=0, lt=1)
-    predicts: bool = Field(
-        default=True, description="the average is what is scored and saved; else losses alone read it"
-    )
-
-    def start(self, model: Model) -> Model:
-        """A copy of ``model`` that holds the average; it is not trained."""
-        return copy.deepcopy(model).requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, average: Model, model: Model, step: int) -> None:
-        """Moves ``average`` towards ``model`` after optimizer step ``step`` (from 0)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = list(zip(average.parameters(), model.parameters(), strict=True))
-        olds: list[Tensor] = [old for old, _ in pairs]
-        torch._foreach_lerp_(olds, [new for _, new in pairs], 1 - decay)

@@ -1,0 +1,35 @@
+"""Averaged weights: a second model that follows the trained one."""
+
+import copy
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtbert.model.model import Model
+from mtbert.settings import Settings
+
+
+class Ema(Settings):
+    """An exponential moving average of all weights.
+
+    In the first steps the decay is ``(1 + step) / (10 + step)``, so that the random weights of new heads do not stay
+    in the average.
+    """
+
+    decay: float = Field(default=0.99, gt=0, lt=1)
+    predicts: bool = Field(
+        default=True, description="the average is what is scored and saved; else losses alone read it"
+    )
+
+    def start(self, model: Model) -> Model:
+        """A copy of ``model`` that holds the average; it is not trained."""
+        return copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, average: Model, model: Model, step: int) -> None:
+        """Moves ``average`` towards ``model`` after optimizer step ``step`` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+        olds: list[Tensor] = [old for old, _ in pairs]
+        torch._foreach_lerp_(olds, [new for _, new in pairs], 1 - decay)

@@ -1,0 +1,1 @@
+"""A recipe: everything a run is, as validated data."""

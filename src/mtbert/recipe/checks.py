@@ -1,0 +1,35 @@
+"""Checks of a recipe that need the encoder."""
+
+from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.recipe.settings import Recipe
+
+
+def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
+    """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
+    recipe.train.aggregation.check_installed()
+    config, pal = encoder.config, recipe.model.pal
+    layers = any(p.requires_grad for name, p in encoder.named_parameters() if not name.startswith("pooler."))
+    pooler = encoder.pooler is not None and encoder.pooler.weight.requires_grad
+    for name, task in recipe.tasks.items():
+        shared = layers or (pooler and task.pooled(recipe.model.pooling) == "cls")
+        adapted = pal is not None and name in (pal.tasks or recipe.tasks)
+        if not shared and not adapted and (task.head.kind == "cosine" or not task.scored):
+            raise ValueError(
+                f"tasks.{name}: with model.freeze: {recipe.model.freeze} there is nothing left to train for this task. "
+                "Freeze fewer layers, or give it a head and a loss that trains it."
+            )
+        for loss in task.losses:
+            in_head = 0.0 if loss.needs.vectors or task.head.kind == "cosine" else task.head.dropout
+            if loss.needs.dropout and not (config.hidden_dropout or config.attention_dropout or in_head):
+                raise ValueError(
+                    f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
+                    f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."
+                )
+
+
+def check_length(recipe: Recipe, config: EncoderConfig) -> None:
+    if recipe.model.max_length > config.max_length:
+        raise ValueError(
+            f"model.max_length: {recipe.model.max_length} is more than the {config.max_length} positions of "
+            f"{recipe.model.path}. Use at most {config.max_length}."
+        )

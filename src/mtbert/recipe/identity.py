@@ -1,0 +1,49 @@
+"""Digests of recipes: which settings make two runs the same run."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from mtbert import yaml_text
+from mtbert.recipe.files import merge
+from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.settings import Recipe
+from mtbert.settings import Settings
+
+
+def identity(recipe: Recipe) -> str:
+    """Returns the SHA-256 of every setting but the place of the data and the number of epochs, which may change.
+
+    Settings that have their default are left out, so that a later version with more of them finds the same.
+    """
+    train = recipe.train.model_copy(update={"epochs": 1})
+    fixed = recipe.model_copy(update={"data": DataRecipe(), "train": train})
+    return _sha256(_changed(fixed))
+
+
+def _changed(value: Any) -> Any:
+    """Returns ``value`` as plain values, without the settings that have their default, but with every ``kind``."""
+    if isinstance(value, Settings):
+        each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
+        return {
+            name: _changed(found)
+            for name, (found, field) in each.items()
+            if name == "kind" or found != field.get_default(call_default_factory=True)
+        }
+    if isinstance(value, Mapping):
+        return {key: _changed(item) for key, item in value.items()}
+    return [_changed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def recipe_digest(raw: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a recipe as a run's file holds it, but for what :func:`identity` leaves out too."""
+    return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
+
+
+def digest_with_epochs(raw: Mapping[str, Any]) -> str:
+    """Returns the digest that the records of older runs have, which counts the number of epochs too."""
+    return _sha256({**raw, "data": {"root": None}})
+
+
+def _sha256(raw: Mapping[str, Any]) -> str:
+    return hashlib.sha256(yaml_text.dump(raw).encode()).hexdigest()

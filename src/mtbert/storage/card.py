@@ -1,0 +1,58 @@
+"""``mtbert.json``: all that a model needs beyond its encoder and the weights of its heads."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from mtbert import files
+from mtbert.messages import shown
+from mtbert.model.model import Model
+from mtbert.model.pal import Pal
+from mtbert.settings import Settings
+from mtbert.storage.tensors import COPY_AGAIN
+from mtbert.task import Pooling, Task
+
+FORMAT = 1  # of mtbert.json; another number is refused
+
+
+class Card(Settings):
+    """The content of ``mtbert.json``: all that a model needs beyond its encoder and the weights of its heads."""
+
+    format: int
+    pooling: Pooling
+    max_length: int = Field(ge=1, le=2**20)
+    tasks: dict[str, Task] = Field(max_length=1000)
+    pal: Pal | None = None
+    step: int | None = Field(default=None, ge=0)  # optimizer steps that made it; null in older folders
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        if not self.tasks and self.format == FORMAT:
+            raise ValueError("tasks: there is none")
+        for name, task in self.tasks.items():
+            if task.name != name:
+                raise ValueError(f"tasks: {shown(name)} has the name {shown(task.name)}")
+            if task.is_class and task.labels is None:
+                raise ValueError(f"tasks: {shown(name)} has no labels")
+        unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
+        if unknown:
+            raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")
+        return self
+
+
+def read_card(folder: Path) -> Card:
+    """The validated ``mtbert.json`` of a model folder."""
+    file = folder / "mtbert.json"
+    card = files.read_settings(file, Card, COPY_AGAIN)
+    if card.format != FORMAT:
+        raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
+    return card
+
+
+def check_card(model: Model, folder: Path) -> None:
+    """Raises ValueError, which names ``mtbert.json``, unless the model in ``folder`` has the settings of ``model``."""
+    card = read_card(folder)
+    for name in ("pooling", "max_length", "tasks", "pal"):
+        if getattr(card, name) != getattr(model, name):
+            raise ValueError(f"{folder / 'mtbert.json'}: not of this run, which has another {name}. {COPY_AGAIN}")

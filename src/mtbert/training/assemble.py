@@ -1,0 +1,134 @@
+"""Everything that a run starts from, assembled: encoder, tokenizer, data, heads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from mtbert import environment, files
+from mtbert.data.check import report
+from mtbert.data.measure import TaskData, count_tokens, unknown_id
+from mtbert.messages import few
+from mtbert.model import lora
+from mtbert.model.freeze import freeze
+from mtbert.model.model import Model
+from mtbert.model.pal import Pal
+from mtbert.model.weights import load_encoder
+from mtbert.prepare import Prepared, prepare
+from mtbert.recipe.checks import check_length, check_with_encoder
+from mtbert.recipe.settings import Recipe
+from mtbert.storage.card import read_card
+from mtbert.storage.model_folder import find_model_folder, load_tasks, matching_tokenizer
+from mtbert.training.run import Run
+
+
+def check_data(recipe: Recipe, console: Console) -> list[str]:
+    """Prints what is in the data of ``recipe``; returns the warnings.
+
+    Raises:
+        ValueError, FileNotFoundError: Whatever would keep a run from its first step.
+    """
+    device, tokenizer, data, model = assemble(recipe, console)
+    passes = Run(recipe, model, data, device).plan.passes
+    longest, unknown = recipe.model.max_length, unknown_id(tokenizer)
+    tasks = []
+    for name, d in data.items():
+        tokens = (
+            count_tokens(tokenizer, d.train, longest, unknown),
+            count_tokens(tokenizer, d.dev, longest, unknown),
+        )
+        batch_size = recipe.tasks[name].batch_size
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
+    return report(tasks, longest, console)
+
+
+def assemble(
+    recipe: Recipe, console: Console, checkpointed: Path | None = None
+) -> tuple[torch.device, Tokenizer, dict[str, Prepared], Model]:
+    """Everything a run starts from; weights from ``checkpointed`` where given, else from the recipe's encoder."""
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+    device = environment.device(recipe.train.device)
+    finished = checkpointed or _finished(recipe)
+    loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
+    check_length(recipe, loaded.encoder.config)
+    if recipe.model.lora is not None:
+        lora.add(loaded.encoder, recipe.model.lora, recipe.train.seed)
+    if recipe.model.freeze is not None:
+        freeze(loaded.encoder, recipe.model.freeze)
+    check_with_encoder(recipe, loaded.encoder)
+    for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
+        if names:
+            console.print(f"{recipe.model.path}: {what} weights: {few(names, most=5)}", soft_wrap=True)
+    tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
+    data = prepare(recipe, tokenizer)
+    model = Model(
+        loaded.encoder,
+        {name: d.task for name, d in data.items()},
+        pooling=recipe.model.pooling,
+        max_length=recipe.model.max_length,
+        seed=recipe.train.seed,
+        adapters=recipe.model.pal,
+    )
+    model.compute = environment.precision(recipe.train.precision, device)
+    if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
+        console.print(
+            f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
+        )
+    if checkpointed is not None:
+        load_tasks(model, checkpointed, list(model.tasks))
+    elif finished is not None:
+        _go_on_with_heads(model, finished, console)
+    return device, tokenizer, data, model
+
+
+def _finished(recipe: Recipe) -> Path | None:
+    """The model folder that the recipe's encoder is, if it is one of ours."""
+    path = Path(recipe.model.path)
+    return find_model_folder(path) if path.is_dir() else None
+
+
+def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
+    """Loads the heads of the tasks that the finished model in ``folder`` has too."""
+    card = read_card(folder)
+    known = card.tasks
+    both = [name for name in model.tasks if name in known]
+    for name in both:
+        if known[name] != model.tasks[name]:
+            fields = [
+                f for f in type(known[name]).model_fields if getattr(known[name], f) != getattr(model.tasks[name], f)
+            ]
+            raise ValueError(
+                f"task {name}: {folder} has a head of this name for another {' and '.join(fields)}. "
+                "Rename the task, or give it the same settings."
+            )
+        if known[name].pooled(card.pooling) != model.pooling_of(known[name]):
+            raise ValueError(
+                f"task {name}: the head in {folder} reads pooling '{known[name].pooled(card.pooling)}', found "
+                f"'{model.pooling_of(known[name])}'. Set model.pooling, or rename the task."
+            )
+        before, now = (_adapter(pal, name) for pal in (card.pal, model.pal))
+        if before != now:
+            raise ValueError(
+                f"task {name}: {folder} was trained with model.pal {before}, found {now}. "
+                "Set model.pal as it was, or rename the task."
+            )
+    load_tasks(model, folder, both)
+    new = [name for name in model.tasks if name not in known]
+    console.print(
+        f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}",
+        soft_wrap=True,
+    )
+
+
+def _adapter(pal: Pal | None, name: str) -> str:
+    """The settings of one task's adapter, as a recipe may have them; null if it has none."""
+    if pal is None or name not in (pal.tasks or (name,)):
+        return "null"
+    return pal.model_dump_json(exclude={"tasks"})
+
+
+def digests(data: Mapping[str, Prepared]) -> dict[str, str]:
+    return {name: digest for prepared in data.values() for name, digest in prepared.digests.items()}

@@ -1,0 +1,123 @@
+"""The loop of a run: steps, evaluations and checkpoints, from where the run stands to the end of its plan."""
+
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from mtbert import files
+from mtbert.display import Display
+from mtbert.recipe.identity import identity
+from mtbert.scoring import Evaluation
+from mtbert.storage import run_state
+from mtbert.storage.model_folder import save_model
+from mtbert.storage.predictions import save_predictions
+from mtbert.training import history, trackers
+from mtbert.training.profile import Profile
+from mtbert.training.run import Run
+from mtbert.training.stopping import Stopped, signals
+
+
+def fit(
+    run: Run,
+    tokenizer: Tokenizer,
+    out: Path,
+    display: Display,
+    profile: Profile | None = None,
+    track: trackers.Log | None = None,
+) -> dict[str, Evaluation]:
+    """Trains from where ``run`` stands to the end of its plan.
+
+    Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
+    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics. Returns the
+    last evaluation, or nothing if the run had ended before.
+
+    Raises:
+        Stopped: After SIGINT or SIGTERM, with ``last/`` written.
+        FloatingPointError: If a loss is not finite; ``last/`` stays the last good checkpoint.
+    """
+    settings = run.recipe.train
+    evaluations = run.plan.evaluations(settings.evaluate_every)
+    every = settings.checkpoint_every * run.plan.steps_per_round
+    scores: dict[str, Evaluation] = {}
+    warned: set[str] = set()
+
+    def save(folder: Path) -> None:
+        save_model(run.predictor, tokenizer, folder, run.done)
+        if run.predicted and run.evaluated == run.done:
+            save_predictions(run.predicted, folder)
+
+    def save_last() -> None:
+        written = log.sync()
+
+        def write(folder: Path) -> None:
+            state = run.state()
+            save(folder)
+            run_state.save_state(
+                replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder
+            )
+            run_state.seal(folder, identity(run.recipe))
+
+        files.write_folder(out / "last", write)
+
+    with history.Log(out, track) as log, signals() as stopping, display:
+        display.begin(
+            run.plan.steps,
+            run.done,
+            epochs=len(run.plan.rounds),
+            evaluations=sorted(evaluations),
+            dev=sum(len(d.dev) for d in run.scored.values()),
+            dev_tokens=sum(int(d.dev.lengths.sum()) for d in run.scored.values()),
+        )
+
+        def tick(examples: int) -> None:
+            display.tick(examples)
+            if stopping():
+                raise Stopped
+
+        try:
+            while True:
+                if run.done in evaluations and run.evaluated < run.done:
+                    display.evaluating()
+                    for line in run.inert() if run.evaluated == 0 else ():
+                        display.warn(line)
+                    scores = run.evaluate(tick)
+                    for line in run.undefined():
+                        if line not in warned:
+                            display.warn(line)
+                            warned.add(line)
+                    aggregates = {
+                        name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})
+                        for name in ("overall", "mean")
+                    }
+                    log.evaluation(run.done, scores, aggregates)
+                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
+                    if run.stale == 0:
+                        files.write_folder(out / "best", save)
+                    save_last()
+                elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
+                    save_last()
+                if run.over:
+                    return scores
+                if stopping():
+                    raise Stopped
+                begun = time.perf_counter()
+                with profile or nullcontext():
+                    step = run.step()
+                seconds = time.perf_counter() - begun
+                if profile is not None:
+                    profile.count(step.tokens)
+                log.step(asdict(step), seconds)
+                display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
+        except Stopped:
+            save_last()
+            raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
+        except FloatingPointError as error:
+            kept = out / "last"
+            left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."
+            raise FloatingPointError(f"{error} {left}") from None
+        finally:
+            if profile is not None:
+                profile.finish()

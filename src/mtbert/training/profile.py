@@ -1,0 +1,161 @@
+"""Where the time of a training step goes."""
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
+
+from mtbert.profiling import PREFIX
+
+WARM = 5  # steps that are not looked at: the first ones reserve memory and compile kernels
+LOOKED_AT = 20
+OPERATIONS = 8  # that are listed
+_WHOLE = ("losses", "backward")  # what they run of other parts is theirs
+
+
+class Profile:
+    """Looks at some steps of a run, each within ``with profile:``; :meth:`finish` prints where their time went.
+
+    Args:
+        console: Where to.
+        weights: How many parameters of the encoder's layers every token is multiplied with.
+        device: Where the run's products are made.
+        compute: In which type.
+    """
+
+    def __init__(self, console: Console, weights: int, device: torch.device, compute: torch.dtype) -> None:
+        self.console, self.weights, self.device, self.compute = console, weights, device, compute
+        self.seen = self.tokens = 0
+        self.seconds = self.begun = 0.0
+        self.finished = False
+        on_device = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+        self.profiler = profile(activities=[ProfilerActivity.CPU, *on_device], acc_events=True)
+
+    def __enter__(self) -> Self:
+        if self.seen == WARM:
+            with _silent():
+                self.profiler.start()
+        self._wait()
+        self.begun = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wait()
+        if self.looking:
+            self.seconds += time.perf_counter() - self.begun
+        self.seen += 1
+
+    @property
+    def looking(self) -> bool:
+        """Whether this step is one of those that count."""
+        return WARM <= self.seen < WARM + LOOKED_AT
+
+    def count(self, tokens: int) -> None:
+        """Adds the tokens of the step before; after the last step that counts the table is printed."""
+        if WARM < self.seen <= WARM + LOOKED_AT:
+            self.tokens += tokens
+        if self.seen == WARM + LOOKED_AT:
+            self.finish()
+
+    def finish(self) -> None:
+        """Prints the table if that has not been done, of fewer steps if the run was short; says so if of none."""
+        if self.finished:
+            return
+        self.finished = True
+        if self.seen <= WARM:
+            self.console.print(f"--profile looks at steps from number {WARM + 1} on: there was none")
+            return
+        with _silent():
+            self.profiler.stop()
+        self._report(self.seen - WARM)
+
+    def _report(self, steps: int) -> None:
+        events = self.profiler.events() or []  # type: ignore[no-untyped-call]
+        milliseconds = {name: 1e-3 * us / steps for name, us in _exclusive(events).items()}
+        step = 1e3 * self.seconds / steps
+        table = Table("part", title=f"a step: mean of {steps} steps, {self.device.type}")
+        table.add_column("ms", justify="right")
+        table.add_column("share", justify="right")
+        for name, value in (*milliseconds.items(), ("rest", step - sum(milliseconds.values())), ("step", step)):
+            table.add_row(name, f"{value:.2f}", f"{value / step:.1%}")
+        table.add_section()
+        own = sorted(self.profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
+        for e in [e for e in own if e.key.startswith("aten::")][:OPERATIONS]:
+            value = 1e-3 * e.self_cpu_time_total / steps
+            table.add_row(f"  {e.key}", f"{value:.2f}", f"{value / step:.1%}", style="dim")
+        self.console.print(table)
+        rate = product_rate(self.device, self.compute)
+        reached = 6 * self.weights * self.tokens / self.seconds
+        self.console.print(
+            f"{self.tokens / steps:,.0f} tokens a step, {self.tokens / self.seconds:,.0f} tokens/s; the encoder's "
+            f"products: {reached / rate:.0%} of the {rate / 1e9:,.0f} GFLOP/s that large ones reach here",
+            soft_wrap=True,
+        )
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
+    """Floating-point operations per second of large matrix products, the fastest of those made in ``seconds``."""
+    size = 8192 if device.type == "cuda" else 2048
+    # Random numbers: products of constants draw less power, and a GPU makes them up to a seventh faster.
+    draws = torch.Generator(device).manual_seed(0)
+    a, b = (torch.rand(size, size, dtype=dtype, device=device, generator=draws) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begun = time.perf_counter()
+        product = a @ b
+        product[0, 0].item()  # waits for it
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what the profiler's library says of itself off standard error."""
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nothing:
+        before = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
+    """Microseconds of each part without those of parts within it, in the order in which they came."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for event in events:
+        if not event.name.startswith(PREFIX):
+            continue
+        around = _around(event)
+        if any(name in _WHOLE for name in around):
+            continue
+        elapsed = event.time_range.elapsed_us()  # type: ignore[no-untyped-call]
+        found[event.name.removeprefix(PREFIX)] += elapsed
+        if around:
+            found[around[0]] -= elapsed
+    return dict(found)
+
+
+def _around(event: FunctionEvent) -> list[str]:
+    """The parts that ``event`` lies in, the innermost first."""
+    found = []
+    while event.cpu_parent is not None:
+        event = event.cpu_parent
+        if event.name.startswith(PREFIX):
+            found.append(event.name.removeprefix(PREFIX))
+    return found

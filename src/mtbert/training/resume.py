@@ -1,0 +1,181 @@
+"""Resuming a run from its last checkpoint, after checking that nothing changed since."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from mtbert import environment, files, locks, yaml_text
+from mtbert.environment import ENVIRONMENT_FILE, Record
+from mtbert.messages import few, warn
+from mtbert.recipe.files import RECIPE_FILE, load_recipe, merge
+from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+from mtbert.storage import run_state
+from mtbert.storage.card import check_card
+from mtbert.training import history, session, trackers
+from mtbert.training.assemble import assemble, digests
+from mtbert.training.optim import rate
+from mtbert.training.rounds import RoundPlan
+from mtbert.training.run import Run
+from mtbert.training.trackers import Tracker
+
+
+def resume_run(
+    out: Path,
+    console: Console,
+    *,
+    overrides: Sequence[str] = (),
+    epochs: int | None = None,
+    profile: bool = False,
+    track: Tracker | None = None,
+) -> dict[str, Evaluation]:
+    """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
+
+    With ``epochs`` the run, finished or not, is trained for that many epochs in all: ``recipe.yaml`` says so from then
+    on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Data that were
+    moved are found with ``data.root=FOLDER`` in ``overrides``, which ``recipe.yaml`` says from then on. Returns the
+    scores on dev of the model that predicts.
+
+    Raises:
+        ValueError, FileNotFoundError: If ``overrides`` change anything else, ``out`` is no run, another process trains
+            it, or its data, threads or checkpoint changed or broke.
+    """
+    for override in overrides:
+        if override.partition("=")[0] != "data.root":
+            raise ValueError(f"--set {few([override])}: with --resume only data.root may change. Leave it out.")
+    found = locks.find_held(out)
+    if found is None or not (found / RECIPE_FILE).is_file():
+        raise FileNotFoundError(
+            f"{out}: no run here (no {RECIPE_FILE}). Start one with: mtbert train RECIPE --out {out}"
+        )
+    with locks.alone(out, "train"):
+        for name in ("best", "last", RECIPE_FILE, ENVIRONMENT_FILE, trackers.IDENTITY):
+            files.settle(out / name)
+        run, tokenizer = _restored(out, console, overrides, epochs)
+        console.print(f"going on at step {run.done} of {run.plan.steps}")
+        return session.lead(run, tokenizer, out, console, profile, track)
+
+
+def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer]:
+    """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
+    begun = load_recipe(str(out / RECIPE_FILE), overrides)
+    recipe = begun if epochs is None else _longer(begun, epochs)
+    record = environment.read(out / ENVIRONMENT_FILE)
+    last = files.find_folder(out / "last")
+    _check_origin(out, last, record, begun, console)
+    torch.set_num_threads(record.threads)
+    device, tokenizer, data, model = assemble(recipe, console, last)
+    found = digests(data)
+    if record.data.keys() != found.keys():
+        raise ValueError(
+            f"{out / ENVIRONMENT_FILE}: names other data than {RECIPE_FILE}: {few(record.data)}. {run_state.PUT_BACK}"
+        )
+    for name, digest in found.items():
+        if record.data[name] != digest:
+            raise ValueError(
+                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
+            )
+    now = environment.record(device, {}, record.recipe)
+    for key, before, today in (
+        *((key, getattr(record, key), getattr(now, key)) for key in ("cpu", "device", "threads")),
+        ("torch", record.packages.get("torch"), now.packages["torch"]),
+    ):
+        if before != today:
+            warn(console, f"{key} was {before}, now {today}: the last bits may differ.")
+    run = Run(recipe, model, data, device)
+    if last is not None:
+        check_card(model, last)
+        state = run_state.load_state(last)
+        try:
+            run.restore(state)
+        except ValueError as error:
+            raise ValueError(f"{last}/{error}. {run_state.PUT_BACK}") from None
+    elif _saved_before(out / history.METRICS):
+        raise FileNotFoundError(
+            f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
+        )
+    else:
+        state = run.state()
+    history.cut(out, state.values, recipe)
+    if epochs is not None:
+        if run.stale:  # patience counts anew, also after a kill before the next checkpoint
+            run.stale = 0
+            run_state.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), identity(recipe))
+        _tell_of_rate(run, begun, console)
+    if overrides or epochs is not None:
+        _rewrite(recipe, record, out)
+    return run, tokenizer
+
+
+def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, console: Console) -> None:
+    """Raises an error unless recipe, record and ``last`` are as they were saved, by one run."""
+    sealed = None if last is None else run_state.check_seal(last)
+    if last is not None and sealed is None:
+        if record.sealed:
+            raise FileNotFoundError(f"{last / run_state.SEAL}: not there. {run_state.PUT_BACK}")
+        warn(console, f"{last / run_state.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
+    ours = identity(begun)
+    kept = _kept(out)
+    if record.recipe not in (recipe_digest(kept), digest_with_epochs(kept)):
+        if sealed is None:
+            wrong = (
+                f"{out / RECIPE_FILE}: changed since the run began, or {ENVIRONMENT_FILE} beside it is of another run"
+            )
+        else:
+            wrong = f"{out / (ENVIRONMENT_FILE if sealed == ours else RECIPE_FILE)}: changed since the run began"
+        raise ValueError(f"{wrong}. Undo that, or start a new run.")
+    if last is not None and sealed not in (None, ours):
+        raise ValueError(f"{last / run_state.SEAL}: of another run than {RECIPE_FILE}. {run_state.PUT_BACK}")
+
+
+def _kept(out: Path) -> dict[str, Any]:
+    """Returns the recipe as it is written in the run ``out``: an older version had fewer settings."""
+    return yaml_text.read(out / RECIPE_FILE, "recipe", "tasks")
+
+
+def _longer(recipe: Recipe, epochs: int) -> Recipe:
+    """Returns the recipe for ``epochs`` epochs."""
+    if epochs <= recipe.train.epochs:
+        raise ValueError(f"--epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
+    train = recipe.train.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"train": train})
+
+
+def _tell_of_rate(run: Run, begun: Recipe, console: Console) -> None:
+    """Prints what more epochs than the run was begun with do to the learning rate."""
+    settings = run.recipe.train
+    before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
+    lr, then = (
+        settings.lr
+        * rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)
+        for plan in (run.plan, before)
+    )
+    console.print(
+        f"{settings.epochs} epochs in place of {begun.train.epochs}: the learning rate follows the {settings.schedule} "
+        f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}",
+        soft_wrap=True,
+    )
+
+
+def _rewrite(recipe: Recipe, record: Record, out: Path) -> None:
+    """Puts the epochs and the place of the data of ``recipe`` into the run's file; all else there stays."""
+    kept = _kept(out)
+    # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.
+    same = recipe_digest(kept)
+    if record.recipe != same:
+        written = record.model_copy(update={"recipe": same}).model_dump_json(indent=2) + "\n"
+        files.write_text(out / ENVIRONMENT_FILE, written)
+    now = {"data": {"root": recipe.data.root}, "train": {"epochs": recipe.train.epochs}}
+    files.write_text(out / RECIPE_FILE, yaml_text.dump(merge(kept, now)))
+
+
+def _saved_before(metrics: Path) -> bool:
+    """Whether a checkpoint must have been there: a run saves one before it goes on from its first evaluation."""
+    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
+    evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)
+    return next(evaluated, len(lines)) < len(lines) - 1

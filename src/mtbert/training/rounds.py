@@ -1,0 +1,61 @@
+"""How many rounds each epoch has, and so how many steps a run has."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Self
+
+import torch
+
+from mtbert.recipe.settings import Recipe
+from mtbert.sampling.turn import Progress
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """How many rounds each epoch has; a round is one batch of each task, in one joint step or in a step each."""
+
+    rounds: tuple[int, ...]
+    steps_per_round: int
+    passes: Mapping[str, float]  # over each task's train rows, in the whole run
+
+    @classmethod
+    def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
+        """The plan for tasks with so many train rows; epochs count from 1."""
+        train = recipe.train
+        drawn = {name: recipe.tasks[name].batch_size * train.accumulate for name in sizes}
+        batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
+        usual = (
+            train.rounds if isinstance(train.rounds, int) else max(batches) if train.rounds == "max" else min(batches)
+        )
+        fourth = max(batches) if train.rounds == "paper" else usual
+        rounds = tuple(usual if epoch % 4 else fourth for epoch in range(1, train.epochs + 1))
+        # Batches of each task per round, as expected: one, but for samplers that look at the sizes.
+        turns = [
+            torch.stack(
+                [train.sampler(list(sizes.values()), Progress(epoch, train.epochs, i, 0)) for i in range(len(sizes))]
+            ).sum(0)
+            for epoch in range(1, train.epochs + 1)
+        ]
+        taken = [sum(n * float(turn[i]) for n, turn in zip(rounds, turns, strict=True)) for i in range(len(sizes))]
+        return cls(
+            rounds=rounds,
+            steps_per_round=1 if train.mode == "joint" else len(sizes),
+            passes={name: n * drawn[name] / sizes[name] for name, n in zip(sizes, taken, strict=True)},
+        )
+
+    @property
+    def steps(self) -> int:
+        return sum(self.rounds) * self.steps_per_round
+
+    def epoch(self, step: int) -> int:
+        """The epoch, from 1, that step ``step`` (from 0) belongs to."""
+        ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
+        return min(bisect_right(ends, step) + 1, len(self.rounds))
+
+    def evaluations(self, every: int | str) -> frozenset[int]:
+        """The numbers of steps done at which dev is scored: always at the end."""
+        rounds = accumulate(self.rounds) if isinstance(every, str) else range(every, sum(self.rounds) + 1, every)
+        return frozenset(n * self.steps_per_round for n in rounds) | {self.steps}

@@ -1,0 +1,109 @@
+"""Leading a run that is ready from its first printed line to its last: plan, training, scores."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from mtbert.display import Display, score_table
+from mtbert.losses import ClassWeighted
+from mtbert.messages import count, few
+from mtbert.recipe.settings import as_plain
+from mtbert.scoring import Evaluation
+from mtbert.training import history, trackers
+from mtbert.training.fit import fit
+from mtbert.training.profile import Profile
+from mtbert.training.run import Run
+from mtbert.training.trackers import Tracker
+
+
+def lead(
+    run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bool, track: Tracker | None
+) -> dict[str, Evaluation]:
+    console.print(_plan_table(run))
+    precision = str(run.model.compute).removeprefix("torch.")
+    console.print(
+        f"{run.plan.steps} steps ({run.recipe.train.mode}), {len(run.plan.rounds)} epochs, on {run.device.type} "
+        f"with {torch.get_num_threads()} threads, {precision}"
+    )
+    for line in _class_weights(run):
+        console.print(line, soft_wrap=True)
+    if run.model.pal is not None:
+        tasks, encoder = len(run.model.adapters), _size(run.model.encoder)
+        each = _size(run.model.adapters) // tasks
+        more = (encoder + tasks * each) / encoder
+        console.print(
+            f"PAL: {each:,} parameters for each of {tasks} tasks; encoder and PAL: {more:.2f} times the encoder",
+            soft_wrap=True,
+        )
+    trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
+    if trained < whole:
+        console.print(f"training {trained:,} of {whole:,} parameters")
+    looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
+    settings = trackers.settings(as_plain(run.recipe)) | {"steps": run.plan.steps}
+    with track(out, settings) if track is not None else nullcontext() as log:
+        fit(run, tokenizer, out, Display(console), looking, log)
+    return _finish(run, out, console)
+
+
+def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
+    """Prints how the run ended and what its model scores; returns the scores of the model that predicts."""
+    lines = history.read(out / history.METRICS)
+    best, last = history.best(lines, run.recipe), history.last(lines)
+    if best is None or last is None:
+        raise ValueError(f"{out / history.METRICS}: has no evaluation, although the run has ended. Start it again.")
+    if run.done < run.plan.steps:
+        console.print(
+            f"stopped early at step {run.done} of {run.plan.steps}: the last {count(run.stale, 'evaluation')} did not "
+            f"beat that of step {best['step']} (train.patience: {run.recipe.train.patience})",
+            soft_wrap=True,
+        )
+    scores = history.scores(best)
+    title = f"dev: the model that predicts, best/, of step {best['step']}"
+    other = None if best is last else (f"last/, step {last['step']}", history.scores(last))
+    console.print(score_table(run.recipe, scores, title, other))
+    console.print(
+        f"done: {out}  (predict and evaluate use {out / 'best'}; train longer with: "
+        f"mtbert train --resume {out} --epochs N)",
+        soft_wrap=True,
+    )
+    return scores
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _plan_table(run: Run) -> Table:
+    table = Table("task", "type", "inputs", "losses")
+    for heading in ("train", "dev", "batch", "passes"):
+        table.add_column(heading, justify="right")
+    for (name, data), passes in zip(run.data.items(), run.plan.passes.values(), strict=True):
+        settings = run.recipe.tasks[name]
+        losses = " + ".join(loss.kind for loss in settings.losses)
+        batch = settings.batch_size * run.recipe.train.accumulate
+        table.add_row(
+            name,
+            settings.type,
+            settings.inputs,
+            losses,
+            str(len(data.train)),
+            str(len(data.dev)),
+            str(batch),
+            f"{passes:.2f}",
+        )
+    return table
+
+
+def _class_weights(run: Run) -> Iterator[str]:
+    """A line for each loss whose class weights follow from the data."""
+    for name, task in run.objective.recipe.tasks.items():
+        for loss, written in zip(task.losses, run.recipe.tasks[name].losses, strict=True):
+            if isinstance(loss, ClassWeighted) and loss != written:
+                pairs = zip(run.data[name].task.labels or (), loss.class_weights or (), strict=True)
+                weights = few([f"{label} {weight:.4g}" for label, weight in pairs])
+                yield f"task {name}, loss {loss.kind}: balanced class weights: {weights}"

@@ -1,0 +1,66 @@
+"""Starting a run in a new folder."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import environment, locks
+from mtbert.environment import ENVIRONMENT_FILE
+from mtbert.messages import warn
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe
+from mtbert.recipe.identity import recipe_digest
+from mtbert.recipe.settings import Recipe, as_plain
+from mtbert.scoring import Evaluation
+from mtbert.training import session
+from mtbert.training.assemble import assemble, digests
+from mtbert.training.run import Run
+from mtbert.training.trackers import Tracker
+
+
+def start_run(
+    recipe: Recipe,
+    out: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    profile: bool = False,
+    track: Tracker | None = None,
+) -> dict[str, Evaluation]:
+    """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
+
+    From the first moment on no other process can train in ``out``. A run that is there is overwritten only when
+    nothing in the recipe and the data can fail any more; a start that fails leaves no new folder.
+
+    Raises:
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, ``out`` exists, or
+            another process trains there.
+    """
+    _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
+    with locks.alone(out, "train") as held:
+        _check_place(out, overwrite)
+        device, tokenizer, data, model = assemble(recipe, console)
+        for name, prepared in data.items():
+            for warning in prepared.all_warnings(recipe.model.max_length):
+                warn(console, f"task {name}: {warning}")
+        run = Run(recipe, model, data, device)
+        record = environment.record(device, digests(data), recipe_digest(as_plain(recipe)))
+
+        def write(folder: Path) -> None:
+            (folder / ENVIRONMENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+
+        held.replace(write)
+        return session.lead(run, tokenizer, out, console, profile, track)
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    """Raises ValueError unless a new run can be in ``out``: it is free, or a run that ``overwrite`` lets go."""
+    found = locks.find_held(out)
+    if found is None or locks.is_free(out):
+        return
+    if not all((found / name).is_file() for name in (RECIPE_FILE, ENVIRONMENT_FILE)):
+        raise ValueError(f"{out}: exists. It is no run, so give another --out.")
+    if not overwrite:
+        raise ValueError(
+            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
+        )

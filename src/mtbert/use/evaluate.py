@@ -1,0 +1,110 @@
+"""The command ``evaluate``: scores of a trained model on dev, test, or a labelled file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import files, scoring
+from mtbert.batch import Dataset
+from mtbert.display import score_table
+from mtbert.messages import clean, warn
+from mtbert.prepare import prepare, read_test
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+from mtbert.storage.predictions import Predicted
+from mtbert.use import breakdown
+from mtbert.use.breakdown import Scored
+from mtbert.use.inputs import known_task, labelled
+from mtbert.use.predictor import Predictor
+from mtbert.use.trained import as_trained, warn_of_early_model
+
+# Scores ------------------------------------------------------------------------------------------------------
+
+
+def evaluate_run(
+    path: Path,
+    split: str,
+    task: str | None,
+    console: Console,
+    warnings: Console,
+    *,
+    overrides: Sequence[str] = (),
+    as_json: bool = False,
+) -> dict[str, Evaluation]:
+    """Scores the model at ``path`` on dev or test data of its recipe, or on a labelled file, and prints the scores.
+
+    Args:
+        path: The folder of a run, or of a model in it.
+        split: ``dev``, ``test``, or a labelled file of ``task``.
+        task: The only task to score; ``None``: all whose predictions were trained.
+        console: Gets the tables, and nothing else.
+        warnings: Gets the warnings of reading.
+        overrides: Changes of the run's recipe, as ``a.b=c``.
+        as_json: True writes all that is known to standard output as JSON, in place of tables.
+    """
+    predictor, recipe = as_trained(path, overrides)
+    warn_of_early_model(predictor, path, warnings)
+    if split == "dev":
+        data = _dev(predictor, recipe, task, warnings)
+    elif split == "test":
+        data = _test(predictor, recipe, task, warnings)
+    elif task is None:
+        raise ValueError(
+            f"--split {clean(split)}: say whose labels these are, with --task {' or --task '.join(recipe.tasks)}."
+        )
+    else:
+        data = {task: labelled(predictor, recipe, task, split, warnings)}
+    scored = {name: _score(predictor, d) for name, d in data.items()}
+    for one in scored.values():
+        for warning in scoring.undefined(one.data, one.predicted, one.evaluation.metrics):
+            warn(warnings, warning)
+    scores = {name: s.evaluation for name, s in scored.items()}
+    if as_json:
+        found = breakdown.as_json(recipe, scored, str(predictor.folder), predictor.step, split)
+        files.write_output((json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+        return scores
+    console.print(score_table(recipe, scores, f"{clean(split)}: {predictor.name}"))
+    for one in scored.values():
+        for table in breakdown.tables(one):
+            console.print(table, soft_wrap=isinstance(table, str))
+    return scores
+
+
+def answer_file(path: Path, task: str, file: str, console: Console) -> tuple[Dataset, Predicted]:
+    """Returns the rows of a labelled file, and what the model at ``path`` answers; ``console`` gets warnings.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.
+    """
+    predictor, recipe = as_trained(path, ())
+    data = labelled(predictor, recipe, task, file, console)
+    return data, scoring.answer(predictor.model, data)
+
+
+def _score(predictor: Predictor, data: Dataset) -> Scored:
+    predicted = scoring.answer(predictor.model, data)
+    return Scored(data, predicted, scoring.judge(data, predicted))
+
+
+def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
+    names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
+    # The model's classes and range, not those of files that may have changed since.
+    learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
+    tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
+    prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
+    for warning in (w for p in prepared.values() for w in p.warnings):
+        warn(warnings, warning)
+    return {name: p.dev for name, p in prepared.items()}
+
+
+def _test(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
+    scored = (n for n, t in recipe.tasks.items() if t.scored and t.test is not None)
+    names = [known_task(predictor, recipe, task).name] if task else list(scored)
+    if not names:
+        raise ValueError("--split test: the recipe of this run names no test data. Give a labelled file.")
+    read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
+    for warning in (w for _, found in read.values() for w in found):
+        warn(warnings, warning)
+    return {name: data for name, (data, _) in read.items()}

@@ -1,0 +1,87 @@
+"""The rows of a user's file, as a task of a trained model reads them."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import files
+from mtbert.batch import Dataset
+from mtbert.data import formats, labels, sources, whole
+from mtbert.data.records import LARGEST
+from mtbert.data.sources import Source
+from mtbert.data.whole import Whole
+from mtbert.messages import few, shown, warn
+from mtbert.recipe.settings import Recipe
+from mtbert.task import Task
+from mtbert.use.outputs import STANDARD_OUTPUT
+from mtbert.use.predictor import Predictor
+
+COPIED = 2**20  # bytes of standard input at a time
+
+
+def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> Dataset:
+    return _read(predictor, recipe, task, file, Path(), warnings, labelled=True)
+
+
+def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> tuple[Dataset, Whole]:
+    """Returns the rows of an input, and all of its columns, with numbers where it has no ids."""
+    with _input(file) as (name, folder):
+        data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
+        columns = recipe.tasks[task].columns
+        given = whole.read(name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else [])))
+    ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
+    if ignored:
+        warn(warnings, f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}.")
+    id_ = columns.id
+    if id_ is None or id_ in given.columns:
+        return data, given
+    warn(warnings, f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
+    rows = [{id_: e.id} | dict(row) for e, row in zip(data.examples, given.rows, strict=True)]
+    return data, Whole((id_, *given.columns), rows)
+
+
+@contextmanager
+def _input(file: str) -> Iterator[tuple[str, Path]]:
+    """Gives the name of an input, and the folder that it starts from; ``-`` is standard input."""
+    if file != STANDARD_OUTPUT:
+        yield file, Path()
+        return
+    if sys.stdin is None:
+        raise ValueError("--input -: standard input is closed. Give a file.")
+    part = sys.stdin.buffer.read(COPIED)
+    kind = "jsonl" if part.removeprefix(formats.BOM).lstrip().startswith(b"{") else "csv"
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / f"standard-input.{kind}"
+        left = LARGEST
+        with files.naming(place), place.open("wb") as copy:
+            while part:
+                left -= len(part)
+                if left < 0:
+                    raise ValueError(f"--input -: more than {LARGEST:,} bytes. Give fewer rows at a time.")
+                copy.write(part)
+                part = sys.stdin.buffer.read(COPIED)
+        yield place.name, Path(folder)
+
+
+def _read(
+    predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, warnings: Console, *, labelled: bool
+) -> Dataset:
+    """Returns the rows of a file with the columns that the recipe names."""
+    chosen = known_task(predictor, recipe, task)
+    columns = recipe.tasks[task].columns
+    table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
+    for warning in table.warnings:
+        warn(warnings, warning)
+    return predictor.dataset(task, labels.examples(table, chosen))
+
+
+def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
+    """Returns the model's task of that name, if the recipe has it too."""
+    chosen = predictor.task(task)
+    if task not in recipe.tasks:
+        raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")
+    return chosen

@@ -1,0 +1,111 @@
+"""The command ``predict``: answers of a trained model to a text or to a file."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtbert.data.sources import Source
+from mtbert.data.whole import Whole
+from mtbert.messages import clean, count, shown, warn
+from mtbert.recipe.files import RECIPE_FILE
+from mtbert.recipe.settings import Recipe
+from mtbert.use import outputs
+from mtbert.use.inputs import unlabelled
+from mtbert.use.outputs import STANDARD_OUTPUT
+from mtbert.use.predictor import load
+from mtbert.use.trained import recipe_of, warn_of_early_model
+
+
+@dataclass(frozen=True)
+class Question:
+    """The question that ``predict`` answers, and where the answers go; ``-`` is standard input and output."""
+
+    task: str
+    source: str | None = None
+    text: str | None = None
+    text_pair: str | None = None
+    output: str = STANDARD_OUTPUT
+    embeddings: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+# Answers -----------------------------------------------------------------------------------------------------
+
+
+def predict_run(path: Path, question: Question, console: Console) -> None:
+    """Answers a question as the command of this name describes it; ``console`` gets all but the answers.
+
+    Raises:
+        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or a file may not be
+            written; then nothing is.
+    """
+    source, text, pair = question.source, question.text, question.text_pair
+    if (source is None) == (text is None) or (pair is not None and text is None):
+        raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
+    to_screen = question.output == STANDARD_OUTPUT
+    if to_screen and sys.stdout is None:
+        raise ValueError("standard output is closed. Give --output FILE.")
+    recipe = None
+    if source is not None or question.overrides or not to_screen or question.embeddings is not None:
+        recipe = recipe_of(path, question.overrides, needed=source is not None or bool(question.overrides))
+    output, vectors = _targets(path, question, recipe)
+    predictor = load(path)
+    warn_of_early_model(predictor, path, console)
+    if text is not None:
+        if predictor.task(question.task).texts == 2 and pair is None:
+            raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
+        data = predictor.read(question.task, [text] if pair is None else [(text, pair)])
+        given = Whole(("text", "text_pair")[: len(data.examples[0].texts)], ())
+        given = Whole(given.columns, [dict(zip(given.columns, data.examples[0].texts, strict=True))])
+    else:
+        assert recipe is not None
+        data, given = unlabelled(predictor, recipe, question.task, str(source), console)
+    answers = predictor.answers(data)
+    if text is not None and to_screen:
+        console.file = sys.stdout
+        console.print(_answer_line(answers[0]), soft_wrap=True)
+    else:
+        written = outputs.answered(given.columns, given.rows, answers)
+        for name, renamed in written.renamed.items():
+            warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
+        outputs.write_answers(written, output, Path(question.output).suffix.lower())
+        if not to_screen:
+            console.print(f"{count(len(answers), 'answer')} in {clean(question.output)}", soft_wrap=True)
+    if vectors is not None:
+        outputs.write_vectors(predictor.vectors(data), vectors)
+        console.print(f"{count(len(answers), 'vector')} in {clean(str(question.embeddings))}", soft_wrap=True)
+
+
+def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
+    """Returns the files to write answers and vectors to, if they may be written."""
+    reads: dict[Path, str] = {}
+    if question.source not in (None, STANDARD_OUTPUT):
+        reads[Path(str(question.source))] = "the input file"
+    for name, task in (recipe.tasks if recipe is not None else {}).items():
+        for source in (s for field in type(task).model_fields if isinstance(s := getattr(task, field), Source)):
+            for file in filter(None, (*source.files, source.hub)):
+                assert recipe is not None
+                reads[recipe.root() / file] = f"data of task {name}"
+    home = path.resolve().parent if (path.resolve().parent / RECIPE_FILE).is_file() else path
+
+    def checked(option: str, name: str, known: Sequence[str]) -> Path:
+        return outputs.check(option, name, known, home, reads)
+
+    output = vectors = None
+    if question.output != STANDARD_OUTPUT:
+        output = checked("--output", question.output, outputs.ANSWERS)
+    if question.embeddings is not None:
+        vectors = checked("--embeddings", question.embeddings, outputs.VECTORS)
+        if output == vectors:
+            raise ValueError(f"--embeddings {clean(question.embeddings)}: is the file of --output. Give another.")
+    return output, vectors
+
+
+def _answer_line(answer: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{clean(key)} {value:.4f}" if isinstance(value, float) else clean(value) for key, value in answer.items()
+    )

@@ -1,0 +1,67 @@
+"""A trained model together with the recipe of its run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import environment
+from mtbert.messages import clean, few, warn
+from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.recipe.settings import Recipe, as_plain
+from mtbert.use.predictor import Predictor, load
+
+# Parts of a task's recipe that a finished model does not depend on.
+CHANGEABLE = ("columns", "train", "dev", "test", "metric")
+
+
+def warn_of_early_model(predictor: Predictor, path: Path, console: Console) -> None:
+    """Warns where a run has no best model yet, so that the newest one answers for it."""
+    if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
+        warn(console, f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers.")
+
+
+# Models, recipes and files -----------------------------------------------------------------------------------
+
+
+def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]:
+    """Returns the model at ``path``, with the precision of its training, and its recipe."""
+    predictor, recipe = load(path), recipe_of(path, overrides, needed=True)
+    assert recipe is not None
+    device = next(predictor.model.parameters()).device
+    predictor.model.compute = environment.precision(recipe.train.precision, device)
+    return predictor, recipe
+
+
+def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe | None:
+    """Returns the recipe of the run that ``path`` is, or is a part of, with changes that leave its model what it is.
+
+    Raises:
+        FileNotFoundError: If it is ``needed`` and not there.
+        ValueError: If it is damaged, or a change is about something that the trained model fixes.
+    """
+    for folder in (path, path.resolve().parent):
+        file = folder / RECIPE_FILE
+        if file.is_file():
+            found, changed = load_recipe(str(file)), load_recipe(str(file), overrides)
+            for key in _differences(as_plain(found), as_plain(changed)):
+                if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
+                    raise ValueError(
+                        f"--set {clean('.'.join(key))}: the model was trained with this setting, which stays. Here "
+                        f"can be changed: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
+                    )
+            return changed
+    if not needed:
+        return None
+    raise FileNotFoundError(
+        f"{path}: no {RECIPE_FILE} here or one folder up, so columns are unknown. Give a run's folder."
+    )
+
+
+def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Gives the keys at which two nested mappings differ."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in dict.fromkeys((*a, *b)):
+            yield from _differences(a.get(key), b.get(key), (*at, str(key)))
+    elif a != b:
+        yield at
