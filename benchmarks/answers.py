@@ -20,10 +20,10 @@ import torch
 from rich.console import Console
 
 from mtbert import metrics, prepare
-from mtbert import recipe as recipes
-from mtbert.checkpoint import Predicted
 from mtbert.environment import Record
+from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
+from mtbert.storage.predictions import Predicted
 from mtbert.study import results, tables
 from mtbert.study.results import Outline, Result, Results
 from mtbert.study.summary import summarise
@@ -62,7 +62,7 @@ def pack(study: Results, file: Path) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {}
     runs = []
     for one in (one for by_seed in study.runs.values() for one in by_seed.values()):
-        dumped = recipes.plain(one.recipe)
+        dumped = as_plain(one.recipe)
         dumped["data"]["root"] = None  # where they lay is nobody's business
         tasks = {name: tuple(predicted.raw.shape[1:]) for name, predicted in one.predicted.items()}
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
@@ -85,7 +85,7 @@ def unpack(file: Path, data: Path) -> Results:
     with np.load(file, allow_pickle=False) as arrays:
         study = Study.model_validate(tuples(json.loads(arrays[META].tobytes())))
         for run in study.runs:
-            settings = recipes.validate(run.recipe | {"data": {"root": str(data)}}, f"{file}, {run.row}")
+            settings = validate_recipe(run.recipe | {"data": {"root": str(data)}}, f"{file}, {run.row}")
             answers = {
                 name: _predicted(arrays[f"{run.row}/{run.seed}/{name}"], shape) for name, shape in run.tasks.items()
             }

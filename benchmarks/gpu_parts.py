@@ -25,11 +25,12 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import rows_growth, sides
 from benchmarks.report import alone
 from benchmarks.timing import limits, timed
-from mtbert import environment, evaluate, launch
-from mtbert import recipe as recipes
+from mtbert import environment, scoring
 from mtbert.model.config import read_config
 from mtbert.model.hub import TOKENIZER_FILES, find_folder
-from mtbert.train import Run
+from mtbert.recipe.files import load_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 Line = Mapping[str, Any]
 
@@ -166,7 +167,7 @@ def speed(s: Settings, reference: Path) -> Iterator[Line]:
         yield _row("base", 100 * share, f"a step of {s.sizes.tokens:,} tokens, {1e3 * seconds:.1f} ms")
         many = rows_growth.random_words(made, tokens=s.sizes.scored, length=s.sizes.length, base=True)
         dev = many.data["t0"].dev
-        seconds = median([timed(lambda: evaluate.predict(many.model, dev))() for _ in range(4)][1:])
+        seconds = median([timed(lambda: scoring.predict(many.model, dev))() for _ in range(4)][1:])
         share = 2 * many.model.multiplied * s.sizes.scored / seconds / rate
         yield _row("scoring", 100 * share, f"{len(dev):,} texts of {s.sizes.scored:,} tokens, {seconds:.2f} s")
 
@@ -278,8 +279,8 @@ def losses(s: Settings, precision: str) -> list[float]:
         f"train.device={s.device}",
         "train.threads=1",
     ]
-    settings = recipes.load("demo", changes)
-    device, _, data, model = launch.build(settings, Console(quiet=True))
+    settings = load_recipe("demo", changes)
+    device, _, data, model = assemble(settings, Console(quiet=True))
     run = Run(settings, model, data, device)
     sums = [sum(run.step().losses.values()) for _ in range(s.sizes.rounds)]
     every = s.sizes.every

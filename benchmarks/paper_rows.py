@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from mtbert import launch, recipe
 from mtbert.batch import collate
 from mtbert.losses import Pass
-from mtbert.train import Run
+from mtbert.recipe.files import load_recipe, shipped_recipes
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 SAMPLE = 256  # train rows of each task
 
@@ -43,10 +44,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rose = 0
     print("| recipe | loss before | loss after | ms a round |\n|---|---|---|---|", flush=True)
-    for name in (n for n in recipe.shipped() if n.startswith("paper/")):
+    for name in (n for n in shipped_recipes() if n.startswith("paper/")):
         changes = [f"data.root={arguments.data}", f"train.rounds={arguments.rounds}", "train.epochs=1", *arguments.set]
-        settings = recipe.load(name, changes)
-        device, _, data, model = launch.build(settings, Console(quiet=True))
+        settings = load_recipe(name, changes)
+        device, _, data, model = assemble(settings, Console(quiet=True))
         run = Run(settings, model, data, device)
         before = losses(run)
         begun = time.perf_counter()

@@ -1,6 +1,6 @@
 """What mtbert is compared with: plain loops over padded batches, with transformers and the packages around it.
 
-Every loop steps as :class:`mtbert.train.Run` does: the same rows in the same order, the same weights at the
+Every loop steps as :class:`mtbert.training.run.Run` does: the same rows in the same order, the same weights at the
 start, the same losses, optimizer and clipping, so that both can be asked for the loss and the gradient's norm.
 
 Dimension key: B examples, L longest sequence, D width, K classes.
@@ -27,9 +27,9 @@ from mtbert.model.encoder import EncoderConfig
 from mtbert.model.heads import LinearHead
 from mtbert.model.weights import save_encoder
 from mtbert.prepare import Prepared
-from mtbert.recipe import Recipe
+from mtbert.recipe.settings import Recipe
 from mtbert.sampling.stream import Stream
-from mtbert.train import Run
+from mtbert.training.run import Run
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": lambda logits_BK, labels_B: F.cross_entropy(logits_BK, labels_B.long()),
@@ -41,7 +41,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Done:
-    """What one optimizer step did, as :class:`mtbert.train.Step` tells it."""
+    """What one optimizer step did, as :class:`mtbert.training.run.Step` tells it."""
 
     losses: Mapping[str, float]
     grad_norm: float

@@ -16,8 +16,8 @@ from mtbert.model.hub import find_folder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared
-from mtbert.recipe import Recipe
-from mtbert.train import Run
+from mtbert.recipe.settings import Recipe
+from mtbert.training.run import Run
 
 TOKENS, LENGTH = 4096, 32  # of a step, and of its longest sequence, where they are not what grows
 JUDGED_LENGTH = 128  # attention is quadratic, and shows beyond
@@ -84,10 +84,10 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
         task = settings.tasks[name].task
         split = Dataset(task, [Example(str(i), ("x",), float(i % 5)) for i in range(len(flat))], (flat,), 0)
         data[name] = Prepared(task, split, split, (), {})
-    return assemble(settings, loaded.encoder, data)
+    return run_on(settings, loaded.encoder, data)
 
 
-def assemble(settings: Recipe, encoder: Encoder, data: Mapping[str, Prepared]) -> Run:
+def run_on(settings: Recipe, encoder: Encoder, data: Mapping[str, Prepared]) -> Run:
     """A run on data that are there already."""
     model = Model(
         encoder,

@@ -18,15 +18,15 @@ from rich.console import Console
 from benchmarks.report import Row, alone, compared
 from benchmarks.sides import GOALS, ROOT, Settings, copy_tokenizer
 from benchmarks.timing import Measure, paired, timed
-from mtbert import launch
-from mtbert.checkpoint import matching_tokenizer
 from mtbert.data import demo
 from mtbert.model.hub import find_folder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder, save_encoder
-from mtbert.predictor import Predictor
 from mtbert.prepare import prepare
-from mtbert.recipe import Recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.storage.model_folder import matching_tokenizer
+from mtbert.training.assemble import assemble
+from mtbert.use.predictor import Predictor
 
 QUORA_PAIRS = 47_213  # of the train file that the goal of tokenising speaks of
 
@@ -39,7 +39,7 @@ def scoring(s: Settings) -> Iterator[Row]:
     import transformers
 
     settings = s.recipe("paper/base", "tasks.quora.head={kind: linear}", "tasks.sst=null", "tasks.sts=null")
-    device, tokenizer, data, model = launch.build(settings, Console(quiet=True))
+    device, tokenizer, data, model = assemble(settings, Console(quiet=True))
     rows = [e.texts for d in (data["quora"].dev, *([] if s.data else [data["quora"].train])) for e in d.examples]
     pairs = rows[: s.pairs_scored]
     with torch.no_grad():

@@ -14,7 +14,7 @@ from benchmarks.sides import GOALS, Rounds, Settings, Told, check, contest, step
 from benchmarks.timing import paired
 from mtbert.batch import collate
 from mtbert.model.hub import find_folder
-from mtbert.train import Run
+from mtbert.training.run import Run
 
 
 def alternating(s: Settings) -> Iterator[Row]:

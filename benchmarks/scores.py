@@ -21,10 +21,11 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.plain import PlainLoop
-from mtbert import launch, recipe
-from mtbert.evaluate import evaluate
 from mtbert.model.weights import load_encoder
-from mtbert.train import Run
+from mtbert.recipe.files import load_recipe
+from mtbert.scoring import evaluate
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 SIDES = ("ours", "plain")
 RECIPE = "paper/base-joint"
@@ -34,8 +35,8 @@ SETTINGS = ("train={schedule: constant, warmup: 0, lr: 1e-4, clip: 1.0, epochs: 
 
 def start(changes: list[str]) -> Run:
     """The run of the recipe, before its first step."""
-    settings = recipe.load(RECIPE, [*SETTINGS, *changes])
-    device, _, data, model = launch.build(settings, Console(quiet=True))
+    settings = load_recipe(RECIPE, [*SETTINGS, *changes])
+    device, _, data, model = assemble(settings, Console(quiet=True))
     return Run(settings, model, data, device)
 
 

@@ -19,14 +19,14 @@ from rich.console import Console
 
 from benchmarks.report import Row, compared
 from benchmarks.timing import Measure, Paired, limits, paired, timed
-from mtbert import launch
-from mtbert import recipe as recipes
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
 from mtbert.model.hub import TOKENIZER_FILES, find_folder
 from mtbert.model.weights import save_encoder
-from mtbert.recipe import Recipe
-from mtbert.train import Run
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 ROOT = Path(__file__).parent.parent
 TASKS = ("sst", "quora", "sts")
@@ -93,7 +93,7 @@ class Settings:
         path = self.path(base=base)
         longest = min(128, read_config(find_folder(path) / "config.json").max_length)
         made = [f"tasks.{t}.{s}={{generated: {t}, split: {s}}}" for t in TASKS for s in ("train", "dev")]
-        return recipes.load(
+        return load_recipe(
             name,
             [
                 *([f"data.root={self.data}"] if self.data else made),
@@ -107,7 +107,7 @@ class Settings:
     def run(self, name: str, *changes: str, base: bool = False) -> Run:
         """The recipe as a run that stands before its first step."""
         settings = self.recipe(name, *changes, base=base)
-        device, _, data, model = launch.build(settings, Console(quiet=True))
+        device, _, data, model = assemble(settings, Console(quiet=True))
         return Run(settings, model, data, device)
 
     def exact(self, name: str, *changes: str, base: bool = False) -> Run:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mtbert.profiling import product_rate
+from mtbert.training.profile import product_rate
 
 Measure = Callable[[], float]
 ADAMW_BYTES = 28  # a parameter: weight, gradient and two moments are read, all but the gradient written, 4 bytes each

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mtbert.recipe import load
+from mtbert.recipe.files import load_recipe
 
 ONE = "tasks: {a: {type: ordinal, inputs: single, train: a.csv}}\n"
 
@@ -19,5 +19,5 @@ def write(folder: Path, content: str | bytes, name: str = "mine.yaml") -> str:
 def refusal(folder: Path, content: str | bytes, *overrides: str, error: type[Exception] = ValueError) -> str:
     """The message without the folder, which the file's path begins with."""
     with pytest.raises(error) as caught:
-        load(write(folder, content), overrides)
+        load_recipe(write(folder, content), overrides)
     return str(caught.value).replace(f"{folder}/", "")

@@ -11,8 +11,9 @@ from tiny import RECORD
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import answers
-from mtbert import prepare, recipe
-from mtbert.checkpoint import Predicted
+from mtbert import prepare
+from mtbert.recipe.files import load_recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import results
 from mtbert.study.results import Outline, Result, Results
 from mtbert.study.summary import summarise
@@ -21,7 +22,7 @@ from mtbert.study.summary import summarise
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
     """Two rows and two seeds, answers drawn at random; one run is missing."""
-    settings = recipe.load(str(toy_run.set_up(tmp_path)))
+    settings = load_recipe(str(toy_run.set_up(tmp_path)))
     splits = {name: prepare.read(settings, name) for name in settings.tasks}
     digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}
     record = RECORD.model_copy(update={"data": digests})

@@ -15,11 +15,12 @@ from benchmarks.plain import Done, Plain, PlainLoop
 from benchmarks.rows_growth import random_words
 from benchmarks.rows_training import SameNoise
 from benchmarks.sides import TASKS, Settings, check
-from mtbert import launch, recipe
 from mtbert.batch import collate
 from mtbert.model.weights import encoder_state
-from mtbert.objective import Tally
-from mtbert.train import Run
+from mtbert.recipe.files import load_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Tally
+from mtbert.training.run import Run
 
 QUIET = Console(quiet=True)
 
@@ -33,8 +34,8 @@ def start(tmp_path: Path):
     path = set_up(tmp_path)
 
     def build(*changes: str) -> Run:
-        settings = recipe.load(str(path), [*STILL, *CONSTANT, *WEIGHTS, *changes])
-        device, _, data, model = launch.build(settings, QUIET)
+        settings = load_recipe(str(path), [*STILL, *CONSTANT, *WEIGHTS, *changes])
+        device, _, data, model = assemble(settings, QUIET)
         with torch.no_grad():  # at the size of fresh weights little reaches a loss, and nothing shows in a gradient
             for part, factor in ((model.encoder, 2), (model.heads, 10)):
                 for parameter in part.parameters():

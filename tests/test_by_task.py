@@ -7,10 +7,12 @@ import toy_run
 from rich.console import Console
 from torch import nn
 
-from mtbert import launch, recipe
 from mtbert.balance.by_task import ByTask
-from mtbert.objective import Tally
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Tally
+from mtbert.training.run import Run
 
 TASKS = ("sst", "quora", "sts")
 
@@ -23,11 +25,11 @@ def folder(tmp_path: Path) -> Path:
 
 def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:
     """A toy run in float64 with dropout; the losses of all tasks but ``only`` count nothing."""
-    raw = recipe.merge(toy_run.raw_recipe(folder), change)
+    raw = merge(toy_run.raw_recipe(folder), change)
     for name, task in raw["tasks"].items():
         task["weight"] = 1.0 if only in (None, name) else 0.0
-    settings = recipe.validate(raw, "toy")
-    device, _, data, model = launch.build(settings, Console(quiet=True))
+    settings = validate_recipe(raw, "toy")
+    device, _, data, model = assemble(settings, Console(quiet=True))
     return Run(settings, model.double(), data, device)
 
 

@@ -11,10 +11,11 @@ import tokenizers
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from mtbert import prepare, recipe
+from mtbert import prepare
 from mtbert.batch import Dataset, Example, Sequences, collate
 from mtbert.data import cache
 from mtbert.data.tokenizer import sequences
+from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
 
 DAY = 24 * 3600
@@ -301,7 +302,7 @@ def test_tokens_of_a_recipe_are_kept_and_those_of_a_prediction_are_not(folder: P
             }
         },
     }
-    made = [prepare.prepare(recipe.validate(settings, "toy"), TOKENIZER)["sts"] for _ in range(2)]
+    made = [prepare.prepare(validate_recipe(settings, "toy"), TOKENIZER)["sts"] for _ in range(2)]
     assert len(list(folder.iterdir())) == 2  # one for each text of the 1,600 train rows, none for the 300 of dev
     assert len(made[0].train) == 1600
     for one, other in zip(made[0].train.sequences, made[1].train.sequences, strict=True):

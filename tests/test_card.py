@@ -9,11 +9,11 @@ import pytest
 import toy_run
 from foreign import refused
 
-from mtbert import checkpoint
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder
+from mtbert.storage.model_folder import load_model, save_model
 from mtbert.task import Head, Task
 
 TASKS = {
@@ -32,7 +32,7 @@ def saved(encoder: Path, tmp_path: Path) -> Path:
     """A model folder with adapters."""
     adapters = Pal(width=4, heads=2)
     model = Model(load_encoder(str(encoder)).encoder, TASKS, pooling="mean", max_length=20, seed=3, adapters=adapters)
-    checkpoint.save_model(model, load_tokenizer(encoder), tmp_path)
+    save_model(model, load_tokenizer(encoder), tmp_path)
     return tmp_path
 
 
@@ -70,14 +70,14 @@ def change(folder: Path, *keys: str, to: Any) -> None:
 )
 def test_what_no_card_holds_is_named(saved: Path, keys: tuple[str, ...], value: Any, said: str):
     change(saved, *keys, to=value)
-    refused(ValueError, saved, f"{saved}/mtbert.json: damaged: {said}", load=checkpoint.load_model)
+    refused(ValueError, saved, f"{saved}/mtbert.json: damaged: {said}", load=load_model)
 
 
 def test_a_task_that_was_not_saved_is_named(saved: Path):
     task = TASKS["sst"].model_copy(update={"name": "other"}).model_dump()
     change(saved, "tasks", "other", to=task)
     said = "heads.safetensors: the head of task other must have layers.0.weight [16, 16]", "found nothing."
-    refused(ValueError, saved, *said, load=checkpoint.load_model)
+    refused(ValueError, saved, *said, load=load_model)
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,5 @@ def test_heads_and_adapters_are_compared_before_they_take_memory(
         change(saved, "pal", to=None)
     change(saved, *keys, to=value)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused(ValueError, saved, said, load=checkpoint.load_model)
+    refused(ValueError, saved, said, load=load_model)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB

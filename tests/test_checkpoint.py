@@ -8,11 +8,12 @@ import torch
 import toy_run
 import transformers
 
-from mtbert import checkpoint, files
+from mtbert import files
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder
+from mtbert.storage.model_folder import find_model_folder, load_model, save_model
 from mtbert.task import Head, Task
 
 TASKS = {
@@ -35,12 +36,12 @@ def saved(encoder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     made = model(encoder)
     made.head("twins").threshold.fill_(0.25)
-    files.write_folder(folder, lambda to: checkpoint.save_model(made, load_tokenizer(encoder), to))
+    files.write_folder(folder, lambda to: save_model(made, load_tokenizer(encoder), to))
     return folder
 
 
 def test_a_saved_model_comes_back_whole(encoder: Path, saved: Path):
-    found = checkpoint.load_model(saved)
+    found = load_model(saved)
     loaded, tokenizer = found.model, found.tokenizer
     assert (found.folder, found.step) == (saved, None)
     for name, tensor in model(encoder).state_dict().items():
@@ -67,7 +68,7 @@ def test_a_truncated_file_is_named(saved: Path, name: str):
     file = saved / name
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{name}.*") as error:
-        checkpoint.load_model(saved)
+        load_model(saved)
     assert "\n" not in str(error.value)
 
 
@@ -83,7 +84,7 @@ def test_a_truncated_file_is_named(saved: Path, name: str):
 def test_a_damaged_card_is_named(saved: Path, text: str, found: str):
     (saved / "mtbert.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=found):
-        checkpoint.load_model(saved)
+        load_model(saved)
 
 
 def test_a_head_of_another_shape_is_refused(saved: Path):
@@ -91,15 +92,15 @@ def test_a_head_of_another_shape_is_refused(saved: Path):
     card["tasks"]["sst"]["labels"] = ["bad", "good"]
     (saved / "mtbert.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"the head of task sst must have .*\[2, 16\].*found .*\[3, 16\]"):
-        checkpoint.load_model(saved)
+        load_model(saved)
 
 
 def test_a_card_without_the_adapters_that_were_saved_is_refused(encoder: Path, tmp_path: Path):
     adapted = Model(
         load_encoder(str(encoder)).encoder, TASKS, pooling="mean", max_length=20, seed=3, adapters=Pal(width=4, heads=2)
     )
-    checkpoint.save_model(adapted, load_tokenizer(encoder), tmp_path)
-    checkpoint.load_model(tmp_path)
+    save_model(adapted, load_tokenizer(encoder), tmp_path)
+    load_model(tmp_path)
     card = json.loads((tmp_path / "mtbert.json").read_text())
     for pal, said in (
         (None, r"mtbert\.json: no task reads the saved for_sst\."),
@@ -108,30 +109,30 @@ def test_a_card_without_the_adapters_that_were_saved_is_refused(encoder: Path, t
     ):
         (tmp_path / "mtbert.json").write_text(json.dumps(card | {"pal": pal}))
         with pytest.raises(ValueError, match=said):
-            checkpoint.load_model(tmp_path)
+            load_model(tmp_path)
 
 
 def test_a_folder_in_place_of_a_file_is_one_clear_line(saved: Path):
     (saved / "heads.safetensors").unlink()
     (saved / "heads.safetensors").mkdir()
     with pytest.raises(ValueError, match=r"heads\.safetensors: a folder, not a file\. Train or copy"):
-        checkpoint.load_model(saved)
+        load_model(saved)
 
 
 def test_no_model_is_one_clear_line(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no trained model here"):
-        checkpoint.load_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()
-    assert checkpoint.model_folder(run) is None
+    assert find_model_folder(run) is None
     (run / "last").symlink_to(saved)
-    assert checkpoint.model_folder(run) == run / "last"
+    assert find_model_folder(run) == run / "last"
     (run / "best").symlink_to(saved)
-    assert checkpoint.model_folder(run) == run / "best"
-    assert checkpoint.model_folder(saved) == saved
+    assert find_model_folder(run) == run / "best"
+    assert find_model_folder(saved) == saved
 
 
 class Killed(BaseException):

@@ -12,8 +12,11 @@ import toy_run
 import yaml
 from rich.console import Console
 
-from mtbert import launch, recipe
-from mtbert.train import Run, Stopped
+from mtbert.recipe.files import load_recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 # 6, 3 and 3 rows of train for three classes; 8 and 4 for two
@@ -55,19 +58,19 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_balanced_run_is_that_of_the_numbers_and_goes_on_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    balanced = recipe.load(set_up(tmp_path))
+    balanced = load_recipe(set_up(tmp_path))
     console = Console(record=True, width=200, file=io.StringIO())
-    launch.start(balanced, tmp_path / "balanced", console)
+    start_run(balanced, tmp_path / "balanced", console)
     said = console.export_text()
     assert "task stars, loss ce: balanced class weights: low 0.6667, middle 1.333, high 1.333" in said
     assert "task yes, loss bce: balanced class weights: no 0.75, yes 1.5" in said
-    kept = recipe.load(str(tmp_path / "balanced/recipe.yaml"))
+    kept = load_recipe(str(tmp_path / "balanced/recipe.yaml"))
     assert [t.losses[0].class_weights for t in kept.tasks.values()] == ["balanced", "balanced"]
 
-    numbers = recipe.load(write(tmp_path, [12 / 18, 12 / 9, 12 / 9], [12 / 16, 12 / 8], "numbers.yaml"))
-    launch.start(numbers, tmp_path / "numbers", SILENT)
-    plain = recipe.load(write(tmp_path, None, None, "plain.yaml"))
-    launch.start(plain, tmp_path / "plain", SILENT)
+    numbers = load_recipe(write(tmp_path, [12 / 18, 12 / 9, 12 / 9], [12 / 16, 12 / 8], "numbers.yaml"))
+    start_run(numbers, tmp_path / "numbers", SILENT)
+    plain = load_recipe(write(tmp_path, None, None, "plain.yaml"))
+    start_run(plain, tmp_path / "plain", SILENT)
     assert metrics(tmp_path / "balanced") == metrics(tmp_path / "numbers") != metrics(tmp_path / "plain")
 
     real = Run.step
@@ -80,19 +83,19 @@ def test_a_balanced_run_is_that_of_the_numbers_and_goes_on_bitwise(tmp_path: Pat
     with monkeypatch.context() as patch:
         patch.setattr(Run, "step", step)
         with pytest.raises(Stopped):
-            launch.start(balanced, tmp_path / "stopped", SILENT)
-    launch.resume(tmp_path / "stopped", SILENT)
+            start_run(balanced, tmp_path / "stopped", SILENT)
+    resume_run(tmp_path / "stopped", SILENT)
     assert metrics(tmp_path / "stopped") == metrics(tmp_path / "balanced")
     for file in ("model.safetensors", "heads.safetensors"):
         assert (tmp_path / "stopped/last" / file).read_bytes() == (tmp_path / "balanced/last" / file).read_bytes()
 
 
 def test_a_class_without_rows_in_train_is_named_before_a_folder_is_made(tmp_path: Path):
-    settings = recipe.load(set_up(tmp_path), [r'tasks.stars.labels=[low, middle, high, "higher\a", highest]'])
+    settings = load_recipe(set_up(tmp_path), [r'tasks.stars.labels=[low, middle, high, "higher\a", highest]'])
     said = (
         r"^task stars: class_weights: balanced needs rows of every class in train, found none of 'higher\\x07', "
         r"'highest'\. Add rows, drop the label, or give the weights as a list\.$"
     )
     with pytest.raises(ValueError, match=said):
-        launch.start(settings, tmp_path / "run", SILENT)
+        start_run(settings, tmp_path / "run", SILENT)
     assert not (tmp_path / "run").exists()

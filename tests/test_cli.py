@@ -13,14 +13,15 @@ from commands import with_own_data
 from typer.testing import CliRunner
 
 from mtbert import cli, locks
-from mtbert.recipe import Recipe, load, shipped
+from mtbert.recipe.files import load_recipe, shipped_recipes
+from mtbert.recipe.settings import Recipe
 
 # Training and evaluation -------------------------------------------------------------------------
 
 
 def test_a_run_leaves_what_it_was_and_did(toy):
     run = toy / "run"
-    assert load(str(run / "recipe.yaml")) == load(str(toy / "toy.yaml"))
+    assert load_recipe(str(run / "recipe.yaml")) == load_recipe(str(toy / "toy.yaml"))
     assert {p.name for p in run.iterdir()} >= {"best", "last", "recipe.yaml", "environment.json", "metrics.jsonl"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 2]
@@ -34,11 +35,11 @@ def test_a_run_leaves_what_it_was_and_did(toy):
 def test_recipe_show_prints_a_recipe_that_loads_to_the_same(mtbert, tmp_path):
     done = mtbert("recipe", "show", "demo", "--set", "train.epochs=9")
     (tmp_path / "shown.yaml").write_text(done.out)
-    assert load(str(tmp_path / "shown.yaml")) == load("demo", ["train.epochs=9"])
+    assert load_recipe(str(tmp_path / "shown.yaml")) == load_recipe("demo", ["train.epochs=9"])
 
 
 def test_recipe_list_and_schema(mtbert):
-    assert mtbert("recipe", "list").out.splitlines() == shipped()
+    assert mtbert("recipe", "list").out.splitlines() == shipped_recipes()
     assert set(json.loads(mtbert("recipe", "schema").out)["properties"]) == {"extends", *Recipe.model_fields}
 
 
@@ -207,7 +208,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     ("error", "code"), [(ValueError("a"), 2), (PermissionError("a"), 2), (FloatingPointError("a"), 1), ("Stopped", 130)]
 )
 def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkeypatch, capsys):
-    from mtbert.train import Stopped
+    from mtbert.training.stopping import Stopped
 
     def fail(**_: object) -> None:
         raise Stopped("a") if error == "Stopped" else error
@@ -265,6 +266,6 @@ def test_a_run_without_out_is_named_for_its_recipe(toy, mtbert, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my").mkdir()
     shutil.copy(toy / "toy.yaml", tmp_path / "my/own.yaml")
-    monkeypatch.setattr("mtbert.launch.start", lambda settings, out, console, **_: seen.append(out))
+    monkeypatch.setattr("mtbert.training.start.start_run", lambda settings, out, console, **_: seen.append(out))
     assert mtbert("train", recipe).code == 0
     assert seen == [Path(folder)]

@@ -15,15 +15,20 @@ import torch
 import toy_run
 from rich.console import Console
 
-from mtbert import launch, load, recipe
+from mtbert import load
 from mtbert.balance.known import BalanceSettings
 from mtbert.losses.known import LOSSES
 from mtbert.model.pal import Pal
 from mtbert.model.weights import Loaded, load_encoder
-from mtbert.recipe import Recipe
-from mtbert.recipe_parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.files import merge
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.sampling.known import SamplerSettings
-from mtbert.train import Run, Stopped
+from mtbert.training.assemble import assemble
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 Raw = dict[str, Any]
@@ -82,7 +87,7 @@ def template(folder: Path, mode: str) -> Raw:
 def valid(raw: Raw) -> Recipe | str:
     """The recipe, or why it is refused."""
     try:
-        return recipe.validate(raw, "r")
+        return validate_recipe(raw, "r")
     except ValueError as error:
         return str(error)
 
@@ -91,11 +96,11 @@ Change = Callable[[Raw], Raw]
 
 
 def setting(part: str, name: str, value: Any) -> Change:
-    return lambda raw: recipe.merge(raw, {part: {name: value}})
+    return lambda raw: merge(raw, {part: {name: value}})
 
 
 def of_every_task(name: str, value: Any) -> Change:
-    return lambda raw: recipe.merge(raw, {"tasks": {task: {name: value} for task in raw["tasks"]}})
+    return lambda raw: merge(raw, {"tasks": {task: {name: value} for task in raw["tasks"]}})
 
 
 def loss(kind: str) -> Change:
@@ -106,8 +111,8 @@ def loss(kind: str) -> Change:
             if kind not in settings["losses"]:
                 with_it = {"tasks": {task: {"losses": [*settings["losses"], kind]}}}
                 alone = {"tasks": {task: settings}, "train": {"ema": {"decay": 0.9}}, "data": {"root": "."}}
-                if not isinstance(valid(recipe.merge(alone, with_it)), str):
-                    raw = recipe.merge(raw, with_it)
+                if not isinstance(valid(merge(alone, with_it)), str):
+                    raw = merge(raw, with_it)
         return raw
 
     return change
@@ -131,8 +136,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run_of(folder: Path) -> Callable[[Recipe], Run]:
     """A run of a recipe that :func:`template` was the start of; texts and weights are read once for all of them."""
-    every = recipe.validate(loss("mnrl")(loss("simcse-unsup")(template(folder, "joint"))), "r")
-    device, _, data, _ = launch.build(every, SILENT)
+    every = validate_recipe(loss("mnrl")(loss("simcse-unsup")(template(folder, "joint"))), "r")
+    device, _, data, _ = assemble(every, SILENT)
     loaded = load_encoder(str(folder / "encoder"))
 
     def read(path: str, *, dropout: float | None) -> Loaded:
@@ -145,9 +150,12 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
 
     def run(settings: Recipe) -> Run:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(launch, "load_encoder", read)
-            patched.setattr(launch, "prepare", lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks})
-            model = launch.build(settings, SILENT)[3]
+            patched.setattr("mtbert.training.assemble.load_encoder", read)
+            patched.setattr(
+                "mtbert.training.assemble.prepare",
+                lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks},
+            )
+            model = assemble(settings, SILENT)[3]
         return Run(settings, model, {name: data[name] for name in settings.tasks}, device)
 
     return run
@@ -170,7 +178,7 @@ def variants(folder: Path, *changes: Change) -> list[Recipe | str]:
 
 
 def with_ema(raw: Raw) -> Raw:
-    return recipe.merge({"train": {"ema": {"decay": 0.9, "predicts": False}}}, raw)
+    return merge({"train": {"ema": {"decay": 0.9, "predicts": False}}}, raw)
 
 
 @pytest.mark.parametrize("first", CHANGES)
@@ -221,8 +229,8 @@ def test_a_maximal_set_saves_resumes_bitwise_and_predicts(
     assert losses == {part.model_fields["kind"].default for part in LOSSES}
     assert raw["model"].get("pal") in ("attention", "low_rank")
     assert ("lora" in raw["model"]) != ("freeze" in raw["model"])
-    settings = recipe.validate(raw, "r")
-    launch.start(settings, tmp_path / "whole", SILENT)
+    settings = validate_recipe(raw, "r")
+    start_run(settings, tmp_path / "whole", SILENT)
 
     real = Run.step
 
@@ -234,8 +242,8 @@ def test_a_maximal_set_saves_resumes_bitwise_and_predicts(
 
     monkeypatch.setattr(Run, "step", step)
     with pytest.raises(Stopped):
-        launch.start(settings, tmp_path / "stopped", SILENT)
-    launch.resume(tmp_path / "stopped", SILENT)
+        start_run(settings, tmp_path / "stopped", SILENT)
+    resume_run(tmp_path / "stopped", SILENT)
     files = {f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole").rglob("*") if f.is_file()}
     for file in sorted(files, key=str):
         if file.name not in ("timings.jsonl", "environment.json"):

@@ -11,12 +11,14 @@ import torch
 import toy_run
 from rich.console import Console
 
-from mtbert import evaluate, launch, recipe
+from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.model.model import Model
-from mtbert.objective import Tally
+from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
-from mtbert.train import Run
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Tally
+from mtbert.training.run import Run
 
 SILENT = Console(quiet=True)
 COSINE = {"quora": {"inputs": "separate", "head": "cosine", "losses": ["mse"]}}
@@ -33,8 +35,8 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
     """The toy run with these changes of the tasks, which are all that it has."""
     raw = toy_run.raw_recipe(folder, **train)
     raw["tasks"] = {name: raw["tasks"][name] | changes for name, changes in tasks.items()}
-    settings = recipe.validate(raw, "toy")
-    device, _, data, model = launch.build(settings, SILENT)
+    settings = validate_recipe(raw, "toy")
+    device, _, data, model = assemble(settings, SILENT)
     return Run(settings, model, data, device)
 
 
@@ -43,7 +45,7 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
 
 def best_threshold(model: Model, data: Dataset) -> float:
     """The middle of the first gap between cosines that parts the labels of ``data`` best; all gaps are tried."""
-    cosines = evaluate.predict(model, data).double().numpy()
+    cosines = scoring.predict(model, data).double().numpy()
     labels = np.array([e.label for e in data.examples])
     edges = np.sort(cosines)
     middles = [-2.0, *((low + high) / 2 for low, high in pairwise(edges)), 2.0]
@@ -79,8 +81,8 @@ def threshold(model: Model) -> float:
 def test_yes_is_what_is_more_probable_than_no():
     task = Task(name="t", type="binary", inputs="single", labels=("no", "yes"))
     made, logits = tiny.model(task), torch.tensor([-1e-3, 0.0, 1e-3, 0.4])
-    assert evaluate.decide(made, task, logits).tolist() == [0, 0, 1, 1]
-    answers = evaluate.decode(made, task, logits)
+    assert scoring.decide(made, task, logits).tolist() == [0, 0, 1, 1]
+    answers = scoring.decode(made, task, logits)
     assert [a["label"] for a in answers] == ["no", "no", "yes", "yes"]
     assert all((a["p(yes)"] > 0.5) == (a["label"] == "yes") for a in answers)
 
@@ -93,7 +95,7 @@ def test_the_tasks_own_metric_chooses_the_best_model(
     folder: Path, metric: str, best: float, stale: int, monkeypatch: pytest.MonkeyPatch
 ):
     scores = iter([{"accuracy": 0.5, "macro_f1": 0.25}, {"accuracy": 0.25, "macro_f1": 0.375}])
-    monkeypatch.setattr(evaluate, "judge", lambda *_: evaluate.Evaluation(next(scores), {}, False, 1))
+    monkeypatch.setattr(scoring, "judge", lambda *_: scoring.Evaluation(next(scores), {}, False, 1))
     run = run_of(folder, {"sst": {"metric": metric}})
     run.evaluate(lambda _: None)
     assert run.stale == 0

@@ -4,8 +4,10 @@ import bag_of_words
 import pytest
 from rich.console import Console
 
-from mtbert import launch, load, recipe
-from mtbert.evaluate import Evaluation
+from mtbert import load
+from mtbert.recipe.files import load_recipe
+from mtbert.scoring import Evaluation
+from mtbert.training.start import start_run
 
 
 @pytest.fixture(scope="module")
@@ -13,8 +15,8 @@ def demo(tmp_path_factory):
     """The folder and the last scores of the shipped demo."""
     out = tmp_path_factory.mktemp("runs") / "demo"
     # Other tests have the other cores. At 75 rounds quora is not learnt yet, at 110 it is.
-    settings = recipe.load("demo", ["train.threads=1", "train.rounds=120"])
-    return out, launch.start(settings, out, Console(quiet=True))
+    settings = load_recipe("demo", ["train.threads=1", "train.rounds=120"])
+    return out, start_run(settings, out, Console(quiet=True))
 
 
 @pytest.mark.real

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from mtbert import display
 from mtbert.display import Display, losses_line, score_table
-from mtbert.evaluate import Evaluation
-from mtbert.recipe import load
+from mtbert.recipe.files import load_recipe
+from mtbert.scoring import Evaluation
 
 LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.0321}
 
@@ -135,7 +135,7 @@ def test_the_first_step_says_nothing_of_the_time_left(monkeypatch: pytest.Monkey
 
 
 def test_a_score_below_the_constants_is_marked():
-    recipe = load("demo")
+    recipe = load_recipe("demo")
     fine, below, stuck = (
         Evaluation({"accuracy": score, "macro_f1": 0.5}, {"accuracy": 0.7, "macro_f1": 0.4}, collapsed, 30)
         for score, collapsed in ((0.8, False), (0.3667, False), (0.7, True))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny import CPU, dataset, model
 
-from mtbert import evaluate as scoring
+from mtbert import scoring
 from mtbert.batch import collate
-from mtbert.evaluate import decide, decode, evaluate, fit_threshold, predict
 from mtbert.model.model import Model
+from mtbert.scoring import decide, decode, evaluate, fit_threshold, predict
 from mtbert.task import Task
 
 ORDINAL = Task(name="o", type="ordinal", inputs="single", labels=("bad", "so so", "good"))

@@ -9,12 +9,12 @@ import torch
 import toy_run
 from safetensors.torch import load_file, save_file
 
-from mtbert import checkpoint
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.stored import check_finite
 from mtbert.model.weights import load_encoder
+from mtbert.storage.model_folder import load_model, save_model
 from mtbert.task import Head, Task
 
 TASKS = {
@@ -30,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pal = Pal(width=4, heads=2)
     model = Model(load_encoder(str(encoder)).encoder, TASKS, pooling="mean", max_length=20, seed=3, adapters=pal)
     (folder / "model").mkdir()
-    checkpoint.save_model(model, load_tokenizer(encoder), folder / "model")
+    save_model(model, load_tokenizer(encoder), folder / "model")
     return folder / "model"
 
 
@@ -46,9 +46,9 @@ def test_a_number_that_is_not_finite_is_refused_in_every_tensor(saved: Path, tmp
         save_file(whole | {key: broken}, file)
         said = re.escape(f"{file}: {key} has numbers that are nan or infinite. ")
         with pytest.raises(ValueError, match=f"^{said}"):
-            checkpoint.load_model(folder)
+            load_model(folder)
     save_file(whole, file)
-    checkpoint.load_model(folder)
+    load_model(folder)
 
 
 def test_a_weight_too_large_for_float32_is_named_in_its_shard_or_pickle(saved: Path, tmp_path: Path):

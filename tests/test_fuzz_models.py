@@ -14,11 +14,11 @@ from any_json import fuzzed, mutated, outcome
 from hypothesis import given
 from tiny import hf_folder, hf_model
 
-from mtbert import checkpoint
 from mtbert.data.tokenizer import load_tokenizer, sequences
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.model.weights import load_encoder, save_encoder
+from mtbert.storage.model_folder import load_model, save_model
 from mtbert.task import Head, Task
 
 
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         load_encoder(str(encoder)).encoder, tasks, pooling="mean", max_length=20, seed=0, adapters=Pal(width=4, heads=2)
     )
     (root / "model").mkdir()
-    checkpoint.save_model(model, load_tokenizer(encoder), root / "model")
+    save_model(model, load_tokenizer(encoder), root / "model")
     return found | {"shards": root / "shards", "model": root / "model", "encoder": encoder}
 
 
@@ -104,9 +104,7 @@ def test_any_card_of_a_model(folders, tmp_path):
     @given(mutated(original))
     def check(value: Any) -> None:
         folder = altered(folders["model"], "mtbert.json", value, tmp_path / "copy")
-        outcome(
-            folder, ("mtbert.json", "heads.safetensors", "adapters.safetensors"), lambda: checkpoint.load_model(folder)
-        )
+        outcome(folder, ("mtbert.json", "heads.safetensors", "adapters.safetensors"), lambda: load_model(folder))
 
     check()
 

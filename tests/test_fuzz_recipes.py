@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from mtbert import yaml_text
 from mtbert.messages import clean
-from mtbert.recipe import Recipe, dump, load, merge, plain, schema, shipped, validate
+from mtbert.recipe.files import dump_recipe, load_recipe, merge, shipped_recipes
+from mtbert.recipe.schema import recipe_schema
+from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.settings import HUGGING_FACE
 
 MOST_SECONDS = 30.0  # on a machine with other work to do; what is refused takes milliseconds, the largest text 5 s
@@ -29,14 +31,14 @@ EXAMPLES = settings(
 )
 
 WHOLE: dict[str, Any] = merge(
-    plain(load("paper/surgery")),
+    as_plain(load_recipe("paper/surgery")),
     {
         "model": {"pal": {"kind": "attention"}, "lora": {"rank": 8}, "freeze": 2},
         "train": {"ema": {"decay": 0.9}, "sampler": {"kind": "temperature", "temperature": 2}},
         "tune": {"train.lr": {"low": 1e-5, "high": 1e-3, "log": True}, "model.pooling": ["cls", "mean"]},
     },
 )
-WORDS = sorted({word for part in schema()["$defs"].values() for word in part.get("properties", {})})
+WORDS = sorted({word for part in recipe_schema()["$defs"].values() for word in part.get("properties", {})})
 KINDS = ["ce", "bce", "oll", "mse", "smart", "mnrl", "cosine", "mlp", "pcgrad", "annealed", "balanced", "demo", "base"]
 texts = st.one_of(
     st.text(max_size=20),
@@ -77,7 +79,7 @@ def is_recipe_or_one_clear_error(act: Any, *names: str) -> None:
     try:
         made = act()
         assert isinstance(made, Recipe)
-        assert validate(yaml_text.parse(dump(made), "r"), "r") == made
+        assert validate_recipe(yaml_text.parse(dump_recipe(made), "r"), "r") == made
     except (ValueError, FileNotFoundError) as error:
         kind, said = type(error), str(error)
         assert kind in (ValueError, FileNotFoundError), (kind, said)
@@ -103,7 +105,7 @@ def test_any_value_at_any_place_of_a_recipe(data: st.DataObject):
         )
         raw = put(raw, place, data.draw(values))
     if isinstance(raw, dict):
-        is_recipe_or_one_clear_error(lambda: validate(raw, "r"), "recipe r, ")
+        is_recipe_or_one_clear_error(lambda: validate_recipe(raw, "r"), "recipe r, ")
 
 
 def at(value: Any, path: tuple[Any, ...]) -> Any:
@@ -114,7 +116,7 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
 
 @EXAMPLES
 @given(
-    base=st.sampled_from(shipped()),
+    base=st.sampled_from(shipped_recipes()),
     changes=st.lists(
         st.one_of(
             st.tuples(
@@ -127,7 +129,7 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
     ),
 )
 def test_any_change_on_the_command_line(base: str, changes: list[str]):
-    is_recipe_or_one_clear_error(lambda: load(base, changes), f"recipe {base}, ", "--set ", "recipe ")
+    is_recipe_or_one_clear_error(lambda: load_recipe(base, changes), f"recipe {base}, ", "--set ", "recipe ")
 
 
 @EXAMPLES
@@ -153,7 +155,7 @@ def test_any_change_on_the_command_line(base: str, changes: list[str]):
 def test_any_bytes_as_a_recipe(content: bytes, tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
-    is_recipe_or_one_clear_error(lambda: load(str(file)), "recipe ")
+    is_recipe_or_one_clear_error(lambda: load_recipe(str(file)), "recipe ")
 
 
 @pytest.mark.parametrize("unit", ["k%d: x\n", "[", "{", "- ", "a: [x]\n", "x, ", "'", "&a%d x\n", "? ", "!!str ", "\\"])

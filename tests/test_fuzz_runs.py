@@ -14,8 +14,11 @@ from any_json import fuzzed, mutated, outcome
 from hypothesis import given
 from rich.console import Console
 
-from mtbert import environment, files, launch, recipe
-from mtbert.train import Run
+from mtbert import environment, files
+from mtbert.recipe.files import load_recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 # What does not fit another file may name that one; of changed data the message names the run.
@@ -33,9 +36,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy_run.set_up(folder)
     stop = pytest.MonkeyPatch()
     stop.setattr(Run, "over", property(lambda self: self.done == 3))
-    settings = recipe.load(str(folder / "toy.yaml"), ["train.epochs=2", "train.rounds=2", "train.checkpoint_every=1"])
-    stop.setattr(launch, "_finish", lambda *_: {})
-    launch.start(settings, folder / "run", SILENT)
+    settings = load_recipe(str(folder / "toy.yaml"), ["train.epochs=2", "train.rounds=2", "train.checkpoint_every=1"])
+    stop.setattr("mtbert.training.session._finish", lambda *_: {})
+    start_run(settings, folder / "run", SILENT)
     stop.undo()
     return folder / "run"
 
@@ -46,7 +49,7 @@ def test_any_json_in_a_file_of_a_run_resumes_or_names_it(
 ):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     original, sealed = json.loads((copy / name).read_text()), (copy / "last/digest.json").read_bytes()
-    monkeypatch.setattr(launch, "_go", lambda run, *_: run.step())  # what was restored can be trained
+    monkeypatch.setattr("mtbert.training.session.lead", lambda run, *_: run.step())  # what was restored can be trained
     monkeypatch.setattr(environment, "_commit", lambda: None)  # asks git, which takes longest of all here
     threads = torch.get_num_threads()
 
@@ -60,7 +63,7 @@ def test_any_json_in_a_file_of_a_run_resumes_or_names_it(
             digests = json.loads(sealed)
             digests["files"][Path(name).name] = files.sha256(copy / name, "")
             (copy / "last/digest.json").write_text(json.dumps(digests))
-        outcome(copy, (name, *OTHERS.get(name, ())), lambda: launch.resume(copy, SILENT))
+        outcome(copy, (name, *OTHERS.get(name, ())), lambda: resume_run(copy, SILENT))
 
     try:
         check()

@@ -14,12 +14,20 @@ import toy_run
 from rich.console import Console
 from torch.testing import assert_close
 
-from mtbert import checkpoint, evaluate, launch, load, recipe, state
+from mtbert import load, scoring
 from mtbert.batch import collate
 from mtbert.model import attention
 from mtbert.model.attention import Groups, attend
-from mtbert.objective import Tally
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import Recipe, validate_recipe
+from mtbert.storage import run_state
+from mtbert.storage.model_folder import load_model
+from mtbert.storage.predictions import load_predictions
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Tally
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
 
 DEVICE = os.environ.get("MTBERT_GPU_DEVICE", "cuda")
 pytestmark = [
@@ -37,16 +45,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(folder: Path, device: str, *changes: Raw) -> recipe.Recipe:
+def settings(folder: Path, device: str, *changes: Raw) -> Recipe:
     raw = toy_run.raw_recipe(folder, device=device)
     for change in changes:
-        raw = recipe.merge(raw, change)
-    return recipe.validate(raw, "toy")
+        raw = merge(raw, change)
+    return validate_recipe(raw, "toy")
 
 
 def make(folder: Path, device: str, *changes: Raw) -> Run:
     made = settings(folder, device, *changes)
-    where, _, data, model = launch.build(made, SILENT)
+    where, _, data, model = assemble(made, SILENT)
     with torch.no_grad():  # at the size of fresh weights little reaches a loss
         for part, factor in ((model.encoder, 3), (model.heads, 10)):
             for name, parameter in part.named_parameters():
@@ -236,15 +244,15 @@ def test_a_run_saves_goes_on_and_predicts(folder: Path):
     train = {"mode": "alternate", "rounds": 2, "epochs": 2, "ema": {"decay": 0.9}}
     made = settings(folder, DEVICE, {"train": train})
     out = folder / "run"
-    launch.start(made, out, SILENT)
-    whole = checkpoint.load_model(out / "last").model.state_dict()
+    start_run(made, out, SILENT)
+    whole = load_model(out / "last").model.state_dict()
     run = make_from(made)
     for _ in range(6):
         run.step()
-    state.save(run.state(), folder)
+    run_state.save_state(run.state(), folder)
     again = make_from(made)
     again.ema.load_state_dict(run.ema.state_dict())  # what predicts is saved apart
-    again.restore(state.load(folder))
+    again.restore(run_state.load_state(folder))
     assert again.generator.get_state().equal(run.generator.get_state())
     before, after = run.state().tensors, again.state().tensors
     assert before.keys() == after.keys()
@@ -254,10 +262,10 @@ def test_a_run_saves_goes_on_and_predicts(folder: Path):
     for name, tensor in again.predictor.state_dict().items():
         assert float((tensor.cpu() - whole[name]).norm()) <= 0.01 * float(whole[name].norm()) + 1e-3, name
     predictor = load(out)
-    told = checkpoint.load_predictions(out / "best")
-    launch.resume(out, SILENT)  # a finished run has nothing to do
+    told = load_predictions(out / "best")
+    resume_run(out, SILENT)  # a finished run has nothing to do
     for name, data in again.scored.items():
-        found = evaluate.predict(predictor.model, data.dev)
+        found = scoring.predict(predictor.model, data.dev)
         assert found.device.type == "cpu"
         if predictor.model.compute == torch.float32:  # what predicts takes the precision of the hardware
             near(found, told[name].raw, 1e-3, name)
@@ -266,8 +274,8 @@ def test_a_run_saves_goes_on_and_predicts(folder: Path):
     assert predictor.embed("sst", ["a dog"]).shape == (1, 16)
 
 
-def make_from(made: recipe.Recipe) -> Run:
-    device, _, data, model = launch.build(made, SILENT)
+def make_from(made: Recipe) -> Run:
+    device, _, data, model = assemble(made, SILENT)
     return Run(made, model, data, device)
 
 
@@ -275,10 +283,10 @@ def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):
     cosine = {"tasks": {"quora": {"inputs": "separate", "head": "cosine", "losses": ["mse"]}}}
     found = []
     for device in (DEVICE, "cpu"):
-        raw = recipe.merge(toy_run.raw_recipe(folder, device=device), {"model": {"dropout": 0.0}, **cosine})
-        run = make_from(recipe.validate(raw, "toy"))
-        evaluate.fit_threshold(run.model, run.data["quora"].train, np.random.default_rng(0))
-        found.append((float(run.model.head("quora").threshold), evaluate.evaluate(run.model, run.data["quora"].dev)))
+        raw = merge(toy_run.raw_recipe(folder, device=device), {"model": {"dropout": 0.0}, **cosine})
+        run = make_from(validate_recipe(raw, "toy"))
+        scoring.fit_threshold(run.model, run.data["quora"].train, np.random.default_rng(0))
+        found.append((float(run.model.head("quora").threshold), scoring.evaluate(run.model, run.data["quora"].dev)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
     assert found[0][1].metrics == pytest.approx(found[1][1].metrics, abs=0.11)  # a row on the edge may fall either way
 
@@ -297,7 +305,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_example_and_leaves_the_weigh
 
 def test_predictions_come_back_in_order_over_several_batches(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = make(folder, DEVICE, STILL)
-    whole = evaluate.predict(run.model, run.data["sst"].train)
+    whole = scoring.predict(run.model, run.data["sst"].train)
     for limit in ("TOKENS", "TOKENS_ON_GPU"):
-        monkeypatch.setattr(evaluate, limit, 30)
-    assert_close(evaluate.predict(run.model, run.data["sst"].train), whole, rtol=1e-3, atol=1e-4)
+        monkeypatch.setattr(scoring, limit, 30)
+    assert_close(scoring.predict(run.model, run.data["sst"].train), whole, rtol=1e-3, atol=1e-4)

@@ -8,8 +8,10 @@ import pytest
 import toy_run
 from pydantic import Field
 
-from mtbert import recipe
-from mtbert.recipe_parts import TaskRecipe, TrainRecipe
+from mtbert.recipe.files import merge
+from mtbert.recipe.identity import identity
+from mtbert.recipe.parts import TaskRecipe, TrainRecipe
+from mtbert.recipe.settings import Recipe, validate_recipe
 
 RAW = toy_run.raw_recipe(Path("/nowhere"))
 ALTERNATE = {"mode": "alternate"}
@@ -20,8 +22,8 @@ def task(**change: Any) -> dict[str, Any]:
     return {"tasks": {"sst": change}, "model": DROPOUT}
 
 
-def identity(change: dict[str, Any]) -> str:
-    return recipe.identity(recipe.validate(recipe.merge(RAW, change), "toy"))
+def identity_of(change: dict[str, Any]) -> str:
+    return identity(validate_recipe(merge(RAW, change), "toy"))
 
 
 @pytest.mark.parametrize(
@@ -44,18 +46,18 @@ def identity(change: dict[str, Any]) -> str:
     ids=["loss", "sampler", "aggregation", "pal", "head", "rate"],
 )
 def test_any_two_kinds_at_a_seam_have_different_identities(changes: list[dict[str, Any]]):
-    found = [identity(change) for change in changes]
+    found = [identity_of(change) for change in changes]
     for (one, a), (other, b) in combinations(zip(changes, found, strict=True), 2):
         assert a != b, (one, other)
 
 
 def test_the_place_of_the_data_and_the_epochs_do_not_count():
-    assert identity({"data": {"root": "/elsewhere"}, "train": {"epochs": 9}}) == identity({})
+    assert identity_of({"data": {"root": "/elsewhere"}, "train": {"epochs": 9}}) == identity_of({})
 
 
 def test_a_default_that_is_written_out_does_not_count():
     written = {"train": {"seed": 0, "sampler": {"kind": "round_robin"}, "ema": None, "aggregation": {"kind": "sum"}}}
-    assert identity(written) == identity({})
+    assert identity_of(written) == identity_of({})
 
 
 def test_a_setting_that_a_later_version_adds_does_not_count_where_it_has_its_default():
@@ -65,12 +67,12 @@ def test_a_setting_that_a_later_version_adds_does_not_count_where_it_has_its_def
     class LaterTask(TaskRecipe):
         languages: tuple[str, ...] = ()
 
-    now = recipe.validate(RAW, "toy")
+    now = validate_recipe(RAW, "toy")
 
-    def later(**values: Any) -> recipe.Recipe:
+    def later(**values: Any) -> Recipe:
         train = LaterTrain.model_construct(**dict(now.train) | values)
         tasks = {name: LaterTask.model_construct(**dict(one)) for name, one in now.tasks.items()}
         return now.model_copy(update={"train": train, "tasks": tasks})
 
-    assert recipe.identity(later()) == recipe.identity(now)
-    assert recipe.identity(later(shards=2)) != recipe.identity(now)
+    assert identity(later()) == identity(now)
+    assert identity(later(shards=2)) != identity(now)

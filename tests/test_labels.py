@@ -8,12 +8,14 @@ from reading import message
 
 from mtbert.data.labels import complete, examples
 from mtbert.data.sources import Source, read
-from mtbert.data.tables import Columns, Part, Row, Table
+from mtbert.data.tables import Columns, Row, Table, TableFile
 from mtbert.task import Task
 
 
 def table(*labels: str | None, name: str = "t.csv") -> Table:
-    return Table((Part(name, ""),), [Row(i, str(i), ("a",), label) for i, label in enumerate(labels, 2)], column="y")
+    return Table(
+        (TableFile(name, ""),), [Row(i, str(i), ("a",), label) for i, label in enumerate(labels, 2)], column="y"
+    )
 
 
 def task(type_: str, **more: object) -> Task:

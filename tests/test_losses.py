@@ -15,9 +15,9 @@ from mtbert.losses import Pass
 from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
 from mtbert.losses.ordinal import OrdinalLogLoss, ordinal_log_loss
 from mtbert.losses.regression import MeanSquaredError
-from mtbert.objective import Objective, Tally
-from mtbert.recipe import validate
+from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Head, Task
+from mtbert.training.objective import Objective, Tally
 
 ORDINAL = Task(name="t", type="ordinal", inputs="single", labels=("0", "1", "2", "3", "4"))
 MODEL = model(ORDINAL)
@@ -121,7 +121,7 @@ def test_mse_is_the_mean_square_and_has_a_gradient_for_a_negative_cosine():
 def test_ceoll_is_the_weighted_sum_of_both():
     raw = {"type": "ordinal", "inputs": "single", "train": "a.csv", "labels": list(ORDINAL.labels or ()), "weight": 0.5}
     losses = [{"kind": "ce", "weight": 3.0}, {"kind": "oll", "weight": 0.25}]
-    recipe = validate({"tasks": {"t": raw | {"losses": losses}}}, "r")
+    recipe = validate_recipe({"tasks": {"t": raw | {"losses": losses}}}, "r")
     task = ORDINAL.model_copy(update={"head": Head(dropout=0.0)})
     data = dataset(task, [4, 3], labels=[0.0, 3.0])
     toy, tally = model(task), Tally()

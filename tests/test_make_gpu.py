@@ -136,10 +136,12 @@ builtins.__import__ = refusing
 from pathlib import Path
 from rich.console import Console
 import toy_run
-from mtbert import launch, load, recipe
+from mtbert import load
+from mtbert.recipe.files import load_recipe
+from mtbert.training.start import start_run
 folder = Path(r"{folder}")
-made = recipe.load(str(toy_run.set_up(folder)), ["train.rounds=1", "train.epochs=1"])
-launch.start(made, folder / "run", Console(quiet=True))
+made = load_recipe(str(toy_run.set_up(folder)), ["train.rounds=1", "train.epochs=1"])
+start_run(made, folder / "run", Console(quiet=True))
 print(load(folder / "run").predict("sst", ["a dog runs"])[0]["label"])
 """
 

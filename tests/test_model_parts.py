@@ -10,8 +10,8 @@ import torch
 from mtbert.batch import collate
 from mtbert.model.model import mean_pool
 from mtbert.model.pal import Pal
-from mtbert.predictor import Predictor
 from mtbert.task import Head, Task
+from mtbert.use.predictor import Predictor
 
 DRY = Head(dropout=0.0)
 ONE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"), head=DRY)

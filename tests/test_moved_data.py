@@ -9,8 +9,11 @@ from children import killed
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import cli, launch, recipe
+from mtbert import cli
+from mtbert.recipe.files import load_recipe
 from mtbert.study import results
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 
@@ -19,8 +22,8 @@ SILENT = Console(quiet=True)
 def folder(tmp_path: Path) -> Path:
     """Holds a finished run of two steps, whose data lie in ``moved`` now."""
     toy_run.set_up(tmp_path)
-    settings = recipe.load(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
-    launch.start(settings, tmp_path / "run", SILENT)
+    settings = load_recipe(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
+    start_run(settings, tmp_path / "run", SILENT)
     (tmp_path / "data").rename(tmp_path / "moved")
     return tmp_path
 
@@ -34,13 +37,13 @@ def test_a_run_goes_on_where_its_data_are_now(folder: Path):
     assert "change it with --set data.root=FOLDER" in resume(folder)
     assert resume(folder, "--set", f"data.root={folder / 'moved'}") == ""
     assert resume(folder) == ""
-    assert recipe.load(str(folder / "run/recipe.yaml")).root() == folder / "moved"
+    assert load_recipe(str(folder / "run/recipe.yaml")).root() == folder / "moved"
     assert list(results.read_run(folder / "run").dev) == ["sst", "quora", "sts"]
 
 
 def test_a_run_goes_on_elsewhere_and_longer_at_once(folder: Path):
     assert resume(folder, "--set", f"data.root={folder / 'moved'}", "--epochs", "2") == ""
-    assert recipe.load(str(folder / "run/recipe.yaml")).train.epochs == 2
+    assert load_recipe(str(folder / "run/recipe.yaml")).train.epochs == 2
     assert resume(folder) == ""
 
 
@@ -63,8 +66,8 @@ def test_a_kill_at_any_file_operation_leaves_a_run_that_goes_on(folder: Path):
     for operation in range(2, 60, 4):
         shutil.rmtree(folder / "run")
         shutil.copytree(folder / "before", folder / "run")
-        died = killed(lambda: launch.resume(folder / "run", SILENT, overrides=moved), operation)
-        launch.resume(folder / "run", SILENT, overrides=moved)
+        died = killed(lambda: resume_run(folder / "run", SILENT, overrides=moved), operation)
+        resume_run(folder / "run", SILENT, overrides=moved)
         assert not list((folder / "run").rglob(".*"))
         if not died:
             return

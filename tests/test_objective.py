@@ -8,12 +8,15 @@ import torch
 import toy_run
 from rich.console import Console
 
-from mtbert import launch, objective, recipe
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
 from mtbert.losses.rdrop import RDrop
 from mtbert.losses.uncertainty import uncertainty_weighted
-from mtbert.objective import Tally
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training import objective
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Tally
+from mtbert.training.run import Run
 
 SILENT = Console(quiet=True)
 
@@ -32,8 +35,8 @@ def run_of(folder: Path, change: dict[str, Any], *, dropout: float = 0.0) -> Run
         raw["tasks"][name]["inputs"] = "separate"
     for task in raw["tasks"].values():
         task["head"] = {"kind": "linear", "dropout": 0.0}
-    settings = recipe.validate(recipe.merge(raw, change), "toy")
-    device, _, data, model = launch.build(settings, SILENT)
+    settings = validate_recipe(merge(raw, change), "toy")
+    device, _, data, model = assemble(settings, SILENT)
     return Run(settings, model.double(), data, device)
 
 
@@ -60,11 +63,11 @@ CONTRASTIVE = {
 @pytest.mark.parametrize("split", [{"token_budget": 60}, {"token_budget": 1}, {"accumulate": 4}])
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_losses_over_the_whole_batch_do_not_depend_on_its_passes(folder: Path, split: dict[str, int], weighting: str):
-    change = recipe.merge(CONTRASTIVE, {"train": {"weighting": weighting}})
+    change = merge(CONTRASTIVE, {"train": {"weighting": weighting}})
     smaller = {"tasks": {n: {"batch_size": s} for n, s in (("sst", 1), ("quora", 6), ("sts", 3))}}
     larger = {"tasks": {"sst": {"batch_size": 4}}}
-    whole, told = gradients(run_of(folder, recipe.merge(change, larger)))
-    parts = recipe.merge(change, recipe.merge(smaller if "accumulate" in split else larger, {"train": split}))
+    whole, told = gradients(run_of(folder, merge(change, larger)))
+    parts = merge(change, merge(smaller if "accumulate" in split else larger, {"train": split}))
     found, told_in_parts = gradients(run_of(folder, parts))
     assert found.keys() == whole.keys()
     assert told_in_parts == pytest.approx(told, rel=1e-6)  # a cosine is made in float32
@@ -76,7 +79,7 @@ def test_accumulation_alone_would_compare_each_pass_with_itself(folder: Path, mo
     # The control of the test above: with the caching taken out, splitting does change the loss.
     _, told = gradients(run_of(folder, CONTRASTIVE))
     monkeypatch.setattr(objective.Objective, "_whole", lambda self, names: [])
-    _, found = gradients(run_of(folder, recipe.merge(CONTRASTIVE, {"train": {"token_budget": 60}})))
+    _, found = gradients(run_of(folder, merge(CONTRASTIVE, {"train": {"token_budget": 60}})))
     assert found["quora.mnrl"] < 0.9 * told["quora.mnrl"]
 
 
@@ -88,7 +91,7 @@ def test_the_second_run_of_a_pass_repeats_its_dropout(folder: Path, monkeypatch:
         "tasks": {"sst": {"losses": ["ce", "rdrop", "simcse-unsup"], "batch_size": 12}},
         "train": {"token_budget": 40},
     }
-    run = run_of(folder, recipe.merge(CONTRASTIVE, change), dropout=0.3)
+    run = run_of(folder, merge(CONTRASTIVE, change), dropout=0.3)
     gradients(run)
     half = len(gathered) // 2
     assert half > 4
@@ -105,7 +108,7 @@ def test_no_random_number_serves_two_passes(folder: Path, monkeypatch: pytest.Mo
     drawn: list[bytes] = []
     run = run_of(
         folder,
-        recipe.merge(CONTRASTIVE, {"tasks": {"quora": {"losses": ["mnrl", "rdrop"]}}, "train": {"token_budget": 60}}),
+        merge(CONTRASTIVE, {"tasks": {"quora": {"losses": ["mnrl", "rdrop"]}}, "train": {"token_budget": 60}}),
         dropout=0.3,
     )
     passes, rdrop = objective.Objective._passes, RDrop.__call__
@@ -123,7 +126,7 @@ def test_no_random_number_serves_two_passes(folder: Path, monkeypatch: pytest.Mo
 
 def test_passes_with_their_graph_hold_no_more_tokens_than_the_budget(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[bool, int]] = []
-    run = run_of(folder, recipe.merge(CONTRASTIVE, {"train": {"token_budget": 60}}))
+    run = run_of(folder, merge(CONTRASTIVE, {"train": {"token_budget": 60}}))
     real = run.model.embed
     monkeypatch.setattr(
         run.model, "embed", lambda b, g=None: seen.append((torch.is_grad_enabled(), len(b.ids_N))) or real(b, g)

@@ -11,9 +11,16 @@ import toy_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import checkpoint, cli, history, launch, predictor, recipe, yaml_text
+from mtbert import cli, files, yaml_text
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.identity import digest_with_epochs
+from mtbert.storage.card import read_card
 from mtbert.study import launch as study
 from mtbert.study import results
+from mtbert.training import history
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
+from mtbert.use import predictor
 
 # With this rate the first of four evaluations is the best.
 CHANGES = ["train.epochs=4", "train.rounds=2", "train.lr=1e-1"]
@@ -26,7 +33,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("one")
     toy_run.set_up(folder)
     file = io.StringIO()
-    launch.start(recipe.load(str(folder / "toy.yaml"), CHANGES), folder / "run", Console(file=file, width=100))
+    start_run(load_recipe(str(folder / "toy.yaml"), CHANGES), folder / "run", Console(file=file, width=100))
     return folder / "run", file.getvalue()
 
 
@@ -55,23 +62,23 @@ def test_the_last_screen_is_of_the_model_that_predicts_with_the_other_beside_it(
 def test_the_scores_that_come_back_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
     run, _ = ended
     shutil.copytree(run, tmp_path / "run")
-    scores = launch.resume(tmp_path / "run", SILENT)  # it had ended
-    found = recipe.load(str(run / "recipe.yaml"))
+    scores = resume_run(tmp_path / "run", SILENT)  # it had ended
+    found = load_recipe(str(run / "recipe.yaml"))
     overall = found.aggregate("overall", {name: score.metrics for name, score in scores.items()})
     assert overall == evaluations(run)[2]
 
 
 def test_where_the_last_is_the_best_there_is_one_column(tmp_path: Path):
     toy_run.set_up(tmp_path)
-    settings = recipe.load(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
-    screen = printed(lambda console: launch.start(settings, tmp_path / "run", console))
+    settings = load_recipe(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
+    screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
     assert "best/, of step 2" in screen
     assert "last/, step" not in screen
 
 
 def test_both_model_folders_know_their_step(ended: tuple[Path, str]):
     run, _ = ended
-    assert [checkpoint.read_card(run / name).step for name in ("best", "last")] == [2, 8]
+    assert [read_card(run / name).step for name in ("best", "last")] == [2, 8]
 
 
 def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(ended: tuple[Path, str], tmp_path: Path):
@@ -100,8 +107,8 @@ def test_a_run_of_an_older_version_is_scored_by_what_it_has(ended: tuple[Path, s
 
 def test_early_stopping_says_when_and_why(tmp_path: Path):
     toy_run.set_up(tmp_path)
-    settings = recipe.load(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=2"])
-    screen = printed(lambda console: launch.start(settings, tmp_path / "run", console))
+    settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=2"])
+    screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
     assert (
         "stopped early at step 6 of 8: the last 2 evaluations did not beat that of step 2 (train.patience: 2)" in screen
     )
@@ -172,7 +179,7 @@ def test_a_finished_run_can_be_made_longer_and_says_what_the_rate_does(ended: tu
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
     before = (run / "metrics.jsonl").read_bytes()
-    screen = printed(lambda console: launch.resume(run, console, epochs=6))
+    screen = printed(lambda console: resume_run(run, console, epochs=6))
     # 12 steps, of which one warms up: 4 of 11 are left. At the old end the rate was 0.
     assert "6 epochs in place of 4: the learning rate follows the linear schedule of 12 steps" in screen
     assert "so here it is 0.036, where it was 0" in screen
@@ -180,23 +187,23 @@ def test_a_finished_run_can_be_made_longer_and_says_what_the_rate_does(ended: tu
     assert list(evaluations(run)) == [2, 4, 6, 8, 10, 12]
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert next(s["lr"] for s in steps if s["step"] == 9) == pytest.approx(0.1 * 4 / 11)
-    assert recipe.load(str(run / "recipe.yaml")).train.epochs == 6
-    launch.resume(run, SILENT)  # and it is a whole run again
+    assert load_recipe(str(run / "recipe.yaml")).train.epochs == 6
+    resume_run(run, SILENT)  # and it is a whole run again
 
 
 def test_a_run_that_stopped_early_goes_on_where_it_is_made_longer(tmp_path: Path):
     toy_run.set_up(tmp_path)
-    settings = recipe.load(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=1"])
-    launch.start(settings, tmp_path / "run", SILENT)
+    settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=1"])
+    start_run(settings, tmp_path / "run", SILENT)
     assert list(evaluations(tmp_path / "run")) == [2, 4]
-    launch.resume(tmp_path / "run", SILENT, epochs=5)
+    resume_run(tmp_path / "run", SILENT, epochs=5)
     assert list(evaluations(tmp_path / "run"))[:3] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
     with pytest.raises(ValueError, match=rf"--epochs {epochs}: the run has 4 already\. Give more"):
-        launch.resume(ended[0], SILENT, epochs=epochs)
+        resume_run(ended[0], SILENT, epochs=epochs)
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -212,19 +219,19 @@ def test_a_kill_between_the_two_files_is_mended_by_the_same_command_or_forgotten
     if older:  # its record counts the epochs too
         record = json.loads((run / "environment.json").read_text())
         kept = yaml_text.read(run / "recipe.yaml", "recipe", "tasks")
-        (run / "environment.json").write_text(json.dumps(record | {"recipe": recipe.digest_with_epochs(kept)}))
-    real = launch.files.write_text
+        (run / "environment.json").write_text(json.dumps(record | {"recipe": digest_with_epochs(kept)}))
+    real = files.write_text
 
     def killed(file: Path, text: str) -> None:
         if file.name == "recipe.yaml":
             raise Killed
         real(file, text)
 
-    monkeypatch.setattr(launch.files, "write_text", killed)
+    monkeypatch.setattr("mtbert.training.resume.files.write_text", killed)
     with pytest.raises(Killed):
-        launch.resume(run, SILENT, epochs=5)
+        resume_run(run, SILENT, epochs=5)
     monkeypatch.undo()
-    launch.resume(run, SILENT, epochs=again)
+    resume_run(run, SILENT, epochs=again)
     assert list(evaluations(run)) == steps
 
 
@@ -239,7 +246,7 @@ def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):
 
 
 def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
-    found = recipe.load(str(ended[0] / "recipe.yaml"))
+    found = load_recipe(str(ended[0] / "recipe.yaml"))
     lines = history.read(ended[0] / "metrics.jsonl")
     first = next(line for line in lines if "evaluation" in line)
     again = [first, {**first, "step": 99}]

@@ -7,9 +7,10 @@ import torch
 from tiny import model
 from torch import nn
 
+from mtbert.model.ema import Ema
 from mtbert.model.freeze import freeze
-from mtbert.optim import Ema, RowGradient, adamw, factors, rate, step, total_norm
 from mtbert.task import Task
+from mtbert.training.optim import RowGradient, adamw, factors, rate, step, total_norm
 
 
 def plainly(module: nn.Module) -> dict[nn.Parameter, float]:

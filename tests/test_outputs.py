@@ -15,8 +15,9 @@ import pytest
 from full_disk import files_of_at_most
 from safetensors.numpy import load_file
 
-from mtbert import load, outputs
-from mtbert.outputs import ANSWERS, VECTORS, Answered, answered, write_answers, write_vectors
+from mtbert import load
+from mtbert.use import outputs
+from mtbert.use.outputs import ANSWERS, VECTORS, Answered, answered, write_answers, write_vectors
 
 # Which files may be written --------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mtbert.recipe import load, plain, shipped
+from mtbert.recipe.files import load_recipe, shipped_recipes
+from mtbert.recipe.settings import as_plain
 
 # A task that predicts from one sequence: everything but its type, head and losses.
 COMMON = {"pooling": None, "segments": True, "weight": 1.0, "no_duplicates": False}
@@ -130,27 +131,30 @@ def at(value: Any, path: str) -> Any:
 
 
 def test_every_row_is_pinned():
-    assert sorted(ROWS) == sorted(name for name in shipped() if name == "base" or name.startswith("paper/"))
+    assert sorted(ROWS) == sorted(name for name in shipped_recipes() if name == "base" or name.startswith("paper/"))
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_is_the_papers_protocol_in_every_setting(name: str):
     tasks, changes = ROWS[name]
-    raw = plain(load(name))
+    raw = as_plain(load_recipe(name))
     assert list(raw["tasks"]) == tasks.split()
     expected = {f"model.{key}": value for key, value in MODEL.items()} | {f"train.{k}": v for k, v in TRAIN.items()}
     expected |= {f"tasks.{task}.{key}": value for task in tasks.split() for key, value in TASKS[task].items()}
     expected |= changes
     assert {path: at(raw, path) for path in expected} == expected
     # A setting that is new and not written out above is at least no part of what a row tries.
-    base, known = plain(load("paper/base")), {path.split(".")[1] for path in expected if path.startswith("train.")}
+    base, known = (
+        as_plain(load_recipe("paper/base")),
+        {path.split(".")[1] for path in expected if path.startswith("train.")},
+    )
     assert {k: v for k, v in raw["train"].items() if k not in known} == {
         k: v for k, v in base["train"].items() if k not in known
     }
 
 
 def test_a_task_of_a_row_reads_the_columns_of_its_file():
-    columns = {name: task["columns"] for name, task in plain(load("paper/base"))["tasks"].items()}
+    columns = {name: task["columns"] for name, task in as_plain(load_recipe("paper/base"))["tasks"].items()}
     assert columns == {
         "sst": {"text": ["sentence"], "label": "sentiment", "id": "id"},
         "quora": {"text": ["sentence1", "sentence2"], "label": "is_duplicate", "id": "id"},

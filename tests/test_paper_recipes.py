@@ -2,9 +2,9 @@
 
 import pytest
 
-from mtbert.recipe import load, shipped
+from mtbert.recipe.files import load_recipe, shipped_recipes
 
-PAPER = [name for name in shipped() if name.startswith("paper/")]
+PAPER = [name for name in shipped_recipes() if name.startswith("paper/")]
 
 
 def test_every_row_of_the_paper_and_the_controls_it_lacks_are_there():
@@ -15,7 +15,7 @@ def test_every_row_of_the_paper_and_the_controls_it_lacks_are_there():
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_row_of_the_paper_keeps_its_protocol_on_any_encoder(name):
-    recipe = load(name, ["model.path=bert-base-uncased"])
+    recipe = load_recipe(name, ["model.path=bert-base-uncased"])
     train = recipe.train
     assert (train.lr, train.epochs, train.weight_decay, train.betas) == (1e-5, 10, 1e-3, (0.9, 0.999))
     assert (train.schedule, train.warmup, train.clip) == ("constant", 0, None)
@@ -25,7 +25,7 @@ def test_a_row_of_the_paper_keeps_its_protocol_on_any_encoder(name):
 
 def test_a_control_differs_in_its_technique_alone():
     def changed(name, control):
-        a, b = (flat(load(n).model_dump(mode="json")) for n in (f"paper/{name}", f"paper/{control}"))
+        a, b = (flat(load_recipe(n).model_dump(mode="json")) for n in (f"paper/{name}", f"paper/{control}"))
         return {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)} - {"control"}
 
     assert changed("base-joint", "base") == {"train.mode"}

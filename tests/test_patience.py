@@ -4,15 +4,19 @@ The scores are literal: what a run does about them is what is tested, so nothing
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert import files, recipe, train
+from mtbert import files
 from mtbert.display import Display
-from mtbert.train import Run, Stopped
+from mtbert.recipe.settings import Recipe
+from mtbert.training.fit import fit
+from mtbert.training.run import Run
+from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 
@@ -32,9 +36,9 @@ class Watched:
         self.kept: list[int] = []  # the steps at which best/ was written
         self.saved: list[int] = []  # and last/
         self.steps = len(scores)
-        patch.setattr(recipe.Recipe, "aggregate", lambda _, __, ___: scores[self.run.done - 1])
+        patch.setattr(Recipe, "aggregate", lambda _, __, ___: scores[self.run.done - 1])
         patch.setattr(files, "write_folder", self._write)
-        patch.setattr(train, "signals", self._signals)
+        patch.setattr("mtbert.training.fit.signals", self._signals)
         self.stop_at: int | None = None
         self.run = self._new()
 
@@ -42,7 +46,7 @@ class Watched:
         """Trains to the end, or until a signal comes at step ``stop_at``; then a new run goes on from its state."""
         self.stop_at = stop_at
         try:
-            train.fit(self.run, self.tokenizer, self.folder, Display(SILENT))
+            fit(self.run, self.tokenizer, self.folder, Display(SILENT))
         except Stopped:
             state = self.run.state()
             self.run = self._new()
@@ -58,7 +62,7 @@ class Watched:
     def _write(self, folder: Path, _: object) -> None:
         (self.kept if folder.name == "best" else self.saved).append(self.run.done)
 
-    @train.contextmanager
+    @contextmanager
     def _signals(self) -> Iterator[object]:
         yield lambda: self.stop_at is not None and self.run.done >= self.stop_at
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from mtbert import checkpoint, use
-from mtbert.predictor import load
+from mtbert.storage.card import read_card
+from mtbert.storage.model_folder import matching_tokenizer
+from mtbert.use.predictor import load
 
 
 @pytest.mark.parametrize("name", ["a.csv", "-"])
@@ -27,24 +28,24 @@ def test_columns_come_back_as_they_were_under_the_separator_that_the_task_needs(
 def test_standard_input_is_copied_in_parts_and_has_a_limit(toy, mtbert, monkeypatch):
     content = "\ufeffid,sentence\n" + "".join(f"x{i},not bad {i}\n" for i in range(9))
     size = len(content.encode())
-    monkeypatch.setattr(use, "COPIED", 16)
-    monkeypatch.setattr(use, "LARGEST", size)
+    monkeypatch.setattr("mtbert.use.inputs.COPIED", 16)
+    monkeypatch.setattr("mtbert.use.inputs.LARGEST", size)
     done = mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin=content)
     assert [row["sentence"] for row in csv.DictReader(io.StringIO(done.out))] == [f"not bad {i}" for i in range(9)]
-    monkeypatch.setattr(use, "LARGEST", size - 1)
+    monkeypatch.setattr("mtbert.use.inputs.LARGEST", size - 1)
     said = mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin=content).mistake
     assert said == f"--input -: more than {size - 1} bytes. Give fewer rows at a time."
 
 
 def test_a_model_keeps_the_step_of_the_card_that_it_was_made_by(run_copy, monkeypatch):
     card = run_copy / "best" / "mtbert.json"
-    trained, tokenizer_of = checkpoint.read_card(run_copy / "best").step, checkpoint.matching_tokenizer
+    trained, tokenizer_of = read_card(run_copy / "best").step, matching_tokenizer
 
     def saved_meanwhile(*given: object) -> object:
         card.write_text(json.dumps(json.loads(card.read_text()) | {"step": 999}))
         return tokenizer_of(*given)
 
-    monkeypatch.setattr(checkpoint, "matching_tokenizer", saved_meanwhile)
+    monkeypatch.setattr("mtbert.storage.model_folder.matching_tokenizer", saved_meanwhile)
     predictor = load(run_copy)
     assert (predictor.folder, predictor.step) == (run_copy / "best", trained)
     assert trained != 999

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from mtbert import use
+from mtbert.use.predict import Question, predict_run
 
 # What is never written over ----------------------------------------------------------------------------
 
@@ -31,7 +31,9 @@ from mtbert import use
 )  # fmt: skip
 def test_what_a_run_is_made_of_is_not_written_over(toy, mtbert, monkeypatch, option, name, said):
     before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
-    monkeypatch.setattr("mtbert.use.load", lambda _: pytest.fail("the model was loaded before the refusal"))
+    monkeypatch.setattr(
+        "mtbert.use.predict.load", lambda _: pytest.fail("the model was loaded before the refusal")
+    )
     for folder in ("run", "run/best"):
         refused = mtbert("predict", toy / folder, "--task", "sst", "--text", "a", option, toy / name).mistake
         assert refused.startswith(f"{option} {toy / name}: {said.format(toy=toy)}")
@@ -85,7 +87,7 @@ def test_a_full_standard_output_is_one_line_and_exit_code_1(toy, tmp_path, comma
 def test_a_closed_standard_output_is_one_line(toy, mtbert, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(ValueError, match=r"^standard output is closed\. Give --output FILE\.$"):
-        use.predict(toy / "run", use.Question("sst", text="a"), Console(quiet=True))
+        predict_run(toy / "run", Question("sst", text="a"), Console(quiet=True))
 
 
 def test_weights_that_give_no_finite_answer_end_with_one_line_and_exit_code_1(mtbert, run_copy, tmp_path):

@@ -13,8 +13,8 @@ from tiny import model
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import mtbert
-from mtbert.predictor import Predictor
 from mtbert.task import Task
+from mtbert.use.predictor import Predictor
 
 ONE = Task(name="one", type="ordinal", inputs="single", labels=("bad", "so so", "good"))
 PAIR = Task(name="pair", type="regression", inputs="separate", range=(1, 5))

@@ -9,10 +9,11 @@ import pytest
 import tiny
 import toy_run
 
-from mtbert import recipe
 from mtbert.batch import collate
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import Prepared, prepare
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
 
 PAIR = {
     "type": "binary",
@@ -38,8 +39,8 @@ def prepared(folder: Path, task: dict[str, Any], file: str = FILE) -> Prepared:
     (folder / "pairs.csv").write_text(file)
     (folder / "dev.csv").write_text(FILE)
     raw = toy_run.raw_recipe(folder)
-    raw["data"]["root"], raw["tasks"] = str(folder), {"pair": recipe.merge(PAIR, task)}
-    settings = recipe.validate(raw, "toy")
+    raw["data"]["root"], raw["tasks"] = str(folder), {"pair": merge(PAIR, task)}
+    settings = validate_recipe(raw, "toy")
     return prepare(settings, load_tokenizer(folder / "encoder"))["pair"]
 
 

@@ -9,9 +9,10 @@ import toy_run
 from rich.console import Console
 from tiny import model
 
-from mtbert import launch, profiling, recipe
-from mtbert.profiling import product_rate
+from mtbert.recipe.files import load_recipe
 from mtbert.task import Task
+from mtbert.training.profile import _exclusive, product_rate
+from mtbert.training.start import start_run
 
 
 @dataclass
@@ -33,16 +34,16 @@ def test_a_part_within_another_is_counted_once_and_losses_own_what_they_run():
     heads = Event("mtbert.heads", 30.0, product)
     losses = Event("mtbert.losses", 50.0)
     again = Event("mtbert.encoder", 40.0, losses)
-    found = profiling._exclusive([encoder, product, heads, losses, again])
+    found = _exclusive([encoder, product, heads, losses, again])
     assert found == {"encoder": 70.0, "heads": 30.0, "losses": 50.0}
 
 
 def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    settings = recipe.load(str(toy_run.set_up(tmp_path)), ["train.rounds=30", "train.epochs=1"])
+    settings = load_recipe(str(toy_run.set_up(tmp_path)), ["train.rounds=30", "train.epochs=1"])
     console = Console(width=120, force_terminal=False)
-    launch.start(settings, tmp_path / "plain", console)
+    start_run(settings, tmp_path / "plain", console)
     unprofiled = capfd.readouterr().out
-    launch.start(settings, tmp_path / "profiled", console, profile=True)
+    start_run(settings, tmp_path / "profiled", console, profile=True)
     said, errors = capfd.readouterr()
     assert errors == ""
     assert "mean of 20 steps" not in unprofiled
@@ -66,16 +67,16 @@ def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: py
 def test_a_short_run_is_profiled_as_far_as_it_goes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], rounds: int, said: str
 ):
-    settings = recipe.load(
+    settings = load_recipe(
         str(toy_run.set_up(tmp_path)), [f"train.rounds={rounds}", "train.epochs=1", "train.mode=alternate"]
     )
-    launch.start(settings, tmp_path / "short", Console(width=120, force_terminal=False), profile=True)
+    start_run(settings, tmp_path / "short", Console(width=120, force_terminal=False), profile=True)
     assert capfd.readouterr().out.count(said) == 1
 
 
 def test_the_product_rate_counts_two_operations_for_each_pair(monkeypatch: pytest.MonkeyPatch):
     ticks = iter([0.0, 0.1, 0.2, 0.7, 0.8, 1.0, 9.0])  # end; loop, begun, done: 0.5 s; loop, ...
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(ticks, 9.0))
+    monkeypatch.setattr("mtbert.training.profile.time.perf_counter", lambda: next(ticks, 9.0))
     assert product_rate(torch.device("cpu"), torch.float32, seconds=0.3) == pytest.approx(2 * 2048**3 / 0.5)
 
 

@@ -8,10 +8,10 @@ import pytest
 import toy_results
 from rich.console import Console
 
-from mtbert.recipe import load, shipped
+from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.study import published, tables
 from mtbert.study.held_out import Record, Score
-from mtbert.study.plan import load as load_study
+from mtbert.study.plan import load_study
 from mtbert.study.results import Results
 from mtbert.study.summary import summarise
 
@@ -111,8 +111,8 @@ def test_a_study_shows_the_papers_tables_where_it_has_their_rows(quick: Results)
 def test_every_row_is_a_shipped_recipe_with_the_papers_tasks():
     for by_recipe in published.ROWS.values():
         for name, scores in by_recipe.items():
-            assert name in shipped()
-            assert set(scores) - {"overall"} <= set(load(name).tasks)
+            assert name in shipped_recipes()
+            assert set(scores) - {"overall"} <= set(load_recipe(name).tasks)
 
 
 def test_a_narrow_terminal_loses_no_digit(quick: Results):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtbert.balance.pcgrad import PCGrad
 from mtbert.batch import StepBatch, collate
-from mtbert.train import Run
+from mtbert.training.run import Run
 
 LORA = {"model": {"lora": {"rank": 2}}}
 PAL = {"model": {"pal": {"width": 6, "heads": 2}}}

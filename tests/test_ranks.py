@@ -10,9 +10,9 @@ from tiny import RECORD
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import answers
-from mtbert import recipe
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
+from mtbert.recipe.files import load_recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import results
 from mtbert.study.results import Dev, Outline, Result, Results
 from mtbert.study.summary import summarise
@@ -26,7 +26,7 @@ LOGITS = [1.0, 3.0, 2.0, 2.5, 1.5, 4.0]  # all above 0, so that all answers are 
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
     """One run of one task that is chosen by ``auc``."""
-    settings = recipe.load(
+    settings = load_recipe(
         str(toy_run.set_up(tmp_path)), ["tasks.quora.metric=auc", "tasks.sst=null", "tasks.sts=null"]
     )
     raw = torch.tensor(LOGITS)

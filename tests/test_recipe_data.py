@@ -9,12 +9,12 @@ from toy_run import encoder_folder
 
 from mtbert import prepare
 from mtbert.data.tokenizer import load_tokenizer
-from mtbert.recipe import Recipe, validate
+from mtbert.recipe.settings import Recipe, validate_recipe
 
 
 def recipe(folder: Path, **task: object) -> Recipe:
     settings = {"type": "classification", "inputs": "single", "train": "a.csv", **task}
-    return validate({"data": {"root": str(folder)}, "tasks": {"topic": settings}}, "mine")
+    return validate_recipe({"data": {"root": str(folder)}, "tasks": {"topic": settings}}, "mine")
 
 
 def write(folder: Path, name: str, texts: str) -> None:
@@ -84,16 +84,16 @@ def test_a_part_of_a_file_may_be_test(tmp_path: Path):
 
 
 def test_codes_of_classes_come_from_yaml_and_back(tmp_path: Path):
-    from mtbert.recipe import dump, load
+    from mtbert.recipe.files import dump_recipe, load_recipe
 
     (tmp_path / "mine.yaml").write_text(
         'tasks: {a: {type: binary, inputs: single, train: a.csv, labels: {"0": bad, "1": good}}}\n'
     )
-    made = load(str(tmp_path / "mine.yaml"))
+    made = load_recipe(str(tmp_path / "mine.yaml"))
     assert (made.tasks["a"].labels, made.tasks["a"].codes) == (("bad", "good"), ("0", "1"))
-    (tmp_path / "again.yaml").write_text(dump(made))
-    assert load(str(tmp_path / "again.yaml")) == made
-    changed = load(str(tmp_path / "mine.yaml"), ['tasks.a.labels={"1": fine}'])
+    (tmp_path / "again.yaml").write_text(dump_recipe(made))
+    assert load_recipe(str(tmp_path / "again.yaml")) == made
+    changed = load_recipe(str(tmp_path / "mine.yaml"), ['tasks.a.labels={"1": fine}'])
     assert (changed.tasks["a"].labels, changed.tasks["a"].codes) == (("bad", "fine"), ("0", "1"))
 
 

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from mtbert.losses.ordinal import OrdinalLogLoss
-from mtbert.recipe import load, validate
-from mtbert.recipe_parts import TaskRecipe
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.recipe.settings import validate_recipe
 from mtbert.sampling.temperature import Temperature
 
 PAIR = {"type": "binary", "inputs": "separate", "train": "p.csv", "columns": {"text": ["s", "t"]}}
 
 
 def task(**settings: Any) -> TaskRecipe:
-    return validate({"tasks": {"t": settings}}, "r").tasks["t"]
+    return validate_recipe({"tasks": {"t": settings}}, "r").tasks["t"]
 
 
 # Losses, metrics, columns ------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def test_the_model_keeps_only_the_task():
 @pytest.mark.parametrize("change", ["epochs=1000000000000", "betas=[2, 3]", "seed=-1", "rounds=1000000000000"])
 def test_a_number_that_no_run_can_mean_is_refused_by_its_key(change: str):
     with pytest.raises(ValueError, match=rf"recipe base, train\.{change.split('=')[0]}"):
-        load("base", [f"train.{change}"])
+        load_recipe("base", [f"train.{change}"])
 
 
 # Techniques that do not fit together ---------------------------------------------------------------
@@ -107,7 +108,7 @@ SST = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"tex
 
 def whole(*, train=None, model=None, **tasks):
     two = {"sst": SST, "other": SST}
-    return validate({"tasks": two | tasks, "train": train or {}, "model": model or {}}, "r")
+    return validate_recipe({"tasks": two | tasks, "train": train or {}, "model": model or {}}, "r")
 
 
 @pytest.mark.parametrize(

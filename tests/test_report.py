@@ -13,8 +13,9 @@ import toy_report
 from scipy import stats
 from toy_report import HOSTILE
 
-from mtbert.checkpoint import Predicted
-from mtbert.recipe import Recipe, load
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import report, tables
 from mtbert.study.results import Result, Results
 from mtbert.study.statistics import Estimate
@@ -218,7 +219,7 @@ def test_of_two_told_apart_the_larger_stands_first(results: Results):
 
 
 def test_recipes_are_told_as_what_differs_from_the_control(results: Results, recipe: Recipe):
-    other = load("demo", ["train.lr=0.5"])
+    other = load_recipe("demo", ["train.lr=0.5"])
     changed = replace(results, runs=results.runs | {"strong": {0: replace(results.runs["strong"][0], recipe=other)}})
     told = dict(report._recipes(changed))
     assert list(told) == ["plain", "strong, against plain", "same, against plain"]

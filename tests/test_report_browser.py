@@ -168,7 +168,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "demo.yaml").write_text(shipped.replace("seeds: [0, 1, 2]", "seeds: [0]"), encoding="utf-8")
     encoder = toy_run.encoder_folder(folder / "encoder")
     changes = ["train.rounds=2", "train.threads=1", f"model.path={encoder}", "model.max_length=32"]
-    toy_study.run_here(plan.load(str(folder / "demo.yaml"), changes), folder / "out")
+    toy_study.run_here(plan.load_study(str(folder / "demo.yaml"), changes), folder / "out")
     return folder / "out" / report.FILE
 
 

@@ -11,8 +11,9 @@ import toy_report
 from tiny import RECORD
 
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
-from mtbert.recipe import Recipe, load
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import errors
 from mtbert.study.results import Dev, Result, Results
 from mtbert.task import Task
@@ -74,7 +75,7 @@ def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: R
 
 
 def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
-    recipe = load("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
+    recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     labels, cosines, decided = (0, 1, 0, 1), [0.9, 0.6, 0.3, 0.8], [1, 0, 0, 1]
     d = Dev(results.dev["quora"].task, "accuracy", 1, [Example("a", ("x", "y"), label) for label in labels])
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}

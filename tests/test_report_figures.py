@@ -10,7 +10,7 @@ import torch
 import toy_report
 
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
+from mtbert.storage.predictions import Predicted
 from mtbert.study import figures
 from mtbert.study.results import Results
 from mtbert.study.summary import summarise

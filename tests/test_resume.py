@@ -15,8 +15,14 @@ from full_disk import files_of_at_most
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert import history, launch, recipe, state
+from mtbert import yaml_text
 from mtbert.cli import main
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.identity import identity
+from mtbert.storage import run_state
+from mtbert.training import history
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 SETS = ["train.epochs=2", "train.rounds=4", "train.evaluate_every=4", "train.checkpoint_every=3"]
@@ -36,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a set-up and a finished run of it, ``whole``."""
     folder = tmp_path_factory.mktemp("resume")
     toy_run.set_up(folder)
-    launch.start(recipe.load(str(folder / "toy.yaml"), SETS), folder / "whole", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml"), SETS), folder / "whole", SILENT)
     return folder
 
 
@@ -53,7 +59,7 @@ def change(file: Path, **values: Any) -> None:
 def seal(run: Path) -> None:
     """Makes the digests fit what is there now."""
     (run / "last/digest.json").unlink()
-    state.seal(run / "last", recipe.identity(recipe.load(str(run / "recipe.yaml"))))
+    run_state.seal(run / "last", identity(load_recipe(str(run / "recipe.yaml"))))
 
 
 def unsealed(run: Path) -> None:
@@ -65,7 +71,7 @@ def unsealed(run: Path) -> None:
 def refusal(run: Path) -> str:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        launch.resume(run, SILENT)
+        resume_run(run, SILENT)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -163,9 +169,9 @@ def test_the_card_must_be_of_the_run(run: Path):
 
 def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: Path, capsys):
     (run / "last/digest.json").unlink()
-    assert refusal(run) == f"{run}/last/digest.json: not there. {state.REPAIR}"
+    assert refusal(run) == f"{run}/last/digest.json: not there. {run_state.PUT_BACK}"
     unsealed(run)
-    launch.resume(run, Console(width=300))
+    resume_run(run, Console(width=300))
     assert f"warning: {run}/last/digest.json: not there, as in older runs" in capsys.readouterr().out
     change(run / "last/state.json", best=10.0)
     assert "the best score" in refusal(run)
@@ -176,7 +182,7 @@ def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: P
 
 @pytest.fixture(scope="module")
 def other(folder: Path) -> Path:
-    launch.start(recipe.load(str(folder / "toy.yaml"), [*SETS, "train.seed=5"]), folder / "other", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml"), [*SETS, "train.seed=5"]), folder / "other", SILENT)
     return folder / "other"
 
 
@@ -205,7 +211,7 @@ def test_another_version_of_torch_is_one_warning(run: Path, capsys):
     torch_here = record["packages"]["torch"]
     for packages, before in (({"torch": "2.0.0"}, "2.0.0"), ({}, "None")):
         change(run / "environment.json", packages=packages)
-        launch.resume(run, Console(width=300))
+        resume_run(run, Console(width=300))
         lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
         assert lines == [f"warning: torch was {before}, now {torch_here}: the last bits may differ."]
 
@@ -226,7 +232,7 @@ def test_what_a_kill_left_beside_is_gone_after_resuming(folder: Path, run: Path)
         (run / name).write_text("half")
     with (run / "timings.jsonl").open("a") as file:
         file.write('{"step": 9, "sec')
-    launch.resume(run, SILENT)
+    resume_run(run, SILENT)
     assert everything(run) == everything(folder / "whole")
     assert (run / "timings.jsonl").read_bytes() == (folder / "whole/timings.jsonl").read_bytes()
 
@@ -234,15 +240,15 @@ def test_what_a_kill_left_beside_is_gone_after_resuming(folder: Path, run: Path)
 def test_a_kill_at_any_file_operation_of_training_loses_nothing(folder: Path, tmp_path: Path):
     """From the last checkpoint but one on: steps, an evaluation, ``best/`` and ``last/`` are written there."""
     before, run = tmp_path / "before", tmp_path / "run"
-    settings = recipe.load(str(folder / "toy.yaml"), SETS)
-    assert killed(lambda: launch.start(settings, before, SILENT), 75)
+    settings = load_recipe(str(folder / "toy.yaml"), SETS)
+    assert killed(lambda: start_run(settings, before, SILENT), 75)
     assert (before / "last").exists()
-    launch_again = lambda: launch.resume(run, SILENT)  # noqa: E731
+    launch_again = lambda: resume_run(run, SILENT)  # noqa: E731
     operations = 0
     for operation in range(2, 200, 11):
         shutil.copytree(before, run)
         died = killed(launch_again, operation)
-        launch.resume(run, SILENT)
+        resume_run(run, SILENT)
         assert not list(run.rglob(".*")), operation
         whole = everything(run)
         operations += 1
@@ -270,14 +276,14 @@ def test_a_run_made_longer_and_killed_at_once_does_not_take_its_patience_for_spe
 ):
     run = tmp_path / "run"
     patient = [*SETS, "train.patience=1", "train.lr=1e-9", "train.epochs=9", "train.evaluate_every=1"]
-    launch.start(recipe.load(str(folder / "toy.yaml"), patient), run, SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml"), patient), run, SILENT)
     done = json.loads((run / "last/state.json").read_text())["done"]
     assert done < 9 * 4
     with monkeypatch.context() as killed_here:
-        killed_here.setattr(launch, "_go", lambda *_: {})
-        launch.resume(run, SILENT, epochs=10)
+        killed_here.setattr("mtbert.training.session.lead", lambda *_: {})
+        resume_run(run, SILENT, epochs=10)
     assert not list(run.rglob(".*"))
-    launch.resume(run, SILENT)
+    resume_run(run, SILENT)
     assert json.loads((run / "last/state.json").read_text())["done"] > done
 
 
@@ -302,13 +308,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_bitwise_when_there_is_room(
     said = capsys.readouterr().err
     assert (end.value.code, said) == (1, f"mtbert: {out}{named}: File too large. Make room, and go on.\n")
     assert not list(tmp_path.rglob(".*"))
-    settings = recipe.load(str(folder / "toy.yaml"), sets)
+    settings = load_recipe(str(folder / "toy.yaml"), sets)
     if named:
-        launch.resume(out, SILENT)
+        resume_run(out, SILENT)
     else:
         assert not out.exists()
-        launch.start(settings, out, SILENT)
-    launch.start(settings, tmp_path / "whole", SILENT)
+        start_run(settings, out, SILENT)
+    start_run(settings, tmp_path / "whole", SILENT)
     assert everything(out) == everything(tmp_path / "whole")
 
 
@@ -320,10 +326,10 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(run: Path, folder: Path)
     assert older.count("\n") == text.count("\n") - 6  # two settings of each of three tasks
     (run / "recipe.yaml").write_text(older)
     placeless = yaml.safe_load(older) | {"data": {"root": None}}
-    digest = hashlib.sha256(recipe.yaml_text.dump(placeless).encode()).hexdigest()
+    digest = hashlib.sha256(yaml_text.dump(placeless).encode()).hexdigest()
     change(run / "environment.json", recipe=digest)
     unsealed(run)
-    launch.resume(run, SILENT)
+    resume_run(run, SILENT)
     assert (run / "best/model.safetensors").read_bytes() == (folder / "whole/best/model.safetensors").read_bytes()
     (run / "recipe.yaml").write_text(older.replace("epochs: 2", "epochs: 3"))
     assert "recipe.yaml: changed since the run began" in refusal(run)

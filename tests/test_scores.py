@@ -14,11 +14,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from tiny import dataset
 
-from mtbert import breakdown
-from mtbert.breakdown import Scored
-from mtbert.checkpoint import Predicted
-from mtbert.evaluate import judge
+from mtbert.scoring import judge
+from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
+from mtbert.use import breakdown
+from mtbert.use.breakdown import Scored
 
 
 def test_evaluate_repeats_the_scores_of_the_run(toy, mtbert):

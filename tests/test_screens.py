@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mtbert import profiling, recipe
 from mtbert.display import score_table
-from mtbert.evaluate import Evaluation
-from mtbert.profiling import Profile
+from mtbert.recipe.files import load_recipe
+from mtbert.scoring import Evaluation
+from mtbert.training.profile import Profile
 
 
 def lines(table: Table) -> list[list[str]]:
@@ -31,7 +31,7 @@ SCORES = {
 
 
 def test_the_table_of_scores_has_each_score_beside_the_best_constant():
-    settings = recipe.load("demo")
+    settings = load_recipe("demo")
     assert lines(score_table(settings, SCORES, "dev")) == [
         ["task", "metric", "score", "constant", "examples"],
         ["sst", "accuracy", "0.5000", "0.2500", "1101"],
@@ -44,7 +44,7 @@ def test_the_table_of_scores_has_each_score_beside_the_best_constant():
 
 
 def test_overall_is_of_each_tasks_chosen_metric():
-    settings = recipe.load("demo", ["tasks.sst.metric=macro_f1", "tasks.sts.metric=spearman"])
+    settings = load_recipe("demo", ["tasks.sst.metric=macro_f1", "tasks.sts.metric=spearman"])
     table = lines(score_table(settings, SCORES, "dev"))
     assert [row[0] for row in table[1:5]] == ["", "sst", "", "sts"]
     # (0.4 + 1.625 / 2) / 2 and (0.125 + 1 / 2) / 2.
@@ -52,7 +52,7 @@ def test_overall_is_of_each_tasks_chosen_metric():
 
 
 def test_one_task_has_no_overall_and_a_collapse_is_marked():
-    settings = recipe.load("demo")
+    settings = load_recipe("demo")
     one = {"sst": Evaluation({"accuracy": 0.25, "macro_f1": 0.125}, {"accuracy": 0.25, "macro_f1": 0.125}, True, 7)}
     assert lines(score_table(settings, one, "dev"))[1:] == [
         ["sst", "accuracy", "0.2500", "0.2500", "7", "collapsed"],
@@ -67,7 +67,7 @@ def test_a_profile_tells_the_share_of_the_machines_rate_that_the_encoders_produc
     profile = Profile(console, 1000, torch.device("cpu"), torch.float32)
     profile.profiler = SimpleNamespace(events=list, key_averages=list)
     profile.tokens, profile.seconds = 400, 2.0
-    monkeypatch.setattr(profiling, "product_rate", lambda device, compute: 4e6)
+    monkeypatch.setattr("mtbert.training.profile.product_rate", lambda device, compute: 4e6)
     profile._report(steps=20)
     # Forward, and backward to inputs and weights: 3 products, 2 operations each, for 200 tokens a second and weight.
     said = console.export_text()

@@ -5,7 +5,7 @@ import re
 import pytest
 from recipe_files import ONE, refusal
 
-from mtbert.recipe import plain, validate
+from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import HUGGING_FACE
 
 
@@ -113,7 +113,7 @@ def test_a_name_of_hugging_face_is_told_its_own_wherever_it_stands(tmp_path, pla
 
 def test_what_hugging_face_names_lead_to_is_a_key_of_a_recipe():
     task = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"text": "t"}}
-    known = flat(plain(validate({"tasks": {"NAME": task}}, "r"))) | {"tasks.NAME.losses"}
+    known = flat(as_plain(validate_recipe({"tasks": {"NAME": task}}, "r"))) | {"tasks.NAME.losses"}
     for key, here in HUGGING_FACE.items():
         assert re.split("[:,]", here)[0] in known or here.startswith("the option --"), key
 

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from mtbert import train
+from mtbert.training.stopping import signals
 
 PROGRAM = """
 import sys, time
-from mtbert import train
-train.SECOND_SIGNAL = float(sys.argv[1])
-with train.signals() as stopping:
+import mtbert.training.stopping
+mtbert.training.stopping.SECOND_SIGNAL = float(sys.argv[1])
+with mtbert.training.stopping.signals() as stopping:
     print("ready", flush=True)
     while not stopping():
         time.sleep(0.01)
@@ -29,7 +29,7 @@ def test_two_signals_at_once_are_one_as_timeout_sends_them(monkeypatch: pytest.M
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(number))
-    with train.signals() as stopping:
+    with signals() as stopping:
         handler = signal.getsignal(signal.SIGTERM)
         assert callable(handler)
         assert not stopping()

@@ -15,13 +15,15 @@ import toy_run
 from rich.console import Console
 from torch import Tensor, nn
 
-from mtbert import launch, recipe, train
 from mtbert.balance.gram import combine, cosines, gram
 from mtbert.balance.pcgrad import PCGrad, pcgrad
 from mtbert.balance.sum import Sum
 from mtbert.balance.torchjd import Method, TorchJD
-from mtbert.optim import norm, total_norm
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.optim import norm, total_norm
+from mtbert.training.run import Run
 
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in get_args(Method))]
 every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)
@@ -173,8 +175,8 @@ def run_of(folder: Path, *, double: bool = False, **train: object) -> Run:
     for task in raw["tasks"].values():
         task["head"] = {"kind": "linear", "dropout": 0.0}
     raw["tasks"]["sst"]["losses"] = ["ce"]
-    settings = recipe.validate(recipe.merge(raw, {"tasks": {"quora": {"weight": 1e-25}}}), "toy")
-    device, _, data, model = launch.build(settings, Console(quiet=True))
+    settings = validate_recipe(merge(raw, {"tasks": {"quora": {"weight": 1e-25}}}), "toy")
+    device, _, data, model = assemble(settings, Console(quiet=True))
     return Run(settings, model.double() if double else model, data, device)
 
 
@@ -210,10 +212,10 @@ def test_the_norm_of_nothing_and_of_zeros_is_0():
 
 def test_a_huge_gradient_is_clipped_where_it_may_be_and_refused_where_adam_could_not_keep_its_square(folder: Path):
     def run(**train: object) -> Run:
-        settings = recipe.validate(
-            recipe.merge(toy_run.raw_recipe(folder, **train), {"tasks": {"sts": {"weight": 1e22}}}), "toy"
+        settings = validate_recipe(
+            merge(toy_run.raw_recipe(folder, **train), {"tasks": {"sts": {"weight": 1e22}}}), "toy"
         )
-        device, _, data, model = launch.build(settings, Console(quiet=True))
+        device, _, data, model = assemble(settings, Console(quiet=True))
         return Run(settings, model, data, device)
 
     clipped = run(clip=1.0)
@@ -229,11 +231,9 @@ def test_a_huge_gradient_is_clipped_where_it_may_be_and_refused_where_adam_could
 
 
 def test_a_loss_too_weak_for_the_squares_of_float32_is_pointed_out_too(folder: Path):
-    raw = recipe.merge(
-        toy_run.raw_recipe(folder), {"tasks": {"sst": {"losses": ["ce", {"kind": "oll", "weight": 1e-25}]}}}
-    )
-    settings = recipe.validate(raw, "toy")
-    device, _, data, model = launch.build(settings, Console(quiet=True))
+    raw = merge(toy_run.raw_recipe(folder), {"tasks": {"sst": {"losses": ["ce", {"kind": "oll", "weight": 1e-25}]}}})
+    settings = validate_recipe(raw, "toy")
+    device, _, data, model = assemble(settings, Console(quiet=True))
     (line,) = Run(settings, model, data, device).inert()
     assert line.startswith("task sst: loss oll has ")
 
@@ -248,7 +248,7 @@ def test_a_weight_that_is_not_finite_is_refused_before_it_is_applied(
 ):
     run = run_of(folder, aggregation=aggregation)
     monkeypatch.setattr(type(run.recipe.train.aggregation), "__call__", lambda *_: torch.tensor([1.0, bad, 0.5]))
-    monkeypatch.setattr(train, "combine", lambda *_: pytest.fail("would never end"))
+    monkeypatch.setattr("mtbert.training.run.combine", lambda *_: pytest.fail("would never end"))
     said = rf"^step 1: train.aggregation: .* by {method} must be finite, found \[1.0, {bad},"
     with pytest.raises(FloatingPointError, match=said):
         run.step()

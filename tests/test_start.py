@@ -15,8 +15,11 @@ import toy_run
 from children import FORK, Child, killed
 from rich.console import Console
 
-from mtbert import files, launch, locks, recipe
-from mtbert.recipe import Recipe
+from mtbert import files, locks
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 BUSY = "another mtbert train is at work there. Wait for it, or give another --out."
@@ -32,12 +35,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A set-up in which a run ends before its first step."""
-    monkeypatch.setattr(launch, "_go", lambda *_: {})
+    monkeypatch.setattr("mtbert.training.session.lead", lambda *_: {})
     return folder
 
 
 def settings(folder: Path, *changes: str) -> Recipe:
-    return recipe.load(str(folder / "toy.yaml"), ["train.epochs=1", "train.rounds=2", *changes])
+    return load_recipe(str(folder / "toy.yaml"), ["train.epochs=1", "train.rounds=2", *changes])
 
 
 def names(folder: Path) -> list[str]:
@@ -45,7 +48,7 @@ def names(folder: Path) -> list[str]:
 
 
 def seed(run: Path) -> int:
-    return recipe.load(str(run / "recipe.yaml")).train.seed
+    return load_recipe(str(run / "recipe.yaml")).train.seed
 
 
 def everything(run: Path) -> dict[str, bytes]:
@@ -71,18 +74,18 @@ def test_of_three_starts_at_once_one_begins_and_the_others_name_the_folder(
     if before == "empty":
         out.mkdir(parents=True)
     if before == "run":
-        launch.start(settings(short, "train.seed=7"), out, SILENT)
+        start_run(settings(short, "train.seed=7"), out, SILENT)
     together, others_ended = FORK.Barrier(3), FORK.Event()
-    monkeypatch.setattr(launch, "_go", lambda *_: others_ended.wait(60))
+    monkeypatch.setattr("mtbert.training.session.lead", lambda *_: others_ended.wait(60))
 
     def start() -> None:
         together.wait(60)
-        launch.start(settings(short), out, SILENT, overwrite=before == "run")
+        start_run(settings(short), out, SILENT, overwrite=before == "run")
 
     children = [Child(start) for _ in range(3)]
     wait_until(lambda: sum(child.ended for child in children) == 2 and names(out) == BEGUN)
     with pytest.raises(ValueError, match="new: another mtbert train is at work there"):
-        launch.resume(out, SILENT)
+        resume_run(out, SILENT)
     others_ended.set()
     assert sorted(child.said() for child in children) == [*[f"ValueError: {out}: {BUSY}"] * 2, "done"]
     assert names(out) == BEGUN
@@ -95,7 +98,7 @@ def test_a_start_is_refused_before_anything_is_read(short: Path):
         locks.alone(short / "run", "train"),
         pytest.raises(ValueError, match=f"run: {BUSY}"),
     ):
-        launch.start(settings(short, "tasks.sst.train=gone.csv"), short / "run", SILENT)
+        start_run(settings(short, "tasks.sst.train=gone.csv"), short / "run", SILENT)
 
 
 def test_of_two_commands_at_once_one_trains_and_the_other_ends_with_2(folder: Path):
@@ -196,13 +199,13 @@ def check_killed_start(folder: Path, begin: Callable[[], object], seeds: set[int
             continue
         seen.add(layout)
         if left:
-            launch.resume(runs / "new", SILENT)
+            resume_run(runs / "new", SILENT)
             assert names(runs) == ["new"], operation
             assert seed(runs / "new") == left
             assert not [name for name in names(runs / "new") if name.startswith(".")]
             if left == 7:
                 assert everything(runs / "new") == everything(before / "new"), operation
-        launch.start(settings(folder, "train.seed=1"), runs / "new", SILENT, overwrite=True)
+        start_run(settings(folder, "train.seed=1"), runs / "new", SILENT, overwrite=True)
         assert (names(runs), names(runs / "new"), seed(runs / "new")) == (["new"], BEGUN, 1), operation
     else:
         raise AssertionError("more operations than are killed here")
@@ -212,7 +215,7 @@ def check_killed_start(folder: Path, begin: Callable[[], object], seeds: set[int
 
 def test_a_kill_at_any_moment_of_a_start_leaves_nothing_or_the_run(short: Path):
     def begin() -> None:
-        launch.start(settings(short, "train.seed=1"), short / "runs/new", SILENT)
+        start_run(settings(short, "train.seed=1"), short / "runs/new", SILENT)
 
     check_killed_start(short, begin, {0, 1})
 
@@ -220,11 +223,11 @@ def test_a_kill_at_any_moment_of_a_start_leaves_nothing_or_the_run(short: Path):
 def test_a_kill_at_any_moment_of_an_overwriting_start_leaves_the_old_run_or_the_new_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    launch.start(settings(folder, "train.seed=7"), folder / "runs/new", SILENT)
-    monkeypatch.setattr(launch, "_go", lambda *_: {})
+    start_run(settings(folder, "train.seed=7"), folder / "runs/new", SILENT)
+    monkeypatch.setattr("mtbert.training.session.lead", lambda *_: {})
 
     def begin() -> None:
-        launch.start(settings(folder, "train.seed=1"), folder / "runs/new", SILENT, overwrite=True)
+        start_run(settings(folder, "train.seed=1"), folder / "runs/new", SILENT, overwrite=True)
 
     check_killed_start(folder, begin, {7, 1})
 
@@ -235,11 +238,11 @@ def test_a_kill_at_any_moment_of_an_overwriting_start_leaves_the_old_run_or_the_
 def test_a_start_that_fails_leaves_no_new_folder_and_no_lock(folder: Path):
     for change in ("tasks.sst.train=gone.csv", "model.max_length=4000", "train.device=mps"):
         with pytest.raises((ValueError, FileNotFoundError)):
-            launch.start(settings(folder, change), folder / "a/b/run", SILENT)
+            start_run(settings(folder, change), folder / "a/b/run", SILENT)
         assert names(folder) == ["data", "encoder", "toy.yaml"]
     (folder / "a/run").mkdir(parents=True)
     with pytest.raises(FileNotFoundError):
-        launch.start(settings(folder, "tasks.sst.train=gone.csv"), folder / "a/run", SILENT)
+        start_run(settings(folder, "tasks.sst.train=gone.csv"), folder / "a/run", SILENT)
     assert names(folder / "a") == ["run"]
     assert names(folder / "a/run") == []
 
@@ -247,8 +250,8 @@ def test_a_start_that_fails_leaves_no_new_folder_and_no_lock(folder: Path):
 def test_a_run_begins_behind_a_link_where_the_link_leads(short: Path):
     (short / "disk").mkdir()
     (short / "run").symlink_to(short / "disk/run")
-    launch.start(settings(short, "train.seed=1"), short / "run", SILENT)
-    launch.start(settings(short, "train.seed=2"), short / "run", SILENT, overwrite=True)
+    start_run(settings(short, "train.seed=1"), short / "run", SILENT)
+    start_run(settings(short, "train.seed=2"), short / "run", SILENT, overwrite=True)
     assert (short / "run").is_symlink()
     assert names(short / "disk") == ["run"]
     assert seed(short / "disk/run") == 2
@@ -258,5 +261,5 @@ def test_a_hidden_folder_of_somebody_else_is_no_run_that_was_put_aside(short: Pa
     (short / ".run.old").mkdir()
     (short / ".run.old/mine.txt").write_text("mine")
     with pytest.raises(FileNotFoundError, match="run: no run here"):
-        launch.resume(short / "run", SILENT)
+        resume_run(short / "run", SILENT)
     assert (short / ".run.old/mine.txt").exists()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from mtbert import files, state
-from mtbert.state import State, Values
+from mtbert import files
+from mtbert.storage import run_state
+from mtbert.storage.run_state import RunState, Values
 
 REPAIR = "Put the file back as it was, or start the run again."
 
@@ -23,14 +24,14 @@ def test_state_comes_back_bitwise(tmp_path: Path):
     values = Values(
         done=3, taken=(1, 2), evaluated=0, best=0.1 + 0.2, stale=1, generator="00ff", metrics_bytes=9, tensors=1
     )
-    saved = State(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
-    state.save(saved, tmp_path)
-    loaded = state.load(tmp_path)
+    saved = RunState(values, {"0.exp_avg": torch.tensor([1e-30, -0.1])})
+    run_state.save_state(saved, tmp_path)
+    loaded = run_state.load_state(tmp_path)
     assert loaded.values == saved.values
     assert torch.equal(loaded.tensors["0.exp_avg"], saved.tensors["0.exp_avg"])
-    state.save(State(values, {}), tmp_path)  # tensors of another checkpoint
+    run_state.save_state(RunState(values, {}), tmp_path)  # tensors of another checkpoint
     with pytest.raises(ValueError, match=r"training\.safetensors: must have 1 tensors by state\.json, found 0"):
-        state.load(tmp_path)
+        run_state.load_state(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -39,19 +40,19 @@ def test_state_comes_back_bitwise(tmp_path: Path):
 )
 def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
     values = Values(done=3, taken=(), evaluated=0, best=None, stale=0, generator="", tensors=0)
-    state.save(State(values, {}), tmp_path)
+    run_state.save_state(RunState(values, {}), tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name):
-        state.load(tmp_path)
+        run_state.load_state(tmp_path)
 
 
 def test_a_generator_goes_on_where_it_was():
     generator = torch.Generator().manual_seed(5)
     torch.rand(7, generator=generator)
-    text = state.generator_state(generator)
+    text = run_state.generator_state(generator)
     expected = torch.rand(3, generator=generator)
     other = torch.Generator()
-    state.set_generator_state(other, text)
+    run_state.set_generator_state(other, text)
     assert torch.equal(torch.rand(3, generator=other), expected)
 
 
@@ -70,12 +71,12 @@ def test_a_generator_goes_on_where_it_was():
 )
 def test_numbers_that_contradict_each_other_are_named(change: dict[str, Any], joint: bool, said: str):
     with pytest.raises(ValueError, match=said):
-        state.check_values(values(**change), steps=10, tasks=2, joint=joint)
+        run_state.check_values(values(**change), steps=10, tasks=2, joint=joint)
 
 
 def test_numbers_that_fit_each_other_pass():
-    state.check_values(values(), steps=7, tasks=2, joint=False)
-    state.check_values(values(taken=(7, 7)), steps=7, tasks=2, joint=True)
+    run_state.check_values(values(), steps=7, tasks=2, joint=False)
+    run_state.check_values(values(taken=(7, 7)), steps=7, tasks=2, joint=True)
 
 
 @pytest.mark.parametrize("name", ["done", "evaluated", "stale", "conflicting", "metrics_bytes", "tensors"])
@@ -86,7 +87,7 @@ def test_no_count_is_negative(name: str):
 
 def test_tensors_have_the_names_shapes_and_numbers_that_are_expected():
     expected = {"a": torch.zeros(2, 3), "b": torch.zeros(())}
-    state.check_tensors({"a": torch.ones(2, 3), "b": torch.ones(())}, expected)
+    run_state.check_tensors({"a": torch.ones(2, 3), "b": torch.ones(())}, expected)
     for found, said in (
         ({"a": torch.ones(2, 3)}, "there must be b"),
         ({"a": torch.ones(2, 3), "b": torch.ones(()), "c": torch.ones(1)}, "this run has no c"),
@@ -94,7 +95,7 @@ def test_tensors_have_the_names_shapes_and_numbers_that_are_expected():
         ({"a": torch.ones(2, 3).double(), "b": torch.ones(())}, r"a must be float32 \[2, 3\], found float64 \[2, 3\]"),
     ):
         with pytest.raises(ValueError, match=said):
-            state.check_tensors(found, expected)
+            run_state.check_tensors(found, expected)
 
 
 # Digests ---------------------------------------------------------------------------------------------------
@@ -102,9 +103,9 @@ def test_tensors_have_the_names_shapes_and_numbers_that_are_expected():
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
-    for name in (*state.SEALED, "predictions.safetensors"):
+    for name in (*run_state.SEALED, "predictions.safetensors"):
         (tmp_path / name).write_text(name)
-    state.seal(tmp_path, "run")
+    run_state.seal(tmp_path, "run")
     return tmp_path
 
 
@@ -114,22 +115,22 @@ def test_a_digest_is_the_sha256_of_each_file(sealed: Path):
     assert set(found["files"]) == {path.name for path in sealed.iterdir()} - {"digest.json"}
     # echo -n state.json | sha256sum
     assert found["files"]["state.json"] == "d5f808a21e99d4c15beb19a5b6a1d445f21e3e704fe633884bb829ee6769424b"
-    assert state.check_seal(sealed) == "run"
+    assert run_state.check_seal(sealed) == "run"
 
 
-@pytest.mark.parametrize("name", [*state.SEALED, "predictions.safetensors"])
+@pytest.mark.parametrize("name", [*run_state.SEALED, "predictions.safetensors"])
 def test_each_file_that_was_changed_or_removed_is_named(sealed: Path, name: str):
     content = bytearray((sealed / name).read_bytes())
     content[-1] ^= 1
     (sealed / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name}: damaged: not as it was saved, by digest.json. {REPAIR}"):
-        state.check_seal(sealed)
+        run_state.check_seal(sealed)
     (sealed / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name}: not there. {REPAIR}"):
-        state.check_seal(sealed)
+        run_state.check_seal(sealed)
     (sealed / name).mkdir()
     with pytest.raises(ValueError, match=f"{name}: a folder, not a file. {REPAIR}"):
-        state.check_seal(sealed)
+        run_state.check_seal(sealed)
 
 
 def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
@@ -140,23 +141,23 @@ def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
     ):
         (sealed / "digest.json").write_text(json.dumps({"run": "run", "files": digests}))
         with pytest.raises(ValueError, match=said):
-            state.check_seal(sealed)
+            run_state.check_seal(sealed)
     (sealed / "digest.json").unlink()
-    assert state.check_seal(sealed) is None
+    assert run_state.check_seal(sealed) is None
 
 
 def test_other_values_take_no_room_for_the_files_that_stay(tmp_path: Path):
     folder = tmp_path / "last"
     folder.mkdir()
-    for name in (*state.SEALED, "predictions.safetensors"):
+    for name in (*run_state.SEALED, "predictions.safetensors"):
         (folder / name).write_text(name)
-    state.seal(folder, "run")
+    run_state.seal(folder, "run")
     before = {path.name: path.stat().st_ino for path in folder.iterdir()}
-    state.replace_values(folder, values(done=9), "longer")
+    run_state.replace_values(folder, values(done=9), "longer")
     after = {path.name: path.stat().st_ino for path in folder.iterdir()}
     assert {name for name in before if after[name] != before[name]} == {"state.json", "digest.json"}
     assert json.loads((folder / "state.json").read_text())["done"] == 9
-    assert state.check_seal(folder) == "longer"
+    assert run_state.check_seal(folder) == "longer"
 
 
 def test_where_there_are_no_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,8 +10,15 @@ import toy_run
 from rich.console import Console
 from torch import Tensor
 
-from mtbert import checkpoint, files, launch, recipe, state
-from mtbert.train import Plan, Run
+from mtbert import files
+from mtbert.recipe.files import load_recipe
+from mtbert.storage import run_state
+from mtbert.storage.model_folder import save_model
+from mtbert.training.assemble import assemble
+from mtbert.training.resume import resume_run
+from mtbert.training.rounds import RoundPlan
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 NUMBERS = itertools.count()
@@ -95,11 +102,11 @@ def test_the_average_takes_nine_tenths_of_the_first_step_and_less_of_each_later_
 
 @pytest.mark.parametrize(("accumulate", "expected"), [(1, 1.0), (4, 4.0)])
 def test_passes_count_every_batch_that_is_accumulated(accumulate: int, expected: float):
-    settings = recipe.load("base")
+    settings = load_recipe("base")
     train = settings.train.model_copy(update={"accumulate": accumulate, "rounds": 10, "epochs": 2})
     sizes = {"sst": 160, "quora": 320, "sts": 80}
     assert [settings.tasks[name].batch_size for name in sizes] == [8, 16, 8]
-    passes = Plan.of(settings.model_copy(update={"train": train}), sizes).passes
+    passes = RoundPlan.of(settings.model_copy(update={"train": train}), sizes).passes
     assert passes == {"sst": expected, "quora": expected, "sts": 2 * expected}
 
 
@@ -121,11 +128,11 @@ def gone_on(run: Run, folder: Path) -> Run:
     """A new run of the same recipe from the files that ``run`` leaves."""
     last = folder / f"last-{next(NUMBERS)}"
     tokenizer = toy_run.build(folder)[1]
-    files.write_folder(last, lambda to: checkpoint.save_model(run.predictor, tokenizer, to, run.done))
-    state.save(run.state(), last)
-    device, _, data, model = launch.build(run.recipe, SILENT, last)
+    files.write_folder(last, lambda to: save_model(run.predictor, tokenizer, to, run.done))
+    run_state.save_state(run.state(), last)
+    device, _, data, model = assemble(run.recipe, SILENT, last)
     again = Run(run.recipe, model, data, device)
-    again.restore(state.load(last))
+    again.restore(run_state.load_state(last))
     return again
 
 
@@ -182,16 +189,16 @@ def test_a_resumed_run_trains_its_low_rank_changes_and_not_merged_weights(folder
 
 
 def test_a_resumed_run_takes_the_threads_that_it_began_with(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = recipe.load(str(folder / "toy.yaml"), ["train.threads=null"])
+    settings = load_recipe(str(folder / "toy.yaml"), ["train.threads=null"])
     seen: list[int] = []
-    monkeypatch.setattr(launch, "_go", lambda *_: seen.append(torch.get_num_threads()) or {})
+    monkeypatch.setattr("mtbert.training.session.lead", lambda *_: seen.append(torch.get_num_threads()) or {})
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        launch.start(settings, folder / "threads", SILENT)
+        start_run(settings, folder / "threads", SILENT)
         torch.set_num_threads(2)
         (folder / "threads/metrics.jsonl").touch()
-        launch.resume(folder / "threads", SILENT)
+        resume_run(folder / "threads", SILENT)
     finally:
         torch.set_num_threads(before)
     assert seen == [3, 3]

@@ -15,10 +15,12 @@ from rich.console import Console
 from toy_study import STUDY, tables
 from typer.testing import CliRunner
 
-from mtbert import cli, recipe
-from mtbert.study import cells, launch, plan, results, worker
+from mtbert import cli
+from mtbert.recipe.files import load_recipe
+from mtbert.study import launch, plan, results, worker
+from mtbert.study.runs import _room, lay_out, wanted
 from mtbert.study.summary import summarise
-from mtbert.train import Stopped
+from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 folder = toy_study.folder
@@ -30,7 +32,7 @@ def test_a_study_runs_each_row_with_each_seed_and_keeps_what_it_needs(ended: Pat
     folders = {p.name for p in (ended / "out/cells").iterdir()}
     assert folders == {"sum-0", "sum-1", "pcgrad-0", "pcgrad-1"}
     for name in folders:
-        made = recipe.load(str(ended / "out/cells" / name / "run/recipe.yaml"))
+        made = load_recipe(str(ended / "out/cells" / name / "run/recipe.yaml"))
         assert made.train.seed == int(name[-1])
         assert made.train.aggregation.kind == name[:-2]
         kept = {p.name for p in (ended / "out/cells" / name / "run/best").iterdir()}
@@ -65,14 +67,14 @@ def test_a_difference_is_that_of_the_means_seed_by_seed(ended: Path):
 def test_a_study_that_has_ended_is_not_run_again(ended: Path):
     before = tables(ended / "out")
     logs = {p: p.stat().st_mtime_ns for p in (ended / "out/cells").rglob("log.txt")}
-    launch.run(plan.load(str(ended / "study.yaml")), ended / "out", 1, SILENT)
+    launch.run(plan.load_study(str(ended / "study.yaml")), ended / "out", 1, SILENT)
     assert {p: p.stat().st_mtime_ns for p in logs} == logs
     assert tables(ended / "out") == before
 
 
 def test_other_settings_under_the_same_name_are_refused(ended: Path):
     with pytest.raises(ValueError, match=r"cells/sum-0: was run with other settings"):
-        launch.run(plan.load(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
+        launch.run(plan.load_study(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
 
 
 def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Path):
@@ -82,8 +84,8 @@ def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Pat
         shutil.rmtree(out / f"cells/pcgrad-{seed}/run")
         (out / f"cells/pcgrad-{seed}/ended.json").unlink()
     (tmp_path / "copy/study.yaml").write_text(STUDY.replace("[train.", "[train.warmup=0.5, train."))
-    cells.lay_out(cells.wanted(plan.load(str(tmp_path / "copy/study.yaml")), out, 1))
-    assert recipe.load(str(out / "cells/pcgrad-0/recipe.yaml")).train.warmup == 0.5
+    lay_out(wanted(plan.load_study(str(tmp_path / "copy/study.yaml")), out, 1))
+    assert load_recipe(str(out / "cells/pcgrad-0/recipe.yaml")).train.warmup == 0.5
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -93,17 +95,17 @@ def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
     out = tmp_path / "copy/out"
     before = tables(out)
     shutil.rmtree(out / "cells/sum-1")
-    moved = plan.load(str(ended / "study.yaml"), [f"data.root={tmp_path / 'elsewhere'}"])
+    moved = plan.load_study(str(ended / "study.yaml"), [f"data.root={tmp_path / 'elsewhere'}"])
     assert launch.run(moved, out, 1, SILENT) == {}
     assert tables(out) == before
-    assert {recipe.load(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
+    assert {load_recipe(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
 
 
 def test_a_worker_that_was_killed_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch):
     kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
-    failed = launch.run(plan.load(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
+    failed = launch.run(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
     assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
 
 
@@ -122,7 +124,7 @@ def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
     (folder / "out").mkdir()
     (folder / "out/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no study"):
-        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+        launch.run(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -169,7 +171,7 @@ def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: P
         assert process.returncode == 130
         assert b"Go on with the same command" in said
     assert not (out / "tables").exists()
-    launch.run(plan.load(str(ended / "study.yaml")), out, 1, SILENT)
+    launch.run(plan.load_study(str(ended / "study.yaml")), out, 1, SILENT)
     assert tables(out) == tables(ended / "out")
 
 
@@ -203,7 +205,7 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def poll(self) -> None:
             return None
 
-    monkeypatch.setattr(cells.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr("mtbert.study.runs.psutil.virtual_memory", Memory)
     sizes = iter([2.5, 3.5])
 
     class Process:
@@ -212,15 +214,15 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def memory_info(self) -> Running:
             return Running(next(sizes))
 
-    monkeypatch.setattr(cells.psutil, "Process", Process)
-    assert cells._room([])
-    assert cells._room([Running(0)])
-    assert not cells._room([Running(0)])
+    monkeypatch.setattr("mtbert.study.runs.psutil.Process", Process)
+    assert _room([])
+    assert _room([Running(0)])
+    assert not _room([Running(0)])
 
 
 def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from contextlib import nullcontext
 
-    monkeypatch.setattr(cells, "signals", lambda: nullcontext(lambda: True))
+    monkeypatch.setattr("mtbert.study.runs.signals", lambda: nullcontext(lambda: True))
     with pytest.raises(Stopped, match="4 of 4 runs to go"):
-        launch.run(plan.load(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+        launch.run(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)

@@ -7,9 +7,9 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert import recipe
-from mtbert.study import cells, plan
-from mtbert.study.cells import Cell
+from mtbert.recipe.files import load_recipe
+from mtbert.study import plan
+from mtbert.study.runs import Cell, _Shown, lay_out, run_all, wanted
 
 STUDY = "rows: {sum: toy.yaml, slow: {recipe: toy.yaml, set: [train.lr=1e-6]}}\nseeds: [3, 5]\n"
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_all_rows_of_a_seed_come_before_the_next_and_the_first_row_is_the_reference(folder: Path):
-    found = plan.load(str(folder / "study.yaml"))
+    found = plan.load_study(str(folder / "study.yaml"))
     assert found.cells == [("sum", 3), ("slow", 3), ("sum", 5), ("slow", 5)]
     assert found.reference == "sum"
     assert [found.variants["slow"].seeded(seed).train.seed for seed in (3, 5)] == [3, 5]
@@ -35,14 +35,14 @@ def test_all_rows_of_a_seed_come_before_the_next_and_the_first_row_is_the_refere
 def test_rows_that_would_be_scored_on_other_answers_are_refused(folder: Path, change: str):
     (folder / "study.yaml").write_text(f"rows: {{a: toy.yaml, b: {{recipe: toy.yaml, set: ['{change}']}}}}")
     with pytest.raises(ValueError, match=r"rows\.b: task \w+ has other dev examples than in row a"):
-        plan.load(str(folder / "study.yaml"))
+        plan.load_study(str(folder / "study.yaml"))
 
 
 def test_runs_whose_recipe_names_no_threads_share_those_of_the_machine(folder: Path):
     text = (folder / "toy.yaml").read_text()
     (folder / "free.yaml").write_text(text.replace("threads: 1", "threads: null"))
     (folder / "study.yaml").write_text("rows: {one: toy.yaml, free: free.yaml}\nseeds: [0]")
-    found = cells.wanted(plan.load(str(folder / "study.yaml")), folder / "out", 7)
+    found = wanted(plan.load_study(str(folder / "study.yaml")), folder / "out", 7)
     assert {cell.folder.name: r.train.threads for cell, r in found.items()} == {"one-0": 1, "free-0": 7}
 
 
@@ -78,14 +78,14 @@ class Process:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cells, "LOOK", 0.0)
-    monkeypatch.setattr(cells, "_room", lambda running: True)
-    monkeypatch.setattr(cells, "_start", Process)
+    monkeypatch.setattr("mtbert.study.runs.LOOK", 0.0)
+    monkeypatch.setattr("mtbert.study.runs._room", lambda running: True)
+    monkeypatch.setattr("mtbert.study.runs._start", Process)
     Process.running = Process.most = 0
     made = {f"r{i}": Cell(tmp_path / f"r{i}") for i in range(5)}
     for cell in made.values():
         cell.folder.mkdir()
-    assert cells.run_all(made, workers, Console(quiet=True)) == {}
+    assert run_all(made, workers, Console(quiet=True)) == {}
     assert Process.most == workers
 
 
@@ -93,21 +93,21 @@ def test_time_left_goes_by_what_was_done_since_the_start(tmp_path: Path):
     said = io.StringIO()
     made = {name: Cell(tmp_path / name) for name in ("before", "half", "new", "more")}
     # One had ended before, one was half done: half a run in 10 minutes, and two are left.
-    with cells._Shown(Console(file=said, width=80), made, {"half": 0.5, "new": 0.0, "more": 0.0}) as shown:
+    with _Shown(Console(file=said, width=80), made, {"half": 0.5, "new": 0.0, "more": 0.0}) as shown:
         shown.since -= 600
         shown.ended("half", None)
     assert "half: ended  (2 of 4, about 40 min left)" in said.getvalue()
 
 
 def test_recipes_of_a_study_may_be_dumped_and_read_again(folder: Path):
-    found = plan.load(str(folder / "study.yaml"))
-    wanted = cells.wanted(found, folder / "out", 1)
-    cells.lay_out(wanted)
-    assert all(recipe.load(str(cell.recipe)) == settings for cell, settings in wanted.items())
+    found = plan.load_study(str(folder / "study.yaml"))
+    recipes = wanted(found, folder / "out", 1)
+    lay_out(recipes)
+    assert all(load_recipe(str(cell.recipe)) == settings for cell, settings in recipes.items())
 
 
 def test_the_last_run_to_end_leaves_no_time(tmp_path: Path):
     said = io.StringIO()
-    with cells._Shown(Console(file=said, width=80), {"one": Cell(tmp_path / "one")}, {"one": 0.0}) as shown:
+    with _Shown(Console(file=said, width=80), {"one": Cell(tmp_path / "one")}, {"one": 0.0}) as shown:
         shown.ended("one", None)
     assert "one: ended  (1 of 1, all ended)" in said.getvalue()

@@ -15,20 +15,20 @@ folder = toy_study.folder
 def refusal(folder: Path, text: str) -> str:
     (folder / "study.yaml").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        plan.load(str(folder / "study.yaml"))
+        plan.load_study(str(folder / "study.yaml"))
     return str(error.value).replace(str(folder), "")
 
 
-@pytest.mark.parametrize("name", plan.shipped())
+@pytest.mark.parametrize("name", plan.shipped_studies())
 def test_shipped_studies_load_and_compare_each_row_with_a_control(name: str):
-    found = plan.load(name)
+    found = plan.load_study(name)
     assert found.variants[found.reference].control is None
     for variant in found.variants.values():
         assert variant.control is None or variant.control in found.variants
 
 
 def test_quick_is_the_papers_table_4_with_its_controls():
-    found = plan.load("quick")
+    found = plan.load_study("quick")
     controls = {row: v.control for row, v in found.variants.items()}
     assert controls == {
         "base": None,
@@ -51,10 +51,10 @@ def test_quick_is_the_papers_table_4_with_its_controls():
 
 
 def test_best_is_given_as_many_examples_as_each_row_of_quick():
-    rows = plan.load("best").variants
-    assert list(rows) == [*plan.load("quick").variants, "best"]
+    rows = plan.load_study("best").variants
+    assert list(rows) == [*plan.load_study("quick").variants, "best"]
     recipe = rows["best"].recipe
-    assert recipe == plan.load("best-parts").variants["best"].recipe
+    assert recipe == plan.load_study("best-parts").variants["best"].recipe
     assert recipe.train.rounds * recipe.train.epochs == 755
     assert {name: task.batch_size for name, task in recipe.tasks.items()} == {"sst": 8, "quora": 16, "sts": 8}
 
@@ -63,7 +63,7 @@ def test_a_study_extends_another(folder: Path):
     (folder / "more.yaml").write_text(
         "extends: study.yaml\nrows:\n  slow: {recipe: toy.yaml, set: [train.lr=1e-6], control: sum}\nreference: slow\n"
     )
-    found = plan.load(str(folder / "more.yaml"))
+    found = plan.load_study(str(folder / "more.yaml"))
     assert {row: v.control for row, v in found.variants.items()} == {"sum": None, "pcgrad": "sum", "slow": "sum"}
     assert (found.seeds, found.reference) == ((0, 1), "slow")
     assert found.variants["slow"].recipe.train.lr == 1e-6
@@ -71,13 +71,13 @@ def test_a_study_extends_another(folder: Path):
     with pytest.raises(
         ValueError, match=r"extends: a study's name or path, and not its own, found '(more|study)\.yaml'"
     ):
-        plan.load(str(folder / "more.yaml"))
+        plan.load_study(str(folder / "more.yaml"))
     (folder / "more.yaml").write_text("extends: [study.yaml]\n")
     with pytest.raises(ValueError, match=r"extends: a study's name or path"):
-        plan.load(str(folder / "more.yaml"))
+        plan.load_study(str(folder / "more.yaml"))
     (folder / "more.yaml").write_text("extends: not-there.yaml\n")
     with pytest.raises(FileNotFoundError, match=r"not-there\.yaml: no such file"):
-        plan.load(str(folder / "more.yaml"))
+        plan.load_study(str(folder / "more.yaml"))
 
 
 def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
@@ -100,7 +100,7 @@ def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
         "single-quora": r"tasks\.(sst|sts)|train\.rounds",
         "single-sts": r"tasks\.(sst|quora)|train\.rounds",
     }
-    variants = plan.load("paper").variants
+    variants = plan.load_study("paper").variants
     assert {row for row, v in variants.items() if v.control} == set(allowed)
     for row, pattern in allowed.items():
         control = variants[row].control
@@ -123,7 +123,7 @@ def test_changes_come_in_order_study_row_grid_command(folder: Path):
         "rows: {a: {recipe: toy.yaml, set: [train.lr=2, train.clip=2]}}\n"
         "set: [train.lr=1, train.eps=1]\ngrid: {train.clip: [3, 4], train.warmup: [0.5]}\n"
     )
-    found = plan.load(str(folder / "study.yaml"), ["train.warmup=0.25"])
+    found = plan.load_study(str(folder / "study.yaml"), ["train.warmup=0.25"])
     trains = {name: v.recipe.train for name, v in found.variants.items()}
     assert {n: (t.lr, t.eps, t.clip, t.warmup) for n, t in trains.items()} == {
         "a,clip=3,warmup=0.5": (2, 1, 3, 0.25),
@@ -133,7 +133,7 @@ def test_changes_come_in_order_study_row_grid_command(folder: Path):
 
 def test_a_grid_keeps_controls_at_the_same_point(folder: Path):
     (folder / "study.yaml").write_text(STUDY + "grid: {train.lr: [1e-4, 1e-3]}\n")
-    found = plan.load(str(folder / "study.yaml"))
+    found = plan.load_study(str(folder / "study.yaml"))
     assert [(v.name, v.control) for v in found.variants.values() if v.control] == [
         ("pcgrad,lr=0.0001", "sum,lr=0.0001"),
         ("pcgrad,lr=0.001", "sum,lr=0.001"),
@@ -144,7 +144,7 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
     (folder / "tried.yaml").write_text("extends: toy.yaml\ncontrol: toy.yaml\ntrain: {lr: 1}\n")
     (folder / "more.yaml").write_text("extends: tried.yaml\n")
     (folder / "study.yaml").write_text("rows: {more: more.yaml, tried: tried.yaml, toy: toy.yaml}")
-    found = plan.load(str(folder / "study.yaml"))
+    found = plan.load_study(str(folder / "study.yaml"))
     assert {v.name: v.control for v in found.variants.values()} == {"more": None, "tried": "toy", "toy": None}
 
 
@@ -196,4 +196,4 @@ def test_rows_may_differ_in_what_they_train_on(folder: Path):
     (folder / "study.yaml").write_text(
         "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sts.train=other.csv, tasks.sts.inputs=separate]}}"
     )
-    assert len(plan.load(str(folder / "study.yaml")).variants) == 2
+    assert len(plan.load_study(str(folder / "study.yaml")).variants) == 2

@@ -13,9 +13,9 @@ import toy_run
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.study import cells, launch, plan, results
-from mtbert.study.cells import Cell
+from mtbert.study import launch, plan, results
 from mtbert.study.plan import Plan
+from mtbert.study.runs import Cell, cell, lay_out
 
 SILENT = Console(quiet=True)
 
@@ -29,8 +29,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study of two runs, none of which is really run."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text("rows: {sum: toy.yaml}\nseeds: [0, 1]\n")
-    monkeypatch.setattr(cells, "run_all", lambda *_: {})
-    return plan.load(str(tmp_path / "study.yaml"))
+    monkeypatch.setattr("mtbert.study.launch.run_all", lambda *_: {})
+    return plan.load_study(str(tmp_path / "study.yaml"))
 
 
 def operations(patch: pytest.MonkeyPatch, number: int) -> None:
@@ -101,14 +101,14 @@ def test_only_the_studys_own_half_written_file_is_removed(study: Plan, tmp_path:
 
 
 def test_what_only_training_needs_goes_also_where_a_kill_kept_it(study: Plan, tmp_path: Path):
-    cell = cells.cell(tmp_path / "out", "sum", 0)
+    one = cell(tmp_path / "out", "sum", 0)
     for name in ("best", "last"):
-        (cell.run / name).mkdir(parents=True)
-    cell.tidy()
-    assert (cell.run / "last").exists()  # it has not ended
-    cell.ended.write_text('{"seconds": 1.0}')
-    cells.lay_out({cell: study.variants["sum"].recipe})
-    assert not (cell.run / "last").exists()
+        (one.run / name).mkdir(parents=True)
+    one.tidy()
+    assert (one.run / "last").exists()  # it has not ended
+    one.ended.write_text('{"seconds": 1.0}')
+    lay_out({one: study.variants["sum"].recipe})
+    assert not (one.run / "last").exists()
     older = Cell(tmp_path / "older")
     (older.run / "last").mkdir(parents=True)
     older.ended.write_text('{"seconds": 1.0}')

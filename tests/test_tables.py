@@ -13,8 +13,8 @@ import toy_results
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
-from mtbert.recipe import load
+from mtbert.recipe.files import load_recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import errors, report, tables
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
@@ -151,7 +151,7 @@ def test_a_score_of_a_range_that_does_not_begin_at_0_is_mapped_and_judged_in_it(
 def test_cosines_that_were_all_answered_alike_are_parted_at_the_outermost(
     decided: tuple[int, int], losses: tuple[float, float]
 ):
-    recipe = load("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
+    recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     dev = toy_results.dev({"quora": (0, 1)})["quora"]
     # The first is labelled no, the second yes. All no: parted at 0.9, the largest; all yes: at 0.6, the smallest.
     cosines = [0.6, 0.9]

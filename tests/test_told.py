@@ -9,11 +9,16 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert import files, launch, recipe, train
+from mtbert import files
 from mtbert.display import Display
 from mtbert.losses.regression import MeanSquaredError
-from mtbert.objective import Objective
-from mtbert.train import INERT_ROWS, Run
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.fit import fit
+from mtbert.training.objective import Objective
+from mtbert.training.resume import resume_run
+from mtbert.training.run import INERT_ROWS, Run
+from mtbert.training.start import start_run
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +85,7 @@ def test_answers_are_kept_beside_the_weights_that_gave_them_and_no_others(
         found.append((place.name, run.done, (to / "predictions.safetensors").exists()))
 
     monkeypatch.setattr(files, "write_folder", write)
-    train.fit(run, tokenizer, folder, Display(Console(quiet=True)))
+    fit(run, tokenizer, folder, Display(Console(quiet=True)))
     assert [(step, answers) for name, step, answers in found if name == "last"] == [
         (1, False),
         (2, False),
@@ -97,14 +102,14 @@ def test_answers_are_kept_beside_the_weights_that_gave_them_and_no_others(
 def warnings(out: Path) -> list[str]:
     """What going on with the run in ``out`` warns of."""
     printed = io.StringIO()
-    launch.resume(out, Console(width=300, file=printed))
+    resume_run(out, Console(width=300, file=printed))
     return [line for line in printed.getvalue().splitlines() if line.startswith("warning")]
 
 
 def test_a_run_that_goes_on_elsewhere_says_what_is_another(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(launch, "_go", lambda *_: {})
+    monkeypatch.setattr("mtbert.training.session.lead", lambda *_: {})
     out = folder / "elsewhere"
-    launch.start(recipe.load(str(folder / "toy.yaml")), out, Console(quiet=True))
+    start_run(load_recipe(str(folder / "toy.yaml")), out, Console(quiet=True))
     (out / "metrics.jsonl").touch()
     assert warnings(out) == []
     record = json.loads((out / "environment.json").read_text())
@@ -124,6 +129,6 @@ def test_an_undefined_metric_that_chooses_is_pointed_out_once_in_a_run(
     raw = toy_run.raw_recipe(folder, epochs=2, rounds=1)
     raw["tasks"]["quora"] |= {"metric": metric, "dev": str(tmp_path / "one.csv")}
     file = io.StringIO()
-    launch.start(recipe.validate(raw, "toy"), tmp_path / "run", Console(file=file, width=200))
+    start_run(validate_recipe(raw, "toy"), tmp_path / "run", Console(file=file, width=200))
     said = "warning: task quora: auc where all labels are equal is undefined; reported as 0.5."
     assert file.getvalue().count(" is undefined") == file.getvalue().count(said) == told

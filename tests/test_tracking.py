@@ -16,9 +16,14 @@ import toy_run
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mtbert import cli, launch, recipe, tracking
-from mtbert.tracking import Tracker, Tracking
-from mtbert.train import Run, Stopped
+from mtbert import cli
+from mtbert.recipe.files import load_recipe
+from mtbert.training import trackers
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
+from mtbert.training.trackers import Tracker, Tracking
 
 SILENT = Console(quiet=True)
 NUMBERS = {1: {"losses/sst/ce": 0.5, "lr": 0.25}, 2: {"losses/sst/ce": 0.375, "aggregates/overall": 0.75}}
@@ -30,12 +35,12 @@ WRITE = """
 import json, sys, time
 from pathlib import Path
 from rich.console import Console
-from mtbert import tracking
+from mtbert.training import trackers
 
 name, folder = sys.argv[1], Path("runs/toy")
 folder.mkdir(parents=True)
 for step, numbers in json.loads(sys.argv[2]).items():
-    with tracking.tracker(name, Console(quiet=True))(folder, json.loads(sys.argv[3])) as log:
+    with trackers.tracker(name, Console(quiet=True))(folder, json.loads(sys.argv[3])) as log:
         log(int(step), numbers)
     time.sleep(1.1)  # wandb names its folders by the second
 """
@@ -124,7 +129,7 @@ def written(name: str, folder: Path) -> dict[str, Any]:
     return {"found": found, "settings": settings, "states": states}
 
 
-@pytest.mark.parametrize("name", tracking.TRACKERS)
+@pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_what_was_tracked_is_read_back_as_one_run(name: str, tmp_path: Path):
     folder = tmp_path / "what?%41"  # a URL means something else by it
     folder.mkdir()
@@ -165,7 +170,7 @@ class Heard:
 
 def test_a_tracker_hears_every_line_of_the_metrics_and_the_settings(folder: Path):
     heard = Heard()
-    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT, track=heard)
+    start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT, track=heard)
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert [step for step, _ in heard.lines] == [line["step"] for line in lines]
     first, last = heard.lines[0][1], heard.lines[-1][1]
@@ -182,9 +187,9 @@ def test_a_tracker_hears_every_line_of_the_metrics_and_the_settings(folder: Path
 
 
 def test_a_run_that_goes_on_is_tracked_from_where_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = recipe.load(str(folder / "toy.yaml"))
+    settings = load_recipe(str(folder / "toy.yaml"))
     whole, parts = Heard(), Heard()
-    launch.start(settings, folder / "whole", SILENT, track=whole)
+    start_run(settings, folder / "whole", SILENT, track=whole)
     real = Run.step
 
     def step(self: Run) -> Any:
@@ -195,9 +200,9 @@ def test_a_run_that_goes_on_is_tracked_from_where_it_goes_on(folder: Path, monke
 
     monkeypatch.setattr(Run, "step", step)
     with pytest.raises(Stopped):
-        launch.start(settings, folder / "parts", SILENT, track=parts)
+        start_run(settings, folder / "parts", SILENT, track=parts)
     assert parts.ends == [False]
-    launch.resume(folder / "parts", SILENT, track=parts)
+    resume_run(folder / "parts", SILENT, track=parts)
     assert parts.ends == [False, True]
     assert parts.lines == whole.lines
 
@@ -210,7 +215,7 @@ def in_place(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tracker], None]:
     """Puts another tracker in the place of tensorboard."""
 
     def put(tracker: Tracker) -> None:
-        monkeypatch.setitem(tracking.TRACKERS, "tensorboard", tracker)
+        monkeypatch.setitem(trackers.TRACKERS, "tensorboard", tracker)
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
 
     return put
@@ -253,7 +258,7 @@ def test_a_tracker_that_cannot_be_opened_is_one_line_and_the_run_can_go_on(
     in_place(refuse)
     run = folder / "run"
     with pytest.raises(ValueError, match=rf"tensorboard: cannot be opened: no route to host\. .* --resume {run}$"):
-        launch.start(recipe.load(str(folder / "toy.yaml")), run, SILENT, track=tracking.tracker("tensorboard", SILENT))
+        start_run(load_recipe(str(folder / "toy.yaml")), run, SILENT, track=trackers.tracker("tensorboard", SILENT))
     heard = Heard()
     in_place(heard)
     done = CliRunner().invoke(cli.app, ["train", "--resume", str(run), "--track", "tensorboard"])
@@ -268,14 +273,14 @@ def test_the_id_of_a_run_is_made_once_and_whole(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*tracking-id\.txt'"):
-            tracking._identity(tmp_path)
+            trackers._identity(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    found = tracking._identity(tmp_path)
-    assert tracking._identity(tmp_path) == found
+    found = trackers._identity(tmp_path)
+    assert trackers._identity(tmp_path) == found
     for text in ("", "no id\x1b", found[:-1]):
         (tmp_path / "tracking-id.txt").write_text(text)
         with pytest.raises(ValueError, match=r"tracking-id\.txt: must hold 8 hex digits, found '"):
-            tracking._identity(tmp_path)
+            trackers._identity(tmp_path)
 
 
 def test_a_full_disk_is_not_called_a_mistake_of_the_tracker(tmp_path: Path, in_place: Callable[[Tracker], None]):
@@ -284,17 +289,17 @@ def test_a_full_disk_is_not_called_a_mistake_of_the_tracker(tmp_path: Path, in_p
 
     in_place(full)
     with pytest.raises(OSError, match="No space left"):
-        tracking.tracker("tensorboard", SILENT)(tmp_path, {})
+        trackers.tracker("tensorboard", SILENT)(tmp_path, {})
 
 
 def test_an_unknown_tracker_is_named_with_the_nearest():
     with pytest.raises(ValueError, match=r"^--track wandbb: there is no such tracker\. Did you mean 'wandb'\?$"):
-        tracking.tracker("wandbb", SILENT)
+        trackers.tracker("wandbb", SILENT)
     with pytest.raises(ValueError, match=r"Known: tensorboard, wandb, mlflow, trackio\.$"):
-        tracking.tracker("comet", SILENT)
+        trackers.tracker("comet", SILENT)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r'^--track trackio: .* Run: pip install "mtbert\[tracking\]"$'):
-        tracking.tracker("trackio", SILENT)
+        trackers.tracker("trackio", SILENT)

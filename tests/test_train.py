@@ -10,12 +10,12 @@ import torch
 import toy_run
 from toy_steps import gradients, make, run_of, without_dropout
 
-from mtbert import recipe
 from mtbert.batch import Dataset, Example, Sequences
 from mtbert.model.attention import Groups
-from mtbert.objective import micro_batches
+from mtbert.recipe.files import load_recipe, merge
 from mtbert.task import Task
-from mtbert.train import Plan
+from mtbert.training.objective import micro_batches
+from mtbert.training.rounds import RoundPlan
 
 folder = toy_run.folder
 
@@ -24,9 +24,9 @@ folder = toy_run.folder
 PAPER = {"sst": 8544, "quora": 283010, "sts": 6040}
 
 
-def plan(**train: Any) -> Plan:
-    settings = recipe.load("base")
-    return Plan.of(settings.model_copy(update={"train": settings.train.model_copy(update=train)}), PAPER)
+def plan(**train: Any) -> RoundPlan:
+    settings = load_recipe("base")
+    return RoundPlan.of(settings.model_copy(update={"train": settings.train.model_copy(update=train)}), PAPER)
 
 
 def test_the_papers_protocol_has_41418_rounds_and_2_34_passes_of_quora():
@@ -61,11 +61,11 @@ def test_joint_takes_every_task_in_a_step_and_alternate_one_in_turn(folder: Path
 
 
 def test_a_joint_gradient_is_the_weighted_sum_of_the_tasks_own(folder: Path):
-    raw = recipe.merge(without_dropout(folder), {"tasks": {"sts": {"weight": 3.0}, "sst": {"losses": ["ce"]}}})
+    raw = merge(without_dropout(folder), {"tasks": {"sts": {"weight": 3.0}, "sst": {"losses": ["ce"]}}})
     joint = gradients(run_of(raw, mode="joint"))
     expected: dict[str, torch.Tensor] = {}
     for task, weight in (("sst", 1.0), ("quora", 1.0), ("sts", 3.0)):
-        alone = recipe.merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
+        alone = merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
         alone["tasks"][task]["weight"] = 1.0
         for name, gradient in gradients(run_of(alone, mode="joint")).items():
             expected[name] = expected.get(name, 0) + weight * gradient
@@ -83,7 +83,7 @@ def test_a_token_budget_changes_memory_and_not_the_gradient(folder: Path, split:
 
 def test_accumulating_two_batches_is_one_batch_of_twice_the_size(folder: Path):
     raw = without_dropout(folder)
-    double = recipe.merge(raw, {"tasks": {n: {"batch_size": 2 * t["batch_size"]} for n, t in raw["tasks"].items()}})
+    double = merge(raw, {"tasks": {n: {"batch_size": 2 * t["batch_size"]} for n, t in raw["tasks"].items()}})
     accumulated, large = gradients(run_of(raw, accumulate=2)), gradients(run_of(double))
     for name, gradient in large.items():
         torch.testing.assert_close(accumulated[name], gradient, rtol=1e-9, atol=1e-12, msg=name)

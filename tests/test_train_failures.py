@@ -11,8 +11,10 @@ import toy_run
 from rich.console import Console
 from toy_steps import make
 
-from mtbert import launch, recipe
 from mtbert.losses.classification import CrossEntropy
+from mtbert.recipe.files import load_recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder
@@ -60,7 +62,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
 
 
 def test_a_failed_run_keeps_its_last_good_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = recipe.load(str(folder / "toy.yaml"), ["train.checkpoint_every=3"])
+    settings = load_recipe(str(folder / "toy.yaml"), ["train.checkpoint_every=3"])
     real = CrossEntropy.__call__
     calls = 0
 
@@ -71,7 +73,7 @@ def test_a_failed_run_keeps_its_last_good_checkpoint(folder: Path, monkeypatch: 
 
     monkeypatch.setattr(CrossEntropy, "__call__", fifth_is_nan)
     with pytest.raises(FloatingPointError, match=r"step 5.*last good checkpoint.*last"):
-        launch.start(settings, folder / "run", SILENT)
+        start_run(settings, folder / "run", SILENT)
     monkeypatch.undo()
     assert json.loads((folder / "run/last/state.json").read_text())["done"] == 3
-    launch.resume(folder / "run", SILENT)
+    resume_run(folder / "run", SILENT)

@@ -14,8 +14,11 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert import launch, recipe
-from mtbert.train import Run, Stopped
+from mtbert.recipe.files import load_recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder
@@ -63,18 +66,18 @@ def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: s
     at = json.loads((folder / "stopped/last/state.json").read_text())["done"]
     assert len([x for x in (folder / "stopped/metrics.jsonl").read_text().splitlines() if "losses" in x]) == at
 
-    launch.resume(folder / "stopped", SILENT)
-    launch.start(recipe.load(str(folder / "toy.yaml"), sets), folder / "whole", SILENT)
+    resume_run(folder / "stopped", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml"), sets), folder / "whole", SILENT)
     whole, again = everything(folder / "whole"), everything(folder / "stopped")
     assert whole.keys() == again.keys()
     assert [name for name in whole if whole[name] != again[name]] == []
 
 
 def test_every_step_can_be_the_one_where_a_run_stops(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = recipe.load(
+    settings = load_recipe(
         str(folder / "toy.yaml"), ["train.rounds=2", "train.evaluate_every=2", "train.mode=alternate"]
     )
-    launch.start(settings, folder / "whole", SILENT)
+    start_run(settings, folder / "whole", SILENT)
     whole = everything(folder / "whole")
     real = Run.step
     for stop in range(1, 12):
@@ -88,55 +91,55 @@ def test_every_step_can_be_the_one_where_a_run_stops(folder: Path, monkeypatch: 
 
         monkeypatch.setattr(Run, "step", step)
         with pytest.raises(Stopped):
-            launch.start(settings, out, SILENT)
-        launch.resume(out, SILENT)
+            start_run(settings, out, SILENT)
+        resume_run(out, SILENT)
         assert everything(out) == whole, stop
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(folder: Path):
-    settings = recipe.load(str(folder / "toy.yaml"))
-    launch.start(settings, folder / "whole", SILENT)
-    launch.start(settings, folder / "early", SILENT)
+    settings = load_recipe(str(folder / "toy.yaml"))
+    start_run(settings, folder / "whole", SILENT)
+    start_run(settings, folder / "early", SILENT)
     for name in ("last", "best"):
         shutil.rmtree(folder / "early" / name)
     log = folder / "early/metrics.jsonl"
     with pytest.raises(FileNotFoundError, match=r"early/last: not there, although this run had saved it"):
-        launch.resume(folder / "early", SILENT)
+        resume_run(folder / "early", SILENT)
     lines = log.read_bytes().splitlines(keepends=True)
     assert len(lines) == 20  # nothing is lost by the refusal
     first = next(i for i, line in enumerate(lines) if b"evaluation" in line)
     log.write_bytes(b"".join(lines[: first + 1]))
-    launch.resume(folder / "early", SILENT)
+    resume_run(folder / "early", SILENT)
     assert everything(folder / "early") == everything(folder / "whole")
 
 
 def test_resuming_a_finished_run_changes_nothing(folder: Path):
-    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
     before = everything(folder / "run")
-    launch.resume(folder / "run", SILENT)
+    resume_run(folder / "run", SILENT)
     assert everything(folder / "run") == before
 
 
 def test_resuming_on_changed_data_is_refused(folder: Path):
-    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
     with (folder / "data/sts.csv").open("a") as file:
         file.write("new,a dog,a cat,1\n")
     with pytest.raises(ValueError, match=r"sts\.csv: changed since the run in .*run began"):
-        launch.resume(folder / "run", SILENT)
+        resume_run(folder / "run", SILENT)
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [("seed: 0", "seed: 7"), ("lr: 0.001", "lr: 0.01"), ("rounds: min", "rounds: 9")]
 )
 def test_resuming_with_a_changed_recipe_is_refused(folder: Path, old: str, new: str):
-    launch.start(recipe.load(str(folder / "toy.yaml")), folder / "run", SILENT)
+    start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
     file = folder / "run/recipe.yaml"
     text = file.read_text()
     assert f"  {old}\n" in text
     file.write_text(text.replace(f"  {old}\n", f"  {new}\n"))
     before = (folder / "run/metrics.jsonl").read_bytes()
     with pytest.raises(ValueError, match=r"run/recipe\.yaml: changed since the run began\. Undo that, or start a new"):
-        launch.resume(folder / "run", SILENT)
+        resume_run(folder / "run", SILENT)
     assert (folder / "run/metrics.jsonl").read_bytes() == before
     file.write_text(text)
-    launch.resume(folder / "run", SILENT)
+    resume_run(folder / "run", SILENT)

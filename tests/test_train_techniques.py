@@ -12,22 +12,27 @@ from rich.console import Console
 from safetensors.torch import load_file
 from toy_steps import gradients, make, run_of, without_dropout
 
-from mtbert import checkpoint, files, launch, recipe
+from mtbert import files
 from mtbert.batch import collate
+from mtbert.recipe.files import load_recipe, merge
+from mtbert.recipe.settings import validate_recipe
 from mtbert.seeds import torch_generator
-from mtbert.train import Run
+from mtbert.storage.model_folder import load_model, save_model
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder
 
 
 def test_surgery_equals_a_slow_one_on_gradients_taken_task_by_task(folder: Path):
-    raw = recipe.merge(without_dropout(folder), {"train": {"aggregation": "pcgrad"}})
+    raw = merge(without_dropout(folder), {"train": {"aggregation": "pcgrad"}})
     run = run_of(raw, mode="joint")
     found = gradients(run)
     alone = {}
     for task in ("sst", "quora", "sts"):
-        one = recipe.merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
+        one = merge(raw, {"tasks": {o: None for o in ("sst", "quora", "sts") if o != task}})
         one["train"]["aggregation"] = "sum"
         alone[task] = gradients(run_of(one, mode="joint"))
     shared = [n for n, _ in run.model.named_parameters() if n.startswith("encoder.")]
@@ -89,8 +94,8 @@ def test_annealing_counts_epochs_from_one_to_the_last(folder: Path):
 
 
 def test_averaged_weights_are_what_is_scored_and_saved(folder: Path):
-    settings = recipe.load(str(folder / "toy.yaml"), ["train.ema={decay: 0.9}", "train.lr=0.01"])
-    launch.start(settings, folder / "run", SILENT)
+    settings = load_recipe(str(folder / "toy.yaml"), ["train.ema={decay: 0.9}", "train.lr=0.01"])
+    start_run(settings, folder / "run", SILENT)
     saved = load_file(folder / "run/last/model.safetensors")["embeddings.word_embeddings.weight"]
     state = load_file(folder / "run/last/training.safetensors")
     assert torch.equal(saved, state["average.encoder.word_embedding.weight"])
@@ -99,37 +104,37 @@ def test_averaged_weights_are_what_is_scored_and_saved(folder: Path):
     assert not torch.equal(saved, started)
     run = make(folder, ema={"decay": 0.9})
     assert run.predictor is run.ema
-    settings = recipe.load(
+    settings = load_recipe(
         str(folder / "toy.yaml"), ["train.ema={decay: 0.9, predicts: false}", "tasks.sst.losses=[ce, bregman]"]
     )
-    device, _, data, model = launch.build(settings, SILENT)
+    device, _, data, model = assemble(settings, SILENT)
     assert Run(settings, model, data, device).predictor is model
 
 
 def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folder: Path):
-    raw = recipe.merge(toy_run.raw_recipe(folder, lr=0.05), {"model": {"lora": {"rank": 2}}})
-    settings = recipe.validate(raw, "toy")
-    device, tokenizer, data, model = launch.build(settings, SILENT)
+    raw = merge(toy_run.raw_recipe(folder, lr=0.05), {"model": {"lora": {"rank": 2}}})
+    settings = validate_recipe(raw, "toy")
+    device, tokenizer, data, model = assemble(settings, SILENT)
     run = Run(settings, model, data, device)
     for _ in range(5):
         run.step()
-    files.write_folder(folder / "saved", lambda to: checkpoint.save_model(run.predictor, tokenizer, to))
-    again = checkpoint.load_model(folder / "saved").model
+    files.write_folder(folder / "saved", lambda to: save_model(run.predictor, tokenizer, to))
+    again = load_model(folder / "saved").model
     batch = collate([(data["sst"].train, np.arange(4))], device)
     with torch.no_grad():
         expected, found = (m(batch)["sst"].prediction for m in (run.model, again))
     torch.testing.assert_close(found, expected)
-    assert not torch.allclose(expected, launch.build(settings, SILENT)[3](batch)["sst"].prediction, atol=1e-3)
+    assert not torch.allclose(expected, assemble(settings, SILENT)[3](batch)["sst"].prediction, atol=1e-3)
     assert set(load_file(folder / "saved/model.safetensors")) == set(load_file(folder / "encoder/model.safetensors"))
 
 
 def test_adapters_go_on_in_another_run_with_the_same_settings_alone(folder: Path, capsys: pytest.CaptureFixture[str]):
     pal = ["model.pal={kind: attention, width: 6, heads: 2, tasks: [sst, quora]}", "train.epochs=1"]
-    launch.start(recipe.load(str(folder / "toy.yaml"), pal), folder / "first", Console())
+    start_run(load_recipe(str(folder / "toy.yaml"), pal), folder / "first", Console())
     # 2 * 16 * 6 + 6 + 16, and in each of two layers 3 * 6 * 6 + 3 * 6.
     assert "PAL: 466 parameters for each of 2 tasks" in " ".join(capsys.readouterr().out.split())
     again = [*pal, f"model.path={folder / 'first'}"]
-    model = launch.build(recipe.load(str(folder / "toy.yaml"), again), SILENT)[3]
+    model = assemble(load_recipe(str(folder / "toy.yaml"), again), SILENT)[3]
     saved = load_file(folder / "first/best/adapters.safetensors")
     assert saved.keys() == model.adapters.state_dict().keys()
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.adapters.state_dict().items())
@@ -137,39 +142,39 @@ def test_adapters_go_on_in_another_run_with_the_same_settings_alone(folder: Path
         with pytest.raises(
             ValueError, match=r"task sst: .*best was trained with model\.pal .*Set model\.pal as it was"
         ):
-            launch.build(recipe.load(str(folder / "toy.yaml"), [*again, *change]), SILENT)
+            assemble(load_recipe(str(folder / "toy.yaml"), [*again, *change]), SILENT)
 
 
 def test_an_encoder_without_dropout_cannot_have_a_loss_that_lives_on_it(folder: Path):
     config = json.loads((folder / "encoder/config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "encoder/config.json").write_text(json.dumps(config))
-    settings = recipe.load(str(folder / "toy.yaml"), ["tasks.sst.losses=[ce, simcse-unsup]"])
+    settings = load_recipe(str(folder / "toy.yaml"), ["tasks.sst.losses=[ce, simcse-unsup]"])
     with pytest.raises(ValueError, match=r"tasks\.sst: loss 'simcse-unsup' compares two passes .*none in its config"):
-        launch.start(settings, folder / "run", SILENT)
+        start_run(settings, folder / "run", SILENT)
     assert not (folder / "run").exists()
 
 
 def test_a_batch_without_duplicates_must_fit_into_the_data(folder: Path):
     change = {"tasks": {"quora": {"no_duplicates": True, "batch_size": 1000}}, "train": {"rounds": 1}}
-    settings = recipe.validate(recipe.merge(toy_run.raw_recipe(folder), change), "toy")
+    settings = validate_recipe(merge(toy_run.raw_recipe(folder), change), "toy")
     with pytest.raises(ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are not one of 1000\."):
-        launch.start(settings, folder / "run", SILENT)
+        start_run(settings, folder / "run", SILENT)
 
 
 def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder: Path):
     raw = toy_run.raw_recipe(folder, epochs=1)
     pairs = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "inputs": "separate", "head": "linear"}
     raw["tasks"]["questions"] = raw["tasks"]["quora"] | pairs | {"labels": ["0", "1"], "losses": ["mnrl"]}
-    settings = recipe.validate(raw, "toy")
-    scores = launch.start(settings, folder / "run", SILENT)
+    settings = validate_recipe(raw, "toy")
+    scores = start_run(settings, folder / "run", SILENT)
     assert list(scores) == ["sst", "quora", "sts"]
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert "questions.mnrl" in lines[0]["losses"]
     assert list(lines[-1]["evaluation"]) == ["sst", "quora", "sts"]
-    from mtbert import use
+    from mtbert.use.evaluate import evaluate_run
 
-    assert list(use.evaluate(folder / "run", "dev", None, SILENT, SILENT)) == ["sst", "quora", "sts"]
+    assert list(evaluate_run(folder / "run", "dev", None, SILENT, SILENT)) == ["sst", "quora", "sts"]
 
 
 @pytest.mark.parametrize(
@@ -180,24 +185,24 @@ def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder:
     ],
 )
 def test_a_task_with_nothing_left_to_train_is_refused(folder: Path, change: dict[str, Any]):
-    settings = recipe.validate(recipe.merge(toy_run.raw_recipe(folder), change), "toy")
+    settings = validate_recipe(merge(toy_run.raw_recipe(folder), change), "toy")
     with pytest.raises(
         ValueError, match=r"tasks\.(sts|quora): with model\.freeze: (2|all) there is nothing left to train"
     ):
-        launch.start(settings, folder / "run", SILENT)
+        start_run(settings, folder / "run", SILENT)
 
 
 def test_what_is_frozen_stays_and_lower_layers_are_slower(folder: Path):
-    raw = recipe.merge(toy_run.raw_recipe(folder), {"model": {"freeze": 1}, "train": {"layer_decay": 0.5}})
-    settings = recipe.validate(raw, "toy")
-    device, _, data, model = launch.build(settings, SILENT)
+    raw = merge(toy_run.raw_recipe(folder), {"model": {"freeze": 1}, "train": {"layer_decay": 0.5}})
+    settings = validate_recipe(raw, "toy")
+    device, _, data, model = assemble(settings, SILENT)
     run = Run(settings, model, data, device)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     run.step()
     same = {n for n, p in model.named_parameters() if torch.equal(p, before[n])}
     assert {n for n in before if "embedding" in n or n.startswith("encoder.layers.0.")} <= same
     assert not any(n.startswith("encoder.layers.1.") and n.endswith("weight") for n in same)
-    free = recipe.merge(toy_run.raw_recipe(folder), {"train": {"layer_decay": 0.5}})
+    free = merge(toy_run.raw_recipe(folder), {"train": {"layer_decay": 0.5}})
     assert {g["factor"] for g in run_of(free).optimizer.param_groups} == {0.25, 0.5, 1.0}
 
 
@@ -205,7 +210,7 @@ def test_two_tasks_on_one_file_hold_out_the_same_rows(folder: Path):
     raw = toy_run.raw_recipe(folder)
     part = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "labels": ["0", "1"]}
     raw["tasks"]["pairs"] = raw["tasks"]["quora"] | part
-    data = launch.build(recipe.validate(raw, "toy"), SILENT)[2]
+    data = assemble(validate_recipe(raw, "toy"), SILENT)[2]
     held = {e.id for e in data["quora"].dev.examples}
     assert {e.id for e in data["pairs"].dev.examples} == {i for i in held if int(i[1:]) % 2}
     assert not held & {e.id for e in data["pairs"].train.examples}

@@ -16,9 +16,12 @@ from rich.console import Console
 from toy_tuning import SILENT, put_scores, ranged, trials
 from typer.testing import CliRunner
 
-from mtbert import cli, launch, locks, recipe, tune
-from mtbert.train import Run, Stopped
-from mtbert.tune import Tuning
+from mtbert import cli, locks
+from mtbert.recipe.files import load_recipe
+from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[fl
 
 def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: Path):
     out = folder / "tuned"
-    assert tune.run(Tuning(ranged(folder), ("train.seed=3",), False, out), 3, SILENT) == out / "ranged-tuned.yaml"
+    assert run_tuning(Tuning(ranged(folder), ("train.seed=3",), False, out), 3, SILENT) == out / "ranged-tuned.yaml"
     tried = trials(out)
     assert [t["trial"] for t in tried] == [0, 1, 2]
     assert {t["state"] for t in tried} == {"complete"}
@@ -42,7 +45,7 @@ def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: P
     assert {t["tasks.sst.losses"] for t in tried} <= {'["ce"]', '["ce", "oll"]'}
     assert len({t["train.lr"] for t in tried}) == 3
     best = max(tried, key=lambda t: t["score"])
-    found = recipe.load(str(out / "ranged-tuned.yaml"))
+    found = load_recipe(str(out / "ranged-tuned.yaml"))
     assert found.tune == {}
     assert found.train.seed == 3
     assert found.tasks["sts"].dev is not None
@@ -50,8 +53,8 @@ def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: P
     assert found.train.lr == pytest.approx(best["train.lr"], rel=1e-3)
     assert [loss.kind for loss in found.tasks["sst"].losses] == json.loads(best["tasks.sst.losses"])
     # The score is that of a run with these settings, on a slice of train, in the best of its evaluations.
-    again = recipe.load(str(out / "ranged-tuned.yaml"), [f"tasks.{task}.dev=null" for task in found.tasks])
-    launch.start(again, folder / "again", SILENT)
+    again = load_recipe(str(out / "ranged-tuned.yaml"), [f"tasks.{task}.dev=null" for task in found.tasks])
+    start_run(again, folder / "again", SILENT)
     lines = [json.loads(line) for line in (folder / "again/metrics.jsonl").read_text().splitlines()]
     overall = [line["aggregates"]["overall"] for line in lines if "aggregates" in line]
     assert max(overall) == pytest.approx(best["score"])
@@ -60,12 +63,12 @@ def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: P
 
 def test_trials_on_dev_are_scored_there(folder: Path):
     with pytest.raises(FileNotFoundError, match=r"not-there\.csv"):
-        tune.run(Tuning(ranged(folder), (), True, folder / "tuned"), 1, SILENT)
+        run_tuning(Tuning(ranged(folder), (), True, folder / "tuned"), 1, SILENT)
 
 
 def test_a_tuning_that_was_stopped_goes_on_to_the_same_trials(folder: Path, monkeypatch: pytest.MonkeyPatch):
     name = ranged(folder)
-    tune.run(Tuning(name, (), False, folder / "whole"), 3, SILENT)
+    run_tuning(Tuning(name, (), False, folder / "whole"), 3, SILENT)
     real, steps = Run.step, [0]
 
     def step(self: Run) -> Any:
@@ -77,11 +80,11 @@ def test_a_tuning_that_was_stopped_goes_on_to_the_same_trials(folder: Path, monk
     monkeypatch.setattr(Run, "step", step)
     parts = Tuning(name, (), False, folder / "parts")
     with pytest.raises(Stopped, match=r"^stopped in trial \d\. Go on with the same command\.$"):
-        tune.run(parts, 3, SILENT)
+        run_tuning(parts, 3, SILENT)
     assert "running" in {t["state"] for t in trials(parts.out)} or len(trials(parts.out)) < 3
-    tune.run(parts, 2, SILENT)
+    run_tuning(parts, 2, SILENT)
     assert len(trials(parts.out)) == 2
-    tune.run(parts, 3, SILENT)
+    run_tuning(parts, 3, SILENT)
     for file in ("trials.csv", "ranged-tuned.yaml"):
         assert (parts.out / file).read_bytes() == (folder / "whole" / file).read_bytes()
     ended = sum(len(p.read_text().splitlines()) for p in parts.out.rglob("timings.jsonl"))
@@ -100,14 +103,14 @@ def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
         return special.get(number, [0.2 + 0.1 * number, 0.5, 0.8 - 0.1 * number])
 
     scored(scores_of)
-    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 7, SILENT)
+    run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 7, SILENT)
     tried = trials(folder / "tuned")
     assert heard == list(range(7))
     assert [t["state"] for t in tried] == ["complete"] * 5 + ["pruned", "complete"]
     assert sum(t["train.lr"] < 1e-3 for t in tried) >= 2  # as likely below 1e-3 as above: the scale is logarithmic
     assert [t["score"] for t in tried[:5]] == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.6])
     assert tried[6]["score"] == 0.55
-    best = recipe.load(str(folder / "tuned/ranged-tuned.yaml"))
+    best = load_recipe(str(folder / "tuned/ranged-tuned.yaml"))
     assert best.train.lr == pytest.approx(tried[0]["train.lr"], rel=1e-3)
     storage = f"sqlite:///{folder / 'tuned/tune.db'}"
     reported = optuna.load_study(study_name="mtbert", storage=storage).trials[0].intermediate_values
@@ -129,7 +132,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(
 
     scored(scores_of)
     console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
-    tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 5, console)
+    run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 5, console)
     console.file.close()
     assert [t["state"] for t in trials(folder / "tuned")] == ["fail", "complete", "fail", "fail", "complete"]
     said = console.export_text()
@@ -143,7 +146,7 @@ def test_settings_that_do_not_go_together_fail_one_trial_alone(
 ):
     scored(lambda number: [0.5])
     ranges = {"train.mode": ["alternate", "joint"], "train.aggregation": ["pcgrad", "sum"]}
-    tune.run(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 8, SILENT)
+    run_tuning(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 8, SILENT)
     tried = trials(folder / "tuned")
     together = [(t["train.mode"], t["train.aggregation"]) == ("alternate", "pcgrad") for t in tried]
     assert any(together)
@@ -157,29 +160,29 @@ def test_the_best_recipe_is_written_although_a_kill_came_before(
     raw = yaml.safe_load(Path(ranged(folder)).read_text()) | {"control": "toy.yaml"}
     (folder / "ranged.yaml").write_text(yaml.safe_dump(raw))
     tuning = Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned")
-    tune.run(tuning, 1, SILENT)
+    run_tuning(tuning, 1, SILENT)
     (tuning.out / "ranged-tuned.yaml").unlink()
-    assert recipe.load(str(tune.run(tuning, 1, SILENT))).control is None
+    assert load_recipe(str(run_tuning(tuning, 1, SILENT))).control is None
 
 
 @pytest.mark.parametrize("content", ["no data base", None])
 def test_a_storage_that_is_damaged_or_gone_is_named(folder: Path, scored: Callable[..., None], content: str | None):
     scored(lambda number: [0.5])
     tuning = Tuning(ranged(folder), (), False, folder / "tuned")
-    tune.run(tuning, 1, SILENT)
+    run_tuning(tuning, 1, SILENT)
     (tuning.out / "tune.db").unlink()
     if content is not None:
         (tuning.out / "tune.db").write_text(content * 100)
     with pytest.raises(ValueError, match=r"tuned/tune\.db: (damaged|not there).* or give another --out\."):
-        tune.run(tuning, 2, SILENT)
+        run_tuning(tuning, 2, SILENT)
 
 
 def test_a_second_tuning_in_a_folder_is_refused(folder: Path, scored: Callable[..., None]):
     scored(lambda number: [0.5])
     tuning = Tuning(ranged(folder), (), False, folder / "tuned")
-    tune.run(tuning, 1, SILENT)
+    run_tuning(tuning, 1, SILENT)
     with locks.alone(tuning.out, "tune"), pytest.raises(ValueError, match="another mtbert tune is at work there"):
-        tune.run(tuning, 2, SILENT)
+        run_tuning(tuning, 2, SILENT)
     assert len(trials(tuning.out)) == 1
 
 
@@ -189,9 +192,9 @@ def test_a_mistake_before_any_trial_ended_is_told_at_once_and_can_be_mended(fold
     data.write_text(right.replace("sentiment", "feeling"))
     tuning = Tuning(ranged(folder), (), False, folder / "tuned")
     with pytest.raises(ValueError, match="sentiment"):
-        tune.run(tuning, 1, SILENT)
+        run_tuning(tuning, 1, SILENT)
     data.write_text(right)
-    tune.run(tuning, 1, SILENT)
+    run_tuning(tuning, 1, SILENT)
     assert [t["state"] for t in trials(tuning.out)] == ["complete"]
 
 
@@ -223,7 +226,7 @@ def test_the_command(folder: Path, scored: Callable[[Callable[[int], list[float]
 )
 def test_ranges_that_cannot_be_used(folder: Path, ranges: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        tune.run(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 1, SILENT)
+        run_tuning(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 1, SILENT)
     assert not (folder / "tuned").exists()
 
 
@@ -232,7 +235,7 @@ def test_a_task_whose_dev_would_be_the_slice_of_train_is_refused(folder: Path):
     del raw["tasks"]["quora"]["dev"]
     (folder / "ranged.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(ValueError, match=r"ranged\.yaml, tasks\.quora: has no dev file, .*or give --on-dev\."):
-        tune.run(Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned"), 1, SILENT)
+        run_tuning(Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned"), 1, SILENT)
     assert not (folder / "tuned").exists()
 
 
@@ -240,19 +243,19 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path, scored: Callable
     scored(lambda number: [0.5])
     name = ranged(folder)
     with pytest.raises(ValueError, match=r"data: exists and is no tuning\. Give another --out\."):
-        tune.run(Tuning(name, (), False, folder / "data"), 1, SILENT)
+        run_tuning(Tuning(name, (), False, folder / "data"), 1, SILENT)
     tuning = Tuning(name, (), False, folder / "tuned")
-    tune.run(tuning, 1, SILENT)
+    run_tuning(tuning, 1, SILENT)
     for other in (Tuning(name, ("train.seed=1",), False, tuning.out), Tuning(name, (), True, tuning.out)):
         with pytest.raises(ValueError, match=r"is of other settings, ranges or data to score on\."):
-            tune.run(other, 2, SILENT)
+            run_tuning(other, 2, SILENT)
     (folder / "moved").mkdir()
-    tune.run(Tuning(name, (f"data.root={folder / 'moved'}",), False, tuning.out), 2, SILENT)  # files may be moved
+    run_tuning(Tuning(name, (f"data.root={folder / 'moved'}",), False, tuning.out), 2, SILENT)  # files may be moved
     assert len(trials(tuning.out)) == 2
 
 
 def test_a_missing_optuna_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tune, "find_spec", lambda _: None)
+    monkeypatch.setattr("mtbert.study.tuning.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]"$'):
-        tune.run(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
+        run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
     assert importlib.util.find_spec("optuna") is not None

@@ -13,9 +13,9 @@ import toy_run
 from children import killed
 from toy_tuning import SILENT, put_scores, ranged, trials
 
-from mtbert import locks, tune
-from mtbert.train import Run
-from mtbert.tune import Tuning
+from mtbert import locks
+from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.training.run import Run
 
 LR = {"train.lr": [1e-3, 1e-4]}
 WHOLE = ["lock", "ranged-tuned.yaml", "recipe.yaml", "trials", "trials.csv", "tune.db"]
@@ -49,7 +49,7 @@ def hasty() -> Iterator[None]:
 @pytest.mark.usefixtures("hasty")
 def test_a_tuning_killed_at_any_file_operation_goes_on_and_leaves_nothing(name: str, tmp_path: Path):
     whole = Tuning(name, (), False, tmp_path / "whole")
-    tune.run(whole, 1, SILENT)
+    run_tuning(whole, 1, SILENT)
 
     def act(out: Path) -> None:
         # SQLite's own writes are not seen from here: it is killed before what it wrote is there for good.
@@ -65,12 +65,12 @@ def test_a_tuning_killed_at_any_file_operation_goes_on_and_leaves_nothing(name: 
 
         sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executes)
         sqlalchemy.event.listen(sqlalchemy.Engine, "commit", commits)
-        tune.run(Tuning(name, (), False, out), 1, SILENT)
+        run_tuning(Tuning(name, (), False, out), 1, SILENT)
 
     operation, tried = 0, 0
     while killed(lambda: act(tmp_path / f"out{operation}"), operation):  # noqa: B023 - it is over before the next
         out = tmp_path / f"out{operation}"
-        tune.run(Tuning(name, (), False, out), 1, SILENT)
+        run_tuning(Tuning(name, (), False, out), 1, SILENT)
         assert everything(out) == everything(whole.out), operation
         for file in ("recipe.yaml", "ranged-tuned.yaml", "trials.csv"):
             assert (out / file).read_bytes() == (whole.out / file).read_bytes(), operation
@@ -83,13 +83,13 @@ def test_a_start_that_was_cut_off_is_no_other_folder(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     out.mkdir()
     (out / ".recipe.yaml.new").write_text("half")
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
     assert sorted(path.name for path in out.iterdir()) == WHOLE
     other = tmp_path / "other"
     other.mkdir()
     (other / "recipe.yaml.new").write_text("mine")
     with pytest.raises(ValueError, match=r"other: exists and is no tuning\."):
-        tune.run(Tuning(name, (), False, other), 1, SILENT)
+        run_tuning(Tuning(name, (), False, other), 1, SILENT)
     assert [path.name for path in other.iterdir()] == ["recipe.yaml.new"]
 
 
@@ -98,7 +98,7 @@ def test_of_two_tunings_started_at_once_one_is_told_of_the_other(name: str, tmp_
     out.mkdir()
     with locks.alone(out, "tune"):
         with pytest.raises(ValueError, match="another mtbert tune is at work there"):
-            tune.run(Tuning(name, (), False, out), 1, SILENT)
+            run_tuning(Tuning(name, (), False, out), 1, SILENT)
         assert [path.name for path in out.iterdir()] == ["lock"]
 
 
@@ -109,7 +109,7 @@ def test_a_folder_of_any_name_holds_its_storage(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     for number in (1, 2):
-        tune.run(Tuning(name, (), False, Path(folder)), number, SILENT)
+        run_tuning(Tuning(name, (), False, Path(folder)), number, SILENT)
     assert os.listdir() == [folder]
     assert sorted(path.name for path in Path(folder).iterdir()) == WHOLE
     assert len(trials(Path(folder))) == 2
@@ -122,18 +122,18 @@ def test_a_disk_without_room_is_named_with_the_file_and_the_tuning_goes_on_later
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         with pytest.raises(OSError, match=re.escape(str(out))) as error:
-            tune.run(Tuning(name, (), False, out), 1, SILENT)
+            run_tuning(Tuning(name, (), False, out), 1, SILENT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert error.value.errno in (errno.ENOSPC, errno.EFBIG)
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
     assert sorted(path.name for path in out.iterdir()) == WHOLE
 
 
 def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     toy_run.set_up(tmp_path)
     name, out = ranged(tmp_path, LR), tmp_path / "tuned"
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
     with monkeypatch.context() as patch:
 
         def step(_: Run) -> None:
@@ -141,25 +141,25 @@ def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest
 
         patch.setattr(Run, "step", step)
         with pytest.raises(OSError, match=r"No space left on device: '.*tuned/trials/1'"):
-            tune.run(Tuning(name, (), False, out), 2, SILENT)
-    tune.run(Tuning(name, (), False, out), 2, SILENT)
+            run_tuning(Tuning(name, (), False, out), 2, SILENT)
+    run_tuning(Tuning(name, (), False, out), 2, SILENT)
     assert [trial["state"] for trial in trials(out)] == ["complete", "complete"]
     assert not list(out.rglob("*.safetensors"))
 
 
 def test_weights_that_a_kill_left_of_an_ended_trial_go(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
     (out / "trials/0/run/best").mkdir()
     (out / "trials/0/run/best/model.safetensors").write_bytes(b"weights")
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
     assert not (out / "trials/0/run/best").exists()
     assert (out / "trials/0/run/metrics.jsonl").exists()
 
 
 def test_a_full_storage_is_told_by_sqlites_words(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
-    tune.run(Tuning(name, (), False, out), 1, SILENT)
+    run_tuning(Tuning(name, (), False, out), 1, SILENT)
 
     def full(connection: object, _: object) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]  # type: ignore[attr-defined]
@@ -168,7 +168,7 @@ def test_a_full_storage_is_told_by_sqlites_words(name: str, tmp_path: Path):
     sqlalchemy.event.listen(sqlalchemy.Engine, "connect", full)
     try:
         with pytest.raises(OSError, match="database or disk is full") as error:
-            tune.run(Tuning(name, (), False, out), 1000, SILENT)
+            run_tuning(Tuning(name, (), False, out), 1000, SILENT)
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "connect", full)
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(out / "tune.db"))

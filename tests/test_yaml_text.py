@@ -10,7 +10,7 @@ import pytest
 from recipe_files import refusal
 
 from mtbert import yaml_text
-from mtbert.recipe import load
+from mtbert.recipe.files import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_strange_yaml_value_is_one_line(text: str, tmp_path: Path):
     path = tmp_path / "odd.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match="not YAML") as error:
-        load(str(path))
+        load_recipe(str(path))
     assert "\n" not in str(error.value)
 
 
@@ -77,7 +77,7 @@ def test_aliases_of_aliases_end_at_once(tmp_path: Path):
         "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     )
     with pytest.raises(ValueError, match="line 6: not YAML: more than 100,000 values"):
-        load(str(path))
+        load_recipe(str(path))
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,4 @@ def test_a_pipe_and_a_folder_are_no_recipes(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.yaml")
     for name, kind in (("pipe.yaml", "a pipe"), (".", "a folder")):
         with pytest.raises(ValueError, match=f": {kind}, not a file. Name another file.$"):
-            load(str(tmp_path / name))
+            load_recipe(str(tmp_path / name))

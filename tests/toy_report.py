@@ -11,8 +11,9 @@ import torch
 from tiny import RECORD
 
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
-from mtbert.recipe import Recipe, load
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study import report
 from mtbert.study.results import Dev, Outline, Result, Results
 
@@ -22,7 +23,7 @@ WORDS = "one two three four five six seven eight nine ten".split()
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return load("demo")
+    return load_recipe("demo")
 
 
 def dev(recipe: Recipe) -> dict[str, Dev]:

@@ -8,8 +8,8 @@ import torch
 from tiny import RECORD
 
 from mtbert.batch import Example
-from mtbert.checkpoint import Predicted
-from mtbert.recipe import load
+from mtbert.recipe.files import load_recipe
+from mtbert.storage.predictions import Predicted
 from mtbert.study.results import Dev, Outline, Result, Results
 
 Answers = Mapping[str, Sequence[float]]  # by task: class indices, or scores on 0..1
@@ -28,7 +28,7 @@ OTHER = WORSE | {"sst": (0, 1, 2, 3, 4, 2, 2, 0)}  # 7 of 8
 
 def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, Dev]:
     """The tasks of the recipe ``demo`` with an example for each label."""
-    recipe = load("demo")
+    recipe = load_recipe("demo")
     found = {}
     for name, values in labels.items():
         settings = recipe.tasks[name]
@@ -50,7 +50,7 @@ def result(row: str, seed: int, answers: Answers) -> Result:
     return Result(
         row=row,
         seed=seed,
-        recipe=load("demo"),
+        recipe=load_recipe("demo"),
         record=RECORD,
         predicted=predicted,
         step=None,

@@ -11,11 +11,13 @@ import yaml
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mtbert import launch, recipe
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
 from mtbert.model.weights import save_encoder
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 
@@ -107,6 +109,6 @@ def folder(tmp_path: Path) -> Path:
 
 def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:
     """The run of :func:`raw_recipe` with ``change`` laid over it, before its first step, and its tokenizer."""
-    settings = recipe.validate(recipe.merge(raw_recipe(folder, **train), change or {}), "toy")
-    device, tokenizer, data, model = launch.build(settings, Console(quiet=True))
+    settings = validate_recipe(merge(raw_recipe(folder, **train), change or {}), "toy")
+    device, tokenizer, data, model = assemble(settings, Console(quiet=True))
     return Run(settings, model, data, device), tokenizer

@@ -7,15 +7,17 @@ import torch
 import toy_run
 from rich.console import Console
 
-from mtbert import launch, recipe
-from mtbert.train import Run
+from mtbert.recipe.files import merge
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
 
 SILENT = Console(quiet=True)
 
 
 def make(folder: Path, **train: Any) -> Run:
-    settings = recipe.validate(toy_run.raw_recipe(folder, **train), "toy")
-    device, _, data, model = launch.build(settings, SILENT)
+    settings = validate_recipe(toy_run.raw_recipe(folder, **train), "toy")
+    device, _, data, model = assemble(settings, SILENT)
     return Run(settings, model, data, device)
 
 
@@ -34,6 +36,6 @@ def without_dropout(folder: Path) -> dict[str, Any]:
 
 
 def run_of(raw: dict[str, Any], **train: Any) -> Run:
-    settings = recipe.validate(recipe.merge(raw, {"train": train}), "toy")
-    device, _, data, model = launch.build(settings, SILENT)
+    settings = validate_recipe(merge(raw, {"train": train}), "toy")
+    device, _, data, model = assemble(settings, SILENT)
     return Run(settings, model.double(), data, device)

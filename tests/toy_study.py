@@ -8,10 +8,10 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert.study import cells, launch, plan, worker
+from mtbert.study import launch, plan, worker
 from mtbert.study import report as pages
-from mtbert.study.cells import Cell
 from mtbert.study.plan import Plan
+from mtbert.study.runs import Cell
 
 STUDY = """
 rows:
@@ -31,7 +31,7 @@ def run_here(study: Plan, out: Path) -> None:
         return {}
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cells, "run_all", run_all)
+        patched.setattr("mtbert.study.launch.run_all", run_all)
         launch.run(study, out, 2, Console(quiet=True))
 
 
@@ -56,7 +56,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ended")
     toy_run.set_up(folder)
     (folder / "study.yaml").write_text(STUDY)
-    run_here(plan.load(str(folder / "study.yaml")), folder / "out")
+    run_here(plan.load_study(str(folder / "study.yaml")), folder / "out")
     return folder
 
 

@@ -12,9 +12,9 @@ import toy_run
 import yaml
 from rich.console import Console
 
-from mtbert import launch, recipe
-from mtbert.evaluate import Evaluation
-from mtbert.tracking import Tracker
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+from mtbert.training.trackers import Tracker
 
 SILENT = Console(quiet=True)
 RANGES: dict[str, Any] = {
@@ -41,7 +41,7 @@ def trials(out: Path) -> list[dict[str, Any]]:
 def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[float]]) -> None:
     """Puts runs that only say what they score, at each of their steps, in the place of training."""
 
-    def start(_: recipe.Recipe, out: Path, console: Console, *, track: Tracker) -> None:
+    def start(_: Recipe, out: Path, console: Console, *, track: Tracker) -> None:
         scores = scores_of(int(out.parent.name))
         of_sst = [Evaluation({"accuracy": score}, {}, False, 1) for score in scores]
         lines = [{"step": i + 1, "evaluation": {"sst": asdict(found)}} for i, found in enumerate(of_sst)]
@@ -51,4 +51,4 @@ def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[
                 log(i + 1, {"aggregates/overall": score})
         (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr("mtbert.study.tuning.start_run", start)
