@@ -128,6 +128,8 @@ def test_a_missing_file_names_the_nearest_one(tmp_path: Path):
     assert said == "data/x.csv: there is no such file. Check the path."
     said = message(FileNotFoundError, read, Source(path="date/x.csv"), ONE, tmp_path, texts=1)
     assert said == "date/x.csv: there is no folder 'date'. Check the path."
+    said = message(FileNotFoundError, read, Source(path="x.csv"), ONE, tmp_path / "no", texts=1)
+    assert said.startswith(f"x.csv: there is no folder '{tmp_path / 'no'}'. Check the path.")
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path):

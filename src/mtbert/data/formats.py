@@ -85,8 +85,9 @@ def _open(name: str, path: Path, largest: int) -> io.BufferedReader:
         return files.open_regular(path, largest, name)
     except FileNotFoundError:
         if not path.parent.is_dir():
-            folder = shown(str(Path(name).parent))
-            raise FileNotFoundError(f"{name}: there is no folder {folder}. Check the path.") from None
+            folder = Path(name).parent  # of a bare name it is ".", which says nothing
+            missing = shown(str(path.parent if folder == Path() else folder))
+            raise FileNotFoundError(f"{name}: there is no folder {missing}. Check the path.") from None
         try:
             others = [p.name for p in path.parent.iterdir() if p.is_file()]
         except OSError:

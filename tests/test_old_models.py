@@ -1,0 +1,128 @@
+"""Nobody's model is stranded: a run of an older version, in ``old_model/``, answers, scores, and trains on.
+
+``old_model/README.md`` says how it was made. Its weights must arrive bit for bit. Its answers may differ in the last
+bits, as processors multiply in different orders.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Mtbert
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtbert import checkpoint, evaluate, launch, recipe
+from mtbert.predictor import Predictor
+
+OLD = Path(__file__).with_name("old_model")
+EXPECTED = json.loads((OLD / "expected.json").read_text())
+TASKS = ("topic", "same", "likeness")
+ROOT = f"data.root={OLD / 'data'}"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy of the old run, which names data that are no more there."""
+    return Path(shutil.copytree(OLD / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def found(run: Path) -> Path:
+    """A copy of the old run whose recipe names the data where they are now."""
+    file = run / "recipe.yaml"
+    text = file.read_text()
+    assert text.count("root: /tmp/toy/data\n") == 1
+    file.write_text(text.replace("/tmp/toy/data", json.dumps(str(OLD / "data"))))
+    return run
+
+
+def predictor(folder: Path) -> Predictor:
+    loaded = checkpoint.load_model(folder)
+    return Predictor(loaded.model, loaded.tokenizer)
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder."""
+    parts = [load_file(folder / f"{part}.safetensors") for part in ("model", "heads", "adapters")]
+    return {name: tensor for part in parts for name, tensor in part.items()}
+
+
+def digests(folder: Path) -> list[str]:
+    """The SHA-256 of each tensor of a model folder; a newer version may store them by other names."""
+    return sorted(hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for tensor in tensors(folder).values())
+
+
+# Answers -----------------------------------------------------------------------------------------------------
+
+
+def test_every_weight_arrives_bit_for_bit(tmp_path: Path):
+    loaded = checkpoint.load_model(OLD / "run")
+    checkpoint.save_model(loaded.model, loaded.tokenizer, tmp_path)
+    assert digests(tmp_path) == sorted(EXPECTED["tensors"].values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_answers_as_the_older_version_did(task: str):
+    old = predictor(OLD / "run")
+    raw = evaluate.predict(old.model, old.read(task, EXPECTED["texts"][task]))
+    torch.testing.assert_close(raw, torch.tensor(EXPECTED["raw"][task]), rtol=0, atol=1e-6)
+
+
+def test_its_fitted_threshold_decides():
+    answers = predictor(OLD / "run").predict("same", EXPECTED["texts"]["same"])
+    assert [answer["label"] for answer in answers] == ["yes", "no", "yes"]
+
+
+def test_its_own_scores_come_out_again(mtbert: Mtbert, run: Path):
+    done = mtbert("evaluate", run, "--json", "--set", ROOT)
+    assert done.code == 0, done
+    scores = json.loads(done.out)["tasks"]
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]["evaluation"]
+    for task in TASKS:
+        for name, score in logged[task]["metrics"].items():
+            assert scores[task]["metrics"][name] == pytest.approx(score, abs=1e-6), (task, name)
+
+
+def test_its_report_shows_what_it_scored(mtbert: Mtbert, found: Path):
+    done = mtbert("report", found)
+    assert done.code == 0, done
+    assert "0.6667" in (found / "report.html").read_text()
+
+
+# Training on -------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_starts_from_its_encoder_heads_and_adapters(found: Path, capsys: pytest.CaptureFixture[str]):
+    settings = recipe.load(str(found / "recipe.yaml"), [f"model.path={found}"])
+    _, _, _, model = launch.build(settings, Console(width=400))
+    assert "heads going on: topic, same, likeness; new: none" in capsys.readouterr().out
+    saved = tensors(found / "best")
+    ours = model.heads.state_dict() | model.adapters.state_dict()
+    ours["embeddings.word_embeddings.weight"] = model.encoder.word_embedding.weight.detach()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, saved[name]), name
+
+
+def test_it_goes_on_for_more_epochs_where_its_data_are_now(mtbert: Mtbert, run: Path):
+    done = mtbert("train", "--resume", run, "--epochs", 3, "--set", ROOT)
+    assert done.code == 0, done
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 12
+    assert (run / "metrics.jsonl").read_bytes().startswith((OLD / "run/metrics.jsonl").read_bytes())
+    assert digests(run / "last") != digests(OLD / "run/last")
+
+
+def test_without_its_data_one_line_says_which_folder_is_missing(mtbert: Mtbert, run: Path):
+    done = mtbert("train", "--resume", run)
+    assert done.code == 2, done
+    (line,) = done.err.splitlines()
+    assert line.startswith("mtbert: topic.csv: there is no folder '/tmp/toy/data'. ")
+
+
+def test_it_is_as_small_as_a_test_file():
+    assert sum(file.stat().st_size for file in OLD.rglob("*") if file.is_file()) < 200_000
