@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Mtbert
+from mtbert.predictor import Predictor
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mtbert import checkpoint, evaluate, launch, recipe
-from mtbert.predictor import Predictor
 
 OLD = Path(__file__).with_name("old_model")
 EXPECTED = json.loads((OLD / "expected.json").read_text())

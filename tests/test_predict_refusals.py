@@ -31,9 +31,7 @@ from mtbert.use.predict import Question, predict_run
 )  # fmt: skip
 def test_what_a_run_is_made_of_is_not_written_over(toy, mtbert, monkeypatch, option, name, said):
     before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
-    monkeypatch.setattr(
-        "mtbert.use.predict.load", lambda _: pytest.fail("the model was loaded before the refusal")
-    )
+    monkeypatch.setattr("mtbert.use.predict.load", lambda _: pytest.fail("the model was loaded before the refusal"))
     for folder in ("run", "run/best"):
         refused = mtbert("predict", toy / folder, "--task", "sst", "--text", "a", option, toy / name).mistake
         assert refused.startswith(f"{option} {toy / name}: {said.format(toy=toy)}")
