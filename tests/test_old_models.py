@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Mtbert
-from mtbert.predictor import Predictor
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtbert import checkpoint, evaluate, launch, recipe
+from mtbert import scoring
+from mtbert.recipe.files import load_recipe
+from mtbert.storage.model_folder import load_model, save_model
+from mtbert.training.assemble import assemble
+from mtbert.use.predictor import Predictor
 
 OLD = Path(__file__).with_name("old_model")
 EXPECTED = json.loads((OLD / "expected.json").read_text())
@@ -42,7 +45,7 @@ def found(run: Path) -> Path:
 
 
 def predictor(folder: Path) -> Predictor:
-    loaded = checkpoint.load_model(folder)
+    loaded = load_model(folder)
     return Predictor(loaded.model, loaded.tokenizer)
 
 
@@ -61,15 +64,15 @@ def digests(folder: Path) -> list[str]:
 
 
 def test_every_weight_arrives_bit_for_bit(tmp_path: Path):
-    loaded = checkpoint.load_model(OLD / "run")
-    checkpoint.save_model(loaded.model, loaded.tokenizer, tmp_path)
+    loaded = load_model(OLD / "run")
+    save_model(loaded.model, loaded.tokenizer, tmp_path)
     assert digests(tmp_path) == sorted(EXPECTED["tensors"].values())
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_it_answers_as_the_older_version_did(task: str):
     old = predictor(OLD / "run")
-    raw = evaluate.predict(old.model, old.read(task, EXPECTED["texts"][task]))
+    raw = scoring.predict(old.model, old.read(task, EXPECTED["texts"][task]))
     torch.testing.assert_close(raw, torch.tensor(EXPECTED["raw"][task]), rtol=0, atol=1e-6)
 
 
@@ -98,8 +101,8 @@ def test_its_report_shows_what_it_scored(mtbert: Mtbert, found: Path):
 
 
 def test_a_new_run_starts_from_its_encoder_heads_and_adapters(found: Path, capsys: pytest.CaptureFixture[str]):
-    settings = recipe.load(str(found / "recipe.yaml"), [f"model.path={found}"])
-    _, _, _, model = launch.build(settings, Console(width=400))
+    settings = load_recipe(str(found / "recipe.yaml"), [f"model.path={found}"])
+    _, _, _, model = assemble(settings, Console(width=400))
     assert "heads going on: topic, same, likeness; new: none" in capsys.readouterr().out
     saved = tensors(found / "best")
     ours = model.heads.state_dict() | model.adapters.state_dict()

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import same_bits
-from mtbert import recipe
+from mtbert.recipe.files import load_recipe
 
 
 def store(file: Path, **tensors: list[float]) -> None:
@@ -96,5 +96,7 @@ def test_runs_without_tensors_are_not_called_equal(runs: tuple[Path, Path]):
 
 
 @pytest.mark.parametrize("name", list(same_bits.RECIPES))
-def test_its_recipes_are_valid(name: str):
-    assert recipe.validate(recipe.yaml_text.parse(json.dumps(same_bits.RECIPES[name][1]), name), name)
+def test_its_recipes_are_valid(tmp_path: Path, name: str):
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(json.dumps(same_bits.RECIPES[name][1]))
+    assert len(load_recipe(str(file)).tasks) == 3
