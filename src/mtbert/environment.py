@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtbert import files
+from mtbert import json_files
 from mtbert.settings import Settings
 
 ENVIRONMENT_FILE = "environment.json"  # beside recipe.yaml; the two make a folder a run
@@ -95,7 +95,7 @@ def read(file: Path) -> Record:
     Raises:
         FileNotFoundError, ValueError: If it is not there or damaged.
     """
-    return files.read_settings(file, Record, "Start the run again.")
+    return json_files.read_settings(file, Record, "Start the run again.")
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,6 @@ meant, and leaves nothing half-written behind.
 import errno
 import hashlib
 import io
-import json
 import os
 import re
 import shutil
@@ -17,20 +16,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from mtbert.messages import clean, few, reason, shown
-from mtbert.settings import Settings, tuples
 
-LARGEST_JSON = 64 * 2**20  # bytes
 LARGEST_HEADER = 8 * 2**20  # bytes of the names and shapes in a safetensors file: 140,000 tensors
-DEEPEST_JSON = 100  # levels; what is read is also copied and written again, which takes three frames a level
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
-
-_Settings = TypeVar("_Settings", bound=Settings)
 
 # Reading ---------------------------------------------------------------------------------------------------
 
@@ -105,65 +97,6 @@ def sha256(file: Path, repair: str) -> str:
     """
     with repaired(file, repair), open_regular(file, sys.maxsize) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
-    """Returns the value in a JSON file.
-
-    Args:
-        file: A regular file of UTF-8.
-        repair: What to do about a damaged one; the end of the message.
-        largest: Bytes that it may have.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it cannot be read, or is not JSON; the message names it.
-    """
-    with repaired(file, repair):
-        content = read_bytes(file, largest)
-    try:
-        value = json.loads(content)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {repair}") from None
-    except RecursionError:
-        raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({reason(error)}). {repair}") from None
-    if _deeper(value, DEEPEST_JSON):
-        raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}")
-    return value
-
-
-def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
-    """Returns the settings in a JSON file.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it cannot be read, or does not hold such settings; the message names file and key.
-    """
-    value = read_json(file, repair)
-    try:
-        return kind.model_validate(tuples(value))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = clean(".".join(map(str, first["loc"]))[:400])
-        what = clean(first["msg"].removeprefix("Value error, ")[:400])
-        raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Returns whether lists and mappings are nested more than ``levels`` deep."""
-    inside = [value]
-    for _ in range(levels + 1):
-        inside = [
-            item
-            for outer in inside
-            if isinstance(outer, dict | list)
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not inside:
-            return False
-    return True
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from mtbert import files
+from mtbert import files, json_files
 from mtbert.batch import Sequences
 from mtbert.data import trial
 from mtbert.messages import shown
@@ -192,7 +192,7 @@ def _options(folder: Path) -> Options:
     file = folder / "tokenizer_config.json"
     if not os.path.lexists(file):
         return Options()
-    value: Any = files.read_json(file, FETCH)
+    value: Any = json_files.read_json(file, FETCH)
     try:
         return Options.model_validate(value)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mtbert import files
+from mtbert import json_files
 from mtbert.messages import shown
 from mtbert.model.encoder import ACTIVATIONS, EncoderConfig, Family
 
@@ -173,7 +173,9 @@ def read_config(file: Path) -> EncoderConfig:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not the config of an encoder supported here.
     """
-    source = files.read_json(file, "Give the folder of a model with a whole config.json beside its weights.", LARGEST)
+    source = json_files.read_json(
+        file, "Give the folder of a model with a whole config.json beside its weights.", LARGEST
+    )
     if not isinstance(source, dict):
         raise ValueError(f"{file}: must hold an object, found {type(source).__name__}. {FETCH}")
     kind = source.get("model_type")

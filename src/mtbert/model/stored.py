@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mtbert import files
+from mtbert import files, json_files
 from mtbert.messages import clean, reason, shown
 from mtbert.model.config import FETCH
 from mtbert.model.hub import SAFETENSORS_FILES, TORCH_FILE
@@ -97,7 +97,7 @@ class _Index(BaseModel):
 
 
 def _shards(index: Path) -> list[str]:
-    value = files.read_json(index, FETCH)
+    value = json_files.read_json(index, FETCH)
     try:
         return sorted(set(_Index.model_validate(value).weight_map.values()))
     except ValidationError as error:

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from mtbert import files
+from mtbert import json_files
 from mtbert.messages import shown
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
@@ -44,7 +44,7 @@ class Card(Settings):
 def read_card(folder: Path) -> Card:
     """The validated ``mtbert.json`` of a model folder."""
     file = folder / "mtbert.json"
-    card = files.read_settings(file, Card, COPY_AGAIN)
+    card = json_files.read_settings(file, Card, COPY_AGAIN)
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
     return card

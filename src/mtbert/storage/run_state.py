@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtbert import files
+from mtbert import files, json_files
 from mtbert.messages import few, shown
 from mtbert.model.stored import check_finite
 from mtbert.settings import Settings
@@ -63,7 +63,7 @@ def load_state(folder: Path) -> RunState:
     Raises:
         ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
     """
-    values = files.read_settings(folder / VALUES, Values, PUT_BACK)
+    values = json_files.read_settings(folder / VALUES, Values, PUT_BACK)
     tensors = read_tensors(folder / TENSORS)
     if len(tensors) != values.tensors:
         raise ValueError(
@@ -101,7 +101,7 @@ def check_seal(folder: Path) -> str | None:
     file = folder / SEAL
     if not file.exists():
         return None
-    found = files.read_settings(file, Seal, PUT_BACK)
+    found = json_files.read_settings(file, Seal, PUT_BACK)
     missing = [name for name in SEALED if name not in found.files]
     if missing:
         raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {PUT_BACK}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files as disk
+from mtbert import json_files
 from mtbert.settings import Settings
 from mtbert.study.results import Dev, Results
 from mtbert.study.statistics import Estimate
@@ -97,7 +98,7 @@ def read(out: Path) -> Record | None:
         ValueError: If the record is damaged.
     """
     file = out / FILE
-    return disk.read_settings(file, Record, "Put the old file back.") if file.exists() else None
+    return json_files.read_settings(file, Record, "Put the old file back.") if file.exists() else None
 
 
 def _score(estimate: Estimate) -> Score:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtbert import environment, files, metrics, prepare
+from mtbert import environment, files, json_files, metrics, prepare
 from mtbert.batch import Example
 from mtbert.environment import Record
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
@@ -126,7 +126,7 @@ def read_outline(out: Path) -> Outline:
     file = out / FILE
     if not file.exists():
         raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.")
-    return files.read_settings(file, Outline, "Start the study again.")
+    return json_files.read_settings(file, Outline, "Start the study again.")
 
 
 def read_study(out: Path) -> Results:
@@ -171,7 +171,7 @@ def read_run(run: Path) -> Results:
     found = gather(outline, {name: {result.seed: result}}, [])
     last = files.find_folder(run / "last")
     if last is not None:  # a study drops it when the run has ended
-        values = files.read_settings(last / run_state.VALUES, run_state.Values, run_state.PUT_BACK)
+        values = json_files.read_settings(last / run_state.VALUES, run_state.Values, run_state.PUT_BACK)
         planned, patience = _planned(result.recipe, found.dev), result.recipe.train.patience
         if values.done < planned and (patience is None or values.stale < patience):
             raise _stopped(run, values.done, planned)
@@ -189,7 +189,7 @@ def _stopped(run: Path, done: int, planned: int) -> ValueError:
 
 
 def _seconds(one: Cell) -> float:
-    return files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
+    return json_files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
 
 
 def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> Result:

@@ -1,0 +1,75 @@
+"""Reading JSON files, including files that other programs wrote, with limits on size and nesting."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mtbert import files
+from mtbert.messages import clean, reason
+from mtbert.settings import Settings, tuples
+
+LARGEST = 64 * 2**20  # bytes
+DEEPEST = 100  # levels of nesting; copying and writing a value again takes three stack frames per level
+
+_Settings = TypeVar("_Settings", bound=Settings)
+
+
+def read_json(file: Path, repair: str, largest: int = LARGEST) -> Any:
+    """Returns the value in a JSON file.
+
+    Args:
+        file: A regular file, encoded in UTF-8.
+        repair: Advice that ends every error message: what to do about a missing or damaged file.
+        largest: Largest accepted size of the file, in bytes.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read or is not JSON; the message names the file.
+    """
+    with files.repaired(file, repair):
+        content = files.read_bytes(file, largest)
+    try:
+        value = json.loads(content)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {repair}") from None
+    except RecursionError:
+        raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({reason(error)}). {repair}") from None
+    if _deeper(value, DEEPEST):
+        raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}")
+    return value
+
+
+def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
+    """Returns the settings of type ``kind`` that a JSON file holds.
+
+    Raises:
+        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        ValueError: If the file cannot be read or its content is not valid for ``kind``; the message names file and key.
+    """
+    value = read_json(file, repair)
+    try:
+        return kind.model_validate(tuples(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = clean(".".join(map(str, first["loc"]))[:400])
+        what = clean(first["msg"].removeprefix("Value error, ")[:400])
+        raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Returns whether lists and mappings are nested more than ``levels`` deep."""
+    inside = [value]
+    for _ in range(levels + 1):
+        inside = [
+            item
+            for outer in inside
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not inside:
+            return False
+    return True
