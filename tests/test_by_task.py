@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 import toy_run
+from one_step import backward, by_task
 from rich.console import Console
 from torch import nn
 
@@ -11,7 +12,6 @@ from mtbert.balance.by_task import ByTask
 from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
-from mtbert.training.objective import Tally
 from mtbert.training.run import Run
 
 TASKS = ("sst", "quora", "sts")
@@ -35,7 +35,7 @@ def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run
 
 def plain(run: Run) -> dict[str, torch.Tensor]:
     parts, _ = run._draw()
-    run.objective.backward(parts, Tally())
+    backward(run.objective, parts)
     zero = torch.zeros((), dtype=torch.float64)
     return {n: (zero if p.grad is None else p.grad.to_dense()) for n, p in run.model.named_parameters()}
 
@@ -66,7 +66,7 @@ def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, c
     names = {id(p): n for n, p in run.model.named_parameters()}
     weights = run.shared
     parts, _ = run._draw()
-    found = run.objective.by_task(parts, run.shared, Tally())
+    found = by_task(run, parts)
     assert all(p.grad is None for p in weights)
     others = {n: p.grad for n, p in run.model.named_parameters() if not n.startswith("encoder.") and p.grad is not None}
     for task, gradients in zip(TASKS, found, strict=True):
@@ -86,7 +86,7 @@ def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, c
 def test_a_weight_that_no_row_of_a_task_reaches_has_none(folder: Path):
     run = run_of(folder, {"tasks": {"sst": {"pooling": "mean"}}})
     parts, _ = run._draw()
-    found = run.objective.by_task(parts, run.shared, Tally())
+    found = by_task(run, parts)
     weights = run.shared
     pooler = [i for i, w in enumerate(weights) if any(w is p for p in run.model.encoder.pooler.parameters())]
     assert [[gradients[i] is None for i in pooler] for gradients in found] == [[True] * 2, [False] * 2, [False] * 2]

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 import toy_run
+from one_step import backward
 from rich.console import Console
 
 from mtbert import scoring
@@ -17,7 +18,6 @@ from mtbert.model.model import Model
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
 from mtbert.training.assemble import assemble
-from mtbert.training.objective import Tally
 from mtbert.training.run import Run
 
 SILENT = Console(quiet=True)
@@ -110,8 +110,7 @@ def test_a_cosine_has_a_gaussian_likelihood_whatever_the_type_of_its_task(folder
     tasks = COSINE | {"sst": {"losses": ["ce"]}, "sts": {"losses": ["mse"]}}
     run = run_of(folder, tasks, weighting="uncertainty")
     parts, _ = run._draw()
-    tally = Tally()
-    run.objective.backward(parts, tally)
+    tally = backward(run.objective, parts)
     # The derivative of factor * exp(-s) * loss + s / 2 at s = 0; the factor is 1/2 for a Gaussian, 1 for classes.
     for name, loss, factor in (("quora", "mse", 0.5), ("sts", "mse", 0.5), ("sst", "ce", 1.0)):
         slope = run.objective.log_variance[f"for_{name}"].grad

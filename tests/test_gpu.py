@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+from one_step import backward
 from rich.console import Console
 from torch.testing import assert_close
 
@@ -24,7 +25,6 @@ from mtbert.storage import run_state
 from mtbert.storage.model_folder import load_model
 from mtbert.storage.predictions import load_predictions
 from mtbert.training.assemble import assemble
-from mtbert.training.objective import Tally
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
@@ -80,7 +80,7 @@ def test_outputs_and_gradients_are_those_of_the_cpu(pooling: str, folder: Path):
         run = make(folder, device, STILL, {"model": {"pooling": pooling}})
         batch = collate([(d.train, np.arange(7)) for d in run.data.values()], run.device)
         outputs = run.model(batch)
-        run.objective.backward([(d.train, np.arange(7)) for d in run.data.values()], Tally())
+        backward(run.objective, [(d.train, np.arange(7)) for d in run.data.values()])
         values = {name: out.prediction for name, out in outputs.items()}
         values |= {f"{name} vector": out.vectors[0] for name, out in outputs.items()}
         values |= {name: p.grad.to_dense() for name, p in run.model.named_parameters() if p.grad is not None}

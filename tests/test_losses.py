@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from one_step import backward
 from tiny import CPU, dataset, model
 
 from mtbert.batch import Output, StepBatch, collate
@@ -17,7 +18,7 @@ from mtbert.losses.ordinal import OrdinalLogLoss, ordinal_log_loss
 from mtbert.losses.regression import MeanSquaredError
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Head, Task
-from mtbert.training.objective import Objective, Tally
+from mtbert.training.objective import Objective
 
 ORDINAL = Task(name="t", type="ordinal", inputs="single", labels=("0", "1", "2", "3", "4"))
 MODEL = model(ORDINAL)
@@ -124,9 +125,9 @@ def test_ceoll_is_the_weighted_sum_of_both():
     recipe = validate_recipe({"tasks": {"t": raw | {"losses": losses}}}, "r")
     task = ORDINAL.model_copy(update={"head": Head(dropout=0.0)})
     data = dataset(task, [4, 3], labels=[0.0, 3.0])
-    toy, tally = model(task), Tally()
+    toy = model(task)
     rows = np.arange(2)
-    Objective(recipe, toy, torch.Generator(), None).backward([(data, rows)], tally)
+    tally = backward(Objective(recipe, toy, torch.Generator(), None), [(data, rows)])
     weight = toy.head("t").layers[0].weight
     logits_BK = toy(collate([(data, rows)], CPU))["t"].prediction
     ce, oll = (loss(passed(logits_BK, [0.0, 3.0])) for loss in (CrossEntropy(), OrdinalLogLoss()))

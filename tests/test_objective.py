@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import toy_run
+from one_step import backward
 from rich.console import Console
 
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
@@ -15,7 +16,6 @@ from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training import objective
 from mtbert.training.assemble import assemble
-from mtbert.training.objective import Tally
 from mtbert.training.run import Run
 
 SILENT = Console(quiet=True)
@@ -42,8 +42,7 @@ def run_of(folder: Path, change: dict[str, Any], *, dropout: float = 0.0) -> Run
 
 def gradients(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     parts, _ = run._draw()
-    tally = Tally()
-    run.objective.backward(parts, tally)
+    tally = backward(run.objective, parts)
     named = [*run.model.named_parameters(), *run.objective.own.named_parameters()]
     return {n: p.grad.to_dense().clone() for n, p in named if p.grad is not None}, tally.losses
 

@@ -34,7 +34,7 @@ class ByTask:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Forward passes made within can be given to :meth:`backward`."""
+        """Watches the forward passes that run inside; their backward passes belong into :meth:`collecting`."""
         modules = [m for m in self._modules() if any(p.requires_grad for p in m.parameters())]
         handles = [module.register_forward_hook(self._watch) for module in modules]
         for weight in self.weights:
@@ -47,14 +47,15 @@ class ByTask:
             for handle in handles:
                 handle.remove()
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of ``loss``.
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Collects the gradients of every backward pass that runs inside.
 
-        Gradients that a loss computes for itself, as SMART does for its noise, are not counted.
+        Gradients that a loss computes for itself, as SMART does for its noise, run outside and are not counted.
         """
         self._collecting = True
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            yield
         finally:
             self._collecting = False
 

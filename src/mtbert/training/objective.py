@@ -9,7 +9,7 @@ Dimension key: B examples of a task in a pass.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtbert.balance.by_task import ByTask
 from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
@@ -72,21 +71,10 @@ class Objective:
             self.own["log_variance"] = self.log_variance
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
 
-    def by_task(
-        self, parts: Sequence[TaskRows], weights: Sequence[nn.Parameter], tally: Tally
-    ) -> list[list[Tensor | None]]:
-        """As :meth:`backward`, but the gradients of the encoder's ``weights`` are returned, for each task in turn."""
-        apart = ByTask(self.model, weights)
-        with apart.watching():
-            self.backward(parts, tally, apart.backward)
-        return [apart.gradients(data.task.name) for data, _ in parts]
+    def losses(self, parts: Sequence[TaskRows], tally: Tally) -> Iterator[Tensor]:
+        """Yields one scalar per forward pass over ``parts``; their sum is the objective of the step.
 
-    def backward(
-        self, parts: Sequence[TaskRows], tally: Tally, descend: Callable[[Tensor], None] = Tensor.backward
-    ) -> None:
-        """Adds the gradient of the objective on ``parts`` to that of every parameter.
-
-        ``descend`` is what is done with the scalar of each forward pass.
+        Call ``backward`` on each before asking for the next, so that no more than one pass is in memory.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names it and the examples.
@@ -101,9 +89,7 @@ class Objective:
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                total = self._total(self._passes(batch), examples, tally, {})
-                with timed("backward"):
-                    descend(total)
+                yield self._total(self._passes(batch), examples, tally, {})
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -116,9 +102,7 @@ class Objective:
             }
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
-            total = self._total(passes, examples, tally, surrogates)
-            with timed("backward"):
-                descend(total)
+            yield self._total(passes, examples, tally, surrogates)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:

@@ -8,7 +8,7 @@ Dimension key: T tasks.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mtbert import scoring
-from mtbert.balance.gram import check_weights, combine, cosines, gram
+from mtbert.balance.by_task import ByTask
+from mtbert.balance.gram import Gradient, check_weights, combine, cosines, gram
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared, settled
 from mtbert.profiling import timed
@@ -107,7 +108,7 @@ class Run:
         return self.ema if self.ema is not None and ema is not None and ema.predicts else self.model
 
     def step(self) -> Step:
-        """One optimizer step.
+        """Makes one optimizer step and returns its record.
 
         Raises:
             FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are as before.
@@ -116,12 +117,15 @@ class Run:
         with timed("data"):
             drawn, diagnostics = self._draw()
         tally = Tally()
+        apart = ByTask(self.model, self.shared) if settings.conflicts or settings.aggregation.kind != "sum" else None
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            if settings.conflicts or settings.aggregation.kind != "sum":
-                diagnostics |= self._backward_apart(drawn, tally)
-            else:
-                self.objective.backward(drawn, tally)
+            with apart.watching() if apart else nullcontext():
+                for loss in self.objective.losses(drawn, tally):  # one for each forward pass
+                    with timed("backward"), apart.collecting() if apart else nullcontext():
+                        loss.backward()  # type: ignore[no-untyped-call]
+            if apart:
+                diagnostics |= self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
             with timed("optimizer"):
                 norm = total_norm(self.trained)
             shrink = max(1.0, norm / (settings.clip or math.inf))
@@ -295,9 +299,8 @@ class Run:
             self.taken[i] += 1
         return parts, diagnostics
 
-    def _backward_apart(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """The gradient of each task on its own, combined in the shared weights and added up in all others."""
-        found = self.objective.by_task(drawn, self.shared, tally)
+    def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
+        """Combines the tasks' gradients of the shared weights into their ``grad``; returns how they point and weigh."""
         with timed("aggregation"):
             gram_TT = gram(found)
         if not torch.isfinite(gram_TT).all():

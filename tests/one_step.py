@@ -1,0 +1,26 @@
+"""The gradients of one step, without the optimizer."""
+
+from collections.abc import Sequence
+
+from mtbert.balance.by_task import ByTask
+from mtbert.balance.gram import Gradient
+from mtbert.training.objective import Objective, Tally, TaskRows
+from mtbert.training.run import Run
+
+
+def backward(objective: Objective, parts: Sequence[TaskRows]) -> Tally:
+    """Adds the gradient of the objective on ``parts`` to that of every parameter; returns what was counted."""
+    tally = Tally()
+    for loss in objective.losses(parts, tally):
+        loss.backward()
+    return tally
+
+
+def by_task(run: Run, parts: Sequence[TaskRows]) -> list[Gradient]:
+    """Returns the gradients of the encoder's weights for each task in turn, and adds all others as :func:`backward`."""
+    apart = ByTask(run.model, run.shared)
+    with apart.watching():
+        for loss in run.objective.losses(parts, Tally()):
+            with apart.collecting():
+                loss.backward()
+    return [apart.gradients(data.task.name) for data, _ in parts]
