@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.report import ENOUGH, Goal, Row
 from benchmarks.sides import GOALS, TASKS, Rounds, Settings
 from mtbert import environment
-from mtbert.batch import Dataset, Example, Sequences
+from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
 from mtbert.model.hub import find_folder
@@ -82,7 +82,8 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
     data = {}
     for name, flat in made.items():
         task = settings.tasks[name].task
-        split = Dataset(task, [Example(str(i), ("x",), float(i % 5)) for i in range(len(flat))], (flat,), 0)
+        examples = Examples.of(Example(str(i), ("x",), float(i % 5)) for i in range(len(flat)))
+        split = Dataset(task, examples, (flat,), 0)
         data[name] = Prepared(task, split, split, (), {})
     return run_on(settings, loaded.encoder, data)
 

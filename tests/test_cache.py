@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mtbert import prepare
-from mtbert.batch import Dataset, Example, Sequences, collate
+from mtbert.batch import Dataset, Example, Examples, Sequences, collate
 from mtbert.data import cache
 from mtbert.data.tokenizer import sequences
 from mtbert.recipe.settings import validate_recipe
@@ -116,7 +116,7 @@ def test_another_version_makes_the_tokens_anew(
 
 
 def test_kept_tokens_are_mapped_read_only_and_make_batches(folder: Path):
-    examples = [Example(str(i), texts, 1.0) for i, texts in enumerate(PAIRS)]
+    examples = Examples.of(Example(str(i), texts, 1.0) for i, texts in enumerate(PAIRS))
     task = Task(name="t", type="binary", inputs="packed", labels=("0", "1"))
     new, old = (Dataset(task, examples, (kept()[0],), 1) for _ in range(2))
     for array in (old.sequences[0].ids, old.sequences[0].segments):
@@ -286,7 +286,7 @@ def test_the_folder_is_the_users(set_: dict[str, str], expected: str, tmp_path: 
 
 def test_tokens_of_a_recipe_are_kept_and_those_of_a_prediction_are_not(folder: Path):
     task = Task(name="t", type="binary", inputs="separate", labels=("0", "1"))
-    examples = [Example(str(i), texts, None) for i, texts in enumerate(PAIRS)]
+    examples = Examples.of(Example(str(i), texts, None) for i, texts in enumerate(PAIRS))
     prepare.tokenize(task, examples, TOKENIZER, 8)
     assert not folder.exists()
     settings = {

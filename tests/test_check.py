@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 from toy_run import encoder_folder
 
 from mtbert import messages
-from mtbert.batch import Dataset, Example, Sequences
+from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.data.check import report, warnings
 from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, sets, shared, unknown_id
 from mtbert.data.tokenizer import load_tokenizer
@@ -28,10 +28,14 @@ def rows(*texts_and_labels: tuple[object, ...]) -> list[Example]:
     ]
 
 
+def overlap(a: list[Example], b: list[Example]) -> Overlap:
+    return shared(Examples.of(a), Examples.of(b))
+
+
 def dataset(task: Task, examples: list[Example], lengths: list[int] | None = None, cut: int = 0) -> Dataset:
     offsets = np.concatenate([[0], np.cumsum(lengths or [3] * len(examples))])
     nothing = np.zeros(offsets[-1], np.int32)
-    return Dataset(task, examples, (Sequences(nothing, nothing, offsets),), cut)
+    return Dataset(task, Examples.of(examples), (Sequences(nothing, nothing, offsets),), cut)
 
 
 def of(task: Task, train: Dataset, dev: Dataset, *read: str, passes: float = 1.0, unknown: int = 0) -> TaskData:
@@ -60,12 +64,12 @@ CLEAN = mood(filler("train") + rows(("d", 2)), filler("dev"))
 def test_shared_counts_pairs_in_any_order_and_case_and_single_texts():
     a = rows(("a", "b", 1), ("c", "d", 1), ("x", "x", 0))
     b = rows(("B ", "A", 0), ("c", "e", 1), ("e", "f", 1), ("x", "y", 1), ("C", "d", 1), ("c", "d", 0))
-    assert shared(a, b) == Overlap(examples=3, texts=5)
-    assert shared(b, a) == Overlap(examples=2, texts=3)
+    assert overlap(a, b) == Overlap(examples=3, texts=5)
+    assert overlap(b, a) == Overlap(examples=2, texts=3)
 
 
 def test_shared_counts_a_repeated_text_as_a_pair_of_its_own():
-    assert shared(rows(("x", "x", 1)), rows(("x", 1))) == Overlap(examples=0, texts=1)
+    assert overlap(rows(("x", "x", 1)), rows(("x", 1))) == Overlap(examples=0, texts=1)
 
 
 def test_lengths_are_percentiles_that_occur():
@@ -261,7 +265,9 @@ def test_scores_that_differ_in_their_last_digits_have_a_histogram():
 
 def tokenised(tmp_path: Path, task: Task, *texts: tuple[str, ...], max_length: int) -> Tokens:
     tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
-    data = tokenize(task, [Example(str(i), each, 0.0) for i, each in enumerate(texts)], tokenizer, max_length)
+    data = tokenize(
+        task, Examples.of(Example(str(i), each, 0.0) for i, each in enumerate(texts)), tokenizer, max_length
+    )
     return count_tokens(tokenizer, data, max_length, unknown_id(tokenizer))
 
 
@@ -291,5 +297,5 @@ def test_texts_that_the_vocabulary_does_not_know_are_counted_and_warned_of(tmp_p
 
 def test_a_vocabulary_of_bytes_knows_every_text(tmp_path: Path):
     tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
-    data = tokenize(GRADES, [Example("0", ("ab",), 0.0)], tokenizer, 8)
+    data = tokenize(GRADES, Examples.of([Example("0", ("ab",), 0.0)]), tokenizer, 8)
     assert count_tokens(tokenizer, data, 8, unknown_id(tokenizer)).unknown == 0

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.data.clusters import clusters, spread
 
 
-def examples(*rows: tuple[str, ...], labels: Sequence[float | None] | None = None) -> list[Example]:
+def examples(*rows: tuple[str, ...], labels: Sequence[float | None] | None = None) -> Examples:
     """A pair, or a single text, per row; letters are the texts."""
     labels = labels if labels is not None else [None] * len(rows)
-    return [Example(str(i), texts, label) for i, (texts, label) in enumerate(zip(rows, labels, strict=True))]
+    return Examples.of(Example(str(i), texts, label) for i, (texts, label) in enumerate(zip(rows, labels, strict=True)))
 
 
 def groups(numbers: npt.NDArray[np.int64]) -> list[list[int]]:

@@ -46,7 +46,7 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
 def best_threshold(model: Model, data: Dataset) -> float:
     """The middle of the first gap between cosines that parts the labels of ``data`` best; all gaps are tried."""
     cosines = scoring.predict(model, data).double().numpy()
-    labels = np.array([e.label for e in data.examples])
+    labels = data.examples.labels
     edges = np.sort(cosines)
     middles = [-2.0, *((low + high) / 2 for low, high in pairwise(edges)), 2.0]
     return max(middles, key=lambda t: int(((cosines > t) == labels).sum()))

@@ -10,7 +10,7 @@ from tiny import RECORD
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import answers
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import results
@@ -33,7 +33,7 @@ def study(tmp_path: Path) -> Results:
     scores = {"metrics": {"auc": 5 / 9}, "baseline": {"auc": 0.5}, "collapsed": True, "examples": 6}
     logged = [{"step": 1, "evaluation": {"quora": scores}}]
     one = Result("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, 1, logged, 1.0, Path())
-    examples = [Example(f"q{i}", ("a", "b"), label) for i, label in enumerate(LABELS)]
+    examples = Examples.of(Example(f"q{i}", ("a", "b"), label) for i, label in enumerate(LABELS))
     outline = Outline(rows={"plain": None}, sources={"plain": "toy"}, seeds=(0,), reference="plain", threads=1)
     return Results(outline, {"quora": Dev(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
 

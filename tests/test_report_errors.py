@@ -10,7 +10,7 @@ import torch
 import toy_report
 from tiny import RECORD
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
@@ -23,7 +23,7 @@ results = toy_report.results
 
 
 def one(task: Task, label: float, raw: list[Any], decided: float, recipe: Recipe, name: str) -> errors.Judged:
-    d = Dev(task, "accuracy", 1, [Example("a", ("x",) * task.texts, label)])
+    d = Dev(task, "accuracy", 1, Examples.of([Example("a", ("x",) * task.texts, label)]))
     answers = {name: Predicted(torch.tensor(raw), torch.tensor([decided]))}
     return errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
 
@@ -77,7 +77,7 @@ def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: R
 def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
     recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     labels, cosines, decided = (0, 1, 0, 1), [0.9, 0.6, 0.3, 0.8], [1, 0, 0, 1]
-    d = Dev(results.dev["quora"].task, "accuracy", 1, [Example("a", ("x", "y"), label) for label in labels])
+    d = Dev(results.dev["quora"].task, "accuracy", 1, Examples.of(Example("a", ("x", "y"), label) for label in labels))
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
     judged = errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
     assert np.isnan(judged.p_B).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 import toy_report
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
 from mtbert.study import figures
 from mtbert.study.results import Results
@@ -81,7 +81,8 @@ def test_conflict_is_drawn_from_cosines_alone(results: Results):
 
 def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
     d = replace(
-        results.dev["quora"], examples=[Example(str(i), ("a", "b"), label) for i, label in enumerate([0, 0, 0, 1])]
+        results.dev["quora"],
+        examples=Examples.of(Example(str(i), ("a", "b"), label) for i, label in enumerate([0, 0, 0, 1])),
     )
     run = replace(results.runs["plain"][0], predicted={"quora": Predicted(torch.zeros(4), torch.tensor([0, 1, 1, 1]))})
     assert figures._confusion(d, run) == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))

@@ -70,7 +70,7 @@ def test_a_prediction_input_keeps_every_row_and_needs_no_label(tmp_path: Path):
     source = write(tmp_path, "a.csv", "text,label\na,\nb,1\n")
     found = read(source, Columns(text="text", label="label"), tmp_path, texts=1, labelled=False)
     assert [row.label for row in found.rows] == [None, None]
-    assert examples(found, task("regression", range=(0.0, 1.0))) == [
+    assert list(examples(found, task("regression", range=(0.0, 1.0)))) == [
         Example("1", ("a",), None),
         Example("2", ("b",), None),
     ]

@@ -12,7 +12,7 @@ import torch
 import toy_results
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import errors, report, tables
@@ -134,7 +134,7 @@ def test_only_a_single_seed_is_said_to_tell_two_runs_apart(results: Results, sum
 
 def judged(labels: list[float], decided: list[float], limits: tuple[float, float]) -> errors.Judged:
     task = Task(name="sts", type="regression", inputs="packed", range=limits)
-    dev = Dev(task, "pearson", 1, [Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)])
+    dev = Dev(task, "pearson", 1, Examples.of(Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)))
     answers = {"sts": Predicted(torch.tensor(decided), torch.tensor(decided, dtype=torch.float64))}
     return errors.judge(dev, replace(toy_results.result("r", 0, RIGHT), predicted=answers))
 

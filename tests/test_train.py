@@ -10,7 +10,7 @@ import torch
 import toy_run
 from toy_steps import gradients, make, run_of, without_dropout
 
-from mtbert.batch import Dataset, Example, Sequences
+from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.model.attention import Groups
 from mtbert.recipe.files import load_recipe, merge
 from mtbert.task import Task
@@ -94,7 +94,10 @@ def dataset(name: str, lengths: list[int]) -> Dataset:
     zeros = np.zeros(offsets[-1], dtype=np.int32)
     task = Task(name=name, type="regression", inputs="single")
     return Dataset(
-        task, [Example(str(i), ("x",), 0.0) for i in range(len(lengths))], (Sequences(zeros, zeros, offsets),), 0
+        task,
+        Examples.of(Example(str(i), ("x",), 0.0) for i in range(len(lengths))),
+        (Sequences(zeros, zeros, offsets),),
+        0,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from mtbert.batch import Dataset, Example, Layout, Sequences, Span, StepBatch
+from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
 from mtbert.environment import Record
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.model import Model
@@ -175,4 +175,5 @@ def dataset(
         ids = rng.integers(5, VOCAB, offsets[-1]).astype(np.int32)
         sequences.append(Sequences(ids, np.zeros_like(ids), offsets))
     labels = labels if labels is not None else [None] * len(lengths[0])
-    return Dataset(task, [Example(f"a{i}", ("x",), label) for i, label in enumerate(labels)], tuple(sequences), 0)
+    examples = Examples.of(Example(f"a{i}", ("x",), label) for i, label in enumerate(labels))
+    return Dataset(task, examples, tuple(sequences), 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import RECORD
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
@@ -38,7 +38,7 @@ def dev(recipe: Recipe) -> dict[str, Dev]:
             label = float(draws.integers(len(task.labels))) if task.labels else float(draws.uniform(0, 5))
             examples.append(Example(f"{name}-{i}", texts, label))
         examples[0] = replace(examples[0], texts=(HOSTILE, *examples[0].texts[1:]))
-        found[name] = Dev(task, settings.metric, 1000, examples)
+        found[name] = Dev(task, settings.metric, 1000, Examples.of(examples))
     return found
 
 

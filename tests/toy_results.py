@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tiny import RECORD
 
-from mtbert.batch import Example
+from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study.results import Dev, Outline, Result, Results
@@ -32,8 +32,8 @@ def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, Dev]:
     found = {}
     for name, values in labels.items():
         settings = recipe.tasks[name]
-        examples = [Example(f"{name}-{i}", (f"text {i}",) * settings.texts, v) for i, v in enumerate(values)]
-        found[name] = Dev(settings.task, settings.metric, train, examples)
+        rows = [Example(f"{name}-{i}", (f"text {i}",) * settings.texts, v) for i, v in enumerate(values)]
+        found[name] = Dev(settings.task, settings.metric, train, Examples.of(rows))
     return found
 
 

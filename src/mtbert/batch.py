@@ -4,8 +4,9 @@ Dimension key: N tokens of a step, M tokens of a task, S sequences of a step or 
 width, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from torch import Tensor
 from mtbert.task import Task
 
 Ints = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int64]  # row numbers
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,49 @@ class Example:
     id: str
     texts: tuple[str, ...]
     label: float | None
+
+
+class Examples(Sequence[Example]):
+    """Rows in columns; an :class:`Example` is made when one is asked for.
+
+    Args:
+        ids: The id of each row.
+        texts: One column for each text of a row.
+        labels: Class indices, or scores in the task's own range; ``nan`` where a row has none.
+    """
+
+    def __init__(self, ids: Sequence[str], texts: Sequence[Sequence[str]], labels: Floats) -> None:
+        self.ids, self.texts, self.labels = ids, tuple(texts), labels
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Self:
+        """Returns the columns of rows that are there as objects.
+
+        >>> Examples.of([Example("a", ("one",), 1.0), Example("b", ("two",), None)]).labels.tolist()
+        [1.0, nan]
+        """
+        rows = list(examples)
+        labels = np.array([np.nan if e.label is None else e.label for e in rows], np.float64)
+        return cls([e.id for e in rows], list(zip(*(e.texts for e in rows), strict=True)), labels)
+
+    def take(self, rows: Rows) -> "Examples":
+        """Returns the rows of these numbers, in this order."""
+        numbers = rows.tolist()
+        texts = [[column[i] for i in numbers] for column in self.texts]
+        return Examples([self.ids[i] for i in numbers], texts, self.labels[rows])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, row: int) -> Example: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Examples": ...
+    def __getitem__(self, row: int | slice) -> "Example | Examples":
+        if isinstance(row, slice):
+            return self.take(np.arange(len(self))[row])
+        label = float(self.labels[row])
+        return Example(self.ids[row], tuple(column[row] for column in self.texts), None if np.isnan(label) else label)
 
 
 @dataclass(frozen=True)
@@ -53,7 +99,7 @@ class Dataset:
     """
 
     task: Task
-    examples: Sequence[Example]
+    examples: Examples
     sequences: tuple[Sequences, ...]
     truncated: int
     clusters: npt.NDArray[np.int64] | None = None
@@ -144,9 +190,9 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
         name = data.task.name
         order_S = send(torch.from_numpy(back), device)
         spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
-        targets = np.array([_target(data.task, data.examples[i]) for i in rows], np.float32)
+        targets = _targets(data.task, data.examples.labels[rows])
         labels[name] = send(torch.from_numpy(targets), device)
-        names[name] = tuple(data.examples[i].id for i in rows)
+        names[name] = tuple(data.examples.ids[i] for i in rows)
         if data.clusters is not None:
             clusters[name] = send(torch.from_numpy(data.clusters[rows]), device)
     ids_N, segments_N, positions_N = send(torch.from_numpy(np.concatenate(tokens, 1)), device)
@@ -207,7 +253,5 @@ def _tokens(
     return found, ends, back
 
 
-def _target(task: Task, example: Example) -> float:
-    if example.label is None:
-        return float("nan")
-    return example.label if task.range is None else task.fraction(example.label)
+def _targets(task: Task, labels_B: Floats) -> npt.NDArray[np.float32]:
+    return (labels_B if task.range is None else task.fraction(labels_B)).astype(np.float32)

@@ -1,18 +1,18 @@
 """From a recipe to data sets: read, complete the tasks, split, tokenise."""
 
 import gc
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 from tokenizers import Tokenizer
 
-from mtbert.batch import Dataset, Example
+from mtbert.batch import Dataset, Examples
 from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
 from mtbert.data.split import grouped_split
-from mtbert.data.tables import Row, Table
+from mtbert.data.tables import Table
 from mtbert.data.tokenizer import sequences
 from mtbert.files import resolved
 from mtbert.losses import ClassWeighted
@@ -76,15 +76,12 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def tokenize(
-    task: Task, examples: Sequence[Example], tokenizer: Tokenizer, max_length: int, *, keep: bool = False
-) -> Dataset:
+def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, *, keep: bool = False) -> Dataset:
     """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted.
 
     ``keep`` is for texts that come again: their tokens are looked for in the user's cache folder, and left there.
     """
-    packed = [task.packed(e.texts) for e in examples]
-    sides = [[each[i] for each in packed] for i in range(task.sequences)]
+    sides = [list(zip(*columns, strict=True)) for columns in task.packed(examples.texts)]
     encode = cache.sequences if keep else sequences
     parts = [encode(tokenizer, side, max_length, task.segments) for side in sides]
     return Dataset(
@@ -108,8 +105,8 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
     if not any(isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" for loss in settings.losses):
         return settings
     labels = data.task.labels or ()
-    found = Counter(example.label for example in data.train.examples)
-    rows_K = [found[float(k)] for k in range(len(labels))]
+    given = data.train.examples.labels
+    rows_K = np.bincount(given[~np.isnan(given)].astype(np.int64), minlength=len(labels)).tolist()
     without = [label for label, rows in zip(labels, rows_K, strict=True) if not rows]
     if without:
         raise ValueError(
@@ -142,8 +139,8 @@ class Split:
     """A task with labels and range filled in, and its examples before they are tokenised."""
 
     task: Task
-    train: Sequence[Example]
-    dev: Sequence[Example]
+    train: Examples
+    dev: Examples
     tables: Sequence[Table]
 
 
@@ -164,8 +161,8 @@ def read(recipe: Recipe, name: str) -> Split:
     if rest:
         return Split(task, train, rest[0], tables)
     held = _held_out(recipe, settings, tables[0])
-    pairs = list(zip(tables[0].rows, train, strict=True))
-    train, dev = ([e for row, e in pairs if (_place(row) in held) is side] for side in (False, True))
+    is_dev = np.array([(row.file, row.line) in held for row in tables[0].rows])
+    train, dev = (train.take(np.flatnonzero(is_dev == side)) for side in (False, True))
     if not dev or not train:
         side = "train" if dev else "dev"
         raise ValueError(f"{tables[0].name}: no row is left for {side} of task {task.name}. Name a dev file.")
@@ -188,24 +185,20 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
     )
 
 
-def _one_sided(settings: TaskRecipe, train: Sequence[Example]) -> tuple[str, ...]:
-    if settings.scored and len({e.label for e in train}) == 1:
+def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
+    if settings.scored and len(np.unique(train.labels)) == 1:
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()
 
 
-def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[str]:
+def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[tuple[int, int]]:
     """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
         table = sources.read(everything, settings.columns, recipe.root(), texts=settings.texts)
-    rows = [Example(_place(row), row.texts, None) for row in table.rows]
+    texts = list(zip(*(row.texts for row in table.rows), strict=True))
     try:
-        _, dev = grouped_split(rows, settings.dev_fraction, settings.dev_seed)
+        _, dev = grouped_split(texts, settings.dev_fraction, settings.dev_seed)
     except ValueError as error:
         raise ValueError(f"{table.name}: {error}") from None
-    return {e.id for e in dev}
-
-
-def _place(row: Row) -> str:
-    return f"{row.file}:{row.line}"
+    return {(table.rows[i].file, table.rows[i].line) for i in dev.tolist()}

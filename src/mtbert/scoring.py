@@ -72,7 +72,7 @@ def answer(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicte
 
 def judge(data: Dataset, predicted: Predicted) -> Evaluation:
     """Returns the scores of the answers that :func:`answer` gave for ``data``."""
-    task, labels_B = data.task, labels_of(data)
+    task, labels_B = data.task, data.examples.labels
     names = metrics.reported(task)
     return Evaluation(
         metrics={name: metrics.value(task, name, predicted.read_by(name), labels_B) for name in names},
@@ -84,13 +84,8 @@ def judge(data: Dataset, predicted: Predicted) -> Evaluation:
 
 def undefined(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
     """Returns a warning for each of the metrics ``names`` that is undefined, each once."""
-    found = (metrics.undefined(data.task, name, predicted.read_by(name), labels_of(data)) for name in names)
+    found = (metrics.undefined(data.task, name, predicted.read_by(name), data.examples.labels) for name in names)
     return list(dict.fromkeys(filter(None, found)))
-
-
-def labels_of(data: Dataset) -> npt.NDArray[np.float64]:
-    """Returns the labels of all rows, ``[B]``: class indices, or scores in the task's range."""
-    return np.array([e.label for e in data.examples])
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
@@ -132,7 +127,7 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
     cosines = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
     by_cosine = np.argsort(cosines, kind="stable")
-    cosines, labels = cosines[by_cosine], labels_of(train)[rows][by_cosine]
+    cosines, labels = cosines[by_cosine], train.examples.labels[rows][by_cosine]
     # Right answers when the first i are called 0 and the others 1.
     right = np.concatenate([[0], np.cumsum(labels == 0)]) + np.concatenate([np.cumsum((labels == 1)[::-1])[::-1], [0]])
     right[1:-1][cosines[:-1] == cosines[1:]] = -1  # no threshold parts equal cosines
@@ -168,7 +163,7 @@ def _forward(
 def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> None:
     bad = (~part.flatten(1).isfinite().all(1) if part.dim() > 1 else ~part.isfinite()).nonzero().flatten()
     if len(bad):
-        first = shown(data.examples[int(rows[bad[0]])].id)
+        first = shown(data.examples.ids[int(rows[bad[0]])])
         raise FloatingPointError(
             f"task {data.task.name}: {len(bad):,} of {len(rows):,} answers are not finite "
             f"(first: id {first}). Its weights are too large, or damaged: train it again, with a lower train.lr."

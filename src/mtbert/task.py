@@ -1,8 +1,10 @@
 """Tasks: the part of a recipe that a trained model keeps. No torch here."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from mtbert.messages import few
@@ -10,6 +12,8 @@ from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
 HeadKind = Literal["linear", "mlp", "cosine"]
+_Column = TypeVar("_Column")
+_Score = TypeVar("_Score", float, npt.NDArray[np.float64])
 
 
 RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # squares of scores and differences are numbers
@@ -116,8 +120,8 @@ class Task(Settings):
     def is_class(self) -> bool:
         return self.type != "regression"
 
-    def fraction(self, score: float) -> float:
-        """Returns where a score lies in the task's range, 0 at its lowest and 1 at its highest.
+    def fraction(self, score: _Score) -> _Score:
+        """Returns where a score, or each of an array, lies in the task's range: 0 at its lowest, 1 at its highest.
 
         >>> Task(name="t", type="regression", inputs="single", range=(1.0, 5.0)).fraction(2.0)
         0.25
@@ -143,9 +147,9 @@ class Task(Settings):
         """The number of texts of one example: 1 or 2."""
         return 1 if self.inputs == "single" else 2
 
-    def packed(self, texts: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-        """Returns the texts of an example as they are encoded: two separate ones each alone, else all together."""
-        return tuple((text,) for text in texts) if self.sequences == 2 else (texts,)
+    def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
+        """Returns the columns of texts as they are encoded: two separate ones each alone, else all together."""
+        return tuple((column,) for column in columns) if self.sequences == 2 else (tuple(columns),)
 
     @property
     def sequences(self) -> int:

@@ -6,19 +6,18 @@ Dimension key: n examples.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mtbert.batch import Example
+from mtbert.batch import Examples
 
 Ints = npt.NDArray[np.int64]
 
 
-def clusters(examples: Sequence[Example], positives: bool) -> Ints:
+def clusters(examples: Examples, positives: bool) -> Ints:
     """A number for each text, ``[n, texts]``; equal texts share it.
 
     Args:
@@ -27,10 +26,11 @@ def clusters(examples: Sequence[Example], positives: bool) -> Ints:
             examples link in a chain.
     """
     numbers: dict[str, int] = {}
-    texts = np.array([[numbers.setdefault(t, len(numbers)) for t in e.texts] for e in examples], dtype=np.int64)
+    pairs = zip(*examples.texts, strict=True)
+    texts = np.array([[numbers.setdefault(t, len(numbers)) for t in pair] for pair in pairs], dtype=np.int64)
     if not positives:
         return texts
-    linked = texts[[e.label == 1 for e in examples]]
+    linked = texts[examples.labels == 1]
     links = coo_array((np.ones(len(linked)), (linked[:, 0], linked[:, -1])), shape=(len(numbers), len(numbers)))
     joined: Ints = connected_components(links, directed=False)[1].astype(np.int64)
     return joined[texts]

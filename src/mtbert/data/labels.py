@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from mtbert.batch import Example
+import numpy as np
+
+from mtbert.batch import Examples
 from mtbert.data.cells import number, quoted, whole
 from mtbert.data.tables import Row, Table
 from mtbert.messages import few, near, shown
@@ -36,7 +38,7 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
     return task.model_copy(update={"range": (low, high)})
 
 
-def examples(table: Table, task: Task) -> list[Example]:
+def examples(table: Table, task: Task) -> Examples:
     """Returns the rows as examples: labels become class indices, or scores in the task's own range.
 
     Raises:
@@ -47,9 +49,9 @@ def examples(table: Table, task: Task) -> list[Example]:
     if len(index) != len(written):
         raise ValueError(f"task {task.name}, labels: two of {quoted(written)} are the same label. Drop one.")
 
-    def target(row: Row) -> float | None:
+    def target(row: Row) -> float:
         if row.label is None:
-            return None
+            return math.nan
         if not task.is_class:
             return _score(table, row, row.label, task.range)
         if row.label not in index:
@@ -59,7 +61,8 @@ def examples(table: Table, task: Task) -> list[Example]:
             )
         return index[row.label]
 
-    return [Example(row.id, row.texts, target(row)) for row in table.rows]
+    labels = np.array([target(row) for row in table.rows], np.float64)
+    return Examples([row.id for row in table.rows], list(zip(*(row.texts for row in table.rows), strict=True)), labels)
 
 
 def _repair(table: Table, task: Task, label: str) -> str:

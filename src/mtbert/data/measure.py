@@ -4,6 +4,7 @@ Texts are compared without case and outer space throughout.
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from mtbert.batch import Dataset, Example
+from mtbert.batch import Dataset, Examples
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
@@ -79,13 +80,14 @@ class Figures:
     overlap: Overlap  # dev examples found in train
 
 
-def shared(a: Sequence[Example], b: Sequence[Example]) -> Overlap:
+def shared(a: Examples, b: Examples) -> Overlap:
     """How many examples of ``b`` are in ``a`` (in either order of the texts), and how many share a text with ``a``."""
-    whole = {tuple(sorted(_folded(e))) for e in a}
-    texts = {text for e in a for text in _folded(e)}
+    of_a, of_b = _folded(a), _folded(b)
+    whole = {tuple(sorted(texts)) for texts in of_a}
+    known = {text for texts in of_a for text in texts}
     return Overlap(
-        examples=sum(tuple(sorted(_folded(e))) in whole for e in b),
-        texts=sum(not texts.isdisjoint(_folded(e)) for e in b),
+        examples=sum(tuple(sorted(texts)) in whole for texts in of_b),
+        texts=sum(not known.isdisjoint(texts) for texts in of_b),
     )
 
 
@@ -105,16 +107,16 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
     ``unknown`` is the tokenizer's :func:`unknown_id`.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
-    sides = list(zip(*(data.task.packed(e.texts) for e in data.examples), strict=True))
-    for texts, made in zip(sides, data.sequences, strict=True):
+    sides = data.task.packed(data.examples.texts)
+    for columns, made in zip(sides, data.sequences, strict=True):
         whole = made.lengths.copy()
         long = np.flatnonzero(whole >= max_length)
         for start in range(0, len(long), CHUNK):
             rows = long[start : start + CHUNK]
-            given = [texts[i][0] if len(texts[i]) == 1 else texts[i] for i in rows]
+            given = [columns[0][i] if len(columns) == 1 else tuple(column[i] for column in columns) for i in rows]
             whole[rows] = [len(encoding) for encoding in tokenizer.encode_batch(given)]
         lengths += whole
-        of_text += made.lengths - tokenizer.num_special_tokens_to_add(len(texts[0]) == 2)
+        of_text += made.lengths - tokenizer.num_special_tokens_to_add(len(columns) == 2)
         before = np.concatenate([[0], np.cumsum(made.ids == unknown)])
         not_known += before[made.offsets[1:]] - before[made.offsets[:-1]]
     return Tokens(lengths, int(np.sum(not_known > UNKNOWN * of_text)))
@@ -157,10 +159,11 @@ def _parts(label: str) -> list[str]:
 
 
 def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
-    labels = np.array([e.label for e in data.examples if e.label is not None], dtype=np.float64)
+    given = data.examples.labels
+    labels = given[~np.isnan(given)]
     seen: dict[tuple[str, ...], set[float | None]] = {}
-    for e in data.examples:
-        seen.setdefault(_folded(e), set()).add(e.label)
+    for texts, label in zip(_folded(data.examples), given.tolist(), strict=True):
+        seen.setdefault(texts, set()).add(None if math.isnan(label) else label)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
     return SplitFigures(
@@ -192,5 +195,5 @@ def _histogram(task: Task, labels: Labels) -> tuple[tuple[str, int], ...]:
     return tuple((f"{names[i]} to {names[i + 1]}", int(count)) for i, count in enumerate(counts))
 
 
-def _folded(example: Example) -> tuple[str, ...]:
-    return tuple(text.strip().casefold() for text in example.texts)
+def _folded(examples: Examples) -> list[tuple[str, ...]]:
+    return list(zip(*([text.strip().casefold() for text in column] for column in examples.texts), strict=True))

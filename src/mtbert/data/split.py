@@ -4,33 +4,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtbert.batch import Example
+from mtbert.batch import Rows
 
 
-def grouped_split(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Train and dev, in the original order; examples that share a text are on the same side.
+def grouped_split(texts: Sequence[Sequence[str]], fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Returns the rows of train and of dev, each in ascending order; rows that share a text are on the same side.
 
     A text is the same in any case, and sharing is passed on: of ``(a, b), (b, c), (c, d)`` all are on one side. Whole
     groups are drawn at random while they fit, so one giant group stays in train, and dev gets as close to its share as
     the remaining groups allow.
 
     Args:
-        examples: The rows to split.
-        fraction: The share of examples that dev should get, between 0 and 1.
-        seed: The same seed and examples give the same split.
+        texts: The texts of the rows, a column for each text of a row.
+        fraction: The share of rows that dev should get, between 0 and 1.
+        seed: The same seed and texts give the same split.
 
     Raises:
-        ValueError: If fraction is not between 0 and 1, or if all examples are one group.
+        ValueError: If fraction is not between 0 and 1, or if all rows are one group.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
-    groups = _groups(examples)
+    rows = len(texts[0])
+    groups = _groups(texts)
     if len(groups) < 2:
         raise ValueError(
-            f"a split needs two groups of examples without a common text, found {len(groups)} in {len(examples)} "
+            f"a split needs two groups of examples without a common text, found {len(groups)} in {rows} "
             f"examples. Add rows with other texts, or name a dev file."
         )
-    target = fraction * len(examples)
+    target = fraction * rows
     dev: set[int] = set()
     left = []
     for i in np.random.default_rng(seed).permutation(len(groups)):
@@ -41,12 +42,14 @@ def grouped_split(examples: Sequence[Example], fraction: float, seed: int) -> tu
     closest = min(left, key=len)
     if not dev or (len(left) > 1 and len(dev) + len(closest) - target < target - len(dev)):
         dev.update(closest)
-    return [e for i, e in enumerate(examples) if i not in dev], [e for i, e in enumerate(examples) if i in dev]
+    is_dev = np.zeros(rows, np.bool_)
+    is_dev[list(dev)] = True
+    return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
 
 
-def _groups(examples: Sequence[Example]) -> list[list[int]]:
+def _groups(texts: Sequence[Sequence[str]]) -> list[list[int]]:
     """Row numbers of each set of examples tied by common texts, in order of their first row (union-find)."""
-    parent = list(range(len(examples)))
+    parent = list(range(len(texts[0])))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -54,11 +57,11 @@ def _groups(examples: Sequence[Example]) -> list[list[int]]:
         return i
 
     first: dict[str, int] = {}
-    for i, example in enumerate(examples):
-        for text in example.texts:
+    for i, row in enumerate(zip(*texts, strict=True)):
+        for text in row:
             a, b = sorted((root(i), root(first.setdefault(text.strip().casefold(), i))))
             parent[b] = a
     groups: dict[int, list[int]] = {}
-    for i in range(len(examples)):
+    for i in range(len(parent)):
         groups.setdefault(root(i), []).append(i)
     return list(groups.values())

@@ -97,7 +97,7 @@ class Errors:
             for task, dev in results.dev.items()
         }
         self.overlap = {
-            task: np.array([overlap(e.texts) for e in dev.examples])
+            task: np.array([overlap(texts) for texts in zip(*dev.examples.texts, strict=True)])
             for task, dev in results.dev.items()
             if dev.task.texts == 2
         }

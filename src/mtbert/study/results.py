@@ -7,14 +7,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mtbert import environment, files, json_files, metrics, prepare
-from mtbert.batch import Example
+from mtbert.batch import Examples
 from mtbert.environment import Record
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.recipe.settings import Recipe
@@ -50,11 +49,11 @@ class Dev:
     task: Task
     metric: str
     train: int  # rows that it is trained on
-    examples: Sequence[Example]
+    examples: Examples
 
-    @cached_property
+    @property
     def labels_B(self) -> Floats:
-        return np.array([e.label for e in self.examples], dtype=np.float64)
+        return self.examples.labels
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mtbert import metrics
 from mtbert.batch import Dataset
 from mtbert.messages import LONGEST, clean
 from mtbert.recipe.settings import Recipe
-from mtbert.scoring import Evaluation, labels_of
+from mtbert.scoring import Evaluation
 from mtbert.storage.predictions import Predicted
 
 MOST_CLASSES = 30  # with a line each on the screen
@@ -68,7 +68,7 @@ def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
     }
     if not task.is_class:
         return found | {"range": list(task.range or (0.0, 1.0))}
-    decided_B, labels_B = scored.predicted.decided.numpy(), labels_of(scored.data)
+    decided_B, labels_B = scored.predicted.decided.numpy(), scored.data.examples.labels
     return found | {
         "labels": list(task.labels or ()),
         "classes": [asdict(c) for c in metrics.by_class(task, decided_B, labels_B)],
@@ -82,7 +82,7 @@ def _class_table(scored: Scored) -> Table:
     table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=24)
     for heading in ("precision", "recall", "f1", "examples", "answers"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for c in metrics.by_class(task, scored.predicted.decided.numpy(), labels_of(scored.data)):
+    for c in metrics.by_class(task, scored.predicted.decided.numpy(), scored.data.examples.labels):
         shares = (f"{share:.4f}" for share in (c.precision, c.recall, c.f1))
         table.add_row(clean(c.label[:LONGEST]), *shares, str(c.examples), str(c.answers))
     return table
@@ -92,7 +92,7 @@ def _confusion_table(scored: Scored) -> Table:
     task = scored.data.task
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", justify="right", no_wrap=True)
-    counts = metrics.confusion(task, scored.predicted.decided.numpy(), labels_of(scored.data))
+    counts = metrics.confusion(task, scored.predicted.decided.numpy(), scored.data.examples.labels)
     numbers = len(counts) * (len(str(max(map(max, counts)))) + 1)
     # Explicit, because rich would cut numbers as soon as names.
     table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=max(6, WIDTH - numbers - 4))

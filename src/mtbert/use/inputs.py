@@ -40,7 +40,7 @@ def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warni
     if id_ is None or id_ in given.columns:
         return data, given
     warn(warnings, f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
-    rows = [{id_: e.id} | dict(row) for e, row in zip(data.examples, given.rows, strict=True)]
+    rows = [{id_: own} | dict(row) for own, row in zip(data.examples.ids, given.rows, strict=True)]
     return data, Whole((id_, *given.columns), rows)
 
 

@@ -59,7 +59,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         if predictor.task(question.task).texts == 2 and pair is None:
             raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
         data = predictor.read(question.task, [text] if pair is None else [(text, pair)])
-        given = Whole(("text", "text_pair")[: len(data.examples[0].texts)], ())
+        given = Whole(("text", "text_pair")[: len(data.examples.texts)], ())
         given = Whole(given.columns, [dict(zip(given.columns, data.examples[0].texts, strict=True))])
     else:
         assert recipe is not None

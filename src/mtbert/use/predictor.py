@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from mtbert import environment, files, scoring
-from mtbert.batch import Dataset, Example
+from mtbert.batch import Dataset, Examples
 from mtbert.messages import clean, few, shown
 from mtbert.model.model import Model
 from mtbert.prepare import tokenize
@@ -85,10 +85,11 @@ class Predictor:
     def read(self, task: str, texts: Texts) -> Dataset:
         """Returns texts as a data set of the task, with ids that count from 0."""
         chosen = self.task(task)
-        examples = [Example(str(i), _checked(chosen, i, given), None) for i, given in enumerate(_listed(chosen, texts))]
-        return self.dataset(task, examples)
+        rows = [_checked(chosen, i, given) for i, given in enumerate(_listed(chosen, texts))]
+        columns = [[row[i] for row in rows] for i in range(chosen.texts)]
+        return self.dataset(task, Examples(list(map(str, range(len(rows)))), columns, np.full(len(rows), np.nan)))
 
-    def dataset(self, task: str, examples: Sequence[Example]) -> Dataset:
+    def dataset(self, task: str, examples: Examples) -> Dataset:
         """Returns examples as a data set of the task, beside their tokens."""
         return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
 
