@@ -25,7 +25,7 @@ from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
 from mtbert.storage.predictions import Predicted
 from mtbert.study import results, tables
-from mtbert.study.results import Outline, Result, Results
+from mtbert.study.results import EndedRun, Outline, Results
 from mtbert.study.summary import summarise
 
 META = "study"  # the array that holds all but the answers, as JSON
@@ -81,7 +81,7 @@ def unpack(file: Path, data: Path) -> Results:
     Raises:
         ValueError, FileNotFoundError: If the data cannot be read, or are not those that the runs were scored on.
     """
-    runs: dict[str, dict[int, Result]] = {}
+    runs: dict[str, dict[int, EndedRun]] = {}
     with np.load(file, allow_pickle=False) as arrays:
         study = Study.model_validate(tuples(json.loads(arrays[META].tobytes())))
         for run in study.runs:
@@ -89,7 +89,7 @@ def unpack(file: Path, data: Path) -> Results:
             answers = {
                 name: _predicted(arrays[f"{run.row}/{run.seed}/{name}"], shape) for name, shape in run.tasks.items()
             }
-            one = Result(run.row, run.seed, settings, run.record, answers, None, [], run.seconds, Path())
+            one = EndedRun(run.row, run.seed, settings, run.record, answers, None, [], run.seconds, Path())
             runs.setdefault(run.row, {})[run.seed] = one
     _check(one for by_seed in runs.values() for one in by_seed.values())
     return results.gather(study.outline, runs, study.missing)
@@ -100,7 +100,7 @@ def _predicted(small_B: npt.NDArray[Any], shape: tuple[int, ...]) -> Predicted:
     return Predicted(torch.full((len(decided_B), *shape), torch.nan), decided_B)  # what was answered, not how surely
 
 
-def _check(runs: Iterable[Result]) -> None:
+def _check(runs: Iterable[EndedRun]) -> None:
     """Raises ValueError if the data are others than when the runs were scored; where runs differ, the study says so."""
     first = {name: run for run in reversed(list(runs)) for name in run.predicted}
     for name, run in first.items():
@@ -125,7 +125,7 @@ def main() -> None:
         return
     study = unpack(chosen.file, chosen.data)
     console = Console()
-    for table in tables.tables(study, summarise(study)):
+    for table in tables.study_tables(study, summarise(study)):
         console.print(table.printed())
 
 

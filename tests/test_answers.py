@@ -15,7 +15,7 @@ from mtbert import prepare
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import results
-from mtbert.study.results import Outline, Result, Results
+from mtbert.study.results import EndedRun, Outline, Results
 from mtbert.study.summary import summarise
 
 
@@ -26,7 +26,7 @@ def study(tmp_path: Path) -> Results:
     splits = {name: prepare.read(settings, name) for name in settings.tasks}
     digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}
     record = RECORD.model_copy(update={"data": digests})
-    runs: dict[str, dict[int, Result]] = {}
+    runs: dict[str, dict[int, EndedRun]] = {}
     for row, seed in (("plain", 0), ("plain", 1), ("other", 0)):
         draws = torch.Generator().manual_seed(seed + len(row))
         predicted = {}
@@ -40,7 +40,7 @@ def study(tmp_path: Path) -> Results:
             else:
                 raw = torch.rand(len(split.dev), generator=draws)
                 predicted[name] = Predicted(raw, raw.double())
-        runs.setdefault(row, {})[seed] = Result(row, seed, settings, record, predicted, None, [], 1.5, Path())
+        runs.setdefault(row, {})[seed] = EndedRun(row, seed, settings, record, predicted, None, [], 1.5, Path())
     outline = Outline(
         rows={"plain": None, "other": "plain"},
         sources=dict.fromkeys(("plain", "other"), "toy"),

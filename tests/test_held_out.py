@@ -8,6 +8,7 @@ import toy_results
 from rich.console import Console
 
 from mtbert.study import held_out
+from mtbert.study.held_out_scores import HELD_OUT_FILE
 
 TASKS = ("sst", "quora", "sts")
 
@@ -24,6 +25,6 @@ def test_a_test_file_that_is_none_is_named_at_once(tmp_path: Path):
     ):
         files = dict.fromkeys(TASKS, tmp_path / "test.csv") | {"sts": place}
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            held_out.score(found, "sum", files, tmp_path, Console(quiet=True))
+            held_out.score_held_out(found, "sum", files, tmp_path, Console(quiet=True))
         assert str(error.value) == f"{said} Give --test TASK=FILE with a labelled file."
-    assert not (tmp_path / held_out.FILE).exists()
+    assert not (tmp_path / HELD_OUT_FILE).exists()

@@ -15,8 +15,7 @@ from mtbert import cli, files, yaml_text
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.identity import digest_with_epochs
 from mtbert.storage.card import read_card
-from mtbert.study import launch as study
-from mtbert.study import results
+from mtbert.study import commands, results
 from mtbert.training import history
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -88,7 +87,7 @@ def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(e
     found = results.read_run(tmp_path / "run")
     one = found.runs["run"][0]
     assert one.step == 2
-    study.report(tmp_path / "run", SILENT)
+    commands.report_on(tmp_path / "run", SILENT)
     page = (tmp_path / "run/report.html").read_text()
     assert f"overall is {overall[2]:.4f} on dev" in page
     assert "This is the model that predicts, best/, of step 2." in page

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.study import published, tables
-from mtbert.study.held_out import Record, Score
+from mtbert.study.held_out_scores import HeldOutScore, HeldOutScores
 from mtbert.study.plan import load_study
 from mtbert.study.results import Results
 from mtbert.study.summary import summarise
+from mtbert.study.text_table import TextTable
 
 TABLE_4 = """
 se-base       0.389 0.657 0.266 0.559
@@ -30,11 +31,11 @@ smart-ceoll   0.519 0.899 0.868 0.784
 @pytest.fixture(scope="module")
 def quick() -> Results:
     """A study with the rows of the shipped ``paper``, all of whose answers are right."""
-    sources = {row: variant.source for row, variant in load_study("paper").variants.items()}
+    sources = {row: planned.source for row, planned in load_study("paper").rows.items()}
     return toy_results.study({row: [toy_results.RIGHT] for row in sources}, sources=sources)
 
 
-def printed(table: tables.Table) -> list[list[str]]:
+def printed(table: TextTable) -> list[list[str]]:
     """The row and the paper's cells of each line."""
     theirs = [i for i, column in enumerate(table.columns) if i == 0 or column.endswith("(paper)")]
     return [[row[i] for i in theirs] for row in table.rows]
@@ -89,18 +90,18 @@ def test_table_1_has_the_rows_of_the_papers_data_beside_ours(quick: Results):
 
 
 def test_table_5_has_the_papers_test_beside_that_of_its_best_row(quick: Results):
-    score = Score(mean=0.5, sd=None, interval=(0.25, 0.75))
+    score = HeldOutScore(mean=0.5, sd=None, interval=(0.25, 0.75))
     scores = dict.fromkeys(("sst", "quora", "sts", "overall"), score)
-    table = tables.on_test(quick, Record(row="smart-ceoll", seeds=1, files={}, scores=scores))
+    table = tables.on_test(quick, HeldOutScores(row="smart-ceoll", seeds=1, files={}, scores=scores))
     assert printed(table) == [["smart-ceoll", "0.533", "0.898", "0.869", "0.789"]]
     assert table.rows[0][3] == "0.5000 [0.2500, 0.7500]"
-    other = tables.on_test(quick, Record(row="base", seeds=1, files={}, scores=scores))
+    other = tables.on_test(quick, HeldOutScores(row="base", seeds=1, files={}, scores=scores))
     assert printed(other) == [["base", "", "", "", ""]]
 
 
 def test_a_study_shows_the_papers_tables_where_it_has_their_rows(quick: Results):
     def names(study: Results) -> list[str]:
-        return [table.name for table in tables.tables(study, summarise(study)) if table.name.startswith("paper")]
+        return [table.name for table in tables.study_tables(study, summarise(study)) if table.name.startswith("paper")]
 
     assert names(quick) == [f"paper-table-{number}" for number in (1, 2, 3, 4)]
     assert names(toy_results.study({"mine": [toy_results.RIGHT]})) == []

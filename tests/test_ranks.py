@@ -14,7 +14,7 @@ from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import results
-from mtbert.study.results import Dev, Outline, Result, Results
+from mtbert.study.results import DevData, EndedRun, Outline, Results
 from mtbert.study.summary import summarise
 from mtbert.task import Task
 
@@ -32,10 +32,10 @@ def study(tmp_path: Path) -> Results:
     raw = torch.tensor(LOGITS)
     scores = {"metrics": {"auc": 5 / 9}, "baseline": {"auc": 0.5}, "collapsed": True, "examples": 6}
     logged = [{"step": 1, "evaluation": {"quora": scores}}]
-    one = Result("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, 1, logged, 1.0, Path())
+    one = EndedRun("plain", 0, settings, RECORD, {"quora": Predicted(raw, (raw > 0).long())}, 1, logged, 1.0, Path())
     examples = Examples.of(Example(f"q{i}", ("a", "b"), label) for i, label in enumerate(LABELS))
     outline = Outline(rows={"plain": None}, sources={"plain": "toy"}, seeds=(0,), reference="plain", threads=1)
-    return Results(outline, {"quora": Dev(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
+    return Results(outline, {"quora": DevData(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
 
 
 def test_a_study_chosen_by_auc_scores_the_logits_and_says_nothing_of_resamples_without_a_yes(study: Results):

@@ -17,7 +17,7 @@ from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import report, tables
-from mtbert.study.results import Result, Results
+from mtbert.study.results import EndedRun, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, summarise
 
@@ -27,7 +27,7 @@ page = toy_report.page
 
 
 def test_the_answer_counts_techniques_by_verdict(results: Results):
-    said = report.answer(results, summarise(results))
+    said = report.conclusion(results, summarise(results))
     assert said.startswith("By overall, 1 of 2 techniques help, 0 hurt, and 1 cannot be told apart from doing without.")
 
 
@@ -35,7 +35,7 @@ def test_one_run_alone_is_told_beside_the_best_constant_answer(results: Results)
     outline = results.outline.model_copy(update={"rows": {"plain": None}, "seeds": (0,)})
     alone = replace(results, outline=outline, runs={"plain": {0: results.runs["plain"][0]}})
     summary = summarise(alone)
-    said = report.answer(alone, summary)
+    said = report.conclusion(alone, summary)
     assert said.startswith(f"plain: overall is {summary.rows['plain'].scores['overall'].mean:.4f} on dev, 95% interval")
     assert said.endswith(f"the best constant answer has {summary.baseline['overall']:.4f}.")
 
@@ -61,7 +61,7 @@ def controls(results: Results, **of: str | None) -> Results:
 
 def test_without_controls_rows_are_told_against_the_reference(results: Results):
     plain = controls(results)
-    said = report.answer(plain, summarise(plain))
+    said = report.conclusion(plain, summarise(plain))
     assert said.startswith(
         "By overall, 1 of 2 rows are better than plain, 0 are worse, and 1 cannot be told apart from it."
     )
@@ -71,7 +71,7 @@ def test_without_controls_rows_are_told_against_the_reference(results: Results):
 def test_a_row_without_the_main_score_is_judged_by_its_only_common_task(results: Results):
     some = parts(results, plain="sst quora sts", strong="sst", same="quora sts")
     summary = summarise(some)
-    said = report.answer(some, summary)
+    said = report.conclusion(some, summary)
     assert said.startswith("By overall, 1 of 1 techniques help, 0 hurt, and 0 cannot be told apart from doing without.")
     assert "1 more have no overall in common with what they are compared with." in said
     (line,) = report._findings(summary)
@@ -84,26 +84,26 @@ def test_the_only_task_of_the_reference_is_the_main_score(results: Results):
     summary = summarise(some)
     assert summary.main == "sst"
     assert set(summary.comparisons["control"]) == {"strong"}  # same has no task in common with plain
-    assert report.answer(some, summary).startswith("By sst, 1 of 1 techniques help")
+    assert report.conclusion(some, summary).startswith("By sst, 1 of 1 techniques help")
 
 
 def test_one_run_says_nothing_of_a_technique(results: Results, tmp_path: Path):
     runs = {row: {0: by_seed[0]} for row, by_seed in results.runs.items()}
     one = replace(results, runs=runs | {"same": results.runs["same"]})
-    said = report.answer(one, summarise(one))
+    said = report.conclusion(one, summarise(one))
     assert "2 of these compare one seed each: they tell two runs apart, not two techniques." in said
-    assert [row[2] for row in tables.compared(one, summarise(one), "control").rows] == ["1", "1", ""]
+    assert [row[2] for row in tables.difference_table(one, summarise(one), "control").rows] == ["1", "1", ""]
 
 
 def test_a_collapsed_control_is_marked_where_a_row_is_compared_with_it(results: Results):
-    def constant(run: Result) -> Result:
+    def constant(run: EndedRun) -> EndedRun:
         sst = run.predicted["sst"]
         return replace(run, predicted=run.predicted | {"sst": Predicted(sst.raw, torch.ones_like(sst.decided))})
 
     plain = {seed: constant(run) if seed == 1 else run for seed, run in results.runs["plain"].items()}
     summary = summarise(replace(results, runs=results.runs | {"plain": plain}))
     assert report._findings(summary)[0]["other"] == "plain (collapsed: sst)"
-    compared = tables.compared(results, summary, "control")
+    compared = tables.difference_table(results, summary, "control")
     assert [row[1] for row in compared.rows] == ["plain (collapsed: sst)"] * 2 + [""]
 
 
@@ -151,7 +151,7 @@ def test_of_rows_that_are_no_more_nothing_stays(results: Results, tmp_path: Path
     (tmp_path / "tables/against-control.tex").write_text("old")
     (tmp_path / "tables/errors-gone.md").write_text("old")
     (tmp_path / "tables/notes.txt").write_text("mine")
-    report.write(results, tmp_path)
+    report.write_report(results, tmp_path)
     assert not (tmp_path / "tables/errors-gone.md").exists()
     assert (tmp_path / "tables/notes.txt").read_text() == "mine"
     latex = (tmp_path / "tables/against-control.tex").read_text()
@@ -183,7 +183,7 @@ def test_the_page_asks_no_one_for_anything(page: Path):
 def test_the_same_results_give_the_same_files(results: Results, page: Path, tmp_path: Path):
     again = tmp_path / page.parent.name
     again.mkdir()
-    report.write(results, again)
+    report.write_report(results, again)
     first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.*")} for f in (page.parent, again))
     assert first == second
 

@@ -169,7 +169,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = toy_run.encoder_folder(folder / "encoder")
     changes = ["train.rounds=2", "train.threads=1", f"model.path={encoder}", "model.max_length=32"]
     toy_study.run_here(plan.load_study(str(folder / "demo.yaml"), changes), folder / "out")
-    return folder / "out" / report.FILE
+    return folder / "out" / report.REPORT_FILE
 
 
 def test_the_demo_study_writes_its_report(demo: Path):

@@ -15,7 +15,7 @@ from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import errors
-from mtbert.study.results import Dev, Result, Results
+from mtbert.study.results import DevData, EndedRun, Results
 from mtbert.task import Task
 
 recipe = toy_report.recipe
@@ -23,9 +23,9 @@ results = toy_report.results
 
 
 def one(task: Task, label: float, raw: list[Any], decided: float, recipe: Recipe, name: str) -> errors.Judged:
-    d = Dev(task, "accuracy", 1, Examples.of([Example("a", ("x",) * task.texts, label)]))
+    d = DevData(task, "accuracy", 1, Examples.of([Example("a", ("x",) * task.texts, label)]))
     answers = {name: Predicted(torch.tensor(raw), torch.tensor([decided]))}
-    return errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
+    return errors.judge(d, EndedRun("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
 
 
 def test_an_answer_among_classes_is_as_wrong_as_its_label_is_improbable(recipe: Recipe, results: Results):
@@ -77,9 +77,11 @@ def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: R
 def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
     recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     labels, cosines, decided = (0, 1, 0, 1), [0.9, 0.6, 0.3, 0.8], [1, 0, 0, 1]
-    d = Dev(results.dev["quora"].task, "accuracy", 1, Examples.of(Example("a", ("x", "y"), label) for label in labels))
+    d = DevData(
+        results.dev["quora"].task, "accuracy", 1, Examples.of(Example("a", ("x", "y"), label) for label in labels)
+    )
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
-    judged = errors.judge(d, Result("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
+    judged = errors.judge(d, EndedRun("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
     assert np.isnan(judged.p_B).all()
     # Parted at 0.7, between 0.6 and 0.8: what is wrong is above 0, what is right below.
     assert judged.loss_B == pytest.approx([0.2, 0.1, -0.4, -0.1], abs=1e-6)

@@ -24,7 +24,7 @@ def test_a_dollar_in_a_name_is_a_dollar(results: Results, tmp_path: Path):
     dev = results.dev["sst"]
     task = dev.task.model_copy(update={"labels": ("$x_$", "$5-$10", "b", "c", r"$\frac{$")})
     odd = replace(results, dev=results.dev | {"sst": replace(dev, task=task)})
-    for drawn in figures.figures(odd, summarise(odd)):
+    for drawn in figures.study_figures(odd, summarise(odd)):
         drawn.write(tmp_path)
     assert (tmp_path / "confusion-sst.svg").exists()
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from mtbert import cli
 from mtbert.recipe.files import load_recipe
-from mtbert.study import launch, plan, results, worker
-from mtbert.study.runs import _room, lay_out, wanted
+from mtbert.study import commands, plan, results, worker
+from mtbert.study.runs import _room, lay_out, run_recipes
 from mtbert.study.summary import summarise
 from mtbert.training.stopping import Stopped
 
@@ -67,14 +67,14 @@ def test_a_difference_is_that_of_the_means_seed_by_seed(ended: Path):
 def test_a_study_that_has_ended_is_not_run_again(ended: Path):
     before = tables(ended / "out")
     logs = {p: p.stat().st_mtime_ns for p in (ended / "out/cells").rglob("log.txt")}
-    launch.run(plan.load_study(str(ended / "study.yaml")), ended / "out", 1, SILENT)
+    commands.run_study(plan.load_study(str(ended / "study.yaml")), ended / "out", 1, SILENT)
     assert {p: p.stat().st_mtime_ns for p in logs} == logs
     assert tables(ended / "out") == before
 
 
 def test_other_settings_under_the_same_name_are_refused(ended: Path):
     with pytest.raises(ValueError, match=r"cells/sum-0: was run with other settings"):
-        launch.run(plan.load_study(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
+        commands.run_study(plan.load_study(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
 
 
 def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Path):
@@ -84,7 +84,7 @@ def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Pat
         shutil.rmtree(out / f"cells/pcgrad-{seed}/run")
         (out / f"cells/pcgrad-{seed}/ended.json").unlink()
     (tmp_path / "copy/study.yaml").write_text(STUDY.replace("[train.", "[train.warmup=0.5, train."))
-    lay_out(wanted(plan.load_study(str(tmp_path / "copy/study.yaml")), out, 1))
+    lay_out(run_recipes(plan.load_study(str(tmp_path / "copy/study.yaml")), out, 1))
     assert load_recipe(str(out / "cells/pcgrad-0/recipe.yaml")).train.warmup == 0.5
 
 
@@ -96,7 +96,7 @@ def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
     before = tables(out)
     shutil.rmtree(out / "cells/sum-1")
     moved = plan.load_study(str(ended / "study.yaml"), [f"data.root={tmp_path / 'elsewhere'}"])
-    assert launch.run(moved, out, 1, SILENT) == {}
+    assert commands.run_study(moved, out, 1, SILENT) == {}
     assert tables(out) == before
     assert {load_recipe(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
 
@@ -105,7 +105,7 @@ def test_a_worker_that_was_killed_is_told_so(folder: Path, monkeypatch: pytest.M
     kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
-    failed = launch.run(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
+    failed = commands.run_study(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
     assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
 
 
@@ -124,7 +124,7 @@ def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
     (folder / "out").mkdir()
     (folder / "out/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no study"):
-        launch.run(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+        commands.run_study(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -171,7 +171,7 @@ def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: P
         assert process.returncode == 130
         assert b"Go on with the same command" in said
     assert not (out / "tables").exists()
-    launch.run(plan.load_study(str(ended / "study.yaml")), out, 1, SILENT)
+    commands.run_study(plan.load_study(str(ended / "study.yaml")), out, 1, SILENT)
     assert tables(out) == tables(ended / "out")
 
 
@@ -225,4 +225,4 @@ def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("mtbert.study.runs.signals", lambda: nullcontext(lambda: True))
     with pytest.raises(Stopped, match="4 of 4 runs to go"):
-        launch.run(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)
+        commands.run_study(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)

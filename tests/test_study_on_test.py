@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mtbert import cli
-from mtbert.study import held_out as scoring
-from mtbert.study import launch
+from mtbert.study import commands
+from mtbert.study.held_out_scores import read_held_out
 from mtbert.use.evaluate import evaluate_run
 
 SILENT = Console(quiet=True)
@@ -69,7 +69,7 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     again = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
     assert isinstance(again.exception, ValueError)
     assert "row pcgrad was scored on test before" in str(again.exception)
-    launch.report(out, SILENT)
+    commands.report_on(out, SILENT)
     assert (out / "test.json").read_bytes() == before
     assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
 
@@ -125,4 +125,4 @@ def test_a_test_file_that_cannot_be_read_leaves_the_test_unseen(ended: Path, tmp
 def test_a_damaged_record_of_a_test_is_named(tmp_path: Path):
     (tmp_path / "test.json").write_text('{"row": ')
     with pytest.raises(ValueError, match=r"test\.json: not JSON \(.*\)\. Put the old file back\."):
-        scoring.read(tmp_path)
+        read_held_out(tmp_path)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtbert.recipe.files import load_recipe
 from mtbert.study import plan
-from mtbert.study.runs import Cell, _Shown, lay_out, run_all, wanted
+from mtbert.study.runs import RunPlace, _Shown, lay_out, run_all, run_recipes
 
 STUDY = "rows: {sum: toy.yaml, slow: {recipe: toy.yaml, set: [train.lr=1e-6]}}\nseeds: [3, 5]\n"
 
@@ -23,9 +23,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_rows_of_a_seed_come_before_the_next_and_the_first_row_is_the_reference(folder: Path):
     found = plan.load_study(str(folder / "study.yaml"))
-    assert found.cells == [("sum", 3), ("slow", 3), ("sum", 5), ("slow", 5)]
+    assert found.runs == [("sum", 3), ("slow", 3), ("sum", 5), ("slow", 5)]
     assert found.reference == "sum"
-    assert [found.variants["slow"].seeded(seed).train.seed for seed in (3, 5)] == [3, 5]
+    assert [found.rows["slow"].seeded(seed).train.seed for seed in (3, 5)] == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_runs_whose_recipe_names_no_threads_share_those_of_the_machine(folder: P
     text = (folder / "toy.yaml").read_text()
     (folder / "free.yaml").write_text(text.replace("threads: 1", "threads: null"))
     (folder / "study.yaml").write_text("rows: {one: toy.yaml, free: free.yaml}\nseeds: [0]")
-    found = wanted(plan.load_study(str(folder / "study.yaml")), folder / "out", 7)
+    found = run_recipes(plan.load_study(str(folder / "study.yaml")), folder / "out", 7)
     assert {cell.folder.name: r.train.threads for cell, r in found.items()} == {"one-0": 1, "free-0": 7}
 
 
 def test_a_log_tells_how_far_its_run_is_and_its_last_words(tmp_path: Path):
-    cell = Cell(tmp_path)
+    cell = RunPlace(tmp_path)
     assert (cell.share, cell.last_words) == (0.0, "it printed nothing")
     cell.log.write_text("starts\nepoch 1  step 5/40  ce 1.0\nepoch 2  step 30/40  ce 0.5\nValueError: no\n\n  \n")
     assert (cell.share, cell.last_words) == (0.75, "ValueError: no")
@@ -58,7 +58,7 @@ class Process:
 
     running = most = 0
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: RunPlace) -> None:
         self.cell, self.looks, self.pid, self.stdin = cell, 0, 1, None
         Process.running += 1
         Process.most = max(Process.most, Process.running)
@@ -82,7 +82,7 @@ def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers
     monkeypatch.setattr("mtbert.study.runs._room", lambda running: True)
     monkeypatch.setattr("mtbert.study.runs._start", Process)
     Process.running = Process.most = 0
-    made = {f"r{i}": Cell(tmp_path / f"r{i}") for i in range(5)}
+    made = {f"r{i}": RunPlace(tmp_path / f"r{i}") for i in range(5)}
     for cell in made.values():
         cell.folder.mkdir()
     assert run_all(made, workers, Console(quiet=True)) == {}
@@ -91,7 +91,7 @@ def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers
 
 def test_time_left_goes_by_what_was_done_since_the_start(tmp_path: Path):
     said = io.StringIO()
-    made = {name: Cell(tmp_path / name) for name in ("before", "half", "new", "more")}
+    made = {name: RunPlace(tmp_path / name) for name in ("before", "half", "new", "more")}
     # One had ended before, one was half done: half a run in 10 minutes, and two are left.
     with _Shown(Console(file=said, width=80), made, {"half": 0.5, "new": 0.0, "more": 0.0}) as shown:
         shown.since -= 600
@@ -101,13 +101,13 @@ def test_time_left_goes_by_what_was_done_since_the_start(tmp_path: Path):
 
 def test_recipes_of_a_study_may_be_dumped_and_read_again(folder: Path):
     found = plan.load_study(str(folder / "study.yaml"))
-    recipes = wanted(found, folder / "out", 1)
+    recipes = run_recipes(found, folder / "out", 1)
     lay_out(recipes)
     assert all(load_recipe(str(cell.recipe)) == settings for cell, settings in recipes.items())
 
 
 def test_the_last_run_to_end_leaves_no_time(tmp_path: Path):
     said = io.StringIO()
-    with _Shown(Console(file=said, width=80), {"one": Cell(tmp_path / "one")}, {"one": 0.0}) as shown:
+    with _Shown(Console(file=said, width=80), {"one": RunPlace(tmp_path / "one")}, {"one": 0.0}) as shown:
         shown.ended("one", None)
     assert "one: ended  (1 of 1, all ended)" in said.getvalue()

@@ -22,14 +22,14 @@ def refusal(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", plan.shipped_studies())
 def test_shipped_studies_load_and_compare_each_row_with_a_control(name: str):
     found = plan.load_study(name)
-    assert found.variants[found.reference].control is None
-    for variant in found.variants.values():
-        assert variant.control is None or variant.control in found.variants
+    assert found.rows[found.reference].control is None
+    for planned in found.rows.values():
+        assert planned.control is None or planned.control in found.rows
 
 
 def test_quick_is_the_papers_table_4_with_its_controls():
     found = plan.load_study("quick")
-    controls = {row: v.control for row, v in found.variants.items()}
+    controls = {row: v.control for row, v in found.rows.items()}
     assert controls == {
         "base": None,
         "smart": "base",
@@ -44,17 +44,17 @@ def test_quick_is_the_papers_table_4_with_its_controls():
         "se-mnrl": "se-base",
         "se-simcse": "se-base",
     }
-    for variant in found.variants.values():
-        train = variant.recipe.train
+    for planned in found.rows.values():
+        train = planned.recipe.train
         assert (train.rounds, train.epochs, train.evaluate_every) == (151, 5, 755)
     assert len(found.seeds) >= 3
 
 
 def test_best_is_given_as_many_examples_as_each_row_of_quick():
-    rows = plan.load_study("best").variants
-    assert list(rows) == [*plan.load_study("quick").variants, "best"]
+    rows = plan.load_study("best").rows
+    assert list(rows) == [*plan.load_study("quick").rows, "best"]
     recipe = rows["best"].recipe
-    assert recipe == plan.load_study("best-parts").variants["best"].recipe
+    assert recipe == plan.load_study("best-parts").rows["best"].recipe
     assert recipe.train.rounds * recipe.train.epochs == 755
     assert {name: task.batch_size for name, task in recipe.tasks.items()} == {"sst": 8, "quora": 16, "sts": 8}
 
@@ -64,9 +64,9 @@ def test_a_study_extends_another(folder: Path):
         "extends: study.yaml\nrows:\n  slow: {recipe: toy.yaml, set: [train.lr=1e-6], control: sum}\nreference: slow\n"
     )
     found = plan.load_study(str(folder / "more.yaml"))
-    assert {row: v.control for row, v in found.variants.items()} == {"sum": None, "pcgrad": "sum", "slow": "sum"}
+    assert {row: v.control for row, v in found.rows.items()} == {"sum": None, "pcgrad": "sum", "slow": "sum"}
     assert (found.seeds, found.reference) == ((0, 1), "slow")
-    assert found.variants["slow"].recipe.train.lr == 1e-6
+    assert found.rows["slow"].recipe.train.lr == 1e-6
     (folder / "study.yaml").write_text(STUDY + "extends: more.yaml\n")
     with pytest.raises(
         ValueError, match=r"extends: a study's name or path, and not its own, found '(more|study)\.yaml'"
@@ -100,12 +100,12 @@ def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
         "single-quora": r"tasks\.(sst|sts)|train\.rounds",
         "single-sts": r"tasks\.(sst|quora)|train\.rounds",
     }
-    variants = plan.load_study("paper").variants
-    assert {row for row, v in variants.items() if v.control} == set(allowed)
+    rows = plan.load_study("paper").rows
+    assert {row for row, v in rows.items() if v.control} == set(allowed)
     for row, pattern in allowed.items():
-        control = variants[row].control
+        control = rows[row].control
         assert control is not None
-        mine, theirs = (v.recipe.model_dump() for v in (variants[row], variants[control]))
+        mine, theirs = (v.recipe.model_dump() for v in (rows[row], rows[control]))
         differing = [
             f"{part}.{key}" + (f".{field}" if part == "tasks" and mine[part].get(key) and theirs[part].get(key) else "")
             for part in ("tasks", "model", "train")
@@ -124,7 +124,7 @@ def test_changes_come_in_order_study_row_grid_command(folder: Path):
         "set: [train.lr=1, train.eps=1]\ngrid: {train.clip: [3, 4], train.warmup: [0.5]}\n"
     )
     found = plan.load_study(str(folder / "study.yaml"), ["train.warmup=0.25"])
-    trains = {name: v.recipe.train for name, v in found.variants.items()}
+    trains = {name: v.recipe.train for name, v in found.rows.items()}
     assert {n: (t.lr, t.eps, t.clip, t.warmup) for n, t in trains.items()} == {
         "a,clip=3,warmup=0.5": (2, 1, 3, 0.25),
         "a,clip=4,warmup=0.5": (2, 1, 4, 0.25),
@@ -134,7 +134,7 @@ def test_changes_come_in_order_study_row_grid_command(folder: Path):
 def test_a_grid_keeps_controls_at_the_same_point(folder: Path):
     (folder / "study.yaml").write_text(STUDY + "grid: {train.lr: [1e-4, 1e-3]}\n")
     found = plan.load_study(str(folder / "study.yaml"))
-    assert [(v.name, v.control) for v in found.variants.values() if v.control] == [
+    assert [(v.name, v.control) for v in found.rows.values() if v.control] == [
         ("pcgrad,lr=0.0001", "sum,lr=0.0001"),
         ("pcgrad,lr=0.001", "sum,lr=0.001"),
     ]
@@ -145,7 +145,7 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
     (folder / "more.yaml").write_text("extends: tried.yaml\n")
     (folder / "study.yaml").write_text("rows: {more: more.yaml, tried: tried.yaml, toy: toy.yaml}")
     found = plan.load_study(str(folder / "study.yaml"))
-    assert {v.name: v.control for v in found.variants.values()} == {"more": None, "tried": "toy", "toy": None}
+    assert {v.name: v.control for v in found.rows.values()} == {"more": None, "tried": "toy", "toy": None}
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_rows_may_differ_in_what_they_train_on(folder: Path):
     (folder / "study.yaml").write_text(
         "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sts.train=other.csv, tasks.sts.inputs=separate]}}"
     )
-    assert len(plan.load_study(str(folder / "study.yaml")).variants) == 2
+    assert len(plan.load_study(str(folder / "study.yaml")).rows) == 2

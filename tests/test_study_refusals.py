@@ -11,7 +11,7 @@ import toy_study
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert.study import launch, results
+from mtbert.study import commands, results
 
 SILENT = Console(quiet=True)
 ended = toy_study.ended
@@ -24,11 +24,11 @@ def test_answers_to_data_that_were_changed_since_are_refused(ended: Path, tmp_pa
     data, out = tmp_path / "copy/data/sts.csv", tmp_path / "copy/out"
     for file in out.rglob("recipe.yaml"):
         file.write_text(file.read_text().replace(str(ended), str(tmp_path / "copy")))
-    launch.report(out, SILENT)
+    commands.report_on(out, SILENT)
     header, *rows = data.read_text().splitlines()
     data.write_text("\n".join([header, *reversed(rows)]) + "\n")
     with pytest.raises(ValueError, match=r"sum, seed 0: its answers to sts are not to the dev examples that are there"):
-        launch.report(out, SILENT)
+        commands.report_on(out, SILENT)
 
 
 def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
@@ -37,7 +37,7 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
     shutil.rmtree(out / "cells/sum-0/run")
     shutil.copytree(out / "cells/sum-1/run", out / "cells/sum-0/run")
     with pytest.raises(ValueError, match=r"sum-0/run: is a run of seed 1\. Remove .*cells/sum-0, and run it again"):
-        launch.report(out, SILENT)
+        commands.report_on(out, SILENT)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_answers_that_cannot_be_are_refused(ended: Path, tmp_path: Path, spoil: 
     file = out / "cells/sum-1/run/best/predictions.safetensors"
     save_file(spoil(load_file(file)), file)
     with pytest.raises(ValueError, match=r"its answers (to s\w+ )?are not "):
-        launch.report(out, SILENT)
+        commands.report_on(out, SILENT)
 
 
 def test_a_run_that_was_stopped_has_no_report_yet(ended: Path, tmp_path: Path):
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_has_no_report_yet(ended: Path, tmp_path: Path):
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")
     with pytest.raises(ValueError, match=rf"stopped at step 3 of \d+\. Go on with: mtbert train --resume {run}"):
-        launch.report(run, SILENT)
+        commands.report_on(run, SILENT)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"rows": 1}'])
@@ -119,7 +119,7 @@ def test_a_damaged_file_of_a_study_is_named(
     if content is not None:
         (out / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
-        launch.report(out, SILENT)
+        commands.report_on(out, SILENT)
     assert "\n" not in str(error.value)
 
 
@@ -127,4 +127,4 @@ def test_what_is_no_study_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=r"no study here \(no study\.json\)"):
-            launch.report(path, SILENT)
+            commands.report_on(path, SILENT)

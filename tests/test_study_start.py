@@ -13,9 +13,9 @@ import toy_run
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.study import launch, plan, results
+from mtbert.study import commands, plan, results
 from mtbert.study.plan import Plan
-from mtbert.study.runs import Cell, cell, lay_out
+from mtbert.study.runs import RunPlace, lay_out, run_place
 
 SILENT = Console(quiet=True)
 
@@ -29,7 +29,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study of two runs, none of which is really run."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text("rows: {sum: toy.yaml}\nseeds: [0, 1]\n")
-    monkeypatch.setattr("mtbert.study.launch.run_all", lambda *_: {})
+    monkeypatch.setattr("mtbert.study.commands.run_all", lambda *_: {})
     return plan.load_study(str(tmp_path / "study.yaml"))
 
 
@@ -57,9 +57,9 @@ def test_a_study_killed_at_any_file_operation_of_its_start_goes_on_and_leaves_no
         with pytest.MonkeyPatch.context() as patch:
             operations(patch, number)
             with contextlib.suppress(Killed):
-                launch.run(study, out, 1, SILENT)
+                commands.run_study(study, out, 1, SILENT)
                 break
-        launch.run(study, out, 1, SILENT)
+        commands.run_study(study, out, 1, SILENT)
         assert results.read_outline(out).seeds == (0, 1)
         assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
             "cells/sum-0/recipe.yaml",
@@ -75,9 +75,9 @@ def test_of_two_studies_in_a_folder_one_is_refused_and_changes_nothing(study: Pl
     with locks.alone(out, "study"):
         (out / ".study.json.new").write_text("what the other one is writing")
         with pytest.raises(ValueError, match=r"out: another mtbert study is at work there\. Wait for it, or give"):
-            launch.run(study, out, 1, SILENT)
+            commands.run_study(study, out, 1, SILENT)
         assert sorted(path.name for path in out.iterdir()) == [".study.json.new", "lock"]
-    launch.run(study, out, 1, SILENT)
+    commands.run_study(study, out, 1, SILENT)
     assert results.read_outline(out).seeds == (0, 1)
 
 
@@ -86,7 +86,7 @@ def test_no_lock_is_put_into_a_folder_that_is_no_study(study: Plan, tmp_path: Pa
     out.mkdir()
     (out / "mine").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no study"):
-        launch.run(study, out, 1, SILENT)
+        commands.run_study(study, out, 1, SILENT)
     assert [path.name for path in out.iterdir()] == ["mine"]
 
 
@@ -96,20 +96,20 @@ def test_only_the_studys_own_half_written_file_is_removed(study: Plan, tmp_path:
     (out / ".study.json.new").write_text("{")
     (out / ".mine.new").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no study"):
-        launch.run(study, out, 1, SILENT)
+        commands.run_study(study, out, 1, SILENT)
     assert (out / ".mine.new").read_text() == "mine"
 
 
 def test_what_only_training_needs_goes_also_where_a_kill_kept_it(study: Plan, tmp_path: Path):
-    one = cell(tmp_path / "out", "sum", 0)
+    one = run_place(tmp_path / "out", "sum", 0)
     for name in ("best", "last"):
         (one.run / name).mkdir(parents=True)
     one.tidy()
     assert (one.run / "last").exists()  # it has not ended
     one.ended.write_text('{"seconds": 1.0}')
-    lay_out({one: study.variants["sum"].recipe})
+    lay_out({one: study.rows["sum"].recipe})
     assert not (one.run / "last").exists()
-    older = Cell(tmp_path / "older")
+    older = RunPlace(tmp_path / "older")
     (older.run / "last").mkdir(parents=True)
     older.ended.write_text('{"seconds": 1.0}')
     older.tidy()
@@ -119,7 +119,7 @@ def test_what_only_training_needs_goes_also_where_a_kill_kept_it(study: Plan, tm
 def test_a_study_says_how_many_threads_each_run_gets(study: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     file = io.StringIO()
-    launch.run(study, tmp_path / "out", 2, Console(file=file, width=200))
+    commands.run_study(study, tmp_path / "out", 2, Console(file=file, width=200))
     assert file.getvalue() == "1 row, 2 seeds, 2 at a time, each with 1 of 8 threads\n"
 
 
@@ -131,8 +131,8 @@ def test_no_room_for_a_study_is_one_line_and_it_goes_on_later(study: Plan, tmp_p
 
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left") as error:
-            launch.run(study, tmp_path / "out", 1, SILENT)
+            commands.run_study(study, tmp_path / "out", 1, SILENT)
     assert error.value.filename == str(tmp_path / "out/study.json")
     assert error.value.errno in files.FULL
-    launch.run(study, tmp_path / "out", 1, SILENT)
+    commands.run_study(study, tmp_path / "out", 1, SILENT)
     assert results.read_outline(tmp_path / "out").reference == "sum"

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
 from mtbert.study import statistics
-from mtbert.study.report import undefined
+from mtbert.study.report import undefined_metrics
 from mtbert.study.results import Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, Summary, summarise
@@ -125,8 +125,8 @@ def test_a_collapse_is_counted_over_the_seeds():
     study = toy_results.study({"base": [RIGHT, constant | {"sts": RIGHT["sts"]}, constant]})
     found = summarise(study).rows["base"]
     assert found.collapsed == {"sst": 2, "quora": 2, "sts": 1}
-    assert undefined(study) == ["task sts: correlation with a constant is undefined; reported as 0."]
-    assert undefined(toy_results.study({"base": [RIGHT]})) == []
+    assert undefined_metrics(study) == ["task sts: correlation with a constant is undefined; reported as 0."]
+    assert undefined_metrics(toy_results.study({"base": [RIGHT]})) == []
 
 
 def test_overall_is_over_the_tasks_of_the_reference():

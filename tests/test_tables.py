@@ -16,10 +16,10 @@ from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import errors, report, tables
-from mtbert.study.results import Dev, Results
+from mtbert.study.results import DevData, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Comparison, Summary, summarise
-from mtbert.study.tables import Table
+from mtbert.study.text_table import TextTable
 from mtbert.task import Task
 
 
@@ -35,8 +35,8 @@ def summary(results: Results) -> Summary:
 
 
 def test_the_data_have_a_line_for_each_task(results: Results):
-    assert tables.data(results).columns == ("task", "type", "metric", "labels", "train", "dev")
-    assert tables.data(replace(results, dev=toy_results.dev(train=1234))).rows == (
+    assert tables.data_table(results).columns == ("task", "type", "metric", "labels", "train", "dev")
+    assert tables.data_table(replace(results, dev=toy_results.dev(train=1234))).rows == (
         ("sst", "ordinal", "accuracy", "0, 1, 2, 3, 4", "1,234", "8"),
         ("quora", "binary", "accuracy", "0, 1", "1,234", "8"),
         ("sts", "regression", "pearson", "0 to 5", "1,234", "8"),
@@ -44,7 +44,7 @@ def test_the_data_have_a_line_for_each_task(results: Results):
 
 
 def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Results, summary: Summary):
-    table = tables.scores(results, summary)
+    table = tables.score_table(results, summary)
     assert table.columns == ("row", "seeds", "sst", "quora", "sts", "overall")
     assert table.rows[0] == ("best constant", "", "0.3750", "0.6250", "0.0000", "0.5000")
     base = dict(zip(table.columns, table.rows[1], strict=True))
@@ -56,12 +56,12 @@ def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Re
 
 def test_one_seed_has_no_deviation(results: Results):
     one = toy_results.study({"base": [WORSE]})
-    (_, row) = tables.scores(one, summarise(one)).rows
+    (_, row) = tables.score_table(one, summarise(one)).rows
     assert re.fullmatch(r"0\.7500 \[\d\.\d{4}, \d\.\d{4}\]", row[2])
 
 
 def test_every_run_stands_with_its_own_scores(results: Results, summary: Summary):
-    assert tables.runs(results, summary).rows == (
+    assert tables.run_table(results, summary).rows == (
         ("base", "0", "0.7500", "0.6250", "-1.0000", "0.4583"),
         ("base", "1", "0.3750", "0.6250", "-1.0000", "0.3333"),
         ("more", "0", "1.0000", "1.0000", "1.0000", "1.0000"),
@@ -81,7 +81,7 @@ def test_a_difference_is_told_with_the_corrected_p_and_a_star_below_005(results:
     made = with_comparisons(
         summary, sst=of(0.1, 0.0001, 0.0009), quora=of(-0.1, 0.001, 0.06), overall=of(0.2, 0.01, 0.02)
     )
-    table = tables.compared(results, made, "control")
+    table = tables.difference_table(results, made, "control")
     assert table.columns == ("row", "less", "seeds", "sst", "quora", "overall")
     assert table.rows[0] == (
         *("more", "base (collapsed: sst)", "3"),
@@ -97,7 +97,7 @@ def test_a_small_p_is_not_told_as_0(p: float, told: str):
 
 
 def test_a_table_is_written_as_markdown_csv_and_latex(tmp_path: Path):
-    Table("t", "A_title & 5%", ("row_a", "b"), (("x_y", "0.4500"), ("p, q", "1")), ("50% of $x$.",)).write(tmp_path)
+    TextTable("t", "A_title & 5%", ("row_a", "b"), (("x_y", "0.4500"), ("p, q", "1")), ("50% of $x$.",)).write(tmp_path)
     markdown = (tmp_path / "t.md").read_text()
     assert markdown.startswith("**A_title & 5%**\n\n| row_a   | b      |\n")
     assert markdown.endswith("\n\n50% of $x$.\n")
@@ -125,7 +125,7 @@ def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False), (3, False)])
 def test_only_a_single_seed_is_said_to_tell_two_runs_apart(results: Results, summary: Summary, seeds: int, told: bool):
-    said = report.answer(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
+    said = report.conclusion(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
     assert ("1 of these compare one seed each" in said) is told
 
 
@@ -134,7 +134,7 @@ def test_only_a_single_seed_is_said_to_tell_two_runs_apart(results: Results, sum
 
 def judged(labels: list[float], decided: list[float], limits: tuple[float, float]) -> errors.Judged:
     task = Task(name="sts", type="regression", inputs="packed", range=limits)
-    dev = Dev(task, "pearson", 1, Examples.of(Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)))
+    dev = DevData(task, "pearson", 1, Examples.of(Example(str(i), ("a", "b"), y) for i, y in enumerate(labels)))
     answers = {"sts": Predicted(torch.tensor(decided), torch.tensor(decided, dtype=torch.float64))}
     return errors.judge(dev, replace(toy_results.result("r", 0, RIGHT), predicted=answers))
 
@@ -173,7 +173,7 @@ def test_where_each_control_is_the_reference_there_is_one_table_of_differences(a
     def names(**controls: str) -> list[str]:
         rows = {"base": [RIGHT] * len(answers), "more": answers, "most": answers}
         found = toy_results.study(rows, controls=controls)
-        return [t.name for t in tables.tables(found, summarise(found)) if t.name.startswith("against")]
+        return [t.name for t in tables.study_tables(found, summarise(found)) if t.name.startswith("against")]
 
     assert names(more="base", most="base") == ["against-control"]
     assert names(more="base", most="more") == ["against-control", "against-reference"]

@@ -15,7 +15,7 @@ from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study import report
-from mtbert.study.results import Dev, Outline, Result, Results
+from mtbert.study.results import DevData, EndedRun, Outline, Results
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> & co"
 WORDS = "one two three four five six seven eight nine ten".split()
@@ -26,7 +26,7 @@ def recipe() -> Recipe:
     return load_recipe("demo")
 
 
-def dev(recipe: Recipe) -> dict[str, Dev]:
+def dev(recipe: Recipe) -> dict[str, DevData]:
     """60 made-up examples of each task of the recipe."""
     draws = np.random.default_rng(0)
     found = {}
@@ -38,11 +38,11 @@ def dev(recipe: Recipe) -> dict[str, Dev]:
             label = float(draws.integers(len(task.labels))) if task.labels else float(draws.uniform(0, 5))
             examples.append(Example(f"{name}-{i}", texts, label))
         examples[0] = replace(examples[0], texts=(HOSTILE, *examples[0].texts[1:]))
-        found[name] = Dev(task, settings.metric, 1000, Examples.of(examples))
+        found[name] = DevData(task, settings.metric, 1000, Examples.of(examples))
     return found
 
 
-def predicted(task: Dev, skill: float, draws: np.random.Generator) -> Predicted:
+def predicted(task: DevData, skill: float, draws: np.random.Generator) -> Predicted:
     labels_B = task.labels_B
     if not task.task.is_class:
         scores_B = labels_B / 5 + draws.normal(0, 0.3 / skill, len(labels_B))
@@ -67,13 +67,13 @@ def step(number: int, tasks: list[str], joint: bool) -> dict[str, Any]:
 def results(recipe: Recipe) -> Results:
     """``plain``, ``strong`` (far better) and ``same`` (as good), three seeds each."""
     tasks = dev(recipe)
-    runs: dict[str, dict[int, Result]] = {}
+    runs: dict[str, dict[int, EndedRun]] = {}
     for row, skill in (("plain", 1.0), ("strong", 3.0), ("same", 1.0)):
         for seed in range(3):
             draws = np.random.default_rng([seed, len(row)])
             answers = {name: predicted(d, skill, draws) for name, d in tasks.items()}
             steps = [step(n, list(tasks), joint=row == "strong") for n in range(1, 200)]
-            runs.setdefault(row, {})[seed] = Result(row, seed, recipe, RECORD, answers, None, steps, 1.0, Path())
+            runs.setdefault(row, {})[seed] = EndedRun(row, seed, recipe, RECORD, answers, None, steps, 1.0, Path())
     outline = Outline(
         rows={"plain": None, "strong": "plain", "same": "plain"},
         sources=dict.fromkeys(("plain", "strong", "same"), "demo"),
@@ -87,5 +87,5 @@ def results(recipe: Recipe) -> Results:
 @pytest.fixture(scope="module")
 def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("toy-study")
-    report.write(results, out)
-    return out / report.FILE
+    report.write_report(results, out)
+    return out / report.REPORT_FILE

@@ -10,7 +10,7 @@ from tiny import RECORD
 from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study.results import Dev, Outline, Result, Results
+from mtbert.study.results import DevData, EndedRun, Outline, Results
 
 Answers = Mapping[str, Sequence[float]]  # by task: class indices, or scores on 0..1
 
@@ -26,18 +26,18 @@ WORSE = {"sst": (0, 1, 2, 3, 4, 2, 0, 0), "quora": (1, 1, 1, 1, 0, 0, 1, 1), "st
 OTHER = WORSE | {"sst": (0, 1, 2, 3, 4, 2, 2, 0)}  # 7 of 8
 
 
-def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, Dev]:
+def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, DevData]:
     """The tasks of the recipe ``demo`` with an example for each label."""
     recipe = load_recipe("demo")
     found = {}
     for name, values in labels.items():
         settings = recipe.tasks[name]
         rows = [Example(f"{name}-{i}", (f"text {i}",) * settings.texts, v) for i, v in enumerate(values)]
-        found[name] = Dev(settings.task, settings.metric, train, Examples.of(rows))
+        found[name] = DevData(settings.task, settings.metric, train, Examples.of(rows))
     return found
 
 
-def result(row: str, seed: int, answers: Answers) -> Result:
+def result(row: str, seed: int, answers: Answers) -> EndedRun:
     """A run that gave these answers, each as sure as ten logits."""
     predicted = {}
     for name, values in answers.items():
@@ -47,7 +47,7 @@ def result(row: str, seed: int, answers: Answers) -> Result:
         else:
             raw = decided.float() if name == "sts" else 20 * decided.float() - 10
         predicted[name] = Predicted(raw, decided)
-    return Result(
+    return EndedRun(
         row=row,
         seed=seed,
         recipe=load_recipe("demo"),

@@ -8,10 +8,9 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert.study import launch, plan, worker
-from mtbert.study import report as pages
+from mtbert.study import commands, plan, report, worker
 from mtbert.study.plan import Plan
-from mtbert.study.runs import Cell
+from mtbert.study.runs import RunPlace
 
 STUDY = """
 rows:
@@ -22,17 +21,17 @@ seeds: [0, 1]
 
 
 def run_here(study: Plan, out: Path) -> None:
-    """As ``launch.run`` does it, but for the processes; a run that fails is raised."""
+    """As ``commands.run_study`` does it, but for the processes; a run that fails is raised."""
 
-    def run_all(wanted: Mapping[str, Cell], workers: int, console: Console) -> dict[str, str]:
+    def run_all(wanted: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
         for cell in wanted.values():
             with cell.log.open("a") as log, redirect_stdout(log):
                 worker.work(cell)
         return {}
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mtbert.study.launch.run_all", run_all)
-        launch.run(study, out, 2, Console(quiet=True))
+        patched.setattr("mtbert.study.commands.run_all", run_all)
+        commands.run_study(study, out, 2, Console(quiet=True))
 
 
 @pytest.fixture
@@ -63,4 +62,4 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, which take longer than all else in them."""
-    monkeypatch.setattr(pages, "figures", lambda results, summary: [])
+    monkeypatch.setattr(report, "study_figures", lambda results, summary: [])

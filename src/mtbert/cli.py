@@ -236,11 +236,11 @@ def study(
       mtbert study my-study.yaml --out studies/mine
     """
     from mtbert import files
-    from mtbert.study import launch, plan
+    from mtbert.study import commands, plan
 
     name = study if study in plan.shipped_studies() else Path(study).stem
     folder = files.check_out(out or Path("studies") / name)
-    failed = launch.run(plan.load_study(study, set_ or ()), folder, workers, _console())
+    failed = commands.run_study(plan.load_study(study, set_ or ()), folder, workers, _console())
     if failed:
         raise typer.Exit(1)
 
@@ -268,7 +268,7 @@ def report(
 
       mtbert report studies/mine --row smart --test topic=test.csv --test quality=quality-test.csv
     """
-    from mtbert.study import launch
+    from mtbert.study import commands
 
     files = {}
     for given in test or ():
@@ -276,7 +276,7 @@ def report(
         if not (task and equals and file) or task in files:
             raise ValueError(f"--test {given}: give TASK=FILE, once for each task.")
         files[task] = Path(file)
-    launch.report(path, _console(), row, files)
+    commands.report_on(path, _console(), row, files)
 
 
 @recipes_app.command("show")

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import log_expit, log_softmax
 
-from mtbert.study.results import Dev, Result, Results
+from mtbert.study.results import DevData, EndedRun, Results
 from mtbert.study.statistics import Floats
-from mtbert.study.tables import Table
+from mtbert.study.text_table import TextTable
 
 WORST = 30  # examples of each row and task that the report can show
 CHANGED = 15  # the same, of those that a row fixes, and of those that it breaks
 NEAR = 0.1  # of the range: a score further from its label than that is called wrong
-BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of lexical overlap
+OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of lexical overlap
 WORD = re.compile(r"\w+")
 
 
@@ -41,7 +41,7 @@ class Judged:
     wrong_B: npt.NDArray[np.bool_]
 
 
-def judge(dev: Dev, result: Result) -> Judged:
+def judge(dev: DevData, result: EndedRun) -> Judged:
     """How wrong the answers of ``result`` to the task of ``dev`` are."""
     name, labels_B = dev.task.name, dev.labels_B
     raw, decided_B = (getattr(result.predicted[name], part).numpy().astype(np.float64) for part in ("raw", "decided"))
@@ -102,7 +102,7 @@ class Errors:
             if dev.task.texts == 2
         }
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[TextTable]:
         """How far errors are, how they go with lexical overlap, and what rows fix and break."""
         return [
             *(self._distances(task) for task, dev in self.results.dev.items() if dev.task.type == "ordinal"),
@@ -110,7 +110,7 @@ class Errors:
             *self._changes(),
         ]
 
-    def _distances(self, task: str) -> Table:
+    def _distances(self, task: str) -> TextTable:
         """Shares of right answers, of errors between neighbouring classes and of those further off."""
         rows = []
         for row, runs in self.judged[task].items():
@@ -119,7 +119,7 @@ class Errors:
             wrong = distances[distances > 0]
             near = f"{np.mean(wrong == 1):.1%}" if len(wrong) else ""
             rows.append((row, *(f"{share:.1%}" for share in shares), near))
-        return Table(
+        return TextTable(
             f"errors-{task}",
             f"How far off: {task}",
             ("row", "right", "1 class off", "2 off", "3 and more", "of the errors 1 off"),
@@ -127,20 +127,21 @@ class Errors:
             ("Over all seeds. Classes in the order of the recipe.",),
         )
 
-    def _by_overlap(self, task: str) -> Table:
+    def _by_overlap(self, task: str) -> TextTable:
         """Errors by how many words the two texts share."""
         is_class = self.results.dev[task].task.is_class
         overlap_B = self.overlap[task]
-        bin_B = np.clip(np.searchsorted(BINS, overlap_B, side="right") - 1, 0, len(BINS) - 2)
+        bins = len(OVERLAP_BINS) - 1
+        bin_B = np.clip(np.searchsorted(OVERLAP_BINS, overlap_B, side="right") - 1, 0, bins - 1)
         rows = []
         for row, runs in self.judged[task].items():
             error_B = np.mean([run.wrong_B if is_class else run.distance_B for run in runs], axis=0)
-            told = [f"{error_B[bin_B == i].mean():.3f}" if (bin_B == i).any() else "" for i in range(len(BINS) - 1)]
+            means = [f"{error_B[bin_B == i].mean():.3f}" if (bin_B == i).any() else "" for i in range(bins)]
             varies = np.ptp(overlap_B) > 0 and np.ptp(error_B) > 0
-            rows.append((row, *told, f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""))
-        counts = ["examples", *(str(int((bin_B == i).sum())) for i in range(len(BINS) - 1)), ""]
-        ranges = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(BINS)]
-        return Table(
+            rows.append((row, *means, f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""))
+        counts = ["examples", *(str(int((bin_B == i).sum())) for i in range(bins)), ""]
+        ranges = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(OVERLAP_BINS)]
+        return TextTable(
             f"overlap-{task}",
             f"{'Share of errors' if is_class else 'Mean distance'} by words in common: {task}",
             ("row", *ranges, "rank correlation"),
@@ -148,7 +149,7 @@ class Errors:
             ("Words that both texts have over words that either has; over all seeds.",),
         )
 
-    def _changes(self) -> Iterator[Table]:
+    def _changes(self) -> Iterator[TextTable]:
         reference = self.results.outline.reference
         rows = []
         for row in self.results.runs:
@@ -161,9 +162,9 @@ class Errors:
                 rows.append((row, *cells))
         if rows:
             heads = [f"{task} {what}" for task in self.results.dev for what in ("fixed", "broken")]
-            yield Table(
+            yield TextTable(
                 "changes",
-                f"Dev examples that a row fixes and breaks, against {reference}",
+                f"DevData examples that a row fixes and breaks, against {reference}",
                 ("row", *heads),
                 tuple(rows),
                 (

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from mtbert.study.results import Dev, Result, Results
+from mtbert.study.results import DevData, EndedRun, Results
 from mtbert.study.statistics import Floats
 from mtbert.study.summary import Summary, Verdict
 
@@ -49,7 +49,7 @@ class Drawn:
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
 
 
-def figures(results: Results, summary: Summary) -> list[Drawn]:
+def study_figures(results: Results, summary: Summary) -> list[Drawn]:
     """All that fit the study or run."""
     with _style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
@@ -109,7 +109,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
             ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
     yield Drawn(
         "learning",
-        "Dev scores over training",
+        "DevData scores over training",
         "Score of each task on dev at every evaluation, by row; the grey line is the best constant answer.",
         figure,
     )
@@ -156,7 +156,7 @@ def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
     )
 
 
-def confusion(results: Results, summary: Summary) -> Iterator[Drawn]:
+def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Labels against answers of class tasks, over all seeds: the reference beside the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
@@ -210,7 +210,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
         )
 
 
-DRAWINGS = (ablation, learning, conflict, sampling, confusion, similarity)
+DRAWINGS = (ablation, learning, conflict, sampling, confusion_matrices, similarity)
 
 
 @contextmanager
@@ -275,7 +275,7 @@ def _windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
     return x_W, y_W
 
 
-def _losses(result: Result, task: str) -> list[tuple[float, float]]:
+def _losses(result: EndedRun, task: str) -> list[tuple[float, float]]:
     """Returns step and summed losses of each step that trained the task."""
     found = []
     for line in result.steps:
@@ -285,16 +285,16 @@ def _losses(result: Result, task: str) -> list[tuple[float, float]]:
     return found
 
 
-def _scored(result: Result) -> list[tuple[int, Mapping[str, Any]]]:
+def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
     return [(line["step"], line["evaluation"]) for line in result.steps if "evaluation" in line]
 
 
-def _cosines(result: Result) -> list[str]:
+def _cosines(result: EndedRun) -> list[str]:
     """The keys of the cosines that the first steps logged."""
     return sorted({key for line in result.steps[:50] for key in line.get("diagnostics", {}) if key.startswith("cos(")})
 
 
-def _taken(result: Result) -> dict[str, list[tuple[float, float]]]:
+def _taken(result: EndedRun) -> dict[str, list[tuple[float, float]]]:
     """By task and step whether the step took it; nothing if some step took several."""
     tasks = [task for task in result.recipe.tasks if _losses(result, task)]
     steps = {task: {step for step, _ in _losses(result, task)} for task in tasks}
@@ -311,7 +311,7 @@ def _best_beside_reference(results: Results, summary: Summary, task: str) -> lis
     return [row for row in dict.fromkeys(wanted) if row in known]
 
 
-def _confusion(dev: Dev, run: Result) -> Floats:
+def _confusion(dev: DevData, run: EndedRun) -> Floats:
     """Shares of the answers by label, ``[K, K]``."""
     decided_B = run.predicted[dev.task.name].decided.numpy()
     classes = range(len(dev.task.labels or ()))
@@ -319,7 +319,7 @@ def _confusion(dev: Dev, run: Result) -> Floats:
     return shares
 
 
-def _first(by_seed: Mapping[int, Result]) -> Result:
+def _first(by_seed: Mapping[int, EndedRun]) -> EndedRun:
     return next(iter(by_seed.values()))
 
 

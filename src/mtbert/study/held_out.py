@@ -7,46 +7,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import files as disk
-from mtbert import json_files
-from mtbert.settings import Settings
-from mtbert.study.results import Dev, Results
+from mtbert import files
+from mtbert.study.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
+from mtbert.study.results import DevData, Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import summarise
 from mtbert.use.evaluate import answer_file
 
-FILE = "test.json"
 
-
-class Score(Settings):
-    """Over the seeds of a row; ``interval`` is that of :class:`Estimate`."""
-
-    mean: float
-    sd: float | None  # null for one seed
-    interval: tuple[float, float]
-
-
-class Record(Settings):
-    """A row's scores on test. A folder has one such record, for good."""
-
-    row: str
-    seeds: int
-    files: dict[str, str]  # SHA-256 by task
-    scores: dict[str, Score]  # by task, and overall
-
-
-def score(results: Results, row: str | None, files: Mapping[str, Path], out: Path, console: Console) -> None:
+def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path], out: Path, console: Console) -> None:
     """Scores all seeds of ``row`` on a labelled file for each task, and records that in ``out``.
 
     Raises:
         ValueError, FileNotFoundError: If that was done before, a task has no file, there is no such row, or a file
             cannot be read. Nothing is recorded then.
     """
-    before = read(out)
+    before = read_held_out(out)
     if before is not None:
         raise ValueError(
-            f"{out / FILE}: row {before.row} was scored on test before. What is looked at twice is no test any more. "
-            "Leave out --test and --row: the report shows what there is."
+            f"{out / HELD_OUT_FILE}: row {before.row} was scored on test before, and a second look would make the test "
+            "another dev set. Leave out --test and --row: the report shows these scores."
         )
     if row is None or row not in results.runs:
         raise ValueError(f"--row {row}: --test wants one row to score. Give --row {' or --row '.join(results.runs)}.")
@@ -59,22 +39,22 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
     runs = results.runs[row]
     answered = next(iter(runs.values())).predicted
     tasks = [name for name in results.dev if name in answered]
-    for name in (*tasks, *files):
-        if name not in tasks or name not in files:
+    for name in (*tasks, *tests):
+        if name not in tasks or name not in tests:
             raise ValueError(
-                f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(files) or 'none'}."
+                f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(tests) or 'none'}."
             )
     repair = "Give --test TASK=FILE with a labelled file."
-    digests = {name: disk.sha256(file, repair) for name, file in files.items()}
+    digests = {name: files.sha256(file, repair) for name, file in tests.items()}
     seen = {digest: source for run in runs.values() for source, digest in run.record.data.items()}
     for name, digest in digests.items():
         if digest in seen:
-            raise ValueError(f"--test {name}={files[name]}: is {seen[digest]}, which the runs were made with.")
-    held: dict[str, Dev] = {}
+            raise ValueError(f"--test {name}={tests[name]}: is {seen[digest]}, which the runs were made with.")
+    held: dict[str, DevData] = {}
     tested = {}
     for seed, run in runs.items():
         predicted = {}
-        for name, file in files.items():
+        for name, file in tests.items():
             console.print(f"{row}, seed {seed}: {name}, {file}", soft_wrap=True)
             warned = Console(quiet=True) if name in held else console
             data, predicted[name] = answer_file(run.folder, name, str(file), warned)
@@ -82,25 +62,15 @@ def score(results: Results, row: str | None, files: Mapping[str, Path], out: Pat
         tested[seed] = replace(run, predicted=predicted)
     outline = results.outline.model_copy(update={"rows": {row: None}, "reference": row})
     found = summarise(replace(results, outline=outline, dev={name: held[name] for name in tasks}, runs={row: tested}))
-    record = Record(
+    record = HeldOutScores(
         row=row,
         seeds=len(runs),
         files=digests,
         scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
     )
-    disk.write_text(out / FILE, record.model_dump_json(indent=2) + "\n")
+    files.write_text(out / HELD_OUT_FILE, record.model_dump_json(indent=2) + "\n")
 
 
-def read(out: Path) -> Record | None:
-    """Returns the record that :func:`score` made in ``out``, ``None`` if there is none.
-
-    Raises:
-        ValueError: If the record is damaged.
-    """
-    file = out / FILE
-    return json_files.read_settings(file, Record, "Put the old file back.") if file.exists() else None
-
-
-def _score(estimate: Estimate) -> Score:
+def _score(estimate: Estimate) -> HeldOutScore:
     sd = None if math.isnan(estimate.sd) else estimate.sd
-    return Score(mean=estimate.mean, sd=sd, interval=estimate.interval)
+    return HeldOutScore(mean=estimate.mean, sd=sd, interval=estimate.interval)

@@ -22,7 +22,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a fold
 MOST = 10_000  # runs of a study
 
 
-class Row(Settings):
+class RowSettings(Settings):
     """One recipe of a study, or that recipe with some settings changed."""
 
     recipe: str = Field(description="a file beside the study's, or the name of a shipped one")
@@ -32,15 +32,15 @@ class Row(Settings):
     )
 
 
-class Study(Settings):
+class StudySettings(Settings):
     """Rows times seeds, and what they are compared with."""
 
     rows: dict[
         Annotated[str, Field(pattern=NAME)],
         Annotated[
-            Row,
+            RowSettings,
             BeforeValidator(
-                lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=Row | str
+                lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=RowSettings | str
             ),
         ],
     ] = Field(min_length=1)
@@ -69,7 +69,7 @@ class Study(Settings):
 
 
 @dataclass(frozen=True)
-class Variant:
+class PlannedRow:
     """A row as it is run: its recipe but for the seed, and the name of the row that it is compared with."""
 
     name: str
@@ -87,14 +87,14 @@ class Variant:
 class Plan:
     """Every run of a study; rows in the order of the file, the reference among them."""
 
-    variants: Mapping[str, Variant]
+    rows: Mapping[str, PlannedRow]
     seeds: tuple[int, ...]
     reference: str
 
     @property
-    def cells(self) -> list[tuple[str, int]]:
+    def runs(self) -> list[tuple[str, int]]:
         """Row and seed of every run: all rows of a seed before the next seed, so that a part is a whole comparison."""
-        return [(name, seed) for seed in self.seeds for name in self.variants]
+        return [(name, seed) for seed in self.seeds for name in self.rows]
 
 
 def shipped_studies() -> list[str]:
@@ -111,10 +111,10 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
     """
     raw, folder = _read(name, Path(), ())
     try:
-        study = Study.model_validate(tuples(raw))
+        study = StudySettings.model_validate(tuples(raw))
     except ValidationError as error:
         raise ValueError("\n".join(f"study {name}, {line}" for line in explain(error, raw))) from None
-    return plan(study, name, folder, overrides)
+    return make_plan(study, name, folder, overrides)
 
 
 def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
@@ -131,7 +131,7 @@ def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any
     return merge(_read(base, path.parent, (*seen, name))[0], raw), path.parent
 
 
-def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
+def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
     """Every run of ``study``; its recipes are looked for in ``folder``, and error messages call it ``name``.
 
     Raises:
@@ -141,7 +141,7 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
     labels = {key: key.rpartition(".")[2] for key in study.grid}
     if len(set(labels.values())) < len(labels):
         labels = {key: key for key in study.grid}
-    variants: dict[str, Variant] = {}
+    rows: dict[str, PlannedRow] = {}
     for base, row in study.rows.items():
         for point in points:
             end = "".join(f",{labels[key]}={value}" for key, value in point.items())
@@ -163,21 +163,21 @@ def plan(study: Study, name: str, folder: Path, overrides: Sequence[str] = ()) -
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"study {name}, rows.{base}: {error}") from None
             named = _control(study, name, base, settings.control)
-            variants[base + end] = Variant(base + end, row.recipe, settings, named and named + end)
-    reference = study.reference or next(iter(variants))
-    if reference not in variants:
-        raise ValueError(f"study {name}, reference: there is no row '{reference}'. Known: {', '.join(variants)}.")
-    _share_dev(variants, name)
-    return Plan(variants, study.seeds, reference)
+            rows[base + end] = PlannedRow(base + end, row.recipe, settings, named and named + end)
+    reference = study.reference or next(iter(rows))
+    if reference not in rows:
+        raise ValueError(f"study {name}, reference: there is no row '{reference}'. Known: {', '.join(rows)}.")
+    _share_dev(rows, name)
+    return Plan(rows, study.seeds, reference)
 
 
-def _share_dev(variants: Mapping[str, Variant], name: str) -> None:
+def _share_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
     """Raises ValueError if two rows would be scored on other examples of a task, or by another metric."""
     first: dict[str, tuple[str, object]] = {}
-    for row, variant in variants.items():
-        for task, found in variant.recipe.tasks.items():
+    for row, planned in rows.items():
+        for task, found in planned.recipe.tasks.items():
             split = (found.train, found.dev_fraction, found.dev_seed) if found.dev is None else found.dev
-            scored = (variant.recipe.root(), split, found.columns, found.type, found.labels, found.range, found.metric)
+            scored = (planned.recipe.root(), split, found.columns, found.type, found.labels, found.range, found.metric)
             other, before = first.setdefault(task, (row, scored))
             if scored != before:
                 raise ValueError(
@@ -186,7 +186,7 @@ def _share_dev(variants: Mapping[str, Variant], name: str) -> None:
                 )
 
 
-def _control(study: Study, name: str, base: str, of_recipe: str | None) -> str | None:
+def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
     """The name of the row that the row ``base`` is compared with."""
     row = study.rows[base]
     if row.control is not None:

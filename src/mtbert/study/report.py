@@ -12,24 +12,26 @@ import jinja2
 
 from mtbert import files, metrics
 from mtbert.recipe.files import dump_recipe
-from mtbert.study import held_out, tables
+from mtbert.study import tables
 from mtbert.study.errors import Errors
-from mtbert.study.figures import figures
+from mtbert.study.figures import study_figures
+from mtbert.study.held_out_scores import read_held_out
 from mtbert.study.results import Results
 from mtbert.study.summary import Against, Comparison, Summary, summarise
+from mtbert.study.text_table import TextTable
 
-FILE = "report.html"
+REPORT_FILE = "report.html"
 WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
 VERDICTS = {"better": "helps", "worse": "hurts", "cannot be told apart": "cannot be told apart"}
 
 
-def write(results: Results, out: Path) -> list[tables.Table]:
+def write_report(results: Results, out: Path) -> list[TextTable]:
     """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables for a terminal."""
     summary = summarise(results)
     errors = Errors(results)
-    drawn = figures(results, summary)
-    found = tables.tables(results, summary, held_out.read(out))
-    each, analysis = tables.runs(results, summary), errors.tables()
+    drawn = study_figures(results, summary)
+    found = tables.study_tables(results, summary, read_held_out(out))
+    each, analysis = tables.run_table(results, summary), errors.tables()
     for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
         (out / name).mkdir(exist_ok=True)
         for old in (out / name).iterdir():  # of rows that are no more, nothing stays
@@ -39,14 +41,14 @@ def write(results: Results, out: Path) -> list[tables.Table]:
             with files.naming(out / name / part.name):
                 part.write(out / name)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        (resources.files("mtbert.study") / FILE).read_text(encoding="utf-8")
+        (resources.files("mtbert.study") / REPORT_FILE).read_text(encoding="utf-8")
     )
     page = template.render(
         title=out.resolve().name,
-        answer=answer(results, summary),
+        answer=conclusion(results, summary),
         findings=_findings(summary),
         scores=summary.main_first,
-        warnings=[*results.warnings, *undefined(results), *_unfinished(results)],
+        warnings=[*results.warnings, *undefined_metrics(results), *_unfinished(results)],
         tables=[*found, each],
         analysis=analysis,
         figures=[(part, _picture(out / "figures" / f"{part.name}.svg")) for part in drawn],
@@ -55,11 +57,11 @@ def write(results: Results, out: Path) -> list[tables.Table]:
         environment=_environment(results),
         version=metadata.version("mtbert"),
     )
-    files.write_text(out / FILE, page)
+    files.write_text(out / REPORT_FILE, page)
     return found
 
 
-def undefined(results: Results) -> list[str]:
+def undefined_metrics(results: Results) -> list[str]:
     """Returns a warning for each task whose metric is undefined on the answers of a run."""
     found = (
         metrics.undefined(dev.task, dev.metric, predicted.read_by(dev.metric), dev.labels_B)
@@ -71,7 +73,7 @@ def undefined(results: Results) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def answer(results: Results, summary: Summary) -> str:
+def conclusion(results: Results, summary: Summary) -> str:
     """Returns the result of the study or run in two or three sentences."""
     against = _against(summary)
     found = [c for by in summary.comparisons[against].values() if (c := _main(summary, by)) is not None]

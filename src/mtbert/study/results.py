@@ -23,13 +23,13 @@ from mtbert.storage.card import read_card
 from mtbert.storage.model_folder import find_model_folder
 from mtbert.storage.predictions import Predicted, load_predictions
 from mtbert.study.plan import Plan
-from mtbert.study.runs import Cell, Ended, cell
+from mtbert.study.runs import EndRecord, RunPlace, run_place
 from mtbert.study.statistics import Floats
 from mtbert.task import Task
 from mtbert.training import history
 from mtbert.training.rounds import RoundPlan
 
-FILE = "study.json"
+OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
@@ -43,7 +43,7 @@ class Outline(Settings):
 
 
 @dataclass(frozen=True)
-class Dev:
+class DevData:
     """A task's dev data; labels are class indices, or scores in the task's own range."""
 
     task: Task
@@ -57,7 +57,7 @@ class Dev:
 
 
 @dataclass(frozen=True)
-class Result:
+class EndedRun:
     """One ended run."""
 
     row: str
@@ -93,8 +93,8 @@ class Results:
     """All ended runs of a study, or one run alone."""
 
     outline: Outline
-    dev: Mapping[str, Dev]  # by task
-    runs: Mapping[str, Mapping[int, Result]]  # by row and seed; a row without an ended run is not there
+    dev: Mapping[str, DevData]  # by task
+    runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed; a row without an ended run is not there
     missing: Sequence[str]  # names of the runs that have not ended
     warnings: Sequence[str]
 
@@ -106,14 +106,14 @@ class Results:
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
     """Records the plan in the study's folder."""
     outline = Outline(
-        rows={v.name: v.control for v in plan.variants.values()},
-        sources={v.name: v.source for v in plan.variants.values()},
+        rows={v.name: v.control for v in plan.rows.values()},
+        sources={v.name: v.source for v in plan.rows.values()},
         seeds=plan.seeds,
         reference=plan.reference,
         threads=threads,
     )
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(out / FILE, outline.model_dump_json(indent=2) + "\n")
+    files.write_text(out / OUTLINE_FILE, outline.model_dump_json(indent=2) + "\n")
 
 
 def read_outline(out: Path) -> Outline:
@@ -122,9 +122,9 @@ def read_outline(out: Path) -> Outline:
     Raises:
         FileNotFoundError, ValueError: If it is not there or damaged.
     """
-    file = out / FILE
+    file = out / OUTLINE_FILE
     if not file.exists():
-        raise FileNotFoundError(f"{out}: no study here (no {FILE}). Give the folder of a study or of a run.")
+        raise FileNotFoundError(f"{out}: no study here (no {OUTLINE_FILE}). Give the folder of a study or of a run.")
     return json_files.read_settings(file, Outline, "Start the study again.")
 
 
@@ -135,11 +135,11 @@ def read_study(out: Path) -> Results:
         FileNotFoundError, ValueError: If it is no study, a file of it is damaged, or runs saw different data.
     """
     outline = read_outline(out)
-    runs: dict[str, dict[int, Result]] = {}
+    runs: dict[str, dict[int, EndedRun]] = {}
     missing = []
     for row in outline.rows:
         for seed in outline.seeds:
-            one = cell(out, row, seed)
+            one = run_place(out, row, seed)
             if one.ended.is_file():
                 found = _read(one.run, row, _seconds(one), history.read(one.run / history.METRICS))
                 if found.seed != seed:
@@ -177,7 +177,7 @@ def read_run(run: Path) -> Results:
     return found
 
 
-def _planned(recipe: Recipe, dev: Mapping[str, Dev]) -> int:
+def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps of a whole run; reads the data of the tasks that ``dev`` lacks."""
     sizes = {name: dev[name].train if name in dev else len(prepare.read(recipe, name).train) for name in recipe.tasks}
     return RoundPlan.of(recipe, sizes).steps
@@ -187,11 +187,11 @@ def _stopped(run: Path, done: int, planned: int) -> ValueError:
     return ValueError(f"{run}: stopped at step {done} of {planned}. Go on with: mtbert train --resume {run}")
 
 
-def _seconds(one: Cell) -> float:
-    return json_files.read_settings(one.ended, Ended, f"Remove {one.folder}, and start the study again.").seconds
+def _seconds(one: RunPlace) -> float:
+    return json_files.read_settings(one.ended, EndRecord, f"Remove {one.folder}, and start the study again.").seconds
 
 
-def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> Result:
+def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> EndedRun:
     recipe = load_recipe(str(run / RECIPE_FILE))
     folder = find_model_folder(run)
     if folder is None:
@@ -199,7 +199,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
     predicted = load_predictions(folder)
     if set(predicted) != {name for name, task in recipe.tasks.items() if task.scored}:
         raise ValueError(f"{folder}: its answers are not of this run's tasks. Train or copy the run again.")
-    return Result(
+    return EndedRun(
         row=row,
         seed=recipe.train.seed,
         recipe=recipe,
@@ -212,20 +212,20 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
     )
 
 
-def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: Sequence[str]) -> Results:
+def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
     """These runs beside their dev data, which are read again.
 
     Raises:
         FileNotFoundError, ValueError: If the data cannot be read, or runs saw different ones.
     """
-    dev: dict[str, Dev] = {}
+    dev: dict[str, DevData] = {}
     records: list[Record] = []
     for row, by_seed in runs.items():
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
         for name in (n for n in first.recipe.tasks if n in first.predicted and n not in dev):
             split = prepare.read(first.recipe, name)
-            dev[name] = Dev(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
+            dev[name] = DevData(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():
                 if not _answers(dev[name], predicted, result):
@@ -243,7 +243,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, Result]], missing: 
     return Results(outline, dev, runs, missing, warnings)
 
 
-def _answers(dev: Dev, predicted: Predicted, result: Result) -> bool:
+def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     """Returns whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged."""
     decided_B, classes = predicted.decided.numpy(), len(dev.task.labels or ())
     several = (classes,) if dev.task.is_class and dev.task.type != "binary" else ()

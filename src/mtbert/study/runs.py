@@ -31,14 +31,14 @@ LOOK = 0.2  # seconds between looks at the workers
 STEPS = re.compile(rb"step (\d+)/(\d+)")
 
 
-class Ended(Settings):
+class EndRecord(Settings):
     """The content of ``ended.json``, which a run leaves when it has ended."""
 
     seconds: float  # of training alone
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunPlace:
     """The folder of one run of a study."""
 
     folder: Path
@@ -77,23 +77,23 @@ class Cell:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
-def cell(out: Path, row: str, seed: int) -> Cell:
+def run_place(out: Path, row: str, seed: int) -> RunPlace:
     """The place of a row's run with a seed in the study at ``out``."""
-    return Cell(out / "cells" / f"{row}-{seed}")
+    return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
-def wanted(plan: Plan, out: Path, threads: int) -> dict[Cell, Recipe]:
+def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
     """The recipe of every run of the study in ``out``; those that do not say use ``threads`` threads.
 
     Raises:
         ValueError: If a run that has begun there was made with other settings.
     """
     found = {}
-    for row, seed in plan.cells:
-        recipe = plan.variants[row].seeded(seed)
+    for row, seed in plan.runs:
+        recipe = plan.rows[row].seeded(seed)
         if recipe.train.threads is None:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
-        one = cell(out, row, seed)
+        one = run_place(out, row, seed)
         begun = one.run / RECIPE_FILE
         if begun.is_file() and _placeless(load_recipe(str(begun))) != _placeless(recipe):
             raise ValueError(
@@ -103,7 +103,7 @@ def wanted(plan: Plan, out: Path, threads: int) -> dict[Cell, Recipe]:
     return found
 
 
-def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
+def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run, with its recipe; of runs that have begun, the place of their data may move."""
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def lay_out(wanted: Mapping[Cell, Recipe]) -> None:
                 files.write_text(file, dump_recipe(recipe))
 
 
-def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[str, str]:
+def run_all(cells: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
     """Runs every cell that has not ended, ``workers`` at a time while memory lasts.
 
     Returns why runs failed, by their name; one that fails does not keep the others from going on.
@@ -162,7 +162,7 @@ def run_all(cells: Mapping[str, Cell], workers: int, console: Console) -> dict[s
     return failed
 
 
-def _start(cell: Cell) -> subprocess.Popen[bytes]:
+def _start(cell: RunPlace) -> subprocess.Popen[bytes]:
     with cell.log.open("ab") as log:
         # A session of its own: Ctrl-C reaches the study alone, which stops its workers; its end closes their input.
         return subprocess.Popen(
@@ -198,7 +198,7 @@ class _Shown:
 
     BETWEEN = 60.0  # seconds between lines
 
-    def __init__(self, console: Console, cells: Mapping[str, Cell], begun: dict[str, float]) -> None:
+    def __init__(self, console: Console, cells: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
         self.console, self.cells, self.begun = console, cells, begun
         self.done = dict.fromkeys(cells.keys() - begun.keys(), 1.0) | begun
         self.since = self.said = time.monotonic()

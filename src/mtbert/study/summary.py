@@ -9,7 +9,7 @@ import numpy as np
 
 from mtbert import metrics
 from mtbert.study import statistics
-from mtbert.study.results import Dev, Results
+from mtbert.study.results import DevData, Results
 from mtbert.study.statistics import Estimate, Floats
 
 OVERALL = "overall"
@@ -35,7 +35,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Scored:
+class RowScores:
     """A row's scores by task, and ``overall`` if it has all tasks of the reference."""
 
     scores: Mapping[str, Estimate]
@@ -48,7 +48,7 @@ class Summary:
     """All that a study says in numbers."""
 
     baseline: Mapping[str, float]  # by score: that of the best constant answers
-    rows: Mapping[str, Scored]
+    rows: Mapping[str, RowScores]
     comparisons: Mapping[Against, Mapping[str, Mapping[str, Comparison]]]  # by row and score
     main: str  # the score that verdicts go by: overall, or that of the reference's only task
 
@@ -117,7 +117,7 @@ class _Sums:
         )
 
     @staticmethod
-    def _score(dev: Dev, answers_B: Floats) -> float:
+    def _score(dev: DevData, answers_B: Floats) -> float:
         return metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
@@ -130,9 +130,9 @@ class _Sums:
         found = {n: metrics.baseline(d.task, d.metric, d.labels_B) for n, d in self.results.dev.items()}
         return found | {OVERALL: float(self._overall({n: np.array(found[n]) for n in self.tasks}))}
 
-    def _scored(self, row: str) -> Scored:
+    def _scored(self, row: str) -> RowScores:
         runs = self.results.runs[row].values()
-        return Scored(
+        return RowScores(
             scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
             by_seed=[{key: float(s[i]) for key, s in self.scores[row].items()} for i in range(len(runs))],
             collapsed={

@@ -1,87 +1,40 @@
 """The tables of a study: its rows with intervals and tests, and the paper's tables beside its printed numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import pandas as pd
-from rich.table import Table as Printed
 
 from mtbert.study import published
-from mtbert.study.held_out import Record
+from mtbert.study.held_out_scores import HeldOutScores
 from mtbert.study.results import Results
 from mtbert.study.statistics import Estimate
 from mtbert.study.summary import OVERALL, Against, Comparison, Summary
-
-UNKNOWN = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text, the same in every form; ``name`` is that of its files."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def printed(self) -> Printed:
-        """For a terminal."""
-        table = Printed(title=self.title, caption="\n".join(self.notes) or None, caption_justify="left")
-        for i, column in enumerate(self.columns):
-            # On a narrow terminal a number is folded, not cut.
-            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def write(self, folder: Path) -> None:
-        """``NAME.md``, ``NAME.csv`` and ``NAME.tex`` in ``folder``."""
-        frame = pd.DataFrame(list(self.rows), columns=list(self.columns), dtype=str)
-        notes = "".join(f"\n{note}\n" for note in self.notes)
-        # Numbers stay the text that they are: 0.4500 is no 0.45.
-        markdown = frame.to_markdown(index=False, disable_numparse=True)
-        latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-        caption = " ".join((f"{self.title}.", *self.notes))
-        written = {
-            "md": f"**{self.title}**\n\n{markdown}\n{notes}",
-            "csv": frame.to_csv(index=False, lineterminator="\n"),
-            "tex": latex.to_latex(hrules=True, caption=_latex(caption), label=f"tab:{self.name}"),
-        }
-        for ending, text in written.items():
-            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+from mtbert.study.text_table import EMPTY, TextTable
 
 
-def _latex(text: str) -> str:
-    return "".join({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$"}.get(c, c) for c in text)
-
-
-def tables(results: Results, summary: Summary, test: Record | None = None) -> list[Table]:
+def study_tables(results: Results, summary: Summary, test: HeldOutScores | None = None) -> list[TextTable]:
     """All that fit the study; those of the paper where it has their rows, and what ``test`` recorded."""
     against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
     if summary.comparisons["control"] == summary.comparisons["reference"]:
         against = against[:1]  # one table: each row's control is the reference
     return [
-        data(results),
-        scores(results, summary),
-        *(compared(results, summary, other) for other in against),
+        data_table(results),
+        score_table(results, summary),
+        *(difference_table(results, summary, other) for other in against),
         *([paper_data(results)] if any(_of_paper(results, number) for number in (2, 3, 4)) else []),
         *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
         *([on_test(results, test)] if test is not None else []),
     ]
 
 
-def data(results: Results) -> Table:
+def data_table(results: Results) -> TextTable:
     """How large the data are and what is in them."""
     rows = []
     for name, dev in results.dev.items():
         labels = ", ".join(dev.task.labels) if dev.task.labels else "{:g} to {:g}".format(*(dev.task.range or (0, 1)))
         rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", f"{len(dev.examples):,}"))
-    return Table("data", "Data", ("task", "type", "metric", "labels", "train", "dev"), tuple(rows))
+    return TextTable("data", "Data", ("task", "type", "metric", "labels", "train", "dev"), tuple(rows))
 
 
-def scores(results: Results, summary: Summary) -> Table:
+def score_table(results: Results, summary: Summary) -> TextTable:
     """Mean, standard deviation over seeds and 95% interval of each row and score."""
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
@@ -92,7 +45,7 @@ def scores(results: Results, summary: Summary) -> Table:
             collapsed = scored.collapsed.get(column, 0)
             cells.append(told + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
         rows.append((name, str(len(results.runs[name])), *cells))
-    return Table(
+    return TextTable(
         "scores",
         "Scores on dev",
         ("row", "seeds", *columns),
@@ -105,7 +58,7 @@ def scores(results: Results, summary: Summary) -> Table:
     )
 
 
-def runs(results: Results, summary: Summary) -> Table:
+def run_table(results: Results, summary: Summary) -> TextTable:
     """The scores of each run, for statistics of one's own."""
     columns = _scores_of(summary)
     rows = [
@@ -113,10 +66,10 @@ def runs(results: Results, summary: Summary) -> Table:
         for row, by_seed in results.runs.items()
         for seed, of_seed in zip(by_seed, summary.rows[row].by_seed, strict=True)
     ]
-    return Table("runs", "Every run", ("row", "seed", *columns), tuple(rows))
+    return TextTable("runs", "Every run", ("row", "seed", *columns), tuple(rows))
 
 
-def compared(results: Results, summary: Summary, against: Against) -> Table:
+def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
     """The difference of each row from its control, or from the reference, with what the study could have seen."""
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
@@ -125,8 +78,8 @@ def compared(results: Results, summary: Summary, against: Against) -> Table:
         cells = (_difference(by_score.get(column)) for column in columns)
         rows.append((name, one.other + summary.collapse_mark(one.other), str(one.difference.seeds), *cells))
     least = [summary.detectable(against, column) for column in columns]
-    rows.append(("detectable", "", "", *(UNKNOWN if x is None else f"{x:.4f}" for x in least)))
-    return Table(
+    rows.append(("detectable", "", "", *(EMPTY if x is None else f"{x:.4f}" for x in least)))
+    return TextTable(
         f"against-{against}",
         "Each row less its control" if against == "control" else f"Each row less {results.outline.reference}",
         ("row", "less", "seeds", *columns),
@@ -140,7 +93,7 @@ def compared(results: Results, summary: Summary, against: Against) -> Table:
     )
 
 
-def paper_data(results: Results) -> Table:
+def paper_data(results: Results) -> TextTable:
     """The paper's table 1: how many rows its data have, beside ours."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
@@ -148,10 +101,10 @@ def paper_data(results: Results) -> Table:
         if (its := published.SIZES.get(name)) is not None
     ]
     heads = ("train (paper)", "train (ours)", "dev (paper)", "dev (ours)", "test (paper)")
-    return Table("paper-table-1", published.TITLES[1], ("task", *heads), tuple(rows))
+    return TextTable("paper-table-1", published.TITLES[1], ("task", *heads), tuple(rows))
 
 
-def paper(results: Results, summary: Summary, number: int) -> Table:
+def paper(results: Results, summary: Summary, number: int) -> TextTable:
     """One of the paper's tables: its printed numbers beside ours."""
     found = _of_paper(results, number)
     columns = [c for c in _scores_of(summary) if any(c in scores for _, scores in found)]
@@ -160,11 +113,11 @@ def paper(results: Results, summary: Summary, number: int) -> Table:
         ours = summary.rows[name].scores
         cells = []
         for column in columns:
-            cells += [f"{scores[column]:.3f}" if column in scores else UNKNOWN]
-            cells += [f"{ours[column].mean:.4f}" if column in ours else UNKNOWN]
+            cells += [f"{scores[column]:.3f}" if column in scores else EMPTY]
+            cells += [f"{ours[column].mean:.4f}" if column in ours else EMPTY]
         rows.append((name, *cells))
     heads = [head for column in columns for head in (f"{column} (paper)", f"{column} (ours)")]
-    return Table(
+    return TextTable(
         f"paper-table-{number}",
         published.TITLES[number],
         ("row", *heads),
@@ -187,14 +140,14 @@ def _contradictions(found: Sequence[tuple[str, published.Scores]]) -> tuple[str,
     )
 
 
-def on_test(results: Results, test: Record) -> Table:
+def on_test(results: Results, test: HeldOutScores) -> TextTable:
     """The paper's table 5: the row that was chosen for it, and what the paper prints of it if it is the paper's."""
     its = published.ROWS[5].get(results.outline.sources.get(test.row, ""), {})
     cells = []
     for name, score in test.scores.items():
-        cells += [f"{its[name]:.3f}" if name in its else UNKNOWN, _told(score.mean, score.sd, score.interval)]
+        cells += [f"{its[name]:.3f}" if name in its else EMPTY, _told(score.mean, score.sd, score.interval)]
     heads = [head for name in test.scores for head in (f"{name} (paper)", f"{name} (ours)")]
-    return Table(
+    return TextTable(
         "paper-table-5",
         published.TITLES[5],
         ("row", "seeds", *heads),
@@ -218,12 +171,12 @@ def _scores_of(summary: Summary) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4f}"
+    return EMPTY if value is None else f"{value:.4f}"
 
 
 def _estimated(estimate: Estimate | None) -> str:
     if estimate is None:
-        return UNKNOWN
+        return EMPTY
     return _told(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
 
 
@@ -234,7 +187,7 @@ def _told(mean: float, sd: float | None, interval: tuple[float, float]) -> str:
 
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
-        return UNKNOWN
+        return EMPTY
     low, high = comparison.difference.interval
     star = "" if comparison.verdict == "cannot be told apart" else "*"
     return f"{comparison.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}] p {p_value(comparison.corrected)}{star}"

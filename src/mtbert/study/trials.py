@@ -16,7 +16,7 @@ STORAGE = "tune.db"
 NO_ROOM = ("database or disk is full", "disk I/O error")  # as SQLite says it; the second where a quota is used up
 
 
-def opened(out: Path) -> "optuna.Study":
+def open_storage(out: Path) -> "optuna.Study":
     """Returns Optuna's study in the folder.
 
     Raises:
@@ -45,7 +45,7 @@ def opened(out: Path) -> "optuna.Study":
 
 
 @contextmanager
-def told(out: Path) -> Iterator[None]:
+def storage_errors(out: Path) -> Iterator[None]:
     """Turns what Optuna's storage in the folder raises into an error that names the file.
 
     Raises:

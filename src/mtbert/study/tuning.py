@@ -24,7 +24,7 @@ from mtbert import environment, files, locks
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
 from mtbert.recipe.parts import DataRecipe, Range, RangeOrChoices
 from mtbert.recipe.settings import Recipe
-from mtbert.study.trials import opened, told
+from mtbert.study.trials import open_storage, storage_errors
 from mtbert.training import history, trackers
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -92,9 +92,9 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     _check(tuning)
     base = tuning.trial({})
     _check_place(tuning.out)  # before a lock is put into a folder of something else
-    with locks.alone(tuning.out, "tune"), told(tuning.out), _Shown(console, trials) as shown:
+    with locks.alone(tuning.out, "tune"), storage_errors(tuning.out), _Shown(console, trials) as shown:
         _begin(tuning.out, base)
-        study = opened(tuning.out)
+        study = open_storage(tuning.out)
         for done in study.get_trials(deepcopy=False):
             if done.state.is_finished():  # a kill may have come between a trial's end and this
                 _drop_weights(_folder(tuning, done.number))

@@ -18,13 +18,13 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
-from mtbert.study.runs import Cell, Ended
+from mtbert.study.runs import EndRecord, RunPlace
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
 
 
-def work(cell: Cell) -> None:
+def work(cell: RunPlace) -> None:
     """Trains to the end of the plan, says so in ``ended.json``, and drops what only training needs."""
     console = Console(highlight=False, markup=False, emoji=False)
     with locks.alone(cell.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
@@ -35,7 +35,7 @@ def work(cell: Cell) -> None:
         else:
             start_run(load_recipe(str(cell.recipe)), cell.run, console)
         seconds = _seconds(cell.run / "timings.jsonl")
-        files.write_text(cell.ended, Ended(seconds=round(seconds, 1)).model_dump_json() + "\n")
+        files.write_text(cell.ended, EndRecord(seconds=round(seconds, 1)).model_dump_json() + "\n")
         cell.tidy()
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     """Ends with 130 after a stop, with 1 and one last line that says why after a failure."""
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        work(Cell(Path(sys.argv[1])))
+        work(RunPlace(Path(sys.argv[1])))
     except Stopped as stop:
         print(stop)
         sys.exit(130)

@@ -9,14 +9,14 @@ from rich.console import Console
 from mtbert import files, locks
 from mtbert.messages import count, warn
 from mtbert.recipe.files import RECIPE_FILE
-from mtbert.study import held_out, results
-from mtbert.study import report as pages
+from mtbert.study import report, results
+from mtbert.study.held_out import score_held_out
 from mtbert.study.plan import Plan
 from mtbert.study.results import Results
-from mtbert.study.runs import cell, lay_out, run_all, wanted
+from mtbert.study.runs import lay_out, run_all, run_place, run_recipes
 
 
-def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
+def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
     """Runs what has not ended yet of ``plan`` into ``out``, and writes its report.
 
     Returns why runs failed, by their name. The threads of a run are those of its recipe, else the machine's cores
@@ -33,38 +33,39 @@ def run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]
 
 
 def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    files.settle(out / results.FILE)
-    begun = (out / results.FILE).is_file()
+    files.settle(out / results.OUTLINE_FILE)
+    begun = (out / results.OUTLINE_FILE).is_file()
     threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
-    recipes = wanted(plan, out, threads)
+    recipes = run_recipes(plan, out, threads)
     results.write_outline(plan, out, threads)
     lay_out(recipes)
     each = sorted({recipe.train.threads or threads for recipe in recipes.values()})
     console.print(
-        f"{count(len(plan.variants), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
+        f"{count(len(plan.rows), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
         f"{' or '.join(map(str, each))} of {os.cpu_count()} threads",
         soft_wrap=True,
     )
-    named = {f"{row}, seed {seed}": cell(out, row, seed) for row, seed in plan.cells}
+    named = {f"{row}, seed {seed}": run_place(out, row, seed) for row, seed in plan.runs}
     failed = run_all(named, workers, console)
     for name, why in failed.items():
         console.print(f"failed: {name}: {why}", soft_wrap=True)
     found = results.read_study(out)
     if found.runs:
-        write(found, out, console)
+        _write(found, out, console)
     return failed
 
 
 def _check_place(out: Path) -> None:
     """Raises ValueError if ``out`` is something else than a study; one whose start was cut off is one."""
     found = locks.find_held(out)
-    started = {locks.LOCK, *(f".{results.FILE}.{end}" for end in ("new", "old"))}
-    if found is None or (found / results.FILE).is_file() or (found.is_dir() and set(os.listdir(found)) <= started):
+    started = {locks.LOCK, *(f".{results.OUTLINE_FILE}.{end}" for end in ("new", "old"))}
+    if found is None or (found / results.OUTLINE_FILE).is_file():
         return
-    raise ValueError(f"{out}: exists and is no study. Give another --out.")
+    if not found.is_dir() or not set(os.listdir(found)) <= started:
+        raise ValueError(f"{out}: exists and is no study. Give another --out.")
 
 
-def report(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
+def report_on(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
     """Writes tables, figures and the report of a study, or of a run, into its folder.
 
     With ``test``, a labelled file for each task, ``row`` is scored on it before, once and for all.
@@ -76,14 +77,14 @@ def report(path: Path, console: Console, row: str | None = None, test: Mapping[s
     if not found.runs:
         raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
     if test or row is not None:
-        held_out.score(found, row, test or {}, path, console)
-    write(found, path, console)
+        score_held_out(found, row, test or {}, path, console)
+    _write(found, path, console)
 
 
-def write(found: Results, out: Path, console: Console) -> None:
+def _write(found: Results, out: Path, console: Console) -> None:
     """Writes tables, figures and the report into ``out`` and prints the tables."""
-    for warning in [*found.warnings, *pages.undefined(found)]:
+    for warning in [*found.warnings, *report.undefined_metrics(found)]:
         warn(console, warning)
-    for table in pages.write(found, out):
+    for table in report.write_report(found, out):
         console.print(table.printed())
-    console.print(f"report: {out / pages.FILE}", soft_wrap=True)
+    console.print(f"report: {out / report.REPORT_FILE}", soft_wrap=True)

@@ -1,0 +1,50 @@
+"""A table of text, printed on a terminal and written as Markdown, CSV and LaTeX."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich import table
+
+EMPTY = ""  # a cell without a value
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Cells as text, the same in every form; ``name`` is that of its files."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def printed(self) -> table.Table:
+        """For a terminal."""
+        printed = table.Table(title=self.title, caption="\n".join(self.notes) or None, caption_justify="left")
+        for i, column in enumerate(self.columns):
+            # On a narrow terminal a number is folded, not cut.
+            printed.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        for row in self.rows:
+            printed.add_row(*row)
+        return printed
+
+    def write(self, folder: Path) -> None:
+        """``NAME.md``, ``NAME.csv`` and ``NAME.tex`` in ``folder``."""
+        frame = pd.DataFrame(list(self.rows), columns=list(self.columns), dtype=str)
+        notes = "".join(f"\n{note}\n" for note in self.notes)
+        # Numbers stay the text that they are: 0.4500 is no 0.45.
+        markdown = frame.to_markdown(index=False, disable_numparse=True)
+        latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+        caption = " ".join((f"{self.title}.", *self.notes))
+        written = {
+            "md": f"**{self.title}**\n\n{markdown}\n{notes}",
+            "csv": frame.to_csv(index=False, lineterminator="\n"),
+            "tex": latex.to_latex(hrules=True, caption=_latex(caption), label=f"tab:{self.name}"),
+        }
+        for ending, text in written.items():
+            (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+
+
+def _latex(text: str) -> str:
+    return "".join({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$"}.get(c, c) for c in text)
