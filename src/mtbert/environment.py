@@ -1,4 +1,4 @@
-"""The machine: which device and precision a run takes, and the record of what it ran on."""
+"""The machine: which device and precision a run uses, and the record of the environment that it ran in."""
 
 import os
 import platform
@@ -15,17 +15,17 @@ from torch import Tensor
 from mtbert import json_files
 from mtbert.settings import Settings
 
-ENVIRONMENT_FILE = "environment.json"  # beside recipe.yaml; the two make a folder a run
+ENVIRONMENT_FILE = "environment.json"  # a folder with this file and recipe.yaml is a run
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
 
-MOST_THREADS = 4096  # of a run; PyTorch makes as many as it is told to
+MOST_THREADS = 4096  # limit on a run's threads; PyTorch itself has none
 
 
 def device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` takes CUDA, else MPS, else the CPU.
+    """Returns the device called ``name``; ``auto`` means CUDA if present, else MPS, else the CPU.
 
     Raises:
-        ValueError: If this machine does not have it.
+        ValueError: If this machine does not have the device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -36,7 +36,10 @@ def device(name: str) -> torch.device:
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products: for ``auto``, bfloat16 where the hardware multiplies it, else float32."""
+    """Returns the dtype of matrix products called ``name``: ``fp32``, ``bf16`` or ``auto``.
+
+    ``auto`` means bfloat16 on hardware with native bfloat16 multiplication, else float32.
+    """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
     if device.type == "cuda":
@@ -47,17 +50,17 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def with_float64(tensor: Tensor) -> Tensor:
-    """Returns ``tensor`` on a device that has float64: itself, or a copy on the CPU of one from MPS."""
+    """Returns ``tensor`` on a device that supports float64: a copy on the CPU if it is on MPS, else itself."""
     return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, on any device."""
+    """Returns whether ``error`` means that memory ran out, on any device."""
     return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
 
 
 class Record(Settings):
-    """The circumstances of a run: versions, hardware, threads, git commit of mtbert (null outside a checkout), data."""
+    """The environment that a run ran in, as ``environment.json`` stores it."""
 
     python: str
     packages: dict[str, str]
@@ -66,14 +69,20 @@ class Record(Settings):
     cores: int | None
     threads: int = Field(gt=0, le=MOST_THREADS)
     device: str
-    git_commit: str | None
-    data: dict[str, str]  # sha256 by source
-    recipe: str  # sha256 of all its settings but the place of the data and the epochs; older records count these
-    sealed: bool = False  # each last/ of the run has digests; an older version saved none
+    git_commit: str | None  # of mtbert; None if it does not run from a git checkout
+    data: dict[str, str]  # SHA-256 by source
+    recipe: str  # SHA-256 of its settings without data.root and train.epochs; older records include the epochs
+    sealed: bool = False  # whether last/ has digests of its files; older versions wrote none
 
 
 def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record:
-    """The record of this moment."""
+    """Returns the record of the current environment.
+
+    Args:
+        device: Where the run computes.
+        data: SHA-256 of each source of data.
+        recipe: SHA-256 of the settings of the run.
+    """
     return Record(
         python=platform.python_version(),
         packages=_versions(),
@@ -90,18 +99,19 @@ def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record
 
 
 def read(file: Path) -> Record:
-    """The record in ``file``.
+    """Returns the record that ``file`` contains.
 
     Raises:
-        FileNotFoundError, ValueError: If it is not there or damaged.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged; the message names it.
     """
     return json_files.read_settings(file, Record, "Start the run again.")
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of those of :data:`PACKAGES` that are installed: training on CSV files needs no datasets.
+    """Returns the versions of the installed ones among :data:`PACKAGES`; not all of them are needed for every run.
 
-    PyTorch's own names its build, such as ``2.11.0+cu130``, which an installed package may leave out.
+    PyTorch reports its own version with the build, such as ``2.11.0+cu130``, which its package metadata may omit.
     """
     found = {}
     for name in PACKAGES:
@@ -115,7 +125,7 @@ def _features() -> set[str]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this file is part of."""
+    """Returns the git commit of the checkout that this file belongs to; None outside a checkout."""
     here = Path(__file__)
     for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
         try:

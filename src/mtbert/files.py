@@ -1,8 +1,8 @@
-"""Reading and writing files: the only place that writes at once, and the rules for opening what others wrote.
+"""Reading and writing files: bounded reads of files that others wrote, and atomic writes of files and folders.
 
-Nothing but regular files is opened, and nothing larger than its kind can be: a pipe would wait for ever, and
-``/dev/zero`` has no end. What is written appears whole or not at all; an error of the disk names the file that was
-meant, and leaves nothing half-written behind.
+A reader opens only regular files up to a size limit: a pipe would block for ever, and ``/dev/zero`` never ends. A
+written file or folder appears whole or not at all. An error from the disk names the file that was asked for, and
+nothing half-written is left behind.
 """
 
 import errno
@@ -21,31 +21,31 @@ from safetensors import SafetensorError
 
 from mtbert.messages import clean, few, reason, shown
 
-LARGEST_HEADER = 8 * 2**20  # bytes of the names and shapes in a safetensors file: 140,000 tensors
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk without room
+LARGEST_HEADER = 8 * 2**20  # bytes of the names and shapes in a safetensors file: about 140,000 tensors
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers that mean that the disk has no room left
 
 # Reading ---------------------------------------------------------------------------------------------------
 
 
 def check_regular(file: Path, repair: str) -> None:
-    """Raises ValueError unless ``file`` is a regular one, before a library opens it by its name.
+    """Raises an error unless ``file`` is a regular file; called before another library opens the file by name.
 
     Raises:
-        FileNotFoundError: If it is not there; ``repair`` ends the message.
-        ValueError: If it cannot be reached, or is a folder, a pipe, a device or a socket.
+        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        ValueError: If the file cannot be reached, or is a folder, a pipe, a device or a socket.
     """
     with repaired(file, repair):
         _refuse_others(str(file), file.stat())
 
 
 def check_safetensors(file: Path, repair: str) -> None:
-    """Raises ValueError unless ``file`` is a regular one whose header is at most ``LARGEST_HEADER`` bytes.
+    """Raises an error unless ``file`` is a regular file whose header has at most ``LARGEST_HEADER`` bytes.
 
-    A name and its shape take 60 bytes here and a kilobyte once read.
+    The name and shape of a tensor take about 60 bytes in the file, but a kilobyte of memory once read.
 
     Raises:
-        FileNotFoundError: If it is not there; ``repair`` ends the message.
-        ValueError: If it cannot be read, is no file, or has more.
+        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        ValueError: If the file cannot be read, is not a regular file, or has a larger header.
     """
     check_regular(file, repair)
     with repaired(file, repair), open(file, "rb") as opened:
@@ -58,13 +58,18 @@ def check_safetensors(file: Path, repair: str) -> None:
 
 
 def open_regular(file: Path, largest: int, name: str = "") -> io.BufferedReader:
-    """Returns a regular file of at most ``largest`` bytes, open for reading; messages call it ``name``, or its path.
+    """Returns ``file`` opened for reading, if it is a regular file of at most ``largest`` bytes.
+
+    Args:
+        file: The file to open.
+        largest: Largest accepted size, in bytes.
+        name: What messages call the file; its path if empty.
 
     Raises:
-        OSError: If it cannot be opened; FileNotFoundError if it is not there.
-        ValueError: If it is no regular file, or larger.
+        OSError: If the file cannot be opened; FileNotFoundError if it does not exist.
+        ValueError: If it is not a regular file, or too large.
     """
-    # Without waiting: to open a pipe for reading would take until somebody writes to it.
+    # O_NONBLOCK: otherwise opening a pipe would block until another process writes to it.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -81,8 +86,8 @@ def read_bytes(file: Path, largest: int) -> bytes:
     """Returns the content of a regular file of at most ``largest`` bytes.
 
     Raises:
-        OSError: If it cannot be opened or read; FileNotFoundError if it is not there.
-        ValueError: If it is no regular file, or larger.
+        OSError: If the file cannot be opened or read; FileNotFoundError if it does not exist.
+        ValueError: If it is not a regular file, or too large.
     """
     with open_regular(file, largest) as opened, naming(file):
         return opened.read(largest)
@@ -92,8 +97,8 @@ def sha256(file: Path, repair: str) -> str:
     """Returns the SHA-256 of a regular file of any size, in hex digits.
 
     Raises:
-        FileNotFoundError: If it is not there; ``repair`` ends the message.
-        ValueError: If it cannot be read, or is a folder, a pipe, a device or a socket.
+        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        ValueError: If the file cannot be read, or is a folder, a pipe, a device or a socket.
     """
     with repaired(file, repair), open_regular(file, sys.maxsize) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -101,7 +106,12 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """Turns an error of opening ``file`` into one line that ends with ``repair``."""
+    """Turns any error about ``file`` raised inside into one with a one-line message that ends with ``repair``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: In place of every other OSError, and of a ValueError.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -119,25 +129,25 @@ def _refuse_others(name: str, found: os.stat_result) -> None:
 
 
 def resolved(place: Path) -> Path:
-    """Returns ``place`` as an absolute path without links; one that need not be there.
+    """Returns ``place`` as an absolute path without symbolic links; nothing needs to exist there.
 
     Raises:
-        ValueError: If links lead round in a circle, or the name cannot be one.
+        ValueError: If the links form a loop, or the path is not valid.
     """
     try:
         return place.resolve()
-    except (RuntimeError, OSError, ValueError) as error:  # RuntimeError is the circle
+    except (RuntimeError, OSError, ValueError) as error:  # a loop of links is a RuntimeError
         why = "its links lead round in a circle" if isinstance(error, RuntimeError) else reason(error)
         raise ValueError(f"{few([place])}: cannot be found ({why}). Give another path.") from None
 
 
 def check_out(folder: Path) -> Path:
-    """Returns ``folder`` if a command can write there, as far as its name and its links tell.
+    """Returns ``folder``, the value of ``--out``, unless its name or a broken link rules it out.
 
     Raises:
-        ValueError: If its name is not UTF-8, which no terminal can show, or it is a link that leads nowhere.
+        ValueError: If the name has characters that a terminal cannot show, or the folder is a link to a missing place.
     """
-    if clean(str(folder)) != str(folder):  # also the bytes that are not UTF-8
+    if clean(str(folder)) != str(folder):  # this includes bytes that are not UTF-8
         raise ValueError(f"--out {shown(str(folder))}: has characters that cannot be shown. Give another --out.")
     if os.path.islink(folder) and not os.path.exists(folder):
         raise ValueError(f"--out {folder}: a link to a place that is not there. Remove it, or give another --out.")
@@ -149,7 +159,7 @@ def check_out(folder: Path) -> Path:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Lets an error of the disk name ``file``, also one that came from safetensors."""
+    """Makes an OSError raised inside name ``file``, and turns an I/O error from safetensors into such an OSError."""
     try:
         yield
     except OSError as error:
@@ -162,11 +172,11 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def check_target(file: Path, repair: str) -> None:
-    """Raises an error unless :func:`write` can put a file there, before the work that fills it.
+    """Raises an error unless :func:`write` could write ``file``; called before the work that produces its content.
 
     Raises:
-        ValueError: If there is no such folder, or nothing may be written in it, or something other than a regular file
-            is there; ``repair`` ends the message.
+        ValueError: If the folder does not exist or is not writable, or if something other than a regular file has this
+            name; ``repair`` ends the message.
         OSError: If the name is too long.
     """
     if not file.parent.is_dir():
@@ -181,15 +191,15 @@ def check_target(file: Path, repair: str) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Puts ``text`` in ``file`` at once: killed at any moment, the old content or the new one is there."""
+    """Writes ``text`` to ``file`` atomically: a kill at any moment leaves either the old or the new content."""
     write(file, lambda new: new.write_bytes(text.encode("utf-8", errors="surrogateescape")))
 
 
 def write(file: Path, fill: Callable[[Path], object]) -> None:
-    """Lets ``fill`` write a file that then takes the place of ``file`` at once.
+    """Replaces ``file`` atomically by the file that ``fill`` writes at the path that it is given.
 
     Raises:
-        OSError: If the disk fails; it names ``file``, which is as it was before.
+        OSError: If the disk fails. The error names ``file``, which is left unchanged.
     """
     new, _ = _beside(file)
     with naming(file):
@@ -205,9 +215,9 @@ def write_output(content: bytes) -> None:
     """Writes all of ``content`` to standard output.
 
     Raises:
-        OSError: If the disk behind it fails.
+        OSError: If standard output cannot be written, for example because it is a file on a full disk.
     """
-    # With PYTHONUNBUFFERED its buffer is the bare file, which writes what there is room for and says how much that was.
+    # With PYTHONUNBUFFERED, sys.stdout.buffer is the raw file: one write may take only a part of the bytes.
     rest = memoryview(content)
     while rest:
         rest = rest[sys.stdout.buffer.write(rest) :]
@@ -215,7 +225,7 @@ def write_output(content: bytes) -> None:
 
 
 def link(file: Path, new: Path) -> None:
-    """Makes ``new`` another name of ``file``, or a copy where the file system has no links."""
+    """Makes ``new`` a hard link to ``file``, or a copy where the file system has no hard links."""
     try:
         os.link(file, new)
     except OSError:
@@ -223,13 +233,13 @@ def link(file: Path, new: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Lets ``fill`` write a folder that then takes the place of ``folder`` at once.
+    """Replaces ``folder`` by the folder that ``fill`` writes at the path that it is given.
 
-    Files are synced before the rename. Killed at any moment, either the old or the new content is found by
-    :func:`find_folder`.
+    The files are synced before the rename. After a kill at any moment, :func:`find_folder` finds either the complete
+    old content or the complete new content.
 
     Raises:
-        OSError: If the disk fails; it names ``folder``, which is as it was before.
+        OSError: If the disk fails. The error names ``folder``, which is left unchanged.
     """
     new, old = _beside(folder)
     with naming(folder):
@@ -251,23 +261,26 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 
 def find_folder(folder: Path) -> Path | None:
-    """Returns where the last complete content of ``folder`` is, ``None`` if nowhere.
+    """Returns where the last complete content of ``folder`` is; ``None`` if there is none.
 
-    That is beside it where a kill fell between the two renames of :func:`write_folder`, or while another process is
-    there: only who writes in the folder may move it back (:func:`settle`).
+    The content lies beside ``folder`` if :func:`write_folder` was killed between its two renames, or if another process
+    is between them now. So only the process that writes in the folder may move the content back (:func:`settle`).
     """
     _, old = _beside(folder)
     return next((place for place in (folder, old) if place.exists()), None)
 
 
 def meant(folder: Path) -> Path:
-    """Returns the place whose content is in ``folder``, which :func:`find_folder` found, as people know it."""
+    """Returns the folder that the user named, given the place where :func:`find_folder` found its content."""
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 
 
 def settle(place: Path) -> None:
-    """Finishes what a kill cut off in writing ``place``, a file or folder: afterwards nothing lies beside it."""
+    """Cleans up after a killed write of ``place``, a file or folder.
+
+    Moves a folder's old content back if ``place`` is missing, and removes every leftover beside it.
+    """
     new, old = _beside(place)
     if not place.exists() and old.exists():
         old.rename(place)

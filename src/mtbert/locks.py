@@ -1,7 +1,7 @@
-"""A folder in which one process works at a time, also while it is made, replaced, or put in order after a kill.
+"""Locks on folders: only one process at a time works in a folder, even while it is created, replaced or repaired.
 
-A folder's lock is a file in it. Who replaces a folder holds the locks of the old one and of the new one until the old
-one is gone; so whoever takes a lock that is on the disk is alone.
+The lock of a folder is a locked file inside it. A process that replaces a folder holds the locks of both the old and
+the new folder until the old one is gone. So a process that holds the lock of a folder on the disk is alone there.
 """
 
 import errno
@@ -13,26 +13,30 @@ from pathlib import Path
 
 from mtbert import files
 
-LOCK = "lock"  # the file in a folder that the process at work there holds
-TRIES = 100  # at a lock that other processes remove again and again
+LOCK = "lock"  # name of the file that the process at work in the folder keeps locked
+TRIES = 100  # attempts at a lock that other processes keep removing
 
 
 class Held:
-    """A folder whose lock this process holds; :func:`alone` makes it."""
+    """A folder whose lock this process holds; :func:`alone` creates it.
+
+    Attributes:
+        folder: The folder, without symbolic links.
+    """
 
     def __init__(self, folder: Path, descriptor: int, made: Iterable[Path]) -> None:
         self.folder = folder
         self._descriptor = descriptor
-        self._made = sorted(set(made), reverse=True)  # a folder before its parent
+        self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
 
     def replace(self, fill: Callable[[Path], object]) -> None:
-        """Lets ``fill`` write a folder that takes the place of the held one at once, and is held without a gap."""
+        """Replaces the folder by the one that ``fill`` writes; the lock is held throughout."""
         taken: list[int] = []
 
         def filled(new: Path) -> None:
             fill(new)
             descriptor = _lock(new)
-            assert descriptor is not None  # nobody else knows the folder
+            assert descriptor is not None  # no other process knows the new folder
             taken.append(descriptor)
 
         try:
@@ -41,13 +45,13 @@ class Held:
             for descriptor in taken:
                 os.close(descriptor)
             raise
-        os.close(self._descriptor)  # not before the old lock is gone: else another process could still take it
+        os.close(self._descriptor)  # only now that the old lock file is gone can no other process take it
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Gives the lock back; where nothing was put into the folder, what was made for it goes."""
+        """Releases the lock, and removes the folders that :func:`alone` created if the folder is still empty."""
         try:
-            with suppress(OSError):  # another process may put something there
+            with suppress(OSError):  # another process may create something there meanwhile
                 if is_free(self.folder):
                     (self.folder / LOCK).unlink()
                     for folder in self._made:
@@ -58,13 +62,17 @@ class Held:
 
 @contextmanager
 def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
-    """Keeps a second ``mtbert COMMAND`` out of ``folder`` while this one works there.
+    """Yields ``folder`` locked, so that no other mtbert process works in it at the same time.
 
-    The folder is made if it is not there, and what a kill left of its replacement is put in order. With ``wait`` the
-    work of another process there is waited for.
+    Creates the folder if it does not exist, and repairs what a kill in the middle of a replacement left behind.
+
+    Args:
+        folder: The folder to lock.
+        command: The mtbert command that is running, for the message.
+        wait: Whether to wait for another process to finish there instead of raising an error.
 
     Raises:
-        ValueError: If another is at work there.
+        ValueError: If another process is at work there.
     """
     place = Path(os.path.realpath(folder))
     made: list[Path] = []
@@ -83,26 +91,28 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
 
 
 def find_held(folder: Path) -> Path | None:
-    """Returns where ``folder`` is, also where a kill cut off its replacement; ``None`` if nowhere."""
+    """Returns where the content of ``folder`` is, even in the middle of a replacement; ``None`` if there is none."""
     found = files.find_folder(folder)
     return found if found == folder or (found and (found / LOCK).exists()) else None
 
 
 def is_free(folder: Path) -> bool:
-    """Returns whether ``folder`` is not there, or holds nothing but a lock."""
+    """Returns whether ``folder`` does not exist, or contains at most a lock file."""
     found = find_held(folder)
     return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
-    """Returns a descriptor with the lock of ``place``, made or put back first; ``None`` if it was removed meanwhile.
+    """Returns a file descriptor that holds the lock of ``place``; ``None`` if another process removed it meanwhile.
+
+    Creates the folder first, or moves it back to its place; ``made`` gets every folder that had to be created.
 
     Raises:
         BlockingIOError: If another process holds the lock.
     """
     with suppress(FileNotFoundError):
         found = find_held(place)
-        if found not in (None, place):  # another process is between two renames, or was killed there
+        if found not in (None, place):  # another process is between its two renames, or was killed there
             taken = _lock(found, wait)
             return taken if taken is None or _put_back(found, place, taken) else None
         missing = [path for path in (place, *place.parents) if not path.exists()]
@@ -114,7 +124,7 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 
 
 def _put_back(found: Path, place: Path, taken: int) -> bool:
-    """Renames ``found``, whose lock is held, to ``place``; False, without the lock, if another process was first."""
+    """Renames ``found``, whose lock is held, to ``place``; returns False and gives up the lock if it is too late."""
     try:
         found.rename(place)
     except OSError as error:
@@ -126,7 +136,7 @@ def _put_back(found: Path, place: Path, taken: int) -> bool:
 
 
 def _lock(folder: Path, wait: bool = False) -> int | None:
-    """Returns a descriptor with the lock of ``folder``; ``None`` if another process removed it meanwhile.
+    """Returns a file descriptor that holds the lock of ``folder``; ``None`` if another process removed the lock file.
 
     Raises:
         BlockingIOError: If another process holds the lock.

@@ -1,8 +1,8 @@
-"""The words that messages share: foreign values made safe to print, near names, short lists, and warnings.
+"""Helpers for the text of messages: foreign values made safe to print, suggestions, short lists, counts and warnings.
 
-Text that comes from a file, a command line or another library may hold anything: control characters that clear a
-terminal, line breaks that forge a second message, ten megabytes. :func:`shown` and :func:`clean` are the only way from
-there into a message.
+Text from a file, a command line or another library may hold anything: control characters that clear a terminal, line
+breaks that forge a second message, or ten megabytes. Such text enters a message only through the functions of this
+module.
 """
 
 import difflib
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-LONGEST = 80  # characters of a foreign value in a message
-LONGEST_LINE = 2000  # characters of a whole line
+LONGEST = 80  # characters of one foreign value in a message
+LONGEST_LINE = 2000  # characters of a whole message
 
 
 def shown(value: object, longest: int = LONGEST) -> str:
-    """Returns ``value`` in quotes on one line, with control characters escaped and the rest of a long text cut.
+    """Returns ``value`` on one line, cut to ``longest`` characters, with control characters escaped and text quoted.
 
     >>> shown("a\\tb")
     "'a\\\\tb'"
@@ -27,7 +27,7 @@ def shown(value: object, longest: int = LONGEST) -> str:
     "'xxxxxxx...'"
     """
     if isinstance(value, str):
-        # A cut text is escaped only as far as it is shown: a label may have ten million characters.
+        # Only the part that is shown gets escaped: a label may have ten million characters.
         return f"'{_cut(clean(value[: longest + 1]), longest)}'"
     if isinstance(value, bytes | bytearray):
         value = bytes(value[:longest])
@@ -35,11 +35,11 @@ def shown(value: object, longest: int = LONGEST) -> str:
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    """Returns ``text`` with every character that does not print as itself escaped as in a Python literal.
+    """Returns ``text`` with every non-printing character escaped as in a Python literal.
 
     Args:
         text: Any text.
-        lines: True keeps line breaks.
+        lines: Whether line breaks stay as they are.
 
     >>> clean("a\\x1b[2Jb\\r")
     'a\\\\x1b[2Jb\\\\r'
@@ -50,7 +50,9 @@ def clean(text: str, *, lines: bool = False) -> str:
 
 
 def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Returns `` Did you mean 'x'?`` with the nearest of ``known``, else ``otherwise``; both begin with a space.
+    """Returns `` Did you mean 'x'?`` with the name in ``known`` that is most similar to ``word``.
+
+    Returns ``otherwise``, after a space, if no name is similar enough.
 
     >>> near("trian", ["train", "dev"])
     " Did you mean 'train'?"
@@ -60,7 +62,7 @@ def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: bool = False) -> str:
-    """Returns ``a, b, c and 3 more``, or ``none``.
+    """Returns a list for a message: ``a, b, c and 3 more``, or ``none``; every item is made safe to print.
 
     >>> few(["a", "b", "c"], most=2, quoted=True)
     "'a', 'b' and 1 more"
@@ -72,7 +74,7 @@ def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: b
 
 
 def count(number: int, word: str) -> str:
-    """Returns ``1 row`` or ``2 rows``.
+    """Returns a number with its noun: ``1 row``, ``2 rows``.
 
     >>> count(2000, "row")
     '2,000 rows'
@@ -81,18 +83,22 @@ def count(number: int, word: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the first line of what another library says is wrong, without its full stop; never empty."""
+    """Returns the first line of an error's message, without its full stop; the name of its type if it has no message.
+
+    For errors that other libraries raise.
+    """
     lines = (clean(line.strip())[:200].rstrip(".") for line in str(error).splitlines() if line.strip())
     return next(lines, type(error).__name__)
 
 
 def warn(console: "Console", line: str) -> None:
-    """Prints ``warning: line`` on ``console``; every warning of the project goes through here."""
+    """Prints ``warning: line`` on ``console``; every warning that mtbert prints goes through this function."""
     console.print(f"warning: {clean(line[:LONGEST_LINE])}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _prints(character: str) -> bool:
-    # Cf holds the marks that turn the direction of text; a zero-width joiner belongs to emoji and to many scripts.
+    # Every other character of category Cf is escaped, because some of them reverse the direction of text. The two
+    # zero-width joiners are part of emoji and of many scripts.
     return character.isprintable() or (unicodedata.category(character) == "Zs") or character in "\u200c\u200d"
 
 
@@ -101,5 +107,5 @@ def _escaped(character: str) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    # An escape is not cut in two.
+    # An escape sequence that would be cut in two is dropped whole.
     return text if len(text) <= longest else re.sub(r"\\[^\\]{0,8}$", "", text[: longest - 3]) + "..."

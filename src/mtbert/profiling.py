@@ -1,4 +1,4 @@
-"""Names for the phases of a training step, for whoever measures where its time goes."""
+"""Labels for the phases of a training step, which a profiler reads to see where the time goes."""
 
 from typing import Literal
 
@@ -10,5 +10,8 @@ PREFIX = "mtbert."
 
 
 def timed(name: Phase) -> record_function:
-    """Marks what runs within as a part of the step; costs some microseconds where nobody looks."""
+    """Returns a context manager that labels the code inside as phase ``name`` of the step.
+
+    Without a running profiler a label costs a few microseconds.
+    """
     return record_function(PREFIX + name)

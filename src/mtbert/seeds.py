@@ -1,4 +1,4 @@
-"""Generators that depend on what they are for and on nothing else."""
+"""Random generators seeded by their purpose alone, so that what one part draws never changes another part's draws."""
 
 import hashlib
 
@@ -7,12 +7,18 @@ import torch
 
 
 def torch_generator(*purpose: str | int) -> torch.Generator:
-    """Returns a generator on the CPU: the same words give the same draws, other words unrelated ones."""
+    """Returns a PyTorch generator on the CPU, seeded by the words of ``purpose``.
+
+    Equal words give equal draws; different words give unrelated draws.
+    """
     digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Returns a NumPy generator: the same seed and words give the same draws, others unrelated ones."""
+    """Returns a NumPy generator, seeded by ``seed`` and the words of ``purpose``.
+
+    Equal seeds and words give equal draws; different ones give unrelated draws.
+    """
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest[:16], "little")))

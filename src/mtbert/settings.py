@@ -1,4 +1,4 @@
-"""Settings: validated, frozen data, and pydantic's errors about them in plain words."""
+"""The base class of all settings, and plain words for pydantic's validation errors."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from pydantic_core import InitErrorDetails
 
 from mtbert.messages import LONGEST, clean, count, few, near, shown
 
-MOST_MISTAKES = 20  # in one message
+MOST_MISTAKES = 20  # listed in one message
 
-# Names of Hugging Face's trainer and configs, and what says the same here.
+# Names of settings in Hugging Face's trainer and configs, and the equivalent settings here.
 HUGGING_FACE = {
     "adam_beta1": "train.betas",
     "adam_beta2": "train.betas",
@@ -62,7 +62,7 @@ HUGGING_FACE = {
 
 
 class Settings(BaseModel):
-    """Validated, frozen settings; each unknown key is an error that names the nearest right one."""
+    """Base class of validated, immutable settings. An unknown key is an error that suggests the nearest known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -76,7 +76,7 @@ class Settings(BaseModel):
 
 
 def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
-    """Returns the same errors, but unknown keys of this mapping say which of the ``known`` ones was meant."""
+    """Returns the details of ``error``; for unknown keys of this mapping they suggest one of the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}
@@ -84,7 +84,7 @@ def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[Ini
     for e in errors:
         kind, location, context = e["type"], e["loc"], e.get("ctx", {})
         if kind == "missing" and len(location) == 1 and f" Did you mean {shown(location[-1])}?" in hints.values():
-            continue  # one mistake: the required key was misspelt
+            continue  # the required key was misspelt: the unknown key already reports this mistake
         if kind == "extra_forbidden" and len(location) == 1:
             key = str(location[0])
             said = ValueError(f"unknown key {shown(key)}.{hints[key]}")
@@ -94,13 +94,15 @@ def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[Ini
 
 
 def _meant(key: str, known: Collection[str]) -> str:
-    """A sentence about the right key in place of an unknown one."""
+    """Returns a sentence, after a space, that says which key to use in place of the unknown ``key``."""
     there = f" Use {HUGGING_FACE[key]}." if key in HUGGING_FACE else ""
     return there or near(key, known, f"Known keys: {', '.join(known)}.")
 
 
 def tuples(value: Any) -> Any:
-    """Returns ``value`` with every list in it made a tuple, as strict validation wants: JSON and YAML have only lists.
+    """Returns ``value`` with every list in it replaced by a tuple.
+
+    Strict validation accepts only tuples for tuple fields, but JSON and YAML have only lists.
 
     >>> tuples({"a": [1, [2]]})
     {'a': (1, (2,))}
@@ -110,7 +112,7 @@ def tuples(value: Any) -> Any:
     return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-# What pydantic says of Python, said of YAML.
+# Messages in the terms of YAML for pydantic's error types, whose own messages speak of Python.
 _MUST = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
@@ -123,22 +125,22 @@ _MUST = {
     "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "must have a kind",
 }
-_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name of a part of a type, not a key
+_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name for a member of a union, not a key
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
-    """Returns one line per mistake in ``raw``: path, what must hold, what was found.
+    """Returns one line per mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several types is one mistake.
+    A value that matches none of several allowed types is reported as one mistake.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):
         context, given = e.get("ctx", {}), e["input"]
         if e["type"] == "too_short" and len(given) >= context["min_length"]:
-            continue  # its wrong items do not count, and each of them has a line of its own
+            continue  # the list is long enough; pydantic did not count its invalid items, which have lines of their own
         where = ".".join(_keys(e["loc"], raw))
         found = f", found {_found(given)}."
-        if e["type"] == "value_error":  # one of ours: a whole sentence
+        if e["type"] == "value_error":  # raised by mtbert's own checks, whose message is a whole sentence
             said, found = e["msg"].removeprefix("Value error, "), ""
         elif e["type"] == "too_short" and not given:
             said = "must not be empty"
@@ -167,7 +169,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """The keys of ``location`` that a person wrote: not the types that it names, nor the kind of a value."""
+    """Yields the keys in ``location`` that the user wrote; skips pydantic's names of types and of kinds."""
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)):

@@ -1,8 +1,8 @@
-"""YAML 1.2 as our own files have it: plain values, lists and mappings whose keys are text, and nothing that runs away.
+"""A safe reader and writer of YAML 1.2 for recipes and studies: scalars, lists, and mappings with text keys.
 
-PyYAML splits the text into events; the values are made of them here, under the rules of YAML 1.2's core schema (``no``
-is a word, ``1e-5`` a number, ``010`` ten). Size, depth and number of values are bounded while reading, so that no text
-takes more than some seconds.
+PyYAML splits the text into events. This module builds the values from the events under the core schema of YAML 1.2, so
+``no`` is a word, ``1e-5`` a number and ``010`` ten. Limits on size, depth and number of values are enforced while
+reading, so that no text takes longer than a few seconds.
 """
 
 import re
@@ -16,12 +16,13 @@ import yaml
 from mtbert import files
 from mtbert.messages import clean, reason, shown
 
-LARGEST = 2**20  # bytes of a file
-MOST_VALUES = 100_000  # of a file; what an alias stands for counts each time
-DEEPEST = 50  # collections inside each other
+LARGEST = 2**20  # bytes in a file
+MOST_VALUES = 100_000  # in a file; every use of an alias counts the values that it stands for
+DEEPEST = 50  # levels of nested lists and mappings
 LONGEST_INTEGER = 40  # digits
 
-_PLAIN: Mapping[str, tuple[re.Pattern[str], str]] = {  # what is written without quotes, and how it may begin
+# For each kind of unquoted scalar other than text: its pattern, and the characters that it can begin with.
+_PLAIN: Mapping[str, tuple[re.Pattern[str], str]] = {
     name: (re.compile(pattern), first)
     for name, pattern, first in (
         ("null", r"~|null|", "~n\0"),
@@ -31,17 +32,23 @@ _PLAIN: Mapping[str, tuple[re.Pattern[str], str]] = {  # what is written without
     )
 }
 _TAG = "tag:yaml.org,2002:"
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # JSON's way to escape one character beyond the first 65,536
-# A byte of a file's name that is not UTF-8 is one of the last 128 surrogates; the others stand for nothing.
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # how JSON escapes one character beyond the first 65,536
+# Python represents the bytes of a file name that are not UTF-8 as surrogates from U+DC80 on. The other surrogates
+# represent nothing.
 _NO_CHARACTER = re.compile("[\0\ud800-\udc7f]")
 
 
 def read(file: Path, what: str, key: str) -> dict[str, Any]:
-    """Returns the mapping in a file of one of our formats, called ``what``, that must have ``key``.
+    """Returns the mapping that a YAML file contains.
+
+    Args:
+        file: A recipe or a study.
+        what: The kind of file, for messages.
+        key: A key that such a mapping needs, for messages; its presence is not checked here.
 
     Raises:
-        ValueError: If it cannot be read, is too large, not UTF-8, not YAML or no mapping; the message names the file
-            and the line.
+        ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8; the message
+            names the file and, where possible, the line.
     """
     where = f"{what} {clean(str(file))}"
     try:
@@ -60,10 +67,15 @@ def read(file: Path, what: str, key: str) -> dict[str, Any]:
 
 
 def parse(text: str, where: str) -> Any:
-    """Returns the value that ``text`` stands for; ``where`` is what error messages call it.
+    """Returns the value that the YAML ``text`` describes.
+
+    Args:
+        text: One YAML document.
+        where: What messages call the text, such as ``recipe base.yaml``.
 
     Raises:
-        ValueError: In one line, with the number of the line in ``text`` where that is known.
+        ValueError: If the text is not such a document; the message is one line and gives the line number in ``text``
+            where it is known.
     """
     try:
         return _Reader(yaml.parse(text, Loader=yaml.SafeLoader)).document()
@@ -77,12 +89,12 @@ def parse(text: str, where: str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Returns text that :func:`parse` reads back to an equal value, and other readers of YAML too."""
+    """Returns ``value`` as YAML text, which :func:`parse` and other YAML readers read back as an equal value."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that this module, or a reader of YAML 1.1, would take for something else."""
+    """Quotes text that this module or a YAML 1.1 reader would otherwise read as a number, truth value or null."""
 
 
 for _name, (_pattern, _first) in _PLAIN.items():
@@ -98,13 +110,13 @@ class _Refused(Exception):
 @dataclass
 class _Anchor:
     value: Any
-    values: int  # that it stands for
-    done: bool
+    values: int  # number of values inside, itself included
+    done: bool  # False while the value is still being built
 
 
 @dataclass
 class _Reader:
-    """Makes values of events, and counts them."""
+    """Builds values from PyYAML's events and enforces the limits on their number and depth."""
 
     events: Any
     left: int = MOST_VALUES
@@ -112,7 +124,7 @@ class _Reader:
     anchors: dict[str, _Anchor] = field(default_factory=dict)
 
     def document(self) -> Any:
-        """The one value of the text; null if there is none."""
+        """Returns the only document of the text; None if the text is empty."""
         next(self.events)
         if isinstance(next(self.events), yaml.StreamEndEvent):
             return None
@@ -179,7 +191,7 @@ def _unknown_tag(event: Any) -> _Refused:
 
 
 def _scalar(event: Any) -> Any:
-    """The text, number, truth value or null of a scalar event."""
+    """Returns the text, number, truth value or None that a scalar event describes."""
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value)
     if _NO_CHARACTER.search(text):
         raise _Refused(f"{shown(text)} holds what is no character", event)

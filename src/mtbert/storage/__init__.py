@@ -1,1 +1,1 @@
-"""What is kept on disk: model folders, the state of a run, predictions."""
+"""What mtbert keeps on disk: model folders, run states and predictions."""

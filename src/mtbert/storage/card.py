@@ -1,4 +1,4 @@
-"""``mtbert.json``: all that a model needs beyond its encoder and the weights of its heads."""
+"""``mtbert.json``: everything that a model needs besides its encoder and the weights of its heads and adapters."""
 
 from pathlib import Path
 from typing import Self
@@ -13,18 +13,18 @@ from mtbert.settings import Settings
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.task import Pooling, Task
 
-FORMAT = 1  # of mtbert.json; another number is refused
+FORMAT = 1  # version of mtbert.json; a file with another number is refused
 
 
 class Card(Settings):
-    """The content of ``mtbert.json``: all that a model needs beyond its encoder and the weights of its heads."""
+    """The content of ``mtbert.json``: everything that a model needs besides its encoder and its saved weights."""
 
     format: int
     pooling: Pooling
     max_length: int = Field(ge=1, le=2**20)
     tasks: dict[str, Task] = Field(max_length=1000)
     pal: Pal | None = None
-    step: int | None = Field(default=None, ge=0)  # optimizer steps that made it; null in older folders
+    step: int | None = Field(default=None, ge=0)  # optimizer steps that the model was trained for; null in older files
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -42,7 +42,12 @@ class Card(Settings):
 
 
 def read_card(folder: Path) -> Card:
-    """The validated ``mtbert.json`` of a model folder."""
+    """Returns the validated ``mtbert.json`` of a model folder.
+
+    Raises:
+        FileNotFoundError: If the folder has no such file.
+        ValueError: If the file is damaged or has another format; the message names it.
+    """
     file = folder / "mtbert.json"
     card = json_files.read_settings(file, Card, COPY_AGAIN)
     if card.format != FORMAT:
@@ -51,7 +56,11 @@ def read_card(folder: Path) -> Card:
 
 
 def check_card(model: Model, folder: Path) -> None:
-    """Raises ValueError, which names ``mtbert.json``, unless the model in ``folder`` has the settings of ``model``."""
+    """Raises an error unless the ``mtbert.json`` in ``folder`` describes ``model``.
+
+    Raises:
+        FileNotFoundError, ValueError: If the file is missing, damaged or of another model; the message names it.
+    """
     card = read_card(folder)
     for name in ("pooling", "max_length", "tasks", "pal"):
         if getattr(card, name) != getattr(model, name):

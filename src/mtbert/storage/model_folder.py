@@ -1,8 +1,8 @@
-"""Model folders: a plain Hugging Face encoder folder with the tasks and their heads beside it.
+"""Model folders: an encoder folder that Hugging Face's ``transformers.AutoModel`` can read, plus tasks and heads.
 
-``transformers.AutoModel`` reads the encoder. ``mtbert.json`` holds the tasks, ``heads.safetensors`` the weights of
-their heads, and ``adapters.safetensors`` those of their adapters, where they have any. A folder holds what predicts:
-averaged weights, and low-rank changes merged.
+``mtbert.json`` holds the tasks, ``heads.safetensors`` the weights of their heads, and ``adapters.safetensors`` the
+weights of their adapters, if they have any. A folder holds the model that predicts: its weights are the averaged ones
+if the run averages weights, and low-rank updates are merged into the encoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,10 @@ from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 
 
 def find_model_folder(path: Path) -> Path | None:
-    """The model folder at ``path``: itself, or the best (else the last) of a run; ``None`` if there is none."""
+    """Returns the model folder that ``path`` means; None if there is none.
+
+    It is ``path`` itself if that is a model folder, else its ``best/``, else its ``last/``.
+    """
     if (path / "mtbert.json").is_file():
         return path
     for name in ("best", "last"):
@@ -35,12 +38,12 @@ def find_model_folder(path: Path) -> Path | None:
 
 
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | None = None) -> None:
-    """Writes a model folder's files into ``folder``; ``step`` is the number of optimizer steps that made the model."""
+    """Writes the files of a model folder into ``folder``; ``step`` counts the optimizer steps of its training."""
     save_encoder(merged(model.encoder), folder)
     save_tensors(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
         save_tensors(model.adapters.state_dict(), folder / "adapters.safetensors")
-    # Not by its own save, whose error of a full disk has no number.
+    # Tokenizer.save is not used: its error on a full disk has no error number.
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     card = Card(
         format=FORMAT,
@@ -55,12 +58,12 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model from disk with its tokenizer, the folder that it is from, and the optimizer steps that made it."""
+    """A model loaded from disk, with its tokenizer and its origin."""
 
     model: Model
     tokenizer: Tokenizer
-    folder: Path
-    step: int | None  # None where the folder does not say
+    folder: Path  # the model folder that it was loaded from
+    step: int | None  # optimizer steps that it was trained for; None if the folder does not say
 
 
 def load_model(path: Path) -> Loaded:
@@ -68,7 +71,7 @@ def load_model(path: Path) -> Loaded:
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
-        ValueError: If a file of it cannot be read; the message names the file.
+        ValueError: If a file of the model is damaged or does not fit the others; the message names the file.
     """
     folder = find_model_folder(path)
     if folder is None:
@@ -88,10 +91,10 @@ def load_model(path: Path) -> Loaded:
 
 
 def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
-    """The tokenizer of ``folder``.
+    """Returns the tokenizer of ``folder``.
 
     Raises:
-        ValueError: If it gives ids that ``encoder`` has no embedding for.
+        ValueError: If the tokenizer produces ids for which ``encoder`` has no embedding.
     """
     tokenizer = load_tokenizer(folder)
     highest = max(tokenizer.get_vocab().values(), default=-1)
@@ -104,9 +107,13 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 
 
 def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
-    """Gives the heads and adapters of the tasks ``names`` the weights saved in ``folder``.
+    """Loads the weights saved in ``folder`` into the heads and adapters of the tasks ``names``.
 
-    Returns the names of the saved tensors that are of none of these tasks.
+    Returns:
+        The names of the saved tensors that belong to none of these tasks.
+
+    Raises:
+        FileNotFoundError, ValueError: If a file is missing or damaged, or a tensor does not fit; the message names it.
     """
     unclaimed: list[str] = []
     for parts, what, file in (
@@ -126,7 +133,7 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
                     f"{COPY_AGAIN}"
                 )
             check_finite(file, {prefix + key: tensor for key, tensor in saved.items()}, COPY_AGAIN)
-            part.to_empty(device="cpu").load_state_dict(saved)  # it may have shapes alone until here
+            part.to_empty(device="cpu").load_state_dict(saved)  # the part may have been on the meta device so far
         unclaimed += tensors
     return unclaimed
 

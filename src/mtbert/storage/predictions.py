@@ -1,4 +1,4 @@
-"""What a model predicts on dev, kept beside its weights.
+"""A model's predictions on dev, saved beside its weights.
 
 Dimension key: B examples, K classes.
 """
@@ -29,7 +29,7 @@ class Predicted:
     decided: Tensor
 
     def read_by(self, metric: str) -> npt.NDArray[Any]:
-        """Returns what a metric reads, ``[B]``: raw logits or cosines where it ranks examples, else what is decided."""
+        """Returns the values that ``metric`` reads, ``[B]``: ``raw`` if it ranks examples, else ``decided``."""
         return (self.raw if metric in metrics.OF_RANKS else self.decided).numpy()
 
 
@@ -40,10 +40,11 @@ def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
 
 
 def load_predictions(folder: Path) -> dict[str, Predicted]:
-    """Each task's predictions on dev, as :func:`save_predictions` wrote them.
+    """Returns each task's predictions on dev, as :func:`save_predictions` wrote them.
 
     Raises:
-        ValueError, FileNotFoundError: If there are none, or they are damaged; the message names the file.
+        FileNotFoundError: If the folder has no predictions.
+        ValueError: If they are damaged; the message names the file.
     """
     tensors = read_tensors(folder / PREDICTIONS)
     names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)

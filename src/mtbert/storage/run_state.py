@@ -1,6 +1,6 @@
-"""A run's state in ``last/``: what the next step needs beside the model, and the digests of all files there.
+"""The run state in ``last/``: what the next step needs besides the model, and the digests of all files in the folder.
 
-Resuming trusts nothing in the folder: first the digests, then the numbers and tensors, which must be those of the run.
+Resuming trusts nothing in the folder. It checks the digests first, and then that the numbers and tensors fit the run.
 """
 
 from collections.abc import Mapping
@@ -23,42 +23,42 @@ PUT_BACK = "Put the file back as it was, or start the run again."
 
 
 class Values(Settings):
-    """How far a run is."""
+    """The content of ``state.json``: how far a run has come."""
 
     done: int = Field(ge=0)  # optimizer steps
-    taken: tuple[int, ...]  # batches of each task
+    taken: tuple[int, ...]  # batches that each task has had
     evaluated: int = Field(ge=0)  # the step of the last evaluation
-    best: float | None
-    stale: int = Field(ge=0)  # evaluations since the best
-    conflicting: int = Field(default=0, ge=0)  # steps in which two tasks' gradients pointed apart
+    best: float | None  # the best score so far
+    stale: int = Field(ge=0)  # evaluations since the best one
+    conflicting: int = Field(default=0, ge=0)  # steps in which the gradients of two tasks conflicted
     generator: str  # the state of the dropout generator, as hex digits
     metrics_bytes: int = Field(default=0, ge=0)  # the length of metrics.jsonl at this step
-    tensors: int = Field(ge=0)  # in training.safetensors
+    tensors: int = Field(ge=0)  # number of tensors in training.safetensors
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run's state beside the model that predicts: its values, and all tensors of training by name."""
+    """What a run needs for its next step besides the model that predicts: numbers, and tensors of training by name."""
 
     values: Values
     tensors: dict[str, Tensor]
 
 
 class Seal(Settings):
-    """The content of ``digest.json``: SHA-256 of the run's settings, and of every other file of the folder."""
+    """The content of ``digest.json``."""
 
-    run: str
-    files: dict[str, str]
+    run: str  # SHA-256 of the run's settings
+    files: dict[str, str]  # SHA-256 of every other file in the folder, by its name
 
 
 def save_state(state: RunState, folder: Path) -> None:
-    """Writes a run's state into ``folder``."""
+    """Writes a run state into ``folder``."""
     save_tensors(state.tensors, folder / TENSORS)
     (folder / VALUES).write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def load_state(folder: Path) -> RunState:
-    """Returns the run's state saved in ``folder``.
+    """Returns the run state saved in ``folder``.
 
     Raises:
         ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
@@ -74,7 +74,13 @@ def load_state(folder: Path) -> RunState:
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
-    """Puts other values into ``folder`` at once; all else there stays, and takes no room twice."""
+    """Replaces the values saved in ``folder`` atomically; the other files stay, as hard links where possible.
+
+    Args:
+        folder: A folder with a run state.
+        values: The new values.
+        run: SHA-256 of the run's settings.
+    """
 
     def write(new: Path) -> None:
         for path in folder.iterdir():
@@ -87,16 +93,18 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes the digests of all files in ``folder``, and of the settings of the run that it is of."""
+    """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, that of the run's settings."""
     digests = {path.name: files.sha256(path, PUT_BACK) for path in sorted(folder.iterdir())}
     (folder / SEAL).write_text(Seal(run=run, files=digests).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def check_seal(folder: Path) -> str | None:
-    """Returns the digest of the settings that ``folder`` was saved with, ``None`` if an older version saved it.
+    """Checks the files in ``folder`` against ``digest.json``, and returns the digest of the settings of its run.
+
+    Returns None, unchecked, if the folder has no ``digest.json``: older versions wrote none.
 
     Raises:
-        ValueError, FileNotFoundError: If a file is not as it was saved; the message names it.
+        ValueError, FileNotFoundError: If a file is missing or not as it was saved; the message names it.
     """
     file = folder / SEAL
     if not file.exists():
@@ -114,7 +122,14 @@ def check_seal(folder: Path) -> str | None:
 
 
 def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
-    """Raises ValueError, which says what is wrong, unless ``values`` fit each other and the run's number of steps."""
+    """Raises ValueError, which names the wrong value, unless ``values`` are consistent and fit the run.
+
+    Args:
+        values: Saved values.
+        steps: The number of optimizer steps of the whole run.
+        tasks: The number of tasks.
+        joint: Whether each step takes a batch of every task.
+    """
     done = values.done
     if done > steps:
         raise ValueError(f"done: {done} steps, and the run has {steps}")
@@ -128,7 +143,7 @@ def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises ValueError, which names the tensor, unless names, shapes and kinds of numbers are the expected ones."""
+    """Raises ValueError, which names the tensor, unless names, shapes and dtypes are as expected."""
     for wrong, what in (
         (expected.keys() - found.keys(), "there must be"),
         (found.keys() - expected.keys(), "this run has no"),
@@ -141,15 +156,15 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 
 def generator_state(generator: torch.Generator) -> str:
-    """Returns the generator's state as text."""
+    """Returns the state of ``generator`` as hex digits."""
     return bytes(generator.get_state().tolist()).hex()
 
 
 def set_generator_state(generator: torch.Generator, text: str) -> None:
-    """Puts the generator where :func:`generator_state` found it.
+    """Sets ``generator`` to a state that :func:`generator_state` returned.
 
     Raises:
-        ValueError: If the text is no such state.
+        ValueError: If ``text`` is not a state of such a generator.
     """
     try:
         generator.set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))

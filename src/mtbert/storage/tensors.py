@@ -1,4 +1,4 @@
-"""Safetensors files: damaged ones are refused by name."""
+"""Reading and writing safetensors files, with errors that name the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,12 @@ COPY_AGAIN = "Train or copy the run again."
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU."""
+    """Returns the tensors of a safetensors file by name, on the CPU.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read or is damaged; the message names it.
+    """
     files.check_safetensors(file, COPY_AGAIN)
     try:
         return load_file(file)
@@ -26,6 +31,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Writes a safetensors file."""
+    """Writes ``tensors`` into a safetensors file.
+
+    Raises:
+        OSError: If the disk fails; the error names the file.
+    """
     with files.naming(file):
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)

@@ -1,4 +1,4 @@
-"""The log of a run, ``metrics.jsonl``: a line for each optimizer step, and one for each evaluation on dev."""
+"""The log of a run, ``metrics.jsonl``: one line per optimizer step and one per evaluation on dev."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
-LARGEST = 4 * 2**30  # bytes: a million steps have half of one
+LARGEST = 4 * 2**30  # bytes; a million steps take about half a GiB
 
 Line = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """The parts of a line that every reader relies on."""
+    """The keys of a line that readers of the log rely on; a line may have more."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -46,11 +46,15 @@ class _Logged(BaseModel):
 
 
 def read(file: Path, length: int | None = None) -> list[Line]:
-    """Returns the lines of a ``metrics.jsonl``, in order; with ``length`` those in its first ``length`` bytes.
+    """Returns the lines of a ``metrics.jsonl``, in order.
+
+    Args:
+        file: The log.
+        length: How many bytes of the log to read; all of it if None.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it cannot be read, or a line is not one that a run logs; the message names both.
+        FileNotFoundError: If the log does not exist.
+        ValueError: If the log cannot be read, or a line is not one that a run writes; the message names file and line.
     """
     with files.repaired(file, COPY_AGAIN):
         content = files.read_bytes(file, LARGEST)
@@ -74,9 +78,9 @@ def read(file: Path, length: int | None = None) -> list[Line]:
 
 
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
-    """Returns the evaluation that ``best/`` was saved at: the first with the highest ``train.select``.
+    """Returns the evaluation after which ``best/`` was saved: the first with the highest ``train.select``.
 
-    ``None`` if there was none.
+    Returns None if there was no evaluation.
     """
     found: Line | None = None
     highest = float("-inf")
@@ -89,43 +93,43 @@ def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
 
 
 def last(lines: Sequence[Line]) -> Line | None:
-    """Returns the newest evaluation; ``None`` if there was none."""
+    """Returns the most recent evaluation; None if there was none."""
     return next((line for line in reversed(lines) if "evaluation" in line), None)
 
 
 def selected(line: Line, recipe: Recipe) -> float:
-    """Returns the ``train.select`` of an evaluation."""
+    """Returns the score of an evaluation by which the run selects its best model: ``train.select``."""
     return recipe.aggregate(recipe.train.select, {name: s.metrics for name, s in scores(line).items()})
 
 
 def scores(line: Line) -> dict[str, Evaluation]:
-    """Returns the scores of an evaluation by task."""
+    """Returns the scores that an evaluation's line holds, by task."""
     return {name: Evaluation(**found) for name, found in line["evaluation"].items()}
 
 
 class Log:
-    """Writes ``metrics.jsonl``, the same for the same run, and ``timings.jsonl``, which never is.
+    """Writes the two logs of a run: ``metrics.jsonl``, which is reproducible, and ``timings.jsonl``, which is not.
 
-    Each line is on its way to the disk at once. An error of the disk names the file.
+    Each line is written immediately. An error from the disk names the file.
     """
 
     def __init__(self, out: Path, track: trackers.Log | None) -> None:
         self.track = track
-        # Without a buffer: what a full disk did not take would be tried again when the file is closed.
+        # Unbuffered: closing a buffered file on a full disk would try to write the rejected bytes again.
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
 
     def step(self, step: Line, seconds: float) -> None:
-        """Logs an optimizer step and how long it took."""
+        """Logs an optimizer step and its duration in seconds."""
         self._measured(step)
         _append(self._timings, {"step": step["step"], "seconds": round(seconds, 6)})
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        """Logs the scores on dev after ``step`` steps."""
+        """Logs the scores of each task on dev, and their aggregates, after ``step`` optimizer steps."""
         tasks = {name: asdict(score) for name, score in scores.items()}
         self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
 
     def sync(self) -> int:
-        """Returns the length of ``metrics.jsonl`` in bytes, all of them on the disk."""
+        """Flushes ``metrics.jsonl`` to the disk and returns its length in bytes."""
         with files.naming(Path(self._metrics.name)):
             os.fsync(self._metrics.fileno())
         return os.fstat(self._metrics.fileno()).st_size
@@ -146,12 +150,12 @@ class Log:
 def _append(file: FileIO, line: Line) -> None:
     left = memoryview((json.dumps(line) + "\n").encode())
     with files.naming(Path(str(file.name))):
-        while left:  # a disk may take a part
+        while left:  # one write may take only a part of the bytes
             left = left[file.write(left) :]
 
 
 def cut(out: Path, state: Values, recipe: Recipe) -> None:
-    """Cuts the logs in ``out`` back to what was there when ``state`` was saved, and what was written in half.
+    """Truncates the logs in ``out``: ``metrics.jsonl`` to its length when ``state`` was saved, timings to whole lines.
 
     Raises:
         ValueError: If ``metrics.jsonl`` is not the log of a run in this state; the message says why.
@@ -169,7 +173,8 @@ def cut(out: Path, state: Values, recipe: Recipe) -> None:
         ("steps", [line["step"] for line in before if "evaluation" not in line], [*range(1, state.done + 1)]),
         ("last evaluation", evaluations[-1]["step"] if evaluations else 0, state.evaluated),
         ("best score", best, float("-inf") if state.best is None else state.best),
-        ("evaluations since the best", min(stale, state.stale), state.stale),  # a longer run counts them anew
+        # A run that was given more epochs starts this count again, so the log may show more.
+        ("evaluations since the best", min(stale, state.stale), state.stale),
     ):
         if found != saved:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Parameter groups, gradients of embeddings and learning-rate schedules."""
+"""The optimizer: parameter groups, embedding gradients, gradient norms and learning-rate schedules."""
 
 import math
 import re
@@ -12,7 +12,9 @@ from torch.optim import AdamW
 from mtbert.environment import with_float64
 from mtbert.model.model import Model
 
-LARGEST_NORM = 1e19  # of a step's gradients: Adam keeps their squares in float32, and one that is infinite for good
+# Largest accepted norm of a step's gradients. Adam keeps their squares in float32; a square that overflows would stay
+# infinite for the rest of the run.
+LARGEST_NORM = 1e19
 
 
 def adamw(
@@ -23,9 +25,16 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> AdamW:
-    """AdamW over ``parameters``, each with a factor on the learning rate, which :func:`step` applies.
+    """Returns an AdamW optimizer with one group per factor on the learning rate and per use of weight decay.
 
-    Biases and LayerNorm weights (all vectors) do not decay.
+    Biases and LayerNorm weights, which are the vectors among the parameters, get no weight decay.
+
+    Args:
+        parameters: The parameters to train, each with its factor on the learning rate; :func:`step` applies the factor.
+        lr: The learning rate before factors and schedule.
+        betas: Decay rates of Adam's two running means.
+        eps: Term added to Adam's denominator.
+        weight_decay: Decoupled weight decay per step, as a multiple of the learning rate.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter, factor in parameters.items():
@@ -43,11 +52,14 @@ def adamw(
 
 
 def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
-    """A step in which each group has its share of the learning rate ``lr``, and gradients are divided by ``shrink``."""
+    """Makes one optimizer step with learning rate ``lr`` times each group's factor.
+
+    All gradients are divided by ``shrink`` first.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
-    # What torch's scaler of gradients sets: the division is part of the fused step, not one more pass over memory.
-    # Filled where the weights are: a number of the host would be copied once for each group.
+    # grad_scale is what torch's GradScaler sets: the fused kernel divides by it, without one more pass over memory.
+    # The tensor is created on the device, because a number on the host would be copied once per group.
     device = optimizer.param_groups[0]["params"][0].device
     scale = torch.full((), shrink, device=device) if shrink != 1.0 else None
     optimizer.grad_scale = scale  # type: ignore[attr-defined]
@@ -55,19 +67,20 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
 
 
 class RowGradient:
-    """The gradient of an embedding, which is zero but for the rows of a step's words, in one tensor for the whole run.
+    """A dense buffer for the gradient of the word embeddings, used again in every step of a run.
 
-    A backward pass produces a sparse gradient. Each step clears the rows of the previous step and writes its own into
-    one dense buffer. Filling 30,000 rows of new memory with zeros takes longer than the products of a small batch.
+    A backward pass produces a sparse gradient: only the rows of the step's words are not zero. Each step clears the
+    rows of the previous step in the buffer and writes its own. Filling 30,000 rows of new memory with zeros would take
+    longer than the matrix products of a small batch.
     """
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
-        self.dense: Tensor | None = None  # made when it is first needed
+        self.dense: Tensor | None = None  # allocated when it is first needed
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
-        """Makes the weight's sparse ``grad`` the dense one that an optimizer reads; another is left as it is."""
+        """Replaces the weight's ``grad``, if it is sparse, by the dense buffer with the same values."""
         gradient = self.weight.grad
         if gradient is None or not gradient.is_sparse:
             return
@@ -81,26 +94,31 @@ class RowGradient:
 
 
 def total_norm(parameters: Iterable[nn.Parameter]) -> float:
-    """Returns the norm of the gradients of all ``parameters`` as one vector, also where float32 loses its square."""
+    """Returns the norm of all gradients of ``parameters``, taken as one vector; see :func:`norm`."""
     return norm([p.grad for p in parameters if p.grad is not None])
 
 
 @torch.no_grad()
 def norm(gradients: Sequence[Tensor]) -> float:
-    """Returns the norm of these tensors as one vector; sparse ones are coalesced first."""
+    """Returns the Euclidean norm of all ``gradients``, taken as one vector.
+
+    It is right also where squares under- or overflow in float32. Sparse gradients are coalesced first.
+    """
     dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     found = float(nn.utils.get_total_norm(dense))
     if 1e-12 < found < 1e18 or not dense:
         return found
-    # Summed in float64 at once, squares would take twice as long in every step.
+    # The norm is very small or large, so float32 may have lost its square. Float64 in every step would take twice as
+    # long.
     return math.hypot(*(float(torch.linalg.vector_norm(with_float64(g), dtype=torch.float64)) for g in dense))
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
-    """The trainable parameters of ``model``, each with its factor on the learning rate.
+    """Returns the trainable parameters of ``model``, each with its factor on the learning rate.
 
-    With a layer-wise ``decay`` the top layer of the encoder has 1, each layer below it ``decay`` times the one above,
-    and the embeddings come below the lowest layer; pooler, heads and all else have 1.
+    Without ``decay`` every factor is 1. With it, the encoder's top layer has factor 1, each lower layer has ``decay``
+    times the factor of the layer above, and the embeddings count as one more layer at the bottom. The pooler, the heads
+    and everything else have factor 1.
 
     Source: Sun et al., "How to Fine-Tune BERT for Text Classification?", 2019.
     """
@@ -117,10 +135,10 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 
 
 def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
-    """The factor on the learning rate at ``step`` (from 0) of ``steps``.
+    """Returns the factor that the schedule puts on the learning rate at ``step`` (from 0) of ``steps``.
 
-    It rises from ``1 / (warmup * steps)`` to 1 over the first ``warmup`` share of the steps, then stays, or falls
-    to reach 0 just after the last step.
+    The factor rises linearly to 1 over the first ``warmup * steps`` steps. After that it stays 1 (``constant``), or
+    falls linearly so that it would reach 0 one step after the last (``linear``).
     """
     rising = int(warmup * steps)
     if step < rising:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""A profile of training: how much time each phase of a step takes."""
 
 import os
 import sys
@@ -16,20 +16,23 @@ from torch.profiler import ProfilerActivity, profile
 
 from mtbert.profiling import PREFIX
 
-WARM = 5  # steps that are not looked at: the first ones reserve memory and compile kernels
-LOOKED_AT = 20
-OPERATIONS = 8  # that are listed
-_WHOLE = ("losses", "backward")  # what they run of other parts is theirs
+WARM = 5  # steps that are not measured: the first steps reserve memory and compile kernels
+LOOKED_AT = 20  # steps that are measured
+OPERATIONS = 8  # PyTorch operations that the table lists
+_WHOLE = ("losses", "backward")  # phases whose time includes the phases that run inside them
 
 
 class Profile:
-    """Looks at some steps of a run, each within ``with profile:``; :meth:`finish` prints where their time went.
+    """Measures some steps of a run and prints a table of where their time went.
+
+    Each step runs inside ``with profile:``, followed by :meth:`count`. The table is printed after the last measured
+    step, or by :meth:`finish`.
 
     Args:
-        console: Where to.
-        weights: How many parameters of the encoder's layers every token is multiplied with.
-        device: Where the run's products are made.
-        compute: In which type.
+        console: Where the table is printed.
+        weights: The number of parameters of the encoder's layers that every token is multiplied with.
+        device: The device on which the run computes.
+        compute: The dtype of the run's matrix products.
     """
 
     def __init__(self, console: Console, weights: int, device: torch.device, compute: torch.dtype) -> None:
@@ -56,18 +59,18 @@ class Profile:
 
     @property
     def looking(self) -> bool:
-        """Whether this step is one of those that count."""
+        """Whether the current step is measured."""
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """Adds the tokens of the step before; after the last step that counts the table is printed."""
+        """Counts the tokens of the step that has just ended; after the last measured step, prints the table."""
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens
         if self.seen == WARM + LOOKED_AT:
             self.finish()
 
     def finish(self) -> None:
-        """Prints the table if that has not been done, of fewer steps if the run was short; says so if of none."""
+        """Prints the table unless it has been printed; after a run too short to measure, prints a note instead."""
         if self.finished:
             return
         self.finished = True
@@ -107,23 +110,26 @@ class Profile:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
-    """Floating-point operations per second of large matrix products, the fastest of those made in ``seconds``."""
+    """Returns the speed of large square matrix products on ``device``, in floating-point operations per second.
+
+    It is the speed of the fastest product among as many as fit into ``seconds``.
+    """
     size = 8192 if device.type == "cuda" else 2048
-    # Random numbers: products of constants draw less power, and a GPU makes them up to a seventh faster.
+    # Random numbers: products of constants draw less power, so that a GPU computes them up to a seventh faster.
     draws = torch.Generator(device).manual_seed(0)
     a, b = (torch.rand(size, size, dtype=dtype, device=device, generator=draws) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         begun = time.perf_counter()
         product = a @ b
-        product[0, 0].item()  # waits for it
+        product[0, 0].item()  # waits for the product
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps what the profiler's library says of itself off standard error."""
+    """Discards everything written to standard error inside, where the profiler's native library prints notices."""
     sys.stderr.flush()
     with open(os.devnull, "w") as nothing:
         before = os.dup(2)
@@ -136,7 +142,10 @@ def _silent() -> Iterator[None]:
 
 
 def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
-    """Microseconds of each part without those of parts within it, in the order in which they came."""
+    """Returns the time of each phase in microseconds, without the phases inside it, in order of first occurrence.
+
+    The time of the phases in ``_WHOLE`` includes everything inside them.
+    """
     found: defaultdict[str, float] = defaultdict(float)
     for event in events:
         if not event.name.startswith(PREFIX):
@@ -152,7 +161,7 @@ def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
 
 
 def _around(event: FunctionEvent) -> list[str]:
-    """The parts that ``event`` lies in, the innermost first."""
+    """Returns the names of the phases that enclose ``event``, innermost first."""
     found = []
     while event.cpu_parent is not None:
         event = event.cpu_parent

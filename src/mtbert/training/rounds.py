@@ -1,4 +1,4 @@
-"""How many rounds each epoch has, and so how many steps a run has."""
+"""The plan of a run: how many rounds each epoch has, and therefore how many steps the run has."""
 
 import math
 from bisect import bisect_right
@@ -15,15 +15,21 @@ from mtbert.sampling.turn import Progress
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """How many rounds each epoch has; a round is one batch of each task, in one joint step or in a step each."""
+    """The number of rounds of each epoch. A round is one batch per task: one joint step, or one step per task.
+
+    Attributes:
+        rounds: The number of rounds of each epoch.
+        steps_per_round: Optimizer steps in one round.
+        passes: How often the whole run passes over the train rows of each task, in expectation.
+    """
 
     rounds: tuple[int, ...]
     steps_per_round: int
-    passes: Mapping[str, float]  # over each task's train rows, in the whole run
+    passes: Mapping[str, float]
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """The plan for tasks with so many train rows; epochs count from 1."""
+        """Returns the plan of ``recipe`` for tasks whose numbers of train rows are ``sizes``."""
         train = recipe.train
         drawn = {name: recipe.tasks[name].batch_size * train.accumulate for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
@@ -32,7 +38,7 @@ class RoundPlan:
         )
         fourth = max(batches) if train.rounds == "paper" else usual
         rounds = tuple(usual if epoch % 4 else fourth for epoch in range(1, train.epochs + 1))
-        # Batches of each task per round, as expected: one, but for samplers that look at the sizes.
+        # Expected batches of each task per round: one, except with a sampler that depends on the sizes.
         turns = [
             torch.stack(
                 [train.sampler(list(sizes.values()), Progress(epoch, train.epochs, i, 0)) for i in range(len(sizes))]
@@ -48,14 +54,19 @@ class RoundPlan:
 
     @property
     def steps(self) -> int:
+        """The number of optimizer steps of the whole run."""
         return sum(self.rounds) * self.steps_per_round
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 1, that step ``step`` (from 0) belongs to."""
+        """Returns the epoch (from 1) that step ``step`` (from 0) belongs to."""
         ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
         return min(bisect_right(ends, step) + 1, len(self.rounds))
 
     def evaluations(self, every: int | str) -> frozenset[int]:
-        """The numbers of steps done at which dev is scored: always at the end."""
+        """Returns the numbers of completed steps after which dev is scored; the end of the run is always one of them.
+
+        Args:
+            every: The number of rounds between evaluations, or ``epoch`` for one at the end of each epoch.
+        """
         rounds = accumulate(self.rounds) if isinstance(every, str) else range(every, sum(self.rounds) + 1, every)
         return frozenset(n * self.steps_per_round for n in rounds) | {self.steps}

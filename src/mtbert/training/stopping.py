@@ -1,4 +1,4 @@
-"""Stopping on a signal: the step is finished, the state is saved, and then the run ends."""
+"""Stopping on a signal: the run finishes the current step, saves its state, and ends."""
 
 import os
 import signal
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SECOND_SIGNAL = 1.0  # seconds after the first; an earlier one counts as the same
+SECOND_SIGNAL = 1.0  # seconds; a signal sooner than this after the first one counts as the same signal
 
 
 class Stopped(Exception):
-    """Raised when a signal asked the run to stop; its state is on disk."""
+    """Raised when a run ends because of a signal, after its state has been saved."""
 
 
 @contextmanager
 def signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM came; a second one ends the process at once.
+    """Yields a function that returns whether SIGINT or SIGTERM has arrived; a second signal ends the process at once.
 
-    A second one within a second counts as the same: ``timeout`` and some shells send one to the process and one to its
-    group.
+    A second signal within one second counts as the same signal: ``timeout`` and some shells send one to the process and
+    one to its process group.
     """
-    asked: float | None = None  # when
+    asked: float | None = None  # time of the first signal
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked

@@ -1,7 +1,8 @@
-"""Trackers of experiments: each gets what ``metrics.jsonl`` gets, which is always written.
+"""Experiment trackers: TensorBoard, Weights & Biases, MLflow and Trackio, beside ``metrics.jsonl``.
 
-A tracker is a function of a run's folder and settings that opens :class:`Tracking`. All of them work without network
-and login. A run that goes on is found again by the id in its folder; what it repeats, it repeats bitwise.
+A tracker is a function that takes a run's folder and settings and returns an open :class:`Tracking`, which then gets
+every number that ``metrics.jsonl`` gets. By default none of them needs a network connection or a login. A resumed run
+continues under its old id, which its folder stores; the steps that it repeats are bitwise equal to the first time.
 """
 
 import importlib.util
@@ -22,17 +23,20 @@ from mtbert import files
 from mtbert.messages import few, near, reason, shown, warn
 
 Value = str | int | float | bool | None
-Log = Callable[[int, Mapping[str, float]], object]  # of an optimizer step: numbers by their path
+Log = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name
 
 IDENTITY = "tracking-id.txt"  # in a run's folder
-SECONDS_BETWEEN_SENDS = 2.0  # to MLflow, where sending is a transaction or a request
-AT_ONCE = {"metrics": 1000, "params": 100}  # what MLflow takes
-LONGEST = 6000  # value of a setting there
+SECONDS_BETWEEN_SENDS = 2.0  # to MLflow: each send is a database transaction or a request to a server
+AT_ONCE = {"metrics": 1000, "params": 100}  # limits of one request to MLflow
+LONGEST = 6000  # characters of a setting's value in MLflow
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open tracker; ``close`` hears whether the run came to its end."""
+    """An open tracker: what logs the numbers of a step, and what closes the tracker.
+
+    ``close`` takes whether the run ended normally.
+    """
 
     log: Log
     close: Callable[[bool], object]
@@ -48,9 +52,9 @@ Tracker = Callable[[Path, Mapping[str, Value]], Tracking]
 
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of ``metrics.jsonl`` but for the step, by their path.
+    """Returns the numbers in a line of ``metrics.jsonl``, without the step, by their path in the line.
 
-    Names have the letters that all trackers take:
+    The names contain only characters that all trackers accept:
 
     >>> numbers({"step": 7, "lr": 0.1, "losses": {"sst.ce": 2.0}, "diagnostics": {"cos(sst, sts)": -0.5}})
     {'lr': 0.1, 'losses/sst/ce': 2.0, 'diagnostics/cos/sst/sts': -0.5}
@@ -60,7 +64,7 @@ def numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def settings(raw: Mapping[str, Any]) -> dict[str, Value]:
-    """The settings of a recipe by their path, as ``--set`` knows it; lists are JSON."""
+    """Returns the settings of a recipe by their path as in ``--set``, such as ``train.lr``; lists become JSON."""
     return {
         path: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
         for path, value in _leaves(raw).items()
@@ -75,10 +79,11 @@ def _leaves(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def tracker(name: str, console: Console) -> Tracker:
-    """The tracker called ``name``; where it fails in the middle of a run, the run is warned once and goes on.
+    """Returns the tracker called ``name``, made safe: if it fails during a run, it warns once and logs nothing more.
 
     Raises:
-        ValueError: If there is none of that name, or its package is not installed.
+        ValueError: If there is no tracker of that name, or its package is not installed. The returned tracker raises it
+            if it cannot be opened.
     """
     if name not in TRACKERS:
         raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")
@@ -88,7 +93,7 @@ def tracker(name: str, console: Console) -> Tracker:
     def opened(folder: Path, settings: Mapping[str, Value]) -> Tracking:
         try:
             tracking = TRACKERS[name](folder, settings)
-        except Exception as error:  # each library has its own
+        except Exception as error:  # each library has exceptions of its own
             if isinstance(error, OSError) and error.errno in files.FULL:
                 raise
             raise ValueError(
@@ -103,10 +108,10 @@ def tracker(name: str, console: Console) -> Tracker:
                 try:
                     if not broken:
                         call(*arguments)
-                except Exception as error:  # whatever it is, it is no reason to lose the run
+                except Exception as error:  # no failure of a tracker is a reason to lose the run
                     broken = True
                     if call is not tracking.close:
-                        with suppress(Exception):  # some hold a run open until they are told that it has ended
+                        with suppress(Exception):  # some trackers keep a run open until they are closed
                             tracking.close(False)
                     warn(console, f"{name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}")
 
@@ -118,7 +123,7 @@ def tracker(name: str, console: Console) -> Tracker:
 
 
 def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Event files in the run's folder, so that ``tensorboard --logdir runs`` compares runs."""
+    """Writes event files into the run's folder, so that ``tensorboard --logdir runs`` compares runs."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder), flush_secs=10)
@@ -132,7 +137,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Offline in the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` says otherwise."""
+    """Logs to Weights & Biases: offline into the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` is set."""
     import wandb
 
     run = wandb.init(
@@ -143,7 +148,7 @@ def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
         dir=folder,
         config=dict(settings),
         mode=None if "WANDB_MODE" in os.environ else "offline",
-        settings=wandb.Settings(console="off"),  # a progress bar is no log
+        settings=wandb.Settings(console="off"),  # else wandb would record the progress bar as a log
     )
     return Tracking(
         lambda step, numbers: run.log(dict(numbers), step=step), lambda ended: run.finish(exit_code=0 if ended else 1)
@@ -151,7 +156,7 @@ def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """``mlflow.db`` in the run's folder, or the server or file that ``MLFLOW_TRACKING_URI`` names."""
+    """Logs to MLflow: into ``mlflow.db`` in the run's folder, or to the store that ``MLFLOW_TRACKING_URI`` names."""
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
     from sqlalchemy import URL
@@ -195,16 +200,16 @@ def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """The user's local store (``TRACKIO_DIR``), which ``trackio show`` reads; its environment variables hold."""
+    """Logs to the user's local Trackio store (``TRACKIO_DIR``), which ``trackio show`` displays."""
     import trackio
 
-    name = f"{folder.resolve().name}-{_identity(folder)}"  # one is found again by its name alone
+    name = f"{folder.resolve().name}-{_identity(folder)}"  # Trackio finds an earlier run by its name alone
     run: Any = trackio.init("mtbert", name=name, resume="allow", config=dict(settings), embed=False)
     return Tracking(lambda step, numbers: run.log(dict(numbers), step=step), lambda ended: run.finish())
 
 
 def _identity(folder: Path) -> str:
-    """Returns what trackers know the run in ``folder`` by; made once, so that a run that goes on is the same."""
+    """Returns the id by which trackers know the run in ``folder``; the first call draws it and saves it there."""
     file = folder / IDENTITY
     if not file.exists():
         files.write_text(file, uuid.uuid4().hex[:8] + "\n")
