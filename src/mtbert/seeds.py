@@ -1,9 +1,14 @@
 """Random generators seeded by their purpose alone, so that what one part draws never changes another part's draws."""
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def torch_generator(*purpose: str | int) -> torch.Generator:
@@ -11,6 +16,8 @@ def torch_generator(*purpose: str | int) -> torch.Generator:
 
     Equal words give equal draws; different words give unrelated draws.
     """
+    import torch
+
     digest = hashlib.sha256(" ".join(map(str, purpose)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

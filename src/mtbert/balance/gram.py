@@ -18,11 +18,6 @@ Gradient = Sequence[Tensor | None]
 
 None counts as zero. The tensors of one parameter may be sparse, those of all tasks alike."""
 
-Balance = Callable[[Tensor, torch.Generator], Tensor]
-"""Weights ``[T]`` from a Gram matrix ``[T, T]``, both float64 on the CPU, as is the generator of all that is drawn.
-
-A task whose gradient is zero takes no part: the others get the weights that they would get without it."""
-
 # Squared norms between these are exact in float32: neither they nor any product of two such gradients under- or
 # overflows in more than 1e-10 of its value, up to a billion parameters.
 EXACT = (1e-24, 1e36)
@@ -115,18 +110,3 @@ def cosines(gram_TT: Tensor) -> Tensor:
     norms_T = gram_TT.diagonal().sqrt()
     norms_TT = norms_T[:, None] * norms_T
     return torch.where(norms_TT > 0, gram_TT / norms_TT, 0.0)
-
-
-def check_gram(gram_TT: Tensor) -> None:
-    """Raises ValueError, which names the row, if a Gram matrix is not square or not finite."""
-    if gram_TT.ndim != 2 or gram_TT.shape[0] != gram_TT.shape[1]:
-        raise ValueError(f"a Gram matrix must have a row and a column for each task, found {list(gram_TT.shape)}.")
-    finite_TT = gram_TT.isfinite()
-    if not finite_TT.all():
-        # A broken gradient spoils its products with all others, so every row; its square tells which one it is.
-        squares_T = finite_TT.diagonal()
-        row = int((finite_TT.all(1) if squares_T.all() else squares_T).int().argmin())
-        raise ValueError(
-            f"Gram matrix, row {row}: inner products of task gradients must be finite, found {gram_TT[row].tolist()}. "
-            "That task's gradient overflowed or holds nan: look at its loss, or lower train.lr."
-        )

@@ -1,14 +1,12 @@
 """Every balancing method that a recipe can name as ``train.aggregation``: one line each."""
 
-from typing import Annotated
+from mtbert.kinds import Kinds
 
-from pydantic import Field
-
-from mtbert.balance.pcgrad import PCGrad
-from mtbert.balance.sum import Sum
-from mtbert.balance.torchjd import TorchJD
-
-BalanceSettings = Annotated[
-    Sum | PCGrad | TorchJD,
-    Field(discriminator="kind"),
-]
+METHODS = Kinds(
+    "mtbert.balance",
+    (
+        "pcgrad.PCGrad",
+        "sum.Sum",
+        "torchjd.TorchJD",
+    ),
+)

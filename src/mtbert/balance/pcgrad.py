@@ -5,14 +5,17 @@ Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020.
 Dimension key: T tasks.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from mtbert.balance.gram import check_gram
+from mtbert.balance import check_gram
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
@@ -34,6 +37,8 @@ def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
     gradients as they were before any projection, over all shared parameters as one vector, and the projected
     gradients are added and not averaged.
     """
+    import torch
+
     check_gram(gram_TT)
     orders = [torch.randperm(len(gram_TT), generator=generator).tolist() for _ in gram_TT]
     return torch.stack([project(gram_TT, task, order) for task, order in enumerate(orders)]).sum(0)

@@ -3,13 +3,16 @@
 Dimension key: T tasks.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
-from mtbert.balance.gram import check_gram
+from mtbert.balance import check_gram
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Sum(Settings):
@@ -27,5 +30,7 @@ class Sum(Settings):
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
         """Returns ``[T]`` ones."""
+        import torch
+
         check_gram(gram_TT)
         return torch.ones(len(gram_TT), dtype=torch.float64)

@@ -6,14 +6,17 @@ the paper of each method.
 Dimension key: T tasks.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from mtbert.balance.gram import check_gram
+from mtbert.balance import check_gram
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # What torchjd 0.18 computes from the Gram matrix of one step alone. Not here: Sum and PCGrad, which have files of their
 # own; ExcessMTL, MoDo and SDMGrad, which read their input as a Jacobian or as the products of two batches; NashMTL,
@@ -43,6 +46,8 @@ class TorchJD(Settings):
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
         """Returns ``[T]``; ``generator`` seeds the draws of methods that have some."""
+        import torch
+
         check_gram(gram_TT)
         weights_T = torch.zeros(len(gram_TT), dtype=torch.float64)
         # A gradient that is zero would be all that MGDA takes, and a share of what Mean and Random give.

@@ -1,23 +1,29 @@
 """The seam of every loss: a pass already made goes in, a scalar comes out.
 
-Main losses, auxiliary losses and regularisers are the same thing here. A loss is one file: a pure
-function on tensors, and its settings as a frozen class that says what it :class:`Needs` and is called with a
-:class:`Pass`.
+Main losses, auxiliary losses and regularisers are the same thing here. A loss is one file: a pure function on tensors,
+and its settings as a frozen class that says what it :class:`Needs` and is called with a :class:`Pass`. A loss that
+needs more than a pass is an :class:`Own` or an :class:`Averaged`, and is made a :data:`Loss` once it has that.
+
+A recipe is read without torch, so a loss's file imports torch inside its functions.
 
 Dimension key: B examples, M tokens of a task, D width.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
-import torch
-from torch import Tensor, nn
-
-from mtbert.batch import Output, StepBatch, only
-from mtbert.model.model import Model
 from mtbert.task import Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from mtbert.batch import Output, StepBatch
+    from mtbert.model.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +36,7 @@ class Needs:
     vectors: bool = False  # it reads no prediction, so any head will do
     labels: bool = True  # it reads labels
     dropout: bool = False  # it compares passes that differ in their dropout alone
-    ema: bool = False  # it reads the averaged weights
     clusters: bool = False  # it reads which texts mean the same
-    whole_batch: bool = False  # it compares examples with each other: a :class:`WholeBatch`
-    own: bool = False  # it trains weights that no prediction needs: an :class:`Own`
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Pass:
     """A forward pass already made: all that a loss may know or draw from.
 
     ``labels_B`` are class indices, 0/1, or scores mapped to 0..1, float32. ``masks`` is the generator's state
-    before the first layer. ``own`` is what the loss's ``build`` made, ``ema`` the model with averaged weights.
+    before the first layer.
     """
 
     model: Model
@@ -51,29 +54,31 @@ class Pass:
     labels_B: Tensor
     generator: torch.Generator
     masks: Tensor
-    own: nn.Module | None = None
-    ema: Model | None = None
 
     @cached_property
     def alone(self) -> StepBatch:
         """This task's part of the batch."""
+        from mtbert.batch import only
+
         return only(self.batch, self.task.name)
 
     def finish(
         self, x_MD: Tensor, generator: torch.Generator | None, *, model: Model | None = None, exact: bool = False
     ) -> Output:
-        """Another pass of this task, from the embedding layer's output on.
+        """Returns the output of another pass of this task, from the embedding layer's output on.
 
         Args:
             x_MD: What the first layer reads, ``[M, D]``.
             generator: Draws the dropout; ``None``: none.
-            model: Another than this pass's.
+            model: The model of that pass, where it is not the model of this one.
             exact: In float32, also where the model computes in bfloat16.
         """
         return (model or self.model).finish(self.alone, x_MD, generator, exact=exact)[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """A generator that gives a pass of :attr:`alone` the same dropout masks each time."""
+        """Returns a generator that gives a pass of :attr:`alone` the same dropout masks each time."""
+        import torch
+
         generator = torch.Generator(self.generator.device)
         generator.set_state(self.masks)
         return generator
@@ -87,12 +92,12 @@ class Pass:
         return len(self.batch.layout.spans) == 1 or not self.model.random(self.task.name)
 
 
-Loss = Callable[[Pass], Tensor]
+Loss: TypeAlias = "Callable[[Pass], Tensor]"
 """A scalar: the mean over the task's examples, where a loss does not say otherwise."""
 
 
-class LossSettings(Protocol):
-    """The common part of all losses' settings, each of which is a :data:`Loss` too."""
+class _Settings(Protocol):
+    """The common part of all losses' settings."""
 
     needs: ClassVar[Needs]
 
@@ -102,36 +107,62 @@ class LossSettings(Protocol):
     @property
     def weight(self) -> float: ...
 
+
+class Plain(_Settings, Protocol):
+    """A loss that needs no more than a pass: its settings are a :data:`Loss`."""
+
     def __call__(self, p: Pass, /) -> Tensor: ...
 
 
 @runtime_checkable
-class ClassWeighted(LossSettings, Protocol):
+class Own(_Settings, Protocol):
+    """A loss with trained weights that are no part of the model."""
+
+    def build(self, width: int, generator: torch.Generator) -> nn.Module:
+        """Returns the module with these weights, for an encoder of that width; ``generator`` draws them."""
+        ...
+
+    def with_own(self, own: nn.Module) -> Loss:
+        """Returns the loss that uses the module."""
+        ...
+
+
+@runtime_checkable
+class Averaged(_Settings, Protocol):
+    """A loss that compares the model with the one that has averaged weights (``train.ema``)."""
+
+    def with_average(self, average: Model) -> Loss:
+        """Returns the loss that compares with ``average``."""
+        ...
+
+
+LossSettings = Plain | Own | Averaged
+
+
+@runtime_checkable
+class ClassWeighted(Plain, Protocol):
     """A loss in which examples count by their class."""
 
     @property
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
-    def balanced(self, rows_K: Sequence[int]) -> "ClassWeighted":
+    def balanced(self, rows_K: Sequence[int]) -> ClassWeighted:
         """Returns the loss with numbers in place of ``balanced``, from the number of train rows of each class."""
         ...
 
 
+@runtime_checkable
 class WholeBatch(Protocol):
-    """A loss in two halves, so that a step may be cut into forward passes and still compare all its examples."""
+    """A :data:`Loss` in two halves, so that a step cut into forward passes still compares all its examples."""
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the tensors to compare; their first dimension can be concatenated over passes."""
+        """Returns the tensors to compare, ``[B, ...]`` each: those of several passes are concatenated."""
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """The loss of what was gathered from all passes."""
+        """Returns the loss of what :meth:`gather` gave for all passes, a scalar."""
         ...
 
-
-class Own(Protocol):
-    """A loss with trained weights that are no part of the model."""
-
-    def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """The module that :attr:`Pass.own` will be."""
+    def __call__(self, p: Pass, /) -> Tensor:
+        """Returns the loss of one pass that has all examples."""
         ...

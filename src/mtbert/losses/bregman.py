@@ -5,15 +5,20 @@ Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(
 second half of SMART. smart-pytorch leaves it out.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import Loss, Needs, Pass
 from mtbert.losses.divergence import divergence
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtbert.model.model import Model
 
 
 class Bregman(Settings):
@@ -23,13 +28,17 @@ class Bregman(Settings):
         types=("classification", "ordinal", "binary", "regression", "cosine"),
         because="a prediction",
         labels=False,
-        ema=True,
     )
     kind: Literal["bregman"] = "bregman"
     weight: float = Field(default=1.0, ge=0, description="mu")
 
-    def __call__(self, p: Pass) -> Tensor:
-        assert p.ema is not None
-        with torch.no_grad():
-            averaged = p.finish(p.ema.embed(p.alone, None), None, model=p.ema).prediction
-        return divergence(p.task, p.out.prediction, averaged).mean()
+    def with_average(self, average: Model) -> Loss:
+        """Returns the loss that compares with the predictions of ``average``."""
+        import torch
+
+        def loss(p: Pass) -> Tensor:
+            with torch.no_grad():
+                expected = p.finish(average.embed(p.alone, None), None, model=average).prediction
+            return divergence(p.task, p.out.prediction, expected).mean()
+
+        return loss

@@ -6,15 +6,18 @@ class, one of ``K`` (King and Zeng, "Logistic Regression in Rare Events Data", 2
 Dimension key: B batch, K classes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ClassWeights = Annotated[
     Annotated[Literal["balanced"], Tag("[name]")]
@@ -40,6 +43,8 @@ class CrossEntropy(Settings):
     class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
     def __call__(self, p: Pass) -> Tensor:
+        from torch.nn.functional import cross_entropy
+
         logits_BK = p.out.prediction
         weights_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
         losses_B = cross_entropy(
@@ -65,6 +70,8 @@ class BinaryCrossEntropy(Settings):
     class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
     def __call__(self, p: Pass) -> Tensor:
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
         logits_B = p.out.prediction
         targets_B = p.labels_B.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
         if self.class_weights is None:
@@ -82,5 +89,6 @@ def _balanced(rows_K: Sequence[int]) -> tuple[float, ...]:
 
 
 def _numbers(weights: ClassWeights) -> tuple[float, ...]:
-    assert not isinstance(weights, str)  # prepare.settled has put numbers there
+    if isinstance(weights, str):
+        raise ValueError(f"class_weights: {weights} is no list of numbers yet. Call balanced(rows of each class) first.")
     return weights

@@ -6,14 +6,17 @@ kexue.fm/archives/8847), as in the sentence-transformers library. Only the order
 Dimension key: B pairs.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
@@ -22,6 +25,8 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
     A scalar in nats: 0 where no label is higher than another. It is one logarithm over the batch and not
     a mean over pairs, so it grows with the batch, slowly.
     """
+    import torch
+
     higher_BB = labels_B[:, None] > labels_B
     gaps_BB = scale * (cosines_B - cosines_B[:, None])
     gaps = gaps_BB.masked_fill(~higher_BB, float("-inf")).flatten()
@@ -31,17 +36,17 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
 class CoSENT(Settings):
     """:func:`cosent` of a batch's cosines and labels."""
 
-    needs: ClassVar = Needs(
-        types=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), whole_batch=True
-    )
+    needs: ClassVar = Needs(types=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
     kind: Literal["cosent"] = "cosent"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        """Returns the cosines and the labels, ``[B]`` each."""
         return p.out.prediction, p.labels_B
 
     def compare(self, *gathered: Tensor) -> Tensor:
+        """Returns :func:`cosent` of all cosines and labels, a scalar."""
         cosines_B, labels_B = gathered
         return cosent(cosines_B, labels_B, self.scale)
 

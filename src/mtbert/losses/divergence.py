@@ -7,10 +7,14 @@ and finite with finite gradients however sure the predictions are.
 Dimension key: B batch, K classes.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from mtbert.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def divergence(task: Task, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
@@ -58,6 +62,8 @@ def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x``, in float32 where its type has fewer bits."""
+    import torch
+
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

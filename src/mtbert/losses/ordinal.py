@@ -8,18 +8,23 @@ cross-entropy and calls the sum CEOLL: in a recipe, ``losses: [ce, oll]``.
 Dimension key: B batch, K classes.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tensor:
     """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats."""
+    import torch
+
     classes_K = torch.arange(logits_BK.shape[-1], device=logits_BK.device)
     wrong_BK = classes_K != labels_B[:, None]
     distance_BK = (classes_K - labels_B[:, None]).abs().to(logits_BK.dtype) ** alpha
@@ -29,6 +34,8 @@ def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tenso
 
 def _log_not(logits_BK: Tensor) -> Tensor:
     """Returns ``log(1 - p_k)``, ``[B, K]``: finite, with finite gradients, however sure the prediction."""
+    import torch
+
     off_diagonal_KK = ~torch.eye(logits_BK.shape[-1], dtype=torch.bool, device=logits_BK.device)
     others_BKK = logits_BK[:, None, :].masked_fill(~off_diagonal_KK, float("-inf"))
     return others_BKK.logsumexp(-1) - logits_BK.logsumexp(-1, keepdim=True)

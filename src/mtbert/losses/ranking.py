@@ -7,14 +7,18 @@ each other's negatives: Quora asks the same question in many rows.
 Dimension key: B positive pairs, D width.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from mtbert.losses import Needs, Pass
+from mtbert.losses.divergence import at_least_float32
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def multiple_negatives(
@@ -33,6 +37,8 @@ def multiple_negatives(
         A scalar in float32 or float64: 0 without rows and for one row, and connected to the graph in both
         cases. A zero vector has the cosine 0 with everything.
     """
+    import torch
+
     scores_BB = scale * _unit(anchors_BD) @ _unit(positives_BD).T
     same_BB = (clusters_B[:, None] == clusters_B).fill_diagonal_(False)
     scores_BB = scores_BB.masked_fill(same_BB, float("-inf"))
@@ -43,7 +49,7 @@ def multiple_negatives(
 
 def _unit(x_BD: Tensor) -> Tensor:
     """The rows at length 1, in float32 at least; a zero row stays zero, with a gradient of ordinary size."""
-    x_BD = x_BD.to(torch.promote_types(x_BD.dtype, torch.float32))
+    x_BD = at_least_float32(x_BD)
     norm_B1 = x_BD.norm(dim=-1, keepdim=True)
     unit_BD: Tensor = x_BD / norm_B1.where(norm_B1 > 0, 1.0)
     return unit_BD
@@ -55,12 +61,11 @@ POSITIVE_PAIRS = Needs(
     inputs=("separate",),
     vectors=True,
     clusters=True,
-    whole_batch=True,
 )
 
 
 def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """The vectors of both sentences, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
+    """Returns both sentences' vectors, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
 
     Both sentences of such a pair are in one cluster, so that of the first serves for both.
     """
@@ -79,9 +84,11 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        """Returns :func:`positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
+        """Returns :func:`multiple_negatives` of all positive pairs, a scalar."""
         anchors_BD, positives_BD, clusters_B = gathered
         return multiple_negatives(anchors_BD, positives_BD, clusters_B, self.scale, self.symmetric)
 

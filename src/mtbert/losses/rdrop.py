@@ -5,14 +5,18 @@ KL(p2 || p1))``, with ``alpha`` from 1 to 5. Different here: their loss adds the
 keeps the one of the first pass alone. Scores have half the squared error.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import divergence
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RDrop(Settings):

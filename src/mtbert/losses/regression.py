@@ -1,13 +1,16 @@
 """Squared error of scores."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MeanSquaredError(Settings):
@@ -22,4 +25,6 @@ class MeanSquaredError(Settings):
     weight: float = Field(default=1.0, ge=0)
 
     def __call__(self, p: Pass) -> Tensor:
+        from torch.nn.functional import mse_loss
+
         return mse_loss(p.out.prediction, p.labels_B.to(p.out.prediction.dtype))

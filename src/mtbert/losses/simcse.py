@@ -9,31 +9,39 @@ the unsupervised form, where ``h_i+`` is ``h_i`` once more.
 Dimension key: B examples, S sentences (2B for separate pairs), D width.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import at_least_float32
 from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
-from mtbert.model.heads import linear
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 class SimCSE(Settings):
-    """The supervised form over the batch's positive pairs: ``mnrl`` with ``scale: 10`` at the default."""
+    """The supervised form over the batch's positive pairs: ``mnrl`` with ``scale: 1 / temperature``."""
 
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
     weight: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=0.1, ge=1e-4, description="divides the cosine")
+    temperature: float = Field(
+        default=0.1, ge=1e-4, description="divides the cosine; the loss is mnrl with scale: 1 / temperature"
+    )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
+        """Returns :func:`~mtbert.losses.ranking.positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
+        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all positive pairs, a scalar."""
         anchors_BD, positives_BD, clusters_B = gathered
         return multiple_negatives(anchors_BD, positives_BD, clusters_B, 1 / self.temperature, symmetric=False)
 
@@ -57,24 +65,39 @@ class UnsupervisedSimCSE(Settings):
         labels=False,
         dropout=True,
         clusters=True,
-        whole_batch=True,
-        own=True,
     )
     kind: Literal["simcse-unsup"] = "simcse-unsup"
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.05, ge=1e-4, description="divides the cosine")
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """One linear layer with BERT's initial weights, and a tanh."""
+        """Returns one linear layer with BERT's initial weights, and a tanh."""
+        from torch import nn
+
+        from mtbert.model.heads import linear
+
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
+    def with_own(self, own: nn.Module) -> TwoPasses:
+        """Returns the loss that sends first tokens' states through ``own``."""
+        return TwoPasses(own, self.temperature)
+
+
+@dataclass(frozen=True)
+class TwoPasses:
+    """The loss of :class:`UnsupervisedSimCSE` with its layer."""
+
+    layer: nn.Module
+    temperature: float
+
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        assert p.own is not None
+        """Returns the vectors of the pass and of a second one, ``[S, D]`` each, and the sentences' clusters, ``[S]``."""
         again = p.finish(p.model.embed(p.alone, p.generator), p.generator)
-        first_SD, second_SD = (p.own(at_least_float32(out.first_SD)) for out in (p.out, again))
+        first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 
     def compare(self, *gathered: Tensor) -> Tensor:
+        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all sentences, a scalar."""
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)
 

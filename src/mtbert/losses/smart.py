@@ -8,17 +8,20 @@ smart-pytorch, which does something else; both are here, see :class:`Smart`.
 Dimension key: M tokens of the task, S sequences, D width, B batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from mtbert.batch import send
 from mtbert.losses import Needs, Pass
 from mtbert.losses.divergence import at_least_float32, divergence
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Mode = Literal["reference", "paper"]
 
@@ -60,6 +63,10 @@ def adversary(
         noise_std: Standard deviation of each element at the start.
         radius: ``paper`` only.
     """
+    import torch
+
+    from mtbert.batch import send
+
     x_MD, clean = x_MD.detach(), clean.detach()
     offsets_S = send(torch.tensor(offsets), x_MD.device)
     noise_MD = noise_std * torch.randn(x_MD.shape, generator=generator, dtype=x_MD.dtype, device=x_MD.device)
@@ -78,6 +85,8 @@ def adversary(
 
 def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
     """The largest absolute element of each token's sequence, ``[M]``; 1 in place of 0."""
+    import torch
+
     most_S = torch.segment_reduce(gradient_MD.abs().amax(-1), "max", offsets=offsets_S, unsafe=True)
     most_S = most_S.masked_fill(most_S == 0, 1.0)
     return most_S.repeat_interleave(offsets_S.diff(), output_size=len(gradient_MD))
@@ -118,6 +127,8 @@ class Smart(Settings):
     shared_masks: bool = Field(default=True, description="the same dropout masks in the clean and the noisy pass")
 
     def __call__(self, p: Pass) -> Tensor:
+        import torch
+
         exact = self.mode == "paper"
         x_MD = at_least_float32(p.out.embeddings_MD) if exact else p.out.embeddings_MD
 

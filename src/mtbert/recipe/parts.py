@@ -3,35 +3,30 @@
 What several parts must agree on is checked by the whole, ``mtbert.recipe.settings.Recipe``.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from mtbert import metrics
-from mtbert.balance.known import BalanceSettings
+from mtbert.balance import BalanceSettings
+from mtbert.balance.known import BALANCING
 from mtbert.balance.sum import Sum
 from mtbert.data.cells import check_name
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
+from mtbert.kinds import by_kind
 from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.ema import Ema
 from mtbert.model.lora import Lora
 from mtbert.model.pal import Pal
-from mtbert.sampling.known import SamplerSettings
+from mtbert.sampling.known import SAMPLERS
 from mtbert.sampling.round_robin import RoundRobin
+from mtbert.sampling.temperature import by_temperature
+from mtbert.sampling.turn import SamplerSettings
 from mtbert.settings import Settings
 from mtbert.task import Pooling, Task
-
-if not TYPE_CHECKING:  # a checker reads what all losses have in common, pydantic what each of them takes
-    LossSettings = Annotated[Union[LOSSES], Field(discriminator="kind")]  # noqa: UP007 - a tuple of them
-
-
-def _by_kind(value: Any) -> Any:
-    """Settings may be given as the name of their kind alone."""
-    return {"kind": value} if isinstance(value, str) else value
-
 
 _DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
 
@@ -50,23 +45,17 @@ class TaskRecipe(Task):
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
     dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
     columns: Columns = Columns()
-    losses: tuple[LossSettings, ...] = ()
+    losses: tuple[Annotated[LossSettings, LOSSES], ...] = ()
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
     no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
     metric: str = ""
 
-    @field_validator("losses", mode="before", json_schema_input_type=tuple[LossSettings | str, ...])
-    @classmethod
-    def _losses_by_name(cls, value: Any) -> Any:
-        return tuple(map(_by_kind, value)) if isinstance(value, tuple) else value
-
     @model_validator(mode="after")
     def _fits_the_type(self) -> Self:
         predicts = "cosine" if self.head.kind == "cosine" else self.type
         if not self.losses:
-            default = TypeAdapter(LossSettings).validate_python({"kind": _DEFAULT_LOSS[predicts]})
-            object.__setattr__(self, "losses", (default,))
+            object.__setattr__(self, "losses", (LOSSES.classes[_DEFAULT_LOSS[predicts]](),))
         kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
             if (self.type if loss.needs.vectors else predicts) not in loss.needs.types:
@@ -148,7 +137,7 @@ class ModelRecipe(Settings):
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
     max_length: int = Field(default=128, ge=8)
     dropout: float | None = Field(default=None, ge=0, lt=1, description="of the encoder; null: as in its config")
-    pal: Annotated[Pal | None, BeforeValidator(_by_kind, json_schema_input_type=Pal | str | None)] = Field(
+    pal: Annotated[Pal | None, BeforeValidator(by_kind, json_schema_input_type=Pal | str | None)] = Field(
         default=None, description="projected attention layers of each task"
     )
     lora: Lora | None = Field(default=None, description="train low-rank changes of the encoder's layers alone")
@@ -171,9 +160,11 @@ class TrainRecipe(Settings):
     mode: Literal["alternate", "joint"] = Field(
         default="joint", description="alternate: one task per optimizer step; joint: all in each step"
     )
-    sampler: SamplerSettings = Field(default=RoundRobin(), description="alternate mode: which task's step it is")
-    aggregation: Annotated[BalanceSettings, BeforeValidator(_by_kind, json_schema_input_type=BalanceSettings | str)] = (
-        Field(default=Sum(), description="joint mode: how the tasks' gradients become one")
+    sampler: Annotated[SamplerSettings, SAMPLERS, BeforeValidator(by_temperature)] = Field(
+        default=RoundRobin(), description="alternate mode: which task's step it is"
+    )
+    aggregation: Annotated[BalanceSettings, BALANCING] = Field(
+        default=Sum(), description="joint mode: how the tasks' gradients become one"
     )
     conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
     weighting: Literal["fixed", "uncertainty"] = Field(

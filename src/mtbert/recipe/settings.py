@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from mtbert import metrics
+from mtbert.losses import Averaged
 from mtbert.messages import clean, few, shown
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
 from mtbert.settings import Settings, explain, tuples
@@ -64,12 +65,12 @@ class Recipe(Settings):
                         f"{where} compares two passes that differ in dropout alone, found model.dropout 0. "
                         "Set model.dropout: 0.1, or leave it to the encoder's config (null)."
                     )
-                if loss.needs.ema and self.train.ema is None:
+                if isinstance(loss, Averaged) and self.train.ema is None:
                     raise ValueError(
                         f"{where} compares with averaged weights, found no train.ema. "
                         "Set train.ema: {decay: 0.99, predicts: false}."
                     )
-        read = any(loss.needs.ema for task in self.tasks.values() for loss in task.losses)
+        read = any(isinstance(loss, Averaged) for task in self.tasks.values() for loss in task.losses)
         if self.train.ema is not None and not self.train.ema.predicts and not read:
             raise ValueError(
                 "train.ema: with predicts: false only losses read the average, and none here does. "

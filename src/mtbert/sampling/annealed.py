@@ -5,14 +5,17 @@ Source: Stickland and Murray, "BERT and PALs", 2019. The power falls from 1 to 0
 divides by zero in the first epoch.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from mtbert.sampling.temperature import powers
 from mtbert.sampling.turn import Progress
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Annealed(Settings):

@@ -6,21 +6,38 @@ A recipe may name the first two: ``sampler: proportional`` and ``sampler: square
 Dimension key: T tasks.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from mtbert.sampling.turn import Progress
 from mtbert.settings import Settings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NAMED: Mapping[str, float] = {"proportional": 1.0, "square_root": 2.0}
+
+
+def by_temperature(value: Any) -> Any:
+    """Returns a sampler's settings in place of the name of its temperature.
+
+    >>> by_temperature("proportional")
+    {'kind': 'temperature', 'temperature': 1.0}
+    """
+    for name, temperature in NAMED.items():
+        if value in (name, {"kind": name}):
+            return {"kind": "temperature", "temperature": temperature}
+    return value
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
     """Returns ``size**power`` of each task over their sum, ``[T]``, float64."""
+    import torch
+
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1: nothing overflows
     return powers_T / powers_T.sum()
 

@@ -1,14 +1,20 @@
 """The seam of samplers: sizes and progress go in, the probability of each task comes out.
 
+A recipe is read without torch, so a sampler's file imports torch inside its functions.
+
 Dimension key: T tasks.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from mtbert.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,15 @@ class Progress:
     steps: int
 
 
-Sampler = Callable[[Sequence[int], Progress], Tensor]
-"""Numbers of train rows and progress in; the probability of each task for this step out, ``[T]``, summing to 1."""
+class SamplerSettings(Protocol):
+    """The seam of every sampler."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def __call__(self, sizes: Sequence[int], progress: Progress, /) -> Tensor:
+        """Returns the probability of each task for this step, ``[T]``, summing to 1, from numbers of train rows."""
+        ...
 
 
 def draw(probabilities_T: Tensor, seed: int, step: int) -> int:
