@@ -6,6 +6,7 @@ Dimension key: T tasks, P numbers of a gradient.
 import importlib.util
 import sys
 from types import ModuleType
+from typing import Annotated
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ import torchjd.aggregation
 from pydantic import TypeAdapter, ValidationError
 from toy_gradients import LITERAL_TP, METHODS, every_aggregation, gram_of, random_gradients, seeded
 
-from mtbert.balance.known import BalanceSettings
+from mtbert.balance import BalanceSettings
+from mtbert.balance.known import BALANCING
 from mtbert.balance.pcgrad import PCGrad, pcgrad
 from mtbert.balance.sum import Sum
 from mtbert.balance.torchjd import CAGRAD_C, TorchJD
@@ -116,13 +118,13 @@ def test_a_gram_matrix_that_is_not_square_is_refused_by_its_shape(aggregation, s
 
 @every_aggregation
 def test_settings_are_valid_and_checked_where_torchjd_is_installed(aggregation):
-    adapter: TypeAdapter[BalanceSettings] = TypeAdapter(BalanceSettings)
+    adapter = TypeAdapter(Annotated[BalanceSettings, BALANCING])
     assert adapter.validate_python(aggregation.model_dump()) == aggregation
     aggregation.check_installed()
 
 
 def test_methods_that_are_not_functions_of_one_gram_matrix_are_refused():
-    adapter: TypeAdapter[BalanceSettings] = TypeAdapter(BalanceSettings)
+    adapter = TypeAdapter(Annotated[BalanceSettings, BALANCING])
     for method in ("ExcessMTL", "MoDo", "SDMGrad", "NashMTL", "GradVac", "PCD", "CRMOGM", "PCGrad", "Krum"):
         with pytest.raises(ValidationError, match=f"'UPGrad'.*input_value='{method}'"):
             adapter.validate_python({"kind": "torchjd", "method": method})

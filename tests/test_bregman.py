@@ -40,22 +40,22 @@ def test_bregman_is_the_mean_divergence_from_the_averaged_model(kind: str):
     ema = moved(made)
     other, prediction = ema(batch)["t"].prediction.detach(), made(batch)["t"].prediction
     parts = [slow_divergence(task, a, b, detached=False) for a, b in zip(prediction, other, strict=True)]
-    found = Bregman()(passed(made, batch, ema=ema))
+    found = Bregman().with_average(ema)(passed(made, batch))
     assert_same(found, torch.stack(parts).mean(), made, 1e-4 if "cosine" in kind else 1e-9)
     assert not gradients(found, ema)
 
 
 def test_bregman_is_0_where_the_averaged_model_is_the_model():
     made, batch = loud(TASKS["ordinal"]), batch_of(examples(TASKS["ordinal"]))
-    assert Bregman()(passed(made, batch, ema=copy.deepcopy(made))).item() == 0.0
+    assert Bregman().with_average(copy.deepcopy(made))(passed(made, batch)).item() == 0.0
 
 
 def test_the_averaged_model_has_no_dropout_and_draws_nothing():
     task = TASKS["ordinal"]
     made, batch = loud(task, OTHER, dropout=0.1), batch_of(examples(OTHER), examples(task))
-    p = passed(made, batch, ema=made)
+    p = passed(made, batch)
     state = p.generator.get_state()
     expected = symmetric_kl(p.out.prediction, made(batch)["t"].prediction).mean()
-    assert Bregman()(p).item() == pytest.approx(expected.item(), rel=1e-9)
+    assert Bregman().with_average(made)(p).item() == pytest.approx(expected.item(), rel=1e-9)
     assert expected > 0.01
     assert torch.equal(p.generator.get_state(), state)

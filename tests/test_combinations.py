@@ -16,14 +16,14 @@ import toy_run
 from rich.console import Console
 
 from mtbert import load
-from mtbert.balance.known import BalanceSettings
+from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
 from mtbert.model.pal import Pal
 from mtbert.model.weights import Loaded, load_encoder
 from mtbert.recipe.files import merge
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
-from mtbert.sampling.known import SamplerSettings
+from mtbert.sampling.known import SAMPLERS
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
@@ -42,11 +42,11 @@ MODEL_VALUES: Raw = {
     "freeze": [0, 1, "all"],
 }
 TRAIN_VALUES: Raw = {
-    "sampler": [part.model_fields["kind"].default for part in get_args(get_args(SamplerSettings)[0])],
+    "sampler": list(SAMPLERS.classes),
     "aggregation": [
-        {"kind": part.model_fields["kind"].default}
+        {"kind": kind}
         | ({"method": get_args(part.model_fields["method"].annotation)[0]} if "method" in part.model_fields else {})
-        for part in get_args(get_args(BalanceSettings)[0])
+        for kind, part in BALANCING.classes.items()
     ],
     "conflicts": [True],
     "weighting": ["uncertainty"],
@@ -119,7 +119,7 @@ def loss(kind: str) -> Change:
 
 
 CHANGES: dict[str, Change] = {
-    **{f"loss {part.model_fields['kind'].default}": loss(part.model_fields["kind"].default) for part in LOSSES},
+    **{f"loss {kind}": loss(kind) for kind in LOSSES.classes},
     **{f"tasks {name} {v}": of_every_task(name, v) for name, values in TASK_VALUES.items() for v in values},
     **{f"model {name} {v}": setting("model", name, v) for name, values in MODEL_VALUES.items() for v in values},
     **{f"train {name} {v}": setting("train", name, v) for name, values in TRAIN_VALUES.items() for v in values},
@@ -226,7 +226,7 @@ def test_a_maximal_set_saves_resumes_bitwise_and_predicts(
     names = list(CHANGES)[::-1] if backwards else list(CHANGES)
     raw = maximal(folder, mode, first, names)
     losses = {kind for task in raw["tasks"].values() for kind in task["losses"]}
-    assert losses == {part.model_fields["kind"].default for part in LOSSES}
+    assert losses == set(LOSSES.classes)
     assert raw["model"].get("pal") in ("attention", "low_rank")
     assert ("lora" in raw["model"]) != ("freeze" in raw["model"])
     settings = validate_recipe(raw, "r")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
 from mtbert.losses.rdrop import RDrop
+from mtbert.losses.simcse import SimCSE, TwoPasses
 from mtbert.losses.uncertainty import uncertainty_weighted
 from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
@@ -84,8 +85,9 @@ def test_accumulation_alone_would_compare_each_pass_with_itself(folder: Path, mo
 
 def test_the_second_run_of_a_pass_repeats_its_dropout(folder: Path, monkeypatch: pytest.MonkeyPatch):
     gathered: list[torch.Tensor] = []
-    real = objective._gather
-    monkeypatch.setattr(objective, "_gather", lambda loss, p: gathered.append(real(loss, p)) or gathered[-1])
+    for kind in (MultipleNegatives, SimCSE, TwoPasses):
+        real = kind.gather
+        monkeypatch.setattr(kind, "gather", lambda loss, p, real=real: gathered.append(real(loss, p)) or gathered[-1])
     change = {
         "tasks": {"sst": {"losses": ["ce", "rdrop", "simcse-unsup"], "batch_size": 12}},
         "train": {"token_budget": 40},

@@ -31,6 +31,7 @@ from toy_sentences import (
 )
 
 from mtbert.batch import collate
+from mtbert.losses import Own
 from mtbert.losses.cosent import CoSENT
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
 from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE
@@ -172,13 +173,14 @@ def test_a_batch_with_at_most_one_positive_gives_0_and_a_zero_gradient(labels, l
 def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(task, loss):
     """Compared on vectors of all chunks, the gradient of the vectors then taken through each chunk."""
     made = model(task).double()
-    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()).double()) if loss.needs.own else None
+    own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()).double()) if isinstance(loss, Own) else None
+    loss = loss if own is None else loss.with_own(own)
     data = dataset(task, FIRST, SECOND, labels=[1, 0, 1, 1, 1])
     clusters = torch.tensor([[0, 0], [1, 2], [3, 3], [0, 0], [4, 4]])
 
     def gathered(rows: list[int]) -> tuple[Tensor, ...]:
         batch = replace(collate([(data, np.array(rows))], CPU), clusters={task.name: clusters[rows]})
-        return loss.gather(passed(made, batch, task.name, own=own))
+        return loss.gather(passed(made, batch, task.name))
 
     parameters = [*made.encoder.parameters(), *(own.parameters() if own else ())]
 

@@ -45,8 +45,8 @@ def test_unsupervised_simcse_equals_two_passes_by_hand(task, clusters):
     made = model(task, dropout=0.1)
     own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()))
     batch = batch_of(task, [0, 1, 0, 1, 0], clusters)
-    p = passed(made, batch, task.name, own=own, generator=torch.Generator().manual_seed(3))
-    found = UnsupervisedSimCSE()(p)
+    p = passed(made, batch, task.name, generator=torch.Generator().manual_seed(3))
+    found = UnsupervisedSimCSE().with_own(own)(p)
     twin = torch.Generator().manual_seed(3)
     first_SD, second_SD = (by_hand(made, batch, own, twin) for _ in range(2))
     numbers = [row[k] for k in range(task.sequences) for row in clusters]
@@ -65,8 +65,8 @@ def test_both_passes_differ_in_the_masks_of_dropout_and_in_nothing_else():
 
     def vectors(dropout: float) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(3)
-        p = passed(model(PAIRS, dropout=dropout), batch, "pairs", own=own, generator=generator)
-        return UnsupervisedSimCSE().gather(p)[:2]
+        p = passed(model(PAIRS, dropout=dropout), batch, "pairs", generator=generator)
+        return UnsupervisedSimCSE().with_own(own).gather(p)[:2]
 
     first_SD, second_SD = vectors(0.0)
     assert torch.equal(first_SD, second_SD)
@@ -82,7 +82,7 @@ def test_in_a_batch_of_several_tasks_the_right_tokens_are_taken():
     joint = replace(joint, clusters={"one": torch.zeros(2, 1), "pairs": torch.arange(10).view(5, 2)})
     alone = batch_of(PAIRS, [1] * 5, torch.arange(10).view(5, 2).tolist())
     expected = by_hand(made, alone, own)
-    first_SD, second_SD, clusters_S = UnsupervisedSimCSE().gather(passed(made, joint, "pairs", own=own))
+    first_SD, second_SD, clusters_S = UnsupervisedSimCSE().with_own(own).gather(passed(made, joint, "pairs"))
     torch.testing.assert_close(first_SD, expected)
     torch.testing.assert_close(second_SD, expected)
     assert clusters_S.tolist() == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]

@@ -52,13 +52,13 @@ def batch_of(*data: Dataset) -> StepBatch:
     return collate([(d, np.arange(len(d))) for d in data], CPU)
 
 
-def passed(made: Model, batch: StepBatch, *, ema: Model | None = None, name: str = "t") -> Pass:
+def passed(made: Model, batch: StepBatch, *, name: str = "t") -> Pass:
     """The pass of a training step, with the generator's seed 0."""
     generator = torch.Generator().manual_seed(0)
     x_ND = made.embed(batch, generator)
     masks = generator.get_state()
     out = made.finish(batch, x_ND, generator)[name]
-    return Pass(made, batch, made.tasks[name], out, batch.labels[name], generator, masks, ema=ema)
+    return Pass(made, batch, made.tasks[name], out, batch.labels[name], generator, masks)
 
 
 def gradients(loss: Tensor, made: Model) -> dict[str, Tensor]:

@@ -42,14 +42,12 @@ def batch_of(task: Task, labels: Sequence[float | None], clusters: Sequence[Sequ
     return replace(batch, clusters={task.name: torch.tensor(clusters)})
 
 
-def passed(
-    made: Model, batch: StepBatch, name: str, *, own: nn.Module | None = None, generator: torch.Generator | None = None
-) -> Pass:
+def passed(made: Model, batch: StepBatch, name: str, *, generator: torch.Generator | None = None) -> Pass:
     """A pass over ``batch``; dropout is drawn only if a generator is given."""
     drawn = generator or torch.Generator()
     masks = drawn.get_state()
     out = made(batch, generator)[name]
-    return Pass(made, batch, made.tasks[name], out, batch.labels[name], drawn, masks, own, None)
+    return Pass(made, batch, made.tasks[name], out, batch.labels[name], drawn, masks)
 
 
 def cosine(u_D: Tensor, v_D: Tensor) -> Tensor:

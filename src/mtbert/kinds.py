@@ -40,5 +40,7 @@ class Kinds:
         return {settings.model_fields["kind"].default: settings for settings in found}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        one = Annotated[Union[tuple(self.classes.values())], Field(discriminator="kind")]  # noqa: UP007 - of a tuple
-        return handler.generate_schema(Annotated[one, BeforeValidator(by_kind, json_schema_input_type=one | str)])
+        union: Any = Union[tuple(self.classes.values())]  # noqa: UP007 - of a tuple
+        one: Any = Annotated[union, Field(discriminator="kind")]
+        named = BeforeValidator(by_kind, json_schema_input_type=one | str)
+        return handler.generate_schema(Annotated[one, named])

@@ -2,11 +2,11 @@
 
 from mtbert.kinds import Kinds
 
-METHODS = Kinds(
+BALANCING = Kinds(
     "mtbert.balance",
     (
-        "pcgrad.PCGrad",
         "sum.Sum",
+        "pcgrad.PCGrad",
         "torchjd.TorchJD",
     ),
 )

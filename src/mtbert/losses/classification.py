@@ -90,5 +90,7 @@ def _balanced(rows_K: Sequence[int]) -> tuple[float, ...]:
 
 def _numbers(weights: ClassWeights) -> tuple[float, ...]:
     if isinstance(weights, str):
-        raise ValueError(f"class_weights: {weights} is no list of numbers yet. Call balanced(rows of each class) first.")
+        raise ValueError(
+            f"class_weights: {weights} is no list of numbers yet. Call balanced(rows of each class) first."
+        )
     return weights

@@ -5,8 +5,8 @@ from mtbert.kinds import Kinds
 SAMPLERS = Kinds(
     "mtbert.sampling",
     (
-        "annealed.Annealed",
         "round_robin.RoundRobin",
         "temperature.Temperature",
+        "annealed.Annealed",
     ),
 )

@@ -9,9 +9,8 @@ Dimension key: B examples of a task in a pass.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.batch import Dataset, StepBatch, collate
-from mtbert.losses import LossSettings, Own, Pass, WholeBatch
+from mtbert.losses import Averaged, Loss, LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
 from mtbert.model.model import Model
@@ -40,6 +39,16 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class _Term:
+    """A loss of a task with all that it needs; ``key`` is ``task.loss``."""
+
+    key: str
+    kind: str
+    weight: float
+    loss: Loss
+
+
+@dataclass(frozen=True)
 class _Fed:
     """A whole-batch loss and its gradient with respect to what one pass gathered."""
 
@@ -53,23 +62,37 @@ class Objective:
     ``own`` holds the weights that only losses need: they are trained, and are no part of a saved model.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, ema: Model | None) -> None:
+    def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, average: Model | None) -> None:
         self.recipe = recipe
         self.model = model
         self.generator = generator
-        self.ema = ema
-        width, seed = model.encoder.config.width, recipe.train.seed
+        self.average = average
         self.own = nn.ModuleDict()
-        for name, task in recipe.tasks.items():
-            for loss in task.losses:
-                if loss.needs.own:
-                    draws = torch_generator("own", seed, name, loss.kind)
-                    self.own[f"{name}:{loss.kind}"] = cast(Own, loss).build(width, draws)
+        self.terms = {
+            name: tuple(
+                _Term(f"{name}.{loss.kind}", loss.kind, loss.weight, self._ready(name, loss)) for loss in task.losses
+            )
+            for name, task in recipe.tasks.items()
+        }
         self.log_variance = nn.ParameterDict()
         if recipe.train.weighting == "uncertainty":
             self.log_variance.update({f"for_{name}": nn.Parameter(torch.zeros(())) for name in recipe.tasks})
             self.own["log_variance"] = self.log_variance
         self.own.to(model.encoder.word_embedding.weight)  # its device and type
+
+    def _ready(self, task: str, loss: LossSettings) -> Loss:
+        """Returns the loss of a task with what it needs beside a pass: weights of its own, or the averaged model."""
+        if isinstance(loss, Own):
+            draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
+            own = self.own[f"{task}:{loss.kind}"] = loss.build(self.model.encoder.config.width, draws)
+            return loss.with_own(own)
+        if isinstance(loss, Averaged):
+            if self.average is None:
+                raise ValueError(
+                    f"tasks.{task}: loss '{loss.kind}' compares with averaged weights, found no train.ema."
+                )
+            return loss.with_average(self.average)
+        return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally) -> Iterator[Tensor]:
         """Yields one scalar per forward pass over ``parts``; their sum is the objective of the step.
@@ -96,10 +119,7 @@ class Objective:
             tally.tokens += len(batch.ids_N)
             self.generator.set_state(state)
             passes = self._passes(batch)
-            surrogates = {
-                key: _surrogate(loss, self._with_own(passes[name], loss), shares[key])
-                for name, key, loss in self._whole(passes)
-            }
+            surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
             yield self._total(passes, examples, tally, surrogates)
@@ -124,10 +144,10 @@ class Objective:
         norms: dict[str, dict[str, float]] = {}
         for data, rows in parts:
             made = self._passes(collate([(data, rows)], self.generator.device))[data.task.name]
-            for loss in self.recipe.tasks[data.task.name].losses:
-                value = loss.weight * loss(self._with_own(made, loss))
+            for term in self.terms[data.task.name]:
+                value = term.weight * term.loss(made)
                 found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-                norms.setdefault(data.task.name, {})[loss.kind] = norm([g for g in found if g is not None])
+                norms.setdefault(data.task.name, {})[term.kind] = norm([g for g in found if g is not None])
         self.generator.set_state(state)
         return norms
 
@@ -145,22 +165,17 @@ class Objective:
                 labels_B=batch.labels[name],
                 generator=self.generator,
                 masks=masks,
-                ema=self.ema,
             )
             for name, out in outputs.items()
         }
 
-    def _with_own(self, made: Pass, loss: LossSettings) -> Pass:
-        """``made`` as ``loss`` sees it: with the weights that are its own."""
-        return replace(made, own=self.own[f"{made.task.name}:{loss.kind}"]) if loss.needs.own else made
-
-    def _whole(self, names: Mapping[str, object]) -> list[tuple[str, str, LossSettings]]:
-        """Task, key and settings of each loss of these tasks that compares examples with each other."""
+    def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
+        """Returns task, key and loss for each loss of these tasks that compares examples with each other."""
         return [
-            (name, f"{name}.{loss.kind}", loss)
+            (name, term.key, term.loss)
             for name in names
-            for loss in self.recipe.tasks[name].losses
-            if loss.needs.whole_batch
+            for term in self.terms[name]
+            if isinstance(term.loss, WholeBatch)
         ]
 
     def _total(
@@ -172,15 +187,14 @@ class Objective:
             settings = self.recipe.tasks[name]
             share = len(made.labels_B) / examples[name]
             values = []
-            for loss in settings.losses:
-                key = f"{name}.{loss.kind}"
+            for term in self.terms[name]:
                 with timed("losses"):
-                    value = surrogates[key] if key in surrogates else share * loss(self._with_own(made, loss))
+                    value = surrogates[term.key] if term.key in surrogates else share * term.loss(made)
                 number = float(value.detach())  # once: on a GPU the host waits for it
                 if not math.isfinite(number):
-                    raise FloatingPointError(_not_finite(key, number, made))
-                tally.losses[key] = tally.losses.get(key, 0.0) + number
-                values.append(loss.weight * value)
+                    raise FloatingPointError(_not_finite(term.key, number, made))
+                tally.losses[term.key] = tally.losses.get(term.key, 0.0) + number
+                values.append(term.weight * value)
             total = torch.stack(values).sum()
             if self.recipe.train.weighting == "uncertainty":
                 gaussian = settings.type == "regression" or settings.head.kind == "cosine"
@@ -195,15 +209,13 @@ class Objective:
             for batch in batches:
                 states.append(self.generator.get_state())
                 passes = self._passes(batch)
-                gathered.append(
-                    {key: _gather(loss, self._with_own(passes[name], loss)) for name, key, loss in self._whole(passes)}
-                )
+                gathered.append({key: loss.gather(passes[name]) for name, key, loss in self._whole(passes)})
         fed: list[dict[str, _Fed]] = [{} for _ in batches]
         for _, key, loss in self._whole(dict.fromkeys(name for b in batches for name in b.layout.spans)):
             holders = [i for i, found in enumerate(gathered) if key in found]
             joined = [torch.cat(tensors) for tensors in zip(*(gathered[i][key] for i in holders), strict=True)]
             leaves = [t.requires_grad_() if t.is_floating_point() else t for t in joined]
-            value = cast(WholeBatch, loss).compare(*leaves)
+            value = loss.compare(*leaves)
             wanted = [t for t in leaves if t.requires_grad]
             found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
             gradients = [next(found) if t.requires_grad else None for t in leaves]
@@ -240,13 +252,9 @@ def micro_batches(parts: Sequence[TaskRows], pieces: int, budget: int | None) ->
         yield [(data, rows) for data, rows in micro if len(rows)]
 
 
-def _gather(loss: LossSettings, made: Pass) -> tuple[Tensor, ...]:
-    return cast(WholeBatch, loss).gather(made)
-
-
-def _surrogate(loss: LossSettings, made: Pass, fed: _Fed) -> Tensor:
+def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
     """A scalar with the loss's value and, through what ``made`` gathers, its gradient."""
-    pairs = zip(_gather(loss, made), fed.gradients, strict=True)
+    pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
     return fed.value + through - through.detach()
 

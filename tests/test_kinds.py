@@ -1,0 +1,73 @@
+"""The tables of losses, samplers and balancing methods, and what a loss may need beside a pass."""
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from rich.console import Console
+from toy_passes import TASKS, batch_of, examples, loud, passed
+
+from mtbert.balance.known import BALANCING
+from mtbert.kinds import Kinds
+from mtbert.losses import Averaged, Own, WholeBatch
+from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
+from mtbert.losses.known import LOSSES
+from mtbert.losses.simcse import UnsupervisedSimCSE
+from mtbert.recipe.files import load_recipe
+from mtbert.sampling.known import SAMPLERS
+from mtbert.settings import Settings
+from mtbert.training.assemble import assemble
+from mtbert.training.objective import Objective
+
+
+def defined(package: str) -> set[str]:
+    """Returns the names of all settings with a kind that the files of a package define."""
+    modules = {f"{package}.{file.stem}" for file in (Path(inspect.getfile(Settings)).parent / package).glob("*.py")}
+    found = [Settings]
+    for kind in found:
+        found += kind.__subclasses__()
+    ours = [kind for kind in found if kind.__module__.removeprefix("mtbert.") in {m.replace("/", ".") for m in modules}]
+    return {kind.__name__ for kind in ours if "kind" in kind.model_fields}
+
+
+@pytest.mark.parametrize(("package", "table"), [("losses", LOSSES), ("balance", BALANCING), ("sampling", SAMPLERS)])
+def test_a_table_holds_every_technique_of_its_package_under_its_kind(package: str, table: Kinds):
+    for kind, settings in table.classes.items():
+        assert settings.model_fields["kind"].default == kind
+    assert {settings.__name__ for settings in table.classes.values()} == defined(package)
+    assert len(table.classes) == len(table.names)
+
+
+def needing(protocol: Any) -> set[str]:
+    return {kind for kind, settings in LOSSES.classes.items() if isinstance(settings(), protocol)}
+
+
+def test_every_loss_is_called_or_becomes_one_that_is():
+    assert needing(Own) == {"simcse-unsup"}
+    assert needing(Averaged) == {"bregman"}
+    assert {kind for kind, loss in LOSSES.classes.items() if not callable(loss())} == needing(Own) | needing(Averaged)
+    assert needing(WholeBatch) == {"cosent", "mnrl", "simcse"}
+    assert isinstance(UnsupervisedSimCSE().with_own(None), WholeBatch)
+
+
+def test_a_loss_that_reads_averaged_weights_is_refused_where_there_are_none(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    recipe = load_recipe(
+        str(tmp_path / "toy.yaml"), ["tasks.sst.losses=[ce, bregman]", "train.ema={decay: 0.9, predicts: false}"]
+    )
+    _, _, _, model = assemble(recipe, Console(quiet=True))
+    with pytest.raises(
+        ValueError, match=r"tasks\.sst: loss 'bregman' compares with averaged weights, found no train\.e"
+    ):
+        Objective(recipe, model, None, None)
+    Objective(recipe, model, None, copy.deepcopy(model))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(class_weights="balanced"), BinaryCrossEntropy(class_weights="balanced")])
+def test_balanced_weights_are_asked_for_before_the_loss_is_called(loss: Any):
+    task = TASKS["ordinal" if loss.kind == "ce" else "binary"]
+    with pytest.raises(ValueError, match="class_weights: balanced is no list of numbers yet"):
+        loss(passed(loud(task), batch_of(examples(task))))
