@@ -54,6 +54,7 @@ SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
         {"train": {"weighting": "uncertainty"}},
         {"train": {"accumulate": 2, "token_budget": 40}},
         {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},
+        {"tasks": {"sts": {"losses": ["mse", "smart"]}}, "train": {"token_budget": 40}},
         {"tasks": {"quora": {"inputs": "separate", "losses": ["bce", "mnrl", "simcse-unsup"]}}},
         {
             "tasks": {"quora": {"inputs": "separate", "losses": ["bce", "mnrl", "simcse-unsup"]}},
