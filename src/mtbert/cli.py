@@ -4,9 +4,11 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from mtbert.messages import clean, plain_console
 
 app = typer.Typer(
     help="One BERT-family encoder fine-tuned on several sentence tasks at once.\n\n"
@@ -107,7 +109,7 @@ def train(
     from mtbert.training.resume import resume_run
     from mtbert.training.start import start_run
 
-    console = _console()
+    console = plain_console()
     tracker = None if track is None else trackers.tracker(track, console)
     if resume is not None:
         resume_run(resume, console, overrides=set_ or (), epochs=epochs, profile=profile, track=tracker)
@@ -140,7 +142,7 @@ def evaluate(
     """
     from mtbert.use.evaluate import evaluate_run
 
-    evaluate_run(run, split, task, _console(), _console(stderr=True), overrides=set_ or (), as_json=json)
+    evaluate_run(run, split, task, plain_console(), plain_console(stderr=True), overrides=set_ or (), as_json=json)
 
 
 @app.command()
@@ -179,7 +181,7 @@ def predict(
     from mtbert.use.predict import Question, predict_run
 
     asked = Question(task, input_, text, text_pair, output, embeddings, tuple(set_ or ()))
-    predict_run(run, asked, _console(stderr=True))
+    predict_run(run, asked, plain_console(stderr=True))
 
 
 @app.command()
@@ -209,7 +211,7 @@ def tune(
     from mtbert.study.tuning import Tuning, run_tuning
 
     folder = files.check_out(out or Path("tuned") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
-    run_tuning(Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, _console())
+    run_tuning(Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, plain_console())
 
 
 @app.command()
@@ -240,7 +242,7 @@ def study(
 
     name = study if study in plan.shipped_studies() else Path(study).stem
     folder = files.check_out(out or Path("studies") / name)
-    failed = commands.run_study(plan.load_study(study, set_ or ()), folder, workers, _console())
+    failed = commands.run_study(plan.load_study(study, set_ or ()), folder, workers, plain_console())
     if failed:
         raise typer.Exit(1)
 
@@ -276,7 +278,7 @@ def report(
         if not (task and equals and file) or task in files:
             raise ValueError(f"--test {given}: give TASK=FILE, once for each task.")
         files[task] = Path(file)
-    commands.report_on(path, _console(), row, files)
+    commands.report_on(path, plain_console(), row, files)
 
 
 @recipes_app.command("show")
@@ -339,7 +341,7 @@ def check(
     from mtbert.recipe.files import load_recipe
     from mtbert.training.assemble import check_data
 
-    warnings = check_data(load_recipe(recipe, set_ or ()), _console())
+    warnings = check_data(load_recipe(recipe, set_ or ()), plain_console())
     if warnings and strict:
         raise typer.Exit(2)
 
@@ -383,8 +385,6 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from mtbert.messages import clean
-
     typer.echo(f"mtbert: {clean(message, lines=True)}", err=True)
     with suppress(OSError):
         sys.stdout.flush()
@@ -396,10 +396,3 @@ def _fail(message: str, code: int) -> None:
 def _drop_output() -> None:
     """Sends what standard output still holds nowhere, so that the interpreter does not fail on it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    # A label or a path may hold "[b]" or ":smile:", which are no markup here.
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

@@ -5,18 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
 from mtbert.messages import warn
+from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
 SECONDS_BETWEEN_LINES = 20.0
 SMOOTHING = 0.05  # of the losses shown
-BAR = (6, 20)  # characters of the bar, at least and at most
 SHORTEST_NAME = 3  # characters that a task's name is cut to before losses are left out
 FORWARD = 1 / 3  # of the time that training needs for as many tokens, until an evaluation has been timed
 
@@ -37,16 +35,15 @@ class Display:
         self.dev_tokens = self.dev = self.scored = 0  # tokens and examples of dev, and the examples scored so far
         self.scoring: float | None = None  # when scoring began, where it goes on
         self.last_scoring: float | None = None  # seconds of the last one
-        self.now = self.said = time.monotonic()
-        self.live = Live(console=console, get_renderable=self._frame, auto_refresh=console.is_terminal, transient=True)
+        self.now = time.monotonic()
+        self.bar = LiveBar(console, self._frame, self._line, SECONDS_BETWEEN_LINES)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.live.stop()
+        self.bar.stop()
 
     def begin(
         self, steps: int, done: int, *, epochs: int, evaluations: Sequence[int], dev: int, dev_tokens: int
@@ -63,7 +60,7 @@ class Display:
         """
         self.steps, self.done, self.epochs = steps, done, epochs
         self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens
-        self.now = self.said = time.monotonic()
+        self.now = time.monotonic()
 
     def warn(self, line: str) -> None:
         """Prints a warning: something in the run deserves a look."""
@@ -84,7 +81,7 @@ class Display:
         self.trained += 1
         self.tokens += tokens
         self.training += self.now - before
-        self._say()
+        self.bar.moved()
 
     def evaluating(self) -> None:
         """Dev is about to be scored."""
@@ -94,7 +91,7 @@ class Display:
         """``examples`` more of dev are scored."""
         if self.scoring is not None:
             self.scored += examples
-            self._say()
+            self.bar.moved()
 
     def evaluated(
         self,
@@ -130,18 +127,13 @@ class Display:
             left += scoring * (1 - self.scored / max(self.dev, 1))
         return left
 
-    def _say(self) -> None:
-        """Prints a line now and then where nothing is live."""
-        now = time.monotonic()
-        if self.console.is_terminal or now - self.said < SECONDS_BETWEEN_LINES:
-            return
-        self.said = now
+    def _line(self) -> str:
         if self.scoring is not None:
             line = f"scoring dev  {self.scored:,}/{self.dev:,} examples"
         else:
             line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
             line += f"{_conflict(self.conflicting)}  {self._rate():,.0f} tokens/s"
-        self.console.print(f"{line}  {_clock(self.left)} left", soft_wrap=True)
+        return f"{line}  {clock(self.left)} left"
 
     def _rate(self) -> float:
         return self.tokens / max(self.training, 1e-9)
@@ -149,21 +141,18 @@ class Display:
     def _frame(self) -> Group:
         """The two live lines: where the run is, and the losses; none is wider than the terminal."""
         width = self.console.width
+        left = f"{clock(self.left)} left"
         if self.scoring is not None:
-            parts = ["scoring dev", f"{self.scored:,}/{self.dev:,}", f"{_clock(self.left)} left"]
-            done, total = self.scored, self.dev
+            first, done, total = "scoring dev", self.scored, self.dev
+            count = f"{self.scored:,}/{self.dev:,}"
         else:
-            parts = [f"epoch {self.epoch}/{self.epochs}", f"{self.done}/{self.steps}", f"{_clock(self.left)} left"]
-            done, total = self.done, self.steps
-        rate = f"{self._rate():,.0f} tokens/s"
-        room = width - sum(len(part) + 2 for part in parts)
-        if room >= BAR[0] + 2 + len(rate):
-            parts.append(rate)
-            room -= len(rate) + 2
-        line = Table.grid(padding=(0, 2, 0, 0))
-        bar = [ProgressBar(total=max(total, 1), completed=done, width=min(BAR[1], room))] if room >= BAR[0] else []
-        cells = [Text(part) for part in parts]
-        line.add_row(cells[0], *bar, *cells[1:])
+            first, done, total, count = (
+                f"epoch {self.epoch}/{self.epochs}",
+                self.done,
+                self.steps,
+                f"{self.done}/{self.steps}",
+            )
+        line = bar_line(first, done, total, [count, left], width, last=f"{self._rate():,.0f} tokens/s")
         conflict = _conflict(self.conflicting)
         return Group(line, Text(losses_line(self.losses, width - len(conflict)) + conflict, no_wrap=True))
 
@@ -261,12 +250,3 @@ def score_table(
         style="bold",
     )
     return table
-
-
-def _clock(seconds: float | None) -> str:
-    """Returns ``3:05``, or ``2:03:05`` from an hour on."""
-    if seconds is None:
-        return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -9,7 +9,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,6 +89,15 @@ def reason(error: BaseException) -> str:
     """
     lines = (clean(line.strip())[:200].rstrip(".") for line in str(error).splitlines() if line.strip())
     return next(lines, type(error).__name__)
+
+
+def plain_console(file: IO[str] | None = None, *, stderr: bool = False) -> "Console":
+    """Returns a console that prints every text as it is; text for a ``file`` goes there from a notebook too."""
+    from rich.console import Console
+
+    # A label or a path may hold "[b]" or ":smile:", which are no markup here.
+    in_notebook = None if file is None else False
+    return Console(file=file, stderr=stderr, highlight=False, markup=False, emoji=False, force_jupyter=in_notebook)
 
 
 def warn(console: "Console", line: str) -> None:

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 
 from mtbert import files
+from mtbert.progress_bar import LiveBar, bar_line
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
@@ -194,30 +195,24 @@ def _placeless(recipe: Recipe) -> Recipe:
 
 
 class _Shown:
-    """A bar on a terminal, lines elsewhere: which runs go on, and how much time is left."""
+    """Shows which runs go on, and how much time is left."""
 
     BETWEEN = 60.0  # seconds between lines
+    LOOK = 1.0  # seconds between looks at the logs of the runs
 
     def __init__(self, console: Console, cells: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
         self.console, self.cells, self.begun = console, cells, begun
         self.done = dict.fromkeys(cells.keys() - begun.keys(), 1.0) | begun
-        self.since = self.said = time.monotonic()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.bar: TaskID | None = None
+        self.since = self.looked = time.monotonic()
+        self.running: list[str] = []
+        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
 
     def __enter__(self) -> "_Shown":
-        self.progress.start()
-        self.bar = self.progress.add_task("study", total=len(self.cells), note="")
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.bar.stop()
 
     def started(self, name: str) -> None:
         self.console.print(f"{name}: {'goes on' if self.begun[name] else 'starts'}")
@@ -228,17 +223,20 @@ class _Shown:
         count = sum(share == 1 for share in self.done.values())
         self.console.print(f"{name}: {said}  ({count} of {len(self.cells)}, {self._left()})", soft_wrap=True)
 
-    def moved(self, running: dict[str, subprocess.Popen[bytes]]) -> None:
+    def moved(self, running: Iterable[str]) -> None:
+        """Looks at the logs of the ``running`` ones, but not more often than once in ``LOOK`` seconds."""
         now = time.monotonic()
-        if now - self.said < (1 if self.console.is_terminal else self.BETWEEN):
+        if now - self.looked < self.LOOK:
             return
-        self.said = now
-        self.done |= {name: max(self.done[name], self.cells[name].share) for name in running}
-        note = f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in running)}  {self._left()}"
-        assert self.bar is not None
-        self.progress.update(self.bar, completed=sum(self.done.values()), note=note)
-        if not self.console.is_terminal:
-            self.console.print(note, soft_wrap=True)
+        self.looked, self.running = now, list(running)
+        self.done |= {name: max(self.done[name], self.cells[name].share) for name in self.running}
+        self.bar.moved()
+
+    def _line(self) -> str:
+        return f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in self.running)}  {self._left()}"
+
+    def _frame(self) -> Table:
+        return bar_line("study", sum(self.done.values()), len(self.cells), [self._line()], self.console.width)
 
     def _left(self) -> str:
         """By what was done since the start; a run counts as one, whatever it takes."""

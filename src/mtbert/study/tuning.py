@@ -7,6 +7,7 @@ NAME with the settings of the best trial.
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from zlib import crc32
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mtbert import environment, files, locks
+from mtbert.messages import plain_console
+from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
 from mtbert.recipe.parts import DataRecipe, Range, RangeOrChoices
 from mtbert.recipe.settings import Recipe
@@ -190,7 +192,7 @@ def _try(
         shown.ended(trial.number, f"failed: {why}")
 
     with (folder / "log.txt").open("a", encoding="utf-8") as file:
-        console = Console(file=file, highlight=False, markup=False, emoji=False)
+        console = plain_console(file)
         try:
             recipe = tuning.trial(chosen).model_copy(update={"tune": {}})
         except ValueError as error:  # each setting can be used, but not all of these together
@@ -296,32 +298,45 @@ def _text(value: Any) -> str:
 
 
 class _Shown:
-    """A bar on a terminal over all trials, and a line for each."""
+    """Shows how far the trials are, and prints a line for each that ends."""
+
+    BETWEEN = 60.0  # seconds between lines
 
     def __init__(self, console: Console, trials: int) -> None:
         self.console, self.trials = console, trials
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.bar = self.progress.add_task("", total=trials)
+        self.number = 0
+        self.done = 0.0  # trials
+        self.begun: tuple[float, float] | None = None  # when the first trial of this call began, and what was done then
+        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.bar.stop()
 
     def begins(self, number: int) -> None:
-        self.progress.update(self.bar, description=f"trial {number}", completed=number)
+        self.begun = self.begun or (time.monotonic(), number)
+        self.at(number, 0.0)
 
     def at(self, number: int, share: float) -> None:
-        self.progress.update(self.bar, completed=number + share)
+        self.number, self.done = number, number + share
+        self.bar.moved()
 
     def ended(self, number: int, how: str) -> None:
-        self.progress.update(self.bar, completed=number + 1)
+        self.at(number, 1.0)
         self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)
+
+    def _left(self) -> str:
+        """Returns the time left as far as the trials of this call tell."""
+        since, before = self.begun or (0.0, self.done)
+        passed = self.done - before
+        seconds = (time.monotonic() - since) / passed * (self.trials - self.done) if passed else None
+        return f"{clock(seconds)} left"
+
+    def _line(self) -> str:
+        return f"trial {self.number}: {self.done - self.number:.0%}  {self._left()}"
+
+    def _frame(self) -> Table:
+        return bar_line(f"trial {self.number}", self.done, self.trials, [self._left()], self.console.width)

@@ -14,9 +14,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
-
 from mtbert import files, locks
+from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.study.runs import EndRecord, RunPlace
 from mtbert.training.resume import resume_run
@@ -26,7 +25,7 @@ from mtbert.training.stopping import Stopped
 
 def work(cell: RunPlace) -> None:
     """Trains to the end of the plan, says so in ``ended.json``, and drops what only training needs."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     with locks.alone(cell.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
         if cell.ended.exists():
             return

@@ -1,0 +1,104 @@
+"""The progress bar of every command: live lines on a terminal or in a notebook, a plain line now and then elsewhere."""
+
+import html
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+BAR = (6, 20)  # characters of the bar, at least and at most
+SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
+
+
+class LiveBar:
+    """Shows on ``console`` how far some work is, between :meth:`start` and :meth:`stop`.
+
+    A terminal and a notebook show what ``frame`` returns, and it disappears at the end. Anything else, such as a file,
+    gets what ``line`` returns, at most once in ``seconds``. A quiet console gets nothing.
+    """
+
+    def __init__(
+        self, console: Console, frame: Callable[[], RenderableType], line: Callable[[], str], seconds: float
+    ) -> None:
+        self.console, self.frame, self.line, self.seconds = console, frame, line, seconds
+        self.in_notebook = console.is_jupyter and not console.quiet
+        on_terminal = console.is_interactive and not console.is_jupyter and not console.quiet
+        self.live = Live(console=console, get_renderable=frame, transient=True) if on_terminal else None
+        self.output: Any = None  # what the notebook shows
+        self.since = time.monotonic()  # the last frame or line
+
+    def start(self) -> None:
+        """Begins to show; every start needs a :meth:`stop`."""
+        if self.live is not None:
+            self.live.start()
+        self.since = time.monotonic()
+
+    def stop(self) -> None:
+        """Removes what is live."""
+        if self.live is not None:
+            self.live.stop()
+        if self.output is not None:
+            self._draw("")
+
+    def moved(self) -> None:
+        """Shows how things stand, where that is due."""
+        now = time.monotonic()
+        wait = SECONDS_BETWEEN_FRAMES if self.in_notebook else self.seconds
+        if self.live is not None or now - self.since < wait:
+            return
+        self.since = now
+        if self.in_notebook:
+            self._draw(self._text())
+        else:
+            self.console.print(self.line(), soft_wrap=True)
+
+    def _text(self) -> str:
+        file = io.StringIO()
+        Console(file=file, width=self.console.width, force_jupyter=False, force_terminal=False).print(self.frame())
+        return file.getvalue()
+
+    def _draw(self, text: str) -> None:
+        # rich's own way needs ipywidgets; this needs nothing that a notebook does not have.
+        from IPython.display import HTML, display  # type: ignore[import-not-found]
+
+        content = HTML(f"<pre>{html.escape(text)}</pre>" if text else "")
+        if self.output is None:
+            self.output = display(content, display_id=True)
+        else:
+            self.output.update(content)
+
+
+def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: int, last: str = "") -> Table:
+    """Returns one line of at most ``width`` characters: ``first``, a bar, ``rest``, and ``last`` where it fits.
+
+    The bar is left out where fewer than ``BAR[0]`` characters are left for it.
+    """
+    cells = [first, *rest]
+    room = width - sum(len(cell) + 2 for cell in cells)
+    if last and room >= BAR[0] + 2 + len(last):
+        cells.append(last)
+        room -= len(last) + 2
+    bar = [ProgressBar(total=max(total, 1), completed=done, width=min(BAR[1], room))] if room >= BAR[0] else []
+    line = Table.grid(padding=(0, 2, 0, 0))
+    texts = [Text(cell, no_wrap=True) for cell in cells]
+    line.add_row(texts[0], *bar, *texts[1:])
+    return line
+
+
+def clock(seconds: float | None) -> str:
+    """Returns ``3:05``, or ``2:03:05`` from an hour on.
+
+    >>> clock(185), clock(7385), clock(None)
+    ('3:05', '2:03:05', '-:--')
+    """
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,143 @@
+"""The progress bar: live on a terminal and in a notebook, lines elsewhere, nothing where quiet."""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from mtbert.messages import plain_console
+from mtbert.progress_bar import LiveBar, bar_line
+
+
+class Notebook:
+    """Stands in for ``IPython.display``: notes what is shown, and every later content of it."""
+
+    def __init__(self) -> None:
+        self.contents: list[str] = []
+
+    def display(self, content: str, display_id: bool) -> "Notebook":
+        assert display_id
+        assert not self.contents
+        self.contents.append(content)
+        return self
+
+    def update(self, content: str) -> None:
+        self.contents.append(content)
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    one = Notebook()
+    module: Any = ModuleType("IPython.display")
+    module.HTML, module.display = str, one.display
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    return one
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Time stands still, but for what the returned function lets pass."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    return passes
+
+
+def frame() -> RenderableType:
+    return Text("half <done>")
+
+
+def line() -> str:
+    return "1 of 2"
+
+
+def test_a_file_gets_a_line_when_its_seconds_have_passed(clock: Callable[[float], None]):
+    file = io.StringIO()
+    bar = LiveBar(Console(file=file), frame, line, 5.0)
+    bar.start()
+    for _ in range(12):
+        clock(1.0)
+        bar.moved()
+    bar.stop()
+    assert file.getvalue() == "1 of 2\n1 of 2\n"
+
+
+def test_a_terminal_shows_the_frame_and_prints_no_line(clock: Callable[[float], None]):
+    file = io.StringIO()
+    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "xterm"}), frame, line, 0.0)
+    bar.start()
+    clock(1.0)
+    bar.moved()
+    bar.stop()
+    assert "half <done>" in file.getvalue()
+    assert "1 of 2" not in file.getvalue()
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(clock: Callable[[float], None]):
+    file = io.StringIO()
+    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), frame, line, 1.0)
+    bar.start()
+    clock(1.0)
+    bar.moved()
+    bar.stop()
+    assert file.getvalue() == "1 of 2\n"
+
+
+def test_a_notebook_shows_one_output_that_is_replaced_and_empty_at_the_end(
+    notebook: Notebook, clock: Callable[[float], None]
+):
+    file = io.StringIO()
+    bar = LiveBar(Console(file=file, force_jupyter=True), frame, line, 60.0)
+    bar.start()
+    for _ in range(10):
+        clock(0.125)
+        bar.moved()
+    bar.stop()
+    assert notebook.contents == [*["<pre>half &lt;done&gt;\n</pre>"] * 5, ""]
+    assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize("where", [{"force_terminal": True}, {"force_jupyter": True}, {}])
+def test_a_quiet_console_shows_nothing_and_leaves_standard_output_alone(
+    where: dict[str, bool], notebook: Notebook, clock: Callable[[float], None]
+):
+    file, out = io.StringIO(), sys.stdout
+    bar = LiveBar(Console(file=file, quiet=True, **where), frame, line, 1.0)
+    bar.start()
+    assert sys.stdout is out
+    clock(60.0)
+    bar.moved()
+    bar.stop()
+    assert file.getvalue() == ""
+    assert notebook.contents == []
+
+
+def printed(width: int, last: str = "") -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(bar_line("first", 1, 2, ["middle"], width, last))
+    return file.getvalue().rstrip()
+
+
+def test_the_bar_and_the_last_part_are_left_out_where_there_is_no_room():
+    assert printed(40, "last") == f"first  {'━' * 9 + '╸':19}  middle  last"
+    assert printed(27, "last") == "first  ━━━     middle  last"
+    assert printed(26, "last") == f"first  {'━' * 5 + '╸':11}  middle"
+    assert printed(20) == "first  middle"
+
+
+def test_a_console_for_a_file_prints_there_from_a_notebook_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert plain_console().is_jupyter
+    file = io.StringIO()
+    plain_console(file).print("[b]:smile:")
+    assert file.getvalue() == "[b]:smile:\n"
