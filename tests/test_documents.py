@@ -1,0 +1,99 @@
+"""The documents are true of the code: the tests, files, headings, settings and commands that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from mtbert import cli
+from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.settings import Settings
+from mtbert.study.plan import RowSettings, StudySettings
+from mtbert.task import Head
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOVED = pytest.mark.xfail(reason="architecture.md describes the layout before the packages; drop this mark with it")
+SETTLED = [pytest.param(path, marks=MOVED) if path.name == "architecture.md" else path for path in DOCUMENTS]
+RECIPES = (ROOT / "docs/recipes.md").read_text()
+
+
+def prose(path: Path) -> str:
+    """Returns the text of a document without its blocks of code."""
+    return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """Returns the names that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def section(heading: str) -> str:
+    """Returns the part of ``docs/recipes.md`` from a heading to the next one of its rank."""
+    return RECIPES.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def keys(text: str) -> set[str]:
+    """Returns the keys in the first column of the tables whose head is ``key | default | meaning``."""
+    tables = re.findall(r"\| key \| default \| meaning \|\n\|[-|]+\n((?:\|.*\n)+)", text)
+    return {
+        key for table in tables for line in table.splitlines() for key in re.findall(r"`(.*?)`", line.split("|")[1])
+    }
+
+
+def fields(settings: type[Settings], prefix: str = "") -> set[str]:
+    return {prefix + name for name in settings.model_fields}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_a_document_names_exists(document: Path):
+    files = {path.name: path.read_text() for path in (ROOT / "tests").glob("*.py")}
+    tests = set(re.findall(r"^def (test_\w+)", "\n".join(files.values()), re.MULTILINE))
+    named = set(re.findall(r"test_\w+(?:\.py)?", prose(document)))
+    patterns = {name for name in named if name.endswith("_") and any(file.startswith(name) for file in files)}
+    assert named - set(files) - tests - patterns == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file_and_a_heading(document: Path):
+    for link in re.findall(r"\]\(([^)]+)\)", prose(document)):
+        if "://" in link:
+            continue
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
+
+
+@pytest.mark.parametrize("document", SETTLED, ids=lambda path: path.name)
+def test_every_source_file_that_a_document_names_exists(document: Path):
+    for name in re.findall(r"`((?:[\w.]+/)*\w+\.py)`", prose(document)):
+        found = [folder for folder in ("", "src/mtbert", "tests") if (ROOT / folder / name).exists()]
+        assert found or name == "src/mtbert/losses/focal.py", name
+
+
+def test_every_key_of_a_recipe_has_a_line_and_every_line_a_key():
+    columns = {f"columns.{name}" for name in ("text", "label", "id")}
+    task = (fields(TaskRecipe) | fields(Head, "head.") | columns) - {"name", "columns"}
+    assert keys(section("tasks.NAME")) == task
+    assert keys(section("data and model")) == fields(DataRecipe, "data.") | fields(ModelRecipe, "model.")
+    assert keys(section("train")) == fields(TrainRecipe)
+
+
+def test_every_key_of_a_study_has_a_line_and_every_line_a_key():
+    study = (fields(StudySettings) | fields(RowSettings, "rows.NAME.") | {"rows.NAME", "extends"}) - {"rows"}
+    assert keys(section("Studies")) == study
+
+
+def test_every_command_has_an_example():
+    shown = re.findall(r"\| `mtbert ([^`]+)` \|", RECIPES)
+    app = typer.main.get_command(cli.app)
+    paths = [
+        f"{name} {inner}".strip()
+        for name, command in app.commands.items()
+        for inner in getattr(command, "commands", {"": None})
+    ]
+    assert len(paths) > 8
+    assert [path for path in paths if not any(f"{example} ".startswith(f"{path} ") for example in shown)] == []
