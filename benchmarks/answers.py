@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from mtbert import metrics, prepare
-from mtbert.environment import Record
+from mtbert.environment import RunRecord
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
 from mtbert.storage.predictions import Predicted
@@ -37,7 +37,7 @@ class Run(Settings):
     row: str
     seed: int
     recipe: dict[str, Any]
-    record: Record
+    record: RunRecord
     seconds: float
     tasks: dict[str, tuple[int, ...]]  # the shape of what the model gave for an example: one number for each class
 

@@ -86,7 +86,7 @@ def measure(
 def machine() -> dict[str, Any]:
     """What a result depends on beside the code."""
     device = environment.device("auto")
-    record = environment.record(device, {}, "")
+    record = environment.make_record(device, {}, "")
     return {
         "cpu": record.cpu,
         "cores": record.cores,
@@ -124,7 +124,7 @@ def main() -> None:
     rates = limits(device, environment.precision("auto", device))
     options = {key: getattr(chosen, key) for key in ("pairs", "encoder", "pairs_scored")}
     head = {
-        "commit": environment.record(device, {}, "").git_commit,
+        "commit": environment.make_record(device, {}, "").git_commit,
         "machine": machine(),
         "options": options | {"data": "CS224N" if chosen.data else "generated"},
         "limits": {"flop_per_s": rates.flops, "bytes_per_s": rates.bandwidth},

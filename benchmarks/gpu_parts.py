@@ -103,7 +103,7 @@ def machine(s: Settings, reference: Path) -> Iterator[Line]:
     device = environment.device("auto")
     if device.type != s.device:
         raise ValueError(f"--device {s.device}: this machine's is {device.type}.")
-    record = environment.record(device, {}, "")
+    record = environment.make_record(device, {}, "")
     compute = environment.precision("auto", device)
     reached = limits(device, compute)
     yield {
@@ -289,7 +289,7 @@ def losses(s: Settings, precision: str) -> list[float]:
 
 def refer(s: Settings, file: Path) -> None:
     """Writes the CPU's side of :func:`learning`."""
-    record = environment.record(torch.device("cpu"), {}, "")
+    record = environment.make_record(torch.device("cpu"), {}, "")
     told = {
         "weights": _digest(s.encoder),
         "losses": losses(s, "fp32"),

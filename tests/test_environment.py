@@ -19,4 +19,4 @@ def test_a_record_has_the_versions_of_what_is_installed_and_the_build_of_torch(m
 
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
-    assert environment.record(CPU, {}, "0").packages == {"torch": "2.11.0+cu130", "numpy": "2.0.0"}
+    assert environment.make_record(CPU, {}, "0").packages == {"torch": "2.11.0+cu130", "numpy": "2.0.0"}

@@ -161,7 +161,7 @@ def test_any_bytes_as_a_recipe(content: bytes, tmp_path: Path):
 @pytest.mark.parametrize("unit", ["k%d: x\n", "[", "{", "- ", "a: [x]\n", "x, ", "'", "&a%d x\n", "? ", "!!str ", "\\"])
 def test_a_text_of_the_largest_size_is_read_or_refused_in_time(unit: str):
     begun = time.process_time()
-    text = "".join(unit % i if "%d" in unit else unit for i in range(yaml_text.LARGEST // len(unit)))
+    text = "".join(unit % i if "%d" in unit else unit for i in range(yaml_text.LARGEST_YAML // len(unit)))
     with suppress(ValueError):
         yaml_text.parse(text, "r")
     assert time.process_time() - begun < MOST_SECONDS

@@ -217,7 +217,7 @@ def test_a_kill_between_the_two_files_is_mended_by_the_same_command_or_forgotten
     shutil.copytree(ended[0], run)
     if older:  # its record counts the epochs too
         record = json.loads((run / "environment.json").read_text())
-        kept = yaml_text.read(run / "recipe.yaml", "recipe", "tasks")
+        kept = yaml_text.read_yaml(run / "recipe.yaml", "recipe", "tasks")
         (run / "environment.json").write_text(json.dumps(record | {"recipe": digest_with_epochs(kept)}))
     real = files.write_text
 
@@ -246,7 +246,7 @@ def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):
 
 def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
     found = load_recipe(str(ended[0] / "recipe.yaml"))
-    lines = history.read(ended[0] / "metrics.jsonl")
+    lines = history.read_log(ended[0] / "metrics.jsonl")
     first = next(line for line in lines if "evaluation" in line)
     again = [first, {**first, "step": 99}]
     assert history.best(again, found)["step"] == 2
@@ -255,8 +255,8 @@ def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
 
 
 def test_a_report_of_one_run_reads_its_log_once(ended: tuple[Path, str], monkeypatch: pytest.MonkeyPatch):
-    asked, read = [], history.read
-    monkeypatch.setattr(history, "read", lambda *given: asked.append(given) or read(*given))
+    asked, read = [], history.read_log
+    monkeypatch.setattr(history, "read_log", lambda *given: asked.append(given) or read(*given))
     found = results.read_run(ended[0])
     assert asked == [(ended[0] / "metrics.jsonl",)]
     (result,) = found.runs["run"].values()

@@ -38,7 +38,7 @@ def checked(
 ) -> Path:
     if reads is None:
         reads = {run.parent / "train.csv": "data of task topic"}
-    return outputs.check("--output", str(name), known, run, reads)
+    return outputs.check_output("--output", str(name), known, run, reads)
 
 
 def refusal(*given: Any) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-import mtbert as mtbert_module
+from mtbert import load
 
 
 def table(text: str, delimiter: str = ",") -> list[dict[str, str]]:
@@ -241,7 +241,7 @@ def test_one_text_in_a_file_stands_beside_its_answer(toy, mtbert, tmp_path):
 
 def test_numbers_in_a_file_have_six_digits_and_those_of_python_all(toy, mtbert, tmp_path):
     (row,) = table(mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin="id,sentence\na,a dog\n").out)
-    exact = mtbert_module.load(toy / "run").predict("sst", "a dog")[0]
+    exact = load(toy / "run").predict("sst", "a dog")[0]
     shares = [value for key, value in row.items() if key.startswith("p(")]
     assert all(re.fullmatch(r"0\.\d{1,6}", share) for share in shares)
     assert [float(share) for share in shares] == pytest.approx(list(exact.values())[1:], rel=1e-5)

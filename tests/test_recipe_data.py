@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+import recipe_files
 from reading import message
-from recipe_files import refusal as recipe_refusal
 from toy_run import encoder_folder
 
 from mtbert import prepare
@@ -74,7 +74,7 @@ def test_test_data_are_read_alone_and_with_the_classes_that_were_learnt(tmp_path
     ],
 )
 def test_test_data_that_are_trained_or_tuned_on_are_refused(tmp_path: Path, sources: str, other: str):
-    said = recipe_refusal(tmp_path, "tasks: {a: {type: binary, inputs: single, " + sources + "}}")
+    said = recipe_files.refusal(tmp_path, "tasks: {a: {type: binary, inputs: single, " + sources + "}}")
     assert f"tasks.a: test and {other} are the same data, so test would tell nothing." in said
 
 

@@ -169,7 +169,7 @@ def test_the_card_must_be_of_the_run(run: Path):
 
 def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: Path, capsys):
     (run / "last/digest.json").unlink()
-    assert refusal(run) == f"{run}/last/digest.json: not there. {run_state.PUT_BACK}"
+    assert refusal(run) == f"{run}/last/digest.json: not there. {run_state.STATE_REPAIR}"
     unsealed(run)
     resume_run(run, Console(width=300))
     assert f"warning: {run}/last/digest.json: not there, as in older runs" in capsys.readouterr().out

@@ -44,7 +44,7 @@ def test_the_data_have_a_line_for_each_task(results: Results):
 
 
 def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Results, summary: Summary):
-    table = tables.score_table(results, summary)
+    table = tables.dev_score_table(results, summary)
     assert table.columns == ("row", "seeds", "sst", "quora", "sts", "overall")
     assert table.rows[0] == ("best constant", "", "0.3750", "0.6250", "0.0000", "0.5000")
     base = dict(zip(table.columns, table.rows[1], strict=True))
@@ -56,7 +56,7 @@ def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Re
 
 def test_one_seed_has_no_deviation(results: Results):
     one = toy_results.study({"base": [WORSE]})
-    (_, row) = tables.score_table(one, summarise(one)).rows
+    (_, row) = tables.dev_score_table(one, summarise(one)).rows
     assert re.fullmatch(r"0\.7500 \[\d\.\d{4}, \d\.\d{4}\]", row[2])
 
 

@@ -9,14 +9,14 @@ import transformers
 from torch import Tensor
 
 from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
-from mtbert.environment import Record
+from mtbert.environment import RunRecord
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.model import Model
 from mtbert.model.pal import Pal
 from mtbert.task import Pooling, Task
 
 CPU = torch.device("cpu")
-RECORD = Record(
+RECORD = RunRecord(
     python="3.11",
     packages={"torch": "2.13.0"},
     platform="toy",

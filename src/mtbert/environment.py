@@ -59,7 +59,7 @@ def out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error)
 
 
-class Record(Settings):
+class RunRecord(Settings):
     """The environment that a run ran in, as ``environment.json`` stores it."""
 
     python: str
@@ -75,7 +75,7 @@ class Record(Settings):
     sealed: bool = False  # whether last/ has digests of its files; older versions wrote none
 
 
-def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record:
+def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> RunRecord:
     """Returns the record of the current environment.
 
     Args:
@@ -83,7 +83,7 @@ def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record
         data: SHA-256 of each source of data.
         recipe: SHA-256 of the settings of the run.
     """
-    return Record(
+    return RunRecord(
         python=platform.python_version(),
         packages=_versions(),
         platform=platform.platform(),
@@ -98,14 +98,14 @@ def record(device: torch.device, data: Mapping[str, str], recipe: str) -> Record
     )
 
 
-def read(file: Path) -> Record:
+def read_record(file: Path) -> RunRecord:
     """Returns the record that ``file`` contains.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged; the message names it.
     """
-    return json_files.read_settings(file, Record, "Start the run again.")
+    return json_files.read_settings(file, RunRecord, "Start the run again.")
 
 
 def _versions() -> dict[str, str]:

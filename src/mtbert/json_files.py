@@ -10,13 +10,13 @@ from mtbert import files
 from mtbert.messages import clean, reason
 from mtbert.settings import Settings, tuples
 
-LARGEST = 64 * 2**20  # bytes
-DEEPEST = 100  # levels of nesting; copying and writing a value again takes three stack frames per level
+LARGEST_JSON = 64 * 2**20  # bytes
+DEEPEST_JSON = 100  # levels of nesting; copying and writing a value again takes three stack frames per level
 
 _Settings = TypeVar("_Settings", bound=Settings)
 
 
-def read_json(file: Path, repair: str, largest: int = LARGEST) -> Any:
+def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
     """Returns the value in a JSON file.
 
     Args:
@@ -38,7 +38,7 @@ def read_json(file: Path, repair: str, largest: int = LARGEST) -> Any:
         raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}") from None
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({reason(error)}). {repair}") from None
-    if _deeper(value, DEEPEST):
+    if _deeper(value, DEEPEST_JSON):
         raise ValueError(f"{file}: not JSON that can be read (nested too deep). {repair}")
     return value
 

@@ -6,7 +6,7 @@ from torch.profiler import record_function
 
 Phase = Literal["data", "encoder", "heads", "losses", "backward", "aggregation", "optimizer"]
 
-PREFIX = "mtbert."
+TIMED_PREFIX = "mtbert."
 
 
 def timed(name: Phase) -> record_function:
@@ -14,4 +14,4 @@ def timed(name: Phase) -> record_function:
 
     Without a running profiler a label costs a few microseconds.
     """
-    return record_function(PREFIX + name)
+    return record_function(TIMED_PREFIX + name)

@@ -16,9 +16,9 @@ import yaml
 from mtbert import files
 from mtbert.messages import clean, reason, shown
 
-LARGEST = 2**20  # bytes in a file
+LARGEST_YAML = 2**20  # bytes in a file
 MOST_VALUES = 100_000  # in a file; every use of an alias counts the values that it stands for
-DEEPEST = 50  # levels of nested lists and mappings
+DEEPEST_YAML = 50  # levels of nested lists and mappings
 LONGEST_INTEGER = 40  # digits
 
 # For each kind of unquoted scalar other than text: its pattern, and the characters that it can begin with.
@@ -38,7 +38,7 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # how JSON escapes one cha
 _NO_CHARACTER = re.compile("[\0\ud800-\udc7f]")
 
 
-def read(file: Path, what: str, key: str) -> dict[str, Any]:
+def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     """Returns the mapping that a YAML file contains.
 
     Args:
@@ -52,7 +52,7 @@ def read(file: Path, what: str, key: str) -> dict[str, Any]:
     """
     where = f"{what} {clean(str(file))}"
     try:
-        text = files.read_bytes(file, LARGEST).decode("utf-8")
+        text = files.read_bytes(file, LARGEST_YAML).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
     except ValueError as error:
@@ -149,8 +149,8 @@ class _Reader:
         if event.tag not in (None, "!", _TAG + ("seq" if is_list else "map")):
             raise _unknown_tag(event)
         self.depth += 1
-        if self.depth > DEEPEST:
-            raise _Refused(f"more than {DEEPEST} lists and mappings inside each other", event)
+        if self.depth > DEEPEST_YAML:
+            raise _Refused(f"more than {DEEPEST_YAML} lists and mappings inside each other", event)
         made: Any = [] if is_list else {}
         anchor = _Anchor(made, 0, False)
         self.anchors |= {event.anchor: anchor} if event.anchor else {}

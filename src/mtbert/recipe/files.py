@@ -70,7 +70,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
         raise ValueError(f"recipe {clean(str(path))}: extends itself through {clean(chain)}.")
     if len(seen) == DEEPEST:
         raise ValueError(f"recipe {clean(str(path))}: the {DEEPEST}th that the one before extends. Extend fewer.")
-    raw = yaml_text.read(path, "recipe", "tasks")
+    raw = yaml_text.read_yaml(path, "recipe", "tasks")
     base = raw.pop("extends", None)
     if base is not None and not isinstance(base, str):
         raise ValueError(f"recipe {clean(str(path))}, extends: a name or a path, found {shown(base)}.")

@@ -19,7 +19,7 @@ from mtbert.storage.tensors import read_tensors, save_tensors
 
 VALUES, TENSORS, SEAL = "state.json", "training.safetensors", "digest.json"
 SEALED = ("config.json", "model.safetensors", "heads.safetensors", "tokenizer.json", "mtbert.json", VALUES, TENSORS)
-PUT_BACK = "Put the file back as it was, or start the run again."
+STATE_REPAIR = "Put the file back as it was, or start the run again."
 
 
 class Values(Settings):
@@ -63,13 +63,13 @@ def load_state(folder: Path) -> RunState:
     Raises:
         ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
     """
-    values = json_files.read_settings(folder / VALUES, Values, PUT_BACK)
+    values = json_files.read_settings(folder / VALUES, Values, STATE_REPAIR)
     tensors = read_tensors(folder / TENSORS)
     if len(tensors) != values.tensors:
         raise ValueError(
-            f"{folder / TENSORS}: must have {values.tensors} tensors by {VALUES}, found {len(tensors)}. {PUT_BACK}"
+            f"{folder / TENSORS}: must have {values.tensors} tensors by {VALUES}, found {len(tensors)}. {STATE_REPAIR}"
         )
-    check_finite(folder / TENSORS, tensors, PUT_BACK)
+    check_finite(folder / TENSORS, tensors, STATE_REPAIR)
     return RunState(values, tensors)
 
 
@@ -94,7 +94,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 def seal(folder: Path, run: str) -> None:
     """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, that of the run's settings."""
-    digests = {path.name: files.sha256(path, PUT_BACK) for path in sorted(folder.iterdir())}
+    digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     (folder / SEAL).write_text(Seal(run=run, files=digests).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -109,15 +109,15 @@ def check_seal(folder: Path) -> str | None:
     file = folder / SEAL
     if not file.exists():
         return None
-    found = json_files.read_settings(file, Seal, PUT_BACK)
+    found = json_files.read_settings(file, Seal, STATE_REPAIR)
     missing = [name for name in SEALED if name not in found.files]
     if missing:
-        raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {PUT_BACK}")
+        raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {STATE_REPAIR}")
     for name, digest in found.files.items():
         if Path(name).name != name:
-            raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {PUT_BACK}")
-        if files.sha256(folder / name, PUT_BACK) != digest:
-            raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {PUT_BACK}")
+            raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {STATE_REPAIR}")
+        if files.sha256(folder / name, STATE_REPAIR) != digest:
+            raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {STATE_REPAIR}")
     return found.run
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import log_expit, log_softmax
 
+from mtbert.batch import Floats
 from mtbert.study.results import DevData, EndedRun, Results
-from mtbert.study.statistics import Floats
 from mtbert.study.text_table import TextTable
 
 WORST = 30  # examples of each row and task that the report can show

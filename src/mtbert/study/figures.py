@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
+from mtbert.batch import Floats
 from mtbert.study.results import DevData, EndedRun, Results
-from mtbert.study.statistics import Floats
 from mtbert.study.summary import Summary, Verdict
 
 WINDOWS = 60  # that a curve over steps is averaged in

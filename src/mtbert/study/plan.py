@@ -122,7 +122,7 @@ def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any
     path = _folder() / f"{name}.yaml" if name in shipped_studies() else beside / name
     if not (name and os.path.exists(path)):
         raise missing_file("study", name, path, shipped_studies())
-    raw = yaml_text.read(path, "study", "rows")
+    raw = yaml_text.read_yaml(path, "study", "rows")
     base = raw.pop("extends", None)
     if base is None:
         return raw, path.parent

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from mtbert import environment, files, json_files, metrics, prepare
-from mtbert.batch import Examples
-from mtbert.environment import Record
+from mtbert.batch import Examples, Floats
+from mtbert.environment import RunRecord
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
@@ -24,7 +24,6 @@ from mtbert.storage.model_folder import find_model_folder
 from mtbert.storage.predictions import Predicted, load_predictions
 from mtbert.study.plan import Plan
 from mtbert.study.runs import EndRecord, RunPlace, run_place
-from mtbert.study.statistics import Floats
 from mtbert.task import Task
 from mtbert.training import history
 from mtbert.training.rounds import RoundPlan
@@ -63,7 +62,7 @@ class EndedRun:
     row: str
     seed: int
     recipe: Recipe
-    record: Record
+    record: RunRecord
     predicted: Mapping[str, Predicted]  # by task, of the model that predicts
     step: int | None  # optimizer steps that made that model; None where nobody knows
     steps: Sequence[history.Line]  # of metrics.jsonl
@@ -141,7 +140,7 @@ def read_study(out: Path) -> Results:
         for seed in outline.seeds:
             one = run_place(out, row, seed)
             if one.ended.is_file():
-                found = _read(one.run, row, _seconds(one), history.read(one.run / history.METRICS))
+                found = _read(one.run, row, _seconds(one), history.read_log(one.run / history.METRICS))
                 if found.seed != seed:
                     raise ValueError(
                         f"{one.run}: is a run of seed {found.seed}. Remove {one.folder}, and run it again."
@@ -158,7 +157,7 @@ def read_run(run: Path) -> Results:
     Raises:
         FileNotFoundError, ValueError: If it is no run, or has not come to its end.
     """
-    steps = history.read(run / history.METRICS)
+    steps = history.read_log(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
         recipe = load_recipe(str(run / RECIPE_FILE))
         raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
@@ -170,7 +169,7 @@ def read_run(run: Path) -> Results:
     found = gather(outline, {name: {result.seed: result}}, [])
     last = files.find_folder(run / "last")
     if last is not None:  # a study drops it when the run has ended
-        values = json_files.read_settings(last / run_state.VALUES, run_state.Values, run_state.PUT_BACK)
+        values = json_files.read_settings(last / run_state.VALUES, run_state.Values, run_state.STATE_REPAIR)
         planned, patience = _planned(result.recipe, found.dev), result.recipe.train.patience
         if values.done < planned and (patience is None or values.stale < patience):
             raise _stopped(run, values.done, planned)
@@ -203,7 +202,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
         row=row,
         seed=recipe.train.seed,
         recipe=recipe,
-        record=environment.read(run / environment.ENVIRONMENT_FILE),
+        record=environment.read_record(run / environment.ENVIRONMENT_FILE),
         predicted=predicted,
         step=read_card(folder).step,
         steps=steps,
@@ -219,7 +218,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
         FileNotFoundError, ValueError: If the data cannot be read, or runs saw different ones.
     """
     dev: dict[str, DevData] = {}
-    records: list[Record] = []
+    records: list[RunRecord] = []
     for row, by_seed in runs.items():
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
@@ -259,7 +258,7 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     if not result.steps:  # answers that were packed without what their run logged
         return True
     logged = result.evaluation
-    then = None if logged is None else history.scores(logged).get(dev.task.name)
+    then = None if logged is None else history.task_scores(logged).get(dev.task.name)
     if then is None or dev.metric not in then.metrics:
         return False
     now = metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)

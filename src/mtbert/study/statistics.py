@@ -19,10 +19,9 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mtbert import metrics
+from mtbert.batch import Floats
 from mtbert.seeds import numpy_generator
 from mtbert.task import Task
-
-Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95

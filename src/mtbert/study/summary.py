@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from mtbert import metrics
+from mtbert.batch import Floats
 from mtbert.study import statistics
 from mtbert.study.results import DevData, Results
-from mtbert.study.statistics import Estimate, Floats
+from mtbert.study.statistics import Estimate
 
 OVERALL = "overall"
 Against = Literal["control", "reference"]

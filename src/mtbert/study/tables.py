@@ -17,7 +17,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
         against = against[:1]  # one table: each row's control is the reference
     return [
         data_table(results),
-        score_table(results, summary),
+        dev_score_table(results, summary),
         *(difference_table(results, summary, other) for other in against),
         *([paper_data(results)] if any(_of_paper(results, number) for number in (2, 3, 4)) else []),
         *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
@@ -34,7 +34,7 @@ def data_table(results: Results) -> TextTable:
     return TextTable("data", "Data", ("task", "type", "metric", "labels", "train", "dev"), tuple(rows))
 
 
-def score_table(results: Results, summary: Summary) -> TextTable:
+def dev_score_table(results: Results, summary: Summary) -> TextTable:
     """Mean, standard deviation over seeds and 95% interval of each row and score."""
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]

@@ -219,7 +219,7 @@ def _try(
                 raise
             fail("out of memory")
         else:
-            best = history.best(history.read(folder / "run" / history.METRICS), recipe)
+            best = history.best(history.read_log(folder / "run" / history.METRICS), recipe)
             assert best is not None  # a run that came to its end was scored there
             score = history.selected(best, recipe)
             study.tell(trial, score)

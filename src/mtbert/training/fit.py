@@ -26,7 +26,7 @@ def fit(
     out: Path,
     display: Display,
     profile: Profile | None = None,
-    track: trackers.Log | None = None,
+    track: trackers.LogStep | None = None,
 ) -> dict[str, Evaluation]:
     """Trains from where ``run`` stands to the end of its plan.
 
@@ -62,7 +62,7 @@ def fit(
 
         files.write_folder(out / "last", write)
 
-    with history.Log(out, track) as log, signals() as stopping, display:
+    with history.RunLog(out, track) as log, signals() as stopping, display:
         display.begin(
             run.plan.steps,
             run.done,

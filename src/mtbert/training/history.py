@@ -14,13 +14,12 @@ from mtbert import files
 from mtbert.messages import shown
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
-from mtbert.storage.run_state import PUT_BACK as STATE_REPAIR
-from mtbert.storage.run_state import VALUES, Values
+from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
-LARGEST = 4 * 2**30  # bytes; a million steps take about half a GiB
+LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB
 
 Line = Mapping[str, Any]
 
@@ -45,7 +44,7 @@ class _Logged(BaseModel):
     evaluation: dict[str, _Scores] = {}
 
 
-def read(file: Path, length: int | None = None) -> list[Line]:
+def read_log(file: Path, length: int | None = None) -> list[Line]:
     """Returns the lines of a ``metrics.jsonl``, in order.
 
     Args:
@@ -57,7 +56,7 @@ def read(file: Path, length: int | None = None) -> list[Line]:
         ValueError: If the log cannot be read, or a line is not one that a run writes; the message names file and line.
     """
     with files.repaired(file, COPY_AGAIN):
-        content = files.read_bytes(file, LARGEST)
+        content = files.read_bytes(file, LARGEST_LOG)
     if length is not None:
         if len(content) < length:
             raise ValueError(f"{file}: shorter than at the last checkpoint. {STATE_REPAIR}")
@@ -99,21 +98,21 @@ def last(lines: Sequence[Line]) -> Line | None:
 
 def selected(line: Line, recipe: Recipe) -> float:
     """Returns the score of an evaluation by which the run selects its best model: ``train.select``."""
-    return recipe.aggregate(recipe.train.select, {name: s.metrics for name, s in scores(line).items()})
+    return recipe.aggregate(recipe.train.select, {name: s.metrics for name, s in task_scores(line).items()})
 
 
-def scores(line: Line) -> dict[str, Evaluation]:
+def task_scores(line: Line) -> dict[str, Evaluation]:
     """Returns the scores that an evaluation's line holds, by task."""
     return {name: Evaluation(**found) for name, found in line["evaluation"].items()}
 
 
-class Log:
+class RunLog:
     """Writes the two logs of a run: ``metrics.jsonl``, which is reproducible, and ``timings.jsonl``, which is not.
 
     Each line is written immediately. An error from the disk names the file.
     """
 
-    def __init__(self, out: Path, track: trackers.Log | None) -> None:
+    def __init__(self, out: Path, track: trackers.LogStep | None) -> None:
         self.track = track
         # Unbuffered: closing a buffered file on a full disk would try to write the rejected bytes again.
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
@@ -163,7 +162,7 @@ def cut(out: Path, state: Values, recipe: Recipe) -> None:
     file, timings = out / METRICS, out / TIMINGS
     for log in (file, timings):
         log.touch()
-    before = read(file, state.metrics_bytes)
+    before = read_log(file, state.metrics_bytes)
     evaluations = [line for line in before if "evaluation" in line]
     best, stale = float("-inf"), 0
     for line in evaluations:
@@ -182,4 +181,4 @@ def cut(out: Path, state: Values, recipe: Recipe) -> None:
                 f"the {what} must be {shown(saved)}, found {shown(found)}. {STATE_REPAIR}"
             )
     os.truncate(file, state.metrics_bytes)
-    os.truncate(timings, files.read_bytes(timings, LARGEST).rfind(b"\n") + 1)
+    os.truncate(timings, files.read_bytes(timings, LARGEST_LOG).rfind(b"\n") + 1)

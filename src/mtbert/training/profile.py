@@ -14,7 +14,7 @@ from rich.table import Table
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from mtbert.profiling import PREFIX
+from mtbert.profiling import TIMED_PREFIX
 
 WARM = 5  # steps that are not measured: the first steps reserve memory and compile kernels
 LOOKED_AT = 20  # steps that are measured
@@ -148,13 +148,13 @@ def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
     """
     found: defaultdict[str, float] = defaultdict(float)
     for event in events:
-        if not event.name.startswith(PREFIX):
+        if not event.name.startswith(TIMED_PREFIX):
             continue
         around = _around(event)
         if any(name in _WHOLE for name in around):
             continue
         elapsed = event.time_range.elapsed_us()  # type: ignore[no-untyped-call]
-        found[event.name.removeprefix(PREFIX)] += elapsed
+        found[event.name.removeprefix(TIMED_PREFIX)] += elapsed
         if around:
             found[around[0]] -= elapsed
     return dict(found)
@@ -165,6 +165,6 @@ def _around(event: FunctionEvent) -> list[str]:
     found = []
     while event.cpu_parent is not None:
         event = event.cpu_parent
-        if event.name.startswith(PREFIX):
-            found.append(event.name.removeprefix(PREFIX))
+        if event.name.startswith(TIMED_PREFIX):
+            found.append(event.name.removeprefix(TIMED_PREFIX))
     return found

@@ -9,7 +9,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mtbert import environment, files, locks, yaml_text
-from mtbert.environment import ENVIRONMENT_FILE, Record
+from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.messages import few, warn
 from mtbert.recipe.files import RECIPE_FILE, load_recipe, merge
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
@@ -65,7 +65,7 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
     """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
     begun = load_recipe(str(out / RECIPE_FILE), overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
-    record = environment.read(out / ENVIRONMENT_FILE)
+    record = environment.read_record(out / ENVIRONMENT_FILE)
     last = files.find_folder(out / "last")
     _check_origin(out, last, record, begun, console)
     torch.set_num_threads(record.threads)
@@ -73,14 +73,15 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
     found = digests(data)
     if record.data.keys() != found.keys():
         raise ValueError(
-            f"{out / ENVIRONMENT_FILE}: names other data than {RECIPE_FILE}: {few(record.data)}. {run_state.PUT_BACK}"
+            f"{out / ENVIRONMENT_FILE}: names other data than {RECIPE_FILE}: {few(record.data)}. "
+            f"{run_state.STATE_REPAIR}"
         )
     for name, digest in found.items():
         if record.data[name] != digest:
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    now = environment.record(device, {}, record.recipe)
+    now = environment.make_record(device, {}, record.recipe)
     for key, before, today in (
         *((key, getattr(record, key), getattr(now, key)) for key in ("cpu", "device", "threads")),
         ("torch", record.packages.get("torch"), now.packages["torch"]),
@@ -94,7 +95,7 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
         try:
             run.restore(state)
         except ValueError as error:
-            raise ValueError(f"{last}/{error}. {run_state.PUT_BACK}") from None
+            raise ValueError(f"{last}/{error}. {run_state.STATE_REPAIR}") from None
     elif _saved_before(out / history.METRICS):
         raise FileNotFoundError(
             f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
@@ -112,12 +113,12 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
     return run, tokenizer
 
 
-def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, console: Console) -> None:
+def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe, console: Console) -> None:
     """Raises an error unless recipe, record and ``last`` are as they were saved, by one run."""
     sealed = None if last is None else run_state.check_seal(last)
     if last is not None and sealed is None:
         if record.sealed:
-            raise FileNotFoundError(f"{last / run_state.SEAL}: not there. {run_state.PUT_BACK}")
+            raise FileNotFoundError(f"{last / run_state.SEAL}: not there. {run_state.STATE_REPAIR}")
         warn(console, f"{last / run_state.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
     ours = identity(begun)
     kept = _kept(out)
@@ -130,12 +131,12 @@ def _check_origin(out: Path, last: Path | None, record: Record, begun: Recipe, c
             wrong = f"{out / (ENVIRONMENT_FILE if sealed == ours else RECIPE_FILE)}: changed since the run began"
         raise ValueError(f"{wrong}. Undo that, or start a new run.")
     if last is not None and sealed not in (None, ours):
-        raise ValueError(f"{last / run_state.SEAL}: of another run than {RECIPE_FILE}. {run_state.PUT_BACK}")
+        raise ValueError(f"{last / run_state.SEAL}: of another run than {RECIPE_FILE}. {run_state.STATE_REPAIR}")
 
 
 def _kept(out: Path) -> dict[str, Any]:
     """Returns the recipe as it is written in the run ``out``: an older version had fewer settings."""
-    return yaml_text.read(out / RECIPE_FILE, "recipe", "tasks")
+    return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
@@ -162,7 +163,7 @@ def _tell_of_rate(run: Run, begun: Recipe, console: Console) -> None:
     )
 
 
-def _rewrite(recipe: Recipe, record: Record, out: Path) -> None:
+def _rewrite(recipe: Recipe, record: RunRecord, out: Path) -> None:
     """Puts the epochs and the place of the data of ``recipe`` into the run's file; all else there stays."""
     kept = _kept(out)
     # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.

@@ -52,7 +52,7 @@ def lead(
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
     """Prints how the run ended and what its model scores; returns the scores of the model that predicts."""
-    lines = history.read(out / history.METRICS)
+    lines = history.read_log(out / history.METRICS)
     best, last = history.best(lines, run.recipe), history.last(lines)
     if best is None or last is None:
         raise ValueError(f"{out / history.METRICS}: has no evaluation, although the run has ended. Start it again.")
@@ -62,9 +62,9 @@ def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
             f"beat that of step {best['step']} (train.patience: {run.recipe.train.patience})",
             soft_wrap=True,
         )
-    scores = history.scores(best)
+    scores = history.task_scores(best)
     title = f"dev: the model that predicts, best/, of step {best['step']}"
-    other = None if best is last else (f"last/, step {last['step']}", history.scores(last))
+    other = None if best is last else (f"last/, step {last['step']}", history.task_scores(last))
     console.print(score_table(run.recipe, scores, title, other))
     console.print(
         f"done: {out}  (predict and evaluate use {out / 'best'}; train longer with: "

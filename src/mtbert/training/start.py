@@ -43,7 +43,7 @@ def start_run(
             for warning in prepared.all_warnings(recipe.model.max_length):
                 warn(console, f"task {name}: {warning}")
         run = Run(recipe, model, data, device)
-        record = environment.record(device, digests(data), recipe_digest(as_plain(recipe)))
+        record = environment.make_record(device, digests(data), recipe_digest(as_plain(recipe)))
 
         def write(folder: Path) -> None:
             (folder / ENVIRONMENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -23,12 +23,12 @@ from mtbert import files
 from mtbert.messages import few, near, reason, shown, warn
 
 Value = str | int | float | bool | None
-Log = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name
+LogStep = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name
 
 IDENTITY = "tracking-id.txt"  # in a run's folder
 SECONDS_BETWEEN_SENDS = 2.0  # to MLflow: each send is a database transaction or a request to a server
 AT_ONCE = {"metrics": 1000, "params": 100}  # limits of one request to MLflow
-LONGEST = 6000  # characters of a setting's value in MLflow
+LONGEST_SETTING = 6000  # characters of a setting's value in MLflow
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Tracking:
     ``close`` takes whether the run ended normally.
     """
 
-    log: Log
+    log: LogStep
     close: Callable[[bool], object]
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> LogStep:
         return self.log
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -173,7 +173,7 @@ def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
         client.update_run(run, status="RUNNING")
     else:
         run = client.create_run(where, run_name=folder.resolve().name, tags={"mtbert": identity}).info.run_id
-        params = [Param(key, str(value)[:LONGEST]) for key, value in settings.items()]
+        params = [Param(key, str(value)[:LONGEST_SETTING]) for key, value in settings.items()]
         for i in range(0, len(params), AT_ONCE["params"]):
             client.log_batch(run, params=params[i : i + AT_ONCE["params"]])
     waiting: list[Metric] = []

@@ -13,7 +13,7 @@ from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 from mtbert.storage.predictions import Predicted
 
-MOST_CLASSES = 30  # with a line each on the screen
+MOST_LISTED = 30  # with a line each on the screen
 MOST_CONFUSED = 12  # with a column each
 WIDTH = 80
 
@@ -27,13 +27,13 @@ class Scored:
     evaluation: Evaluation
 
 
-def tables(scored: Scored) -> Iterator[Table | str]:
+def class_tables(scored: Scored) -> Iterator[Table | str]:
     """Gives what the screen shows of a task with classes, beside its scores; nothing for scores."""
     task = scored.data.task
     classes = len(task.labels or ())
     if not task.is_class:
         return
-    if classes > MOST_CLASSES:
+    if classes > MOST_LISTED:
         yield f"{task.name}: {classes:,} classes, too many for a line each here; --json has them all."
         return
     yield _class_table(scored)

@@ -21,7 +21,7 @@ from mtbert.recipe.files import RECIPE_FILE
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
 VECTORS = (".npy", ".safetensors")
 DIGITS = 6  # significant ones of a number in a file
-PREFIX = "predicted_"  # before the name of an answer that is also the name of a column of the input
+RENAMED_PREFIX = "predicted_"  # before the name of an answer that is also the name of a column of the input
 STANDARD_OUTPUT = "-"
 
 # What makes a folder one of ours, or an encoder's: files that lie in it together.
@@ -35,13 +35,13 @@ KEPT = (
     ("an encoder", ("config.json", "pytorch_model.bin")),
 )
 
-Row = dict[str, object]
+OutputRow = dict[str, object]
 
 
 # Which files may be written ----------------------------------------------------------------------------------
 
 
-def check(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
+def check_output(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
     """Returns where the file ``name`` really lies, behind all links, if it may be written.
 
     Args:
@@ -89,11 +89,11 @@ class Answered:
     """Rows of an input with their answers: the columns in order, and the values of each row."""
 
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[OutputRow]
     renamed: Mapping[str, str]  # answers whose name is that of a column of the input, and the name they have here
 
 
-def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[Row]) -> Answered:
+def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[OutputRow]) -> Answered:
     """Returns the columns of an input as they are, and after them the answers, rounded for a file.
 
     An answer never takes the place of a column: where both have one name, ``predicted_`` stands before the answer's.
@@ -110,7 +110,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 def _free(name: str, taken: Sequence[str]) -> str:
     while name in taken:
-        name = PREFIX + name
+        name = RENAMED_PREFIX + name
     return name
 
 

@@ -93,7 +93,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     home = path.resolve().parent if (path.resolve().parent / RECIPE_FILE).is_file() else path
 
     def checked(option: str, name: str, known: Sequence[str]) -> Path:
-        return outputs.check(option, name, known, home, reads)
+        return outputs.check_output(option, name, known, home, reads)
 
     output = vectors = None
     if question.output != STANDARD_OUTPUT:

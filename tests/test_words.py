@@ -1,0 +1,105 @@
+"""One word for one thing: no public name stands in two modules, and no module is renamed to make room for another."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src/mtbert"
+
+# Everybody renames these. Each other module keeps its name, also at import.
+USUAL = {
+    ("hypothesis", "strategies", "st"),
+    ("matplotlib", "", "mpl"),
+    ("numpy", "", "np"),
+    ("numpy.typing", "", "npt"),
+    ("pandas", "", "pd"),
+    ("pyarrow", "", "pa"),
+    ("pyarrow.compute", "", "pc"),
+    ("pyarrow.parquet", "", "pq"),
+    ("torch.nn.functional", "", "F"),
+    ("xml.etree.ElementTree", "", "ET"),
+}
+SAME_MEANING = {
+    "main",  # what a program starts with
+}
+# Still to be renamed, by the part of the code that they belong to.
+SHARED = {
+    "answers": {"evaluate", "examples", "judge", "names", "predict", "undefined"},
+    "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
+    "families": {"FETCH", "Loaded", "build", "find_folder"},
+    "python": {"report"},
+    "study": {"SIZES"},
+}
+RENAMED = {
+    ("mtbert.recipe.schema", "recipe_schema", "of_recipes"),  # python
+    ("mtbert.data.tokenizer", "sequences", "tokenized"),  # columns
+}
+
+
+def public_names(module: ast.Module) -> Iterator[str]:
+    """Gives the names that a module defines at its top level, but for private ones."""
+    for statement in module.body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found = [name]
+            case ast.Assign(targets=targets):
+                found = [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found = [name]
+            case _:
+                found = []
+        yield from (name for name in found if not name.startswith("_"))
+
+
+def shared_names(modules: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+    """Returns the public names that several modules define, each with these modules."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for file, module in modules.items():
+        for name in dict.fromkeys(public_names(module)):
+            where[name].append(file)
+    return {name: files for name, files in where.items() if len(files) > 1}
+
+
+def renamed_imports(module: ast.Module) -> set[tuple[str, str, str]]:
+    """Returns every import under another name, as the module, what is taken from it, and the new name."""
+    found = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            found |= {(a.name, "", a.asname) for a in node.names if a.asname}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {(node.module or "", a.name, a.asname) for a in node.names if a.asname not in (None, a.name)}
+    return found
+
+
+def parsed(*folders: Path) -> dict[str, ast.Module]:
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    return {str(file.relative_to(ROOT)): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+
+
+def test_no_public_name_stands_in_two_modules():
+    shared = shared_names(parsed(SOURCES))
+    known = SAME_MEANING.union(*SHARED.values())
+    assert {name: files for name, files in shared.items() if name not in known} == {}
+    assert known - shared.keys() == set(), "these stand in one module now: take them off the list"
+
+
+def test_nothing_is_renamed_at_import():
+    modules = parsed(SOURCES, ROOT / "tests", ROOT / "benchmarks")
+    found = {file: renamed_imports(module) - USUAL for file, module in modules.items()}
+    assert {file: names - RENAMED for file, names in found.items() if names - RENAMED} == {}
+    assert set().union(*found.values()) == RENAMED, "these are renamed no more: take them off the list"
+
+
+def test_functions_classes_and_constants_count_as_names_and_private_ones_do_not():
+    module = ast.parse(
+        "A: int = 1\nb, (C, _d) = 1, (2, 3)\nclass E: f = 1\ndef g(): h = 1\ndef _i(): ...\nfrom j import k"
+    )
+    assert list(public_names(module)) == ["A", "b", "C", "E", "g"]
+    assert shared_names({"one": module, "two": ast.parse("g = 1; g = 2")}) == {"g": ["one", "two"]}
+
+
+def test_an_import_is_renamed_if_its_new_name_is_another():
+    text = "import a as b\nfrom c import d as e, f as f\ndef g():\n    import h.i as j"
+    assert renamed_imports(ast.parse(text)) == {("a", "", "b"), ("c", "d", "e"), ("h.i", "", "j")}
