@@ -11,7 +11,7 @@ import transformers
 from mtbert import files
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.storage.model_folder import find_model_folder, load_model, save_model
 from mtbert.task import Head, Task

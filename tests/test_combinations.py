@@ -18,7 +18,7 @@ from rich.console import Console
 from mtbert import load
 from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.weights import Loaded, load_encoder
 from mtbert.recipe.files import merge
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe

@@ -14,7 +14,7 @@ from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
 from mtbert.model import attention, encoder, heads
 from mtbert.model.attention import Groups
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.task import Task
 

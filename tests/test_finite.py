@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.stored import check_finite
 from mtbert.model.weights import load_encoder
 from mtbert.storage.model_folder import load_model, save_model

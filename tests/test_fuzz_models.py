@@ -16,7 +16,7 @@ from tiny import hf_folder, hf_model
 
 from mtbert.data.tokenizer import load_tokenizer, sequences
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.storage.model_folder import load_model, save_model
 from mtbert.task import Head, Task

@@ -14,7 +14,8 @@ from torch.testing import assert_close
 
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
-from mtbert.model.lora import Change, Lora, add, merged
+from mtbert.model.lora import Change, add, merged
+from mtbert.model.settings import Lora
 from mtbert.model.weights import load_encoder, save_encoder
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

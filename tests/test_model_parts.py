@@ -9,7 +9,7 @@ import torch
 
 from mtbert.batch import collate
 from mtbert.model.model import mean_pool
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.task import Head, Task
 from mtbert.use.predictor import Predictor
 

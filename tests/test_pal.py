@@ -17,7 +17,8 @@ from mtbert.batch import Layout, collate
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder, EncoderLayer
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal, Projected, adapter, build
+from mtbert.model.pal import Projected, adapter, build
+from mtbert.model.settings import Pal
 from mtbert.task import Head, Task
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}

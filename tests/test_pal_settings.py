@@ -10,7 +10,8 @@ from tiny import model
 from torch import Tensor, nn
 
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.pal import Pal, build
+from mtbert.model.pal import build
+from mtbert.model.settings import Pal
 
 CONFIG = replace(model().encoder.config, layers=3)  # width 8, 2 heads
 

@@ -12,7 +12,7 @@ from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, St
 from mtbert.environment import RunRecord
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.task import Pooling, Task
 
 CPU = torch.device("cpu")

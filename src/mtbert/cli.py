@@ -296,15 +296,18 @@ def show(recipe: RecipeName, set_: Overrides = None) -> None:
 
 @recipes_app.command("list")
 def list_() -> None:
-    """Print the names of the recipes that come with mtbert.
+    """Print the recipes that come with mtbert, and what each of them is.
 
     Example:
 
       mtbert recipe list
     """
-    from mtbert.recipe.files import shipped_recipes
+    from mtbert.recipe.files import describe, shipped_recipes
 
-    typer.echo("\n".join(shipped_recipes()))
+    names = shipped_recipes()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:{width}}  {describe(name)}")
 
 
 @recipes_app.command("schema")

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mtbert.data import cells, demo, formats, hub
+from mtbert.data import cells, formats, hub
 from mtbert.data.cells import quoted, readable
 from mtbert.data.records import Records
 from mtbert.data.tables import Columns, Reader, Row, Table, TableFile, names
@@ -148,6 +148,8 @@ def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[s
 
 
 def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
+    from mtbert.data import demo
+
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
     rows = [Row(i, e.id, e.texts, cells.as_label(e.label) if labelled else None) for i, e in enumerate(made, 1)]

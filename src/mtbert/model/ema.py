@@ -1,13 +1,21 @@
-"""Averaged weights: a second model that follows the trained one."""
+"""Averaged weights: a second model that follows the trained one.
+
+A recipe is read without torch, so this file imports torch inside its functions.
+"""
+
+from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from mtbert.model.model import Model
 from mtbert.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtbert.model.model import Model
 
 
 class Ema(Settings):
@@ -23,13 +31,15 @@ class Ema(Settings):
     )
 
     def start(self, model: Model) -> Model:
-        """A copy of ``model`` that holds the average; it is not trained."""
+        """Returns a copy of ``model`` that holds the average; it is not trained."""
         return copy.deepcopy(model).requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, average: Model, model: Model, step: int) -> None:
         """Moves ``average`` towards ``model`` after optimizer step ``step`` (from 0)."""
+        import torch
+
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(average.parameters(), model.parameters(), strict=True))
         olds: list[Tensor] = [old for old, _ in pairs]
-        torch._foreach_lerp_(olds, [new for _, new in pairs], 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(olds, [new for _, new in pairs], 1 - decay)

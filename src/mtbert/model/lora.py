@@ -12,20 +12,12 @@ Dimension key: P matrices stacked in one, R rank, I inputs, O outputs of one mat
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mtbert.model.encoder import Encoder
+from mtbert.model.settings import Lora
 from mtbert.seeds import torch_generator
-from mtbert.settings import Settings
-
-
-class Lora(Settings):
-    """Low-rank changes of the encoder's matrices are trained in place of the encoder."""
-
-    rank: int = Field(default=8, gt=0, le=2**13)
-    alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")
 
 
 class Change(nn.Module):

@@ -12,7 +12,7 @@ from mtbert.batch import Layout, Output, StepBatch, send
 from mtbert.model import heads, pal
 from mtbert.model.attention import Groups, take
 from mtbert.model.encoder import Encoder
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
@@ -51,7 +51,7 @@ class Model(nn.Module):
         self.rows: Mapping[int, Mapping[str, slice]] = {}
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
-        adapted = [name for name in tasks if adapters is not None and name in (adapters.tasks or tasks)]
+        adapted = [name for name in tasks if adapters is not None and adapters.adapts(name)]
         self.adapters = nn.ModuleDict(
             {f"for_{name}": pal.build(adapters, encoder.config, name, seed) for name in adapted if adapters is not None}
         )

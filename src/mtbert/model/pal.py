@@ -9,56 +9,17 @@ Dimension key: N tokens of a step, M tokens of a task, D encoder width, W width 
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mtbert.batch import Layout
 from mtbert.model.attention import Groups, attend
 from mtbert.model.encoder import Adapter, EncoderConfig
 from mtbert.model.heads import INIT_STD
+from mtbert.model.settings import Pal
 from mtbert.seeds import torch_generator
-from mtbert.settings import Settings
-
-
-class Pal(Settings):
-    """A small network per task beside every layer of the encoder, with attention or without."""
-
-    kind: Literal["attention", "low_rank"] = Field(
-        default="attention", description="low_rank: the two projections alone, no attention between them"
-    )
-    width: int | None = Field(
-        default=None, gt=0, le=2**13, description="between the projections; null: 204 for attention, 100 for low_rank"
-    )
-    heads: int = Field(default=6, gt=0, le=2**13, description="attention only; must divide the width")
-    shared: bool | None = Field(
-        default=None,
-        description="projections shared by all layers; null: as in the source, true for attention, false for low_rank",
-    )
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="attention only: of its probabilities")
-    tasks: tuple[str, ...] | None = Field(default=None, min_length=1, description="those that have one; null: all")
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> Self:
-        width, heads = self.resolved_width, self.heads
-        if self.kind == "attention" and width % heads:
-            fitting = max(n for n in range(1, heads) if width % n == 0)
-            raise ValueError(
-                f"heads must divide the width, found {heads} heads and width {width}. "
-                f"Use heads: {fitting}, or width: {width + -width % heads}."
-            )
-        return self
-
-    @property
-    def resolved_width(self) -> int:
-        return self.width or (204 if self.kind == "attention" else 100)
-
-    @property
-    def resolved_shared(self) -> bool:
-        return self.kind == "attention" if self.shared is None else self.shared
 
 
 class Projected(nn.Module):

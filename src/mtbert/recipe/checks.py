@@ -12,7 +12,7 @@ def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
     pooler = encoder.pooler is not None and encoder.pooler.weight.requires_grad
     for name, task in recipe.tasks.items():
         shared = layers or (pooler and task.pooled(recipe.model.pooling) == "cls")
-        adapted = pal is not None and name in (pal.tasks or recipe.tasks)
+        adapted = pal is not None and pal.adapts(name)
         if not shared and not adapted and (task.head.kind == "cosine" or not task.scored):
             raise ValueError(
                 f"tasks.{name}: with model.freeze: {recipe.model.freeze} there is nothing left to train for this task. "

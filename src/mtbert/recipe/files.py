@@ -36,8 +36,22 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def shipped_recipes() -> list[str]:
     """Returns the names of the recipes that come with the package."""
-    folder = Path(str(resources.files("mtbert") / "recipes"))
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+    return sorted(p.relative_to(_shipped()).with_suffix("").as_posix() for p in _shipped().rglob("*.yaml"))
+
+
+def describe(name: str) -> str:
+    """Returns what the shipped recipe of that name is, in one line: the first comment of its file.
+
+    >>> describe("paper/surgery")
+    'Gradient surgery (table 4).'
+    """
+    with (_shipped() / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()
+
+
+def _shipped() -> Path:
+    """Returns the folder of the recipes that come with the package."""
+    return Path(str(resources.files("mtbert") / "recipes"))
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +100,7 @@ def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str
 
 def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
     if name in shipped_recipes():
-        return Path(str(resources.files("mtbert") / "recipes")) / f"{name}.yaml", True
+        return _shipped() / f"{name}.yaml", True
     path = (beside or Path()) / name
     if name and os.path.exists(path):  # unlike Path.exists, no name is too long for it
         return files.resolved(path), False

@@ -19,8 +19,7 @@ from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.ema import Ema
-from mtbert.model.lora import Lora
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Lora, Pal
 from mtbert.sampling.known import SAMPLERS
 from mtbert.sampling.round_robin import RoundRobin
 from mtbert.sampling.temperature import by_temperature

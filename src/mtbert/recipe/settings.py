@@ -101,7 +101,7 @@ class Recipe(Settings):
                         f"them. Freeze fewer layers, or drop train.{setting}."
                     )
             for name, task in self.tasks.items():
-                adapted = self.model.pal is not None and name in (self.model.pal.tasks or self.tasks)
+                adapted = self.model.pal is not None and self.model.pal.adapts(name)
                 if task.head.kind == "cosine" and not adapted:
                     raise ValueError(
                         f"tasks.{name}: head 'cosine' has no weights, so with model.freeze: all there is nothing to "

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from mtbert import json_files
 from mtbert.messages import shown
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.settings import Settings
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.task import Pooling, Task

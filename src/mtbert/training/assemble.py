@@ -14,7 +14,7 @@ from mtbert.messages import few
 from mtbert.model import lora
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
-from mtbert.model.pal import Pal
+from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe.checks import check_length, check_with_encoder
@@ -125,7 +125,7 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
 
 def _adapter(pal: Pal | None, name: str) -> str:
     """The settings of one task's adapter, as a recipe may have them; null if it has none."""
-    if pal is None or name not in (pal.tasks or (name,)):
+    if pal is None or not pal.adapts(name):
         return "null"
     return pal.model_dump_json(exclude={"tasks"})
 

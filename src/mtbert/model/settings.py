@@ -1,0 +1,65 @@
+"""Settings of the techniques that give the model modules of their own.
+
+A recipe is read without torch: these classes stand apart from the modules, in ``pal.py`` and ``lora.py``, because a
+subclass of ``nn.Module`` cannot be defined without it.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mtbert.settings import Settings
+
+
+class Pal(Settings):
+    """A small network per task beside every layer of the encoder, with attention or without."""
+
+    kind: Literal["attention", "low_rank"] = Field(
+        default="attention", description="low_rank: the two projections alone, no attention between them"
+    )
+    width: int | None = Field(
+        default=None, gt=0, le=2**13, description="between the projections; null: 204 for attention, 100 for low_rank"
+    )
+    heads: int = Field(default=6, gt=0, le=2**13, description="attention only; must divide the width")
+    shared: bool | None = Field(
+        default=None,
+        description="projections shared by all layers; null: as in the source, true for attention, false for low_rank",
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="attention only: of its probabilities")
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1, description="those that have one; null: all")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        width, heads = self.resolved_width, self.heads
+        if self.kind == "attention" and width % heads:
+            fitting = max(n for n in range(1, heads) if width % n == 0)
+            raise ValueError(
+                f"heads must divide the width, found {heads} heads and width {width}. "
+                f"Use heads: {fitting}, or width: {width + -width % heads}."
+            )
+        return self
+
+    def adapts(self, task: str) -> bool:
+        """Returns whether the task called ``task`` has a network.
+
+        >>> Pal(tasks=("sst",)).adapts("sts"), Pal().adapts("sts")
+        (False, True)
+        """
+        return self.tasks is None or task in self.tasks
+
+    @property
+    def resolved_width(self) -> int:
+        """The width between the projections: the one given, or that of the source."""
+        return self.width or (204 if self.kind == "attention" else 100)
+
+    @property
+    def resolved_shared(self) -> bool:
+        """Whether all layers share the projections: as given, or as in the source."""
+        return self.kind == "attention" if self.shared is None else self.shared
+
+
+class Lora(Settings):
+    """Low-rank changes of the encoder's matrices are trained in place of the encoder."""
+
+    rank: int = Field(default=8, gt=0, le=2**13)
+    alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")
