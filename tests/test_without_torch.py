@@ -18,7 +18,6 @@ SLOW = (
     "tokenizers",
     "matplotlib",
     "optuna",
-    "rich",
 )
 
 # Importing one of SLOW raises ImportError here.
