@@ -1,10 +1,10 @@
-"""How the gradients of several tasks become one: surgery and balancing.
+"""Gradient balancing: methods that combine the gradients of several tasks into one, such as gradient surgery.
 
-Every method gives each task's whole gradient a weight, and finds the weights from inner products alone: gradients ->
-:func:`mtbert.balance.gram.gram` -> a :class:`BalanceSettings` -> :func:`mtbert.balance.gram.combine`. Heads and
-adapters belong to one task each and keep their own gradient.
+Every method gives each task's gradient one weight, which it computes from the inner products of the gradients alone:
+gradients -> :func:`mtbert.balance.gram.gram` -> a :class:`BalanceSettings` -> :func:`mtbert.balance.gram.combine`. Only
+the gradients of shared parameters are combined. Heads and adapters belong to one task each and keep their own gradient.
 
-A recipe is read without torch, so a method's file imports torch inside its functions.
+The file of a method imports torch inside its functions, so that recipes can be read without loading torch.
 
 Dimension key: T tasks.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BalanceSettings(Protocol):
-    """The seam of every balancing method: a Gram matrix goes in, the weights of the task gradients come out."""
+    """The interface of balancing methods: functions from a Gram matrix to the weights of the task gradients."""
 
     @property
     def kind(self) -> str: ...
@@ -30,14 +30,18 @@ class BalanceSettings(Protocol):
         ...
 
     def check_installed(self) -> None:
-        """Raises ValueError if a package that the method needs is missing; a recipe is valid without it."""
+        """Raises ValueError if a package that the method needs is not installed; a recipe is valid without it."""
         ...
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator, /) -> Tensor:
-        """Returns the weights ``[T]`` for a Gram matrix ``[T, T]``, both float64 on the CPU.
+        """Returns the weights of the task gradients, ``[T]``, float64 on the CPU.
 
-        A task whose gradient is zero takes no part: the others get the weights that they would get without it.
-        ``generator``, on the CPU too, gives all that is drawn.
+        A task whose gradient is zero does not influence the result: the others get the weights that they would get
+        without it.
+
+        Args:
+            gram_TT: The Gram matrix of the task gradients, ``[T, T]``, float64 on the CPU.
+            generator: The source of all random numbers, on the CPU.
         """
         ...
 
@@ -48,7 +52,8 @@ def check_gram(gram_TT: Tensor) -> None:
         raise ValueError(f"a Gram matrix must have a row and a column for each task, found {list(gram_TT.shape)}.")
     finite_TT = gram_TT.isfinite()
     if not finite_TT.all():
-        # A broken gradient spoils its products with all others, so every row; its square tells which one it is.
+        # A non-finite gradient makes its products with all others non-finite, so every row is affected. The diagonal
+        # shows which gradient it is.
         squares_T = finite_TT.diagonal()
         row = int((finite_TT.all(1) if squares_T.all() else squares_T).int().argmin())
         raise ValueError(

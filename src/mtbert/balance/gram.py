@@ -1,4 +1,4 @@
-"""Inner products of task gradients, and their weighted sum: what every balancing method reads and writes.
+"""The Gram matrix of task gradients, which every balancing method reads, and their weighted sum.
 
 Dimension key: T tasks.
 """
@@ -14,15 +14,16 @@ from mtbert.environment import with_float64
 from mtbert.messages import shown
 
 Gradient = Sequence[Tensor | None]
-"""The gradient of one task: a tensor for each shared parameter, or None where the task does not touch it.
+"""The gradient of one task: a tensor per shared parameter, or None for a parameter that the task does not use.
 
-None counts as zero. The tensors of one parameter may be sparse, those of all tasks alike."""
+None counts as zero. The tensors of a parameter may be sparse, but then those of all tasks must be."""
 
-# Squared norms between these are exact in float32: neither they nor any product of two such gradients under- or
-# overflows in more than 1e-10 of its value, up to a billion parameters.
+# Bounds of squared norms that float32 can compute: between them, neither the squares nor any inner product of two such
+# gradients loses more than 1e-10 of its value to under- or overflow, with up to a billion parameters.
 EXACT = (1e-24, 1e36)
 
-# Factors beyond these are not applied at once: float32 has none above 2**128, and few digits below 2**-126.
+# Weights above this, or below its inverse, are applied in several multiplications: float32 ends at 2**128 and loses
+# digits below 2**-126.
 FACTOR = 2.0**100
 
 
@@ -30,12 +31,14 @@ FACTOR = 2.0**100
 def gram(gradients: Sequence[Gradient]) -> Tensor:
     """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
-    Products are taken tensor by tensor, in the tensors' own precision, and added up in float64; no gradient is copied.
-    If a gradient is so small or so large that float32 loses its square, all products are taken in float64; one that is
-    zero has no square to lose.
+    The products are computed tensor by tensor in the precision of the tensors, and added up in float64; no gradient is
+    copied. If the square of a nonzero gradient does not fit into float32, all products are computed in float64.
+
+    Args:
+        gradients: The gradient of each task.
 
     Raises:
-        ValueError: If the gradients are of unequally many parameters.
+        ValueError: If the gradients do not all have the same number of parameters.
     """
     found_TT = _products(gradients, lambda part: part)
     for gradient, square in zip(gradients, found_TT.diagonal().tolist(), strict=True):
@@ -45,13 +48,13 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
 
 
 def _is_zero(gradient: Gradient) -> bool:
-    """Returns whether every number is 0, which a square of 0 does not say: it may have underflowed."""
+    """Returns whether every number in ``gradient`` is 0; a squared norm of 0 may be due to underflow instead."""
     there = [part.coalesce().values() if part.is_sparse else part for part in gradient if part is not None]
     return not there or not bool(torch.stack([part.any() for part in there]).any())
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the matrix of :func:`gram`; products are taken of what ``precise`` makes of a tensor."""
+    """Returns the matrix of :func:`gram`, computed from the tensors after ``precise`` has converted each of them."""
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
         there = [(task, precise(part)) for task, part in enumerate(parts) if part is not None]
@@ -59,7 +62,7 @@ def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]
             pairs.append((i, j))
             products.append(torch.sparse.sum(a * b) if a.is_sparse else a.flatten().dot(b.flatten()))
     sums: defaultdict[tuple[int, int], float] = defaultdict(float)
-    # All products leave the device at once: waiting for each would cost more than computing them.
+    # All products are copied from the device at once: waiting for each would cost more than computing it.
     for pair, product in zip(pairs, torch.stack(products).tolist() if products else [], strict=True):
         sums[pair] += product
     tasks = range(len(gradients))
@@ -68,16 +71,18 @@ def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def combine(gradients: Sequence[Gradient], weights_T: Tensor) -> list[Tensor | None]:
-    """Returns the weighted sum of the task gradients: a new tensor per parameter, None where no task touches it.
+    """Returns the weighted sum of the task gradients: a new tensor per parameter, None if no task uses the parameter.
 
-    The weights must be finite: see :func:`check_weights`.
+    Args:
+        gradients: The gradient of each task.
+        weights_T: The weight of each task's gradient; must be finite, see :func:`check_weights`.
     """
     weights = weights_T.tolist()
     return [_weighted_sum(parts, weights) for parts in zip(*gradients, strict=True)]
 
 
 def check_weights(method: str, weights_T: Tensor) -> None:
-    """Raises FloatingPointError, which names the method, if a weight that it found is not finite."""
+    """Raises FloatingPointError, which names ``method``, if a weight that the method returned is not finite."""
     if not weights_T.isfinite().all():
         raise FloatingPointError(
             f"train.aggregation: the weights of the task gradients by {method} must be finite, found "
@@ -95,9 +100,9 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a tensor and a factor of the same product, of which the factor is neither too large nor too small.
+    """Returns a tensor and a weight with the same product, such that float32 can represent the weight.
 
-    A tiny gradient that conflicts with a large one gets a weight that float32 does not have.
+    A tiny gradient that conflicts with a large one gets a weight beyond the range of float32.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR
@@ -106,7 +111,7 @@ def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
 
 
 def cosines(gram_TT: Tensor) -> Tensor:
-    """Returns the cosines of the angles between the task gradients, ``[T, T]``; 0 where one of them is zero."""
+    """Returns the cosines of the angles between the task gradients, ``[T, T]``; 0 for a gradient that is zero."""
     norms_T = gram_TT.diagonal().sqrt()
     norms_TT = norms_T[:, None] * norms_T
     return torch.where(norms_TT > 0, gram_TT / norms_TT, 0.0)

@@ -1,4 +1,4 @@
-"""PCGrad, also called gradient surgery: a task's gradient loses the part that points against another task's.
+"""PCGrad, also called gradient surgery: removes from a task's gradient the component that conflicts with another's.
 
 Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020.
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns weights that add up the task gradients, each projected off the gradients that it conflicts with.
+    """Returns the weights of the task gradients after PCGrad; the step's gradient is ``weights @ gradients``.
 
     Args:
         gram_TT: Inner products of the task gradients, ``[T, T]``, float64 on the CPU, from
             :func:`mtbert.balance.gram.gram`.
-        generator: Draws, for each task, the order of its projections: T permutations of T, whatever the gradients.
+        generator: Draws the order of the projections for each task: T permutations of T, whatever the gradients are.
 
     Returns:
-        ``[T]``, float64, never negative. Exactly 1 for every task if no two gradients conflict: such a step is that
-        of plain addition. Multiplying all gradients by one number changes nothing.
+        ``[T]``, float64, never negative. Exactly 1 for every task if no two gradients conflict, so that such a step
+        equals plain addition. Multiplying all gradients by the same positive number does not change the weights.
 
     Raises:
-        ValueError: If ``gram_TT`` is not square, or not finite; the message names the row.
+        ValueError: If ``gram_TT`` is not square or not finite; the message names the row.
 
-    Source: Yu et al., 2020, Algorithm 1, without a difference: what is projected onto is the *other* tasks'
-    gradients as they were before any projection, over all shared parameters as one vector, and the projected
-    gradients are added and not averaged.
+    Source: Yu et al., 2020, Algorithm 1, without differences: each gradient is projected onto the normal planes of the
+    *original* gradients of the other tasks, all shared parameters are taken as one vector, and the projected gradients
+    are added, not averaged.
     """
     import torch
 
@@ -45,19 +45,25 @@ def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def project(gram_TT: Tensor, task: int, order: Sequence[int]) -> Tensor:
-    """Returns the weights ``[T]`` of one task's gradient after its projections, in this order, without its own."""
+    """Returns the projected gradient of ``task`` as weights of the task gradients, ``[T]``, float64.
+
+    Args:
+        gram_TT: Inner products of the task gradients.
+        task: The task whose gradient is projected.
+        order: The order of the projections; ``task`` itself is skipped.
+    """
     weights_T = gram_TT.new_zeros(len(gram_TT))
     weights_T[task] = 1.0
     for other in order:
         product = gram_TT[other] @ weights_T
-        # A zero gradient is never divided by, as its products are all 0; its own weight stays 1.
+        # A zero gradient never conflicts, because all its products are 0; so there is no division by zero.
         if other != task and product < 0:
             weights_T[other] -= product / gram_TT[other, other]
     return weights_T
 
 
 class PCGrad(Settings):
-    """The weights of :func:`pcgrad`."""
+    """Balances by :func:`pcgrad`."""
 
     kind: Literal["pcgrad"] = "pcgrad"
 
@@ -70,5 +76,5 @@ class PCGrad(Settings):
         """Does nothing: PCGrad needs no package."""
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns ``[T]``."""
+        """Returns the weights of :func:`pcgrad`, ``[T]``."""
         return pcgrad(gram_TT, generator)

@@ -1,4 +1,4 @@
-"""Plain addition of the task gradients: the control to compare other methods with.
+"""Plain addition of the task gradients, the baseline of all other methods.
 
 Dimension key: T tasks.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Sum(Settings):
-    """Weight 1 for each task."""
+    """Gives every task's gradient weight 1."""
 
     kind: Literal["sum"] = "sum"
 
@@ -29,7 +29,11 @@ class Sum(Settings):
         """Does nothing: addition needs no package."""
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns ``[T]`` ones."""
+        """Returns ``[T]`` ones, float64.
+
+        Raises:
+            ValueError: If ``gram_TT`` is not square or not finite; the message names the row.
+        """
         import torch
 
         check_gram(gram_TT)

@@ -1,4 +1,4 @@
-"""Balancing methods of the package torchjd that need the Gram matrix of one step alone.
+"""Balancing methods from the package torchjd, namely those that need only the Gram matrix of the current step.
 
 Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; the package's documentation names
 the paper of each method.
@@ -18,45 +18,52 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# What torchjd 0.18 computes from the Gram matrix of one step alone. Not here: Sum and PCGrad, which have files of their
-# own; ExcessMTL, MoDo and SDMGrad, which read their input as a Jacobian or as the products of two batches; NashMTL,
-# ConFIG, GradDrop and TrimmedMean, which need the gradients themselves; GradVac, PCD and CRMOGM, which carry state from
-# step to step; Constant, which is what a task's weight does; Krum, which needs the number of lying tasks; FairGrad with
-# a degree of fairness, which sends the weight of a zero gradient to infinity.
+# The methods of torchjd 0.18 that need only the Gram matrix of the current step. Left out are:
+# - Sum and PCGrad, which have files of their own here;
+# - ExcessMTL, MoDo and SDMGrad, which take a Jacobian, or the products of two batches;
+# - NashMTL, ConFIG, GradDrop and TrimmedMean, which need the gradients themselves;
+# - GradVac, PCD and CRMOGM, which carry state from step to step;
+# - Constant, which does the same as the weights of tasks;
+# - Krum, which needs to know how many tasks are adversarial;
+# - FairGrad, whose degree of fairness drives the weight of a zero gradient to infinity.
 Method = Literal["AlignedMTL", "CAGrad", "DualProj", "IMTLG", "MGDA", "Mean", "Random", "UPGrad"]
 
-# How far CAGrad may move away from the mean gradient, as a share of its length: the one value that the
-# authors' scripts use on both NYU-v2 and CityScapes. It has no default.
+# How far CAGrad may move away from the mean gradient, as a share of its length. torchjd has no default; this is the
+# only value that the authors' scripts use on both NYU-v2 and CityScapes.
 CAGRAD_C = 0.4
 
 
 class TorchJD(Settings):
-    """The weights of a method of torchjd, with its defaults; 0 for a gradient that is zero.
+    """Balances by a method of torchjd with its default settings; a gradient that is zero gets weight 0.
 
-    Its methods average where plain addition and PCGrad add, so their steps are about T times
-    shorter. Adam does not notice, clipping does: compare with method ``Mean``.
+    Plain addition and PCGrad add the gradients, but these methods average them, so their gradients are about T times
+    shorter. Adam is insensitive to that, but clipping is not: compare these methods with ``Mean``.
     """
 
     kind: Literal["torchjd"] = "torchjd"
     method: Method
 
     def check_installed(self) -> None:
-        """Raises ValueError if the method's packages are not installed; a recipe that names them is valid without."""
+        """Raises ValueError if the packages of the method are not installed; a recipe is valid without them."""
         _weighting(self.method)
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns ``[T]``; ``generator`` seeds the draws of methods that have some."""
+        """Returns the weights of the task gradients, ``[T]``, float64; ``generator`` seeds the methods that draw.
+
+        Raises:
+            ValueError: If ``gram_TT`` is not square or not finite, or the packages of the method are not installed.
+        """
         import torch
 
         check_gram(gram_TT)
         weights_T = torch.zeros(len(gram_TT), dtype=torch.float64)
-        # A gradient that is zero would be all that MGDA takes, and a share of what Mean and Random give.
+        # Zero gradients are left out: MGDA would give all weight to one, and Mean and Random would give it a share.
         present = gram_TT.diagonal() > 0
-        # torchjd draws from the global generator. That of the CPU alone is seeded: torch.manual_seed would reach
-        # those of all devices, which are not put back.
+        # torchjd draws from the global generator. Only the CPU's is seeded here: torch.manual_seed would also seed
+        # those of all other devices, which fork_rng does not restore.
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
         if present.any():
-            # No method depends on the unit, but torchjd takes a trace below 1e-4 for zero, which gradients reach.
+            # No method depends on the scale, but torchjd treats a trace below 1e-4 as zero, and gradients can be small.
             present_TT = gram_TT[present][:, present]
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
@@ -65,7 +72,11 @@ class TorchJD(Settings):
 
 
 def _weighting(method: Method) -> Callable[[Tensor], Tensor]:
-    """Returns a torchjd weighting, a function of the Gram matrix; ValueError if what it needs is not installed."""
+    """Returns the torchjd weighting called ``method``: a function from the Gram matrix to the weights.
+
+    Raises:
+        ValueError: If torchjd, or a solver that the method needs, is not installed.
+    """
     try:
         from torchjd import aggregation
 

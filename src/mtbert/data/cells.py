@@ -1,4 +1,7 @@
-"""One cell of a table as a text, a label or an id; whatever cannot be one is refused where it stands."""
+"""Conversion of a table's cells to texts, labels and ids.
+
+A cell that cannot be converted raises ValueError with a clause that says why; callers put the place before it.
+"""
 
 import math
 import re
@@ -7,24 +10,24 @@ from functools import lru_cache
 
 from mtbert.messages import clean, few, shown
 
-LONGEST = 2**22  # characters of a text, and of a line of a file; War and Peace has three millions
+LONGEST = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
 
 
 def place(name: str, unit: str, number: int, column: str) -> str:
-    """Returns where a cell stands, for messages: ``sts.csv, line 812, column 'similarity'``."""
+    """Returns the position of a cell for messages, such as ``sts.csv, line 812, column 'similarity'``."""
     return f"{name}, {unit} {number}, column {shown(column)}"
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Returns the first names in quotes, safe to print: ``'a', 'b' and 3 more``."""
+    """Returns names in quotes for a message, such as ``'a', 'b' and 3 more``."""
     return few(names, quoted=True)
 
 
 def as_text(value: object) -> str:
-    """Returns a text without outer space; empty where there is nothing.
+    """Returns a cell as text, without leading and trailing space; an empty text for None.
 
     Raises:
-        ValueError: If it is no string, too long, or no text that could be written as UTF-8.
+        ValueError: If the cell is not a string, is too long, or cannot be encoded as UTF-8.
     """
     if value is None:
         return ""
@@ -36,7 +39,11 @@ def as_text(value: object) -> str:
 
 
 def as_label(value: object) -> str | None:
-    """Returns a label as text; ``None`` where it is missing: nothing, or not a number."""
+    """Returns a cell as a label, which is text; None if the label is missing: an empty cell or nan.
+
+    Raises:
+        ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
+    """
     if isinstance(value, list | tuple | dict | bytes):
         raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row.")
     text = "" if value is None else _utf8("label", str(value)).strip()
@@ -46,20 +53,27 @@ def as_label(value: object) -> str | None:
 
 
 def as_id(value: object) -> str:
-    """Returns an id as text, empty where there is none."""
+    """Returns a cell as an id, which is text; an empty text for None.
+
+    Raises:
+        ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
+    """
     if isinstance(value, list | tuple | dict | bytes):
         raise ValueError(f"the id must be one value, found {shown(value)}. Fix or drop the row.")
     return "" if value is None else _utf8("id", str(value)).strip()
 
 
-@lru_cache(maxsize=1024)  # most labels come again
+@lru_cache(maxsize=1024)  # a few labels occur again and again
 def whole(text: str) -> str:
-    """Returns ``1`` for ``1.0``, which is how class 1 comes out of a table that once had an empty cell."""
+    """Returns ``text`` with a whole number written without decimals: ``1`` for ``1.0``; other text is unchanged.
+
+    Programs write class 1 as ``1.0`` once a column has an empty cell.
+    """
     return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text
 
 
 def number(text: str) -> float | None:
-    """Returns a finite number; ``None`` where ``text`` is not one."""
+    """Returns the finite number that ``text`` describes; None if it does not describe one."""
     try:
         found = float(text)
     except ValueError:
@@ -68,7 +82,7 @@ def number(text: str) -> float | None:
 
 
 def same(found: str | None, wanted: str | None) -> bool:
-    """Returns whether two labels are the same text, the same number, or the same truth value in any case."""
+    """Returns whether two labels agree as text, as numbers, or as truth values in any case (True, true)."""
     if found is None or wanted is None or found == wanted:
         return found == wanted
     numbers = number(found), number(wanted)
@@ -76,16 +90,12 @@ def same(found: str | None, wanted: str | None) -> bool:
 
 
 def readable(name: str) -> str:
-    """Returns the name of a file or data set, safe to print."""
+    """Returns the name of a file or data set in a form that is safe to print."""
     return clean(name[:1000])
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError unless a recipe, which is UTF-8 text, can hold the name of a file or folder.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """Raises ValueError if a file or folder has a name that a recipe, which is UTF-8 text, cannot contain."""
     if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
         raise ValueError(f"the name must be UTF-8 text, found {shown(name)}. Rename it.")
 
@@ -94,6 +104,6 @@ def _utf8(what: str, text: str) -> str:
     try:
         if not text.isascii():
             text.encode("utf-8")
-    except UnicodeEncodeError:  # half a character, from a \ud83d escape of JSON; a tokenizer cannot read it
+    except UnicodeEncodeError:  # half a character, from a JSON escape such as \ud83d; tokenizers cannot read it
         raise ValueError(f"the {what} holds half a surrogate pair. Fix or drop the row.") from None
     return text

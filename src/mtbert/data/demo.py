@@ -1,8 +1,8 @@
-"""Generated sentences for a demonstration that needs no download: every text here is made by a small grammar.
+"""Generated data for a demonstration that needs no download: a small grammar makes every text.
 
-The three tasks look like SST, Quora and STS, and are none of them; every id says ``generated``. Labels follow
-from how a sentence is put together, and most examples come with a twin of nearly the same words and another
-label, so counting words is not enough.
+The three tasks imitate SST, Quora and STS but contain none of their data; every id says ``generated``. The label of an
+example follows from how its text is built. Most examples have a twin with nearly the same words and another label, so
+that a model cannot solve the tasks by counting words.
 """
 
 import re
@@ -20,12 +20,16 @@ SIZES = {"train": 1600, "dev": 300}
 
 
 def examples(task: str, split: str) -> list[Example]:
-    """The generated examples of 'sst', 'quora' or 'sts' and of 'train' or 'dev': the same at every call.
+    """Returns the generated examples of a task and a split; they are the same in every call.
 
-    No text of sst and no pair of quora or sts, in either order, occurs twice, within or across splits.
+    No text of sst and no pair of texts of quora or sts, in either order, occurs twice, within a split or across splits.
+
+    Args:
+        task: ``sst``, ``quora`` or ``sts``.
+        split: ``train`` or ``dev``.
 
     Raises:
-        ValueError: If the task or the split has another name.
+        ValueError: If there is no such task or split.
     """
     if task not in GRAMMARS:
         raise ValueError(f"no generated task '{task}'. Use one of: {', '.join(GRAMMARS)}.")
@@ -33,13 +37,16 @@ def examples(task: str, split: str) -> list[Example]:
         raise ValueError(f"no generated split '{split}'. Use one of: {', '.join(SIZES)}.")
     rng = np.random.Generator(np.random.PCG64(list(GRAMMARS).index(task)))
     rows = _distinct(GRAMMARS[task], rng, sum(SIZES.values()))
-    # Dev comes first, so that another train size leaves it as it is.
+    # Dev comes first, so that it does not depend on the size of train.
     rows = rows[: SIZES["dev"]] if split == "dev" else rows[SIZES["dev"] :]
     return [Example(f"generated-{task}-{split}-{i}", texts, label) for i, (texts, label) in enumerate(rows)]
 
 
 def _distinct(grammar: Callable[[np.random.Generator], list[Row]], rng: np.random.Generator, size: int) -> list[Row]:
-    """Rows of whole groups, so that twins stay in one split as long as groups hold two rows and sizes are even."""
+    """Returns ``size`` distinct rows, made from whole groups that ``grammar`` draws.
+
+    If groups have two rows and split sizes are even, twins always end up in the same split.
+    """
     seen: set[tuple[str, ...]] = set()
     rows: list[Row] = []
     while len(rows) < size:
@@ -57,7 +64,7 @@ def _pick(rng: np.random.Generator, items: Sequence[T]) -> T:
 
 
 def _some(rng: np.random.Generator, items: Sequence[T], n: int) -> list[T]:
-    """``n`` different items, in random order."""
+    """Returns ``n`` different items in random order."""
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 
@@ -74,7 +81,8 @@ WORDS = {
     1: ("good", "charming", "clever", "engaging", "enjoyable"),
     2: ("superb", "brilliant", "wonderful", "outstanding", "magnificent"),
 }
-# Grade -> what may be said, as (phrase, grade of its word): negation turns a mild word round and a strong one neutral.
+# By grade: the phrases that express it, each with the grade of the word that fills it. Negation reverses a mild word
+# and makes a strong word neutral.
 PHRASES = {
     -2: (("{}", -2), ("absolutely {}", -2), ("very {}", -1), ("truly {}", -1), ("anything but {}", 1)),
     -1: (("{}", -1), ("fairly {}", -1), ("slightly {}", -1), ("not {}", 1), ("hardly {}", 1), ("never {}", 1)),
@@ -82,7 +90,7 @@ PHRASES = {
     1: (("{}", 1), ("fairly {}", 1), ("slightly {}", 1), ("not {}", -1), ("hardly {}", -1), ("never {}", -1)),
     2: (("{}", 2), ("absolutely {}", 2), ("very {}", 1), ("truly {}", 1), ("anything but {}", -1)),
 }
-# The clause {win} decides. A frame without {lose} makes the plain sentences.
+# The clause {win} decides the grade. Frames without {lose} make simple sentences.
 FRAMES = (
     *("{win}", "To be honest, {win}", "In this film {win}", "Once again {win}"),
     *("Although {lose}, {win}", "While {lose}, {win}", "{lose}, but {win}", "{win}, although {lose}"),
@@ -90,7 +98,7 @@ FRAMES = (
 
 
 def _sst(rng: np.random.Generator) -> list[Row]:
-    """Two sentences that exchange what they say of two aspects, and with it the grade."""
+    """Returns two sentences about two aspects; the second exchanges what the first says of them, and so the grades."""
     frame, subjects, grades = _pick(rng, FRAMES), _some(rng, ASPECTS, 2), _some(rng, list(PHRASES), 2)
     said = [phrase.format(_pick(rng, WORDS[word])) for phrase, word in (_pick(rng, PHRASES[g]) for g in grades)]
     rows: list[Row] = []
@@ -100,15 +108,15 @@ def _sst(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
-# --- quora: two questions, 1 if one answer serves both ---
+# --- quora: two questions; the label is 1 if one answer serves both ---
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Things that fill ``{x}`` and ``{y}``; per intent, ways to ask the same. One of ``[a|b]`` is drawn."""
+    """A topic of questions: what they can be about, and what they can ask."""
 
-    things: tuple[str, ...]
-    intents: tuple[tuple[str, ...], ...]
+    things: tuple[str, ...]  # fill {x} and {y}
+    intents: tuple[tuple[str, ...], ...]  # per intent, several ways to ask the same; one option of [a|b] is drawn
 
 
 TOPICS = (
@@ -191,14 +199,14 @@ TOPICS = (
 
 
 def _quora(rng: np.random.Generator) -> list[Row]:
-    """A question with its paraphrase, and a question with one that exchanges or changes a thing or two."""
+    """Returns two pairs: a question and its paraphrase, and a question and one with other things or another intent."""
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)
     rows: list[Row] = []
     for label in (1, 0):
         one, two, three, four = _some(rng, topic.things, 4)
         i, j = _some(rng, range(len(intent)), 2)
-        # The same way of asking comes more often with a change, so that shared words say little.
+        # Pairs with a changed meaning share their wording more often, so that shared words reveal little.
         if rng.random() < (0.4 if label else 0.6):
             j = i
         x, y, asks = one, two, intent
@@ -215,7 +223,7 @@ def _ask(rng: np.random.Generator, way: str) -> str:
     return re.sub(r"\[(.*?)\]", lambda options: _pick(rng, options[1].split("|")), way)
 
 
-# --- sts: two sentences and how alike they are, 0.0 to 5.0 ---
+# --- sts: two sentences; the score is how similar they are, 0.0 to 5.0 ---
 
 # Each entry is one meaning in two wordings.
 PEOPLE = (
@@ -232,7 +240,7 @@ PLACES = (
     *(("in the woods", "in the forest"), ("on the street", "on the road"), ("near the shop", "close to the store")),
     *(("by the sea", "beside the ocean"), ("at home", "in the house"), ("in the office", "at the workplace")),
 )
-# What may change and what that costs of the 5 points; 'swap' exchanges who does it and whom it is done to.
+# The possible changes, and how many of the 5 points each one costs; 'swap' exchanges who acts and who is acted on.
 COSTS = {"past": 0.4, "mood": 0.7, "place": 0.9, "who": 1.4, "whom": 1.4, "action": 1.7, "swap": 2.0}
 CHANGES: tuple[tuple[str, ...], ...] = (
     *((), (), (), (), ("past",), ("mood",), ("place",), ("swap",), ("swap",), ("swap", "mood")),
@@ -243,7 +251,7 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Who does what to whom, how and where; each part in two wordings."""
+    """What a sentence tells: who does what to whom, in what mood and where; each part has two wordings."""
 
     mood: tuple[str, str]
     who: tuple[str, str]
@@ -253,7 +261,7 @@ class Scene:
     past: bool
 
     def tell(self, wording: int, passive: bool) -> str:
-        """A sentence in one of the two wordings."""
+        """Returns the scene as a sentence in wording 0 or 1, in the active or passive voice."""
         mood, who, stem, whom, place = (
             part[wording] for part in (self.mood, self.who, self.action, self.whom, self.place)
         )
@@ -265,7 +273,7 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[Row]:
-    """One scene told twice, the second time with some parts changed and now and then in other words."""
+    """Returns one pair: a scene, and the same scene with some parts changed and sometimes in other words."""
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))
     scene = Scene(mood, who, action, whom, place, past=bool(rng.integers(2)))
@@ -279,7 +287,7 @@ def _sts(rng: np.random.Generator) -> list[Row]:
     if "swap" in changes:
         other = replace(other, who=other.whom, whom=other.who)
     wording, passive = int(rng.integers(2)), bool(rng.integers(2))
-    # The same scene comes in other words more often than a changed one, so that shared words say little.
+    # An unchanged scene is reworded more often than a changed one, so that shared words reveal little.
     reworded = bool(rng.random() < (0.4 if changes else 0.6))
     texts = scene.tell(wording, passive), other.tell(wording ^ reworded, passive ^ bool(rng.random() < 0.3))
     score = 5.0 - sum(COSTS[change] for change in changes) - 0.2 * reworded

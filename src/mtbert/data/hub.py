@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and folders that the library ``datasets`` has written."""
+"""Reading data sets from the Hugging Face hub, and from folders that the library ``datasets`` has written."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +13,20 @@ from mtbert.messages import reason, shown
 def opened(
     name: str, source: str, config: str | None, split: str | None, root: Path, wanted: Sequence[str]
 ) -> Iterator[Records]:
-    """Gives the rows of a data set, called ``name`` in messages, with the values of the ``wanted`` columns.
+    """Yields the rows of a data set, with the values of the ``wanted`` columns.
 
-    Class numbers become class names, and -1, which is how hub data sets write "no label", nothing.
+    Class numbers become class names, and -1, by which hub data sets mean "no label", becomes None.
+
+    Args:
+        name: What messages call the data set.
+        source: Its id on the hub, or its folder relative to ``root``.
+        config: Its configuration; None for the default one.
+        split: Its split; None only for a folder that ``Dataset.save_to_disk`` wrote.
+        root: The folder that a local ``source`` is relative to.
+        wanted: The columns to read.
 
     Raises:
-        ValueError: If it cannot be loaded, or has splits and none is named.
+        ValueError: If the data set cannot be loaded, or a split is needed and none is given.
     """
     import datasets
 
@@ -30,7 +38,7 @@ def opened(
         )
     try:
         data = _load(local, source, config, split)
-    except Exception as error:  # the library raises what its many readers and its network stack raise
+    except Exception as error:  # the library raises whatever its many readers and its network stack raise
         raise ValueError(
             f"{name}: cannot be loaded ({reason(error)}). Check hub, config and split, and the network."
         ) from error

@@ -1,4 +1,4 @@
-"""Files of text, plain or packed by gzip, read in parts of bounded size."""
+"""Text files, plain or gzip-compressed, read in parts of bounded size."""
 
 import gzip
 import io
@@ -13,17 +13,21 @@ from mtbert.messages import reason
 
 
 class Text:
-    """Text of a file, a line or a part at a time; NUL characters and bytes that are not UTF-8 are refused."""
+    """The text of a file, read by lines or in parts.
+
+    Reading raises ValueError, which names the file and the line, at a NUL character, at a byte that is not UTF-8, at a
+    line that is too long, and at a damaged or too large gzip file.
+    """
 
     def __init__(self, name: str, stream: io.TextIOWrapper, top: str) -> None:
         self.name = name
-        self.top = top  # the beginning, to see of what kind the content is
-        self.line = 0  # lines that were read whole
+        self.top = top  # the beginning of the text, from which the kind of content can be seen
+        self.line = 0  # number of lines that have been read completely
         self._stream = stream
         self._left = LARGEST
 
     def __iter__(self) -> Iterator[str]:
-        """Gives all lines with their ends."""
+        """Yields all lines, with their line breaks."""
         while line := self._take(self._stream.readline):
             self.line += 1
             if len(line) > LONGEST:
@@ -34,7 +38,7 @@ class Text:
             yield line
 
     def part(self, size: int) -> str:
-        """Returns the next ``size`` characters, fewer at the end."""
+        """Returns the next ``size`` characters, or fewer at the end of the file."""
         part = self._take(lambda _: self._stream.read(size))
         self.line += part.count("\n")
         return part
@@ -53,7 +57,7 @@ class Text:
         if not text.isascii():
             try:
                 text.encode("utf-8")
-            except UnicodeEncodeError as error:  # a byte that surrogateescape carried over
+            except UnicodeEncodeError as error:  # surrogateescape has decoded an invalid byte as a surrogate
                 line, byte = self._at(text, error.start), ord(text[error.start]) - 0xDC00
                 raise ValueError(
                     f"{self.name}, line {line}: byte 0x{byte:02x} is not UTF-8. Save the file as UTF-8."
@@ -66,15 +70,20 @@ class Text:
 
 @contextmanager
 def decoded(name: str, file: io.BufferedReader, packed: bool) -> Iterator[Text]:
+    """Yields the text of an open file, which messages call ``name``; ``packed`` means that it is gzip-compressed.
+
+    Raises:
+        ValueError: If the file is not a gzip file although it should be.
+    """
     stream: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
     try:
         top = stream.peek(io.DEFAULT_BUFFER_SIZE)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: not a gzip file ({reason(error)}). Pack it again, or drop .gz.") from None
-    # Lines that end in carriage returns alone are those of old Macs, and of a choice that Excel still offers.
+    # Lines that end in a bare carriage return come from old Macs, and from an export format that Excel still offers.
     end = "\r" if b"\r" in top and b"\n" not in top else "\n"
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=end)
     try:
         yield Text(name, text, top.decode("utf-8-sig", errors="replace"))
     finally:
-        text.detach()  # else it would close the file
+        text.detach()  # otherwise the wrapper would close the file

@@ -1,4 +1,4 @@
-"""A model's tokenizer from its folder, and texts turned into flat token arrays."""
+"""Loading a model's tokenizer, and turning texts into flat arrays of tokens."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,10 @@ from mtbert.batch import Sequences
 from mtbert.data import trial
 from mtbert.messages import shown
 
-CHUNK = 1000  # encodings hold strings and offsets besides the ids, some kilobytes a sentence; 5,000 is no faster
-# Bytes of tokenizer.json, and of a file with a token a line: XLM-R's 250,000 tokens take 17 MB, and 5 MB.
+# Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
+# 5,000 texts at a time are no faster.
+CHUNK = 1000
+# Bytes of tokenizer.json, and of a file with one token per line; for XLM-R's 250,000 tokens they are 17 MB and 5 MB.
 LARGEST, LARGEST_LIST = 128 * 2**20, 32 * 2**20
 FETCH = "Fetch the model again."
 
@@ -23,7 +25,7 @@ _Made = TypeVar("_Made")
 
 
 class Options(BaseModel):
-    """The keys of tokenizer_config.json that change what a vocabulary without tokenizer.json makes of a text."""
+    """The keys of ``tokenizer_config.json`` that change the tokens of a text if there is no ``tokenizer.json``."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -34,11 +36,11 @@ class Options(BaseModel):
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Returns the tokenizer of a model folder, with truncation and padding switched off, after a short trial.
+    """Returns the tokenizer of a model folder, with truncation and padding switched off.
 
     Raises:
-        FileNotFoundError: If the folder has no tokenizer files; the message names those that would do.
-        ValueError: If a file cannot be read, or makes no tokens of texts that an encoder can take.
+        FileNotFoundError: If the folder has no tokenizer files; the message names the files that are needed.
+        ValueError: If a file cannot be read, or the tokenizer fails a short trial (:mod:`mtbert.data.trial`).
     """
     whole, words, pieces, merges = (folder / n for n in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"))
     if os.path.lexists(whole):
@@ -55,20 +57,20 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     wrong = trial.fault(tokenizer)
     if wrong is not None:
         raise ValueError(f"{file}: this tokenizer {wrong}. {FETCH}")
-    vars(tokenizer)["file"] = file  # for messages about texts that come later
+    vars(tokenizer)["file"] = file  # for messages about later failures
     return tokenizer
 
 
 def sequences(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
 ) -> tuple[Sequences, set[int]]:
-    """The token sequences of single texts or pairs, and the numbers of those that had to be cut.
+    """Returns the token sequences of texts or pairs, and the numbers of the sequences that had to be truncated.
 
     Args:
-        tokenizer: Adds the special tokens and, to pairs, the segment ids.
-        texts: Of each example one text, or two that are packed into one sequence.
-        max_length: Tokens of the longest sequence, special tokens included; the longer text is cut first.
-        segments: False makes every segment id 0.
+        tokenizer: Adds the special tokens and, for pairs, the segment ids.
+        texts: For each example, one text, or two texts that are packed into one sequence.
+        max_length: Most tokens in a sequence, special tokens included; of a pair, the longer text is truncated first.
+        segments: Whether to keep the segment ids; if False, every segment id is 0.
 
     Raises:
         ValueError: If ``max_length`` leaves no room beside the special tokens, or the tokenizer fails on a text.
@@ -100,11 +102,15 @@ def sequences(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]], max_length: int) -> Iterator[Encoding]:
-    """Gives the tokens of each text, which must be 1 to ``max_length``."""
+    """Yields the encoding of each text.
+
+    Raises:
+        ValueError: If the tokenizer fails, or an encoding does not have 1 to ``max_length`` tokens.
+    """
     file = vars(tokenizer).get("file", "tokenizer")
     try:
         encodings = tokenizer.encode_batch(texts)
-    except BaseException as error:  # a panic is no Exception
+    except BaseException as error:  # the library's panics are not subclasses of Exception
         why = trial.cause(error)
         raise ValueError(f"{file}: this tokenizer fails on a text ({why}). {FETCH}") from None
     for text, encoding in zip(texts, encodings, strict=True):
@@ -117,11 +123,11 @@ def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]], max_l
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Returns what ``make`` does; ``wrong`` begins the message of a failure of the library."""
+    """Returns the result of ``make``; if the library fails, raises a ValueError whose message begins with ``wrong``."""
     try:
         with trial.muted():
             return make()
-    except BaseException as error:  # a panic is no Exception
+    except BaseException as error:  # the library's panics are not subclasses of Exception
         why = trial.cause(error)
         raise ValueError(f"{wrong} ({why}). {FETCH}") from None
 

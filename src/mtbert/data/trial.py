@@ -1,8 +1,8 @@
-"""A short trial of a tokenizer that somebody else made: a few texts, before any of the user's.
+"""A short trial of a foreign tokenizer on a few texts, before it sees any text of the user.
 
-A tokenizer.json is a program: its normalizer may double a text thirty times, its regular expressions may never end,
-its template may leave nothing, or name tokens without embedding. The library ends such a program in an error of its
-own, in a panic, or with the machine's memory.
+A ``tokenizer.json`` is a program: its normalizer may double a text thirty times, its regular expressions may never
+terminate, and its template may drop the text or name tokens without an embedding. The tokenizers library then raises an
+error, panics, or uses up the machine's memory.
 """
 
 import json
@@ -17,22 +17,26 @@ from tokenizers import Encoding, Tokenizer
 
 from mtbert.messages import count, reason, shown
 
-# Letters of several scripts, signs, an emoji, and long runs, over which bad regular expressions stumble.
+# Letters of several scripts, symbols, an emoji, and long runs of one character, on which bad regular expressions take
+# for ever.
 TEXTS = (
     "a",
     "The cat's 3.14 naïve cafés, e\u0301tudes: 漢字 かな 한글 русский עברית عربى हिन्दी ﬁ ½ 🙂 \u200b\u00a0— “no”?",
     " ".join(map(chr, range(33, 127))),
     f"{'a' * 40}! {'1' * 40}! {' ' * 40}! {'.' * 40}a {'ab ' * 20}!",
 )
-GROWTH = 100  # tokens, or characters, that one character of a text may become
-_MOST_STEPS = 256  # of a normalizer or pre-tokenizer
-_LONGEST_STEP = 2000  # bytes of the settings of one, except for the table of SentencePiece
+GROWTH = 100  # largest number of tokens, or characters, that one character of a text may become
+_MOST_STEPS = 256  # in a normalizer or pre-tokenizer
+_LONGEST_STEP = 2000  # bytes of the settings of one step, except SentencePiece's table
 _LONGEST_TEMPLATE = 2**16  # bytes of the settings of a post-processor
 _MUTED = threading.Lock()
 
 
 def fault(tokenizer: Tokenizer) -> str | None:
-    """Returns what is wrong with ``tokenizer``, as a clause that follows the name of its file, or ``None``."""
+    """Returns what is wrong with ``tokenizer``, or None if it passes the trial.
+
+    The fault is a clause that completes "this tokenizer ...", such as ``fails on a short text (...)``.
+    """
     try:
         with muted():
             return _growth(tokenizer) or _encodings(tokenizer)
@@ -41,10 +45,10 @@ def fault(tokenizer: Tokenizer) -> str | None:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the reason of a failure in the library; its panic is no ``Exception``.
+    """Returns the reason for a failure in the tokenizers library, whose panics are not subclasses of Exception.
 
     Raises:
-        BaseException: ``error``, if it asks the program to end.
+        BaseException: The given ``error`` itself, if it is a request to end the program.
     """
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         raise error
@@ -53,13 +57,13 @@ def cause(error: BaseException) -> str:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Drops what native code writes to standard error: the library prints a panic, with a trace, and then raises it."""
+    """Discards what native code writes to standard error inside: the library prints every panic before raising it."""
     with _MUTED:
-        if sys.stderr is not None:  # it is where the process began with standard error closed
+        if sys.stderr is not None:  # it is None if the process started with standard error closed
             sys.stderr.flush()
         try:
             kept = os.dup(2)
-        except OSError:  # there is no standard error
+        except OSError:  # standard error is closed
             yield
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -72,7 +76,7 @@ def muted() -> Iterator[None]:
             os.close(nowhere)
 
 
-# Steps before the tokens: each is tried alone, so that a chain of them is stopped before it takes all memory -------
+# Normalizer and pre-tokenizer: each step is tried alone, so that a chain is stopped before it takes all memory -------
 
 
 def _growth(tokenizer: Tokenizer) -> str | None:
@@ -95,7 +99,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 
 
 def _steps(chain: Any) -> list[Any]:
-    """The steps of a normalizer or pre-tokenizer: many of a sequence, one, or none."""
+    """Returns the steps of a normalizer or pre-tokenizer: those of a sequence, a single one, or none."""
     return [] if chain is None else list(chain) if type(chain).__name__ == "Sequence" else [chain]
 
 
@@ -108,7 +112,7 @@ def _parts(step: Any, text: str) -> list[str]:
 
 
 def _patterns(steps: Sequence[Any]) -> list[str]:
-    """The texts and expressions that the steps look for, at which they may grow a text."""
+    """Returns the texts and regular expressions that the steps search for; a step may make such a text longer."""
     settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
     patterns = [
         each["pattern"] for each in settings if isinstance(each, dict) and isinstance(each.get("pattern"), dict)
@@ -141,7 +145,7 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """The numbers of the texts that have a token; one that a template adds is of none."""
+    """Returns the numbers (0 or 1) of the texts that have a token; tokens added by a template belong to no text."""
     return {
         number
         for encoding in encodings

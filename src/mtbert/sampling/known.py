@@ -1,4 +1,4 @@
-"""Every sampler that a recipe can name: one line each."""
+"""The registry of samplers that a recipe can name: one line each."""
 
 from mtbert.kinds import Kinds
 

@@ -1,4 +1,7 @@
-"""Round robin: every task in turn, as the paper under study alternates its batches."""
+"""Round robin: every task in turn, which is how the paper under study alternates its batches.
+
+Dimension key: T tasks.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class RoundRobin(Settings):
-    """Every task in turn: one-hot."""
+    """Takes every task in turn."""
 
     kind: Literal["round_robin"] = "round_robin"
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns ``[T]``, 1 for the task whose turn it is."""
+        """Returns ``[T]``, float64: 1 for the task whose turn it is, 0 for the others."""
         import torch
 
         probabilities_T = torch.zeros(len(sizes), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The rows of a task, batch after batch."""
+"""Streams: the order in which a task's train rows are put into batches."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,19 @@ from mtbert.seeds import numpy_generator
 
 @dataclass(frozen=True)
 class Stream:
-    """An endless order of a data set's rows: one seeded permutation after the other.
+    """An endless sequence of a task's rows: one seeded permutation of all rows after another.
 
-    With ``clusters``, ``[size, texts]``, each permutation is rearranged so that a batch holds no cluster twice as far
-    as that is possible, and cut to whole batches.
+    Attributes:
+        name: The task.
+        size: The number of rows.
+        batch_size: Rows per batch.
+        seed: The seed of the run.
+        clusters: The cluster of each text of each row, ``[size, texts]``, from
+            :func:`mtbert.data.clusters.clusters`. With clusters, each permutation is rearranged so that, as far as
+            possible, no batch contains a cluster twice; then it is cut to whole batches.
+
+    Raises:
+        ValueError: If there are clusters, and fewer rows than one batch.
     """
 
     name: str
@@ -32,7 +41,10 @@ class Stream:
             )
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
-        """Row numbers of batch ``batch`` (from 0); a batch that reaches the end of a pass takes from the next."""
+        """Returns the row numbers of batch number ``batch`` (from 0), ``[batch_size]``, int64.
+
+        A batch that reaches the end of a permutation continues with the next permutation.
+        """
         first = batch * self.batch_size
         wanted = np.arange(first, first + self.batch_size)
         size = self.size if self.clusters is None else self.size - self.size % self.batch_size

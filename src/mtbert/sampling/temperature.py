@@ -1,7 +1,7 @@
-"""Temperature sampling: a task is drawn by the number of its rows to the power ``1 / temperature``.
+"""Temperature sampling: a task's probability is proportional to its number of rows to the power ``1 / temperature``.
 
-Temperature 1 is proportional sampling, 2 is sampling by the square root, and the higher, the more equal are the tasks.
-A recipe may name the first two: ``sampler: proportional`` and ``sampler: square_root``.
+Temperature 1 is proportional sampling and 2 is square-root sampling; the higher the temperature, the closer together
+are the probabilities. A recipe can name these two: ``sampler: proportional`` and ``sampler: square_root``.
 
 Dimension key: T tasks.
 """
@@ -23,7 +23,7 @@ NAMED: Mapping[str, float] = {"proportional": 1.0, "square_root": 2.0}
 
 
 def by_temperature(value: Any) -> Any:
-    """Returns a sampler's settings in place of the name of its temperature.
+    """Returns ``value`` with the name of a temperature replaced by the sampler's settings.
 
     >>> by_temperature("proportional")
     {'kind': 'temperature', 'temperature': 1.0}
@@ -35,15 +35,15 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns ``size**power`` of each task over their sum, ``[T]``, float64."""
+    """Returns the probabilities of tasks, proportional to ``size**power``: ``[T]``, float64, summing to 1."""
     import torch
 
-    powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1: nothing overflows
+    powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows
     return powers_T / powers_T.sum()
 
 
 class Temperature(Settings):
-    """Each task by its number of rows to the power ``1 / temperature``."""
+    """Draws tasks in proportion to their number of rows to the power ``1 / temperature``."""
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(
@@ -51,5 +51,5 @@ class Temperature(Settings):
     )
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns ``[T]``."""
+        """Returns the probability of each task, ``[T]``, float64; the same for every step."""
         return powers(sizes, 1 / self.temperature)

@@ -1,6 +1,6 @@
-"""The seam of samplers: sizes and progress go in, the probability of each task comes out.
+"""The interface of samplers, and the draw of a step's task from the probabilities that a sampler returns.
 
-A recipe is read without torch, so a sampler's file imports torch inside its functions.
+The file of a sampler imports torch inside its functions, so that recipes can be read without loading torch.
 
 Dimension key: T tasks.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``epoch`` counts from 1, ``step`` from 0."""
+    """How far a run is: its epoch, counted from 1, and its step, counted from 0, each with the total number."""
 
     epoch: int
     epochs: int
@@ -28,16 +28,21 @@ class Progress:
 
 
 class SamplerSettings(Protocol):
-    """The seam of every sampler."""
+    """The interface of samplers."""
 
     @property
     def kind(self) -> str: ...
 
     def __call__(self, sizes: Sequence[int], progress: Progress, /) -> Tensor:
-        """Returns the probability of each task for this step, ``[T]``, summing to 1, from numbers of train rows."""
+        """Returns the probability of each task for this step, ``[T]``, float64, summing to 1.
+
+        Args:
+            sizes: The number of train rows of each task.
+            progress: How far the run is.
+        """
         ...
 
 
 def draw(probabilities_T: Tensor, seed: int, step: int) -> int:
-    """Returns the task of step ``step``, drawn by a generator of (seed, step) alone."""
+    """Returns the number of the task of step ``step``; the draw depends only on the probabilities, seed and step."""
     return int(numpy_generator(seed, "task", step).choice(len(probabilities_T), p=probabilities_T.numpy()))

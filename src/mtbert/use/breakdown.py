@@ -1,4 +1,4 @@
-"""Scores in detail: figures per class and a confusion matrix for a terminal of 80 columns, and all of it as JSON."""
+"""Detailed scores: per class and as a confusion matrix, as tables for an 80-column terminal and as JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,8 +13,8 @@ from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 from mtbert.storage.predictions import Predicted
 
-MOST_LISTED = 30  # with a line each on the screen
-MOST_CONFUSED = 12  # with a column each
+MOST_LISTED = 30  # classes that get a line each on the screen
+MOST_CONFUSED = 12  # classes that get a column each on the screen
 WIDTH = 80
 
 
@@ -28,7 +28,7 @@ class Scored:
 
 
 def class_tables(scored: Scored) -> Iterator[Table | str]:
-    """Gives what the screen shows of a task with classes, beside its scores; nothing for scores."""
+    """Yields the tables that the screen shows for a task with classes; none for a task with scores."""
     task = scored.data.task
     classes = len(task.labels or ())
     if not task.is_class:
@@ -45,7 +45,15 @@ def class_tables(scored: Scored) -> Iterator[Table | str]:
 def as_json(
     recipe: Recipe, scored: Mapping[str, Scored], model: str, step: int | None, split: str
 ) -> dict[str, object]:
-    """Returns everything that is known of these scores, in values that JSON has words for."""
+    """Returns all scores of a model as JSON-compatible values: per task, per class, and over all tasks.
+
+    Args:
+        recipe: The recipe of the run; chooses each task's metric and the aggregates.
+        scored: The scored answers by task.
+        model: The path of the model.
+        step: How many optimizer steps the model was trained for; None if unknown.
+        split: The split that was scored.
+    """
     by_task = {name: s.evaluation.metrics for name, s in scored.items()}
     return {
         "model": model,
@@ -94,7 +102,7 @@ def _confusion_table(scored: Scored) -> Table:
     table.add_column("", justify="right", no_wrap=True)
     counts = metrics.confusion(task, scored.predicted.decided.numpy(), scored.data.examples.labels)
     numbers = len(counts) * (len(str(max(map(max, counts)))) + 1)
-    # Explicit, because rich would cut numbers as soon as names.
+    # The width is explicit, because rich would otherwise cut numbers as readily as names.
     table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=max(6, WIDTH - numbers - 4))
     names = [clean(label[:LONGEST]) for label in task.labels or ()]
     for i, _ in enumerate(names, 1):

@@ -1,4 +1,4 @@
-"""The rows of a user's file, as a task of a trained model reads them."""
+"""Reading a user's file for a task of a trained model, with or without labels."""
 
 import sys
 import tempfile
@@ -20,15 +20,19 @@ from mtbert.task import Task
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor
 
-COPIED = 2**20  # bytes of standard input at a time
+COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> Dataset:
+    """Returns the rows of ``file`` with their labels, as ``task`` reads them; warnings go to ``warnings``."""
     return _read(predictor, recipe, task, file, Path(), warnings, labelled=True)
 
 
 def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> tuple[Dataset, Whole]:
-    """Returns the rows of an input, and all of its columns, with numbers where it has no ids."""
+    """Returns the rows of ``file`` as ``task`` reads them, without labels, and the whole file with all its columns.
+
+    If the recipe names an id column that the file lacks, the whole file gets one, which numbers the rows from 1.
+    """
     with _input(file) as (name, folder):
         data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
         columns = recipe.tasks[task].columns
@@ -46,7 +50,10 @@ def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warni
 
 @contextmanager
 def _input(file: str) -> Iterator[tuple[str, Path]]:
-    """Gives the name of an input, and the folder that it starts from; ``-`` is standard input."""
+    """Yields the name of an input file and the folder that the name is relative to.
+
+    For ``-``, standard input is first copied into a temporary file.
+    """
     if file != STANDARD_OUTPUT:
         yield file, Path()
         return
@@ -70,7 +77,7 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 def _read(
     predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, warnings: Console, *, labelled: bool
 ) -> Dataset:
-    """Returns the rows of a file with the columns that the recipe names."""
+    """Returns the rows of a file, read from the columns that the recipe names."""
     chosen = known_task(predictor, recipe, task)
     columns = recipe.tasks[task].columns
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
@@ -80,7 +87,11 @@ def _read(
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
-    """Returns the model's task of that name, if the recipe has it too."""
+    """Returns the model's task of that name.
+
+    Raises:
+        ValueError: If the model or the recipe has no such task.
+    """
     chosen = predictor.task(task)
     if task not in recipe.tasks:
         raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")

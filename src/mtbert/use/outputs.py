@@ -1,4 +1,4 @@
-"""Files that ``predict`` writes: which ones it may write, and how answers and vectors are put in them."""
+"""Output files of ``predict``: which files it may write, and how it writes answers and vectors."""
 
 import csv
 import io
@@ -20,11 +20,11 @@ from mtbert.recipe.files import RECIPE_FILE
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
 VECTORS = (".npy", ".safetensors")
-DIGITS = 6  # significant ones of a number in a file
-RENAMED_PREFIX = "predicted_"  # before the name of an answer that is also the name of a column of the input
+DIGITS = 6  # significant digits of a number in a file
+RENAMED_PREFIX = "predicted_"  # put before the name of an answer that is also the name of an input column
 STANDARD_OUTPUT = "-"
 
-# What makes a folder one of ours, or an encoder's: files that lie in it together.
+# Folders in which predict writes nothing: what each one is, and the files that it is recognized by.
 KEPT = (
     ("a model", ("mtbert.json",)),
     ("a run", (RECIPE_FILE, ENVIRONMENT_FILE)),
@@ -42,17 +42,17 @@ OutputRow = dict[str, object]
 
 
 def check_output(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
-    """Returns where the file ``name`` really lies, behind all links, if it may be written.
+    """Returns the path of the file ``name`` without symbolic links, if ``predict`` may write that file.
 
     Args:
-        option: What the user gave the file to.
-        name: The file.
-        known: Endings that it may have.
-        model: The folder of the run or model that answers.
-        reads: Files and folders that must stay as they are, each with what it is.
+        option: The command-line option that names the file.
+        name: The file, as the user gave it.
+        known: The endings that the file may have.
+        model: The folder of the run or model that predicts.
+        reads: Files and folders that must not be overwritten, each with a phrase that says what it is.
 
     Raises:
-        ValueError: If the file cannot be written, or must stay as it is; the message says why.
+        ValueError: If the file cannot be written, or must not be overwritten; the message says why.
     """
     shown = f"{option} {clean(name)}"
     if Path(name).suffix.lower() not in known:
@@ -86,17 +86,23 @@ def _same(a: Path, b: Path) -> bool:
 
 @dataclass(frozen=True)
 class Answered:
-    """Rows of an input with their answers: the columns in order, and the values of each row."""
+    """A table of input rows with their answers."""
 
-    columns: Sequence[str]
+    columns: Sequence[str]  # in order: those of the input, then the answers
     rows: Sequence[OutputRow]
-    renamed: Mapping[str, str]  # answers whose name is that of a column of the input, and the name they have here
+    renamed: Mapping[str, str]  # answers whose name was also an input column: old name to new name
 
 
 def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[OutputRow]) -> Answered:
-    """Returns the columns of an input as they are, and after them the answers, rounded for a file.
+    """Returns a table with all input columns, unchanged, followed by the answers, rounded to ``DIGITS`` digits.
 
-    An answer never takes the place of a column: where both have one name, ``predicted_`` stands before the answer's.
+    An answer never replaces an input column: if both have the same name, the answer's name gets the prefix
+    ``predicted_``.
+
+    Args:
+        columns: Names of the input columns.
+        given: The rows of the input.
+        answers: The answers to each row, by name.
     """
     names: dict[str, str] = {}
     rows = []
@@ -119,17 +125,22 @@ def _rounded(value: object) -> object:
 
 
 def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
-    """Writes one row per answer, into ``file`` at once, or to standard output.
+    """Writes a table atomically into ``file``, or to standard output if ``file`` is None.
+
+    Args:
+        answered: The table.
+        file: Where to write it; must not be None for Parquet.
+        suffix: The format: one of :data:`ANSWERS`.
 
     Raises:
-        OSError: If the disk fails; it names the file, which is as it was before.
+        OSError: If the disk fails. The error names the file, which is left unchanged.
     """
     if suffix == ".parquet":
         assert file is not None
         files.write(file, lambda new: _write_parquet(answered, new))
         return
     text = _json_lines(answered) if suffix == ".jsonl" else _separated(answered, "\t" if suffix == ".tsv" else ",")
-    # Half a surrogate pair, which an escape of JSON can hold, comes out as that escape.
+    # A JSON escape can stand for half a surrogate pair, which UTF-8 cannot encode; it is written as an escape again.
     content = text.encode("utf-8", errors="backslashreplace")
     if file is not None:
         files.write(file, lambda new: new.write_bytes(content))
@@ -142,13 +153,13 @@ def _separated(answered: Answered, delimiter: str) -> str:
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in (answered.columns, *([_cell(row[c]) for c in answered.columns] for row in answered.rows)):
-        # The writer leaves a bare carriage return unquoted, which readers take for the end of a line.
+        # csv.writer leaves a bare carriage return unquoted, and readers would take it for the end of a line.
         (quoted if any("\r" in cell for cell in row) else writer).writerow(row)
     return file.getvalue()
 
 
 def _cell(value: object) -> str:
-    """Returns a value as text: JSON for what JSON has a word for, nothing for a missing one."""
+    """Returns a value as the text of a cell: JSON for lists, mappings and truth values, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool | dict | list | tuple):
@@ -164,7 +175,7 @@ def _json_lines(answered: Answered) -> str:
 
 
 def _plain(value: object) -> object:
-    """Returns a value with null in place of numbers that JSON does not have."""
+    """Returns ``value`` with None in place of infinite numbers and nan, which JSON cannot represent."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -180,7 +191,7 @@ def _write_parquet(answered: Answered, file: Path) -> None:
         values = [row[name] for row in answered.rows]
         try:
             return pa.array(values)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # of several types, or half a surrogate pair
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # values of several types, or broken text
             texts = [None if value is None else _cell(value) for value in values]
             return pa.array([t and t.encode("utf-8", errors="backslashreplace").decode() for t in texts], pa.string())
 
@@ -193,12 +204,12 @@ def _write_parquet(answered: Answered, file: Path) -> None:
 
 
 def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
-    """Writes vectors into a ``.npy`` or ``.safetensors`` file at once.
+    """Writes ``vectors`` atomically into a ``.npy`` or ``.safetensors`` file.
 
     Raises:
-        OSError: If the disk fails; it names the file, which is as it was before.
+        OSError: If the disk fails. The error names the file, which is left unchanged.
     """
-    array = np.ascontiguousarray(vectors)  # of any other array safetensors writes the numbers in another order
+    array = np.ascontiguousarray(vectors)  # safetensors would write the numbers of another layout in the wrong order
 
     def fill(new: Path) -> None:
         if file.suffix.lower() == ".npy":
@@ -212,7 +223,7 @@ def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
 
 
 def _write_npy(array: npt.NDArray[np.float32], file: Path) -> None:
-    # numpy.save writes past Python's file, and its error has no number when the disk is full.
+    # numpy.save bypasses Python's file object, so its error on a full disk has no error number.
     with file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(array))
         opened.write(array.data)

@@ -11,12 +11,12 @@ from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.use.predictor import Predictor, load
 
-# Parts of a task's recipe that a finished model does not depend on.
+# Settings of a task that can change after training.
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def warn_of_early_model(predictor: Predictor, path: Path, console: Console) -> None:
-    """Warns where a run has no best model yet, so that the newest one answers for it."""
+    """Prints a warning if ``path`` is a run without a best model, so that its last model is used instead."""
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         warn(console, f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers.")
 
@@ -25,7 +25,12 @@ def warn_of_early_model(predictor: Predictor, path: Path, console: Console) -> N
 
 
 def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]:
-    """Returns the model at ``path``, with the precision of its training, and its recipe."""
+    """Returns a predictor for the model at ``path``, with the precision that it was trained in, and its recipe.
+
+    Raises:
+        FileNotFoundError: If there is no model or no recipe at ``path``.
+        ValueError: If a file is damaged, or an override changes a setting that the trained model fixes.
+    """
     predictor, recipe = load(path), recipe_of(path, overrides, needed=True)
     assert recipe is not None
     device = next(predictor.model.parameters()).device
@@ -34,11 +39,16 @@ def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]
 
 
 def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe | None:
-    """Returns the recipe of the run that ``path`` is, or is a part of, with changes that leave its model what it is.
+    """Returns the recipe of a run, changed by ``overrides``.
+
+    Args:
+        path: The run, or its ``best/`` or ``last/``.
+        overrides: Changes as for ``--set``; only ``data.root`` and the :data:`CHANGEABLE` settings of tasks can change.
+        needed: Whether a missing recipe is an error; otherwise None is returned for it.
 
     Raises:
-        FileNotFoundError: If it is ``needed`` and not there.
-        ValueError: If it is damaged, or a change is about something that the trained model fixes.
+        FileNotFoundError: If the recipe is ``needed`` and missing.
+        ValueError: If the recipe is damaged, or an override changes a setting that the trained model fixes.
     """
     for folder in (path, path.resolve().parent):
         file = folder / RECIPE_FILE
@@ -59,7 +69,7 @@ def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe |
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Gives the keys at which two nested mappings differ."""
+    """Yields the path of each key at which two nested mappings differ."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys((*a, *b)):
             yield from _differences(a.get(key), b.get(key), (*at, str(key)))
