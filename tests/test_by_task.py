@@ -9,10 +9,10 @@ from rich.console import Console
 from torch import nn
 
 from mtbert.balance.by_task import ByTask
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
+from mtbert.yaml_files import merge
 
 TASKS = ("sst", "quora", "sts")
 

@@ -20,7 +20,6 @@ from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
 from mtbert.model.settings import Pal
 from mtbert.model.weights import Loaded, load_encoder
-from mtbert.recipe.files import merge
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.sampling.known import SAMPLERS
@@ -29,6 +28,7 @@ from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 Raw = dict[str, Any]

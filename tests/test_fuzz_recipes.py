@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from mtbert import yaml_text
 from mtbert.messages import clean
-from mtbert.recipe.files import dump_recipe, load_recipe, merge, shipped_recipes
+from mtbert.recipe.files import dump_recipe, load_recipe, shipped_recipes
 from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.settings import HUGGING_FACE
+from mtbert.yaml_files import merge
 
 MOST_SECONDS = 30.0  # on a machine with other work to do; what is refused takes milliseconds, the largest text 5 s
 EXAMPLES = settings(

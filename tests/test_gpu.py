@@ -19,7 +19,6 @@ from mtbert import load, scoring
 from mtbert.batch import collate
 from mtbert.model import attention
 from mtbert.model.attention import Groups, attend
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.storage import run_state
 from mtbert.storage.model_folder import load_model
@@ -28,6 +27,7 @@ from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
+from mtbert.yaml_files import merge
 
 DEVICE = os.environ.get("MTBERT_GPU_DEVICE", "cuda")
 pytestmark = [

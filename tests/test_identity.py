@@ -8,10 +8,10 @@ import pytest
 import toy_run
 from pydantic import Field
 
-from mtbert.recipe.files import merge
 from mtbert.recipe.identity import identity
 from mtbert.recipe.parts import TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
+from mtbert.yaml_files import merge
 
 RAW = toy_run.raw_recipe(Path("/nowhere"))
 ALTERNATE = {"mode": "alternate"}

@@ -13,11 +13,11 @@ from mtbert.losses.ranking import MultipleNegatives, multiple_negatives
 from mtbert.losses.rdrop import RDrop
 from mtbert.losses.simcse import SimCSE, TwoPasses
 from mtbert.losses.uncertainty import uncertainty_weighted
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training import objective
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 

@@ -12,8 +12,8 @@ import toy_run
 from mtbert.batch import collate
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import Prepared, prepare
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
+from mtbert.yaml_files import merge
 
 PAIR = {
     "type": "binary",

@@ -11,10 +11,11 @@ import yaml
 from recipe_files import ONE, refusal, write
 
 from mtbert import yaml_text
-from mtbert.recipe.files import dump_recipe, load_recipe, merge, shipped_recipes
+from mtbert.recipe.files import dump_recipe, load_recipe, shipped_recipes
 from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.study import plan
+from mtbert.yaml_files import merge
 
 # Extends and merge -------------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ from mtbert.balance.gram import combine, cosines, gram
 from mtbert.balance.pcgrad import PCGrad, pcgrad
 from mtbert.balance.sum import Sum
 from mtbert.balance.torchjd import Method, TorchJD
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.optim import norm, total_norm
 from mtbert.training.run import Run
+from mtbert.yaml_files import merge
 
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in get_args(Method))]
 every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)

@@ -12,10 +12,11 @@ from toy_steps import gradients, make, run_of, without_dropout
 
 from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.model.attention import Groups
-from mtbert.recipe.files import load_recipe, merge
+from mtbert.recipe.files import load_recipe
 from mtbert.task import Task
 from mtbert.training.objective import micro_batches
 from mtbert.training.rounds import RoundPlan
+from mtbert.yaml_files import merge
 
 folder = toy_run.folder
 

@@ -14,13 +14,14 @@ from toy_steps import make
 
 from mtbert import scoring
 from mtbert.prepare import prepare
-from mtbert.recipe.files import load_recipe, merge
+from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.storage.model_folder import load_model
 from mtbert.storage.predictions import load_predictions
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder

@@ -14,13 +14,14 @@ from toy_steps import gradients, make, run_of, without_dropout
 
 from mtbert import files
 from mtbert.batch import collate
-from mtbert.recipe.files import load_recipe, merge
+from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import validate_recipe
 from mtbert.seeds import torch_generator
 from mtbert.storage.model_folder import load_model, save_model
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder

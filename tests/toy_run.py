@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
 from mtbert.model.weights import save_encoder
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
+from mtbert.yaml_files import merge
 
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 

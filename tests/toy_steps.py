@@ -7,10 +7,10 @@ import torch
 import toy_run
 from rich.console import Console
 
-from mtbert.recipe.files import merge
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 

@@ -2,18 +2,19 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
-from mtbert.messages import clean, few, near, shown
+from mtbert.messages import clean, few
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
+from mtbert.yaml_files import YamlFiles, merge
 
-RECIPE_FILE = "recipe.yaml"  # of a run, a tuning and a cell of a study
+RECIPE_FILE = "recipe.yaml"  # in the folder of a run, of a tuning, and of each run of a study
 
-DEEPEST = 20  # keys of a path, recipes that extend each other
+RECIPES = YamlFiles("recipe", key="tasks", folder="recipes")
+DEEPEST = 20  # keys of a path
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = None) -> Recipe:
@@ -23,7 +24,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
         FileNotFoundError: If there is no such recipe; the message lists those shipped.
         ValueError: With one line per mistake: file, path of the key, what was found, what to do.
     """
-    raw = _resolve(name, beside, ())
+    raw = _resolve(name, beside or Path())
     for override in overrides:
         raw = merge(raw, _long(_override(override)))
     return validate_recipe(_rooted(_anchor(raw, Path(), name), Path()), name)
@@ -36,7 +37,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def shipped_recipes() -> list[str]:
     """Returns the names of the recipes that come with the package."""
-    return sorted(p.relative_to(_shipped()).with_suffix("").as_posix() for p in _shipped().rglob("*.yaml"))
+    return RECIPES.shipped()
 
 
 def describe(name: str) -> str:
@@ -45,66 +46,21 @@ def describe(name: str) -> str:
     >>> describe("paper/surgery")
     'Gradient surgery (table 4).'
     """
-    with (_shipped() / f"{name}.yaml").open(encoding="utf-8") as file:
-        return file.readline().removeprefix("#").strip()
+    return RECIPES.describe(name)
 
 
-def _shipped() -> Path:
-    """Returns the folder of the recipes that come with the package."""
-    return Path(str(resources.files("mtbert") / "recipes"))
-
-
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``base`` with ``change`` laid over it, key by key; anything but a mapping replaces what was there."""
-    result = dict(copy.deepcopy(base))
-    for key, value in change.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            result[key] = merge(old, value)
-        else:
-            result[key] = copy.deepcopy(value)
-    return result
-
-
-def missing_file(what: str, name: str, path: Path, known: Sequence[str]) -> FileNotFoundError:
-    """Returns the error about a recipe or study (``what``) that is neither the file ``path`` nor one of ``known``."""
-    others = [Path(f"{path}.yaml"), path.with_suffix(".yaml"), path.with_suffix(".yml")] if path.name else []
-    there = next((other.name for other in others if os.path.isfile(other)), None)
-    if there is not None:
-        hint = f" Did you mean {shown(str(Path(name).with_name(there)))}?"
-    else:
-        hint = near(name, known, f"Give a file, or one of: {', '.join(known)}.")
-    return FileNotFoundError(f"{what} {few([name])}: no such file and no such shipped {what}.{hint}")
-
-
-def _resolve(name: str, beside: Path | None, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path, is_shipped = _find(name, beside)
-    if path in seen:
-        chain = " -> ".join(p.name for p in (*seen, path))
-        raise ValueError(f"recipe {clean(str(path))}: extends itself through {clean(chain)}.")
-    if len(seen) == DEEPEST:
-        raise ValueError(f"recipe {clean(str(path))}: the {DEEPEST}th that the one before extends. Extend fewer.")
-    raw = yaml_text.read_yaml(path, "recipe", "tasks")
-    base = raw.pop("extends", None)
-    if base is not None and not isinstance(base, str):
-        raise ValueError(f"recipe {clean(str(path))}, extends: a name or a path, found {shown(base)}.")
-    raw = _long(raw)
-    if not is_shipped:
-        raw = _anchor(raw, path.parent, str(path))
-    if base is not None:
-        extended = _resolve(base, path.parent, (*seen, path))
-        extended.pop("control", None)  # what lacks one technique of the base lacks two things of this
-        raw = merge(extended, raw)
-    return raw if is_shipped else _rooted(raw, path.parent)
-
-
-def _find(name: str, beside: Path | None) -> tuple[Path, bool]:
-    if name in shipped_recipes():
-        return _shipped() / f"{name}.yaml", True
-    path = (beside or Path()) / name
-    if name and os.path.exists(path):  # unlike Path.exists, no name is too long for it
-        return files.resolved(path), False
-    raise missing_file("recipe", name, path, shipped_recipes())
+def _resolve(name: str, beside: Path) -> dict[str, Any]:
+    """Returns the settings in a recipe's file, laid over those of the recipes that it extends."""
+    merged: dict[str, Any] = {}
+    for file in reversed(RECIPES.read(name, beside)):
+        raw = _long(file.raw)
+        if not file.shipped:
+            raw = _anchor(raw, file.path.parent, str(file.path))
+        merged.pop("control", None)  # of the base: this recipe differs from it in more than one technique
+        merged = merge(merged, raw)
+        if not file.shipped:
+            merged = _rooted(merged, file.path.parent)
+    return merged
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert import yaml_text
-from mtbert.recipe.files import merge
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
+from mtbert.yaml_files import merge
 
 
 def identity(recipe: Recipe) -> str:

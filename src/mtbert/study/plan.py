@@ -2,23 +2,22 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from mtbert import yaml_text
-from mtbert.recipe.files import load_recipe, merge, missing_file
+from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings, explain, tuples
+from mtbert.yaml_files import YamlFiles, merge
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
+STUDIES = YamlFiles("study", key="rows", folder="studies")
 MOST = 10_000  # runs of a study
 
 
@@ -98,8 +97,8 @@ class Plan:
 
 
 def shipped_studies() -> list[str]:
-    """The names of the studies that come with the package."""
-    return sorted(p.stem for p in _folder().glob("*.yaml"))
+    """Returns the names of the studies that come with the package."""
+    return STUDIES.shipped()
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
@@ -109,26 +108,15 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
         FileNotFoundError: If there is no such study or one of its recipes; the message lists those shipped.
         ValueError: With the file, the key, what was found and what to do.
     """
-    raw, folder = _read(name, Path(), ())
+    chain = STUDIES.read(name, Path())
+    raw: dict[str, Any] = {}
+    for file in reversed(chain):
+        raw = merge(raw, file.raw)
     try:
         study = StudySettings.model_validate(tuples(raw))
     except ValidationError as error:
         raise ValueError("\n".join(f"study {name}, {line}" for line in explain(error, raw))) from None
-    return make_plan(study, name, folder, overrides)
-
-
-def _read(name: str, beside: Path, seen: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
-    """The mapping in a study's file, laid over that of the study it extends, and the file's folder."""
-    path = _folder() / f"{name}.yaml" if name in shipped_studies() else beside / name
-    if not (name and os.path.exists(path)):
-        raise missing_file("study", name, path, shipped_studies())
-    raw = yaml_text.read_yaml(path, "study", "rows")
-    base = raw.pop("extends", None)
-    if base is None:
-        return raw, path.parent
-    if not isinstance(base, str) or base in seen:
-        raise ValueError(f"study {path}, extends: a study's name or path, and not its own, found {base!r}.")
-    return merge(_read(base, path.parent, (*seen, name))[0], raw), path.parent
+    return make_plan(study, name, chain[0].path.parent, overrides)
 
 
 def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -203,7 +191,3 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
             f"Add it as a row, or name another row with control."
         )
     return found
-
-
-def _folder() -> Path:
-    return Path(str(resources.files("mtbert") / "studies"))

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, locks, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.messages import few, warn
-from mtbert.recipe.files import RECIPE_FILE, load_recipe, merge
+from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
@@ -23,6 +23,7 @@ from mtbert.training.optim import rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
 from mtbert.training.trackers import Tracker
+from mtbert.yaml_files import merge
 
 
 def resume_run(

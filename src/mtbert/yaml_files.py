@@ -1,0 +1,104 @@
+"""Recipes and studies by name or path: files of the user and of the package, each of which may extend another."""
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mtbert import files, yaml_text
+from mtbert.messages import clean, few, near, shown
+
+LONGEST_CHAIN = 20  # files that extend each other
+
+
+@dataclass(frozen=True)
+class Extended:
+    """The mapping in one file, without what it extends."""
+
+    path: Path
+    shipped: bool
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class YamlFiles:
+    """One kind of YAML files. ``what`` is its name in messages, ``key`` a key that each file or its base has."""
+
+    what: str
+    key: str
+    folder: str  # of the package, which holds the shipped ones
+
+    def shipped(self) -> list[str]:
+        """Returns the names of the files that come with the package."""
+        return sorted(p.relative_to(self._home).with_suffix("").as_posix() for p in self._home.rglob("*.yaml"))
+
+    def describe(self, name: str) -> str:
+        """Returns what the shipped file of that name holds, in one line: the first comment in it."""
+        with (self._home / f"{name}.yaml").open(encoding="utf-8") as file:
+            return file.readline().removeprefix("#").strip()
+
+    def read(self, name: str, beside: Path) -> list[Extended]:
+        """Returns the file called ``name`` and those that it extends, one after the other, the base last.
+
+        Args:
+            name: The name of a shipped file, or a path.
+            beside: The folder that a relative path starts from; in ``extends`` it starts from the folder of the file.
+
+        Raises:
+            FileNotFoundError: If one of them is not there; the message lists the shipped ones.
+            ValueError: If one of them cannot be read, or extends itself.
+        """
+        chain: list[Extended] = []
+        base: Any = name
+        while base is not None:
+            path, shipped = self._find(base, beside)
+            where = f"{self.what} {clean(str(path))}"
+            seen = [file.path for file in chain]
+            if path in seen:
+                names = " -> ".join(p.name for p in (*seen, path))
+                raise ValueError(f"{where}: extends itself through {clean(names)}.")
+            if len(seen) == LONGEST_CHAIN:
+                raise ValueError(f"{where}: the {LONGEST_CHAIN}th that the one before extends. Extend fewer.")
+            raw = yaml_text.read_yaml(path, self.what, self.key)
+            base = raw.pop("extends", None)
+            if base is not None and not isinstance(base, str):
+                raise ValueError(f"{where}, extends: a name or a path, found {shown(base)}.")
+            chain.append(Extended(path, shipped, raw))
+            beside = path.parent
+        return chain
+
+    @property
+    def _home(self) -> Path:
+        return Path(str(resources.files("mtbert") / self.folder))
+
+    def _find(self, name: str, beside: Path) -> tuple[Path, bool]:
+        if name in self.shipped():
+            return self._home / f"{name}.yaml", True
+        path = beside / name
+        if name and os.path.exists(path):  # unlike Path.exists, no name is too long for it
+            return files.resolved(path), False
+        raise self._missing(name, path)
+
+    def _missing(self, name: str, path: Path) -> FileNotFoundError:
+        others = [Path(f"{path}.yaml"), path.with_suffix(".yaml"), path.with_suffix(".yml")] if path.name else []
+        there = next((other.name for other in others if os.path.isfile(other)), None)
+        if there is not None:
+            hint = f" Did you mean {shown(str(Path(name).with_name(there)))}?"
+        else:
+            hint = near(name, self.shipped(), f"Give a file, or one of: {', '.join(self.shipped())}.")
+        return FileNotFoundError(f"{self.what} {few([name])}: no such file and no such shipped {self.what}.{hint}")
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``base`` with ``change`` laid over it, key by key; anything but a mapping replaces what was there."""
+    result = dict(copy.deepcopy(base))
+    for key, value in change.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = merge(old, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
