@@ -7,7 +7,11 @@ import pytest
 import typer.main
 
 from mtbert import cli
+from mtbert.balance.known import BALANCING
+from mtbert.kinds import Kinds
+from mtbert.losses.known import LOSSES
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.sampling.known import SAMPLERS
 from mtbert.settings import Settings
 from mtbert.study.plan import RowSettings, StudySettings
 from mtbert.task import Head
@@ -97,3 +101,11 @@ def test_every_command_has_an_example():
     ]
     assert len(paths) > 8
     assert [path for path in paths if not any(f"{example} ".startswith(f"{path} ") for example in shown)] == []
+
+
+@pytest.mark.parametrize("kinds", [LOSSES, SAMPLERS, BALANCING], ids=["losses", "samplers", "balancing"])
+def test_every_technique_is_named_in_the_documents_of_recipes_and_of_techniques(kinds: Kinds):
+    techniques = (ROOT / "docs/techniques.md").read_text()
+    named = [set(re.findall(r"[\w-]+", " ".join(re.findall(r"`[^`\n]+`", text)))) for text in (RECIPES, techniques)]
+    for kind in kinds.classes:
+        assert all(kind in words for words in named), kind
