@@ -67,13 +67,13 @@ def test_weights_follow_from_the_generator_and_the_global_state_stays(aggregatio
 
 
 @pytest.mark.parametrize("aggregation", [PCGrad(), TorchJD(method="Random")], ids=["pcgrad", "Random"])
-def test_what_is_random_changes_from_step_to_step(aggregation):
+def test_random_weights_change_from_step_to_step(aggregation):
     generator = seeded()
     assert len({tuple(aggregation(gram_of(LITERAL_TP), generator).tolist()) for _ in range(50)}) > 5
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_torchjd_method_is_its_aggregator_of_the_gradients_themselves(method):
+def test_a_torchjd_method_gives_what_its_aggregator_makes_of_the_gradients(method):
     aggregator = getattr(torchjd.aggregation, method)
     aggregator = aggregator(c=CAGRAD_C) if method == "CAGrad" else aggregator()
     for seed in range(10):
@@ -156,7 +156,7 @@ def test_without_torchjd_a_recipe_is_valid_and_its_run_is_refused(method, monkey
 @pytest.mark.parametrize(
     ("package", "methods"), [("quadprog", {"UPGrad", "DualProj"}), ("clarabel", {"CAGrad"})], ids=["quadprog", "cvxpy"]
 )
-def test_without_a_solver_those_methods_are_refused_that_need_it(package, methods, monkeypatch):
+def test_methods_whose_solver_is_missing_are_refused(package, methods, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("torchjd._mixins.find_spec", lambda name: None if name == package else find(name))
     for method in METHODS:

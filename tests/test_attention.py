@@ -64,7 +64,7 @@ def test_groups_hold_similar_lengths_of_one_span_only():
     assert groups[0].padding_GL.tolist() == [[False] + 7 * [True], 8 * [False]]
 
 
-def test_rounded_groups_have_few_lengths_and_dummies_behind_them():
+def test_rounded_groups_have_few_lengths_and_end_with_dummies():
     groups = Groups(ragged({"a": [1, 8, 9], "b": [9, 16, 17]}).layout, CPU, rounded=True)
     assert [(g.sequences, g.length, g.tokens) for g in groups] == [(2, 8, 9), (1, 16, 9), (2, 16, 25), (1, 24, 17)]
     assert groups.dummies == 0  # 60 tokens, a multiple of 4
@@ -98,7 +98,7 @@ def test_results_and_gradients_do_not_depend_on_the_rounding(encoders):
 
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("adapted", [False, True])
-def test_the_last_layer_for_first_tokens_alone_is_that_of_all_tokens(encoders, rounded, adapted):
+def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_tokens(encoders, rounded, adapted):
     encoder, batch = encoders("bert"), ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
     groups = Groups(batch.layout, CPU, rounded=rounded)
     adapter = (lambda layer, x_ND: (layer + 1) * x_ND.tanh()) if adapted else None
@@ -135,7 +135,7 @@ def slow_varlen(q, k, v, begin_q, begin_k, longest_q, longest_k):
 
 @pytest.mark.parametrize("first_only", [False, True])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_the_kernel_of_a_gpu_gets_what_makes_the_same_attention(monkeypatch, rounded, first_only):
+def test_the_gpu_kernel_gets_inputs_that_give_the_same_attention(monkeypatch, rounded, first_only):
     batch = ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
     groups = Groups(batch.layout, CPU, rounded=rounded)
     generator = torch.Generator().manual_seed(0)
@@ -161,7 +161,7 @@ def test_the_kernel_of_a_gpu_gets_what_makes_the_same_attention(monkeypatch, rou
         ("mps", torch.bfloat16, 2, 0.0, False),
     ],
 )
-def test_the_kernel_is_taken_on_a_gpu_in_16_bits_without_dropout(device, dtype, heads, dropout, taken):
+def test_the_kernel_is_used_on_a_gpu_in_16_bits_without_dropout(device, dtype, heads, dropout, taken):
     qkv = SimpleNamespace(device=torch.device(device), dtype=dtype, shape=(5, 3 * 16))
     assert attention._has_kernel(qkv, heads, dropout) is taken
 

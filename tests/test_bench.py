@@ -44,7 +44,7 @@ def test_a_ratio_is_the_median_of_those_within_pairs():
     assert pairs.cost() == (0.5, 0.25)
 
 
-def test_a_measure_is_the_time_between_two_looks_at_the_clock():
+def test_a_measurement_is_the_time_between_two_readings_of_the_clock():
     clock = iter([5.0, 7.5])
     done = []
     assert timed(lambda: done.append(1), lambda: next(clock))() == 2.5
@@ -75,7 +75,7 @@ def test_a_goal_is_reached_on_its_own_side_of_the_bound(goal: str, value: float,
     assert Goal.parse(goal).met(value) is met
 
 
-def test_a_goal_written_otherwise_is_refused():
+def test_a_goal_in_another_notation_is_refused():
     with pytest.raises(ValueError, match="'about 3x'"):
         Goal.parse("about 3x")
 
@@ -90,7 +90,7 @@ def test_every_group_has_rows_and_every_row_a_group():
     assert all(rows.rows_of(group) for group in rows.GROUPS)
 
 
-def test_a_gain_is_theirs_over_ours_and_a_cost_ours_over_theirs():
+def test_a_gain_divides_their_value_by_ours_and_a_cost_ours_by_theirs():
     pairs = Paired((1.0,) * 5, (3.0,) * 5)
     faster, cheaper = compared("a", ">= 4x", pairs), compared("b", "<= 0.4x", pairs)
     assert (faster.ratio, faster.reached, faster.ours, faster.theirs) == (3.0, False, 1000.0, 3000.0)
@@ -176,6 +176,6 @@ def test_a_failed_row_is_not_kept(tmp_path: Path):
     assert not measure({"pal": mended}, settings, file, {}, QUIET, keep=True)["pal"].failed
 
 
-def test_a_row_is_told_in_one_line():
+def test_a_row_is_printed_in_one_line():
     assert report.line(Row(name="pal", ratio=1.5, spread=0.25, reach="<= 1.25x")) == "pal: 1.5x ± 0.25 (goal <= 1.25x)"
     assert report.line(Row(name="help", ours=0.4, unit="s", reach="<= 0.5 s")) == "help: 0.4 s (goal <= 0.5 s)"

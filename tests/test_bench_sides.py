@@ -68,7 +68,7 @@ def test_the_plain_model_has_our_loss_and_our_gradients(start):
 
 
 @pytest.mark.parametrize("mode", ["alternate", "joint"])
-def test_the_plain_loop_goes_the_same_way_as_a_run(mode: str, start):
+def test_the_plain_loop_takes_the_same_steps_as_a_run(mode: str, start):
     run = start(f"train.mode={mode}", "train.clip=0.5")
     other = PlainLoop.of(run)
     check(run, other, steps=6)
@@ -78,7 +78,7 @@ def test_the_plain_loop_goes_the_same_way_as_a_run(mode: str, start):
             torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-4)
 
 
-def test_the_plain_model_starts_from_the_weights_of_now_and_trains_with_the_same_dropout(start):
+def test_the_plain_model_starts_from_the_current_weights_and_trains_with_the_same_dropout(start):
     run = start("model.dropout=0.25", "tasks.quora.head={dropout: 0.5}")
     run.step()
     made = Plain.of(run)
@@ -107,7 +107,7 @@ def test_the_plain_loops_weights_come_back_into_a_run(start):
             assert torch.equal(ours.weight, theirs.weight)
 
 
-def test_scores_that_are_there_are_not_trained_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start):
+def test_scores_that_exist_are_not_trained_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start):
     turns = []
     monkeypatch.setattr(scores, "start", lambda changes: start("train.mode=joint", changes[-1]))
     monkeypatch.setattr(scores, "trained", lambda run, side: turns.append((side, run.recipe.train.seed)))

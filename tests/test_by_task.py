@@ -84,7 +84,7 @@ def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, c
         torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-13, msg=name)
 
 
-def test_a_weight_that_no_row_of_a_task_reaches_has_none(folder: Path):
+def test_a_weight_that_no_row_of_a_task_reaches_gets_no_gradient(folder: Path):
     run = run_of(folder, {"tasks": {"sst": {"pooling": "mean"}}})
     parts, _ = run._draw()
     found = by_task(run, parts)
@@ -93,7 +93,7 @@ def test_a_weight_that_no_row_of_a_task_reaches_has_none(folder: Path):
     assert [[gradients[i] is None for i in pooler] for gradients in found] == [[True] * 2, [False] * 2, [False] * 2]
 
 
-def test_weights_are_trained_again_afterwards_also_after_a_failure(folder: Path):
+def test_weights_require_gradients_again_afterwards_even_after_a_failure(folder: Path):
     run = run_of(folder, {})
     apart = ByTask(run.model, run.shared)
     with pytest.raises(KeyError), apart.watching():

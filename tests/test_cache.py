@@ -64,7 +64,7 @@ def only_file(folder: Path) -> Path:
     return file
 
 
-def test_the_second_time_the_same_tokens_come_without_a_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_second_reading_gives_the_same_tokens_without_a_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch):
     first = kept()
     monkeypatch.setattr(cache, "tokenized", never)
     again = kept()
@@ -98,7 +98,7 @@ def test_all_kinds_of_texts_come_back_as_they_were(texts: Texts, folder: Path):
     ],
     ids=["order", "split point", "one text", "quotes", "a text", "one more", "max_length", "segments", "vocabulary"],
 )
-def test_what_the_tokens_depend_on_is_in_the_key(changed: dict[str, object], folder: Path):
+def test_the_key_covers_everything_that_the_tokens_depend_on(changed: dict[str, object], folder: Path):
     usual = {"tokenizer": TOKENIZER, "texts": PAIRS, "max_length": 8, "segments": True}
     cache.sequences(**usual)
     equal(cache.sequences(**usual | changed), sequences(**usual | changed))
@@ -106,7 +106,7 @@ def test_what_the_tokens_depend_on_is_in_the_key(changed: dict[str, object], fol
 
 
 @pytest.mark.parametrize(("module", "name", "value"), [(tokenizers, "__version__", "9.9"), (cache, "FORMAT", 99)])
-def test_another_version_makes_the_tokens_anew(
+def test_another_version_makes_new_tokens(
     module: object, name: str, value: object, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     kept()
@@ -176,14 +176,14 @@ def test_a_file_under_the_name_of_another_is_replaced(folder: Path):
     assert first.read_bytes() == whole
 
 
-def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_cannot_be_created_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "file"))
     equal(kept(), sequences(TOKENIZER, PAIRS, 8, True))
 
 
 @pytest.mark.parametrize("step", ["mkstemp", "fdopen", "replace"])
-def test_a_full_or_forbidden_folder_stops_nothing_and_is_left_clean(
+def test_a_full_or_forbidden_folder_is_no_error_and_is_left_clean(
     step: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*_: object, **__: object) -> None:
@@ -204,7 +204,7 @@ def test_a_folder_that_can_only_be_read_is_read(folder: Path, monkeypatch: pytes
     equal(kept(), expected)
 
 
-def test_from_1000_texts_on_tokens_are_kept(folder: Path):
+def test_tokens_are_kept_from_1000_texts_on(folder: Path):
     kept(PAIRS[1:])
     assert not folder.exists()
     kept(PAIRS)
@@ -242,7 +242,7 @@ def test_two_writers_at_once_and_a_kill_before_the_rename_leave_one_whole_file(
     equal(kept(), expected)
 
 
-def test_a_file_unread_for_30_days_goes_when_another_is_written(folder: Path):
+def test_a_file_unread_for_30_days_is_removed_when_another_is_written(folder: Path):
     folder.mkdir(parents=True)
     for name, days in (("old.tokens", 31), ("new.tokens", 29), ("not-ours.csv", 99)):
         (folder / name).write_text("")
@@ -274,7 +274,9 @@ def test_reading_a_file_makes_it_new(folder: Path):
         ({}, "home/.cache/mtbert/tokens"),
     ],
 )
-def test_the_folder_is_the_users(set_: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_is_a_folder_of_the_user(
+    set_: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("MTBERT_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -311,7 +313,7 @@ def test_tokens_of_a_recipe_are_kept_and_those_of_a_prediction_are_not(folder: P
 
 
 @pytest.mark.parametrize("collecting", [True, False])
-def test_garbage_is_collected_afterwards_as_before_also_after_a_mistake(collecting: bool):
+def test_garbage_collection_is_restored_afterwards_even_after_a_mistake(collecting: bool):
     before = gc.isenabled()
     try:
         (gc.enable if collecting else gc.disable)()

@@ -68,7 +68,7 @@ def change(folder: Path, *keys: str, to: Any) -> None:
         (("pooling",), None, "pooling: "),
     ],
 )
-def test_what_no_card_holds_is_named(saved: Path, keys: tuple[str, ...], value: Any, said: str):
+def test_a_value_that_no_card_can_hold_is_named(saved: Path, keys: tuple[str, ...], value: Any, said: str):
     change(saved, *keys, to=value)
     refused(ValueError, saved, f"{saved}/mtbert.json: damaged: {said}", load=load_model)
 

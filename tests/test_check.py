@@ -87,7 +87,7 @@ def test_both_sequences_of_a_separate_pair_are_counted():
     assert measure(of(task, pair, pair)).dev.tokens == (8, 8, 8, 8)
 
 
-def test_classes_are_counted_in_their_order_also_absent_ones():
+def test_classes_are_counted_in_order_and_absent_ones_too():
     found = measure(mood(rows(("a", 2), ("b", 0), ("c", 2)), rows(("d", 0))))
     assert found.train.labels == (("bad", 1), ("so [b]so[/b]", 0), ("good", 2))
     assert found.dev.labels == (("bad", 1), ("so [b]so[/b]", 0), ("good", 0))
@@ -117,7 +117,7 @@ def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once
     assert warnings(measure(data), 64) == [said]
 
 
-def test_what_dev_shares_with_train_is_warned_of():
+def test_texts_shared_by_dev_and_train_cause_a_warning():
     train = rows(("a", "b", 1), ("c", "d", 1), ("c", "i", 2), ("c", "j", 2))
     dev = rows(("b", "a", 0), ("c", "e", 1), ("e", "f", 1), ("g", "h", 1))
     found = measure(of(SCORES, dataset(SCORES, train), dataset(SCORES, dev)))
@@ -127,7 +127,7 @@ def test_what_dev_shares_with_train_is_warned_of():
     ]
 
 
-def test_a_dev_text_that_another_task_trains_on_is_warned_of():
+def test_a_dev_text_that_another_task_trains_on_causes_a_warning():
     other = mood([*filler("other"), *rows(("Dev 0 0", 2))], filler("more"))
     named = replace(other, task=GRADES.model_copy(update={"name": "grades"}))
     said, _ = shown(CLEAN, named)
@@ -136,13 +136,13 @@ def test_a_dev_text_that_another_task_trains_on_is_warned_of():
     ]
 
 
-def test_a_single_text_is_warned_of_once():
+def test_a_single_text_causes_one_warning():
     found = measure(mood([*filler("a"), *rows(("x", 0))], [*filler("b"), *rows(("X", 0))]))
     said = "mood, dev: 1 of 16 examples (6.2%) repeat a train example, so dev looks better than it is."
     assert warnings(found, 64) == [said]
 
 
-def test_cut_examples_are_warned_of_above_one_in_a_hundred():
+def test_more_than_one_cut_example_in_a_hundred_causes_a_warning():
     examples = rows(*((f"t{i}", i % 3) for i in range(100)))
     dev = dataset(GRADES, filler("dev"))
     few, more = (of(GRADES, dataset(GRADES, examples, cut=cut), dev) for cut in (1, 2))
@@ -237,7 +237,7 @@ def test_labels_that_are_sets_are_recognised(labels: tuple[str, ...], found: tup
     ] * bool(found[0])
 
 
-def test_classes_that_are_numbers_without_names_are_warned_of():
+def test_classes_that_are_numbers_without_names_cause_a_warning():
     said = 't: the classes are numbers, 1, 2, 3, and so will be the answers. Name them: labels: {"1": NAME, "2": NAME}.'
     assert classes("1", "2", "3") == [said]
     assert classes("low", "high", codes=("1", "2")) == []
@@ -284,7 +284,7 @@ def test_lengths_of_pairs_are_those_of_both_texts(tmp_path: Path, inputs: str, s
     assert found.lengths.tolist() == [51 + special, 8 + special, 2 + special]
 
 
-def test_texts_that_the_vocabulary_does_not_know_are_counted_and_warned_of(tmp_path: Path):
+def test_texts_that_the_vocabulary_does_not_know_are_counted_and_cause_a_warning(tmp_path: Path):
     texts = [("the dog runs fine",), ("the dog runs 狗",), ("the dog runs fine 狗",), ("狗在跑",), ("狗 " * 100,)]
     found = tokenised(tmp_path, GRADES, *texts, max_length=12)
     assert found.unknown == 3  # one in four, and all; one in five is not more than a fifth

@@ -57,7 +57,9 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_balanced_run_is_that_of_the_numbers_and_goes_on_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_balanced_weights_train_as_the_same_numbers_do_and_resume_bitwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     balanced = load_recipe(set_up(tmp_path))
     console = Console(record=True, width=200, file=io.StringIO())
     start_run(balanced, tmp_path / "balanced", console)

@@ -19,7 +19,7 @@ from mtbert.recipe.settings import Recipe
 # Training and evaluation -------------------------------------------------------------------------
 
 
-def test_a_run_leaves_what_it_was_and_did(toy):
+def test_a_run_leaves_its_recipe_its_models_and_its_log(toy):
     run = toy / "run"
     assert load_recipe(str(run / "recipe.yaml")) == load_recipe(str(toy / "toy.yaml"))
     assert {p.name for p in run.iterdir()} >= {"best", "last", "recipe.yaml", "environment.json", "metrics.jsonl"}
@@ -118,7 +118,7 @@ def test_several_mistakes_in_a_recipe_are_a_line_each(toy, mtbert):
     ]
 
 
-def test_train_wants_a_recipe_or_a_run_to_go_on_with(toy, mtbert, tmp_path):
+def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     wanted = "give a RECIPE, or --resume RUN without one. See: mtbert train --help"
     assert mtbert("train").mistake == wanted
     assert mtbert("train", "demo", "--resume", toy / "run").mistake == wanted
@@ -136,7 +136,7 @@ def test_train_wants_a_recipe_or_a_run_to_go_on_with(toy, mtbert, tmp_path):
     )
 
 
-def test_a_run_does_not_go_on_with_other_data(toy, mtbert, run_copy):
+def test_a_run_does_not_resume_with_other_data(toy, mtbert, run_copy):
     data = with_own_data(toy, run_copy)
     (data / "sst.csv").write_text((data / "sst.csv").read_text().replace("s0,", "s00,"))
     said = f"sst.csv: changed since the run in {run_copy} began. Put the old file back, or start a new run."
@@ -207,7 +207,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "code"), [(ValueError("a"), 2), (PermissionError("a"), 2), (FloatingPointError("a"), 1), ("Stopped", 130)]
 )
-def test_exit_codes_tell_a_mistake_from_a_failure_and_a_stop(error, code, monkeypatch, capsys):
+def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monkeypatch, capsys):
     from mtbert.training.stopping import Stopped
 
     def fail(**_: object) -> None:
@@ -236,7 +236,7 @@ def test_a_name_too_long_for_a_file_is_one_line(toy, mtbert):
     assert mtbert("train", toy / "toy.yaml", "--out", "a" * 300).mistake.endswith("File name too long. Check the path.")
 
 
-def test_a_mistake_in_the_settings_leaves_the_run_to_be_overwritten_alone(toy, mtbert, run_copy):
+def test_a_mistake_in_the_settings_leaves_the_run_that_would_be_overwritten_unchanged(toy, mtbert, run_copy):
     before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
     for change in ("train.betas=[2, 0.9]", "tasks.sst.train=gone.csv", "model.max_length=4000"):
         assert mtbert("train", toy / "toy.yaml", "--out", run_copy, "--overwrite", "--set", change).mistake

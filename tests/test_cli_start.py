@@ -10,7 +10,7 @@ from mtbert import cli
 
 
 @pytest.mark.parametrize("command", [[], ["recipe"], ["data"]])
-def test_without_a_command_the_help_is_all_that_is_said(
+def test_without_a_command_only_the_help_is_printed(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys, "argv", ["mtbert", *command])
@@ -22,7 +22,7 @@ def test_without_a_command_the_help_is_all_that_is_said(
     assert said.err == ""
 
 
-def test_a_wrong_option_still_has_its_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+def test_a_wrong_option_is_still_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", ["mtbert", "train", "--lr", "3"])
     with pytest.raises(SystemExit) as end:
         cli.main()

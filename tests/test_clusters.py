@@ -95,7 +95,7 @@ def test_when_nothing_else_is_left_repeats_are_let_in():
     assert batches(found, 2) == [[0, 5], [1, 2], [3, 4]]
 
 
-def test_what_the_cut_leaves_out_is_what_had_to_wait():
+def test_the_rows_that_the_cut_drops_are_those_that_had_to_wait():
     assert spread(np.arange(5), column(1, 1, 1, 2, 3), 2).tolist() == [0, 3, 1, 4]
 
 

@@ -15,25 +15,25 @@ def bert(tmp_path):
     return hf_folder("bert", tmp_path / "bert")
 
 
-def test_what_a_config_leaves_out_is_as_in_transformers(bert):
+def test_a_key_missing_in_a_config_has_the_default_of_transformers(bert):
     soft = ["hidden_act", "layer_norm_eps", "type_vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob"]
     before = read_config(bert / "config.json")
     edit(bert / "config.json", **dict.fromkeys(soft))
     assert read_config(bert / "config.json") == before
 
 
-def test_keys_of_no_concern_may_hold_anything(bert):
+def test_unused_keys_may_hold_anything(bert):
     before = read_config(bert / "config.json")
     edit(bert / "config.json", pad_token_id="x", note=[{"a": 1e300}], id2label={"0": 3}, bos_token_id=-5)
     assert read_config(bert / "config.json") == before
 
 
-def test_a_folder_without_config(tmp_path):
+def test_a_folder_without_config_is_refused(tmp_path):
     refused(FileNotFoundError, tmp_path, f"{tmp_path}/config.json: not there. Give the folder of a model")
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_a_config_that_is_no_file(bert, kind):
+def test_a_config_that_is_not_a_regular_file_is_refused(bert, kind):
     replace_by(bert / "config.json", kind)
     refused(ValueError, bert, f"{bert}/config.json: {kind}, not a file. Give the folder of a model")
 
@@ -52,12 +52,12 @@ def test_a_config_that_is_no_file(bert, kind):
         ('{"model_type": "bert", "add_cross_attention": true}', ["add_cross_attention must be false, found True"]),
     ],
 )
-def test_a_config_that_is_not_of_a_supported_encoder(tmp_path, text, parts):
+def test_a_config_that_is_not_of_a_supported_encoder_is_refused(tmp_path, text, parts):
     (tmp_path / "config.json").write_text(text)
     refused(ValueError, tmp_path, f"{tmp_path}/config.json: ", *parts)
 
 
-def test_a_config_nested_deeper_than_it_could_be_saved(bert):
+def test_a_config_nested_too_deep_to_be_saved_is_refused(bert):
     text = (bert / "config.json").read_text()
     for levels in (102, 400, 100_000):
         nested = "[" * levels + "]" * levels
@@ -65,7 +65,7 @@ def test_a_config_nested_deeper_than_it_could_be_saved(bert):
         refused(ValueError, bert, f"{bert}/config.json: not JSON that can be read (nested too deep)")
 
 
-def test_settings_that_make_no_encoder(bert):
+def test_settings_that_make_no_encoder_are_refused(bert):
     edit(bert / "config.json", hidden_act="quick_gelu")
     refused(ValueError, bert, f"{bert}/config.json: hidden_act must be one of gelu, ", "found 'quick_gelu'. Choose")
     edit(bert / "config.json", hidden_act="gelu", num_attention_heads=5)
@@ -119,7 +119,7 @@ def test_layers_beyond_any_encoder_take_no_time(bert):
         refused(ValueError, bert, f"num_hidden_layers must be a whole number from 1 to 256, found {layers}.")
 
 
-def test_positions_of_roberta_start_behind_its_padding(tmp_path):
+def test_positions_of_roberta_start_after_its_padding(tmp_path):
     folder = hf_folder("roberta", tmp_path)
     edit(folder / "config.json", pad_token_id=41)
     refused(ValueError, folder, "max_position_embeddings must be more than 42, as positions start", "found 42.")

@@ -31,7 +31,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_diff_adds_one_line_and_takes_none():
+def test_the_diff_adds_one_line_and_removes_none():
     (diff,) = DIFF.findall(GUIDE.read_text())
     changed = [line for line in diff.splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
     assert len(changed) == 1

@@ -51,7 +51,7 @@ def test_cosent_of_two_pairs():
     assert found.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
 
 
-def test_cosent_reads_the_order_of_labels_alone_and_not_that_of_rows():
+def test_cosent_depends_on_the_order_of_labels_and_not_on_that_of_rows():
     cosines_B, labels_B, order = random(5), torch.tensor([0.1, 0.3, 0.3, 0.7, 0.9]), [4, 2, 0, 1, 3]
     value = cosent(cosines_B, labels_B, 20.0)
     torch.testing.assert_close(cosent(cosines_B, labels_B**3, 20.0), value)
@@ -65,7 +65,7 @@ def test_without_an_order_cosent_is_0_and_so_is_its_gradient(labels):
     assert (value.item(), gradient.tolist()) == (0.0, [0.0] * len(labels))
 
 
-def test_cosent_is_finite_where_the_order_is_wrong_by_far():
+def test_cosent_is_finite_for_a_very_wrong_order():
     cosines_B = torch.tensor([1.0, -1.0], requires_grad=True)
     value, gradient = with_gradients(cosent(cosines_B, torch.tensor([0.0, 1.0]), 1e4), cosines_B)
     assert (value.item(), gradient.tolist()) == (2e4, [1e4, -1e4])

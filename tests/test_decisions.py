@@ -78,7 +78,7 @@ def threshold(model: Model) -> float:
     return float(model.head("quora").threshold)
 
 
-def test_yes_is_what_is_more_probable_than_no():
+def test_the_answer_is_yes_if_yes_is_more_probable_than_no():
     task = Task(name="t", type="binary", inputs="single", labels=("no", "yes"))
     made, logits = tiny.model(task), torch.tensor([-1e-3, 0.0, 1e-3, 0.4])
     assert scoring.decide(made, task, logits).tolist() == [0, 0, 1, 1]

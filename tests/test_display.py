@@ -123,7 +123,7 @@ def test_lines_come_no_faster_than_every_20_seconds(clock: Callable[[float], Non
     assert [line.split()[3] for line in file.getvalue().splitlines()] == ["20/100", "40/100"]
 
 
-def test_the_first_step_says_nothing_of_the_time_left(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]):
+def test_the_first_step_shows_no_time_left(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]):
     one, file = logged(monkeypatch)
     clock(14.0)  # memory is reserved, kernels are compiled
     one.step(1, 1, {"a.ce": 1.0}, 200)

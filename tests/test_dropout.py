@@ -49,7 +49,7 @@ def test_dropout_gradient_is_the_mask():
     assert_close(gradient * x, out)
 
 
-def test_no_generator_and_no_rate_are_the_identity():
+def test_without_a_generator_or_a_rate_dropout_is_the_identity():
     x, generator = torch.randn(3), torch.Generator().manual_seed(0)
     state = generator.get_state()
     assert dropout(x, 0.5, None) is x

@@ -57,7 +57,7 @@ def test_vectors_come_back_in_order_one_for_each_sequence(made):
     torch.testing.assert_close((u_BD[4:5], v_BD[4:5]), out.vectors, rtol=1e-4, atol=1e-5)
 
 
-def test_classes_are_told_with_probabilities_that_sum_to_1(made):
+def test_classes_are_answered_with_probabilities_that_sum_to_1(made):
     first, second = decode(made, ORDINAL, torch.tensor([[0.0, math.log(2), 0.0], [3.0, -1.0, 1e4]]))
     assert first == {"label": "so so", "p(bad)": 0.25, "p(so so)": pytest.approx(0.5), "p(good)": 0.25}
     assert second == {"label": "good", "p(bad)": 0.0, "p(so so)": 0.0, "p(good)": 1.0}
@@ -70,7 +70,7 @@ def test_a_binary_probability_is_the_sigmoid_of_the_logit(made):
     assert even == {"label": "no", "p(no)": 0.5, "p(yes)": 0.5}
 
 
-def test_a_score_is_told_in_its_range_and_clamped_but_scored_as_it_is(made):
+def test_a_score_is_answered_in_its_range_and_clamped_but_scored_unclamped(made):
     raw_B = torch.tensor([-3.0, 0.25, 1.0, 1.5])
     assert decode(made, SCORE, raw_B) == [{"score": 1.0}, {"score": 2.0}, {"score": 5.0}, {"score": 5.0}]
     assert decide(made, SCORE, raw_B).tolist() == raw_B.tolist()

@@ -41,7 +41,7 @@ def test_a_file_is_read_up_to_a_size(tmp_path: Path):
         files.read_bytes(tmp_path / "a", 9)
 
 
-def test_a_full_disk_is_named_by_the_file_that_was_meant_and_leaves_nothing(tmp_path: Path, monkeypatch):
+def test_a_full_disk_names_the_requested_file_and_leaves_nothing_behind(tmp_path: Path, monkeypatch):
     target = tmp_path / "a.txt"
     files.write_text(target, "old")
     monkeypatch.setattr(os, "fsync", full)
@@ -55,7 +55,7 @@ def test_a_full_disk_is_named_by_the_file_that_was_meant_and_leaves_nothing(tmp_
     assert target.read_text() == "old"
 
 
-def test_an_error_of_the_disk_from_safetensors_is_one_too(tmp_path: Path):
+def test_a_disk_error_from_safetensors_names_the_file_too(tmp_path: Path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
@@ -67,7 +67,7 @@ def test_an_error_of_the_disk_from_safetensors_is_one_too(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_kill_left_beside_a_place_is_settled(tmp_path: Path):
+def test_leftovers_of_a_kill_beside_a_place_are_cleaned_up(tmp_path: Path):
     last = tmp_path / "last"
     (tmp_path / ".last.old").mkdir()
     (tmp_path / ".last.old" / "x").write_text("old")

@@ -20,7 +20,7 @@ from mtbert.data.tables import Columns, Row
 from mtbert.task import Task
 
 
-def test_the_handout_form_is_read_and_what_is_dropped_is_said(tmp_path: Path):
+def test_the_handout_form_is_read_and_dropped_rows_are_reported(tmp_path: Path):
     content = (
         "\tid\tsentence1\tsentence2\tis_duplicate\n"
         "0\taa1\t Is it red?\t Is it blue?\t0.0\n"
@@ -294,7 +294,7 @@ def test_names_and_values_of_a_file_are_shown_escaped_and_cut(tmp_path: Path):
         ("a.parquet", None),
     ],
 )
-def test_all_columns_are_given_where_none_are_named(tmp_path: Path, name: str, content: str | None):
+def test_all_columns_are_returned_if_none_are_named(tmp_path: Path, name: str, content: str | None):
     if content is None:
         pq.write_table(pa.table({"b": ["2", ""], "a": ["1", "3"]}), tmp_path / name)
     else:

@@ -54,7 +54,7 @@ def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
-def test_any_config_of_an_encoder(kind, folders, tmp_path):
+def test_any_config_of_an_encoder_loads_or_is_one_line(kind, folders, tmp_path):
     original = json.loads((folders[kind] / "config.json").read_text())
     keys = ("embedding_size", "pad_token_id", "activation", "dim", "n_layers", "position_embedding_type", "is_decoder")
 
@@ -72,7 +72,7 @@ def test_any_config_of_an_encoder(kind, folders, tmp_path):
     check()
 
 
-def test_any_index_of_shards(folders, tmp_path):
+def test_any_index_of_shards_loads_or_is_one_line(folders, tmp_path):
     name = "model.safetensors.index.json"
     original = json.loads((folders["shards"] / name).read_text())
 
@@ -85,7 +85,7 @@ def test_any_index_of_shards(folders, tmp_path):
     check()
 
 
-def test_any_options_of_a_tokenizer(folders, tmp_path):
+def test_any_options_of_a_tokenizer_load_or_are_one_line(folders, tmp_path):
     original = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "add_prefix_space": False}
 
     @fuzzed
@@ -97,7 +97,7 @@ def test_any_options_of_a_tokenizer(folders, tmp_path):
     check()
 
 
-def test_any_card_of_a_model(folders, tmp_path):
+def test_any_card_of_a_model_loads_or_is_one_line(folders, tmp_path):
     original = json.loads((folders["model"] / "mtbert.json").read_text())
 
     @fuzzed
@@ -198,7 +198,7 @@ def pieces() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm"])
-def test_any_tokenizer(kind, tmp_path):
+def test_any_tokenizer_loads_or_is_one_line(kind, tmp_path):
     original = pieces()[kind]
     file = tmp_path / "tokenizer.json"
     file.write_text(json.dumps(original))

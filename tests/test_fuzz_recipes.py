@@ -95,7 +95,7 @@ def is_recipe_or_one_clear_error(act: Any, *names: str) -> None:
 
 @EXAMPLES
 @given(data=st.data())
-def test_any_value_at_any_place_of_a_recipe(data: st.DataObject):
+def test_any_value_at_any_place_of_a_recipe_is_read_or_refused(data: st.DataObject):
     raw = WHOLE
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.sampled_from(paths(raw)))
@@ -129,7 +129,7 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
         max_size=3,
     ),
 )
-def test_any_change_on_the_command_line(base: str, changes: list[str]):
+def test_any_change_on_the_command_line_is_read_or_refused(base: str, changes: list[str]):
     is_recipe_or_one_clear_error(lambda: load_recipe(base, changes), f"recipe {base}, ", "--set ", "recipe ")
 
 
@@ -153,7 +153,7 @@ def test_any_change_on_the_command_line(base: str, changes: list[str]):
         ).map(lambda pair: (pair[0] * pair[1]).encode()),
     )
 )
-def test_any_bytes_as_a_recipe(content: bytes, tmp_path: Path):
+def test_any_bytes_as_a_recipe_are_read_or_refused(content: bytes, tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
     is_recipe_or_one_clear_error(lambda: load_recipe(str(file)), "recipe ")

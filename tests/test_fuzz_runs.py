@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["last/mtbert.json", "last/state.json", "last/digest.json", "environment.json"])
-def test_any_json_in_a_file_of_a_run_resumes_or_names_it(
+def test_any_json_in_a_file_of_a_run_lets_it_resume_or_names_the_file(
     run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     copy = Path(shutil.copytree(run, tmp_path / "run"))

@@ -141,7 +141,7 @@ def test_steps_are_those_of_the_cpu(change: Raw, folder: Path):
     ids=["smart", "smart as printed", "rdrop", "simcse"],
 )
 @pytest.mark.parametrize("mode", ["joint", "alternate"])
-def test_what_draws_random_numbers_draws_the_same_again(losses: list[Any], mode: str, precision: str, folder: Path):
+def test_random_numbers_are_drawn_the_same_again(losses: list[Any], mode: str, precision: str, folder: Path):
     train = {"mode": mode, "precision": precision, "token_budget": 60}
     change = {"train": train, "model": {"dropout": 0.1}, "tasks": {"sst": {"losses": losses}}}
     runs = [make(folder, DEVICE, change) for _ in range(2)]
@@ -197,7 +197,7 @@ def test_the_kernel_attends_as_groups_do(first_only: bool, monkeypatch: pytest.M
         near(found, expected, 0.03, what)
 
 
-def test_dropout_behind_the_attention_has_the_same_masks_with_the_kernel_and_with_groups(
+def test_dropout_after_the_attention_has_the_same_masks_with_the_kernel_and_with_groups(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def outputs() -> list[torch.Tensor]:
@@ -240,7 +240,7 @@ def test_a_last_layer_for_first_tokens_alone_gives_their_vectors(precision: str,
 # A run ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_saves_goes_on_and_predicts(folder: Path):
+def test_a_run_saves_resumes_and_predicts(folder: Path):
     train = {"mode": "alternate", "rounds": 2, "epochs": 2, "ema": {"decay": 0.9}}
     made = settings(folder, DEVICE, {"train": train})
     out = folder / "run"
@@ -291,7 +291,7 @@ def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):
     assert found[0][1].metrics == pytest.approx(found[1][1].metrics, abs=0.11)  # a row on the edge may fall either way
 
 
-def test_a_loss_that_is_not_finite_is_told_with_its_example_and_leaves_the_weights(folder: Path):
+def test_a_loss_that_is_not_finite_is_reported_with_its_example_and_leaves_the_weights_unchanged(folder: Path):
     run = make(folder, DEVICE, {"train": {"mode": "joint"}})
     before = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}
     with torch.no_grad():

@@ -12,7 +12,7 @@ from mtbert.balance.gram import combine, cosines, gram
 from mtbert.balance.pcgrad import pcgrad
 
 
-def test_the_gram_matrix_is_of_whole_vectors_and_none_counts_as_zero():
+def test_the_gram_matrix_multiplies_whole_vectors_and_none_counts_as_zero():
     first = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([-1.0]), None, torch.tensor(2.0)]
     second = [torch.tensor([[1.0, 0.0], [0.0, 1.0]]), None, torch.tensor([7.0, 1.0]), torch.tensor(3.0)]
     third = [None, torch.tensor([5.0]), None, None]
@@ -64,7 +64,7 @@ def test_with_weights_of_1_the_weighted_sum_is_plain_addition_to_the_last_bit():
 
 
 @pytest.mark.parametrize("function", [gram, lambda g: combine(g, torch.ones(2, dtype=torch.float64))])
-def test_gradients_of_unequally_many_parameters_are_refused(function):
+def test_gradients_with_different_numbers_of_parameters_are_refused(function):
     with pytest.raises(ValueError, match="shorter"):
         function([[torch.ones(1), torch.ones(1)], [torch.ones(1)]])
 

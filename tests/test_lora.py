@@ -64,7 +64,7 @@ def targets() -> Tensor:
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_at_the_start_the_states_are_the_encoders_own(folder, plain, bfloat16):
+def test_untrained_changes_leave_the_states_of_the_encoder_as_they_are(folder, plain, bfloat16):
     encoder = load_encoder(str(folder)).encoder.double()
     add(encoder, Lora(), seed=0)
     if bfloat16:
@@ -97,7 +97,7 @@ def test_states_and_gradients_equal_those_of_explicitly_changed_weights(folder, 
         assert_close(change.b.grad, full @ change.a.detach().transpose(1, 2), rtol=1e-9, atol=1e-9)
 
 
-def test_nothing_but_the_changes_of_the_layers_matrices_is_trained(changed):
+def test_only_the_changes_of_the_layers_matrices_are_trained(changed):
     trained = {name for name, parameter in changed.named_parameters() if parameter.requires_grad}
     assert trained == {f"{name}.parametrizations.weight.0.{part}" for name in MATRICES for part in "ab"}
     # Per layer 3 * (2 * 24 + 24 * 2), then 2 * 24 + 24 * 2, 2 * 24 + 36 * 2 and 2 * 36 + 24 * 2.

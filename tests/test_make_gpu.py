@@ -20,7 +20,7 @@ def lines(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / "gpu.json").read_text().splitlines()]
 
 
-def test_each_part_has_its_limit_and_none_takes_anothers_lines_along(tmp_path: Path):
+def test_each_part_has_its_own_limit_and_no_part_loses_the_lines_of_another(tmp_path: Path):
     said = "import sys, time; print('begun', flush=True); {'a': time.sleep, 'b': exit, 'c': len}[sys.argv[1]]"
     command = [sys.executable, "-c", f"{said}([] if sys.argv[1] == 'c' else 60 if sys.argv[1] == 'a' else 3)"]
     gpu.write(tmp_path, {"part": "earlier"})
@@ -46,7 +46,7 @@ def test_all_parts_together_end_in_eight_minutes():
     ("spans", "length"),
     [([], 0.0), ([(1, 3)], 2.0), ([(5, 6), (1, 3)], 3.0), ([(1, 4), (2, 3), (3, 6)], 5.0)],
 )
-def test_kernels_that_overlap_are_busy_once(spans: list[tuple[float, float]], length: float):
+def test_overlapping_kernels_count_as_busy_once(spans: list[tuple[float, float]], length: float):
     assert gpu_parts.covered(spans) == length
 
 

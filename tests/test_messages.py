@@ -41,7 +41,7 @@ def test_a_name_that_only_looks_the_same_is_shown_to_differ():
     assert messages.near("text", ["text"]) == ""
 
 
-def test_a_list_of_few():
+def test_a_long_list_is_cut_and_the_rest_counted():
     assert messages.few([], 3) == "none"
     assert messages.few([1, 2, 3], 3) == "1, 2, 3"
     assert messages.few(["a\n", "b", "c", "d"], 2, quoted=True) == r"'a\n', 'b' and 2 more"

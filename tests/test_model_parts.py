@@ -19,7 +19,7 @@ TWO = Task(name="two", type="regression", inputs="separate", range=(0, 5), head=
 QUIET = Pal(width=4, heads=2, dropout=0.0)
 
 
-def test_the_tasks_that_are_named_have_adapters_and_no_other():
+def test_only_the_named_tasks_have_adapters():
     assert set(tiny.model(ONE, TWO, adapters=QUIET).adapters) == {"for_one", "for_two"}
     made = tiny.model(ONE, TWO, adapters=QUIET.model_copy(update={"tasks": ("two",)}))
     assert set(made.adapters) == {"for_two"}
@@ -41,7 +41,7 @@ LOUD = {"dropout": 0.1}
         (DRY, {}, Pal(kind="low_rank", dropout=0.1), False),
     ],
 )
-def test_a_pass_is_random_where_any_dropout_is_behind_its_embeddings(
+def test_a_pass_is_random_if_there_is_any_dropout_after_its_embeddings(
     task: Head, encoder: dict[str, float], adapters: Pal | None, random: bool
 ):
     made = tiny.model(ONE.model_copy(update={"head": task}), TWO, adapters=adapters)

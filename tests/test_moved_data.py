@@ -33,7 +33,7 @@ def resume(folder: Path, *words: str) -> str:
     return str(done.exception or "")
 
 
-def test_a_run_goes_on_where_its_data_are_now(folder: Path):
+def test_a_run_resumes_with_its_data_at_a_new_place(folder: Path):
     assert "change it with --set data.root=FOLDER" in resume(folder)
     assert resume(folder, "--set", f"data.root={folder / 'moved'}") == ""
     assert resume(folder) == ""
@@ -41,7 +41,7 @@ def test_a_run_goes_on_where_its_data_are_now(folder: Path):
     assert list(results.read_run(folder / "run").dev) == ["sst", "quora", "sts"]
 
 
-def test_a_run_goes_on_elsewhere_and_longer_at_once(folder: Path):
+def test_a_run_can_get_a_new_place_of_data_and_more_epochs_at_once(folder: Path):
     assert resume(folder, "--set", f"data.root={folder / 'moved'}", "--epochs", "2") == ""
     assert load_recipe(str(folder / "run/recipe.yaml")).train.epochs == 2
     assert resume(folder) == ""
@@ -60,7 +60,7 @@ def test_no_other_setting_of_a_run_can_be_changed(folder: Path, change: str):
     assert resume(folder, "--set", change) == f"--set {change}: with --resume only data.root may change. Leave it out."
 
 
-def test_a_kill_at_any_file_operation_leaves_a_run_that_goes_on(folder: Path):
+def test_a_kill_at_any_file_operation_leaves_a_run_that_resumes(folder: Path):
     shutil.copytree(folder / "run", folder / "before")
     moved = [f"data.root={folder / 'moved'}"]
     for operation in range(2, 60, 4):

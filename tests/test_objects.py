@@ -53,7 +53,7 @@ def test_a_broken_jsonl_is_one_line_that_names_the_place(tmp_path: Path, content
     assert said in refusal(tmp_path, "a.jsonl", content)
 
 
-def test_an_array_of_objects_is_read_and_counts_items(tmp_path: Path):
+def test_an_array_of_objects_is_read_and_its_items_are_counted(tmp_path: Path):
     values = [{"text": " a\n]", "label": 1}, {"label": "x"}, {"text": "c", "label": 2.0, "more": {"a": [1]}}]
     for content in (json.dumps(values), "\ufeff\r\n " + json.dumps(values, indent=2) + "\n"):
         found = read(write(tmp_path, "a.json", content), ONE, tmp_path, texts=1)

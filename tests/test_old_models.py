@@ -111,7 +111,7 @@ def test_a_new_run_starts_from_its_encoder_heads_and_adapters(found: Path, capsy
         assert torch.equal(tensor, saved[name]), name
 
 
-def test_it_goes_on_for_more_epochs_where_its_data_are_now(mtbert: Mtbert, run: Path):
+def test_it_resumes_for_more_epochs_with_its_data_at_a_new_place(mtbert: Mtbert, run: Path):
     done = mtbert("train", "--resume", run, "--epochs", 3, "--set", ROOT)
     assert done.code == 0, done
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]

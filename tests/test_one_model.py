@@ -47,7 +47,7 @@ def evaluations(run: Path) -> dict[int, float]:
     return {line["step"]: line["aggregates"]["overall"] for line in lines if "evaluation" in line}
 
 
-def test_the_last_screen_is_of_the_model_that_predicts_with_the_other_beside_it(ended: tuple[Path, str]):
+def test_the_last_screen_shows_the_model_that_predicts_and_the_other_beside_it(ended: tuple[Path, str]):
     run, screen = ended
     overall = evaluations(run)
     assert max(overall, key=lambda step: overall[step]) == 2
@@ -58,7 +58,7 @@ def test_the_last_screen_is_of_the_model_that_predicts_with_the_other_beside_it(
     assert "predict and evaluate use" in screen
 
 
-def test_the_scores_that_come_back_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
+def test_the_returned_scores_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
     run, _ = ended
     shutil.copytree(run, tmp_path / "run")
     scores = resume_run(tmp_path / "run", SILENT)  # it had ended
@@ -67,7 +67,7 @@ def test_the_scores_that_come_back_are_those_of_the_model_that_predicts(ended: t
     assert overall == evaluations(run)[2]
 
 
-def test_where_the_last_is_the_best_there_is_one_column(tmp_path: Path):
+def test_if_the_last_model_is_the_best_there_is_one_column(tmp_path: Path):
     toy_run.set_up(tmp_path)
     settings = load_recipe(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
     screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
@@ -80,7 +80,9 @@ def test_both_model_folders_know_their_step(ended: tuple[Path, str]):
     assert [read_card(run / name).step for name in ("best", "last")] == [2, 8]
 
 
-def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(ended: tuple[Path, str], tmp_path: Path):
+def test_the_report_of_a_run_describes_the_model_that_predicts_and_names_the_other(
+    ended: tuple[Path, str], tmp_path: Path
+):
     run, _ = ended
     shutil.copytree(run, tmp_path / "run")
     overall = evaluations(run)
@@ -94,7 +96,7 @@ def test_the_report_of_a_run_is_of_the_model_that_predicts_and_names_the_other(e
     assert f"Beside it, last/, step 8: overall {overall[8]:.4f}." in page
 
 
-def test_a_run_of_an_older_version_is_scored_by_what_it_has(ended: tuple[Path, str], tmp_path: Path):
+def test_a_run_of_an_older_version_is_scored_with_the_model_that_it_has(ended: tuple[Path, str], tmp_path: Path):
     shutil.copytree(ended[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run/best")
     card = json.loads((tmp_path / "run/last/mtbert.json").read_text())
@@ -129,7 +131,7 @@ def test_after_an_early_stop_predict_and_evaluate_say_at_what_step_the_model_is(
     assert "stopped before" not in CliRunner().invoke(cli.app, ["evaluate", str(run / "last")]).stderr
 
 
-def test_the_report_says_that_a_run_stopped_also_where_its_last_line_is_an_evaluation(
+def test_the_report_says_that_a_run_stopped_even_if_its_last_line_is_an_evaluation(
     ended: tuple[Path, str], tmp_path: Path
 ):
     run = tmp_path / "run"
@@ -144,7 +146,7 @@ def test_the_report_says_that_a_run_stopped_also_where_its_last_line_is_an_evalu
         results.read_run(run)
 
 
-def test_a_run_whose_patience_was_out_has_ended(ended: tuple[Path, str], tmp_path: Path):
+def test_a_run_that_ran_out_of_patience_has_ended(ended: tuple[Path, str], tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
     text = (run / "recipe.yaml").read_text()
@@ -159,7 +161,7 @@ def test_a_run_whose_patience_was_out_has_ended(ended: tuple[Path, str], tmp_pat
                 results.read_run(run)
 
 
-def test_where_a_kill_kept_the_model_aside_screens_give_its_name_all_the_same(ended: tuple[Path, str], tmp_path: Path):
+def test_screens_use_the_usual_name_of_a_model_that_a_kill_left_aside(ended: tuple[Path, str], tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
     (run / "best").rename(run / ".best.old")
@@ -190,7 +192,7 @@ def test_a_finished_run_can_be_made_longer_and_says_what_the_rate_does(ended: tu
     resume_run(run, SILENT)  # and it is a whole run again
 
 
-def test_a_run_that_stopped_early_goes_on_where_it_is_made_longer(tmp_path: Path):
+def test_a_run_that_stopped_early_resumes_if_it_is_made_longer(tmp_path: Path):
     toy_run.set_up(tmp_path)
     settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=1"])
     start_run(settings, tmp_path / "run", SILENT)
@@ -207,7 +209,7 @@ def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
 
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize(("again", "steps"), [(5, [2, 4, 6, 8, 10]), (None, [2, 4, 6, 8])])
-def test_a_kill_between_the_two_files_is_mended_by_the_same_command_or_forgotten_by_a_plain_one(
+def test_a_kill_between_the_two_files_is_repaired_by_the_same_command_or_undone_by_a_plain_one(
     ended: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: int | None, steps: list[int], older
 ):
     class Killed(BaseException):
@@ -234,7 +236,7 @@ def test_a_kill_between_the_two_files_is_mended_by_the_same_command_or_forgotten
     assert list(evaluations(run)) == steps
 
 
-def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):
+def test_the_command_accepts_epochs_only_with_resume(ended: tuple[Path, str]):
     done = CliRunner().invoke(cli.app, ["train", "demo", "--epochs", "5"])
     assert re.search(r"--epochs is for --resume\. For a new run give --set train\.epochs=N", str(done.exception))
     done = CliRunner().invoke(cli.app, ["train", "--resume", str(ended[0]), "--epochs", "2"])
@@ -244,7 +246,7 @@ def test_the_command_takes_epochs_with_resume_alone(ended: tuple[Path, str]):
 # What was logged -----------------------------------------------------------------------------------
 
 
-def test_of_equal_evaluations_the_first_is_the_best(ended: tuple[Path, str]):
+def test_the_first_of_equal_evaluations_is_the_best(ended: tuple[Path, str]):
     found = load_recipe(str(ended[0] / "recipe.yaml"))
     lines = history.read_log(ended[0] / "metrics.jsonl")
     first = next(line for line in lines if "evaluation" in line)

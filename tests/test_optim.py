@@ -36,7 +36,7 @@ def test_the_rate_rises_and_falls(steps, warmup, schedule, expected):
     assert rates(steps, warmup, schedule) == pytest.approx(expected, abs=0)
 
 
-def test_the_rate_is_never_zero_and_1_at_its_highest():
+def test_the_rate_is_never_zero_and_reaches_1():
     for steps in (1, 2, 3, 10, 101):
         for warmup in (0.0, 0.1, 0.5, 0.99):
             assert min(rates(steps, warmup, "linear")) > 0
@@ -95,7 +95,7 @@ def words(weight: nn.Parameter, rows: list[int], gradients: list[float]) -> None
     out.backward(torch.tensor(gradients)[:, None])
 
 
-def test_the_gradient_of_rows_is_written_where_it_is_and_was():
+def test_the_gradient_of_rows_is_written_in_its_new_rows_and_cleared_in_the_old_ones():
     weight = nn.Parameter(torch.zeros(6, 1))
     spread = RowGradient(weight)
     words(weight, [1, 4, 1], [1.0, 2.0, 4.0])
@@ -121,7 +121,7 @@ def test_the_norm_is_of_all_gradients_as_one_vector():
     assert total_norm([a, b, nn.Parameter(torch.zeros(3))]) == 7.0
 
 
-def test_a_step_shrinks_its_own_gradients_alone():
+def test_a_step_shrinks_only_its_own_gradients():
     # Adam forgets a common factor of all gradients, so the moments are looked at.
     weight = nn.Parameter(torch.zeros(2, 2))
     optimizer = adamw({weight: 1.0}, lr=1.0, betas=(0.5, 0.5), eps=1e-8, weight_decay=0.0)
@@ -133,7 +133,7 @@ def test_a_step_shrinks_its_own_gradients_alone():
     assert optimizer.state[weight]["exp_avg"].tolist() == [[4.5, 4.5], [4.5, 4.5]]
 
 
-def test_what_is_frozen_has_no_factor():
+def test_frozen_parameters_have_no_factor():
     toy = model(ONE)
     freeze(toy.encoder, "all")
     assert list(factors(toy, 0.9)) == list(toy.heads.parameters())
@@ -170,7 +170,7 @@ def test_averaged_weights_are_those_of_the_formula():
     assert not any(p.requires_grad for p in average.parameters())
 
 
-def test_what_gradients_are_divided_by_lies_where_the_weights_are():
+def test_the_divisor_of_gradients_lies_on_the_device_of_the_weights():
     # On a GPU a number of the host would be copied there once for each group.
     weight = torch.nn.Parameter(torch.ones(2, device="meta"))
     optimizer = adamw({weight: 1.0}, lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)

@@ -85,7 +85,7 @@ def test_nothing_in_a_model_is_written(run):
         ("an encoder", ("config.json", "pytorch_model.bin")),
     ],
 )
-def test_nothing_in_another_folder_of_ours_is_written_at_any_depth(run, tmp_path, what, marks):
+def test_nothing_in_a_kept_folder_of_any_kind_is_written_at_any_depth(run, tmp_path, what, marks):
     for mark in marks:
         (tmp_path / "kept" / mark).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kept" / mark).write_text("x")
@@ -93,7 +93,7 @@ def test_nothing_in_another_folder_of_ours_is_written_at_any_depth(run, tmp_path
     assert f": lies in {tmp_path}/kept, which is {what}." in refusal(run, tmp_path / "kept/deep/er/a.csv")
 
 
-def test_a_config_alone_does_not_make_a_folder_one_of_ours(run, tmp_path):
+def test_a_config_alone_does_not_make_a_folder_a_kept_one(run, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "recipe.yaml").write_text("tasks: {}")
     assert checked(run, tmp_path / "a.csv") == tmp_path / "a.csv"
@@ -119,7 +119,7 @@ def test_a_hard_link_to_a_file_of_the_run_is_not_written(run, tmp_path):
     )
 
 
-def test_what_is_no_file_is_not_written(run, tmp_path):
+def test_something_other_than_a_file_is_not_written(run, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "null.csv").symlink_to("/dev/null")
@@ -159,7 +159,7 @@ GIVEN = ["text", "n", "seen", "ok", "many"]
 MADE = [{"label": "yes", "p(yes)": 2 / 3}, {"label": "no", "p(yes)": 1.23456789e-7}]
 
 
-def test_columns_stay_in_their_order_and_answers_come_behind_them_with_six_digits():
+def test_columns_stay_in_their_order_and_answers_follow_them_with_six_digits():
     found = answered(GIVEN, RAW, MADE)
     assert found.columns == [*GIVEN, "label", "p(yes)"]
     assert found.rows == [
@@ -179,7 +179,7 @@ def test_an_answer_never_takes_the_place_of_a_column():
     assert twice.columns == ["score", "predicted_score", "predicted_predicted_score"]
 
 
-def test_a_row_without_a_column_has_nothing_there():
+def test_a_row_without_a_value_for_a_column_has_none_in_the_table():
     assert answered(["a", "b"], [{"a": 1}], [{"score": 0.5}]).rows == [{"a": 1, "b": None, "score": 0.5}]
 
 
@@ -197,7 +197,7 @@ def test_a_table_of_text_comes_back_as_it_was(tmp_path, suffix, delimiter):
     assert b'"o\rne"' in file.read_bytes()  # quoted: a bare carriage return would end the line
 
 
-def test_json_lines_keep_values_and_hold_nothing_that_json_does_not_have(tmp_path):
+def test_json_lines_keep_values_and_hold_only_what_json_can_express(tmp_path):
     write_answers(answered(GIVEN, RAW, MADE), tmp_path / "a.jsonl", ".jsonl")
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == [
@@ -206,7 +206,7 @@ def test_json_lines_keep_values_and_hold_nothing_that_json_does_not_have(tmp_pat
     ]
 
 
-def test_parquet_keeps_the_types_of_columns_and_makes_texts_of_mixed_ones(tmp_path):
+def test_parquet_keeps_the_types_of_columns_and_turns_mixed_ones_into_text(tmp_path):
     given = [
         {"n": 1, "when": date(2020, 1, 2), "price": Decimal("1.50"), "mixed": 1, "half": "\ud83d"},
         {"n": None, "when": None, "price": None, "mixed": "a", "half": "b"},
@@ -250,7 +250,7 @@ def test_vectors_come_back_bitwise(tmp_path, shape, fortran):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "v.npy", "v.safetensors"])
-def test_a_full_disk_names_the_file_and_leaves_the_old_one_alone(tmp_path, name):
+def test_a_full_disk_names_the_file_and_leaves_the_old_one_unchanged(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"old")
     many = Answered(["x"], [{"x": str(np.random.default_rng(i).bytes(99))} for i in range(500)], {})

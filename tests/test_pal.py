@@ -156,7 +156,7 @@ def test_a_single_token_attends_to_itself():
 
 
 @pytest.mark.parametrize("settings", KINDS)
-def test_a_task_knows_nothing_of_another_tasks_network_or_tokens(settings):
+def test_a_task_does_not_depend_on_another_tasks_network_or_tokens(settings):
     encoder, x_ND = an_encoder(), states()
     pals = {name: a_pal(settings, seed) for seed, name in enumerate("abc")}
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_a_task_without_a_network_gets_zeros_and_a_batch_without_any_gets_none()
     assert adapter({}, LAYOUT, None) is None
 
 
-def test_rows_behind_the_tokens_get_nothing():
+def test_rows_after_the_tokens_get_zeros():
     pals, x_ND = {"b": a_pal(Pal(width=6, heads=3), 0)}, states()
     rows_ND = torch.cat([x_ND, torch.full((3, x_ND.shape[1]), math.nan, dtype=x_ND.dtype)])
     plain, rounded = (adapter(pals, LAYOUT, None)(0, x) for x in (x_ND, rows_ND))
@@ -195,7 +195,7 @@ def test_rows_behind_the_tokens_get_nothing():
 
 
 @pytest.mark.parametrize("settings", KINDS)
-def test_rounded_shapes_change_what_a_network_is_given_and_nothing_that_it_adds(settings: Pal):
+def test_rounded_shapes_change_the_input_of_a_network_but_not_what_it_adds(settings: Pal):
     layout = ragged({"a": [1, 3, 9, 12, 26], "b": [2, 5]}).layout  # 51 tokens and one dummy, 7 and none
     pals = {name: a_pal(settings, i) for i, name in enumerate("ab")}
     given = {name: [] for name in pals}
@@ -221,7 +221,7 @@ def test_attention_stays_within_a_sequence():
 # Dropout and precision -----------------------------------------------------------------------------
 
 
-def test_dropout_is_of_the_attentions_probabilities_and_a_function_of_the_generator(monkeypatch):
+def test_dropout_acts_on_attention_probabilities_and_depends_on_the_generator_alone(monkeypatch):
     drawn = []
 
     def record(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

@@ -45,7 +45,7 @@ def test_eight_tasks_at_bert_base_are_1_13_encoders():
 
 
 @pytest.mark.parametrize("kind", ["attention", "low_rank"])
-def test_weights_begin_as_berts_and_depend_on_seed_and_name_alone(kind):
+def test_weights_are_initialized_like_berts_and_depend_only_on_seed_and_name(kind):
     settings = Pal(kind=kind)
 
     def made(name: str, seed: int, config: EncoderConfig = CONFIG) -> list[Tensor]:
@@ -75,7 +75,7 @@ def test_weights_begin_as_berts_and_depend_on_seed_and_name_alone(kind):
         (Pal(kind="low_rank", width=7, shared=True), 7, True),
     ],
 )
-def test_what_is_left_open_is_as_in_the_source(settings, width, shared):
+def test_settings_left_open_are_as_in_the_source(settings, width, shared):
     assert (settings.resolved_width, settings.resolved_shared) == (width, shared)
     assert (settings.heads, settings.dropout) == (6, 0.1)
 
@@ -91,6 +91,6 @@ def test_what_is_left_open_is_as_in_the_source(settings, width, shared):
         ({"hads": 6}, "Did you mean 'heads'?"),
     ],
 )
-def test_settings_that_fit_nothing_are_refused_with_a_repair(settings, message):
+def test_settings_that_do_not_fit_are_refused_with_a_repair(settings, message):
     with pytest.raises(ValidationError, match=re.escape(message)):
         Pal(**settings)

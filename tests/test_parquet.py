@@ -11,7 +11,7 @@ from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Row
 
 
-def test_parquet_is_read_and_counts_rows(tmp_path: Path):
+def test_parquet_is_read_and_its_rows_are_counted(tmp_path: Path):
     data = {"id": [7, 8, 9], "s": ["a", " b", "c"], "t": ["d", "e", "f"], "y": [0.0, None, 3.25]}
     pq.write_table(pa.table(data), tmp_path / "a.parquet")
     found = read(Source(path="a.parquet"), Columns(text=("s", "t"), label="y", id="id"), tmp_path, texts=2)
@@ -24,7 +24,7 @@ def test_a_broken_parquet_is_one_line(tmp_path: Path):
     assert refusal(tmp_path, "a.parquet", "text,label\na,1\n").startswith("a.parquet: not a Parquet file (")
 
 
-def test_columns_that_nobody_asked_for_are_not_read(tmp_path: Path):
+def test_columns_that_are_not_needed_are_not_read(tmp_path: Path):
     when = pa.array([2**62, None], pa.timestamp("us"))  # no date that Python has
     table = pa.table({"text": ["a", "b"], "label": [1, 2], "when": when, "when.text": when})
     pq.write_table(table, tmp_path / "a.parquet")

@@ -92,7 +92,7 @@ def test_the_best_evaluation_is_kept_and_patience_counts_those_after_it(
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 @pytest.mark.parametrize(("scores", "patience", "best", "last"), [CASES[1], CASES[2], CASES[4], CASES[5]])
-def test_neither_depends_on_where_a_run_was_stopped(
+def test_the_best_evaluation_and_patience_do_not_depend_on_where_a_run_was_stopped(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     scores: list[float],

@@ -79,7 +79,7 @@ def test_without_a_conflict_every_weight_is_exactly_1(tasks):
     assert pcgrad(torch.eye(tasks, dtype=torch.float64), seeded()).tolist() == [1.0] * tasks
 
 
-def test_two_tasks_step_against_neither():
+def test_a_step_of_two_tasks_conflicts_with_neither():
     conflicts = 0
     for seed in range(200):
         grads_TP = random_gradients(2, 5, seed) * torch.tensor([[1.0], [10.0 ** (seed % 5)]])
@@ -89,13 +89,13 @@ def test_two_tasks_step_against_neither():
     assert conflicts > 50
 
 
-def test_a_conflict_in_one_parameter_alone_is_none():
+def test_a_conflict_in_one_parameter_alone_does_not_count():
     first = [torch.tensor([3.0]), torch.tensor([-1.0])]
     second = [torch.tensor([1.0]), torch.tensor([1.0])]
     assert pcgrad(gram([first, second]), seeded()).tolist() == [1.0, 1.0]
 
 
-def test_a_task_that_touches_few_parameters_is_projected_onto_all_the_same():
+def test_a_task_that_uses_few_parameters_is_still_projected_onto():
     # Products over the parameters that both touch alone would give the norm of the second gradient as 1.
     first = [torch.tensor([-1.0]), None]
     second = [torch.tensor([1.0]), torch.tensor([1.0])]

@@ -12,7 +12,7 @@ from mtbert.model.weights import load_encoder
 
 
 @pytest.mark.parametrize("padding", [0, 1, 4])
-def test_positions_of_roberta_start_behind_the_row_of_its_padding_id(
+def test_positions_of_roberta_start_after_the_row_of_its_padding_id(
     padding: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = copy.deepcopy(tiny.CONFIGS["roberta"])

@@ -122,7 +122,7 @@ def test_an_empty_text_in_a_file_is_named_and_nothing_is_written(toy, mtbert, tm
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_a_label_that_looks_like_markup_is_told_as_it_is(toy, mtbert, run_copy):
+def test_a_label_that_looks_like_markup_is_printed_as_it_is(toy, mtbert, run_copy):
     card = run_copy / "best" / "mtbert.json"
     labels = ["[b]", "[/b]", ":smile:", "3", "4"]
     content = json.loads(card.read_text())
@@ -134,7 +134,7 @@ def test_a_label_that_looks_like_markup_is_told_as_it_is(toy, mtbert, run_copy):
 
 
 @pytest.mark.parametrize("option", ["--output", "--embeddings"])
-def test_the_input_file_is_never_written_over(toy, mtbert, tmp_path, option):
+def test_the_input_file_is_never_overwritten(toy, mtbert, tmp_path, option):
     suffix = ".csv" if option == "--output" else ".npy"
     source = pairs_csv(tmp_path).rename(tmp_path / f"input{suffix}")
     before = source.read_bytes()
@@ -143,7 +143,7 @@ def test_the_input_file_is_never_written_over(toy, mtbert, tmp_path, option):
     assert source.read_bytes() == before
 
 
-def test_bytes_that_are_no_text_are_refused(toy, mtbert):
+def test_bytes_that_are_not_text_are_refused(toy, mtbert):
     said = mtbert("predict", toy / "run", "--task", "sst", "--text", "a \udcff b").mistake
     assert said.startswith("task sst, text 0: must be UTF-8 text and not empty, found 'a \\udcff b'")
 
@@ -151,7 +151,7 @@ def test_bytes_that_are_no_text_are_refused(toy, mtbert):
 # Columns -------------------------------------------------------------------------------------------
 
 
-def test_a_column_of_the_name_of_an_answer_stays_and_a_warning_says_where_the_answer_is(toy, mtbert, tmp_path):
+def test_a_column_with_the_name_of_an_answer_stays_and_a_warning_says_where_the_answer_is(toy, mtbert, tmp_path):
     (tmp_path / "in.csv").write_text("label,id,other,sentence,score\ngold,a,1,a dog runs,7\nnone,b,2,a cat sleeps,8\n")
     done = mtbert(
         "predict", toy / "run", "--task", "sst", "--input", tmp_path / "in.csv", "--output", tmp_path / "o.csv"
@@ -209,7 +209,7 @@ def test_a_recipe_without_ids_leaves_an_id_column_as_it_is(toy, mtbert, tmp_path
     ]
 
 
-def test_other_names_of_columns_are_set(toy, mtbert, tmp_path):
+def test_names_of_columns_can_be_set(toy, mtbert, tmp_path):
     (tmp_path / "in.csv").write_text("id,one,two\nx,dog,cat\n")
     call = ("predict", toy / "run", "--task", "sts", "--input", tmp_path / "in.csv")
     assert "there is no column 'sentence1'" in mtbert(*call).mistake
@@ -239,7 +239,7 @@ def test_one_text_in_a_file_stands_beside_its_answer(toy, mtbert, tmp_path):
     assert (row["text"], row["text_pair"]) == ("old", "new")
 
 
-def test_numbers_in_a_file_have_six_digits_and_those_of_python_all(toy, mtbert, tmp_path):
+def test_numbers_have_six_digits_in_a_file_and_all_digits_in_python(toy, mtbert, tmp_path):
     (row,) = table(mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin="id,sentence\na,a dog\n").out)
     exact = load(toy / "run").predict("sst", "a dog")[0]
     shares = [value for key, value in row.items() if key.startswith("p(")]

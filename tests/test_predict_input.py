@@ -37,7 +37,7 @@ def test_standard_input_is_copied_in_parts_and_has_a_limit(toy, mtbert, monkeypa
     assert said == f"--input -: more than {size - 1} bytes. Give fewer rows at a time."
 
 
-def test_a_model_keeps_the_step_of_the_card_that_it_was_made_by(run_copy, monkeypatch):
+def test_a_model_keeps_the_step_of_the_card_that_it_was_loaded_with(run_copy, monkeypatch):
     card = run_copy / "best" / "mtbert.json"
     trained, tokenizer_of = read_card(run_copy / "best").step, matching_tokenizer
 

@@ -29,7 +29,7 @@ from mtbert.use.predict import Question, predict_run
         ("--embeddings", "encoder/v.npy", "lies in {toy}/encoder, which is an encoder."),
     ],
 )  # fmt: skip
-def test_what_a_run_is_made_of_is_not_written_over(toy, mtbert, monkeypatch, option, name, said):
+def test_the_sources_of_a_run_are_not_overwritten(toy, mtbert, monkeypatch, option, name, said):
     before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
     monkeypatch.setattr("mtbert.use.predict.load", lambda _: pytest.fail("the model was loaded before the refusal"))
     for folder in ("run", "run/best"):
@@ -38,7 +38,7 @@ def test_what_a_run_is_made_of_is_not_written_over(toy, mtbert, monkeypatch, opt
     assert {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()} == before
 
 
-def test_data_that_a_change_names_are_not_written_over_either(toy, mtbert, tmp_path):
+def test_data_that_a_change_names_are_not_overwritten_either(toy, mtbert, tmp_path):
     (tmp_path / "sst.csv").write_text("id,sentence\na,dog\n")
     call = ("predict", toy / "run", "--task", "sst", "--text", "a", "--output", tmp_path / "sst.csv")
     assert mtbert(*call, "--set", f"data.root={tmp_path}").mistake.endswith("is data of task sst. Give another.")
@@ -53,7 +53,7 @@ def test_answers_and_vectors_do_not_go_into_one_file(toy, mtbert, tmp_path):
     assert said == f"--embeddings {tmp_path}/v.npy: is the file of --output. Give another."
 
 
-def test_a_model_that_was_moved_answers_into_a_file(toy, mtbert, tmp_path):
+def test_a_moved_model_writes_its_answers_into_a_file(toy, mtbert, tmp_path):
     moved = shutil.copytree(toy / "run/best", tmp_path / "moved")
     assert mtbert("predict", moved, "--task", "sst", "--text", "a", "--output", tmp_path / "a.csv").code == 0
     said = mtbert("predict", moved, "--task", "sst", "--input", tmp_path / "a.csv").mistake

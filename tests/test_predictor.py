@@ -93,7 +93,7 @@ def test_any_sequence_of_pairs_is_read_in_its_order(predictor, given: Callable[[
 
 
 @pytest.mark.parametrize("nothing", [[], (), np.array([]), iter(())], ids=["list", "tuple", "array", "iterator"])
-def test_no_texts_have_no_answers(predictor, nothing):
+def test_no_texts_give_no_answers(predictor, nothing):
     assert predictor.predict("one", nothing) == []
     assert predictor.embed("one", []).shape == (0, 8)
     assert predictor.embed("pair", []).shape == (0, 2, 8)
@@ -112,7 +112,7 @@ def test_no_texts_have_no_answers(predictor, nothing):
     ],
     ids=["none", "number", "bytes", "mapping", "set", "array of no dimension", "frame"],
 )
-def test_what_is_no_sequence_of_texts_is_a_type_error(predictor, given, said):
+def test_anything_but_a_sequence_of_texts_is_a_type_error(predictor, given, said):
     for ask in (predictor.predict, predictor.embed):
         with pytest.raises(TypeError, match=re.escape(f"task one: {said}")):
             ask("one", given)
@@ -136,7 +136,7 @@ def test_what_is_no_sequence_of_texts_is_a_type_error(predictor, given, said):
         ("\x1b[2J", ["a"], "task \\x1b[2J: this model has no such task. Use one or pair."),
     ],
 )  # fmt: skip
-def test_a_text_that_is_none_is_named_by_its_place(predictor, task, given, said):
+def test_an_item_that_is_not_a_text_is_named_by_its_place(predictor, task, given, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         predictor.predict(task, given)
 
@@ -160,7 +160,7 @@ def test_a_loaded_predictor_knows_its_folder_and_its_step(toy):
     assert mtbert.load(toy / "run/last").folder == toy / "run/last"
 
 
-def test_answers_that_are_not_finite_end_the_question(predictor):
+def test_answers_that_are_not_finite_are_an_error(predictor):
     broken = Predictor(model(ONE, seed=1), predictor.tokenizer)
     with torch.no_grad():
         list(broken.model.head("one").parameters())[-1].fill_(float("nan"))

@@ -113,7 +113,7 @@ def test_texts_that_mean_the_same_share_a_cluster(tmp_path: Path, asked: dict[st
     assert named["a plot"] not in (named["the cat"], named["how dull"])
 
 
-def test_nobody_who_does_not_ask_gets_clusters(tmp_path: Path):
+def test_clusters_are_made_only_if_they_are_asked_for(tmp_path: Path):
     data = prepared(tmp_path, {}).train
     assert data.clusters is None
     assert collate([(data, np.array([0]))], tiny.CPU).clusters == {}

@@ -28,7 +28,7 @@ class Event:
         self.name, self.time_range, self.cpu_parent = name, Range(microseconds), cpu_parent
 
 
-def test_a_part_within_another_is_counted_once_and_losses_own_what_they_run():
+def test_a_part_inside_another_is_counted_once_and_losses_include_what_they_run():
     encoder = Event("mtbert.encoder", 100.0)
     product = Event("aten::mm", 60.0, encoder)
     heads = Event("mtbert.heads", 30.0, product)

@@ -129,7 +129,7 @@ def test_new_weights_start_elsewhere_for_another_seed(folder: Path, part: str, c
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_matrices_of_a_change_start_unlike_each_other(folder: Path):
+def test_the_matrices_of_a_change_start_different_from_each_other(folder: Path):
     found = starts(run_of(folder, LORA), "parametrizations")
     numbers = [number for tensor in found.values() for number in tensor.flatten().tolist()]
     assert len(set(numbers)) == len(numbers) > 400

@@ -79,7 +79,7 @@ def test_mnrl_does_not_depend_on_the_order_of_rows():
     torch.testing.assert_close(with_gradients(moved, a_BD, p_BD), (value, *gradients))
 
 
-def test_the_symmetric_form_takes_both_sides_alike():
+def test_the_symmetric_form_treats_both_sides_alike():
     a_BD, p_BD, clusters_B = random(5, 3), random(5, 3, seed=1), torch.tensor(SAME)
 
     def loss(first_BD: Tensor, second_BD: Tensor, symmetric: bool) -> float:

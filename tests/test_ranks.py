@@ -38,7 +38,7 @@ def study(tmp_path: Path) -> Results:
     return Results(outline, {"quora": DevData(YES_NO, "auc", 10, examples)}, {"plain": {0: one}}, [], [])
 
 
-def test_a_study_chosen_by_auc_scores_the_logits_and_says_nothing_of_resamples_without_a_yes(study: Results):
+def test_a_study_chosen_by_auc_scores_the_logits_and_is_silent_about_resamples_without_a_yes(study: Results):
     found = summarise(study)
     assert found.rows["plain"].scores["quora"].mean == pytest.approx(5 / 9)
     assert found.baseline["quora"] == 0.5

@@ -76,7 +76,7 @@ def test_a_control_is_that_of_its_own_recipe_alone(tmp_path):
     ("name", "hint"),
     [("dmo", "Did you mean 'demo'?"), ("zzzzzz.yml", "Give a file, or one of: base, ")],
 )
-def test_a_recipe_that_is_not_there_is_named_with_what_is(tmp_path, name, hint):
+def test_a_missing_recipe_is_named_with_those_that_exist(tmp_path, name, hint):
     missing = f"recipe {name}: no such file and no such shipped recipe. {hint}"
     assert refusal(tmp_path, f"extends: {name}", error=FileNotFoundError).startswith(missing)
     with pytest.raises(FileNotFoundError, match=re.escape(missing)):
@@ -87,7 +87,7 @@ def test_a_recipe_that_is_not_there_is_named_with_what_is(tmp_path, name, hint):
     ("asked", "there"),
     [("mine.yml", "mine.yaml"), ("mine.yaml", "mine.yml"), ("mine", "mine.yaml"), ("mine", "mine.yml")],
 )
-def test_another_suffix_than_the_files_is_told_before_all_shipped_recipes(tmp_path, monkeypatch, asked, there):
+def test_a_wrong_suffix_is_reported_before_all_shipped_recipes(tmp_path, monkeypatch, asked, there):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, ONE, f"sub/{there}")
     for load_ in (load_recipe, plan.load_study):
@@ -100,7 +100,7 @@ def test_another_suffix_than_the_files_is_told_before_all_shipped_recipes(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a" * 5000, "a\x1b[2J\n", "\udcff", "x/" * 3000, "a\0b"])
-def test_a_name_that_can_be_no_file_is_one_line(tmp_path, name):
+def test_a_name_that_cannot_be_a_file_is_one_line(tmp_path, name):
     for beside in (None, tmp_path):
         with pytest.raises((ValueError, FileNotFoundError)) as error:
             load_recipe(name, beside=beside)
@@ -135,7 +135,7 @@ def test_an_override_of_another_form_is_refused(tmp_path, text):
     assert refusal(tmp_path, ONE, text) == f"--set {text}: give a.b=value, as in --set train.lr=2e-5."
 
 
-def test_an_override_that_is_no_yaml_is_refused(tmp_path):
+def test_an_override_that_is_not_yaml_is_refused(tmp_path):
     said = refusal(tmp_path, ONE, "train.lr=[1")
     assert said.startswith("--set train.lr=[1, line 1: not YAML: ")
 
@@ -154,7 +154,7 @@ def test_an_override_is_shown_escaped_and_cut(tmp_path):
 # Folders -----------------------------------------------------------------------------------------
 
 
-def test_a_relative_root_starts_from_the_file_that_says_it_or_from_the_working_folder(tmp_path, monkeypatch):
+def test_a_relative_root_starts_from_the_file_that_sets_it_or_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     path = write(tmp_path, ONE + "data: {root: csv}\n")
     assert load_recipe(path).root() == tmp_path / "csv"
@@ -188,7 +188,7 @@ def test_an_encoder_folder_beside_the_recipe_is_found_from_anywhere(tmp_path, mo
 
 
 @pytest.mark.parametrize("key", ["data.root", "model.path"])
-def test_links_that_lead_round_in_a_circle_are_named_with_their_key(tmp_path, monkeypatch, key):
+def test_a_loop_of_links_is_named_with_its_key(tmp_path, monkeypatch, key):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

@@ -75,7 +75,7 @@ def test_a_loss_by_name_equals_a_loss_by_mapping():
         ({"head": "cosine", "inputs": "packed"}, "inputs must be 'separate', found 'packed'."),
     ],
 )
-def test_what_does_not_fit_the_type_is_refused(settings, said):
+def test_settings_that_do_not_fit_the_type_are_refused(settings, said):
     with pytest.raises(ValueError, match=rf"^recipe r, tasks\.t: .*{re.escape(said)}"):
         task(**PAIR | settings)
 
@@ -96,7 +96,7 @@ def test_the_model_keeps_only_the_task():
 
 
 @pytest.mark.parametrize("change", ["epochs=1000000000000", "betas=[2, 3]", "seed=-1", "rounds=1000000000000"])
-def test_a_number_that_no_run_can_mean_is_refused_by_its_key(change: str):
+def test_a_number_that_makes_no_sense_for_a_run_is_refused_by_its_key(change: str):
     with pytest.raises(ValueError, match=rf"recipe base, train\.{change.split('=')[0]}"):
         load_recipe("base", [f"train.{change}"])
 
@@ -207,7 +207,7 @@ def whole(*, train=None, model=None, **tasks):
         ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'temperature',"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_with_the_reason_and_the_repair(settings, said):
+def test_settings_that_do_not_fit_together_are_refused_with_the_reason_and_the_repair(settings, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         whole(**settings)
 
@@ -261,7 +261,7 @@ def test_columns_that_name_only_a_label_keep_the_text_column():
         ({"train": {"lr": "\x9b" * 10**6}}, r'train.lr: must be a valid number, found "\x9b\x9b'),
     ],
 )
-def test_what_a_recipe_holds_is_escaped_and_cut_in_a_message(settings, said):
+def test_values_of_a_recipe_are_escaped_and_cut_in_a_message(settings, said):
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         whole(**settings)
     assert str(error.value).isprintable()

@@ -31,7 +31,7 @@ def test_the_answer_counts_techniques_by_verdict(results: Results):
     assert said.startswith("By overall, 1 of 2 techniques help, 0 hurt, and 1 cannot be told apart from doing without.")
 
 
-def test_one_run_alone_is_told_beside_the_best_constant_answer(results: Results):
+def test_a_single_run_is_shown_beside_the_best_constant_answer(results: Results):
     outline = results.outline.model_copy(update={"rows": {"plain": None}, "seeds": (0,)})
     alone = replace(results, outline=outline, runs={"plain": {0: results.runs["plain"][0]}})
     summary = summarise(alone)
@@ -59,7 +59,7 @@ def controls(results: Results, **of: str | None) -> Results:
     return replace(results, outline=outline)
 
 
-def test_without_controls_rows_are_told_against_the_reference(results: Results):
+def test_without_controls_rows_are_compared_with_the_reference(results: Results):
     plain = controls(results)
     said = report.conclusion(plain, summarise(plain))
     assert said.startswith(
@@ -87,7 +87,7 @@ def test_the_only_task_of_the_reference_is_the_main_score(results: Results):
     assert report.conclusion(some, summary).startswith("By sst, 1 of 1 techniques help")
 
 
-def test_one_run_says_nothing_of_a_technique(results: Results, tmp_path: Path):
+def test_a_single_run_says_nothing_about_a_technique(results: Results, tmp_path: Path):
     runs = {row: {0: by_seed[0]} for row, by_seed in results.runs.items()}
     one = replace(results, runs=runs | {"same": results.runs["same"]})
     said = report.conclusion(one, summarise(one))
@@ -146,7 +146,7 @@ def test_one_seed_has_mcnemars_p_for_an_accuracy(results: Results):
     assert summarise(one).comparisons["control"]["strong"]["quora"].p == pytest.approx(expected)
 
 
-def test_of_rows_that_are_no_more_nothing_stays(results: Results, tmp_path: Path):
+def test_nothing_stays_of_rows_that_were_removed(results: Results, tmp_path: Path):
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables/against-control.tex").write_text("old")
     (tmp_path / "tables/errors-gone.md").write_text("old")
@@ -161,7 +161,7 @@ def test_of_rows_that_are_no_more_nothing_stays(results: Results, tmp_path: Path
     assert len(runs) == 10
 
 
-def test_warnings_and_what_has_not_ended_are_on_the_page(page: Path):
+def test_warnings_and_runs_that_have_not_ended_are_on_the_page(page: Path):
     text = page.read_text(encoding="utf-8")
     assert "runs differ in cpu: 2 kinds" in text
     assert "9 of 10 runs have ended." in text
@@ -174,7 +174,7 @@ def test_text_of_the_data_cannot_end_the_script_that_holds_it(page: Path):
     assert any(HOSTILE in example["texts"] for example in json.loads(held)["examples"])
 
 
-def test_the_page_asks_no_one_for_anything(page: Path):
+def test_the_page_makes_no_requests(page: Path):
     text = page.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
     assert not re.search(r"""(src|href)=["']?(http|//)|url\(|@import|fetch\(|XMLHttp""", text)
@@ -188,7 +188,7 @@ def test_the_same_results_give_the_same_files(results: Results, page: Path, tmp_
     assert first == second
 
 
-def test_findings_stand_with_those_told_apart_first_then_by_size(results: Results):
+def test_findings_are_sorted_by_significance_and_then_by_size(results: Results):
     lines = report._findings(summarise(results))
     assert [(line["row"], line["other"], line["said"]) for line in lines] == [
         ("strong", "plain", "helps"),
@@ -198,7 +198,7 @@ def test_findings_stand_with_those_told_apart_first_then_by_size(results: Result
     assert len(lines[0]["tasks"]) == 3
 
 
-def test_of_two_told_apart_the_larger_stands_first(results: Results):
+def test_the_larger_of_two_significant_findings_comes_first(results: Results):
     def compared(mean: float, p: float) -> Comparison:
         return Comparison("plain", Estimate(mean, 0.01, 0.01, math.inf, 3), p, p)
 
@@ -218,7 +218,7 @@ def test_of_two_told_apart_the_larger_stands_first(results: Results):
     ]
 
 
-def test_recipes_are_told_as_what_differs_from_the_control(results: Results, recipe: Recipe):
+def test_recipes_are_shown_by_what_differs_from_the_control(results: Results, recipe: Recipe):
     other = load_recipe("demo", ["train.lr=0.5"])
     changed = replace(results, runs=results.runs | {"strong": {0: replace(results.runs["strong"][0], recipe=other)}})
     told = dict(report._recipes(changed))

@@ -74,7 +74,7 @@ def test_an_example_is_fixed_when_most_seeds_of_the_row_have_it_right(results: R
         assert found.change("sst", "strong") == [change]
 
 
-def test_a_cosine_is_as_wrong_as_it_lies_on_the_wrong_side(results: Results):
+def test_a_cosine_is_as_wrong_as_it_is_far_on_the_wrong_side(results: Results):
     recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     labels, cosines, decided = (0, 1, 0, 1), [0.9, 0.6, 0.3, 0.8], [1, 0, 0, 1]
     d = DevData(
@@ -147,7 +147,7 @@ def test_the_browser_gets_the_answers_of_each_run(results: Results):
     assert len(shown["answers"]) == len(shown["wrong"]) == 9
 
 
-def test_the_browser_has_the_worst_and_what_was_most_surely_fixed_and_broken(
+def test_the_browser_has_the_worst_examples_and_those_most_surely_fixed_and_broken(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(errors, "WORST", 2)

@@ -88,7 +88,7 @@ def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
     assert figures._confusion(d, run) == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))
 
 
-def test_every_figure_is_there_in_both_forms(page: Path):
+def test_every_figure_exists_in_both_formats(page: Path):
     names = {p.stem for p in (page.parent / "figures").iterdir()}
     assert names == {
         *("ablation", "losses", "conflict", "sampling"),

@@ -82,7 +82,7 @@ def refusal(run: Path) -> str:
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff\xfe", b"{}"])
 @pytest.mark.parametrize("name", ["mtbert.json", "state.json", "training.safetensors", "predictions.safetensors"])
-def test_a_damaged_file_of_last_is_named_before_anything_is_read(run: Path, name: str, content: bytes):
+def test_a_damaged_file_in_last_is_named_before_anything_is_read(run: Path, name: str, content: bytes):
     (run / "last" / name).write_bytes(content)
     said = f"{run}/last/{name}: damaged: not as it was saved, by digest.json. "
     assert refusal(run) == said + "Put the file back as it was, or start the run again."
@@ -117,7 +117,7 @@ def test_a_damaged_digest_is_named(run: Path, content: bytes):
         ({"tensors": 3}, "last/training.safetensors: must have 3 tensors by state.json, found "),
     ],
 )
-def test_numbers_that_do_not_fit_the_run_are_refused_also_with_digests_that_fit(
+def test_numbers_that_do_not_fit_the_run_are_refused_even_with_digests_that_fit(
     run: Path, values: dict[str, Any], said: str
 ):
     change(run / "last/state.json", **values)
@@ -125,7 +125,7 @@ def test_numbers_that_do_not_fit_the_run_are_refused_also_with_digests_that_fit(
     assert said in refusal(run)
 
 
-def test_tensors_that_are_not_of_the_run_are_refused_also_with_digests_that_fit(run: Path):
+def test_tensors_of_another_run_are_refused_even_with_digests_that_fit(run: Path):
     file = run / "last/training.safetensors"
     whole = load_file(file)
     first = next(iter(whole))
@@ -155,7 +155,7 @@ def test_tensors_that_are_not_of_the_run_are_refused_also_with_digests_that_fit(
         assert said in refusal(run)
 
 
-def test_the_card_must_be_of_the_run(run: Path):
+def test_a_card_of_another_run_is_refused(run: Path):
     for values, said in (
         ({"pooling": "mean"}, "last/mtbert.json: not of this run, which has another pooling."),
         ({"max_length": 9}, "last/mtbert.json: not of this run, which has another max_length."),
@@ -167,7 +167,7 @@ def test_the_card_must_be_of_the_run(run: Path):
         (run / "last/mtbert.json").write_bytes(before)
 
 
-def test_a_run_of_an_older_version_goes_on_with_one_warning(folder: Path, run: Path, capsys):
+def test_a_run_of_an_older_version_resumes_with_one_warning(folder: Path, run: Path, capsys):
     (run / "last/digest.json").unlink()
     assert refusal(run) == f"{run}/last/digest.json: not there. {run_state.STATE_REPAIR}"
     unsealed(run)
@@ -219,7 +219,7 @@ def test_another_version_of_torch_is_one_warning(run: Path, capsys):
 # Kills and full disks ----------------------------------------------------------------------------------------
 
 
-def test_what_a_kill_left_beside_is_gone_after_resuming(folder: Path, run: Path):
+def test_leftovers_of_a_kill_are_gone_after_resuming(folder: Path, run: Path):
     (run / "last").rename(run / ".last.old")
     shutil.copytree(run / "best", run / ".best.old")
     (run / ".last.new").mkdir()
@@ -271,7 +271,7 @@ def test_a_line_that_the_disk_takes_in_parts_is_whole(tmp_path: Path):
     assert (tmp_path / "log").read_text() == '{"step": 1, "seconds": 0.25}\n'
 
 
-def test_a_run_made_longer_and_killed_at_once_does_not_take_its_patience_for_spent(
+def test_a_run_made_longer_and_killed_at_once_still_has_its_patience(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = tmp_path / "run"
@@ -297,7 +297,7 @@ def test_a_run_made_longer_and_killed_at_once_does_not_take_its_patience_for_spe
         (5_000, "/metrics.jsonl", ["train.checkpoint_every=100", "train.evaluate_every=40", "train.rounds=20"]),
     ],
 )
-def test_a_full_disk_is_one_line_and_the_run_goes_on_bitwise_when_there_is_room(
+def test_a_full_disk_is_one_line_and_the_run_resumes_bitwise_when_there_is_room(
     folder: Path, tmp_path: Path, room: int, named: str, changes: list[str], monkeypatch, capsys
 ):
     out, sets = tmp_path / "run", [*SETS, *changes]
@@ -318,7 +318,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_bitwise_when_there_is_room(
     assert everything(out) == everything(tmp_path / "whole")
 
 
-def test_a_run_of_a_version_with_fewer_settings_goes_on(run: Path, folder: Path):
+def test_a_run_of_a_version_with_fewer_settings_resumes(run: Path, folder: Path):
     text = (run / "recipe.yaml").read_text()
     older = "".join(
         line for line in text.splitlines(keepends=True) if line.strip() not in ("test: null", "codes: null")

@@ -83,7 +83,7 @@ def test_metrics_that_differ_or_are_lost_are_named(runs: tuple[Path, Path], line
     assert said in difference(runs)
 
 
-def test_a_number_that_only_the_newer_version_logs_is_told_and_is_no_difference(runs: tuple[Path, Path]):
+def test_a_number_that_only_the_newer_version_logs_is_reported_and_is_no_difference(runs: tuple[Path, Path]):
     log(runs[0], LINES[0], LINES[1] | {"evaluation": {"b": {"auc": 0.5}}})
     assert same_bits.compare(*runs).added == ("evaluation.b.auc",)
 

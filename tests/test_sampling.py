@@ -53,7 +53,7 @@ def test_a_stream_leaves_the_global_states():
     assert torch.equal(torch.get_rng_state(), torch_state)
 
 
-def test_the_draws_of_a_purpose_are_known():
+def test_the_draws_of_a_purpose_have_known_values():
     # Literal, because a stopped run has to find the same ones after an upgrade.
     assert numpy_generator(0, "rows", "sst", 0).permutation(8).tolist() == [0, 3, 4, 6, 7, 5, 1, 2]
     assert (
@@ -95,7 +95,7 @@ def test_a_single_annealed_epoch_is_proportional():
     )
 
 
-def test_samplers_take_the_power_they_say():
+def test_samplers_use_the_power_they_name():
     progress = Progress(2, 3, 5, 9)
     assert Temperature(temperature=1)([1, 3], progress).tolist() == [0.25, 0.75]
     assert Temperature(temperature=2)([4, 16], progress).tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-15)
@@ -126,6 +126,6 @@ def test_two_temperatures_have_names_of_their_own(name: str, temperature: float)
         assert sampler == Temperature(temperature=temperature)
 
 
-def test_a_name_with_a_setting_of_its_own_is_no_name():
+def test_a_named_temperature_takes_no_temperature():
     with pytest.raises(ValidationError, match="'round_robin', 'temperature', 'annealed'"):
         TrainRecipe.model_validate({"mode": "alternate", "sampler": {"kind": "proportional", "temperature": 3.0}})

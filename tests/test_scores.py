@@ -103,7 +103,7 @@ def classes(number: int, name: str = "c") -> Task:
     return Task(name="t", type="classification", inputs="single", labels=labels)
 
 
-def test_the_screen_shows_figures_of_each_class_and_what_was_taken_for_what():
+def test_the_screen_shows_scores_of_each_class_and_the_confusion_matrix():
     lines = printed(predicted(classes(3), [0, 0, 1, 1, 0], [0, 0, 0, 1, 2]))
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert rows == [
@@ -180,7 +180,7 @@ def test_an_undefined_metric_is_one_warning_line(toy, mtbert, tmp_path):
 # Changes of the recipe ------------------------------------------------------------------------------
 
 
-def test_a_moved_run_is_scored_where_its_data_are_now(toy, mtbert, run_copy, tmp_path):
+def test_a_moved_run_is_scored_with_its_data_at_their_new_place(toy, mtbert, run_copy, tmp_path):
     moved = Path(shutil.copytree(toy / "data", tmp_path / "elsewhere"))
     (moved / "sts.csv").write_text("\n".join((moved / "sts.csv").read_text().splitlines()[:11]) + "\n")
     found = json.loads(mtbert("evaluate", run_copy, "--set", f"data.root={moved}", "--json").out)
@@ -207,7 +207,7 @@ def test_a_labelled_file_may_have_other_columns_than_the_recipe(toy, mtbert, tmp
         ("tasks.quora=null", "tasks.quora"),
     ],
 )
-def test_what_the_model_was_trained_with_cannot_be_changed(toy, mtbert, change, key):
+def test_settings_that_the_model_was_trained_with_cannot_be_changed(toy, mtbert, change, key):
     said = f"--set {key}: the model was trained with this setting, which stays. Here can be changed: data.root, and of "
     for call in (("evaluate", toy / "run"), ("predict", toy / "run", "--task", "sst", "--text", "a")):
         assert mtbert(*call, "--set", change).mistake == said + "tasks.NAME: columns, train, dev, test, metric."

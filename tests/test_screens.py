@@ -43,7 +43,7 @@ def test_the_table_of_scores_has_each_score_beside_the_best_constant():
     ]
 
 
-def test_overall_is_of_each_tasks_chosen_metric():
+def test_overall_is_computed_from_each_tasks_chosen_metric():
     settings = load_recipe("demo", ["tasks.sst.metric=macro_f1", "tasks.sts.metric=spearman"])
     table = lines(score_table(settings, SCORES, "dev"))
     assert [row[0] for row in table[1:5]] == ["", "sst", "", "sts"]
@@ -60,7 +60,7 @@ def test_one_task_has_no_overall_and_a_collapse_is_marked():
     ]
 
 
-def test_a_profile_tells_the_share_of_the_machines_rate_that_the_encoders_products_reach(
+def test_a_profile_shows_the_share_of_the_machines_rate_that_the_encoders_products_reach(
     monkeypatch: pytest.MonkeyPatch,
 ):
     console = Console(width=120, file=io.StringIO(), record=True)

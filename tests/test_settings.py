@@ -66,7 +66,7 @@ def test_a_task_cannot_have_an_aggregates_name(tmp_path, name):
     assert said == f"recipe mine.yaml, a task cannot be called '{name}': that is the name of an aggregate. Rename it."
 
 
-def test_all_unknown_keys_are_told_at_once_beside_wrong_values(tmp_path):
+def test_all_unknown_keys_are_reported_at_once_beside_wrong_values(tmp_path):
     said = refusal(tmp_path, ONE, "train={epoch: 3, lrr: 1, lr: -1}", "modle=1", "tasks.a={bach_size: 1, tpye: 2}")
     assert said.splitlines() == [
         f"recipe mine.yaml, {line}"
@@ -81,7 +81,7 @@ def test_all_unknown_keys_are_told_at_once_beside_wrong_values(tmp_path):
     ]
 
 
-def test_a_misspelt_key_that_must_be_given_is_one_mistake(tmp_path):
+def test_a_misspelt_required_key_is_one_mistake(tmp_path):
     said = refusal(tmp_path, "tasks: {a: {typ: ordinal, inputs: single, train: a.csv}}")
     assert said == "recipe mine.yaml, tasks.a: unknown key 'typ'. Did you mean 'type'?"
 
@@ -106,12 +106,12 @@ def test_a_misspelt_key_that_must_be_given_is_one_mistake(tmp_path):
     ],
 )
 @pytest.mark.parametrize("place", ["", "model.", "tasks.a.", "tasks.a.head."])
-def test_a_name_of_hugging_face_is_told_its_own_wherever_it_stands(tmp_path, place, key, here):
+def test_a_hugging_face_name_gets_the_name_used_here_wherever_it_stands(tmp_path, place, key, here):
     where = f"{place[:-1]}: " if place else ""
     assert refusal(tmp_path, ONE, f"{place}{key}=1") == f"recipe mine.yaml, {where}unknown key '{key}'. Use {here}."
 
 
-def test_what_hugging_face_names_lead_to_is_a_key_of_a_recipe():
+def test_hugging_face_names_lead_to_keys_of_a_recipe():
     task = {"type": "ordinal", "inputs": "single", "train": "a.csv", "columns": {"text": "t"}}
     known = flat(as_plain(validate_recipe({"tasks": {"NAME": task}}, "r"))) | {"tasks.NAME.losses"}
     for key, here in HUGGING_FACE.items():
@@ -124,7 +124,7 @@ def flat(value: object, path: str = "") -> set[str]:
     return {path}.union(*(flat(item, f"{path}.{key}".lstrip(".")) for key, item in inside))
 
 
-def test_the_mistakes_of_one_message_are_counted_after_twenty(tmp_path):
+def test_mistakes_after_the_twentieth_are_only_counted(tmp_path):
     said = refusal(tmp_path, ONE, f"train={{{', '.join(f'zzzzz{i}: 1' for i in range(1000))}}}").splitlines()
     assert len(said) == 21
     assert said[-1] == "recipe mine.yaml, and 980 more mistakes."

@@ -24,7 +24,7 @@ print("ended", flush=True)
 """
 
 
-def test_two_signals_at_once_are_one_as_timeout_sends_them(monkeypatch: pytest.MonkeyPatch):
+def test_two_signals_at_once_count_as_one_because_timeout_sends_two(monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     killed: list[int] = []

@@ -89,7 +89,7 @@ def test_in_a_batch_of_several_tasks_the_right_tokens_are_taken():
     torch.testing.assert_close(own(made(joint)["pairs"].first_SD), expected)
 
 
-def test_the_layer_of_simcse_begins_as_berts_from_the_generator_alone():
+def test_the_layer_of_simcse_is_initialized_like_berts_from_the_generator_alone():
     before = torch.get_rng_state()
 
     def build(seed: int) -> list[Tensor]:

@@ -100,7 +100,7 @@ def test_cosines_of_tiny_and_huge_gradients_are_those_of_their_directions():
     ("size", "weight", "expected"),
     [(1e-45, 2.0**149, 1.0), (1e-40, 1e45, 1e5), (1e38, 1e-60, 1e-22), (1e38, -1e-60, -1e-22), (3.0, 0.0, 0.0)],
 )
-def test_a_weight_that_float32_does_not_have_is_applied_all_the_same(size: float, weight: float, expected: float):
+def test_a_weight_beyond_the_range_of_float32_is_still_applied(size: float, weight: float, expected: float):
     weights_T = torch.tensor([1.0, weight], dtype=torch.float64)
     (found,) = combine([[torch.zeros(2)], [torch.tensor([size, 0.0])]], weights_T)
     assert found is not None
@@ -210,7 +210,7 @@ def test_the_norm_of_nothing_and_of_zeros_is_0():
     assert norm([torch.tensor([math.inf, 1.0])]) == math.inf
 
 
-def test_a_huge_gradient_is_clipped_where_it_may_be_and_refused_where_adam_could_not_keep_its_square(folder: Path):
+def test_a_huge_gradient_is_clipped_or_else_refused_if_adam_could_not_keep_its_square(folder: Path):
     def run(**train: object) -> Run:
         settings = validate_recipe(
             merge(toy_run.raw_recipe(folder, **train), {"tasks": {"sts": {"weight": 1e22}}}), "toy"

@@ -122,7 +122,7 @@ def their_smart(
 @pytest.mark.parametrize("options", [{}, LARGE])
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("kind", ["ordinal", "binary"])
-def test_reference_is_smart_pytorch_divided_by_the_batch_size(
+def test_reference_mode_is_smart_pytorch_divided_by_the_batch_size(
     kind: str, size: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     task, settings = TASKS[kind], Smart(**options)

@@ -81,7 +81,7 @@ def test_the_noise_is_that_of_the_formula(mode: str, settings: tuple[int, float,
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_the_inner_loss_has_no_graph_but_that_of_the_noise():
+def test_the_inner_loss_has_no_graph_except_that_of_the_noise():
     x_MD, seen = toy_x().requires_grad_(), []
 
     def f(noisy_MD: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def test_text_columns_are_one_or_two_different_ones(text: list[str], found: str)
         Columns.model_validate({"text": text})
 
 
-def test_rows_are_numbered_as_in_the_file_also_after_a_dropped_one(tmp_path: Path):
+def test_rows_are_numbered_as_in_the_file_even_after_a_dropped_one(tmp_path: Path):
     source = write(tmp_path, "a.csv", "text,label\na,1\nb,NaN\nc,nan\nd,2\n")
     found = read(source, ONE, tmp_path, texts=1)
     assert [row.id for row in found.rows] == ["1", "4"]
@@ -194,7 +194,7 @@ def test_where_keeps_the_rows_with_that_value_and_their_lines(tmp_path: Path, wa
     assert found.parts[0].digest == hashlib.sha256(rows.encode()).hexdigest()
 
 
-def test_where_may_look_at_any_column_and_says_when_nothing_is_left(tmp_path: Path):
+def test_where_may_look_at_any_column_and_reports_when_nothing_is_left(tmp_path: Path):
     write(tmp_path, "q.csv", "text,label,lang\nx,1,en\ny,0,de\n")
     source = Source(path="q.csv", where={"lang": "de"})
     assert [row.texts for row in read(source, ONE, tmp_path, texts=1).rows] == [("y",)]
@@ -240,7 +240,7 @@ def test_rows_of_several_files_follow_each_other_and_keep_their_places(tmp_path:
     assert said.startswith("b.jsonl, line 1, column 'label': '?' is not one of the classes '1', '2'.")
 
 
-def test_rows_of_several_files_are_numbered_through(tmp_path: Path):
+def test_rows_of_several_files_are_numbered_continuously(tmp_path: Path):
     for name in ("a.csv", "b.csv"):
         write(tmp_path, name, f"text,label\n{name}1,1\n{name}2,2\n")
     found = read(Source(path=("b.csv", "a.csv")), ONE, tmp_path, texts=1)

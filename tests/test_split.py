@@ -73,7 +73,7 @@ def test_each_side_keeps_the_order_and_the_seed_decides():
     assert sides(rows, 0.4, 4) != (set(train), set(dev))
 
 
-def test_a_split_that_cannot_be_is_refused():
+def test_an_impossible_split_is_refused():
     with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Add rows with other texts"):
         grouped_split(pairs(("a", "b"), ("b", "c"), ("c", "A")), 0.5, 0)
     with pytest.raises(ValueError, match="found 0 in 0 examples"):

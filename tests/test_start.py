@@ -67,7 +67,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("attempt", range(3))
 @pytest.mark.parametrize("before", ["nothing", "empty", "run"])
-def test_of_three_starts_at_once_one_begins_and_the_others_name_the_folder(
+def test_one_of_three_starts_at_once_begins_and_the_others_name_the_folder(
     short: Path, monkeypatch: pytest.MonkeyPatch, before: str, attempt: int
 ):
     out = short / "runs" / "new"
@@ -101,7 +101,7 @@ def test_a_start_is_refused_before_anything_is_read(short: Path):
         start_run(settings(short, "tasks.sst.train=gone.csv"), short / "run", SILENT)
 
 
-def test_of_two_commands_at_once_one_trains_and_the_other_ends_with_2(folder: Path):
+def test_one_of_two_commands_at_once_trains_and_the_other_exits_with_2(folder: Path):
     out = folder / "run"
     words = ["train", folder / "toy.yaml", "--out", out, "--set", "train.epochs=5000"]
     command = [sys.executable, "-c", "from mtbert.cli import main; main()", *map(str, words)]
@@ -247,7 +247,7 @@ def test_a_start_that_fails_leaves_no_new_folder_and_no_lock(folder: Path):
     assert names(folder / "a/run") == []
 
 
-def test_a_run_begins_behind_a_link_where_the_link_leads(short: Path):
+def test_a_run_begins_where_a_link_to_its_folder_leads(short: Path):
     (short / "disk").mkdir()
     (short / "run").symlink_to(short / "disk/run")
     start_run(settings(short, "train.seed=1"), short / "run", SILENT)
@@ -257,7 +257,7 @@ def test_a_run_begins_behind_a_link_where_the_link_leads(short: Path):
     assert seed(short / "disk/run") == 2
 
 
-def test_a_hidden_folder_of_somebody_else_is_no_run_that_was_put_aside(short: Path):
+def test_a_hidden_folder_of_another_program_is_not_taken_for_a_run_that_was_put_aside(short: Path):
     (short / ".run.old").mkdir()
     (short / ".run.old/mine.txt").write_text("mine")
     with pytest.raises(FileNotFoundError, match="run: no run here"):

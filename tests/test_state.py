@@ -46,7 +46,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, name: str, content: bytes):
         run_state.load_state(tmp_path)
 
 
-def test_a_generator_goes_on_where_it_was():
+def test_a_generator_continues_where_it_was():
     generator = torch.Generator().manual_seed(5)
     torch.rand(7, generator=generator)
     text = run_state.generator_state(generator)
@@ -85,7 +85,7 @@ def test_no_count_is_negative(name: str):
         values(**{name: -1})
 
 
-def test_tensors_have_the_names_shapes_and_numbers_that_are_expected():
+def test_tensors_must_have_the_expected_names_shapes_and_dtypes():
     expected = {"a": torch.zeros(2, 3), "b": torch.zeros(())}
     run_state.check_tensors({"a": torch.ones(2, 3), "b": torch.ones(())}, expected)
     for found, said in (
@@ -146,7 +146,7 @@ def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
     assert run_state.check_seal(sealed) is None
 
 
-def test_other_values_take_no_room_for_the_files_that_stay(tmp_path: Path):
+def test_replacing_values_takes_no_room_for_the_files_that_stay(tmp_path: Path):
     folder = tmp_path / "last"
     folder.mkdir()
     for name in (*run_state.SEALED, "predictions.safetensors"):
@@ -160,7 +160,7 @@ def test_other_values_take_no_room_for_the_files_that_stay(tmp_path: Path):
     assert run_state.check_seal(folder) == "longer"
 
 
-def test_where_there_are_no_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -52,7 +52,7 @@ def test_95_of_100_intervals_cover_the_true_mean(seeds: int, variances: tuple[fl
     assert 0.93 <= share_covered(seeds, *variances) <= 0.97
 
 
-def test_where_seeds_make_no_difference_intervals_are_at_most_a_little_wide():
+def test_intervals_are_only_slightly_too_wide_if_seeds_make_no_difference():
     assert 0.95 <= share_covered(3, 0, 0.2, 1) <= 0.985
 
 
@@ -80,7 +80,7 @@ def test_an_interval_over_examples_alone_would_cover_too_little():
     assert covered / 500 < 0.85
 
 
-def test_the_parts_of_the_variance_by_hand():
+def test_the_parts_of_the_variance_equal_a_calculation_by_hand():
     scores_S = np.array([1.0, 3.0])
     resampled_RS = np.array([[0.0, 2.0], [2.0, 4.0], [1.0, 3.0]])  # the seeds move together: no interaction
     found = estimate(scores_S, resampled_RS)
@@ -92,7 +92,7 @@ def test_the_parts_of_the_variance_by_hand():
     assert found.p == pytest.approx(float(2 * stats.t.sf(2 / math.sqrt(2), found.df)))
 
 
-def test_what_examples_move_one_seed_against_another_is_no_variance_of_seeds():
+def test_how_examples_move_seeds_apart_is_not_variance_between_seeds():
     resampled_RS = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])  # each varies by 1, their mean not at all
     # Between the seeds 8; of that the examples explain 1, which is half of what they move two seeds apart.
     assert estimate(np.array([0.0, 4.0]), resampled_RS).se == pytest.approx(math.sqrt((8 - 1 * 2) / 2))
@@ -124,7 +124,7 @@ def test_a_detectable_effect_is_found_four_times_in_five(df: float, alpha: float
     assert np.mean(2 * stats.t.sf(abs(t), df) < alpha) == pytest.approx(0.8, abs=0.01)
 
 
-def test_holm_by_hand():
+def test_holm_equals_a_calculation_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([]) == []
 

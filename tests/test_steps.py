@@ -150,7 +150,7 @@ def gone_on(run: Run, folder: Path) -> Run:
     ],
     ids=["pcgrad", "conflicts", "alternate", "uncertainty", "ema", "lora", "pal", "simcse"],
 )
-def test_a_run_that_goes_on_makes_the_very_steps_that_it_would_have_made(
+def test_a_resumed_run_makes_the_steps_that_it_would_have_made(
     folder: Path, change: dict[str, Any], train: dict[str, Any]
 ):
     whole, stopped = run_of(folder, change, **train), run_of(folder, change, **train)

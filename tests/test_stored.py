@@ -31,7 +31,7 @@ def pickled(bert):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"])
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_weights_that_are_no_file(bert, name, kind):
+def test_weights_that_are_not_a_regular_file_are_refused(bert, name, kind):
     (bert / "model.safetensors").unlink()
     replace_by(bert / name, kind)
     refused(ValueError, bert, f"{bert}/{name}: {kind}, not a file. Fetch the model again.")
@@ -40,7 +40,7 @@ def test_weights_that_are_no_file(bert, name, kind):
 # Safetensors ---------------------------------------------------------------------------------------
 
 
-def test_a_missing_shard(tmp_path):
+def test_a_missing_shard_is_refused(tmp_path):
     hf_model("bert").save_pretrained(tmp_path, max_shard_size="10KB")
     shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
     shard.unlink()
@@ -49,7 +49,7 @@ def test_a_missing_shard(tmp_path):
     refused(ValueError, tmp_path, f"{shard}: a pipe, not a file.")
 
 
-def test_names_beyond_all_are_refused_unread(bert):
+def test_a_header_of_absurd_size_is_refused_unread(bert):
     file = bert / "model.safetensors"
     file.write_bytes((80_000_000).to_bytes(8, "little"))
     os.truncate(file, 80_000_100)
@@ -77,7 +77,7 @@ def test_names_beyond_all_are_refused_unread(bert):
         ('{"weight_map": {"a\\nb": "x.safetensors\\n"}}', r"found 'a\nb': 'x.safetensors\n'"),
     ],
 )
-def test_an_index_that_names_no_file_beside_it(bert, text, said):
+def test_an_index_that_names_no_file_beside_it_is_refused(bert, text, said):
     (bert / "model.safetensors").unlink()
     index = bert / "model.safetensors.index.json"
     index.write_text(text)
@@ -116,7 +116,7 @@ def test_weights_larger_than_the_machine_are_refused(bert, monkeypatch):
     refused(ValueError, bert, f"{bert}: the weights take 0 GiB of memory, and this machine has 0. Choose a smaller")
 
 
-def test_weights_stay_no_view_of_their_file(bert):
+def test_weights_do_not_stay_views_of_their_file(bert):
     encoder = load_encoder(str(bert)).encoder
     before = encoder_state(encoder)["pooler.dense.bias"].clone()
     (bert / "model.safetensors").write_bytes(b"\0" * (bert / "model.safetensors").stat().st_size)
@@ -153,13 +153,13 @@ def test_a_pickle_is_never_executed(pickled, tmp_path):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_pickle_that_makes_nine_gigabytes_of_nothing(pickled, old):
+def test_a_pickle_that_makes_nine_gigabytes_of_nothing_is_refused(pickled, old):
     file = pickled / "pytorch_model.bin"
     torch.save({"a": Zeros()}, file, _use_new_zipfile_serialization=not old)
     refused(ValueError, pickled, f"{file}: not a file of plain tensors (names '", "bytearray', which no plain tensor")
 
 
-def test_a_pickle_that_unpacks_to_more_than_it_has(pickled):
+def test_a_pickle_that_unpacks_to_more_than_it_has_is_refused(pickled):
     file = pickled / "pytorch_model.bin"
     packed = io.BytesIO()
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
@@ -171,13 +171,13 @@ def test_a_pickle_that_unpacks_to_more_than_it_has(pickled):
     refused(ValueError, pickled, f"{file}: not a file of plain tensors (unpacks to ", "bytes, more than its own ")
 
 
-def test_a_pickle_far_larger_than_its_encoder(pickled):
+def test_a_pickle_far_larger_than_its_encoder_is_refused(pickled):
     file = pickled / "pytorch_model.bin"
     os.truncate(file, 9 * 10**9)  # without a byte on the disk
     refused(ValueError, pickled, f"{file}: has 9,000,000,000 bytes, but by config.json the weights take at most ")
 
 
-def test_names_that_are_no_text(pickled):
+def test_names_that_are_not_text_are_refused(pickled):
     file = pickled / "pytorch_model.bin"
     torch.save({3: torch.zeros(1)}, file)
     refused(ValueError, pickled, f"{file}: not a file of plain tensors (a tensor's name is 3, not a text)")
@@ -185,7 +185,7 @@ def test_names_that_are_no_text(pickled):
     refused(ValueError, pickled, "no weight of a bert encoder among 1 tensor, found")
 
 
-def test_tensors_that_are_not_plain(pickled):
+def test_tensors_that_are_not_plain_are_refused(pickled):
     file = pickled / "pytorch_model.bin"
     torch.save({"a": torch.zeros(3, device="meta")}, file)
     refused(ValueError, pickled, f"{file}: not a file of plain tensors (")
@@ -205,12 +205,12 @@ def test_plain_tensors_load_from_both_formats(pickled, old):
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut"])
-def test_a_broken_torch_file(pickled, content):
+def test_a_broken_torch_file_is_refused(pickled, content):
     (pickled / "pytorch_model.bin").write_bytes(content)
     refused(ValueError, pickled, f"{pickled}/pytorch_model.bin: not a file of plain tensors (")
 
 
-def test_a_truncated_torch_file(pickled):
+def test_a_truncated_torch_file_is_refused(pickled):
     file = pickled / "pytorch_model.bin"
     whole = file.read_bytes()
     for cut in (10, 1000, len(whole) // 2, len(whole) - 1):
@@ -218,6 +218,6 @@ def test_a_truncated_torch_file(pickled):
         refused(ValueError, pickled, f"{file}: not a file of plain tensors (")
 
 
-def test_a_torch_file_without_a_dictionary(pickled):
+def test_a_torch_file_without_a_dictionary_is_refused(pickled):
     torch.save([torch.zeros(1)], pickled / "pytorch_model.bin")
     refused(ValueError, pickled, f"{pickled}/pytorch_model.bin: not a file of plain tensors (a list)")

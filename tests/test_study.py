@@ -77,7 +77,7 @@ def test_other_settings_under_the_same_name_are_refused(ended: Path):
         commands.run_study(plan.load_study(str(ended / "study.yaml"), ["train.lr=2e-3"]), ended / "out", 1, SILENT)
 
 
-def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Path):
+def test_runs_that_have_not_begun_can_take_other_settings(ended: Path, tmp_path: Path):
     shutil.copytree(ended, tmp_path / "copy")
     out = tmp_path / "copy/out"
     for seed in (0, 1):
@@ -89,7 +89,7 @@ def test_runs_that_have_not_begun_take_other_settings(ended: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
+def test_a_study_resumes_with_data_that_were_moved(ended: Path, tmp_path: Path):
     shutil.copytree(ended, tmp_path / "copy")
     (tmp_path / "copy/data").rename(tmp_path / "elsewhere")
     out = tmp_path / "copy/out"
@@ -101,7 +101,7 @@ def test_a_study_goes_on_with_data_that_were_moved(ended: Path, tmp_path: Path):
     assert {load_recipe(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
 
 
-def test_a_worker_that_was_killed_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_worker_is_reported_as_killed(folder: Path, monkeypatch: pytest.MonkeyPatch):
     kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
@@ -109,7 +109,7 @@ def test_a_worker_that_was_killed_is_told_so(folder: Path, monkeypatch: pytest.M
     assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
 
 
-def test_steps_that_were_taken_again_count_once(tmp_path: Path):
+def test_repeated_steps_count_once(tmp_path: Path):
     lines = [
         '{"step": 1, "seconds": 1.0}',
         '{"step": 2, "seconds": 5.0}',
@@ -120,7 +120,7 @@ def test_steps_that_were_taken_again_count_once(tmp_path: Path):
     assert worker._seconds(tmp_path / "timings.jsonl") == 3.0
 
 
-def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
+def test_a_folder_that_is_not_a_study_is_left_alone(folder: Path):
     (folder / "out").mkdir()
     (folder / "out/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no study"):
@@ -128,7 +128,7 @@ def test_a_folder_that_is_no_study_is_left_alone(folder: Path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_one_failed_run_does_not_keep_the_others(ended: Path, tmp_path: Path):
+def test_one_failed_run_does_not_stop_the_others(ended: Path, tmp_path: Path):
     out, study = tmp_path / "out", tmp_path / "study.yaml"
     text = STUDY.replace("toy.yaml", str(ended / "toy.yaml")).replace("seeds: [0, 1]", "seeds: [0]")
     broken = f"  broken: {{recipe: {ended / 'toy.yaml'}, set: [train.lr=1e30]}}"

@@ -74,7 +74,7 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
 
 
-def test_what_the_runs_were_made_with_is_no_test_file(ended: Path, tmp_path: Path):
+def test_a_file_that_the_runs_were_made_with_is_refused_as_a_test_file(ended: Path, tmp_path: Path):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
     options = held_out(tmp_path / "test")
@@ -106,7 +106,7 @@ def test_a_row_is_not_scored_on_test_before_all_its_seeds_have_ended(ended: Path
         (["--row", "sum", "--test", "sst=a", "--test", "sst=b"], r"^--test sst=b: give TASK=FILE, once"),
     ],
 )
-def test_what_is_wrong_with_a_test_is_told_and_nothing_recorded(ended: Path, options: list[str], message: str):
+def test_a_mistake_in_a_test_is_reported_and_nothing_is_recorded(ended: Path, options: list[str], message: str):
     done = CliRunner().invoke(cli.app, ["report", str(ended / "out"), *options])
     assert isinstance(done.exception, ValueError)
     assert re.search(message, str(done.exception)), done.exception

@@ -46,7 +46,7 @@ def test_runs_whose_recipe_names_no_threads_share_those_of_the_machine(folder: P
     assert {cell.folder.name: r.train.threads for cell, r in found.items()} == {"one-0": 1, "free-0": 7}
 
 
-def test_a_log_tells_how_far_its_run_is_and_its_last_words(tmp_path: Path):
+def test_a_log_shows_how_far_its_run_is_and_its_last_lines(tmp_path: Path):
     cell = RunPlace(tmp_path)
     assert (cell.share, cell.last_words) == (0.0, "it printed nothing")
     cell.log.write_text("starts\nepoch 1  step 5/40  ce 1.0\nepoch 2  step 30/40  ce 0.5\nValueError: no\n\n  \n")
@@ -89,7 +89,7 @@ def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers
     assert Process.most == workers
 
 
-def test_time_left_goes_by_what_was_done_since_the_start(tmp_path: Path):
+def test_the_time_left_is_estimated_from_the_work_done_since_the_start(tmp_path: Path):
     said = io.StringIO()
     made = {name: RunPlace(tmp_path / name) for name in ("before", "half", "new", "more")}
     # One had ended before, one was half done: half a run in 10 minutes, and two are left.

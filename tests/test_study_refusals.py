@@ -55,7 +55,7 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
         lambda t: t | {"more.raw": t["sts.raw"].clone(), "more.decided": t["sts.decided"].clone()},
     ],
 )
-def test_answers_that_cannot_be_are_refused(ended: Path, tmp_path: Path, spoil: Callable[..., dict[str, torch.Tensor]]):
+def test_impossible_answers_are_refused(ended: Path, tmp_path: Path, spoil: Callable[..., dict[str, torch.Tensor]]):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
     file = out / "cells/sum-1/run/best/predictions.safetensors"
@@ -85,7 +85,7 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path):
         results.read_study(tmp_path)
 
 
-def test_runs_on_other_threads_are_warned_of(ended: Path, tmp_path: Path):
+def test_runs_on_other_numbers_of_threads_cause_a_warning(ended: Path, tmp_path: Path):
     shutil.copytree(ended / "out", tmp_path / "out")
     file = tmp_path / "out/cells/sum-1/run/environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 7}))
@@ -123,7 +123,7 @@ def test_a_damaged_file_of_a_study_is_named(
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_study_is_told(tmp_path: Path):
+def test_a_file_that_is_not_a_study_is_reported(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=r"no study here \(no study\.json\)"):

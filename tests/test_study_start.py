@@ -51,7 +51,9 @@ def operations(patch: pytest.MonkeyPatch, number: int) -> None:
         patch.setattr(owner, name, counted(getattr(owner, name)))
 
 
-def test_a_study_killed_at_any_file_operation_of_its_start_goes_on_and_leaves_nothing(study: Plan, tmp_path: Path):
+def test_a_study_killed_at_any_file_operation_of_its_start_resumes_and_leaves_nothing_behind(
+    study: Plan, tmp_path: Path
+):
     for number in range(100):
         out = tmp_path / f"out{number}"
         with pytest.MonkeyPatch.context() as patch:
@@ -70,7 +72,7 @@ def test_a_study_killed_at_any_file_operation_of_its_start_goes_on_and_leaves_no
     assert 5 < number < 100  # there were as many moments
 
 
-def test_of_two_studies_in_a_folder_one_is_refused_and_changes_nothing(study: Plan, tmp_path: Path):
+def test_one_of_two_studies_in_a_folder_is_refused_and_changes_nothing(study: Plan, tmp_path: Path):
     out = tmp_path / "out"
     with locks.alone(out, "study"):
         (out / ".study.json.new").write_text("what the other one is writing")
@@ -81,7 +83,7 @@ def test_of_two_studies_in_a_folder_one_is_refused_and_changes_nothing(study: Pl
     assert results.read_outline(out).seeds == (0, 1)
 
 
-def test_no_lock_is_put_into_a_folder_that_is_no_study(study: Plan, tmp_path: Path):
+def test_no_lock_is_put_into_a_folder_that_is_not_a_study(study: Plan, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").write_text("mine")
@@ -100,7 +102,7 @@ def test_only_the_studys_own_half_written_file_is_removed(study: Plan, tmp_path:
     assert (out / ".mine.new").read_text() == "mine"
 
 
-def test_what_only_training_needs_goes_also_where_a_kill_kept_it(study: Plan, tmp_path: Path):
+def test_files_that_only_training_needs_are_removed_even_after_a_kill_kept_them(study: Plan, tmp_path: Path):
     one = run_place(tmp_path / "out", "sum", 0)
     for name in ("best", "last"):
         (one.run / name).mkdir(parents=True)
@@ -123,7 +125,7 @@ def test_a_study_says_how_many_threads_each_run_gets(study: Plan, tmp_path: Path
     assert file.getvalue() == "1 row, 2 seeds, 2 at a time, each with 1 of 8 threads\n"
 
 
-def test_no_room_for_a_study_is_one_line_and_it_goes_on_later(study: Plan, tmp_path: Path):
+def test_a_full_disk_is_one_line_and_the_study_resumes_later(study: Plan, tmp_path: Path):
     with pytest.MonkeyPatch.context() as patch:
 
         def full(self: Path, content: bytes) -> int:

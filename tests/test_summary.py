@@ -30,11 +30,11 @@ def compared(mean: float, p: float, corrected: float) -> Comparison:
         (-0.1, 0.049, 0.5, "cannot be told apart"),
     ],
 )
-def test_a_verdict_goes_by_the_corrected_p(mean: float, p: float, corrected: float, verdict: str):
+def test_a_verdict_follows_from_the_corrected_p(mean: float, p: float, corrected: float, verdict: str):
     assert compared(mean, p, corrected).verdict == verdict
 
 
-def test_scores_and_those_of_the_best_constant_are_as_by_hand():
+def test_scores_and_those_of_the_best_constant_equal_a_calculation_by_hand():
     found = summarise(toy_results.study({"base": [WORSE, RIGHT]}))
     assert found.rows["base"].by_seed[0] == pytest.approx(
         {"sst": 6 / 8, "quora": 5 / 8, "sts": -1.0, "overall": (6 / 8 + 5 / 8 + 0) / 3}
@@ -82,7 +82,7 @@ def test_holm_corrects_over_the_rows_of_one_score():
     assert found["far"]["sst"].corrected == pytest.approx(2 * found["far"]["sst"].p)
 
 
-def test_a_difference_is_the_row_less_the_other():
+def test_a_difference_is_the_row_minus_the_other():
     found = summarise(toy_results.study({"base": [WORSE], "more": [OTHER]}, controls={"more": "base"}))
     assert found.comparisons["control"]["more"]["sst"].difference.mean == pytest.approx(1 / 8)
     assert found.comparisons["reference"]["more"]["overall"].difference.mean == pytest.approx(1 / 24)

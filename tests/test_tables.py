@@ -43,7 +43,7 @@ def test_the_data_have_a_line_for_each_task(results: Results):
     )
 
 
-def test_scores_stand_below_the_best_constant_and_a_collapse_is_told(results: Results, summary: Summary):
+def test_scores_stand_below_the_best_constant_and_a_collapse_is_marked(results: Results, summary: Summary):
     table = tables.dev_score_table(results, summary)
     assert table.columns == ("row", "seeds", "sst", "quora", "sts", "overall")
     assert table.rows[0] == ("best constant", "", "0.3750", "0.6250", "0.0000", "0.5000")
@@ -77,7 +77,7 @@ def with_comparisons(summary: Summary, **by_score: Comparison) -> Summary:
     return replace(summary, comparisons={"control": {"more": by_score}, "reference": {}})
 
 
-def test_a_difference_is_told_with_the_corrected_p_and_a_star_below_005(results: Results, summary: Summary):
+def test_a_difference_is_shown_with_the_corrected_p_and_a_star_below_005(results: Results, summary: Summary):
     made = with_comparisons(
         summary, sst=of(0.1, 0.0001, 0.0009), quora=of(-0.1, 0.001, 0.06), overall=of(0.2, 0.01, 0.02)
     )
@@ -92,7 +92,7 @@ def test_a_difference_is_told_with_the_corrected_p_and_a_star_below_005(results:
 
 
 @pytest.mark.parametrize(("p", "told"), [(0.0009, "< 0.001"), (0.001, "0.001"), (0.0496, "0.050"), (1.0, "1.000")])
-def test_a_small_p_is_not_told_as_0(p: float, told: str):
+def test_a_small_p_is_not_shown_as_0(p: float, told: str):
     assert tables.p_value(p) == told
 
 
@@ -124,7 +124,7 @@ def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False), (3, False)])
-def test_only_a_single_seed_is_said_to_tell_two_runs_apart(results: Results, summary: Summary, seeds: int, told: bool):
+def test_only_comparisons_of_one_seed_each_are_called_so(results: Results, summary: Summary, seeds: int, told: bool):
     said = report.conclusion(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
     assert ("1 of these compare one seed each" in said) is told
 
@@ -148,7 +148,7 @@ def test_a_score_of_a_range_that_does_not_begin_at_0_is_mapped_and_judged_in_it(
 
 
 @pytest.mark.parametrize(("decided", "losses"), [((0, 0), (-0.3, 0.0)), ((1, 1), (0.0, -0.3))])
-def test_cosines_that_were_all_answered_alike_are_parted_at_the_outermost(
+def test_cosines_with_equal_answers_are_split_at_the_outermost_one(
     decided: tuple[int, int], losses: tuple[float, float]
 ):
     recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
@@ -169,7 +169,7 @@ def test_half_of_the_seeds_are_not_most():
 
 
 @pytest.mark.parametrize("answers", [[WORSE, RIGHT], [WORSE]])
-def test_where_each_control_is_the_reference_there_is_one_table_of_differences(answers: list):
+def test_if_each_control_is_the_reference_there_is_one_table_of_differences(answers: list):
     def names(**controls: str) -> list[str]:
         rows = {"base": [RIGHT] * len(answers), "more": answers, "most": answers}
         found = toy_results.study(rows, controls=controls)
@@ -179,7 +179,7 @@ def test_where_each_control_is_the_reference_there_is_one_table_of_differences(a
     assert names(more="base", most="more") == ["against-control", "against-reference"]
 
 
-def test_distances_are_told_of_ordered_classes_alone(results: Results):
+def test_distances_are_shown_only_for_ordered_classes(results: Results):
     def named(found: Results) -> list[str]:
         return [t.name for t in errors.Errors(found).tables() if t.name.startswith("errors-")]
 
@@ -189,7 +189,7 @@ def test_distances_are_told_of_ordered_classes_alone(results: Results):
     assert named(replace(results, dev={**results.dev, "sst": unordered})) == []
 
 
-def test_no_errors_have_no_share_of_near_ones():
+def test_without_errors_there_is_no_share_of_near_ones():
     found = toy_results.study({"base": [RIGHT]})
     table = next(t for t in errors.Errors(found).tables() if t.name == "errors-sst")
     assert table.rows == (("base", "100.0%", "0.0%", "0.0%", "0.0%", ""),)

@@ -70,7 +70,7 @@ def test_a_carriage_return_outside_of_quotes_is_refused_with_its_line():
 
 
 @pytest.mark.parametrize("alphabet", ['ab" \n', 'ab" \t'])
-def test_what_a_program_quotes_comes_back(alphabet: str):
+def test_text_quoted_by_a_program_comes_back(alphabet: str):
     # Tabs and line breaks in one text may also be two rows of people: those are taken as such.
     draw = random.Random(0)
     wanted = [["".join(draw.choices(alphabet, k=draw.randrange(9))) for _ in "ab"] for _ in range(2000)]

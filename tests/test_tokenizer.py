@@ -173,7 +173,7 @@ def test_a_single_text_is_cut_at_max_length_and_the_tokenizer_is_left_as_it_was(
     assert tokenizer.truncation is None
 
 
-def test_chunks_do_not_show(tokenizer):
+def test_chunks_do_not_change_the_result(tokenizer):
     texts = [("the " * (i % 5),) for i in range(2 * CHUNK + 1)]
     found, _ = sequences(tokenizer, texts, 20, segments=True)
     assert found.lengths.tolist() == [i % 5 + 2 for i in range(2 * CHUNK + 1)]

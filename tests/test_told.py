@@ -72,9 +72,7 @@ def test_gradients_of_losses_are_compared_on_the_first_rows_of_each_task_with_se
     assert INERT_ROWS == 16
 
 
-def test_answers_are_kept_beside_the_weights_that_gave_them_and_no_others(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_only_the_answers_of_the_saved_weights_are_kept_beside_them(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run, tokenizer = toy_run.build(folder, rounds=4, epochs=2, checkpoint_every=1, patience=1)
     found: list[tuple[str, int, bool]] = []
 
@@ -106,7 +104,7 @@ def warnings(out: Path) -> list[str]:
     return [line for line in printed.getvalue().splitlines() if line.startswith("warning")]
 
 
-def test_a_run_that_goes_on_elsewhere_says_what_is_another(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_resumed_on_another_machine_says_what_differs(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mtbert.training.session.lead", lambda *_: {})
     out = folder / "elsewhere"
     start_run(load_recipe(str(folder / "toy.yaml")), out, Console(quiet=True))

@@ -168,7 +168,7 @@ class Heard:
         return Tracking(lambda step, numbers: self.lines.append((step, dict(numbers))), self.ends.append)
 
 
-def test_a_tracker_hears_every_line_of_the_metrics_and_the_settings(folder: Path):
+def test_a_tracker_gets_every_line_of_the_metrics_and_the_settings(folder: Path):
     heard = Heard()
     start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT, track=heard)
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
@@ -186,7 +186,7 @@ def test_a_tracker_hears_every_line_of_the_metrics_and_the_settings(folder: Path
     assert heard.ends == [True]
 
 
-def test_a_run_that_goes_on_is_tracked_from_where_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_resumed_run_is_tracked_from_where_it_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch):
     settings = load_recipe(str(folder / "toy.yaml"))
     whole, parts = Heard(), Heard()
     start_run(settings, folder / "whole", SILENT, track=whole)
@@ -222,7 +222,7 @@ def in_place(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tracker], None]:
 
 
 @pytest.mark.parametrize("fails", ["log", "close"])
-def test_a_tracker_that_fails_is_warned_of_once_and_the_run_goes_on(
+def test_a_tracker_that_fails_causes_one_warning_and_the_run_continues(
     fails: str, folder: Path, in_place: Callable[[Tracker], None]
 ):
     calls = []
@@ -249,7 +249,7 @@ def test_a_tracker_that_fails_is_warned_of_once_and_the_run_goes_on(
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 20
 
 
-def test_a_tracker_that_cannot_be_opened_is_one_line_and_the_run_can_go_on(
+def test_a_tracker_that_cannot_be_opened_is_one_line_and_the_run_can_be_resumed(
     folder: Path, in_place: Callable[[Tracker], None]
 ):
     def refuse(*_: object) -> Tracking:

@@ -58,7 +58,7 @@ def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
         assert scoring.judge(dev[name], predicted) == scores[name]
 
 
-def test_going_on_with_a_finished_run_keeps_its_answers(folder: Path):
+def test_resuming_a_finished_run_keeps_its_answers(folder: Path):
     found = load_recipe(str(folder / "toy.yaml"), ["train.rounds=4", "train.epochs=1", "train.checkpoint_every=2"])
     start_run(found, folder / "run", SILENT)
     before = {p: p.read_bytes() for p in (folder / "run/last").iterdir()}
@@ -115,7 +115,7 @@ def test_a_run_begins_with_all_its_files_or_with_none(folder: Path, monkeypatch:
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_labels_that_are_all_the_same_are_warned_of(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_labels_that_are_all_the_same_cause_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]):
     raw = toy_run.raw_recipe(folder, epochs=1, rounds=1)
     raw["tasks"]["quora"]["train"] = {"path": "quora.csv", "where": {"is_duplicate": 1}}
     raw["tasks"]["quora"] |= {"dev": "quora.csv", "labels": ["0", "1"]}  # dev has both
@@ -123,13 +123,13 @@ def test_labels_that_are_all_the_same_are_warned_of(folder: Path, capsys: pytest
     assert "warning: task quora: train: all examples have the same label" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_no_run_is_never_overwritten(folder: Path):
+def test_a_folder_that_is_not_a_run_is_never_overwritten(folder: Path):
     with pytest.raises(ValueError, match=r"data: exists\. It is no run, so give another --out\."):
         start_run(load_recipe(str(folder / "toy.yaml")), folder / "data", SILENT, overwrite=True)
     assert (folder / "data/sst.csv").exists()
 
 
-def test_a_head_goes_on_only_with_the_pooling_it_was_trained_with(folder: Path):
+def test_a_head_is_taken_over_only_with_the_pooling_it_was_trained_with(folder: Path):
     start_run(load_recipe(str(folder / "toy.yaml"), ["model.pooling=mean"]), folder / "first", SILENT)
     settings = load_recipe(str(folder / "toy.yaml"), [f"model.path={folder / 'first'}"])
     with pytest.raises(ValueError, match=r"task sst: the head in .* reads pooling 'mean', found 'cls'"):

@@ -73,7 +73,7 @@ def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: s
     assert [name for name in whole if whole[name] != again[name]] == []
 
 
-def test_every_step_can_be_the_one_where_a_run_stops(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_can_stop_at_every_step(folder: Path, monkeypatch: pytest.MonkeyPatch):
     settings = load_recipe(
         str(folder / "toy.yaml"), ["train.rounds=2", "train.evaluate_every=2", "train.mode=alternate"]
     )

@@ -129,7 +129,9 @@ def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folde
     assert set(load_file(folder / "saved/model.safetensors")) == set(load_file(folder / "encoder/model.safetensors"))
 
 
-def test_adapters_go_on_in_another_run_with_the_same_settings_alone(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_adapters_are_taken_over_by_another_run_only_with_the_same_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
     pal = ["model.pal={kind: attention, width: 6, heads: 2, tasks: [sst, quora]}", "train.epochs=1"]
     start_run(load_recipe(str(folder / "toy.yaml"), pal), folder / "first", Console())
     # 2 * 16 * 6 + 6 + 16, and in each of two layers 3 * 6 * 6 + 3 * 6.
@@ -146,7 +148,7 @@ def test_adapters_go_on_in_another_run_with_the_same_settings_alone(folder: Path
             assemble(load_recipe(str(folder / "toy.yaml"), [*again, *change]), SILENT)
 
 
-def test_an_encoder_without_dropout_cannot_have_a_loss_that_lives_on_it(folder: Path):
+def test_a_loss_that_needs_dropout_is_refused_for_an_encoder_without_it(folder: Path):
     config = json.loads((folder / "encoder/config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "encoder/config.json").write_text(json.dumps(config))
@@ -193,7 +195,7 @@ def test_a_task_with_nothing_left_to_train_is_refused(folder: Path, change: dict
         start_run(settings, folder / "run", SILENT)
 
 
-def test_what_is_frozen_stays_and_lower_layers_are_slower(folder: Path):
+def test_frozen_weights_stay_and_lower_layers_learn_more_slowly(folder: Path):
     raw = merge(toy_run.raw_recipe(folder), {"model": {"freeze": 1}, "train": {"layer_decay": 0.5}})
     settings = validate_recipe(raw, "toy")
     device, _, data, model = assemble(settings, SILENT)
@@ -217,7 +219,7 @@ def test_two_tasks_on_one_file_hold_out_the_same_rows(folder: Path):
     assert not held & {e.id for e in data["pairs"].train.examples}
 
 
-def test_a_pass_can_be_made_again_with_its_own_dropout(folder: Path):
+def test_a_pass_can_be_repeated_with_its_own_dropout(folder: Path):
     run = make(folder)
     parts, _ = run._draw()
     made = run.objective._passes(collate(parts[:1], run.device))["sst"]

@@ -156,20 +156,22 @@ def test_a_fault_is_found_when_the_tokenizer_is_loaded(fault: str, folder: Path,
         ({"added_tokens": [{"id": 10**12}]}, "not a tokenizer ("),
     ],
 )
-def test_a_file_that_is_no_tokenizer(parts: dict[str, Any], said: str, folder: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_file_that_is_not_a_tokenizer_is_refused(
+    parts: dict[str, Any], said: str, folder: Path, capfd: pytest.CaptureFixture[str]
+):
     file = change(folder, **parts)
     refused(ValueError, folder, f"{file}: not a tokenizer (", said, FETCH, load=load_tokenizer)
     assert capfd.readouterr().err == ""
 
 
-def test_a_file_nested_too_deep(folder: Path):
+def test_a_file_nested_too_deep_is_refused(folder: Path):
     (folder / "tokenizer.json").write_text('{"model":' * 100_000)
     refused(ValueError, folder, "tokenizer.json: not a tokenizer (", "recursion limit exceeded", load=load_tokenizer)
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_files_of_a_tokenizer_that_are_no_files(name: str, kind: str, folder: Path):
+def test_tokenizer_files_that_are_not_regular_files_are_refused(name: str, kind: str, folder: Path):
     (folder / "tokenizer.json").unlink()
     if name == "tokenizer_config.json":
         (folder / "vocab.txt").write_text("\n".join(WORDS))
@@ -201,14 +203,14 @@ def test_a_vocabulary_is_read_up_to_a_size(folder: Path):
         ('{"add_prefix_space": "\\u001b[2J"}', r"add_prefix_space must be true or false, found '\x1b[2J'."),
     ],
 )
-def test_options_of_a_wrong_type(text: str, said: str, folder: Path):
+def test_options_of_a_wrong_type_are_refused(text: str, said: str, folder: Path):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     (folder / "tokenizer_config.json").write_text(text)
     refused(ValueError, folder, f"{folder}/tokenizer_config.json: ", said, FETCH, load=load_tokenizer)
 
 
-def test_options_may_say_more_and_accents_may_be_left_open(folder: Path):
+def test_options_may_have_other_keys_and_strip_accents_may_be_null(folder: Path):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     (folder / "tokenizer_config.json").write_text('{"strip_accents": null, "model_max_length": 1e30, "x": [1]}')
@@ -228,13 +230,13 @@ def test_a_text_without_a_token_is_named(folder: Path):
     assert tokenizer.truncation is None
 
 
-def test_a_text_with_more_tokens_than_its_place_is_named(folder: Path):
+def test_a_text_with_more_tokens_than_fit_is_named(folder: Path):
     change(folder, post_processor=template(CLS, A, A, pair=(CLS, A, B)))
     with pytest.raises(ValueError, match=r"tokenizer\.json: .* must give 1 to 4 tokens, and gives 7 for 'the the the'"):
         sequences(load_tokenizer(folder), [("the the the",)], 4, segments=True)
 
 
-def test_an_expression_that_ends_on_other_texts_alone_is_named_when_it_does(folder: Path):
+def test_an_expression_that_fails_only_on_some_texts_is_named_when_it_fails(folder: Path):
     file = change(folder, normalizer=replace("(ж+)+$", "b", "Regex"))
     tokenizer = load_tokenizer(folder)
     with pytest.raises(ValueError, match=r"fails on a text \(Onig: Regex search error") as error:
@@ -243,7 +245,7 @@ def test_an_expression_that_ends_on_other_texts_alone_is_named_when_it_does(fold
     assert tokenizer.truncation is None
 
 
-def test_a_panic_does_not_hide_that_the_user_wants_to_stop():
+def test_a_panic_does_not_hide_a_request_of_the_user_to_stop():
     with pytest.raises(KeyboardInterrupt):
         trial.cause(KeyboardInterrupt())
 

@@ -66,7 +66,7 @@ def test_trials_on_dev_are_scored_there(folder: Path):
         run_tuning(Tuning(ranged(folder), (), True, folder / "tuned"), 1, SILENT)
 
 
-def test_a_tuning_that_was_stopped_goes_on_to_the_same_trials(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_tuning_resumes_to_the_same_trials(folder: Path, monkeypatch: pytest.MonkeyPatch):
     name = ranged(folder)
     run_tuning(Tuning(name, (), False, folder / "whole"), 3, SILENT)
     real, steps = Run.step, [0]
@@ -118,7 +118,7 @@ def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_a_trial_that_fails_is_told_and_the_others_go_on(
+def test_a_trial_that_fails_is_reported_and_the_others_continue(
     folder: Path, scored: Callable[[Callable[[int], list[float]]], None], memory: bool
 ):
     def scores_of(number: int) -> list[float]:
@@ -141,7 +141,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(
     assert "trial 3, 4 of 5: failed: " + ("out of memory" if memory else "no encoder there") in said
 
 
-def test_settings_that_do_not_go_together_fail_one_trial_alone(
+def test_settings_that_do_not_go_together_fail_only_their_own_trial(
     folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
 ):
     scored(lambda number: [0.5])
@@ -153,7 +153,7 @@ def test_settings_that_do_not_go_together_fail_one_trial_alone(
     assert [t["state"] for t in tried] == ["fail" if x else "complete" for x in together]
 
 
-def test_the_best_recipe_is_written_although_a_kill_came_before(
+def test_the_best_recipe_is_written_even_after_a_kill(
     folder: Path, scored: Callable[[Callable[[int], list[float]]], None]
 ):
     scored(lambda number: [0.5])
@@ -186,7 +186,7 @@ def test_a_second_tuning_in_a_folder_is_refused(folder: Path, scored: Callable[.
     assert len(trials(tuning.out)) == 1
 
 
-def test_a_mistake_before_any_trial_ended_is_told_at_once_and_can_be_mended(folder: Path):
+def test_a_mistake_before_any_trial_ended_is_reported_at_once_and_can_be_corrected(folder: Path):
     data = folder / "data/sst.csv"
     right = data.read_text()
     data.write_text(right.replace("sentiment", "feeling"))
@@ -198,7 +198,7 @@ def test_a_mistake_before_any_trial_ended_is_told_at_once_and_can_be_mended(fold
     assert [t["state"] for t in trials(tuning.out)] == ["complete"]
 
 
-def test_the_command(folder: Path, scored: Callable[[Callable[[int], list[float]]], None]):
+def test_the_command_tunes_and_prints_the_best(folder: Path, scored: Callable[[Callable[[int], list[float]]], None]):
     scored(lambda number: [0.25 + number / 8])
     out = folder / "tuned"
     done = CliRunner().invoke(cli.app, ["tune", ranged(folder), "--trials", "2", "--out", str(out)])
@@ -224,7 +224,7 @@ def test_the_command(folder: Path, scored: Callable[[Callable[[int], list[float]
         ({"train.lr": 1e-3}, r"tune\.train\.lr"),
     ],
 )
-def test_ranges_that_cannot_be_used(folder: Path, ranges: dict[str, Any], message: str):
+def test_ranges_that_cannot_be_used_are_refused(folder: Path, ranges: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         run_tuning(Tuning(ranged(folder, ranges), (), False, folder / "tuned"), 1, SILENT)
     assert not (folder / "tuned").exists()
@@ -239,7 +239,7 @@ def test_a_task_whose_dev_would_be_the_slice_of_train_is_refused(folder: Path):
     assert not (folder / "tuned").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(folder: Path, scored: Callable[..., None]):
+def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[..., None]):
     scored(lambda number: [0.5])
     name = ranged(folder)
     with pytest.raises(ValueError, match=r"data: exists and is no tuning\. Give another --out\."):

@@ -47,7 +47,7 @@ def hasty() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_tuning_killed_at_any_file_operation_goes_on_and_leaves_nothing(name: str, tmp_path: Path):
+def test_a_tuning_killed_at_any_file_operation_resumes_and_leaves_nothing_behind(name: str, tmp_path: Path):
     whole = Tuning(name, (), False, tmp_path / "whole")
     run_tuning(whole, 1, SILENT)
 
@@ -79,7 +79,7 @@ def test_a_tuning_killed_at_any_file_operation_goes_on_and_leaves_nothing(name: 
     assert tried >= 22
 
 
-def test_a_start_that_was_cut_off_is_no_other_folder(name: str, tmp_path: Path):
+def test_a_start_that_was_cut_off_is_not_taken_for_a_foreign_folder(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     out.mkdir()
     (out / ".recipe.yaml.new").write_text("half")
@@ -93,7 +93,7 @@ def test_a_start_that_was_cut_off_is_no_other_folder(name: str, tmp_path: Path):
     assert [path.name for path in other.iterdir()] == ["recipe.yaml.new"]
 
 
-def test_of_two_tunings_started_at_once_one_is_told_of_the_other(name: str, tmp_path: Path):
+def test_one_of_two_tunings_started_at_once_reports_the_other(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     out.mkdir()
     with locks.alone(out, "tune"):
@@ -116,7 +116,7 @@ def test_a_folder_of_any_name_holds_its_storage(
 
 
 @pytest.mark.parametrize("room", [100, 5_000, 40_000])
-def test_a_disk_without_room_is_named_with_the_file_and_the_tuning_goes_on_later(name: str, tmp_path: Path, room: int):
+def test_a_full_disk_is_named_with_the_file_and_the_tuning_resumes_later(name: str, tmp_path: Path, room: int):
     out = tmp_path / "tuned"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
@@ -130,7 +130,7 @@ def test_a_disk_without_room_is_named_with_the_file_and_the_tuning_goes_on_later
     assert sorted(path.name for path in out.iterdir()) == WHOLE
 
 
-def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_trial_on_a_full_disk_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     toy_run.set_up(tmp_path)
     name, out = ranged(tmp_path, LR), tmp_path / "tuned"
     run_tuning(Tuning(name, (), False, out), 1, SILENT)
@@ -147,7 +147,7 @@ def test_a_trial_without_room_has_not_failed(tmp_path: Path, monkeypatch: pytest
     assert not list(out.rglob("*.safetensors"))
 
 
-def test_weights_that_a_kill_left_of_an_ended_trial_go(name: str, tmp_path: Path):
+def test_weights_that_a_kill_left_of_an_ended_trial_are_removed(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     run_tuning(Tuning(name, (), False, out), 1, SILENT)
     (out / "trials/0/run/best").mkdir()
@@ -157,7 +157,7 @@ def test_weights_that_a_kill_left_of_an_ended_trial_go(name: str, tmp_path: Path
     assert (out / "trials/0/run/metrics.jsonl").exists()
 
 
-def test_a_full_storage_is_told_by_sqlites_words(name: str, tmp_path: Path):
+def test_a_full_storage_is_reported_in_the_words_of_sqlite(name: str, tmp_path: Path):
     out = tmp_path / "tuned"
     run_tuning(Tuning(name, (), False, out), 1, SILENT)
 

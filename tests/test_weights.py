@@ -40,7 +40,7 @@ def test_query_key_and_value_are_stacked_in_this_order(bert):
     assert names["word_embedding.weight"] == ("embeddings.word_embeddings.weight",)
 
 
-def test_the_config_is_read(tmp_path):
+def test_every_value_of_the_config_is_read(tmp_path):
     config = load_encoder(str(hf_folder("roberta", tmp_path / "roberta"))).encoder.config
     found = (config.family, config.max_length, config.position_offset, config.segment_types, config.layer_norm_eps)
     assert found == ("roberta", 40, 2, 1, 1e-5)
@@ -168,12 +168,12 @@ def test_a_saved_encoder_loads_here_bit_for_bit_and_names_the_bare_model(tmp_pat
 # Refusals: one line that says where, what was found and what to do -----------------------------------
 
 
-def test_a_folder_without_weights(bert):
+def test_a_folder_without_weights_is_refused(bert):
     (bert / "model.safetensors").unlink()
     refused(FileNotFoundError, bert, f"{bert}: no model.safetensors and no pytorch_model.bin")
 
 
-def test_a_truncated_file(bert):
+def test_a_truncated_file_is_refused(bert):
     file = bert / "model.safetensors"
     whole = file.read_bytes()
     for cut in (0, 5, 100, len(whole) - 1):
@@ -187,12 +187,12 @@ def test_missing_weights_are_named(bert):
     refused(ValueError, bert, f"{bert}: 4 weights of a bert encoder are missing: {first}", "and 1 more")
 
 
-def test_weights_of_something_else(bert):
+def test_weights_of_something_else_are_refused(bert):
     retensor(bert, lambda tensors: {"decoder.weight": torch.zeros(1), "decoder.bias": torch.zeros(1)})
     refused(ValueError, bert, f"{bert}: no weight of a bert encoder among 2 tensors, found decoder.bias")
 
 
-def test_weights_of_another_shape(bert):
+def test_weights_of_another_shape_are_refused(bert):
     edit(bert / "config.json", intermediate_size=37)
     refused(ValueError, bert, "encoder.layer.0.intermediate.dense.weight must have shape [37, 24]", "found [36, 24]")
     edit(bert / "config.json", intermediate_size=36)

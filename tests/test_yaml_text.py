@@ -58,7 +58,7 @@ def test_plain_values_are_those_of_yaml_1_2(text, value):
         ("extends: [base]\n", "recipe mine.yaml, extends: a name or a path, found ['base']."),
     ],
 )
-def test_a_file_that_is_no_recipe_is_refused(tmp_path, content, said):
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path, content, said):
     assert refusal(tmp_path, content).startswith(said)
 
 
@@ -91,7 +91,7 @@ def test_aliases_of_aliases_end_at_once(tmp_path: Path):
         ("? {a: b}\n", "that is a dict"),
     ],
 )
-def test_a_key_that_is_no_text_is_named_with_its_line(key: str, shown: str):
+def test_a_key_that_is_not_text_is_named_with_its_line(key: str, shown: str):
     with pytest.raises(ValueError, match="no text") as error:
         yaml_text.parse(f"a: 1\n{key}: 1\n", "r")
     assert str(error.value) == (
@@ -100,7 +100,7 @@ def test_a_key_that_is_no_text_is_named_with_its_line(key: str, shown: str):
 
 
 @pytest.mark.parametrize("tag", ["timestamp 2020-01-01", "binary aGk=", "set {a}", "omap [a: 1]", "merge x"])
-def test_values_that_json_lacks_are_refused_also_as_keys(tag: str):
+def test_values_that_json_lacks_are_refused_even_as_keys(tag: str):
     for text in (f"a: !!{tag}", f"!!{tag}: 1", f"[!!{tag}]"):
         with pytest.raises(ValueError, match=rf"^r, line 1: not YAML: the tag '!!{tag.split()[0]}' means nothing here"):
             yaml_text.parse(text, "r")
@@ -123,7 +123,7 @@ def test_values_that_json_lacks_are_refused_also_as_keys(tag: str):
         ("a: 'b", "r, line 1: not YAML: found unexpected end of stream"),
     ],
 )
-def test_what_a_reader_could_choke_on_is_one_line(text: str, said: str):
+def test_text_that_could_break_a_reader_is_one_line(text: str, said: str):
     with pytest.raises(ValueError, match=f"^{re.escape(said)}") as error:
         yaml_text.parse(text, "r")
     assert str(error.value).isprintable()
@@ -139,7 +139,7 @@ def test_depth_and_values_up_to_the_limits_are_read():
     assert yaml_text.parse("9" * 40, "r") == 10**40 - 1
 
 
-def test_an_anchor_stands_for_its_value_also_when_it_is_named_anew():
+def test_an_anchor_stands_for_its_value_even_after_its_name_is_used_again():
     assert yaml_text.parse("a: &x 1\nb: *x\nc: &x [&y 2, *y]\nd: *x", "r") == {"a": 1, "b": 1, "c": [2, 2], "d": [2, 2]}
 
 
@@ -160,7 +160,7 @@ def test_a_file_over_a_mebibyte_is_not_read(tmp_path: Path):
     assert said == "recipe mine.yaml: has 1,048,577 bytes, and at most 1,048,576 are read. Name another file."
 
 
-def test_a_pipe_and_a_folder_are_no_recipes(tmp_path: Path):
+def test_a_pipe_and_a_folder_are_not_recipes(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.yaml")
     for name, kind in (("pipe.yaml", "a pipe"), (".", "a folder")):
         with pytest.raises(ValueError, match=f": {kind}, not a file. Name another file.$"):
