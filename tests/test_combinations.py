@@ -18,6 +18,7 @@ from rich.console import Console
 from mtbert import load
 from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
+from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Pal
 from mtbert.model.weights import Loaded, load_encoder
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
@@ -144,8 +145,10 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
         encoder = copy.deepcopy(loaded.encoder)
         if dropout is not None:
             changed = replace(encoder.config, hidden_dropout=dropout, attention_dropout=dropout)
-            for module in (encoder, *encoder.layers):
-                module.config = changed
+            weights = encoder.state_dict()
+            with torch.device("meta"):
+                encoder = Encoder(changed)
+            encoder.load_state_dict(weights, assign=True)
         return replace(loaded, encoder=encoder)
 
     def run(settings: Recipe) -> Run:

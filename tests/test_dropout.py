@@ -82,6 +82,7 @@ def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, mas
         return x
 
     monkeypatch.setattr("mtbert.model.encoder.dropout", count)
+    monkeypatch.setattr("mtbert.model.layer.dropout", count)
     monkeypatch.setattr("mtbert.model.attention.dropout", count)
     with torch.no_grad():
         run(encoder, batch, torch.Generator())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtbert.batch import collate
 from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
-from mtbert.model import attention, encoder, heads
+from mtbert.model import attention, encoder, heads, layer
 from mtbert.model.attention import Groups
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
@@ -59,6 +59,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     model.save_pretrained(tmp_path)
     ours, masks = load_encoder(str(tmp_path)).encoder.double(), Masks()
     monkeypatch.setattr(encoder, "dropout", masks.ours)
+    monkeypatch.setattr(layer, "dropout", masks.ours)
     monkeypatch.setattr(attention, "dropout", masks.ours)
     batch = tiny.ragged({"t": [LENGTH] * SEQUENCES})
     x_ND = ours.embed(batch.ids_N, batch.segments_N, batch.positions_N, torch.Generator())

@@ -33,6 +33,7 @@ PARITY = [
     ("bert relu", True),
     ("roberta", False),
     ("xlm-roberta", False),
+    ("camembert", False),
     ("electra", True),
     ("electra wide", True),
     ("distilbert", False),
@@ -51,7 +52,7 @@ def test_every_layer_equals_transformers(encoders, kind, packed):
             assert_close(mine, other.hidden_states[layer][0], **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "camembert"])
 def test_pooled_equals_transformers(encoders, kind):
     encoder, batch = encoders(kind), ragged(LENGTHS)
     with torch.no_grad():

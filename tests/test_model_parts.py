@@ -1,7 +1,5 @@
 """Parts of a model that are its own decision: whose adapters there are, what is random, what stays in float32."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import tiny
@@ -44,10 +42,7 @@ LOUD = {"dropout": 0.1}
 def test_a_pass_is_random_if_there_is_any_dropout_after_its_embeddings(
     task: Head, encoder: dict[str, float], adapters: Pal | None, random: bool
 ):
-    made = tiny.model(ONE.model_copy(update={"head": task}), TWO, adapters=adapters)
-    config: Any = made.encoder.config
-    for name, rate in encoder.items():
-        object.__setattr__(config, name, rate)
+    made = tiny.model(ONE.model_copy(update={"head": task}), TWO, adapters=adapters, shape=encoder)
     assert made.random("one") is random
     data = tiny.dataset(made.tasks["one"], [3, 5], labels=[0.0, 1.0])
     batch = collate([(data, np.arange(2))], tiny.CPU)

@@ -15,7 +15,8 @@ from torch.testing import assert_close
 
 from mtbert.batch import Layout, collate
 from mtbert.model.attention import Groups
-from mtbert.model.encoder import Encoder, EncoderLayer
+from mtbert.model.encoder import Encoder
+from mtbert.model.layer import EncoderLayer
 from mtbert.model.model import Model
 from mtbert.model.pal import Projected, adapter, build
 from mtbert.model.settings import Pal

@@ -71,6 +71,7 @@ PRETRAINED = [
     ("bert", transformers.BertForPreTraining, "cls.predictions.bias"),
     ("roberta", transformers.RobertaForMaskedLM, "lm_head.bias"),
     ("xlm-roberta", transformers.XLMRobertaForMaskedLM, "lm_head.bias"),
+    ("camembert", transformers.CamembertForMaskedLM, "lm_head.bias"),
     ("electra", transformers.ElectraForPreTraining, "discriminator_predictions.dense.bias"),
     ("distilbert", transformers.DistilBertForMaskedLM, "vocab_transform.bias"),
 ]

@@ -1,7 +1,9 @@
 """Toy objects that several tests share, each made from literal settings or a seeded generator."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
 from mtbert.environment import RunRecord
 from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.families import bert
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
 from mtbert.task import Pooling, Task
@@ -49,6 +52,7 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
     "bert relu": transformers.BertConfig(**_SHAPE, hidden_act="relu"),
     "roberta": transformers.RobertaConfig(**_ROBERTA),
     "xlm-roberta": transformers.XLMRobertaConfig(**_ROBERTA),
+    "camembert": transformers.CamembertConfig(**_ROBERTA),
     "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
     "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
     "distilbert": transformers.DistilBertConfig(
@@ -135,10 +139,15 @@ def model(
     dropout: float = 0.0,
     layers: int = 1,
     adapters: Pal | None = None,
+    shape: Mapping[str, Any] = {},
 ) -> Model:
-    """A BERT of one layer, or more, with large random weights that depend on nothing but ``seed``, and its heads."""
+    """A BERT of one layer, or more, with large random weights that depend on nothing but ``seed``, and its heads.
+
+    ``shape`` changes other settings of the encoder.
+    """
     config = EncoderConfig(
         family="bert",
+        layer=bert.layer,
         vocab_size=VOCAB,
         width=WIDTH,
         embedding_width=WIDTH,
@@ -154,7 +163,7 @@ def model(
         hidden_dropout=dropout,
         attention_dropout=dropout,
     )
-    encoder = Encoder(config)
+    encoder = Encoder(replace(config, **shape))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in encoder.named_parameters():
         torch.nn.init.normal_(

@@ -84,6 +84,12 @@ class Groups:
         """Where the sequences begin and end, in tokens: ``[S + 1]``, int32."""
         return send(torch.tensor(self.layout.offsets, dtype=torch.int32), self.device)
 
+    @cached_property
+    def positions_N(self) -> Tensor:
+        """The place of each token in its sequence, from 0, and 0 for each dummy."""
+        places = [torch.arange(length) for length in self.lengths]
+        return send(torch.cat([*places, torch.zeros(self.dummies, dtype=torch.int64)]), self.device)
+
     @property
     def first_S(self) -> Tensor:
         """The row of the first token of each sequence: ``[S]``, int64."""

@@ -1,41 +1,32 @@
-"""A padding-free encoder with the weights of BERT, RoBERTa, XLM-R, ELECTRA or DistilBERT.
+"""A padding-free encoder: embeddings, the layers that its family builds, and a pooler where there is one.
 
-Dimension key: N tokens of a step, S sequences of a step, D width, F intermediate width.
+Dimension key: N tokens of a step, S sequences of a step, D width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, attend, take
+from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
+from mtbert.model.layer import EncoderLayer
 
-Family = Literal["bert", "roberta", "electra", "distilbert"]
 Adapter = Callable[[int, Tensor], Tensor]
-"""``(layer, x_ND) -> [N, D]``, added to the layer's output before its last normalisation; ``x_ND`` is
-the layer's input."""
-
-_gelu_tanh = partial(F.gelu, approximate="tanh")
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_new": _gelu_tanh,
-    "gelu_pytorch_tanh": _gelu_tanh,
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-}
+"""``(layer, x_ND) -> [N, D]``, added to the last sum of the layer; ``x_ND`` is what its attention reads. A layer with
+norms behind its sums normalises the addition too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """The shape of an encoder; ``source`` is the ``config.json`` it was read from."""
 
-    family: Family
+    family: str
+    layer: Callable[["EncoderConfig", int], EncoderLayer] = field(repr=False)  # builds the layer of a number
     vocab_size: int
     width: int
     embedding_width: int
@@ -44,34 +35,47 @@ class EncoderConfig:
     intermediate: int
     activation: str
     layer_norm_eps: float
+    norm_bias: bool = True
+    final_norm: bool = False  # a norm behind the last layer
     max_length: int  # tokens of the longest sequence: 512 for RoBERTa's 514 positions
-    position_offset: int  # the row of the first token's position
+    position_offset: int | None  # the row of the first token's position; None: no table of positions
     segment_types: int  # 0: no segment embeddings
     pooler: bool
     hidden_dropout: float
     attention_dropout: float
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def norm(self, width: int) -> nn.LayerNorm:
+        """Returns a new norm of ``width`` numbers."""
+        return nn.LayerNorm(width, self.layer_norm_eps, bias=self.norm_bias)
+
 
 class Encoder(nn.Module):
-    """Embeddings and transformer layers; every parameter belongs to a Linear, LayerNorm or Embedding."""
+    """Embeddings and transformer layers; every parameter belongs to a Linear, LayerNorm or Embedding.
+
+    Adversarial losses disturb what lies between :meth:`embed` and :meth:`encode`.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         c = self.config = config
+        positions = None if c.position_offset is None else c.max_length + c.position_offset
         self.word_embedding = nn.Embedding(c.vocab_size, c.embedding_width)
-        self.position_embedding = nn.Embedding(c.max_length + c.position_offset, c.embedding_width)
+        self.position_embedding = None if positions is None else nn.Embedding(positions, c.embedding_width)
         self.segment_embedding = nn.Embedding(c.segment_types, c.embedding_width) if c.segment_types else None
-        self.embedding_norm = nn.LayerNorm(c.embedding_width, c.layer_norm_eps)
+        self.embedding_norm = c.norm(c.embedding_width)
         self.embedding_projection = nn.Linear(c.embedding_width, c.width) if c.embedding_width != c.width else None
-        self.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c.layers))
+        self.layers = nn.ModuleList(c.layer(c, i) for i in range(c.layers))
+        self.final_norm = c.norm(c.width) if c.final_norm else None
         self.pooler = nn.Linear(c.width, c.width) if c.pooler else None
 
     def embed(
         self, ids_N: Tensor, segments_N: Tensor, positions_N: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """Returns the input of the first layer, ``[N, D]``; ``positions_N`` counts from 0 in each sequence."""
-        x = self.word_embedding(ids_N) + self.position_embedding(positions_N + self.config.position_offset)
+        x = self.word_embedding(ids_N)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions_N + (self.config.position_offset or 0))
         if self.segment_embedding is not None:
             # A checkpoint with one kind of segment has no other for the second text of a pair.
             x = x + self.segment_embedding(segments_N.clamp(max=self.config.segment_types - 1))
@@ -94,8 +98,10 @@ class Encoder(nn.Module):
         tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
         for i, layer in enumerate(self.layers):
-            adapted_ND = None if adapter is None else adapter(i, x_ND)
-            x_ND = layer(x_ND, groups, generator, adapted_ND, first_only=first_only and i == last)
+            adapted = None if adapter is None else partial(adapter, i)
+            x_ND = layer(x_ND, groups, generator, adapted, first_only=first_only and i == last)
+        if self.final_norm is not None:
+            x_ND = self.final_norm(x_ND)
         return x_ND[:tokens] if groups.dummies and not first_only else x_ND
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
@@ -108,40 +114,52 @@ class Encoder(nn.Module):
             raise ValueError(f"this {self.config.family} encoder has no pooler. Use the vector of the first token.")
         return torch.tanh(self.pooler(cls_SD))
 
+    # What others ask about the parameters: nobody else reads their names ------------------------------------
 
-class EncoderLayer(nn.Module):
-    """Self-attention, then the feed-forward network, each added to its input and normalised."""
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Returns how far up each parameter lies.
 
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        c = self.config = config
-        self.qkv = nn.Linear(c.width, 3 * c.width)
-        self.attention_output = nn.Linear(c.width, c.width)
-        self.attention_norm = nn.LayerNorm(c.width, c.layer_norm_eps)
-        self.intermediate = nn.Linear(c.width, c.intermediate)
-        self.output = nn.Linear(c.intermediate, c.width)
-        self.output_norm = nn.LayerNorm(c.width, c.layer_norm_eps)
-        self.activation = ACTIVATIONS[c.activation]
-        # DistilBERT was trained without dropout behind its attention.
-        self.attention_output_dropout = 0.0 if c.family == "distilbert" else c.hidden_dropout
+        Embeddings are at 0, the lowest layer at 1, the highest at ``config.layers``, and whatever lies behind it, such
+        as the pooler, is at one more.
+        """
+        embeddings: list[nn.Module | None] = [
+            self.word_embedding,
+            self.position_embedding,
+            self.segment_embedding,
+            self.embedding_norm,
+            self.embedding_projection,
+        ]
+        behind: list[nn.Module | None] = [self.final_norm, self.pooler]
+        floors: list[Iterable[nn.Module | None]] = [embeddings, *([layer] for layer in self._layers()), behind]
+        return {
+            parameter: depth
+            for depth, modules in enumerate(floors)
+            for module in modules
+            if module is not None
+            for parameter in module.parameters()
+        }
 
-    def forward(
-        self,
-        x_ND: Tensor,
-        groups: Groups,
-        generator: torch.Generator | None,
-        adapted_ND: Tensor | None,
-        *,
-        first_only: bool,
-    ) -> Tensor:
-        """The layer's output, ``[N, D]``, or with ``first_only``, from the attention on, ``[S, D]``."""
-        c = self.config
-        attended_ND = attend(self.qkv(x_ND), groups, c.heads, c.attention_dropout, generator, first_only=first_only)
-        if first_only:
-            x_ND = take(x_ND, groups.first_S)
-            adapted_ND = None if adapted_ND is None else take(adapted_ND, groups.first_S)
-        mixed_ND = self.attention_output(attended_ND)
-        x_ND = self.attention_norm(x_ND + dropout(mixed_ND, self.attention_output_dropout, generator))
-        out_ND = dropout(self.output(self.activation(self.intermediate(x_ND))), c.hidden_dropout, generator) + x_ND
-        normed_ND: Tensor = self.output_norm(out_ND if adapted_ND is None else out_ND + adapted_ND)
-        return normed_ND
+    def behind(self, *, pooled: bool) -> list[nn.Parameter]:
+        """Returns the parameters that the vector of a text depends on; not ``pooled``: without those of the pooler."""
+        of_pooler = set() if pooled or self.pooler is None else set(self.pooler.parameters())
+        return [parameter for parameter in self.parameters() if parameter not in of_pooler]
+
+    def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
+        """The linear layers that may be changed by a low rank: ``0.qkv``, the module, and how many it stacks."""
+        for i, layer in enumerate(self._layers()):
+            for name, (module, stacked) in layer.matrices().items():
+                yield f"{i}.{name}", module, stacked
+
+    def multiplied(self, *, first_only: bool) -> int:
+        """Returns the number of parameters in the layers that every token meets.
+
+        ``first_only`` is that of :meth:`encode`.
+        """
+        *others, last = self._layers()
+        busy = last.for_every_token() if first_only else last.parameters()
+        return sum(p.numel() for p in [*(p for layer in others for p in layer.parameters()), *busy])
+
+    def _layers(self) -> Iterator[EncoderLayer]:
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            yield layer

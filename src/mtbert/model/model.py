@@ -96,10 +96,7 @@ class Model(nn.Module):
     @property
     def multiplied(self) -> int:
         """The number of parameters in the encoder's layers that multiply every token of a batch with all tasks."""
-        whole = sum(p.numel() for p in self.encoder.layers.parameters())
-        last = self.encoder.layers[-1].named_parameters() if self.first_only(self.tasks) else ()
-        idle = sum(p.numel() for name, p in last if not name.startswith("qkv."))
-        return whole - idle
+        return self.encoder.multiplied(first_only=self.first_only(self.tasks))
 
     def head(self, name: str) -> nn.Module:
         """The head of the task called ``name``."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,38 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtbert.messages import count, few, shown
-from mtbert.model.config import FETCH, MODEL_TYPES, read_config
-from mtbert.model.encoder import Encoder, EncoderConfig, Family
-from mtbert.model.hub import find_folder
+from mtbert.model.config import read_config
+from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.families.known import FAMILIES
+from mtbert.model.hub import FETCH, find_folder
 from mtbert.model.stored import FLOATS, check_finite, stored
-
-PREFIX = re.compile(r"^(bert|roberta|electra|distilbert)\.")
-
-# Our module: its name in a checkpoint; query, key and value become one.
-_BERT = {
-    "word_embedding": ("embeddings.word_embeddings",),
-    "position_embedding": ("embeddings.position_embeddings",),
-    "segment_embedding": ("embeddings.token_type_embeddings",),
-    "embedding_norm": ("embeddings.LayerNorm",),
-    "embedding_projection": ("embeddings_project",),
-    "pooler": ("pooler.dense",),
-}
-_BERT_LAYER = {
-    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention_output": ("attention.output.dense",),
-    "attention_norm": ("attention.output.LayerNorm",),
-    "intermediate": ("intermediate.dense",),
-    "output": ("output.dense",),
-    "output_norm": ("output.LayerNorm",),
-}
-_DISTILBERT_LAYER = {
-    "qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-    "attention_output": ("attention.out_lin",),
-    "attention_norm": ("sa_layer_norm",),
-    "intermediate": ("ffn.lin1",),
-    "output": ("ffn.lin2",),
-    "output_norm": ("output_layer_norm",),
-}
 
 
 @dataclass(frozen=True)
@@ -76,8 +49,9 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
     encoder = _unfilled(config)
-    needed = sum(p.numel() for name, p in encoder.named_parameters() if not name.startswith("pooler."))
-    tensors = {_modern(name): tensor for name, tensor in stored(folder, needed).items()}
+    needed = sum(p.numel() for p in encoder.behind(pooled=False))
+    prefix = FAMILIES[config.family].prefix
+    tensors = {_modern(name, prefix): tensor for name, tensor in stored(folder, needed).items()}
     known = set(encoder_state(encoder))
     missing = tuple(sorted(known - set(tensors)))
     unexpected = tuple(sorted(n for n in set(tensors) - known if not n.endswith(("position_ids", "token_type_ids"))))
@@ -136,7 +110,8 @@ def _check_missing(
             f"{folder}: no weight of a {kind} encoder among {count(tensors, 'tensor')}, "
             f"found {few(unexpected, most=3)}. Give a folder whose config.json belongs to its weights."
         )
-    lost = [name for name in missing if not name.startswith("pooler.")]
+    vital = {name for theirs in encoder_names(replace(config, pooler=False)).values() for name in theirs}
+    lost = [name for name in missing if name in vital]
     if lost:
         raise ValueError(
             f"{folder}: {count(len(lost), 'weight')} of a {kind} encoder are missing: {few(lost, most=3)}. "
@@ -167,24 +142,24 @@ def hf_config(encoder: Encoder) -> dict[str, Any]:
     source = dict(encoder.config.source)
     source.pop("torch_dtype", None)
     dtype = str(encoder.word_embedding.weight.dtype).removeprefix("torch.")
-    return source | {"architectures": [MODEL_TYPES[source["model_type"]][1]], "dtype": dtype}
+    return source | {"architectures": [FAMILIES[encoder.config.family].types[source["model_type"]]], "dtype": dtype}
 
 
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     """Our parameter names and those of a checkpoint, which are stacked in this order: the whole mapping."""
-    return {name: tuple(_theirs(name, config.family)) for name in _unfilled(config).state_dict()}
+    names = FAMILIES[config.family].names
+    return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}
 
 
-def _theirs(name: str, family: Family) -> Iterator[str]:
+def _theirs(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     module, _, suffix = name.rpartition(".")
-    if module.startswith("layers."):
-        _, layer, module = module.split(".")
-        table, stack = (_DISTILBERT_LAYER, "transformer") if family == "distilbert" else (_BERT_LAYER, "encoder")
-        return (f"{stack}.layer.{layer}.{theirs}.{suffix}" for theirs in table[module])
-    return (f"{theirs}.{suffix}" for theirs in _BERT[module])
+    number = re.match(r"layers\.(\d+)\.", module)
+    if number is None:
+        return (f"{theirs}.{suffix}" for theirs in names[module])
+    return (f"{theirs.format(number[1])}.{suffix}" for theirs in names[f"layers.{{}}.{module[number.end() :]}"])
 
 
-def _modern(name: str) -> str:
+def _modern(name: str, prefix: str) -> str:
     """A checkpoint's name without its prefix, and with LayerNorm's parameters as they are called today."""
-    name = PREFIX.sub("", name)
+    name = name.removeprefix(prefix)
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))

@@ -8,10 +8,9 @@ def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
     """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
     recipe.train.aggregation.check_installed()
     config, pal = encoder.config, recipe.model.pal
-    layers = any(p.requires_grad for name, p in encoder.named_parameters() if not name.startswith("pooler."))
-    pooler = encoder.pooler is not None and encoder.pooler.weight.requires_grad
     for name, task in recipe.tasks.items():
-        shared = layers or (pooler and task.pooled(recipe.model.pooling) == "cls")
+        pooled = task.pooled(recipe.model.pooling) == "cls"
+        shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))
         adapted = pal is not None and pal.adapts(name)
         if not shared and not adapted and (task.head.kind == "cosine" or not task.scored):
             raise ValueError(

@@ -1,7 +1,6 @@
 """The optimizer: parameter groups, embedding gradients, gradient norms and learning-rate schedules."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -122,16 +121,9 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 
     Source: Sun et al., "How to Fine-Tune BERT for Text Classification?", 2019.
     """
-    depth = len(model.encoder.layers)
-
-    def factor(name: str) -> float:
-        layer = re.match(r"encoder\.layers\.(\d+)\.", name)
-        if layer is not None:
-            return (decay or 1.0) ** (depth - 1 - int(layer[1]))
-        lowest = name.startswith("encoder.") and not name.startswith("encoder.pooler.")
-        return (decay or 1.0) ** depth if lowest else 1.0
-
-    return {p: factor(name) for name, p in model.named_parameters() if p.requires_grad}
+    depths, top = model.encoder.depths(), model.encoder.config.layers
+    below = {p: max(0, top - depths[p]) if p in depths else 0 for p in model.parameters()}
+    return {p: (decay or 1.0) ** layers for p, layers in below.items() if p.requires_grad}
 
 
 def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:

@@ -1,0 +1,79 @@
+"""BERT: tables of words, positions and segments, norms behind the halves of a layer, biases everywhere, a pooler.
+
+Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
+"""
+
+from torch import nn
+
+from mtbert.model.encoder import EncoderConfig
+from mtbert.model.families import ActivationName, Config, Family, activation, rate, tiny, whole
+from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
+
+
+class BertConfig(Config):
+    """What it leaves out is as in transformers."""
+
+    hidden_size: int = whole(2**14)
+    num_hidden_layers: int = whole(2**8)
+    num_attention_heads: int = whole(2**10)
+    intermediate_size: int = whole(2**17)
+    type_vocab_size: int = whole(2**10, default=2)
+    hidden_act: ActivationName = activation()
+    layer_norm_eps: float = tiny(1e-12)
+    hidden_dropout_prob: float = rate()
+    attention_probs_dropout_prob: float = rate()
+
+
+def encoder(c: BertConfig) -> EncoderConfig:
+    """Returns the shape of a BERT."""
+    return EncoderConfig(
+        family="bert",
+        layer=layer,
+        vocab_size=c.vocab_size,
+        width=c.hidden_size,
+        embedding_width=c.hidden_size,
+        layers=c.num_hidden_layers,
+        heads=c.num_attention_heads,
+        intermediate=c.intermediate_size,
+        activation=c.hidden_act,
+        layer_norm_eps=c.layer_norm_eps,
+        max_length=c.max_position_embeddings,
+        position_offset=0,
+        segment_types=c.type_vocab_size,
+        pooler=True,
+        hidden_dropout=c.hidden_dropout_prob,
+        attention_dropout=c.attention_probs_dropout_prob,
+    )
+
+
+def layer(c: EncoderConfig, index: int) -> EncoderLayer:
+    """Returns a layer of BERT; all are built alike."""
+    return EncoderLayer(
+        qkv=nn.Linear(c.width, 3 * c.width),
+        attention=Attention(c.heads, c.attention_dropout),
+        attention_output=nn.Linear(c.width, c.width),
+        attention_output_dropout=c.hidden_dropout,
+        attention_norm=c.norm(c.width),
+        intermediate=nn.Linear(c.width, c.intermediate),
+        activation=ACTIVATIONS[c.activation],
+        output=nn.Linear(c.intermediate, c.width),
+        output_dropout=c.hidden_dropout,
+        output_norm=c.norm(c.width),
+    )
+
+
+NAMES = {
+    "word_embedding": ("embeddings.word_embeddings",),
+    "position_embedding": ("embeddings.position_embeddings",),
+    "segment_embedding": ("embeddings.token_type_embeddings",),
+    "embedding_norm": ("embeddings.LayerNorm",),
+    "layers.{}.qkv": tuple(f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")),
+    "layers.{}.attention_output": ("encoder.layer.{}.attention.output.dense",),
+    "layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
+    "layers.{}.intermediate": ("encoder.layer.{}.intermediate.dense",),
+    "layers.{}.output": ("encoder.layer.{}.output.dense",),
+    "layers.{}.output_norm": ("encoder.layer.{}.output.LayerNorm",),
+    "pooler": ("pooler.dense",),
+}
+
+BERT = Family(name="bert", types={"bert": "BertModel"}, config=BertConfig, encoder=encoder, prefix="bert.", names=NAMES)

@@ -1,0 +1,69 @@
+"""DistilBERT: BERT without segments and pooler, and without dropout behind its attention.
+
+Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019.
+"""
+
+from mtbert.model.encoder import EncoderConfig
+from mtbert.model.families import ActivationName, Config, Family, activation, bert, rate, whole
+from mtbert.model.layer import EncoderLayer
+
+
+class DistilBertConfig(Config):
+    """Its keys have other names than BERT's."""
+
+    dim: int = whole(2**14)
+    n_layers: int = whole(2**8)
+    n_heads: int = whole(2**10)
+    hidden_dim: int = whole(2**17)
+    activation: ActivationName = activation()
+    dropout: float = rate()
+    attention_dropout: float = rate()
+
+
+def encoder(c: DistilBertConfig) -> EncoderConfig:
+    """Returns the shape of a DistilBERT."""
+    return EncoderConfig(
+        family="distilbert",
+        layer=layer,
+        vocab_size=c.vocab_size,
+        width=c.dim,
+        embedding_width=c.dim,
+        layers=c.n_layers,
+        heads=c.n_heads,
+        intermediate=c.hidden_dim,
+        activation=c.activation,
+        layer_norm_eps=1e-12,
+        max_length=c.max_position_embeddings,
+        position_offset=0,
+        segment_types=0,
+        pooler=False,
+        hidden_dropout=c.dropout,
+        attention_dropout=c.attention_dropout,
+    )
+
+
+def layer(c: EncoderConfig, index: int) -> EncoderLayer:
+    """Returns a layer of DistilBERT."""
+    made = bert.layer(c, index)
+    made.attention_output_dropout = 0.0
+    return made
+
+
+DISTILBERT = Family(
+    name="distilbert",
+    types={"distilbert": "DistilBertModel"},
+    config=DistilBertConfig,
+    encoder=encoder,
+    prefix="distilbert.",
+    names={
+        "word_embedding": ("embeddings.word_embeddings",),
+        "position_embedding": ("embeddings.position_embeddings",),
+        "embedding_norm": ("embeddings.LayerNorm",),
+        "layers.{}.qkv": tuple(f"transformer.layer.{{}}.attention.{part}_lin" for part in "qkv"),
+        "layers.{}.attention_output": ("transformer.layer.{}.attention.out_lin",),
+        "layers.{}.attention_norm": ("transformer.layer.{}.sa_layer_norm",),
+        "layers.{}.intermediate": ("transformer.layer.{}.ffn.lin1",),
+        "layers.{}.output": ("transformer.layer.{}.ffn.lin2",),
+        "layers.{}.output_norm": ("transformer.layer.{}.output_layer_norm",),
+    },
+)

@@ -1,0 +1,30 @@
+"""ELECTRA: BERT without a pooler, with embeddings that may be narrower than its layers.
+
+Source: Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", 2020.
+"""
+
+from dataclasses import replace
+
+from mtbert.model.encoder import EncoderConfig
+from mtbert.model.families import Family, bert, whole
+
+
+class ElectraConfig(bert.BertConfig):
+    """What it leaves out is as in transformers."""
+
+    embedding_size: int = whole(2**14, default=128)
+
+
+def encoder(c: ElectraConfig) -> EncoderConfig:
+    """Returns the shape of an ELECTRA."""
+    return replace(bert.encoder(c), family="electra", embedding_width=c.embedding_size, pooler=False)
+
+
+ELECTRA = Family(
+    name="electra",
+    types={"electra": "ElectraModel"},
+    config=ElectraConfig,
+    encoder=encoder,
+    prefix="electra.",
+    names=bert.NAMES | {"embedding_projection": ("embeddings_project",)},
+)

@@ -1,0 +1,164 @@
+"""The layer of an encoder, and the parts that it is built from.
+
+A family chooses the parts: norms before the two halves of a layer or after them, linear layers with a bias or without,
+an activation with a gate or without, an attention that rotates by position or does not.
+
+Dimension key: N tokens of a step, S sequences of a step, D width, F intermediate width, H heads, E width of a head.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtbert.model.attention import Groups, attend, take
+from mtbert.model.dropout import dropout
+
+Activation = Callable[[Tensor], Tensor]
+
+_gelu_tanh = partial(F.gelu, approximate="tanh")
+ACTIVATIONS: Mapping[str, Activation] = {
+    "gelu": F.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+}
+
+
+@dataclass(frozen=True)
+class Gated:
+    """An activation with a gate, ``[N, 2 * F] -> [N, F]``: the first half is activated, the second multiplies it."""
+
+    activation: Activation
+
+    def __call__(self, x_N2F: Tensor) -> Tensor:
+        first_NF, gate_NF = x_N2F.chunk(2, dim=-1)
+        return self.activation(first_NF) * gate_NF
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions: queries and keys are turned by angles that grow with the token's place in its sequence.
+
+    Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021. As in transformers, number
+    ``i`` of a head's first half is turned together with number ``i`` of its second half, by angles in float32.
+    """
+
+    base: float
+
+    def __call__(self, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
+        """Returns ``qkv_N3D`` with queries and keys turned; ``positions_N`` counts from 0 in each sequence."""
+        qkv_N3HE = qkv_N3D.view(len(qkv_N3D), 3, heads, -1)
+        width = qkv_N3HE.shape[3]
+        steps = torch.arange(0, width, 2, dtype=torch.float32, device=qkv_N3D.device) / width
+        angles = (positions_N[:, None] / self.base**steps)[:, None, None]
+        cos, sin = angles.cos(), angles.sin()
+        both, values = torch.split(qkv_N3HE, [2, 1], dim=1)
+        a, b = both.chunk(2, dim=3)
+        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3)
+        return torch.cat([turned.to(values.dtype), values], dim=1).flatten(1)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How the queries, keys and values of a layer are mixed; its matrices are the layer's own.
+
+    A bias on the scores, or a window beyond which no token is seen, would be a field here, handed on to
+    :func:`~mtbert.model.attention.attend`, as the dropout rate is.
+    """
+
+    heads: int
+    dropout: float  # of the probabilities
+    rotary: Rotary | None = None
+
+    def __call__(
+        self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
+    ) -> Tensor:
+        """Returns ``[N, D]``, or with ``first_only`` the first token of each sequence alone, ``[S, D]``."""
+        if self.rotary is not None:
+            qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
+        return attend(qkv_N3D, groups, self.heads, self.dropout, generator, first_only=first_only)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then the feed-forward network, each added to its input.
+
+    A family gives the norms that it has: before each half (pre-norm), behind each sum (post-norm), or both. Linear
+    layers have biases or not; ``intermediate`` is twice as wide as ``output`` reads where ``activation`` is
+    :class:`Gated`.
+    """
+
+    def __init__(
+        self,
+        *,
+        qkv: nn.Linear,
+        attention: Attention,
+        attention_output: nn.Linear,
+        intermediate: nn.Linear,
+        activation: Activation,
+        output: nn.Linear,
+        before_attention: nn.Module | None = None,
+        attention_norm: nn.Module | None = None,
+        before_feed_forward: nn.Module | None = None,
+        output_norm: nn.Module | None = None,
+        attention_output_dropout: float,
+        output_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.before_attention = before_attention or nn.Identity()
+        self.qkv = qkv
+        self.attention = attention
+        self.attention_output = attention_output
+        self.attention_norm = attention_norm or nn.Identity()
+        self.before_feed_forward = before_feed_forward or nn.Identity()
+        self.intermediate = intermediate
+        self.activation = activation
+        self.output = output
+        self.output_norm = output_norm or nn.Identity()
+        self.attention_output_dropout = attention_output_dropout
+        self.output_dropout = output_dropout
+
+    def forward(
+        self,
+        x_ND: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        adapter: Callable[[Tensor], Tensor] | None,
+        *,
+        first_only: bool,
+    ) -> Tensor:
+        """The layer's output, ``[N, D]``, or with ``first_only``, from the attention on, ``[S, D]``.
+
+        ``adapter`` reads what the attention reads, ``[N, D]``; its result is added to the last sum, before the norm
+        behind it if there is one.
+        """
+        read_ND = self.before_attention(x_ND)
+        added_ND = None if adapter is None else adapter(read_ND)
+        attended_ND = self.attention(self.qkv(read_ND), groups, generator, first_only=first_only)
+        if first_only:
+            x_ND = take(x_ND, groups.first_S)
+            added_ND = None if added_ND is None else take(added_ND, groups.first_S)
+        mixed_ND = self.attention_output(attended_ND)
+        x_ND = self.attention_norm(x_ND + dropout(mixed_ND, self.attention_output_dropout, generator))
+        wide_NF = self.activation(self.intermediate(self.before_feed_forward(x_ND)))
+        out_ND = dropout(self.output(wide_NF), self.output_dropout, generator) + x_ND
+        normed_ND: Tensor = self.output_norm(out_ND if added_ND is None else out_ND + added_ND)
+        return normed_ND
+
+    def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
+        """Returns the linear layers by name, each with the number of matrices that are stacked in it."""
+        return {
+            "qkv": (self.qkv, 3),
+            "attention_output": (self.attention_output, 1),
+            "intermediate": (self.intermediate, self.intermediate.out_features // self.output.in_features),
+            "output": (self.output, 1),
+        }
+
+    def for_every_token(self) -> list[nn.Parameter]:
+        """Returns the parameters that work for every token, also where only first tokens are wanted."""
+        return [*self.before_attention.parameters(), *self.qkv.parameters()]
