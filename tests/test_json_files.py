@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from full_disk import files_of_at_most
 
 from mtbert import json_files
 from mtbert.settings import Settings
@@ -46,3 +47,15 @@ def test_settings_come_back_from_a_file(tmp_path: Path):
     assert json_files.read_settings(tmp_path / "toy.json", Toy, "") == Toy(size=3, names=("a", "b"))
     with pytest.raises(FileNotFoundError, match=r"none\.json: not there\. Write it"):
         json_files.read_settings(tmp_path / "none.json", Toy, "Write it again.")
+
+
+def test_settings_are_written_to_be_read_and_a_full_disk_leaves_the_old_ones(tmp_path: Path):
+    file = tmp_path / "toy.json"
+    json_files.write_settings(file, Toy(size=3, names=("ä",)))
+    assert file.read_text(encoding="utf-8") == '{\n  "size": 3,\n  "names": [\n    "ä"\n  ]\n}\n'
+    assert json_files.read_settings(file, Toy, "Write it again.") == Toy(size=3, names=("ä",))
+    with files_of_at_most(40), pytest.raises(OSError, match="too large") as error:
+        json_files.write_settings(file, Toy(size=4, names=("x" * 100,)))
+    assert error.value.filename == str(file)
+    assert json_files.read_settings(file, Toy, "").size == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]

@@ -1,4 +1,4 @@
-"""Reading JSON files, including files that other programs wrote, with limits on size and nesting."""
+"""Reading JSON files, including files that other programs wrote, with limits on size and nesting; writing settings."""
 
 import json
 from pathlib import Path
@@ -58,6 +58,15 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
         where = clean(".".join(map(str, first["loc"]))[:400])
         what = clean(first["msg"].removeprefix("Value error, ")[:400])
         raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
+
+
+def write_settings(file: Path, settings: Settings) -> None:
+    """Writes settings as a JSON file, atomically; :func:`read_settings` reads it.
+
+    Raises:
+        OSError: If the disk fails; it names ``file``, which is as it was before.
+    """
+    files.write_text(file, settings.model_dump_json(indent=2) + "\n")
 
 
 def _deeper(value: Any, levels: int) -> bool:

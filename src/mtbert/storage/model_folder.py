@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from mtbert import files
 from mtbert.data.tokenizer import load_tokenizer
+from mtbert.json_files import write_settings
 from mtbert.messages import few
 from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
@@ -53,7 +54,7 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
         pal=model.pal,
         step=step,
     )
-    (folder / "mtbert.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_settings(folder / "mtbert.json", card)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Seal(Settings):
 def save_state(state: RunState, folder: Path) -> None:
     """Writes a run state into ``folder``."""
     save_tensors(state.tensors, folder / TENSORS)
-    (folder / VALUES).write_text(state.values.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    json_files.write_settings(folder / VALUES, state.values)
 
 
 def load_state(folder: Path) -> RunState:
@@ -86,7 +86,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
         for path in folder.iterdir():
             if path.name not in (VALUES, SEAL):
                 files.link(path, new / path.name)
-        (new / VALUES).write_text(values.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        json_files.write_settings(new / VALUES, values)
         seal(new, run)
 
     files.write_folder(folder, write)
@@ -95,7 +95,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 def seal(folder: Path, run: str) -> None:
     """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, that of the run's settings."""
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
-    (folder / SEAL).write_text(Seal(run=run, files=digests).model_dump_json(indent=2) + "\n", encoding="utf-8")
+    json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))
 
 
 def check_seal(folder: Path) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtbert import files
+from mtbert import files, json_files
 from mtbert.study.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
 from mtbert.study.results import DevData, Results
 from mtbert.study.statistics import Estimate
@@ -68,7 +68,7 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
         files=digests,
         scores={name: _score(estimate) for name, estimate in found.rows[row].scores.items()},
     )
-    files.write_text(out / HELD_OUT_FILE, record.model_dump_json(indent=2) + "\n")
+    json_files.write_settings(out / HELD_OUT_FILE, record)
 
 
 def _score(estimate: Estimate) -> HeldOutScore:

@@ -112,7 +112,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
         threads=threads,
     )
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(out / OUTLINE_FILE, outline.model_dump_json(indent=2) + "\n")
+    json_files.write_settings(out / OUTLINE_FILE, outline)
 
 
 def read_outline(out: Path) -> Outline:

@@ -14,7 +14,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from mtbert import files, locks
+from mtbert import locks
+from mtbert.json_files import write_settings
 from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.study.runs import EndRecord, RunPlace
@@ -34,7 +35,7 @@ def work(cell: RunPlace) -> None:
         else:
             start_run(load_recipe(str(cell.recipe)), cell.run, console)
         seconds = _seconds(cell.run / "timings.jsonl")
-        files.write_text(cell.ended, EndRecord(seconds=round(seconds, 1)).model_dump_json() + "\n")
+        write_settings(cell.ended, EndRecord(seconds=round(seconds, 1)))
         cell.tidy()
 
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files, locks, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
+from mtbert.json_files import write_settings
 from mtbert.messages import few, warn
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
@@ -170,8 +171,7 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path) -> None:
     # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.
     same = recipe_digest(kept)
     if record.recipe != same:
-        written = record.model_copy(update={"recipe": same}).model_dump_json(indent=2) + "\n"
-        files.write_text(out / ENVIRONMENT_FILE, written)
+        write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": same}))
     now = {"data": {"root": recipe.data.root}, "train": {"epochs": recipe.train.epochs}}
     files.write_text(out / RECIPE_FILE, yaml_text.dump(merge(kept, now)))
 

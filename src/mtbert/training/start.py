@@ -6,6 +6,7 @@ from rich.console import Console
 
 from mtbert import environment, locks
 from mtbert.environment import ENVIRONMENT_FILE
+from mtbert.json_files import write_settings
 from mtbert.messages import warn
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
@@ -46,7 +47,7 @@ def start_run(
         record = environment.make_record(device, digests(data), recipe_digest(as_plain(recipe)))
 
         def write(folder: Path) -> None:
-            (folder / ENVIRONMENT_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            write_settings(folder / ENVIRONMENT_FILE, record)
             (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
 
         held.replace(write)
