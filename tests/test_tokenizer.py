@@ -227,3 +227,53 @@ def test_broken_merges_are_named(tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\nqqqq zzzz\n")
     with pytest.raises(ValueError, match=rf"^{tmp_path / 'vocab.json'}: not a vocabulary for merges.txt \(.+\)"):
         load_tokenizer(tmp_path)
+
+
+def wrapped(tokenizer, processor):
+    made = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    made.post_processor = processor
+    return made
+
+
+PROCESSORS = {
+    "its own": lambda t: t.post_processor,
+    "none": lambda t: None,
+    "bert": lambda t: tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
+    "roberta": lambda t: tokenizers.processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2), False, False),
+    "second text first": lambda t: tokenizers.processors.TemplateProcessing(
+        single="$A [SEP]", pair="[CLS] $B:1 [SEP]:1 $A", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    ),
+    "two steps": lambda t: tokenizers.processors.Sequence(
+        [tokenizers.processors.ByteLevel(), tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))]
+    ),
+}
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_what_is_cut_is_what_the_library_cuts(processor: str, tokenizer):
+    tokenizer = wrapped(tokenizer, PROCESSORS[processor](tokenizer))
+    rng = random.Random(0)
+    words = ["the", "cat", "sat", "unable", "[SEP]", "[CLS]", "b", "", "漢"]
+
+    def text(most: int) -> str:
+        return " ".join(rng.choices(words, k=rng.randrange(most)))
+
+    texts = [(text(12),) for _ in range(150)] + [(text(12), text(12)) for _ in range(300)]
+    texts = [given for given in texts if tokenizer.encode(*given).ids]
+    for most in (5, 6, 8, 9):
+        found, cut = sequences(tokenizer, texts, most, segments=True)
+        library = wrapped(tokenizer, tokenizer.post_processor)
+        library.enable_truncation(most, strategy="longest_first")
+        expected = [library.encode(*given) for given in texts]
+        assert found.ids.tolist() == [i for encoding in expected for i in encoding.ids]
+        assert found.segments.tolist() == [i for encoding in expected for i in encoding.type_ids]
+        assert cut == {i for i, encoding in enumerate(expected) if encoding.overflowing}
+        assert tokenizer.truncation is None
+
+
+def test_a_template_that_repeats_a_text_is_refused_where_the_text_is_too_long(tokenizer):
+    twice = tokenizers.processors.TemplateProcessing(single="[CLS] $A $A", special_tokens=[("[CLS]", 2)])
+    tokenizer = wrapped(tokenizer, twice)
+    assert sequences(tokenizer, [("the cat",)], 5, segments=False)[0].ids.tolist() == [2, 5, 6, 5, 6]
+    with pytest.raises(ValueError, match="must give 1 to 4 tokens, and gives 5 for 'the cat'"):
+        sequences(tokenizer, [("the cat",)], 4, segments=False)

@@ -1,11 +1,12 @@
 """Loading a model's tokenizer, and turning texts into flat arrays of tokens."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -81,19 +82,24 @@ def sequences(
             raise ValueError(
                 f"max_length must leave room for text beside {special} special tokens, found {max_length}."
             )
-    tokenizer.enable_truncation(max_length, strategy="longest_first")
     ids, segment_ids, lengths, cut = [], [], [], set()
-    try:
-        for start in range(0, len(texts), CHUNK):
-            chunk = [text[0] if len(text) == 1 else text for text in texts[start : start + CHUNK]]
-            for i, encoding in enumerate(_encoded(tokenizer, chunk, max_length), start):
-                ids.append(np.array(encoding.ids, dtype=np.int32))
-                segment_ids.append(np.array(encoding.type_ids, dtype=np.int32))
-                lengths.append(len(encoding))
-                if encoding.overflowing:
-                    cut.add(i)
-    finally:
-        tokenizer.no_truncation()
+    for start in range(0, len(texts), CHUNK):
+        chunk = [text[0] if len(text) == 1 else text for text in texts[start : start + CHUNK]]
+        for i, encoding in enumerate(_encoded(tokenizer, chunk), start):
+            all_ids = np.array(encoding.ids, dtype=np.int32)
+            all_segments = np.array(encoding.type_ids, dtype=np.int32)
+            if len(encoding) > max_length:
+                kept_N = _kept(encoding, max_length, tokenizer.num_special_tokens_to_add(len(texts[i]) == 2))
+                all_ids, all_segments = all_ids[kept_N], all_segments[kept_N]
+                cut.add(i)
+            if not 0 < len(all_ids) <= max_length:
+                raise ValueError(
+                    f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, and gives {len(all_ids)} "
+                    f"for {shown(chunk[i - start])}. Change or drop that text, or {FETCH.lower()}"
+                )
+            ids.append(all_ids)
+            segment_ids.append(all_segments)
+            lengths.append(len(all_ids))
     nothing = np.zeros(0, dtype=np.int32)
     flat_ids = np.concatenate([nothing, *ids])
     flat_segments = np.concatenate([nothing, *segment_ids]) if segments else np.zeros_like(flat_ids)
@@ -101,25 +107,44 @@ def sequences(
     return Sequences(ids=flat_ids, segments=flat_segments, offsets=offsets.astype(np.int64)), cut
 
 
-def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]], max_length: int) -> Iterator[Encoding]:
-    """Yields the encoding of each text.
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]]) -> list[Encoding]:
+    """Returns the encoding of each text or pair, of any length.
 
     Raises:
-        ValueError: If the tokenizer fails, or an encoding does not have 1 to ``max_length`` tokens.
+        ValueError: If the tokenizer fails.
     """
-    file = vars(tokenizer).get("file", "tokenizer")
     try:
-        encodings = tokenizer.encode_batch(texts)
+        return list(tokenizer.encode_batch(texts))
     except BaseException as error:  # the library's panics are not subclasses of Exception
         why = trial.cause(error)
-        raise ValueError(f"{file}: this tokenizer fails on a text ({why}). {FETCH}") from None
-    for text, encoding in zip(texts, encodings, strict=True):
-        if not 0 < len(encoding) <= max_length:
-            raise ValueError(
-                f"{file}: this tokenizer must give 1 to {max_length} tokens, and gives {len(encoding)} for "
-                f"{shown(text)}. Change or drop that text, or {FETCH.lower()}"
-            )
-        yield encoding
+        raise ValueError(f"{_file(tokenizer)}: this tokenizer fails on a text ({why}). {FETCH}") from None
+
+
+def _file(tokenizer: Tokenizer) -> object:
+    return vars(tokenizer).get("file", "tokenizer")
+
+
+def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
+    """Returns which tokens of a too long encoding stay, of which ``special`` belong to no text.
+
+    The library truncates only by a setting of the tokenizer, which another thread may be using at the same time.
+    """
+    text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
+    first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)
+    stay = _longest_first(len(first), len(second), max_length - special)
+    kept_N = np.ones(len(text_N), dtype=np.bool_)
+    kept_N[first[stay[0] :]] = kept_N[second[stay[1] :]] = False
+    return kept_N
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Returns how many tokens of each text stay where both together have more than ``room``; the longer is cut first.
+
+    >>> _longest_first(9, 2, 7), _longest_first(5, 5, 7), _longest_first(6, 5, 7)
+    ((5, 2), (3, 4), (4, 3))
+    """
+    short = min(first, second, room // 2)
+    return (room - short, short) if first > second else (short, room - short)
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:

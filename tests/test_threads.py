@@ -1,0 +1,56 @@
+"""One predictor, asked by many threads at once."""
+
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tiny import model
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mtbert.task import Task
+from mtbert.use.predictor import Predictor
+
+TASKS = (
+    Task(name="one", type="ordinal", inputs="single", labels=("bad", "so so", "good")),
+    Task(name="packed", type="binary", inputs="packed", labels=("no", "yes")),
+    Task(name="separate", type="regression", inputs="separate", range=(1, 5)),
+)
+THREADS = 8
+CALLS = 25  # of each thread
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Lets threads take turns a thousand times as often as they do by themselves."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_eight_threads_get_the_answers_that_one_gets(switching: None):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"a b c d e f g h".split()]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    # Two models that cut at different lengths share the tokenizer.
+    predictors = [Predictor(model(*TASKS), tokenizer) for _ in range(2)]
+    for predictor, most in zip(predictors, (6, 9), strict=True):
+        predictor.model.max_length = most
+    rng = random.Random(0)
+
+    def text() -> str:
+        return " ".join(rng.choices("abcdefgh", k=rng.randrange(1, 15)))
+
+    calls = []
+    for i in range(THREADS * CALLS):
+        task = TASKS[i % 3]
+        texts = [tuple(text() for _ in range(task.texts)) for _ in range(rng.randrange(1, 6))]
+        calls.append((predictors[i % 2], task.name, texts))
+    serial = [(p.predict(task, texts), p.embed(task, texts)) for p, task, texts in calls]
+    with ThreadPoolExecutor(THREADS) as pool:
+        parallel = list(pool.map(lambda call: (call[0].predict(*call[1:]), call[0].embed(*call[1:])), calls))
+    for (answers, vectors), (expected, expected_vectors) in zip(parallel, serial, strict=True):
+        assert answers == expected
+        assert (vectors == expected_vectors).all()
