@@ -1,9 +1,9 @@
-"""What the runs of a study answered on dev, in one small file, and the study's tables again from it without training.
+"""Packs the answers that the runs of a study gave on dev into one small file, and prints the study's tables from it.
 
     python -m benchmarks.answers pack studies/quick benchmarks/results/quick.npz
     python -m benchmarks.answers tables benchmarks/results/quick.npz --data FOLDER
 
-The file has no texts and no labels: they come from the data, which must be those that the runs were scored on.
+The file contains no texts and no labels. They come from the data, which must be the data that the runs were scored on.
 
 Dimension key: B examples.
 """
@@ -28,22 +28,22 @@ from mtbert.study import results, tables
 from mtbert.study.results import EndedRun, Outline, Results
 from mtbert.study.summary import summarise
 
-META = "study"  # the array that holds all but the answers, as JSON
+META = "study"  # name of the array that holds everything except the answers, as JSON
 
 
 class Run(Settings):
-    """A run but for its answers; those to a task are the array ``row/seed/task``."""
+    """A run without its answers; its answers to a task are the array ``row/seed/task``."""
 
     row: str
     seed: int
     recipe: dict[str, Any]
     record: RunRecord
     seconds: float
-    tasks: dict[str, tuple[int, ...]]  # the shape of what the model gave for an example: one number for each class
+    tasks: dict[str, tuple[int, ...]]  # shape of an example's prediction: one number per class, or a single one
 
 
 class Study(Settings):
-    """A study but for its answers."""
+    """A study without its answers."""
 
     outline: Outline
     missing: tuple[str, ...]
@@ -54,7 +54,7 @@ def pack(study: Results, file: Path) -> None:
     """Writes the answers of all ended runs into ``file``; the same answers give the same bytes.
 
     Raises:
-        ValueError: If a task is scored by a metric that ranks examples: what ranks them is not kept.
+        ValueError: If a task is scored by a metric that ranks examples: the logits that rank them are not kept.
     """
     for name, dev in study.dev.items():
         if dev.metric in metrics.OF_RANKS:
@@ -63,12 +63,12 @@ def pack(study: Results, file: Path) -> None:
     runs = []
     for one in (one for by_seed in study.runs.values() for one in by_seed.values()):
         dumped = as_plain(one.recipe)
-        dumped["data"]["root"] = None  # where they lay is nobody's business
+        dumped["data"]["root"] = None  # the folder of the data is private
         tasks = {name: tuple(predicted.raw.shape[1:]) for name, predicted in one.predicted.items()}
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
         for task, predicted in one.predicted.items():
             decided_B = predicted.decided.numpy()
-            small = np.uint8 if study.dev[task].task.is_class else np.float32  # as the model gave scores
+            small = np.uint8 if study.dev[task].task.is_class else np.float32  # the precision of the model's scores
             arrays[f"{one.row}/{one.seed}/{task}"] = decided_B.astype(small)
     meta = Study(outline=study.outline, missing=tuple(study.missing), runs=tuple(runs))
     arrays[META] = np.frombuffer(meta.model_dump_json().encode(), np.uint8)
@@ -76,10 +76,10 @@ def pack(study: Results, file: Path) -> None:
 
 
 def unpack(file: Path, data: Path) -> Results:
-    """The study in ``file``, its dev data read from the folder ``data``; what runs logged is not there.
+    """Returns the study in ``file``, without the logs of its runs; its dev data are read from the folder ``data``.
 
     Raises:
-        ValueError, FileNotFoundError: If the data cannot be read, or are not those that the runs were scored on.
+        ValueError, FileNotFoundError: If the data cannot be read, or differ from those that the runs were scored on.
     """
     runs: dict[str, dict[int, EndedRun]] = {}
     with np.load(file, allow_pickle=False) as arrays:
@@ -97,11 +97,14 @@ def unpack(file: Path, data: Path) -> Results:
 
 def _predicted(small_B: npt.NDArray[Any], shape: tuple[int, ...]) -> Predicted:
     decided_B = torch.from_numpy(small_B.astype(np.int64 if small_B.dtype == np.uint8 else np.float64))
-    return Predicted(torch.full((len(decided_B), *shape), torch.nan), decided_B)  # what was answered, not how surely
+    return Predicted(torch.full((len(decided_B), *shape), torch.nan), decided_B)  # raw predictions are not in the file
 
 
 def _check(runs: Iterable[EndedRun]) -> None:
-    """Raises ValueError if the data are others than when the runs were scored; where runs differ, the study says so."""
+    """Raises ValueError if the data differ from those that the first run of each task was scored on.
+
+    :func:`results.gather` checks that the runs agree with each other.
+    """
     first = {name: run for run in reversed(list(runs)) for name in run.predicted}
     for name, run in first.items():
         for part in (part for table in prepare.read(run.recipe, name).tables for part in table.parts):

@@ -1,10 +1,10 @@
-"""Measures what mtbert's speed is judged by, row by row, and prints each beside its goal.
+"""Measures the speed of mtbert, row by row, and prints each row beside its goal.
 
     python -m benchmarks.bench                                  every row, on generated sentences
     python -m benchmarks.bench --data FOLDER --only scoring     one of them, on the files of CS224N
 
-Each row is written to ``benchmarks/results/latest.json`` as soon as it is there. The file is about one machine,
-commit and set of options: with others it starts anew.
+Each row is written to ``benchmarks/results/latest.json`` as soon as it is measured. The file belongs to one machine,
+commit and set of options; with any other it is started again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # all files are here: no row waits for a network
+os.environ["HF_HUB_OFFLINE"] = "1"  # all files are local: no row waits for a network
 
 import torch
 import transformers
@@ -44,16 +44,18 @@ def measure(
     same: Iterable[str] = (),
     keep: bool = False,
 ) -> dict[str, Row]:
-    """The rows of all ``groups``, each written to ``file`` once measured; a group that fails has rows that say so.
+    """Measures the rows of all ``groups``, writes each row to ``file`` once it is measured, and returns all rows.
+
+    If a group fails, its missing rows are marked as failed.
 
     Args:
-        groups: By name; see :data:`benchmarks.rows.GROUPS`.
-        settings: Of all groups.
-        file: Rows of other groups that it holds stay, if they were measured under the same ``head``.
-        head: The machine and all else that makes rows comparable.
-        console: Told of each row.
-        same: Keys of ``head`` that must be the same for that; none: all of them.
-        keep: Leave out groups whose rows are all in ``file`` and did not fail.
+        groups: The groups to measure, by name; see :data:`benchmarks.rows.GROUPS`.
+        settings: The settings of all groups.
+        file: Where to write. Rows that it already holds stay if they were measured under the same ``head``.
+        head: The machine and everything else that rows must share to be comparable.
+        console: Where each row is printed.
+        same: The keys of ``head`` that must agree for rows to stay; all keys if empty.
+        keep: Whether to skip groups whose rows are all in ``file`` and did not fail.
     """
     compared = {key: head[key] for key in same or head}
     found = report.read(file, compared)
@@ -69,7 +71,7 @@ def measure(
                 done.append(row.name)
                 found[row.name] = row
                 report.write(file, head, found.values())
-        except Exception as error:  # one row's fault is not the others'
+        except Exception as error:  # the failure of one group must not stop the others
             note = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             for row in names:
                 if row not in done:
@@ -84,7 +86,7 @@ def measure(
 
 
 def machine() -> dict[str, Any]:
-    """What a result depends on beside the code."""
+    """Returns what a result depends on besides the code: hardware, threads, precision and the version of torch."""
     device = environment.device("auto")
     record = environment.make_record(device, {}, "")
     return {
@@ -98,7 +100,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line; exits with 1 if a row failed, whether or not goals were reached."""
+    """Runs the command line; exits with 1 if a row failed, whether or not goals were reached."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=list(GROUPS), help="this row; may be repeated")
     parser.add_argument("--list", action="store_true", help="print the rows and their goals, and end")
@@ -119,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    warnings.simplefilter("ignore")  # of packages about packages
+    warnings.simplefilter("ignore")  # of packages about other packages
     device = environment.device("auto")
     rates = limits(device, environment.precision("auto", device))
     options = {key: getattr(chosen, key) for key in ("pairs", "encoder", "pairs_scored")}
@@ -141,7 +143,7 @@ def main() -> None:
             plot=chosen.plot,
         )
         groups = {name: group for name, group in GROUPS.items() if not chosen.only or name in chosen.only}
-        same = ["commit", "machine", "options"]  # limits are measured each time
+        same = ["commit", "machine", "options"]  # not the limits, which are measured each time
         found = measure(groups, settings, chosen.results, head, console, same=same, keep=chosen.keep)
     report.show(found.values(), console)
     told = ", ".join(f"{key} {value}" for key, value in head["machine"].items())

@@ -1,12 +1,12 @@
-"""Everything that wants a GPU, in one call: tests, speed beside its goals, the profile of a small step, and learning.
+"""Everything that needs a GPU, in one call: tests, speed beside its goals, a profile of small steps, and learning.
 
     python -m benchmarks.gpu run --out FOLDER                 on a GPU, in less than 8 minutes
-    python -m benchmarks.gpu run --out FOLDER --device cpu    the same in small, where the CPU stands in
+    python -m benchmarks.gpu run --out FOLDER --device cpu    the same at a small scale, on the CPU in place of a GPU
     python -m benchmarks.gpu weights                          MiniLM rounded to bfloat16, into .wheels/minilm
     python -m benchmarks.gpu reference                        the CPU's side of learning, into benchmarks/results
 
-Each part is a process with a time limit. What it measures is a line of ``FOLDER/gpu.json`` at once, so a later failure
-loses nothing; what it prints is in ``FOLDER/PART.txt``.
+Each part is a process with a time limit. It appends every measurement to ``FOLDER/gpu.json`` immediately, so that a
+later failure loses nothing. Its output is in ``FOLDER/PART.txt``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # all files are here: nothing waits for a network
+os.environ["HF_HUB_OFFLINE"] = "1"  # all files are local: nothing waits for a network
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / ".wheels" / "minilm"
@@ -30,13 +30,13 @@ LIMITS = {"machine": 40, "tests": 150, "speed": 120, "profile": 50, "learning": 
 
 
 def write(out: Path, line: Mapping[str, Any]) -> None:
-    """Adds a line to ``gpu.json``."""
+    """Appends a line to ``gpu.json`` in the folder ``out``."""
     with (out / "gpu.json").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def supervise(parts: Mapping[str, float], command: list[str], out: Path) -> bool:
-    """Runs ``command PART`` for each of the parts, with its limit in seconds; returns whether all ended well."""
+    """Runs ``command PART`` for each part, with its time limit in seconds; returns whether all parts succeeded."""
     well = True
     for name, limit in parts.items():
         begun, file = time.perf_counter(), out / f"{name}.txt"
@@ -57,7 +57,7 @@ def supervise(parts: Mapping[str, float], command: list[str], out: Path) -> bool
 
 
 def main() -> None:
-    """The command line; exits with 1 if a part failed or did not end in time."""
+    """Runs the command line; exits with 1 if a part failed or exceeded its time limit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["run", "weights", "reference", *LIMITS])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu", help="folder of all files")
@@ -70,7 +70,7 @@ def main() -> None:
         (chosen.out / "gpu.json").unlink(missing_ok=True)
         options = [f"--{key}={getattr(chosen, key)}" for key in ("out", "device", "encoder", "reference")]
         sys.exit(not supervise(LIMITS, [sys.executable, "-m", "benchmarks.gpu", *options], chosen.out))
-    from benchmarks import gpu_parts  # only now: torch takes seconds, and each part is a process
+    from benchmarks import gpu_parts  # imported here because torch takes seconds to import, and every part is a process
 
     made = gpu_parts.Settings(
         device=chosen.device, encoder=chosen.encoder, out=chosen.out, sizes=gpu_parts.SIZES[chosen.device]

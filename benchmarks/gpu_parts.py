@@ -1,4 +1,4 @@
-"""The parts of ``python -m benchmarks.gpu``: each yields the lines that it puts in ``gpu.json``."""
+"""The parts of ``python -m benchmarks.gpu``; each one yields the lines that ``gpu.json`` gets from it."""
 
 import hashlib
 import json
@@ -43,24 +43,24 @@ GOALS = {
     "base": ">= 45 %",
     "scoring": ">= 40 %",
 }
-# How far, as a share, the mean loss of some rounds may be from the CPU's. Weights that differ by 1e-6 give losses that
-# differ by 1e-6 (measured on a CPU), but products in bfloat16 move them by 3% there.
+# Largest accepted relative difference between mean losses here and on the CPU. Weights that differ by 1e-6 give losses
+# that differ by 1e-6 (measured on a CPU), but products in bfloat16 change the losses by 3% there.
 NEAR = {"fp32": 0.02, "bf16": 0.05}
 SYNCHRONISING = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is done; ``shape`` is the config of the large encoder."""
+    """How large the measured steps and runs are."""
 
-    shape: Mapping[str, Any]
-    tokens: int  # of a large step
-    scored: int  # tokens that are scored
-    length: int  # of the longest sequence
-    warm: int  # steps or rounds that are not looked at
-    timed: int
+    shape: Mapping[str, Any]  # the config of the large encoder
+    tokens: int  # in a large step
+    scored: int  # tokens to score
+    length: int  # of the longest sequence, in tokens
+    warm: int  # steps or rounds before the measured ones
+    timed: int  # steps or rounds that are measured
     rounds: int  # of learning
-    every: int  # rounds in one mean loss
+    every: int  # rounds that one mean loss covers
 
 
 SIZES = {
@@ -82,15 +82,15 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where and how much; ``encoder`` is the folder of the small encoder, ``out`` that of files to keep."""
+    """The settings of all parts."""
 
     device: str
-    encoder: Path
-    out: Path
+    encoder: Path  # folder of the small encoder
+    out: Path  # folder of the files to keep
     sizes: Sizes
 
     def rows(self, work: Path) -> sides.Settings:
-        """Returns the settings of the rows in the other benchmark."""
+        """Returns the settings for rows of ``benchmarks.bench``, with ``work`` as their folder."""
         threads = torch.get_num_threads()
         return sides.Settings(work=work, threads=threads, small=str(self.encoder), shape=self.sizes.shape)
 
@@ -99,7 +99,7 @@ class Settings:
 
 
 def machine(s: Settings, reference: Path) -> Iterator[Line]:
-    """The hardware, what it reaches, and the versions."""
+    """Yields the hardware, the speed that it reaches, and the versions of packages."""
     device = environment.device("auto")
     if device.type != s.device:
         raise ValueError(f"--device {s.device}: this machine's is {device.type}.")
@@ -118,10 +118,10 @@ def machine(s: Settings, reference: Path) -> Iterator[Line]:
 
 
 def tests(s: Settings, reference: Path) -> Iterator[Line]:
-    """The tests marked ``gpu``: how many passed, and the names and messages of those that did not."""
+    """Runs the tests marked ``gpu`` and yields how many passed, and the names and messages of those that did not."""
     with TemporaryDirectory() as work:
         report = Path(work) / "tests.xml"
-        # Plugins that the machine happens to have are none of ours, and a warning there is no failure here.
+        # Plugins that the machine happens to have are not loaded, and warnings are not errors here.
         environ = os.environ | {"MTBERT_GPU_DEVICE": s.device, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         command = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-m", "gpu", "-W", "default", "--tb=short"]
         subprocess.run([*command, "-p", "no:cacheprovider", f"--junit-xml={report}"], cwd=sides.ROOT, env=environ)
@@ -132,7 +132,7 @@ def tests(s: Settings, reference: Path) -> Iterator[Line]:
 
 
 def outcome(report: Path) -> Line:
-    """Returns how many tests of a JUnit report passed and were skipped, and the names and messages of the others."""
+    """Returns how many tests in a JUnit report passed and were skipped, and the names and messages of the others."""
     cases = ET.parse(report).getroot().findall(".//testcase")
     wrong = [
         (case, found) for case in cases for found in (case.find("failure"), case.find("error")) if found is not None
@@ -146,7 +146,7 @@ def outcome(report: Path) -> Line:
 
 
 def speed(s: Settings, reference: Path) -> Iterator[Line]:
-    """The rows that GPUs are judged by, each beside its goal."""
+    """Yields the rows that have goals for GPUs, each beside its goal."""
     with TemporaryDirectory() as work:
         made = s.rows(Path(work))
         for name, base in (("minilm", False), ("base", True)):
@@ -181,7 +181,7 @@ def _row(name: str, value: float, note: str) -> Line:
 
 
 def profiled(s: Settings, reference: Path) -> Iterator[Line]:
-    """Where the time of the paper's small steps goes: kernels, gaps between them, and where the host waits."""
+    """Yields where the time of the paper's small steps goes: kernels, gaps between them, and waits of the host."""
     on_device = [ProfilerActivity.CUDA] if s.device == "cuda" else []
     with TemporaryDirectory() as work:
         run = s.rows(Path(work)).run("paper/base")
@@ -215,7 +215,7 @@ def profiled(s: Settings, reference: Path) -> Iterator[Line]:
 
 
 def _waits(run: Run, steps: int) -> dict[str, float]:
-    """How often a step makes the host wait for the GPU, by the line of code that does."""
+    """Returns how often per step each line of code makes the host wait for the GPU."""
     if run.device.type != "cuda":
         return {}
     torch.cuda.set_sync_debug_mode("warn")
@@ -231,7 +231,7 @@ def _waits(run: Run, steps: int) -> dict[str, float]:
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """The length of time that at least one of the spans covers."""
+    """Returns the length of the union of the time spans."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))
@@ -243,12 +243,15 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def learning(s: Settings, reference: Path) -> Iterator[Line]:
-    """The mean loss of each so many rounds beside the CPU's, in float32 and in what the GPU multiplies fastest."""
+    """Yields mean losses of training beside those of the CPU, with products in float32 and in bfloat16."""
     expected = json.loads(reference.read_text(encoding="utf-8"))
     if expected["weights"] != _digest(s.encoder):
         raise ValueError(f"{reference}: is of other weights than those in {s.encoder}. Make it again.")
     cpu = expected["losses"]
-    if (expected["every"], len(cpu)) != (s.sizes.every, s.sizes.rounds // s.sizes.every):  # in small: other rounds
+    if (expected["every"], len(cpu)) != (
+        s.sizes.every,
+        s.sizes.rounds // s.sizes.every,
+    ):  # a small trial has other rounds
         cpu = losses(replace(s, device="cpu"), "fp32")
     far = []
     for precision, near in NEAR.items():
@@ -269,12 +272,12 @@ def learning(s: Settings, reference: Path) -> Iterator[Line]:
 
 
 def losses(s: Settings, precision: str) -> list[float]:
-    """The means, over each ``every`` rounds, of the sum of a step's losses: recipe demo from the small encoder."""
+    """Trains the recipe demo from the small encoder; returns mean losses of a step, one per ``every`` rounds."""
     longest = min(64, read_config(s.encoder / "config.json").max_length)
     changes = [
         f"model={{path: '{s.encoder}', max_length: {longest}, dropout: 0}}",
         f"train.rounds={s.sizes.rounds}",
-        "train.lr=2e-5",  # at the recipe's own rate two runs that differ in rounding alone drift apart
+        "train.lr=2e-5",  # at the recipe's own rate, runs that differ only in rounding drift apart
         f"train.precision={precision}",
         f"train.device={s.device}",
         "train.threads=1",
@@ -288,7 +291,7 @@ def losses(s: Settings, precision: str) -> list[float]:
 
 
 def refer(s: Settings, file: Path) -> None:
-    """Writes the CPU's side of :func:`learning`."""
+    """Writes the CPU's losses, which :func:`learning` compares with, into ``file``."""
     record = environment.make_record(torch.device("cpu"), {}, "")
     told = {
         "weights": _digest(s.encoder),
@@ -301,7 +304,7 @@ def refer(s: Settings, file: Path) -> None:
 
 
 def round_weights(folder: Path) -> None:
-    """Writes MiniLM with its weights rounded to bfloat16, half the size, into ``folder``."""
+    """Writes MiniLM into ``folder``, with weights rounded to bfloat16 so that the file has half the size."""
     source = find_folder("demo")
     folder.mkdir(parents=True, exist_ok=True)
     rounded = {

@@ -1,9 +1,10 @@
-"""Prints how many bytes one side needs, at its peak, for building a model and training it for three rounds.
+"""Prints the peak memory, in bytes, that one side needs to build a model and train it for three rounds.
 
     python -m benchmarks.memory ours|theirs --encoder demo --threads 2
 
-A process of its own for each side. Data and packages are there before the count begins, so that it is of weights,
-gradients, optimizer and activations; theirs has its tokens once more, as 64-bit numbers, which is little.
+Each side is a process of its own. Data and packages are loaded before the count begins, so that it covers weights,
+gradients, optimizer state and activations. Their side holds its tokens a second time, as 64-bit numbers, which is
+little.
 """
 
 import argparse
@@ -29,7 +30,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Prints the number and nothing else."""
+    """Prints the number of bytes and nothing else."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("side", choices=["ours", "theirs"])
     parser.add_argument("--encoder", required=True)
@@ -43,9 +44,9 @@ def main() -> None:
         folder = find_folder(recipe.model.path)
         data = prepare(recipe, load_tokenizer(folder))
         device = environment.device("auto")
-        _ = transformers.BertModel  # its module is imported when it is first asked for
+        _ = transformers.BertModel  # the first access imports its module
         before = _resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of importing, is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which importing has raised
         if chosen.side == "ours":
             stepper = assemble(recipe, load_encoder(recipe.model.path, dropout=recipe.model.dropout).encoder, data)
         else:
@@ -63,9 +64,9 @@ def main() -> None:
 
 
 def _resident(key: str) -> int:
-    """Bytes that the process has in memory now (``VmRSS``) or had at its peak (``VmHWM``); on Linux alone.
+    """Returns the bytes that the process has in memory now (``VmRSS``) or had at its peak (``VmHWM``); on Linux only.
 
-    Not ``ru_maxrss``: that of a new process begins at the size of the one that started it.
+    ``ru_maxrss`` is not used: in a new process it starts at the size of the parent process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

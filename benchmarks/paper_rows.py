@@ -2,7 +2,8 @@
 
     python benchmarks/paper_rows.py --data FOLDER --rounds 60 --set train.lr=1e-4
 
-No evaluation: the loss on one fixed sample of train, without dropout, before the first round and after the last.
+Nothing is evaluated on dev. The losses are those on a fixed sample of train, without dropout, before the first round
+and after the last.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 
-SAMPLE = 256  # train rows of each task
+SAMPLE = 256  # train rows per task
 
 
 @torch.no_grad()
 def losses(run: Run) -> dict[str, float]:
-    """The task's main loss, the first of its recipe, on the sample."""
+    """Returns the main loss of each task, the first in its recipe, on the sample."""
     found = {}
     for name, data in run.data.items():
         rows = np.arange(min(SAMPLE, len(data.train)))
@@ -36,7 +37,7 @@ def losses(run: Run) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints one line of a Markdown table per recipe; exits with 1 if a loss did not fall."""
+    """Prints one row of a Markdown table per recipe; exits with 1 if a loss did not fall."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--rounds", type=int, default=60)

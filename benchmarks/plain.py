@@ -1,7 +1,7 @@
-"""What mtbert is compared with: plain loops over padded batches, with transformers and the packages around it.
+"""The loops that mtbert is compared with: plain training over padded batches, with transformers and related packages.
 
-Every loop steps as :class:`mtbert.training.run.Run` does: the same rows in the same order, the same weights at the
-start, the same losses, optimizer and clipping, so that both can be asked for the loss and the gradient's norm.
+Every loop makes the same steps as :class:`mtbert.training.run.Run`: the same rows in the same order, the same initial
+weights, losses, optimizer and clipping, so that losses and gradient norms of both sides can be compared.
 
 Dimension key: B examples, L longest sequence, D width, K classes.
 """
@@ -41,14 +41,14 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Done:
-    """What one optimizer step did, as :class:`mtbert.training.run.Step` tells it."""
+    """The losses and the gradient norm of one optimizer step, as in :class:`mtbert.training.run.Step`."""
 
     losses: Mapping[str, float]
     grad_norm: float
 
 
 class Plain(nn.Module):
-    """An ``AutoModel`` under heads of the same shapes, weights and dropout as mtbert's; single or packed inputs."""
+    """An ``AutoModel`` with heads that have mtbert's shapes, weights and dropout; for single and packed inputs."""
 
     def __init__(self, folder: Path, config: EncoderConfig, recipe: Recipe, heads: Mapping[str, LinearHead]) -> None:
         super().__init__()
@@ -72,16 +72,16 @@ class Plain(nn.Module):
             return cls(Path(folder), run.model.encoder.config, run.recipe, heads).to(run.device)
 
     def forward(self, task: str, labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-        """The weighted ``loss`` of a task's batch, and each of its losses by ``task.kind``."""
+        """Returns the weighted ``loss`` of a task's batch, and each of its losses by ``task.kind``."""
         return self.losses(task, self.predict(task, self.encoder(**inputs).pooler_output), labels)
 
     def predict(self, task: str, pooled_BD: Tensor) -> Tensor:
-        """As in :class:`mtbert.batch.Output`."""
+        """Returns the predictions of a task's batch, as in :class:`mtbert.batch.Output`."""
         prediction: Tensor = self.heads[f"for_{task}"](pooled_BD).squeeze(-1).float()
         return prediction
 
     def losses(self, task: str, prediction: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """See :meth:`forward`; SMART, where the recipe has it, is left to :class:`SmartLoop`."""
+        """Returns what :meth:`forward` does, from predictions; SMART is left to :class:`SmartLoop`."""
         settings = self.recipe.tasks[task]
         kept = [loss for loss in settings.losses if loss.kind != "smart"]
         found = {f"{task}.{loss.kind}": LOSSES[loss.kind](prediction, labels_B) for loss in kept}
@@ -90,7 +90,7 @@ class Plain(nn.Module):
 
 
 class Features:
-    """Examples by the names that transformers gives its inputs, views of flat arrays; labels as mtbert makes them."""
+    """Examples under the input names of transformers, as views of flat arrays, with mtbert's labels."""
 
     def __init__(self, data: Dataset) -> None:
         (flat,) = data.sequences
@@ -108,9 +108,9 @@ class Features:
 
 
 class PlainLoop:
-    """The training loop that one writes first: pad to the longest, autocast, backward, clip, fused AdamW.
+    """The obvious training loop: pad to the longest sequence, autocast, backward, clip, fused AdamW.
 
-    Texts are tokenised beforehand, as mtbert's are; padding them is part of a step, as it is for most collators.
+    Texts are tokenised beforehand, as in mtbert; padding them is part of a step, as it is for most collators.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class PlainLoop:
         return cls(run.recipe, run.data, Plain.of(run), run.device, run.model.compute)
 
     def step(self) -> Done:
-        """One optimizer step: of the task whose turn it is, or of all of them where the recipe's mode is joint."""
+        """Makes one optimizer step: on the task whose turn it is, or on all tasks if the recipe's mode is joint."""
         joint, tasks = self.recipe.train.mode == "joint", len(self.streams)
         turn = self.done if joint else self.done // tasks
         losses: dict[str, float] = {}
@@ -154,18 +154,18 @@ class PlainLoop:
         return Done(losses, norm)
 
     def backward(self, task: str, rows: list[int]) -> dict[str, Tensor]:
-        """Adds the task's gradient; returns its losses by ``task.kind``."""
+        """Adds the gradient of a task's batch; returns its losses by ``task.kind``."""
         with self.autocast():
             found = self.model(task, **self.batch(task, rows))
         found.pop("loss").backward()
         return {key: value.detach() for key, value in found.items()}
 
     def clip(self) -> float:
-        """Clips the gradient; returns its norm before."""
+        """Clips the gradient; returns its norm before clipping."""
         return float(nn.utils.clip_grad_norm_(self.parameters, self.recipe.train.clip or math.inf))
 
     def batch(self, task: str, rows: list[int]) -> Inputs:
-        """The rows padded to the longest of them."""
+        """Returns the rows as a batch, padded to the longest of them."""
         chosen = [self.features[task][row] for row in rows]
         ids = [f["input_ids"] for f in chosen]
         lengths_B = torch.tensor([len(x) for x in ids])
@@ -178,14 +178,14 @@ class PlainLoop:
         return {key: tensor.to(self.device) for key, tensor in inputs.items()}
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 products, where the machine is fast at them."""
+        """Returns the context for bfloat16 products, if the machine is fast at them."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16)
 
 
 class TrainerLoop(PlainLoop):
-    """``transformers.Trainer`` with its defaults: its collator, its ``training_step``, its optimizer, its clipping.
+    """``transformers.Trainer`` with its own collator, ``training_step``, optimizer and clipping, at their defaults.
 
-    What surrounds a step in ``Trainer.train`` (data loader, callbacks, schedule, logging) is left out, in its favour.
+    What ``Trainer.train`` does around a step (data loader, callbacks, schedule, logging) is left out, in its favour.
     """
 
     def __init__(self, run: Run, tokenizer_folder: Path, out: Path) -> None:
@@ -227,10 +227,10 @@ class TrainerLoop(PlainLoop):
 
 
 class SmartLoop(PlainLoop):
-    """SMART with the package smart-pytorch, set to what mtbert's ``reference`` computes.
+    """SMART by the package smart-pytorch, set up to compute the same as mtbert's mode ``reference``.
 
-    The noise is added behind the embedding layer, as in mtbert. The package sums over the batch where mtbert has the
-    mean. Scores have the squared error with a fixed target, for which the package has no function of its own.
+    The noise is added after the embedding layer, as in mtbert. The package sums over the batch where mtbert takes the
+    mean. For scores, the loss is the squared error with a fixed target; the package has no function for it.
     """
 
     def backward(self, task: str, rows: list[int]) -> dict[str, Tensor]:
@@ -272,9 +272,9 @@ class TorchJDLoop:
     """mtbert's model and losses, with the gradients combined by torchjd: only the surgery itself differs.
 
     Args:
-        run: Whose weights and optimizer it takes over; its mode is joint.
-        aggregator: One of torchjd's.
-        chunk: How many losses are differentiated at once; None: all.
+        run: The run whose weights and optimizer are used; its mode must be joint.
+        aggregator: An aggregator of torchjd.
+        chunk: The number of losses that are differentiated at once; all if None.
     """
 
     def __init__(self, run: Run, aggregator: Any, chunk: int | None) -> None:
@@ -282,7 +282,7 @@ class TorchJDLoop:
         run.model.encoder.word_embedding.sparse = False  # torchjd's gradients are dense
 
     def step(self) -> Done:
-        """One joint step."""
+        """Makes one joint step."""
         from torchjd.autojac import jac_to_grad, mtl_backward
 
         run = self.run
@@ -317,7 +317,7 @@ def _squared_error(scores_B: Tensor, other_B: Tensor) -> Tensor:
 
 
 def _head(head: LinearHead) -> nn.Sequential:
-    """A plain module with the weights of ``head``."""
+    """Returns a plain module with the weights of ``head``."""
     layers: list[nn.Module] = []
     for linear in head.layers:
         copy = nn.Linear(linear.in_features, linear.out_features)

@@ -1,4 +1,4 @@
-"""A benchmark's rows: judged against their goals, kept in JSON, shown as a table."""
+"""The rows of a benchmark: judging them by their goals, storing them as JSON, and showing them as a table."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from rich.table import Table
 
 from benchmarks.timing import Paired
 
-ENOUGH = 5  # pairs; from fewer no goal is judged, as one slow spell would decide
+ENOUGH = 5  # pairs; with fewer, one slow phase of the machine could decide whether a goal is reached
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound; ``>= 2.5x`` is about a gain, ``<= 1.3x`` about a cost, ``<= 10 s`` about a plain number."""
+    """A bound: ``>= 2.5x`` bounds a gain, ``<= 1.3x`` a cost, and ``<= 10 s`` a plain number."""
 
     sense: Literal["<=", ">="]
     limit: float
@@ -26,7 +26,7 @@ class Goal:
 
     @classmethod
     def parse(cls, text: str) -> "Goal":
-        """From text such as ``<= 1.3x`` or ``<= 10 s``."""
+        """Returns the goal that a text such as ``<= 1.3x`` or ``<= 10 s`` describes."""
         found = re.fullmatch(r"(<=|>=) ([0-9.]+) ?(\S+)", text)
         if found is None:
             raise ValueError(f"goal '{text}': write it as '<= 1.3x' or '<= 10 s'.")
@@ -34,16 +34,17 @@ class Goal:
         return cls(sense, float(found[2]), found[3])
 
     def met(self, value: float) -> bool:
-        """Whether ``value`` keeps the bound; the bound itself does."""
+        """Returns whether ``value`` is within the bound, which is inclusive."""
         return value <= self.limit if self.sense == "<=" else value >= self.limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the goals table; ``reached`` is None where what was measured cannot tell.
+    """One row of the table of goals.
 
-    ``ratio`` is theirs over ours where the goal is a gain (``>=``), ours over theirs where it is a cost. ``floor`` is
-    the measured time over the least that the machine allows. ``points`` holds a curve, where there is one.
+    ``ratio`` is theirs over ours if the goal is a gain (``>=``), and ours over theirs if it is a cost. ``reached`` is
+    None if the measurement cannot decide. ``floor`` is the measured time divided by the least time that the machine
+    allows. ``points`` holds a curve, for rows that have one.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Row:
 
 
 def compared(name: str, reach: str, pairs: Paired, *, unit: str = "ms", scale: float = 1e3, **others: Any) -> Row:
-    """A row of two sides, whose numbers are multiplied by ``scale`` to be in ``unit``."""
+    """Returns a row that compares two sides; their numbers are multiplied by ``scale`` to be in ``unit``."""
     goal = Goal.parse(reach)
     ratio, spread = pairs.gain() if goal.sense == ">=" else pairs.cost()
     return Row(
@@ -78,13 +79,13 @@ def compared(name: str, reach: str, pairs: Paired, *, unit: str = "ms", scale: f
 
 
 def alone(name: str, reach: str, value: float, **others: Any) -> Row:
-    """A row of one number, in the unit of its goal."""
+    """Returns a row with a single number, in the unit of its goal."""
     goal = Goal.parse(reach)
     return Row(name=name, ours=value, unit=goal.unit, reach=reach, reached=goal.met(value), **others)
 
 
 def write(file: Path, head: Mapping[str, Any], rows: Iterable[Row]) -> None:
-    """Writes ``head`` and the rows; whoever reads meanwhile finds the old file whole, or the new one."""
+    """Writes ``head`` and the rows into ``file`` atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(json.dumps({**head, "rows": [asdict(row) for row in rows]}, indent=1) + "\n", encoding="utf-8")
@@ -92,7 +93,7 @@ def write(file: Path, head: Mapping[str, Any], rows: Iterable[Row]) -> None:
 
 
 def read(file: Path, head: Mapping[str, Any]) -> dict[str, Row]:
-    """The rows in ``file`` by name; none if it is not there or has another value under a key of ``head``."""
+    """Returns the rows in ``file`` by name; none if the file does not exist or disagrees with ``head`` on a key."""
     if not file.is_file():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
@@ -102,7 +103,7 @@ def read(file: Path, head: Mapping[str, Any]) -> dict[str, Row]:
 
 
 def line(row: Row) -> str:
-    """The row in one line: its name, what was found, and the goal."""
+    """Returns a row as one line: its name, what was measured, and the goal."""
     found = [f"{_number(row.ratio)}x ± {_number(row.spread)}"] if row.spread is not None else []
     found += [f"{_number(row.ratio)}x"] if row.ratio is not None and row.spread is None else []
     found += [f"{_number(row.ours)} {row.unit}"] if row.ratio is None and row.ours is not None else []
@@ -112,7 +113,7 @@ def line(row: Row) -> str:
 
 
 def show(rows: Iterable[Row], console: Console) -> None:
-    """Prints the rows beside their goals, then the notes."""
+    """Prints the rows with their goals, then the notes."""
     rows = list(rows)
     table = Table("row")
     for heading in ("ours", "theirs", "unit", "ratio", "spread", "goal", "reached", "over floor"):

@@ -1,4 +1,4 @@
-"""The rows of the benchmark: a function per group, which yields a :class:`Row` for each of its goals."""
+"""The rows of the benchmark: one function per group, which yields a :class:`Row` for each of its goals."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -26,5 +26,5 @@ GROUPS: Mapping[str, Group] = {
 
 
 def rows_of(group: str) -> list[str]:
-    """The names of a group's rows."""
+    """Returns the names of the rows in a group."""
     return [row for row in GOALS if row.split("/")[0] == group]

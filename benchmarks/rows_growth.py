@@ -1,4 +1,4 @@
-"""The rows of growth: the time of a step against its tokens, tasks and sequence length."""
+"""The rows of growth: how the time of a step depends on its tokens, its tasks and its sequence length."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,12 +19,12 @@ from mtbert.prepare import Prepared
 from mtbert.recipe.settings import Recipe
 from mtbert.training.run import Run
 
-TOKENS, LENGTH = 4096, 32  # of a step, and of its longest sequence, where they are not what grows
-JUDGED_LENGTH = 128  # attention is quadratic, and shows beyond
+TOKENS, LENGTH = 4096, 32  # tokens in a step and in its longest sequence, unless they are what is varied
+JUDGED_LENGTH = 128  # attention is quadratic, which shows for longer sequences
 
 
 def growth(s: Settings) -> Iterator[Row]:
-    """Seconds of our joint steps against tokens, tasks and sequence length, on random words."""
+    """Yields the seconds of joint steps on random words for several numbers of tokens, tasks and sequence lengths."""
     longest = read_config(find_folder(s.path()) / "config.json").max_length
     curves = {
         "tokens": _curve(s, {n: {"tokens": n} for n in (256, 512, 1024, 2048, 4096, 8192)}),
@@ -32,7 +32,7 @@ def growth(s: Settings) -> Iterator[Row]:
         "length": _curve(s, {n: {"length": n} for n in (16, 32, 64, 128, 256, 512) if n <= longest}),
     }
     counts, seconds = curves["tokens"]
-    # Least squares of the relative error: a fixed part, which is the optimizer's, and a part per token.
+    # Least squares of the relative error of a line: a fixed part, for the optimizer, and a part per token.
     basis = np.stack([np.ones(len(counts)), np.array(counts)], 1) / np.array(seconds)[:, None]
     line = np.linalg.lstsq(basis, np.ones(len(counts)), rcond=None)[0]
     lengths, by_length = curves["length"]
@@ -52,14 +52,14 @@ def growth(s: Settings) -> Iterator[Row]:
 
 
 def _curve(s: Settings, points: Mapping[int, Mapping[str, int]]) -> tuple[list[int], list[float]]:
-    """The median seconds of a step at each point; points take turns, so that a slow spell hits them all."""
+    """Returns the points and the median seconds of a step at each; they take turns, so a slow phase affects all."""
     runs = [Rounds(random_words(s, **changed)) for changed in points.values()]
     found = [[run() for run in runs] for _ in range(1 + s.few)][1:]
     return list(points), [median(times) for times in zip(*found, strict=True)]
 
 
 def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tasks: int = 1, base: bool = False) -> Run:
-    """A run whose joint steps have exactly so many tokens, the same in each step, shared evenly by the tasks."""
+    """Returns a run whose joint steps all have the same ``tokens`` tokens, divided evenly among the tasks."""
     rng, share = np.random.default_rng(0), tokens // tasks
     made: dict[str, Sequences] = {}
     path = s.path(base=base)
@@ -89,7 +89,7 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
 
 
 def run_on(settings: Recipe, encoder: Encoder, data: Mapping[str, Prepared]) -> Run:
-    """A run on data that are there already."""
+    """Returns a run on data that are already in memory."""
     model = Model(
         encoder,
         {name: d.task for name, d in data.items()},
@@ -103,7 +103,7 @@ def run_on(settings: Recipe, encoder: Encoder, data: Mapping[str, Prepared]) -> 
 
 
 def _draw(curves: Mapping[str, tuple[list[int], list[float]]], file: Path) -> str:
-    """Draws the curves into ``file``; returns what became of it."""
+    """Draws the curves into ``file``; returns a note that says whether that worked."""
     try:
         import matplotlib
     except ImportError:
@@ -114,7 +114,7 @@ def _draw(curves: Mapping[str, tuple[list[int], list[float]]], file: Path) -> st
     labels = {"tokens": "tokens per step", "tasks": "tasks", "length": "longest sequence, tokens"}
     figure, panels = pyplot.subplots(1, 3, figsize=(10, 3.2), sharey=True, layout="constrained")
     for panel, (name, (x, y)) in zip(panels, curves.items(), strict=True):
-        # What a cost by the token alone would be: proportional, or, where the tokens stay the same, flat.
+        # If cost depended on tokens alone, it would be proportional to them, and flat where their number is constant.
         expected = [y[-1] * n / x[-1] for n in x] if name == "tokens" else [y[0]] * len(x)
         panel.plot(x, [1e3 * t for t in expected], color="0.6", linestyle="--", label="by the token alone")
         panel.plot(x, [1e3 * t for t in y], color="black", marker="o", label="measured")

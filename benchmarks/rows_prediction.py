@@ -1,4 +1,4 @@
-"""The rows of prediction and preparation: scores, tokenising, ``mtbert --help`` and memory."""
+"""The rows of prediction and preparation: scoring, tokenising, ``mtbert --help`` and memory."""
 
 import os
 import subprocess
@@ -28,13 +28,13 @@ from mtbert.storage.model_folder import matching_tokenizer
 from mtbert.training.assemble import assemble
 from mtbert.use.predictor import Predictor
 
-QUORA_PAIRS = 47_213  # of the train file that the goal of tokenising speaks of
+QUORA_PAIRS = 47_213  # in the train file that the goal of tokenising refers to
 
 BATCH_SIZES = (8, 32, 64, 128)
 
 
 def scoring(s: Settings) -> Iterator[Row]:
-    """Scores of question pairs, from text to number, against two packages at the batch size that suits each."""
+    """Yields the speed of scoring question pairs from text, against two packages at the best batch size of each."""
     import sentence_transformers
     import transformers
 
@@ -43,10 +43,10 @@ def scoring(s: Settings) -> Iterator[Row]:
     rows = [e.texts for d in (data["quora"].dev, *([] if s.data else [data["quora"].train])) for e in d.examples]
     pairs = rows[: s.pairs_scored]
     with torch.no_grad():
-        model.head("quora").layers[-1].weight.mul_(10)  # fresh weights would call all pairs nearly alike
+        model.head("quora").layers[-1].weight.mul_(10)  # with new weights, all pairs would get nearly the same score
     folder = _sequence_classifier(s, model, settings)
     predictor = Predictor(model.to(device), tokenizer)
-    kind = {"dtype": model.compute}  # where ours multiplies bfloat16 they may
+    kind = {"dtype": model.compute}  # they may use bfloat16 if ours does
     longest = settings.model.max_length
 
     def ours(pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -84,14 +84,14 @@ def scoring(s: Settings) -> Iterator[Row]:
             timed(lambda: ours(pairs)),
             timed(lambda theirs=theirs, best=best: theirs(pairs, best)),
             s.few,
-            warmup=0,  # the sample was one
+            warmup=0,  # the sample was the warm-up
         )
         note = f"{len(pairs)} pairs, tokenising included; their batch size is {best}, the fastest of {BATCH_SIZES}"
         yield compared(row, GOALS[row], timed_pairs, unit="s", scale=1, note=note)
 
 
 def _sequence_classifier(s: Settings, model: Model, settings: Recipe) -> Path:
-    """A ``BertForSequenceClassification`` with the weights of ``model`` and its quora head."""
+    """Returns a ``BertForSequenceClassification`` with the weights of ``model`` and of its quora head."""
     import transformers
 
     folder, encoder = s.work / "sequence-classifier", s.work / "encoder"
@@ -104,8 +104,8 @@ def _sequence_classifier(s: Settings, model: Model, settings: Recipe) -> Path:
 
 
 def tokenising(s: Settings) -> Iterator[Row]:
-    """Reading and tokenising the pairs of Quora train, the first time and again; in a cache of its own."""
-    # Dev is 300 generated pairs, so that little but train is timed.
+    """Yields the time of reading and tokenising the pairs of Quora train, first with an empty cache and then again."""
+    # Dev has only 300 generated pairs, so that the time is almost that of train.
     changes = ["tasks.sst=null", "tasks.sts=null", "tasks.quora.dev={generated: quora, split: dev}"]
     note = "the file read and 300 more pairs included"
     if s.data is None:
@@ -126,7 +126,7 @@ def tokenising(s: Settings) -> Iterator[Row]:
 
 
 def _write_pairs(file: Path) -> None:
-    """As many generated pairs as Quora train has."""
+    """Writes as many generated pairs as Quora train has."""
     made = [e for split in ("train", "dev") for e in demo.examples("quora", split)]
     rng = np.random.default_rng(0)
     with file.open("w", encoding="utf-8") as out:
@@ -148,7 +148,7 @@ finally:
 
 
 def help_(s: Settings) -> Iterator[Row]:
-    """``mtbert --help`` as a process of its own."""
+    """Yields the time of ``mtbert --help`` as a process of its own."""
     told = [_python("-c", HELP).stderr.strip() for _ in range(2)]
     seconds = median(timed(lambda: _python("-c", HELP))() for _ in range(max(5, s.pairs)))
     row = alone("help", GOALS["help"], seconds, note=f"torch imported: {told[0]}")
@@ -156,7 +156,7 @@ def help_(s: Settings) -> Iterator[Row]:
 
 
 def memory(s: Settings) -> Iterator[Row]:
-    """Peak memory of alternating steps, each side in processes of its own."""
+    """Yields the peak memory of alternating steps, each side in processes of its own."""
 
     def side(name: str) -> Measure:
         chosen = ["--encoder", s.path(), "--threads", str(s.threads)]
@@ -168,7 +168,7 @@ def memory(s: Settings) -> Iterator[Row]:
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A Python process that finds the modules that this one finds."""
+    """Returns a Python process that can import the same modules as this one."""
     found = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": found}

@@ -1,4 +1,4 @@
-"""The rows of training: rounds of steps against other loops, and techniques against doing without."""
+"""The rows of training: rounds of steps against other loops, and techniques against training without them."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -18,17 +18,17 @@ from mtbert.training.run import Run
 
 
 def alternating(s: Settings) -> Iterator[Row]:
-    """Rounds of three optimizer steps against the plain padded loop."""
+    """Yields rounds of three optimizer steps against the plain padded loop."""
     yield contest(s, "alternating", PlainLoop.of, note="a round is 3 optimizer steps of 8 sst, 16 quora, 8 sts")
 
 
 def trainer(s: Settings) -> Iterator[Row]:
-    """The same rounds against the steps of ``transformers.Trainer``."""
+    """Yields the same rounds against the steps of ``transformers.Trainer``."""
     yield contest(s, "trainer", lambda run: _trainer(s, run), note=TRAINER_NOTE)
 
 
 def alternating_base(s: Settings) -> Iterator[Row]:
-    """Both again in the shape of BERT-base."""
+    """Yields both comparisons again with an encoder of BERT-base's shape."""
     yield contest(s, "alternating-base/loop", PlainLoop.of, base=True)
     yield contest(s, "alternating-base/trainer", lambda run: _trainer(s, run), base=True, note=TRAINER_NOTE)
 
@@ -44,12 +44,12 @@ def _trainer(s: Settings, run: Run) -> TrainerLoop:
 
 
 def joint(s: Settings) -> Iterator[Row]:
-    """One update from all three tasks against the plain loop that adds up three gradients."""
+    """Yields joint steps of all three tasks against the plain loop that adds up three gradients."""
     yield contest(s, "joint", PlainLoop.of, "train.mode=joint")
 
 
 def smart(s: Settings) -> Iterator[Row]:
-    """SMART on all tasks against no SMART, and against smart-pytorch."""
+    """Yields SMART on all tasks against training without it, and against smart-pytorch."""
     yield technique(s, "smart/plain", "paper/smart", note="ours against ours, rounds of 3 steps")
     bare = s.exact("paper/smart")
     check(bare, SameNoise(bare, SmartLoop.of(bare)), bare.plan.steps_per_round)
@@ -62,7 +62,7 @@ def smart(s: Settings) -> Iterator[Row]:
 
 
 class SameNoise:
-    """Lets smart-pytorch start from the noise that ``run`` will draw in the step that it takes next."""
+    """Makes smart-pytorch start from the noise that ``run`` will draw in its next step."""
 
     def __init__(self, run: Run, loop: SmartLoop) -> None:
         self.run, self.loop = run, loop
@@ -84,13 +84,13 @@ class SameNoise:
 
 
 def surgery(s: Settings) -> Iterator[Row]:
-    """PCGrad in joint steps against plain addition, and against torchjd's on the same losses."""
+    """Yields PCGrad in joint steps against plain addition, and against torchjd's PCGrad on the same losses."""
     from torchjd import aggregation
 
     mode, pcgrad = "train.mode=joint", "train.aggregation=pcgrad"
     yield technique(s, "surgery/joint", "paper/base", mode, pcgrad, against=[mode], note="ours against ours")
 
-    # All losses at once, or one after the other: what works, and is faster, is what is compared with.
+    # torchjd differentiates all losses at once or one after another; the faster way that works is compared with.
     seconds: dict[int | None, float] = {}
     for chunk in (None, 1):
         try:
@@ -98,7 +98,7 @@ def surgery(s: Settings) -> Iterator[Row]:
             loop = TorchJDLoop(s.run("paper/base", mode), aggregation.PCGrad(), chunk)
             loop.step()
             seconds[chunk] = steps_of(loop, 2)()
-        except RuntimeError:  # of vmap, which cannot differentiate everything
+        except RuntimeError:  # raised by vmap, which cannot differentiate everything
             continue
     chunk = min(seconds, key=lambda c: seconds[c])
     ours = Rounds(s.run("paper/base", mode, pcgrad))
@@ -111,5 +111,5 @@ def surgery(s: Settings) -> Iterator[Row]:
 
 
 def pal(s: Settings) -> Iterator[Row]:
-    """Projected attention layers against none, in the shape of BERT-base."""
+    """Yields projected attention layers against none, with an encoder of BERT-base's shape."""
     yield technique(s, "pal", "paper/pal", base=True, note="ours against ours, rounds of 3 steps")

@@ -1,12 +1,12 @@
-"""Trains three short runs with the sources of two checkouts, and compares every bit that they leave.
+"""Trains three short runs with the sources of two checkouts, and compares every bit of the results.
 
     python -m benchmarks.same_bits OTHER_CHECKOUT
     python -m benchmarks.same_bits OTHER_CHECKOUT --only lora --threads 2
 
-A change that must not change results is compared with a checkout of the commit before it. The runs use generated
-sentences and the packaged encoder; together they take about two minutes on two cores. Each run is a process of
-its own with the ``src`` of its checkout, so nothing of mtbert is imported here. Both versions must know all keys of the
-recipes.
+It is for changes of the code that must not change results: compare with a checkout of the commit before. The runs use
+generated sentences and the packaged encoder; together they take about two minutes on two cores. Each run is a process
+of its own with the ``src`` of its checkout, so nothing of mtbert is imported here. Both versions must know all keys of
+the recipes.
 """
 
 import argparse
@@ -50,7 +50,7 @@ STS: dict[str, Any] = PAIR | {
 }
 TRAIN: dict[str, Any] = {"lr": 1e-4, "precision": "fp32", "device": "cpu", "seed": 3}
 
-# The work of each run is small, and the paths that it takes are many: dropout is on in all of them.
+# Each run does little work but takes many paths of the code; all of them use dropout.
 RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "surgery": (
         "joint with surgery",
@@ -74,7 +74,7 @@ RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
                 "conflicts": True,
                 "weighting": "uncertainty",
                 "layer_decay": 0.9,
-                "token_budget": 300,  # less than a step has, so that steps are cut
+                "token_budget": 300,  # fewer than a step has, so that steps are split
                 "rounds": 4,
                 "epochs": 2,
             },
@@ -134,10 +134,10 @@ RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def train(recipe: Path, checkouts: Mapping[Path, Path]) -> None:
-    """Trains ``recipe`` once for each folder to come, with the sources of its checkout; all at the same time.
+    """Trains ``recipe`` into each of several folders, each with the sources of its own checkout, all at the same time.
 
     Raises:
-        SystemExit: If a run fails; the message ends with what it printed last.
+        SystemExit: If a run fails; the message ends with the last lines that the run printed.
     """
     started = {out: _start(recipe, out, checkout) for out, checkout in checkouts.items()}
     printed = {out: process.communicate()[0] for out, process in started.items()}
@@ -158,25 +158,25 @@ def _start(recipe: Path, out: Path, checkout: Path) -> subprocess.Popen[str]:
 
 
 class Difference(Exception):
-    """Two runs are not equal; the message names the place and both values."""
+    """Raised when two runs are not equal; the message names the place and both values."""
 
 
 @dataclass(frozen=True)
 class Equal:
-    """How much of two runs was compared and found equal."""
+    """The amount of data in two runs that was compared and found equal."""
 
     tensors: int
     lines: int
-    added: tuple[str, ...]  # numbers that the metrics here have and those there lack
+    added: tuple[str, ...]  # numbers that only our metrics have
 
 
 def compare(ours: Path, theirs: Path) -> Equal:
     """Compares the tensors of ``best/`` and ``last/``, and the lines of the metrics, of two finished runs.
 
-    A number that only our metrics have is no difference: a newer version may log more. One that is lost is.
+    A number that only our metrics have is not a difference, because a newer version may log more. A missing one is.
 
     Raises:
-        Difference: At the first one.
+        Difference: At the first difference.
     """
     added: dict[str, None] = {}
     here, there = _lines(ours), _lines(theirs)
@@ -240,7 +240,7 @@ def _difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Prints a line for each run; the first difference ends it with 1."""
+    """Prints a line for each run; exits with 1 at the first difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, metavar="OTHER_CHECKOUT")
     parser.add_argument("--only", choices=list(RECIPES), action="append", help="one of the runs; may be repeated")
@@ -253,7 +253,7 @@ def main() -> None:
         name, recipe = RECIPES[key]
         with TemporaryDirectory() as work:
             file = Path(work) / f"{key}.yaml"
-            # JSON is YAML, and every version reads numbers in it alike.
+            # JSON is valid YAML, and every version reads its numbers in the same way.
             file.write_text(json.dumps(recipe | {"train": recipe["train"] | {"threads": chosen.threads}}, indent=1))
             ours, theirs = Path(work) / "ours", Path(work) / "theirs"
             train(file, {ours: HERE, theirs: other})

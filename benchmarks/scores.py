@@ -1,9 +1,10 @@
-"""Trains the paper's joint model with mtbert's steps and with the plain loop's, and compares what both score on dev.
+"""Trains the paper's joint model by mtbert and by the plain loop, and compares their scores on dev.
 
     python -m benchmarks.scores --data FOLDER --seeds 3 --rounds 755 --out runs/scores.jsonl
 
-Both sides of a seed start from the same weights, take the same rows in the same order and draw other dropout masks.
-A line is written for each side of each seed when it is done; what is already there is not trained again.
+For each seed, both sides start from the same weights and take the same rows in the same order, but draw different
+dropout masks. One line is written for each side of each seed when it is done; a side that has a line is not trained
+again.
 """
 
 import argparse
@@ -29,19 +30,19 @@ from mtbert.training.run import Run
 
 SIDES = ("ours", "plain")
 RECIPE = "paper/base-joint"
-# What the plain loop can do: a constant rate. It is MiniLM's, not the paper's for BERT-base.
+# The plain loop can only use a constant rate. This one is for MiniLM; the paper's is for BERT-base.
 SETTINGS = ("train={schedule: constant, warmup: 0, lr: 1e-4, clip: 1.0, epochs: 1}",)
 
 
 def start(changes: list[str]) -> Run:
-    """The run of the recipe, before its first step."""
+    """Returns a run of the recipe before its first step."""
     settings = load_recipe(RECIPE, [*SETTINGS, *changes])
     device, _, data, model = assemble(settings, Console(quiet=True))
     return Run(settings, model, data, device)
 
 
 def trained(run: Run, side: str) -> None:
-    """Takes all steps of the plan on one side; the weights end in the run's model."""
+    """Makes all steps of the plan on one side; afterwards the run's model has the trained weights."""
     if side == "plain":
         loop = PlainLoop.of(run)
         _all(run.plan.steps, loop.step)
@@ -51,7 +52,7 @@ def trained(run: Run, side: str) -> None:
 
 
 def put(loop: PlainLoop, run: Run) -> None:
-    """Copies the loop's weights into the run's model."""
+    """Copies the weights of the loop into the run's model."""
     with TemporaryDirectory() as folder:
         loop.model.encoder.save_pretrained(folder)
         run.model.encoder.load_state_dict(load_encoder(folder).encoder.state_dict())
@@ -62,7 +63,7 @@ def put(loop: PlainLoop, run: Run) -> None:
 
 
 def cells(out: Path, seeds: int, changes: list[str]) -> dict[tuple[str, int], dict[str, float]]:
-    """Scores by side and seed, those in ``out`` and those that were missing there."""
+    """Returns the scores by side and seed: those in ``out``, and new ones for what is missing there."""
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
     found = {(line["side"], line["seed"]): line["scores"] for line in lines if line["settings"] == changes}
     for seed in range(seeds):
@@ -83,7 +84,7 @@ def cells(out: Path, seeds: int, changes: list[str]) -> dict[tuple[str, int], di
 
 
 def table(found: dict[tuple[str, int], dict[str, float]]) -> Table:
-    """Mean and standard deviation over seeds of each score, and the mean difference with its own deviation."""
+    """Returns the mean and standard deviation of each score over seeds, and those of the difference of both sides."""
     made = Table("score", *SIDES, "ours - plain")
     for score in next(iter(found.values())):
         by_side = [[s[score] for (side, _), s in sorted(found.items()) if side == chosen] for chosen in SIDES]

@@ -1,8 +1,8 @@
-"""The sides of a row: the settings of a run of the benchmark, and how two sides are compared.
+"""The two sides of a row: the settings that they share, and how they are compared.
 
-Both sides of a row have the same weights, rows of data, dropout rates and optimizer settings. Before a row is timed
-its sides take a step, or a round of them, in float32 without dropout, and must agree on every loss and, where they
-compute the same function, on the gradient's norm.
+Both sides of a row have the same weights, rows of data, dropout rates and optimizer settings. Before a row is timed,
+both sides make a step, or a round of steps, in float32 without dropout. They must agree on every loss and, if they
+compute the same function, on the norm of the gradient.
 """
 
 import json
@@ -66,11 +66,11 @@ GOALS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the command line says; ``work`` is a folder for files that only this run needs."""
+    """The settings of a benchmark, mostly from the command line."""
 
-    work: Path
+    work: Path  # folder for files that only this benchmark needs
     pairs: int = 7
-    encoder: str | None = None  # of all rows; None: each row's own, small or in the shape of BERT-base
+    encoder: str | None = None  # for all rows; None: each row has its own, small or in the shape of BERT-base
     small: str = "demo"
     shape: Mapping[str, Any] = field(default_factory=lambda: BERT_BASE)
     data: str | None = None  # folder of the CS224N files; None: generated sentences
@@ -80,16 +80,16 @@ class Settings:
 
     @property
     def few(self) -> int:
-        """Pairs of a row that takes long."""
+        """The number of pairs to measure for a row that takes long."""
         return min(self.pairs, 5)
 
     def path(self, *, base: bool = False) -> str:
-        """The encoder of a row: the packaged MiniLM, or random weights in the shape of BERT-base."""
+        """Returns the encoder of a row: the packaged MiniLM, or random weights in the shape of BERT-base."""
         chosen = self.encoder or ("bert-base-shape" if base else self.small)
         return str(_bert_base(self.work, self.shape, self.small)) if chosen == "bert-base-shape" else chosen
 
     def recipe(self, name: str, *changes: str, base: bool = False) -> Recipe:
-        """A recipe of the paper's three tasks, its batches without end, on the data and the encoder of this run."""
+        """Returns a recipe of the paper's three tasks with endless batches, on this benchmark's data and encoder."""
         path = self.path(base=base)
         longest = min(128, read_config(find_folder(path) / "config.json").max_length)
         made = [f"tasks.{t}.{s}={{generated: {t}, split: {s}}}" for t in TASKS for s in ("train", "dev")]
@@ -105,19 +105,19 @@ class Settings:
         )
 
     def run(self, name: str, *changes: str, base: bool = False) -> Run:
-        """The recipe as a run that stands before its first step."""
+        """Returns a run of the recipe before its first step."""
         settings = self.recipe(name, *changes, base=base)
         device, _, data, model = assemble(settings, Console(quiet=True))
         return Run(settings, model, data, device)
 
     def exact(self, name: str, *changes: str, base: bool = False) -> Run:
-        """The same without dropout and in float32, so that two ways to compute it must agree."""
+        """Returns such a run without dropout and in float32, so that two ways to compute it must agree."""
         still = ["model.dropout=0", "train.precision=fp32", *(f"tasks.{t}.head={{dropout: 0}}" for t in TASKS)]
         return self.run(name, *still, *changes, base=base)
 
 
 class Told(Protocol):
-    """What one optimizer step says of itself."""
+    """The record of one optimizer step, as far as both sides have it."""
 
     @property
     def losses(self) -> Mapping[str, float]: ...
@@ -133,9 +133,9 @@ class Stepper(Protocol):
 
 
 def check(ours: Stepper, theirs: Stepper, steps: int = 1, *, norms: bool = True) -> None:
-    """Raises ValueError unless both sides tell the same losses, and gradient norms, in their first steps.
+    """Raises ValueError unless both sides have the same losses, and gradient norms, in their first steps.
 
-    Losses that only one side has are passed over.
+    Losses that only one side has are ignored.
     """
     for number in range(1, steps + 1):
         their, our = theirs.step(), ours.step()
@@ -146,17 +146,17 @@ def check(ours: Stepper, theirs: Stepper, steps: int = 1, *, norms: bool = True)
         if norms:
             found["gradient norm"] = our.grad_norm, their.grad_norm
         for key, (a, b) in found.items():
-            # A norm adds up the rounding of all weights, and later steps that of the updates before.
+            # A norm accumulates the rounding errors of all weights, and later steps those of earlier updates.
             if not np.isclose(a, b, rtol=1e-3 if key == "gradient norm" else 1e-4, atol=1e-6):
                 raise ValueError(f"step {number}: {key} is {a:.7g} on our side and {b:.7g} on theirs: not comparable.")
 
 
 class Rounds:
-    """Rounds of a run as a measure, with the least time that the machine would allow for each."""
+    """A measurement of one round of a run; also collects its time relative to the least that the machine allows."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.over: list[float] = []  # of each call: measured over least
+        self.over: list[float] = []  # of each call: measured time over least time
 
     def __call__(self) -> float:
         run, done = self.run, []
@@ -168,14 +168,14 @@ class Rounds:
 
 
 def steps_of(stepper: Stepper, count: int) -> Measure:
-    """``count`` steps as a measure."""
+    """Returns a measurement of the time of ``count`` steps."""
     return timed(lambda: [stepper.step() for _ in range(count)])
 
 
 def contest(
     s: Settings, row: str, rival: Callable[[Run], Stepper], *changes: str, base: bool = False, note: str = ""
 ) -> Row:
-    """Our rounds of the paper's base model against those of a loop that starts from the same weights."""
+    """Returns a row that compares rounds of the paper's base model with a rival loop from the same weights."""
     bare = s.exact("paper/base", *changes, base=base)
     check(bare, rival(bare), bare.plan.steps_per_round)
     del bare
@@ -188,9 +188,9 @@ def contest(
 def technique(
     s: Settings, row: str, name: str, *changes: str, against: Sequence[str] = (), base: bool = False, note: str = ""
 ) -> Row:
-    """Our rounds of a recipe against our rounds of the paper's base model.
+    """Returns a row that compares rounds of a recipe with rounds of the paper's base model, both by mtbert.
 
-    The losses that both have are compared in a joint step, so that one step tells those of all tasks.
+    The losses that both have are checked in a joint step, because one joint step has the losses of all tasks.
     """
     exact = s.exact(name, *changes, "train.mode=joint", base=base)
     with torch.no_grad():
@@ -208,7 +208,7 @@ def _floor(rounds: Rounds, pairs: Paired) -> float:
 
 
 def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
-    """A folder with random weights in the given shape and the tokenizer of MiniLM, which has BERT's words."""
+    """Returns a folder with random weights in the given shape and the tokenizer of MiniLM, which has BERT's words."""
     folder = work / "bert-base-shape"
     if not folder.is_dir():
         folder.mkdir()
@@ -226,7 +226,7 @@ def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copies the files of a tokenizer, as many as there are."""
+    """Copies the tokenizer files that ``source`` has into ``folder``."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copy(source / name, folder)

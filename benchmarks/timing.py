@@ -1,4 +1,4 @@
-"""Paired, alternated measurements, and the time that no training step can beat."""
+"""Paired, alternating measurements, and a lower bound on the time of a training step."""
 
 import functools
 import time
@@ -11,33 +11,37 @@ import torch
 from mtbert.training.profile import product_rate
 
 Measure = Callable[[], float]
-ADAMW_BYTES = 28  # a parameter: weight, gradient and two moments are read, all but the gradient written, 4 bytes each
+# Bytes that AdamW moves per parameter: it reads weight, gradient and two moments, and writes all but the gradient.
+ADAMW_BYTES = 28
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What two sides measured, pair by pair; ratios are taken within a pair, so that a slow spell hits both sides."""
+    """The measurements of two sides, pair by pair.
+
+    Ratios are taken within a pair, so that a slow phase of the machine affects both sides.
+    """
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
 
     def gain(self) -> tuple[float, float]:
-        """How many times less ours takes: median and interquartile range of ``theirs / ours``."""
+        """Returns the median and the interquartile range of ``theirs / ours``: how many times faster ours is."""
         return _middle([b / a for a, b in zip(self.ours, self.theirs, strict=True)])
 
     def cost(self) -> tuple[float, float]:
-        """How many times as much ours takes: median and interquartile range of ``ours / theirs``."""
+        """Returns the median and the interquartile range of ``ours / theirs``: how many times slower ours is."""
         return _middle([a / b for a, b in zip(self.ours, self.theirs, strict=True)])
 
 
 def paired(ours: Measure, theirs: Measure, pairs: int, warmup: int = 2) -> Paired:
-    """Measures ours, theirs, ours, theirs, ...; the first ``warmup`` pairs are thrown away."""
+    """Returns measurements taken alternately, ours first; the first ``warmup`` pairs are discarded."""
     found = [(ours(), theirs()) for _ in range(warmup + pairs)][warmup:]
     return Paired(tuple(a for a, _ in found), tuple(b for _, b in found))
 
 
 def timed(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Measure:
-    """``action`` as a measure: the seconds it takes, with all work on a GPU done."""
+    """Returns a measurement of ``action``: its time in seconds, including all the work that it leaves to a GPU."""
 
     def measure() -> float:
         _settle()
@@ -51,26 +55,26 @@ def timed(action: Callable[[], object], clock: Callable[[], float] = time.perf_c
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine reaches at the threads and in the precision in use."""
+    """The speed that the machine reaches with the current number of threads and precision."""
 
     flops: float  # of a large matrix product, per second
     bandwidth: float  # bytes per second, read and written, of a large copy
 
     def step(self, multiplied: int, tokens: int, trained: int) -> float:
-        """The least seconds of a training step.
+        """Returns a lower bound on the time of a training step, in seconds.
 
         Args:
-            multiplied: How many parameters of the encoder's layers every token is multiplied with.
-            tokens: Real ones, without padding.
-            trained: Parameters that the optimizer updates.
+            multiplied: The number of parameters of the encoder's layers that every token is multiplied with.
+            tokens: The number of tokens, without padding.
+            trained: The number of parameters that the optimizer updates.
         """
         return max(6 * multiplied * tokens / self.flops, ADAMW_BYTES * trained / self.bandwidth)
 
 
 @functools.cache
 def limits(device: torch.device, dtype: torch.dtype) -> Limits:
-    """The machine's limits: the best of several large products and copies."""
-    source = torch.ones(2**26, device=device)  # 256 MiB: beyond any cache
+    """Returns the machine's limits: the best of several large products and copies."""
+    source = torch.ones(2**26, device=device)  # 256 MiB, larger than any cache
     target = torch.empty_like(source)
     copy = min(timed(lambda: target.copy_(source))() for _ in range(6))
     return Limits(flops=product_rate(device, dtype), bandwidth=2 * source.nbytes / copy)
