@@ -61,9 +61,9 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
         assert record["scores"][name]["sd"] == pytest.approx(np.std(values, ddof=1))
     parts = [record["scores"][name]["mean"] for name in ("sst", "quora", "sts")]
     assert record["scores"]["overall"]["mean"] == pytest.approx((parts[0] + parts[1] + (parts[2] + 1) / 2) / 3)
-    table = (out / "tables/paper-table-5.csv").read_text().splitlines()
-    assert table[1].startswith(f'pcgrad,2,,"{parts[0]:.4f} ± ')
-    assert "Table 5: test" in (out / "report.html").read_text()
+    table = (out / "tables/test.csv").read_text().splitlines()
+    assert table[1].startswith(f'pcgrad,2,"{parts[0]:.4f} ± ')
+    assert "Scores on test" in (out / "report.html").read_text()
 
     before = (out / "test.json").read_bytes()
     again = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
@@ -71,7 +71,7 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert "row pcgrad was scored on test before" in str(again.exception)
     commands.report_on(out, SILENT)
     assert (out / "test.json").read_bytes() == before
-    assert (out / "tables/paper-table-5.csv").read_text().splitlines() == table
+    assert (out / "tables/test.csv").read_text().splitlines() == table
 
 
 def test_a_file_that_the_runs_were_made_with_is_refused_as_a_test_file(ended: Path, tmp_path: Path):

@@ -159,14 +159,14 @@ def test_the_recipe_names_the_control_and_extends_does_not_pass_it_on(folder: Pa
         ("rows: {a: toy.yaml}\nset: [train.lrr=1]", "rows.a: recipe toy.yaml, train: unknown key 'lrr'"),
         ("rows: {a: toy.yaml}\nreference: b", "reference: there is no row 'b'. Known: a."),
         ("rows: {a: {recipe: toy.yaml, control: a}, b: toy.yaml}", "control 'a' is no other row. Known: b."),
-        ("rows: {a: paper/surgery}", "names paper/base-joint as its control, which is no row here"),
+        ("rows: {a: paper/surgery}", "names paper/base-joint as its control, and no row has that"),
         ("rows: {a: toy.yaml}\nseeds: [1, 1]", "names one twice"),
         ("rows: {a: toy.yaml}\nseeds: []", "seeds: must not be empty"),
         ("rows: {a: toy.yaml}\nseeds: [0.5]", "study /study.yaml, seeds.0: must be a valid integer, found 0.5."),
         ("rows: {a: toy.yaml}\ngrid: {train.lr: []}", "grid.train.lr: has no values"),
         (
             "rows: {a: toy.yaml}\ngrid: {model.path: [../b]}",
-            "with its grid it is called 'a,path=../b', which can be no",
+            "its name with the values of the grid is 'a,path=../b', which cannot be",
         ),
     ],
 )

@@ -30,7 +30,6 @@ SHARED = {
     "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
     "families": {"FETCH", "Loaded", "build", "find_folder"},
     "python": {"report"},
-    "study": {"SIZES"},
 }
 RENAMED = {
     ("mtbert.recipe.schema", "recipe_schema", "of_recipes"),  # python

@@ -11,6 +11,7 @@ from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.study.results import DevData, EndedRun, Outline, Results
+from mtbert.study.settings import Printed
 
 Answers = Mapping[str, Sequence[float]]  # by task: class indices, or scores on 0..1
 
@@ -64,16 +65,17 @@ def study(
     rows: Mapping[str, Sequence[Answers]],
     *,
     controls: Mapping[str, str] | None = None,
-    sources: Mapping[str, str] | None = None,
     labels: Answers = LABELS,
+    printed: Printed | None = None,
 ) -> Results:
-    """A study whose rows gave these answers, one for each seed; the first row is the reference."""
+    """Returns a study whose rows gave these answers, one for each seed; the first row is the reference."""
     outline = Outline(
         rows={row: (controls or {}).get(row) for row in rows},
-        sources={row: (sources or {}).get(row, "demo") for row in rows},
+        sources=dict.fromkeys(rows, "demo"),
         seeds=tuple(range(max(map(len, rows.values())))),
         reference=next(iter(rows)),
         threads=1,
+        printed=printed,
     )
     runs = {row: {seed: result(row, seed, a) for seed, a in enumerate(by_seed)} for row, by_seed in rows.items()}
     return Results(outline, dev(labels), runs, [], [])

@@ -8,7 +8,7 @@ Dimension key: B examples.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -138,10 +138,20 @@ def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
     """
     if name in scores:
         return scores[name][1]
-    mapped = [
-        (value + 1) / 2 if name == "overall" and metric in OF_SCORES else value for metric, value in scores.values()
-    ]
-    return math.fsum(mapped) / len(mapped)
+    values = [unit_scale(metric, value) if name == "overall" else value for metric, value in scores.values()]
+    return math.fsum(values) / len(values)
+
+
+_Number = TypeVar("_Number", float, npt.NDArray[np.float64])
+
+
+def unit_scale(metric: str, value: _Number) -> _Number:
+    """Returns one value of a metric, or an array of values, on 0..1: a correlation ``r`` becomes ``(r + 1) / 2``.
+
+    >>> unit_scale("pearson", -0.5), unit_scale("accuracy", 0.5)
+    (0.25, 0.5)
+    """
+    return (value + 1) / 2 if metric in OF_SCORES else value
 
 
 def _accuracy(task: Task, decided_B: Array, labels_B: Array) -> float:

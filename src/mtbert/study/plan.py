@@ -1,98 +1,56 @@
-"""The plan of a study: rows of recipes, each with the control that it is compared with, times seeds."""
+"""The plan of a study: its rows, each with a recipe and the row that it is compared with, times its seeds."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
+from mtbert import metrics
+from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
-from mtbert.settings import Settings, explain, tuples
+from mtbert.settings import explain, tuples
+from mtbert.study.settings import OVERALL, ROW_NAME, Printed, StudySettings
 from mtbert.yaml_files import YamlFiles, merge
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,99}$"  # of a row: it is part of a folder's name
 STUDIES = YamlFiles("study", key="rows", folder="studies")
-MOST = 10_000  # runs of a study
-
-
-class RowSettings(Settings):
-    """One recipe of a study, or that recipe with some settings changed."""
-
-    recipe: str = Field(description="a file beside the study's, or the name of a shipped one")
-    set: tuple[str, ...] = Field(default=(), description="changes as a.b=c, after those of the study")
-    control: str | None = Field(
-        default=None, description="the row that differs in one technique only; null: the row of the recipe's control"
-    )
-
-
-class StudySettings(Settings):
-    """Rows times seeds, and what they are compared with."""
-
-    rows: dict[
-        Annotated[str, Field(pattern=NAME)],
-        Annotated[
-            RowSettings,
-            BeforeValidator(
-                lambda row: {"recipe": row} if isinstance(row, str) else row, json_schema_input_type=RowSettings | str
-            ),
-        ],
-    ] = Field(min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0, 1, 2), min_length=1)
-    set: tuple[str, ...] = Field(default=(), description="changes of every row's recipe, as a.b=c")
-    grid: dict[str, tuple[Any, ...]] = Field(
-        default={}, description="settings by their path: each row is run with every combination of their values"
-    )
-    reference: str | None = Field(
-        default=None, description="the row that all others are compared with; null: the first"
-    )
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names one twice. Name each once.")
-        for key, values in self.grid.items():
-            if not values:
-                raise ValueError(f"grid.{key}: has no values. Give some, or drop it.")
-            if any(value in values[:i] for i, value in enumerate(values)):
-                raise ValueError(f"grid.{key}: {list(values)} has one twice. Give each once.")
-        runs = len(self.seeds) * len(self.rows) * math.prod(map(len, self.grid.values()))
-        if runs > MOST:
-            raise ValueError(f"grid: makes {runs:,} runs, and a study has {MOST:,} at most. Give fewer values.")
-        return self
 
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row as it is run: its recipe but for the seed, and the name of the row that it is compared with."""
+    """A row of a plan: everything about its runs except the seed."""
 
     name: str
-    source: str  # the recipe's name
+    source: str  # the recipe's name in the study's file
     recipe: Recipe
-    control: str | None
+    control: str | None  # the row that lacks one technique of this one
 
     def seeded(self, seed: int) -> Recipe:
-        """The recipe of one run."""
+        """Returns the recipe of the run with this seed."""
         train = self.recipe.train.model_copy(update={"seed": seed})
         return self.recipe.model_copy(update={"train": train})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every run of a study; rows in the order of the file, the reference among them."""
+    """All runs of a study. Rows are in the order of the file; the reference is one of them."""
 
     rows: Mapping[str, PlannedRow]
     seeds: tuple[int, ...]
     reference: str
+    printed: Printed | None = None  # by the names of these rows
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Row and seed of every run: all rows of a seed before the next seed, so that a part is a whole comparison."""
+        """Returns row and seed of every run, in the order in which they start.
+
+        All rows of one seed come before the next seed, so that an unfinished study can already be compared.
+        """
         return [(name, seed) for seed in self.seeds for name in self.rows]
 
 
@@ -102,11 +60,15 @@ def shipped_studies() -> list[str]:
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
-    """The plan of the study of that name or path; ``overrides`` change every row, after all else.
+    """Returns the plan of a study.
+
+    Args:
+        name: The name of a shipped study, or the path of a study's file.
+        overrides: Changes of every row's recipe, as ``a.b=c``; they come after those in the file.
 
     Raises:
-        FileNotFoundError: If there is no such study or one of its recipes; the message lists those shipped.
-        ValueError: With the file, the key, what was found and what to do.
+        FileNotFoundError: If the study or one of its recipes is not there; the message lists the shipped ones.
+        ValueError: If the file is wrong; the message has file, key, what was found and what to do.
     """
     chain = STUDIES.read(name, Path())
     raw: dict[str, Any] = {}
@@ -115,28 +77,35 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
     try:
         study = StudySettings.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"study {name}, {line}" for line in explain(error, raw))) from None
-    return make_plan(study, name, chain[0].path.parent, overrides)
+        raise ValueError("\n".join(f"study {clean(name)}, {line}" for line in explain(error, raw))) from None
+    return make_plan(study, clean(name), chain[0].path.parent, overrides)
 
 
 def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Every run of ``study``; its recipes are looked for in ``folder``, and error messages call it ``name``.
+    """Returns the plan of a study's settings.
+
+    Args:
+        study: The settings.
+        name: How messages call the study.
+        folder: Where the files of its recipes lie.
+        overrides: Changes of every row's recipe, as ``a.b=c``; they come last.
 
     Raises:
-        ValueError, FileNotFoundError: If a recipe cannot be used, or a row is compared with one that is not there.
+        FileNotFoundError: If a recipe is not there.
+        ValueError: If a recipe cannot be used, a row or a task that is named is not there, or rows cannot be compared.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
     if len(set(labels.values())) < len(labels):
         labels = {key: key for key in study.grid}
+    ends = ["".join(f",{labels[key]}={value}" for key, value in point.items()) for point in points]
     rows: dict[str, PlannedRow] = {}
     for base, row in study.rows.items():
-        for point in points:
-            end = "".join(f",{labels[key]}={value}" for key, value in point.items())
-            if not re.fullmatch(NAME, base + end):
+        for point, end in zip(points, ends, strict=True):
+            if not re.fullmatch(ROW_NAME, base + end):
                 raise ValueError(
-                    f"study {name}, rows.{base}: with its grid it is called {base + end!r}, which can be no folder's "
-                    "name. Give the values as rows of their own, each with a name and set."
+                    f"study {name}, rows.{base}: its name with the values of the grid is {shown(base + end)}, which "
+                    "cannot be the name of a folder. Give the values as rows of their own, each with a name and set."
                 )
             changes = [
                 *study.set,
@@ -145,22 +114,29 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
                 *overrides,
             ]
             if any(change.partition("=")[0].strip() == "train.seed" for change in changes):
-                raise ValueError(f"study {name}, rows.{base}: train.seed is one of the study's seeds. Change seeds.")
+                raise ValueError(f"study {name}, rows.{base}: train.seed is set by the study's seeds. Change seeds.")
             try:
                 settings = load_recipe(row.recipe, changes, folder)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"study {name}, rows.{base}: {error}") from None
-            named = _control(study, name, base, settings.control)
-            rows[base + end] = PlannedRow(base + end, row.recipe, settings, named and named + end)
+            control = _control(study, name, base, settings.control)
+            rows[base + end] = PlannedRow(base + end, row.recipe, settings, control and control + end)
     reference = study.reference or next(iter(rows))
     if reference not in rows:
-        raise ValueError(f"study {name}, reference: there is no row '{reference}'. Known: {', '.join(rows)}.")
-    _share_dev(rows, name)
-    return Plan(rows, study.seeds, reference)
+        raise ValueError(f"study {name}, reference: there is no row {shown(reference)}. Known: {few(rows)}.")
+    _check_same_dev(rows, name)
+    if study.printed is None:
+        return Plan(rows, study.seeds, reference)
+    _check_printed(study, study.printed, name, folder)
+    by_row = {
+        part: {base + end: scores for base, scores in printed.items() for end in ends}
+        for part, printed in (("dev", study.printed.dev), ("test", study.printed.test))
+    }
+    return Plan(rows, study.seeds, reference, study.printed.model_copy(update=by_row))
 
 
-def _share_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
-    """Raises ValueError if two rows would be scored on other examples of a task, or by another metric."""
+def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
+    """Raises ValueError if two rows would be scored on different examples of a task, or by different metrics."""
     first: dict[str, tuple[str, object]] = {}
     for row, planned in rows.items():
         for task, found in planned.recipe.tasks.items():
@@ -169,25 +145,53 @@ def _share_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
             other, before = first.setdefault(task, (row, scored))
             if scored != before:
                 raise ValueError(
-                    f"study {name}, rows.{row}: task {task} has other dev examples than in row {other}, or another "
-                    "metric. Rows are compared on the same: let dev, dev_seed, columns, labels and the like be equal."
+                    f"study {name}, rows.{row}: task {clean(task)} has other dev examples than in row {other}, or "
+                    "another metric. Rows can only be compared on the same examples by the same metric: give both "
+                    "rows the same dev, dev_seed, columns, labels and metric."
                 )
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """The name of the row that the row ``base`` is compared with."""
+    """Returns the name of the control of the row ``base``; None if neither row nor recipe has one."""
     row = study.rows[base]
+    others = [other for other in study.rows if other != base]
     if row.control is not None:
-        if row.control not in study.rows or row.control == base:
-            others = ", ".join(other for other in study.rows if other != base)
-            raise ValueError(f"study {name}, rows.{base}: control '{row.control}' is no other row. Known: {others}.")
+        if row.control not in others:
+            raise ValueError(
+                f"study {name}, rows.{base}: control {shown(row.control)} is no other row. Known: {few(others)}."
+            )
         return row.control
     if of_recipe is None:
         return None
-    found = next((other for other, r in study.rows.items() if r.recipe == of_recipe and other != base), None)
+    found = next((other for other in others if study.rows[other].recipe == of_recipe), None)
     if found is None:
         raise ValueError(
-            f"study {name}, rows.{base}: recipe {row.recipe} names {of_recipe} as its control, which is no row here. "
-            f"Add it as a row, or name another row with control."
+            f"study {name}, rows.{base}: recipe {clean(row.recipe)} names {clean(of_recipe)} as its control, and no "
+            "row has that recipe. Add such a row, or name another row with control."
         )
     return found
+
+
+def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
+    """Raises ValueError if printed numbers are of a row, a task or a metric that the study's file does not have."""
+    tasks = {}
+    for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
+        tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks
+    for part, by_row in (("dev", printed.dev), ("test", printed.test)):
+        for base, scores in by_row.items():
+            if base not in tasks:
+                hint = near(base, tasks, f"Known: {few(tasks)}.")
+                raise ValueError(f"study {name}, printed.{part}: there is no row {shown(base)}.{hint}")
+            known = [
+                OVERALL,
+                *(f"{task}.{metric}" for task, t in tasks[base].items() for metric in metrics.reported(t)),
+            ]
+            for key in scores:
+                if key not in known:
+                    hint = near(key, known, f"Known: {few(known)}.")
+                    raise ValueError(f"study {name}, printed.{part}.{base}: there is no score {shown(key)}.{hint}")
+    for task in printed.sizes:
+        everywhere = list(dict.fromkeys(task for of_row in tasks.values() for task in of_row))
+        if task not in everywhere:
+            hint = near(task, everywhere, f"Known: {few(everywhere)}.")
+            raise ValueError(f"study {name}, printed.sizes: there is no task {shown(task)}.{hint}")

@@ -24,6 +24,7 @@ from mtbert.storage.model_folder import find_model_folder
 from mtbert.storage.predictions import Predicted, load_predictions
 from mtbert.study.plan import Plan
 from mtbert.study.runs import EndRecord, RunPlace, run_place
+from mtbert.study.settings import Printed
 from mtbert.task import Task
 from mtbert.training import history
 from mtbert.training.rounds import RoundPlan
@@ -39,6 +40,7 @@ class Outline(Settings):
     seeds: tuple[int, ...]
     reference: str
     threads: int
+    printed: Printed | None = None  # what another source prints, by the names of these rows
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
         seeds=plan.seeds,
         reference=plan.reference,
         threads=threads,
+        printed=plan.printed,
     )
     out.mkdir(parents=True, exist_ok=True)
     json_files.write_settings(out / OUTLINE_FILE, outline)

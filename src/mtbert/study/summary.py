@@ -11,9 +11,9 @@ from mtbert import metrics
 from mtbert.batch import Floats
 from mtbert.study import statistics
 from mtbert.study.results import DevData, Results
+from mtbert.study.settings import OVERALL
 from mtbert.study.statistics import Estimate
 
-OVERALL = "overall"
 Against = Literal["control", "reference"]
 Verdict = Literal["better", "worse", "cannot be told apart"]
 
@@ -123,8 +123,8 @@ class _Sums:
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
         """The aggregate of scores in any shape."""
-        mapped = [(x + 1) / 2 if self.results.dev[n].metric in metrics.OF_SCORES else x for n, x in by_task.items()]
-        mean: Floats = np.mean(mapped, axis=0)
+        scaled = [metrics.unit_scale(self.results.dev[name].metric, values) for name, values in by_task.items()]
+        mean: Floats = np.mean(scaled, axis=0)
         return mean
 
     def _baseline(self) -> dict[str, float]:

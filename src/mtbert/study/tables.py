@@ -1,12 +1,10 @@
 """The tables of a study: its rows with intervals and tests, and the paper's tables beside its printed numbers."""
 
-from collections.abc import Sequence
-
-from mtbert.study import published
 from mtbert.study.held_out_scores import HeldOutScores
 from mtbert.study.results import Results
+from mtbert.study.settings import OVERALL, Printed
 from mtbert.study.statistics import Estimate
-from mtbert.study.summary import OVERALL, Against, Comparison, Summary
+from mtbert.study.summary import Against, Comparison, Summary
 from mtbert.study.text_table import EMPTY, TextTable
 
 
@@ -19,9 +17,8 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
         data_table(results),
         dev_score_table(results, summary),
         *(difference_table(results, summary, other) for other in against),
-        *([paper_data(results)] if any(_of_paper(results, number) for number in (2, 3, 4)) else []),
-        *(paper(results, summary, number) for number in (2, 3, 4) if _of_paper(results, number)),
-        *([on_test(results, test)] if test is not None else []),
+        *(beside for beside in _printed(results, summary) if beside.rows),
+        *([held_out_table(results, summary, test)] if test is not None else []),
     ]
 
 
@@ -93,77 +90,81 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
     )
 
 
-def paper_data(results: Results) -> TextTable:
-    """The paper's table 1: how many rows its data have, beside ours."""
+def _printed(results: Results, summary: Summary) -> list[TextTable]:
+    """Returns the tables that put the numbers of another source beside those of the study."""
+    printed = results.outline.printed
+    return [] if printed is None else [printed_sizes(results, printed), printed_scores(results, summary, printed)]
+
+
+def printed_sizes(results: Results, printed: Printed) -> TextTable:
+    """Returns the numbers of examples that another source prints, beside those of the study."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()
-        if (its := published.SIZES.get(name)) is not None
+        if (its := printed.sizes.get(name)) is not None
     ]
-    heads = ("train (paper)", "train (ours)", "dev (paper)", "dev (ours)", "test (paper)")
-    return TextTable("paper-table-1", published.TITLES[1], ("task", *heads), tuple(rows))
+    heads = ("train (printed)", "train (here)", "dev (printed)", "dev (here)", "test (printed)")
+    return TextTable(
+        "printed-sizes", f"Numbers of examples: printed by {printed.source}, and here", ("task", *heads), tuple(rows)
+    )
 
 
-def paper(results: Results, summary: Summary, number: int) -> TextTable:
-    """One of the paper's tables: its printed numbers beside ours."""
-    found = _of_paper(results, number)
-    columns = [c for c in _scores_of(summary) if any(c in scores for _, scores in found)]
+def printed_scores(results: Results, summary: Summary, printed: Printed) -> TextTable:
+    """Returns the scores on dev that another source prints, beside the means of the study."""
+    keys = _printed_keys(results, summary)
+    by_row = {row: scores for row in results.runs if (scores := printed.dev.get(row, {})).keys() & keys.values()}
+    columns = [name for name, key in keys.items() if any(key in scores for scores in by_row.values())]
     rows = []
-    for name, scores in found:
-        ours = summary.rows[name].scores
+    for row, scores in by_row.items():
+        here = summary.rows[row].scores
         cells = []
-        for column in columns:
-            cells += [f"{scores[column]:.3f}" if column in scores else EMPTY]
-            cells += [f"{ours[column].mean:.4f}" if column in ours else EMPTY]
-        rows.append((name, *cells))
-    heads = [head for column in columns for head in (f"{column} (paper)", f"{column} (ours)")]
+        for name in columns:
+            cells += [printed.said(scores.get(keys[name])), f"{here[name].mean:.4f}" if name in here else EMPTY]
+        rows.append((row, *cells))
+    notes = [] if printed.note is None else [printed.note]
+    for row, scores in by_row.items():
+        formula = printed.contradicted(scores)
+        if formula is not None:
+            notes.append(
+                f"{row}: the printed scores of the tasks give an overall of {formula:.4f}, and the printed overall is "
+                f"{printed.said(scores[OVERALL])}."
+            )
     return TextTable(
-        f"paper-table-{number}",
-        published.TITLES[number],
-        ("row", *heads),
+        "printed-scores",
+        f"Scores on dev: printed by {printed.source}, and here",
+        ("row", *(f"{name} ({where})" for name in columns for where in ("printed", "here"))),
         tuple(rows),
-        ("The paper's are single runs of BERT-base on its own split of Quora.", *_contradictions(found)),
+        tuple(notes),
     )
 
 
-def _contradictions(found: Sequence[tuple[str, published.Scores]]) -> tuple[str, ...]:
-    """A note on the rows whose printed overall the paper's own formula does not give."""
-    told = [
-        f"{formula:.4f} for {name}, where it prints {scores[OVERALL]:.3f}"
-        for name, scores in found
-        if (formula := published.contradicted(scores)) is not None
-    ]
-    return (
-        (f"From the scores that the paper prints, its formula for overall gives {', and '.join(told)}.",)
-        if told
-        else ()
-    )
-
-
-def on_test(results: Results, test: HeldOutScores) -> TextTable:
-    """The paper's table 5: the row that was chosen for it, and what the paper prints of it if it is the paper's."""
-    its = published.ROWS[5].get(results.outline.sources.get(test.row, ""), {})
-    cells = []
+def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
+    """Returns the scores on test of the row that was chosen for it, beside the printed ones where there are some."""
+    printed = results.outline.printed
+    theirs = {} if printed is None else printed.test.get(test.row, {})
+    keys = _printed_keys(results, summary)
+    heads, cells = [], []
     for name, score in test.scores.items():
-        cells += [f"{its[name]:.3f}" if name in its else EMPTY, _told(score.mean, score.sd, score.interval)]
-    heads = [head for name in test.scores for head in (f"{name} (paper)", f"{name} (ours)")]
+        if printed is not None and keys.get(name) in theirs:
+            heads.append(f"{name} (printed)")
+            cells.append(printed.said(theirs[keys[name]]))
+        heads.append(name)
+        cells.append(_score(score.mean, score.sd, score.interval))
+    notes = (
+        "Mean ± standard deviation over seeds [95% interval]. The row was scored once, on files that no run had seen."
+    )
     return TextTable(
-        "paper-table-5",
-        published.TITLES[5],
+        "test",
+        "Scores on test",
         ("row", "seeds", *heads),
         ((test.row, str(test.seeds), *cells),),
-        ("Scored once, on files that nothing was chosen by. Mean ± standard deviation over seeds [95% interval].",),
+        (notes, *([f"printed: by {printed.source}."] if printed is not None and theirs else [])),
     )
 
 
-def _of_paper(results: Results, number: int) -> list[tuple[str, published.Scores]]:
-    """The rows of one of the paper's tables that the study has, with what the paper prints."""
-    return [
-        (row, scores)
-        for source, scores in published.ROWS[number].items()
-        for row, of_row in results.outline.sources.items()
-        if of_row == source and row in results.runs
-    ]
+def _printed_keys(results: Results, summary: Summary) -> dict[str, str]:
+    """Returns the key of each score of the study in :class:`Printed`."""
+    return {name: f"{name}.{results.dev[name].metric}" if name in results.dev else name for name in _scores_of(summary)}
 
 
 def _scores_of(summary: Summary) -> list[str]:
@@ -177,10 +178,10 @@ def _number(value: float | None) -> str:
 def _estimated(estimate: Estimate | None) -> str:
     if estimate is None:
         return EMPTY
-    return _told(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
+    return _score(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
 
 
-def _told(mean: float, sd: float | None, interval: tuple[float, float]) -> str:
+def _score(mean: float, sd: float | None, interval: tuple[float, float]) -> str:
     low, high = interval
     return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}") + f" [{low:.4f}, {high:.4f}]"
 
