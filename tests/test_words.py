@@ -24,11 +24,13 @@ USUAL = {
 SAME_MEANING = {
     "main",  # what a program starts with
 }
+# Folders with one file per kind of a thing: each file answers the same questions under the same names.
+KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
 # Still to be renamed, by the part of the code that they belong to.
 SHARED = {
     "answers": {"evaluate", "examples", "judge", "names", "predict", "undefined"},
     "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
-    "families": {"FETCH", "Loaded", "build", "find_folder"},
+    "families": {"FETCH", "Loaded", "build", "find_folder", "rate", "whole"},
     "python": {"report"},
 }
 RENAMED = {
@@ -53,12 +55,14 @@ def public_names(module: ast.Module) -> Iterator[str]:
 
 
 def shared_names(modules: Mapping[str, ast.Module]) -> dict[str, list[str]]:
-    """Returns the public names that several modules define, each with these modules."""
+    """Returns the public names that several modules define, each with these modules; files of one kind count once."""
     where: dict[str, list[str]] = defaultdict(list)
     for file, module in modules.items():
-        for name in dict.fromkeys(public_names(module)):
-            where[name].append(file)
-    return {name: files for name, files in where.items() if len(files) > 1}
+        place = next((folder for folder in KINDS if file.startswith(folder)), file)
+        for name in public_names(module):
+            if place not in where[name]:
+                where[name].append(place)
+    return {name: places for name, places in where.items() if len(places) > 1}
 
 
 def renamed_imports(module: ast.Module) -> set[tuple[str, str, str]]:
@@ -97,6 +101,9 @@ def test_functions_classes_and_constants_count_as_names_and_private_ones_do_not(
     )
     assert list(public_names(module)) == ["A", "b", "C", "E", "g"]
     assert shared_names({"one": module, "two": ast.parse("g = 1; g = 2")}) == {"g": ["one", "two"]}
+    families = {f"{KINDS[1]}{name}.py": ast.parse("def layer(): ...") for name in ("bert", "electra")}
+    assert shared_names(families) == {}
+    assert shared_names(families | {"other": ast.parse("layer = 1")}) == {"layer": [KINDS[1], "other"]}
 
 
 def test_an_import_is_renamed_if_its_new_name_is_another():
