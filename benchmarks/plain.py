@@ -117,7 +117,7 @@ class PlainLoop:
         self, recipe: Recipe, data: Mapping[str, Prepared], model: Plain, device: torch.device, compute: torch.dtype
     ) -> None:
         settings = recipe.train
-        if settings.accumulate != 1 or settings.schedule != "constant" or settings.warmup:
+        if settings.schedule != "constant" or settings.warmup:
             raise ValueError("the plain loop has a constant rate and one batch of a task per step.")
         self.recipe, self.model, self.device, self.compute = recipe, model, device, compute
         self.features = {name: Features(d.train) for name, d in data.items()}

@@ -52,7 +52,7 @@ SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
         {"model": {"lora": {"rank": 2}}},
         {"model": {"pal": {"width": 6, "heads": 2}}},
         {"train": {"weighting": "uncertainty"}},
-        {"train": {"accumulate": 2, "token_budget": 40}},
+        {"train": {"token_budget": 40}},
         {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},
         {"tasks": {"sts": {"losses": ["mse", "smart"]}}, "train": {"token_budget": 40}},
         {"tasks": {"quora": {"inputs": "separate", "losses": ["bce", "mnrl", "simcse-unsup"]}}},

@@ -53,7 +53,6 @@ TRAIN_VALUES: Raw = {
     "weighting": ["uncertainty"],
     "ema": [{"decay": 0.9}],
     "layer_decay": [0.8],
-    "accumulate": [2],
     "token_budget": [50],
     "precision": ["bf16"],
     "clip": [None],

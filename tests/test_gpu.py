@@ -104,7 +104,7 @@ SAME = {
     "pal": {"train": {"mode": "joint"}, "model": {"pal": {"width": 12, "heads": 3, "dropout": 0.0}}},
     "lora": {"train": {"mode": "joint"}, "model": {"lora": {"rank": 2}}},
     "ema": {"train": {"mode": "joint", "ema": {"decay": 0.9}}, "tasks": {"sst": {"losses": ["ce", "bregman"]}}},
-    "gradcache": {"train": {"mode": "joint", "accumulate": 2}, "tasks": {"quora": MNRL}},
+    "gradcache": {"train": {"mode": "joint", "token_budget": 40}, "tasks": {"quora": MNRL}},
     "mean pooling": {"train": {"mode": "joint", "layer_decay": 0.8}, "model": {"pooling": "mean"}},
     "annealed": {"train": {"mode": "alternate", "sampler": "annealed"}},
 }

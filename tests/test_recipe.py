@@ -120,9 +120,9 @@ def test_a_chain_of_extends_has_an_end(tmp_path):
 
 def test_overrides_are_yaml_values_and_later_ones_win(tmp_path):
     path = write(tmp_path, ONE)
-    given = ["train.lr=1e-5", "train.seed=8", "train.seed=9", "tasks.a.labels=[no, yes, on]", "train.rounds=paper"]
+    given = ["train.lr=1e-5", "train.seed=8", "train.seed=9", "tasks.a.labels=[no, yes, on]", "train.rounds=[min, 7]"]
     mine = load_recipe(path, given)
-    assert (mine.train.lr, mine.train.seed, mine.train.rounds) == (1e-5, 9, "paper")
+    assert (mine.train.lr, mine.train.seed, mine.train.rounds) == (1e-5, 9, ("min", 7))
     assert mine.tasks["a"].labels == ("no", "yes", "on")
 
 

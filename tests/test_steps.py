@@ -100,18 +100,17 @@ def test_the_average_takes_nine_tenths_of_the_first_step_and_less_of_each_later_
 # The plan --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("accumulate", "expected"), [(1, 1.0), (4, 4.0)])
-def test_passes_count_every_batch_that_is_accumulated(accumulate: int, expected: float):
+def test_passes_count_every_batch_over_the_rows_of_its_task():
     settings = load_recipe("base")
-    train = settings.train.model_copy(update={"accumulate": accumulate, "rounds": 10, "epochs": 2})
+    train = settings.train.model_copy(update={"rounds": 10, "epochs": 2})
     sizes = {"sst": 160, "quora": 320, "sts": 80}
     assert [settings.tasks[name].batch_size for name in sizes] == [8, 16, 8]
     passes = RoundPlan.of(settings.model_copy(update={"train": train}), sizes).passes
-    assert passes == {"sst": expected, "quora": expected, "sts": 2 * expected}
+    assert passes == {"sst": 1.0, "quora": 1.0, "sts": 2.0}
 
 
 def test_as_many_rows_are_drawn_as_the_plan_says(folder: Path):
-    run = run_of(folder, accumulate=3, rounds=4, epochs=2)
+    run = run_of(folder, rounds=12, epochs=2)
     drawn = dict.fromkeys(run.data, 0)
     for _ in range(run.plan.steps):
         for data, rows in run._draw()[0]:
@@ -142,7 +141,7 @@ def gone_on(run: Run, folder: Path) -> Run:
         ({}, {"aggregation": "pcgrad"}),
         ({}, {"conflicts": True, "warmup": 0.5}),
         ({}, {"mode": "alternate", "sampler": "proportional", "rounds": 4}),
-        ({}, {"weighting": "uncertainty", "accumulate": 2}),
+        ({}, {"weighting": "uncertainty", "token_budget": 40}),
         ({}, {"ema": {"decay": 0.5}}),
         ({"model": {"lora": {"rank": 2}}}, {"lr": 0.05}),
         ({"model": {"pal": {"width": 6, "heads": 2}}}, {}),

@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
@@ -24,7 +25,7 @@ HUGGING_FACE = {
     "eval_strategy": "train.evaluate_every",
     "evaluation_strategy": "train.evaluate_every",
     "fp16": "train.precision: bf16",
-    "gradient_accumulation_steps": "train.accumulate",
+    "gradient_accumulation_steps": "tasks.NAME.batch_size, and train.token_budget for the memory",
     "hidden_dropout_prob": "model.dropout",
     "label_smoothing": "tasks.NAME.losses: [{kind: ce, smoothing: 0.1}]",
     "label_smoothing_factor": "tasks.NAME.losses: [{kind: ce, smoothing: 0.1}]",
@@ -61,18 +62,43 @@ HUGGING_FACE = {
 }
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """A key that an earlier version had.
+
+    Attributes:
+        ignored: The values that mean what happens without the key; they are accepted, as old recipes hold them.
+        instead: What to write in place of any other value; ``{value}`` stands for it.
+    """
+
+    ignored: tuple[Any, ...]
+    instead: str
+
+
 class Settings(BaseModel):
     """Base class of validated, immutable settings. An unknown key is an error that suggests the nearest known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    dropped: ClassVar[Mapping[str, Dropped]] = {}
+
     @model_validator(mode="wrap")
     @classmethod
     def _name_right_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(data)
+            return handler(_without_dropped(data, cls.dropped))
         except ValidationError as error:
             raise ValidationError.from_exception_data(error.title, _with_right_keys(error, cls.model_fields)) from None
+
+
+def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
+    """Returns ``data`` without keys that earlier versions had; ValueError where the value of one of them matters."""
+    found = [key for key in dropped if isinstance(data, Mapping) and key in data]
+    for key in found:
+        if data[key] not in dropped[key].ignored:
+            instead = dropped[key].instead.format(value=shown(data[key]))
+            raise ValueError(f"{key}: {shown(data[key])} is no setting any more. {instead}")
+    return {key: value for key, value in data.items() if key not in found} if found else data
 
 
 def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:

@@ -2,12 +2,13 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
 from mtbert.messages import clean, few
+from mtbert.recipe.older import modern
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.yaml_files import YamlFiles, merge
 
@@ -24,7 +25,26 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
         FileNotFoundError: If there is no such recipe; the message lists those shipped.
         ValueError: With one line per mistake: file, path of the key, what was found, what to do.
     """
-    raw = _resolve(name, beside or Path())
+    return _validated(_resolve(name, beside or Path()), overrides, name)
+
+
+def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the recipe in the folder of a run or a tuning, with ``overrides`` on top.
+
+    A recipe that an earlier version wrote there is read as what it means today.
+
+    Raises:
+        FileNotFoundError, ValueError: As for :func:`load_recipe`.
+    """
+    return _validated(modern(_resolve(str(file), Path())), overrides, str(file))
+
+
+def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:
+    """Lays ``change`` over the recipe in the folder of a run, and leaves everything else as it is written there."""
+    files.write_text(file, yaml_text.dump(merge(yaml_text.read_yaml(file, "recipe", "tasks"), change)))
+
+
+def _validated(raw: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:
     for override in overrides:
         raw = merge(raw, _long(_override(override)))
     return validate_recipe(_rooted(_anchor(raw, Path(), name), Path()), name)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert import yaml_text
-from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.parts import PAPER_ROUNDS
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.yaml_files import merge
@@ -16,9 +16,10 @@ def identity(recipe: Recipe) -> str:
 
     Settings that have their default are left out, so that a later version with more of them finds the same.
     """
-    train = recipe.train.model_copy(update={"epochs": 1})
-    fixed = recipe.model_copy(update={"data": DataRecipe(), "train": train})
-    return _sha256(_changed(fixed))
+    # Runs of earlier versions have digests with this name of the list.
+    rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
+    train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds})
+    return _sha256(_changed(recipe.placeless().model_copy(update={"train": train})))
 
 
 def _changed(value: Any) -> Any:

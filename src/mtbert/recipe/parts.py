@@ -3,7 +3,7 @@
 What several parts must agree on is checked by the whole, ``mtbert.recipe.settings.Recipe``.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -24,7 +24,7 @@ from mtbert.sampling.known import SAMPLERS
 from mtbert.sampling.round_robin import RoundRobin
 from mtbert.sampling.temperature import by_temperature
 from mtbert.sampling.turn import SamplerSettings
-from mtbert.settings import Settings
+from mtbert.settings import Dropped, Settings
 from mtbert.task import Pooling, Task
 
 _DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
@@ -153,9 +153,31 @@ class ModelRecipe(Settings):
         return self
 
 
+def _paper_as_list(value: Any) -> Any:
+    """Returns ``value``; ValueError for the name that an earlier version had for one list."""
+    if value == "paper":
+        raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
+    return value
+
+
+Rounds = Literal["min", "max"] | Annotated[int, Field(gt=0, le=10**7)]
+RoundsOrCycle = Annotated[
+    Annotated[Rounds, Tag("[one]")] | Annotated[tuple[Rounds, ...], Field(min_length=1), Tag("[list]")],
+    Discriminator(lambda value: "[list]" if isinstance(value, tuple) else "[one]"),
+    BeforeValidator(_paper_as_list),
+]
+PAPER_ROUNDS = ("min", "min", "min", "max")  # "rounds: paper" in recipes of earlier versions
+
+
 class TrainRecipe(Settings):
     """The optimizer, the schedule and the order of steps."""
 
+    dropped: ClassVar = {
+        "accumulate": Dropped(
+            ignored=(1,),
+            instead="Multiply each task's batch_size by {value}; where memory is short, set train.token_budget.",
+        )
+    }
     mode: Literal["alternate", "joint"] = Field(
         default="joint", description="alternate: one task per optimizer step; joint: all in each step"
     )
@@ -169,10 +191,10 @@ class TrainRecipe(Settings):
     weighting: Literal["fixed", "uncertainty"] = Field(
         default="fixed", description="of the tasks; uncertainty: learned"
     )
-    rounds: Literal["min", "max", "paper"] | Annotated[int, Field(gt=0, le=10**7)] = Field(
+    rounds: RoundsOrCycle = Field(
         default="min",
-        description="batches of each task per epoch: as the smallest or largest task has, or 'paper': the "
-        "largest's in every fourth epoch, else the smallest's",
+        description="batches of each task per epoch: as many as the smallest or the largest task has, or a number; a "
+        "list holds one of these for each epoch, and starts over at its end",
     )
     epochs: int = Field(default=3, gt=0, le=10**4)
     lr: float = Field(default=5e-5, gt=0)
@@ -185,9 +207,6 @@ class TrainRecipe(Settings):
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
-    accumulate: int = Field(
-        default=1, gt=0, le=10**4, description="batches of each task taken together in one optimizer step"
-    )
     ema: Ema | None = Field(default=None, description="also keep averaged weights")
     token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
     precision: Literal["auto", "fp32", "bf16"] = "auto"

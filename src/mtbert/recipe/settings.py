@@ -114,6 +114,10 @@ class Recipe(Settings):
         chosen = {task: (self.tasks[task].metric, values[self.tasks[task].metric]) for task, values in scores.items()}
         return metrics.aggregate(name, chosen)
 
+    def placeless(self) -> Self:
+        """Returns the recipe without the place of its data, which may move while the recipe stays the same."""
+        return self.model_copy(update={"data": DataRecipe()})
+
     def root(self) -> Path:
         """The folder that relative data paths start from."""
         return Path(self.data.root or ".")

@@ -15,7 +15,7 @@ import torch
 from mtbert import environment, files, json_files, metrics, prepare
 from mtbert.batch import Examples, Floats
 from mtbert.environment import RunRecord
-from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.storage import run_state
@@ -162,7 +162,7 @@ def read_run(run: Path) -> Results:
     """
     steps = history.read_log(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
-        recipe = load_recipe(str(run / RECIPE_FILE))
+        recipe = load_run_recipe(run / RECIPE_FILE)
         raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
     name = run.resolve().name
     result = _read(run, name, 0.0, steps)
@@ -194,7 +194,7 @@ def _seconds(one: RunPlace) -> float:
 
 
 def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) -> EndedRun:
-    recipe = load_recipe(str(run / RECIPE_FILE))
+    recipe = load_run_recipe(run / RECIPE_FILE)
     folder = find_model_folder(run)
     if folder is None:
         raise FileNotFoundError(f"{run}: has no model (no best/ and no last/). Train or copy the run again.")

@@ -20,8 +20,7 @@ from rich.table import Table
 
 from mtbert import files
 from mtbert.progress_bar import LiveBar, bar_line
-from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
-from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.study.plan import Plan
@@ -96,7 +95,7 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
         one = run_place(out, row, seed)
         begun = one.run / RECIPE_FILE
-        if begun.is_file() and _placeless(load_recipe(str(begun))) != _placeless(recipe):
+        if begun.is_file() and load_run_recipe(begun).placeless() != recipe.placeless():
             raise ValueError(
                 f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
             )
@@ -109,9 +108,10 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # a kill may have come between a run's end and that
-        for file in (one.recipe, one.run / RECIPE_FILE):
-            if file.parent.is_dir():
-                files.write_text(file, dump_recipe(recipe))
+        files.write_text(one.recipe, dump_recipe(recipe))
+        begun = one.run / RECIPE_FILE
+        if begun.is_file():
+            change_run_recipe(begun, {"data": {"root": recipe.data.root}})
 
 
 def run_all(cells: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
@@ -187,11 +187,6 @@ def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
         return True
     sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
     return bool(psutil.virtual_memory().available > max([GUESS, *sizes]))
-
-
-def _placeless(recipe: Recipe) -> Recipe:
-    """``recipe`` without the place of its data, which may be moved."""
-    return recipe.model_copy(update={"data": DataRecipe()})
 
 
 class _Shown:

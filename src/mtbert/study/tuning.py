@@ -23,8 +23,8 @@ from rich.table import Table
 from mtbert import environment, files, locks
 from mtbert.messages import plain_console
 from mtbert.progress_bar import LiveBar, bar_line, clock
-from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe
-from mtbert.recipe.parts import DataRecipe, Range, RangeOrChoices
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe, load_run_recipe
+from mtbert.recipe.parts import Range, RangeOrChoices
 from mtbert.recipe.settings import Recipe
 from mtbert.study.trials import open_storage, storage_errors
 from mtbert.training import history, trackers
@@ -145,8 +145,7 @@ def _begin(out: Path, base: Recipe) -> None:
     file = out / RECIPE_FILE
     if not file.is_file():
         files.write_text(file, dump_recipe(base))
-    movable = {"data": DataRecipe()}
-    if load_recipe(str(file)).model_copy(update=movable) != base.model_copy(update=movable):
+    if load_run_recipe(file).placeless() != base.placeless():
         raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
 
 

@@ -102,12 +102,10 @@ class Objective:
         Raises:
             FloatingPointError: If a loss is not finite; the message names it and the examples.
         """
-        settings = self.recipe.train
         examples = {data.task.name: len(rows) for data, rows in parts}
         with timed("data"):
             batches = [
-                collate(micro, self.generator.device)
-                for micro in micro_batches(parts, settings.accumulate, settings.token_budget)
+                collate(micro, self.generator.device) for micro in micro_batches(parts, self.recipe.train.token_budget)
             ]
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
@@ -228,28 +226,26 @@ class Objective:
         return states, fed, self.generator.get_state()
 
 
-def micro_batches(parts: Sequence[TaskRows], pieces: int, budget: int | None) -> Iterator[list[TaskRows]]:
-    """The parts of a step in as many forward passes as needed.
+def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[list[TaskRows]]:
+    """Yields the rows of each forward pass of a step.
 
-    Each task's rows are dealt in ``pieces`` equal runs; a piece with more than ``budget`` tokens is cut further,
-    down to single examples if need be. Every row comes exactly once.
+    Without a ``budget`` one pass has all rows. With one, a pass has at most that many tokens, or a single example that
+    has more. Every row comes exactly once, in the order of ``parts``.
     """
-    for piece in range(pieces):
-        micro: list[TaskRows] = []
-        tokens = 0
-        for data, rows in parts:
-            share = np.array_split(rows, pieces)[piece]
-            if budget is None:
-                micro.append((data, share))
-                continue
-            first = 0
-            for i, length in enumerate(data.lengths[share].tolist()):
-                if tokens and tokens + length > budget:
-                    yield [*micro, (data, share[first:i])] if i > first else micro
-                    micro, tokens, first = [], 0, i
-                tokens += length
-            micro.append((data, share[first:]))
-        yield [(data, rows) for data, rows in micro if len(rows)]
+    if budget is None:
+        yield list(parts)
+        return
+    micro: list[TaskRows] = []
+    tokens = 0
+    for data, rows in parts:
+        first = 0
+        for i, length in enumerate(data.lengths[rows].tolist()):
+            if tokens and tokens + length > budget:
+                yield [*micro, (data, rows[first:i])] if i > first else micro
+                micro, tokens, first = [], 0, i
+            tokens += length
+        micro.append((data, rows[first:]))
+    yield micro
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:

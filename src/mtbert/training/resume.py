@@ -12,8 +12,9 @@ from mtbert import environment, files, locks, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
 from mtbert.messages import few, warn
-from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
+from mtbert.recipe.older import check_resumable
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 from mtbert.storage import run_state
@@ -24,7 +25,6 @@ from mtbert.training.optim import rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
 from mtbert.training.trackers import Tracker
-from mtbert.yaml_files import merge
 
 
 def resume_run(
@@ -65,7 +65,8 @@ def resume_run(
 
 def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer]:
     """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
-    begun = load_recipe(str(out / RECIPE_FILE), overrides)
+    check_resumable(_kept(out), out)
+    begun = load_run_recipe(out / RECIPE_FILE, overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read_record(out / ENVIRONMENT_FILE)
     last = files.find_folder(out / "last")
@@ -173,7 +174,7 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path) -> None:
     if record.recipe != same:
         write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": same}))
     now = {"data": {"root": recipe.data.root}, "train": {"epochs": recipe.train.epochs}}
-    files.write_text(out / RECIPE_FILE, yaml_text.dump(merge(kept, now)))
+    change_run_recipe(out / RECIPE_FILE, now)
 
 
 def _saved_before(metrics: Path) -> bool:

@@ -31,13 +31,12 @@ class RoundPlan:
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
         """Returns the plan of ``recipe`` for tasks whose numbers of train rows are ``sizes``."""
         train = recipe.train
-        drawn = {name: recipe.tasks[name].batch_size * train.accumulate for name in sizes}
+        drawn = {name: recipe.tasks[name].batch_size for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
-        usual = (
-            train.rounds if isinstance(train.rounds, int) else max(batches) if train.rounds == "max" else min(batches)
-        )
-        fourth = max(batches) if train.rounds == "paper" else usual
-        rounds = tuple(usual if epoch % 4 else fourth for epoch in range(1, train.epochs + 1))
+        named = {"min": min(batches), "max": max(batches)}
+        cycle = train.rounds if isinstance(train.rounds, tuple) else (train.rounds,)
+        counts = [n if isinstance(n, int) else named[n] for n in cycle]
+        rounds = tuple(counts[epoch % len(counts)] for epoch in range(train.epochs))
         # Expected batches of each task per round: one, except with a sampler that depends on the sizes.
         turns = [
             torch.stack(

@@ -69,7 +69,7 @@ class Run:
             Stream(
                 name=name,
                 size=len(d.train),
-                batch_size=recipe.tasks[name].batch_size * settings.accumulate,
+                batch_size=recipe.tasks[name].batch_size,
                 seed=settings.seed,
                 clusters=d.train.clusters if recipe.tasks[name].no_duplicates else None,
             )
@@ -161,7 +161,7 @@ class Run:
         ]
         budget = self.recipe.train.token_budget
         several = [
-            next(micro_batches([(data.train, stream.rows(0)[:INERT_ROWS])], 1, budget))[0]
+            next(micro_batches([(data.train, stream.rows(0)[:INERT_ROWS])], budget))[0]
             for data, stream in zip(self.data.values(), self.streams, strict=True)
             if len(self.recipe.tasks[stream.name].losses) > 1
         ]

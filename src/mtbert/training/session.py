@@ -85,7 +85,6 @@ def _plan_table(run: Run) -> Table:
     for (name, data), passes in zip(run.data.items(), run.plan.passes.values(), strict=True):
         settings = run.recipe.tasks[name]
         losses = " + ".join(loss.kind for loss in settings.losses)
-        batch = settings.batch_size * run.recipe.train.accumulate
         table.add_row(
             name,
             settings.type,
@@ -93,7 +92,7 @@ def _plan_table(run: Run) -> Table:
             losses,
             str(len(data.train)),
             str(len(data.dev)),
-            str(batch),
+            str(settings.batch_size),
             f"{passes:.2f}",
         )
     return table

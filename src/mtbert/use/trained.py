@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mtbert import environment
 from mtbert.messages import clean, few, warn
-from mtbert.recipe.files import RECIPE_FILE, load_recipe
+from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.use.predictor import Predictor, load
 
@@ -53,7 +53,7 @@ def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe |
     for folder in (path, path.resolve().parent):
         file = folder / RECIPE_FILE
         if file.is_file():
-            found, changed = load_recipe(str(file)), load_recipe(str(file), overrides)
+            found, changed = load_run_recipe(file), load_run_recipe(file, overrides)
             for key in _differences(as_plain(found), as_plain(changed)):
                 if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
                     raise ValueError(

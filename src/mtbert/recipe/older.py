@@ -1,0 +1,42 @@
+"""Recipes in the folders of runs that an earlier version of mtbert made."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from mtbert.recipe.parts import PAPER_ROUNDS
+
+
+def modern(raw: dict[str, Any]) -> dict[str, Any]:
+    """Returns a run's recipe without the keys and values that are no settings any more; it describes the same run.
+
+    >>> modern({"tasks": {"a": {"batch_size": 8}}, "train": {"accumulate": 2, "rounds": "paper"}})
+    {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max']}}
+    """
+    raw = copy.deepcopy(raw)
+    train, tasks = raw.get("train"), raw.get("tasks")
+    if isinstance(train, dict) and train.get("rounds") == "paper":
+        train["rounds"] = list(PAPER_ROUNDS)
+    batches = _accumulated(raw)
+    if batches > 1 and isinstance(train, dict) and isinstance(tasks, dict):
+        del train["accumulate"]
+        for task in tasks.values():
+            if isinstance(task, dict) and isinstance(task.get("batch_size"), int):
+                task["batch_size"] *= batches
+    return raw
+
+
+def check_resumable(raw: dict[str, Any], run: Path) -> None:
+    """Raises ValueError if this version would take other steps than the one that made the run's recipe."""
+    if _accumulated(raw) > 1:
+        raise ValueError(
+            f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. "
+            f"Its model works as before; to train it on, start a new run with --set model.path={run}."
+        )
+
+
+def _accumulated(raw: dict[str, Any]) -> int:
+    """Returns how many batches of each task formed a step of the run."""
+    train = raw.get("train")
+    found = train.get("accumulate", 1) if isinstance(train, dict) else 1
+    return found if isinstance(found, int) else 1

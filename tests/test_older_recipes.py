@@ -1,0 +1,98 @@
+"""Runs whose recipe has keys or values that are no settings any more: they are read, and go on where that is exact."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+import yaml
+from commands import Mtbert
+from rich.console import Console
+
+from mtbert.recipe.files import load_recipe, load_run_recipe, merge
+from mtbert.recipe.identity import identity, recipe_digest
+from mtbert.recipe.settings import validate_recipe
+from mtbert.training.resume import resume_run
+from mtbert.training.run import Run
+from mtbert.training.start import start_run
+from mtbert.training.stopping import Stopped
+
+SILENT = Console(quiet=True)
+CYCLE = ["train.rounds=[min, min, min, max]", "train.epochs=4", "train.mode=alternate"]
+folder = toy_run.folder
+
+
+def age(run: Path, train: dict[str, Any], batch_size: int | None = None) -> None:
+    """Writes the recipe of ``run``, and the digest of it, as an earlier version wrote them."""
+    raw = merge(yaml.safe_load((run / "recipe.yaml").read_text()), {"train": {"accumulate": 1} | train})
+    if batch_size is not None:
+        for task in raw["tasks"].values():
+            task["batch_size"] = batch_size
+    record = json.loads((run / "environment.json").read_text())
+    (run / "recipe.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (run / "environment.json").write_text(json.dumps(record | {"recipe": recipe_digest(raw)}))
+
+
+def trained(folder: Path, name: str, changes: list[str], monkeypatch: Any, stop: int | None = None) -> Path:
+    """A run of the toy, stopped by a signal in step ``stop``."""
+    real = Run.step
+
+    def step(self: Run) -> Any:
+        if self.done == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(Run, "step", step)
+    if stop is None:
+        start_run(load_recipe(str(folder / "toy.yaml"), changes), folder / name, SILENT)
+    else:
+        with pytest.raises(Stopped):
+            start_run(load_recipe(str(folder / "toy.yaml"), changes), folder / name, SILENT)
+    monkeypatch.setattr(Run, "step", real)
+    return folder / name
+
+
+def test_the_papers_rounds_have_the_identity_that_they_had_by_name():
+    # The literal is what the version said that had ``rounds: paper``.
+    raw = merge(toy_run.raw_recipe(Path("/nowhere")), {"train": {"rounds": ["min", "min", "min", "max"]}})
+    assert identity(validate_recipe(raw, "toy")) == "4cfac039dd6e11cdf046bae25d156dd1f63a9bb0cdcfbe8714c107d36a0dae99"
+    raw["train"]["rounds"] = ["min", "min", "max"]
+    assert identity(validate_recipe(raw, "toy")) != "4cfac039dd6e11cdf046bae25d156dd1f63a9bb0cdcfbe8714c107d36a0dae99"
+
+
+def test_a_run_of_the_papers_rounds_goes_on_bitwise(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = trained(folder, "whole", CYCLE, monkeypatch)
+    stopped = trained(folder, "stopped", CYCLE, monkeypatch, stop=7)
+    age(stopped, {"rounds": "paper"})
+    resume_run(stopped, SILENT)
+    assert "rounds: paper\n" in (stopped / "recipe.yaml").read_text()
+    for file in ("last/model.safetensors", "last/heads.safetensors", "metrics.jsonl"):
+        assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_a_finished_run_with_old_settings_is_scored_reported_and_a_start(
+    folder: Path, mtbert: Mtbert, monkeypatch: pytest.MonkeyPatch
+):
+    run = trained(folder, "run", ["train.epochs=1", "train.rounds=[min, min, min, max]"], monkeypatch)
+    before = mtbert("evaluate", run, "--json").out
+    size = load_run_recipe(run / "recipe.yaml").tasks["sst"].batch_size
+    age(run, {"rounds": "paper", "accumulate": 2}, batch_size=size // 2)
+    recipe = load_run_recipe(run / "recipe.yaml")
+    assert recipe.train.rounds == ("min", "min", "min", "max")
+    assert recipe.tasks["sst"].batch_size == size
+    assert mtbert("evaluate", run, "--json").out == before
+    assert mtbert("report", run).code == 0
+    refused = mtbert("train", "--resume", run, "--epochs", "2").mistake
+    assert refused == (
+        f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. Its "
+        f"model works as before; to train it on, start a new run with --set model.path={run}."
+    )
+    again = mtbert("train", folder / "toy.yaml", "--set", f"model.path={run}", "--out", folder / "again")
+    assert again.code == 0
+
+
+def test_a_recipe_with_the_default_of_a_dropped_key_is_read(folder: Path):
+    assert load_recipe(str(folder / "toy.yaml"), ["train.accumulate=1"]) == load_recipe(str(folder / "toy.yaml"))
