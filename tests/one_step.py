@@ -20,7 +20,7 @@ def by_task(run: Run, parts: Sequence[TaskRows]) -> list[Gradient]:
     """Returns the gradients of the encoder's weights for each task in turn, and adds all others as :func:`backward`."""
     apart = ByTask(run.model, run.shared)
     with apart.watching():
-        for loss in run.objective.losses(parts, Tally()):
+        for loss in run.objective.losses(parts, Tally(), apart.watch):
             with apart.collecting():
                 loss.backward()
     return [apart.gradients(data.task.name) for data, _ in parts]

@@ -101,3 +101,44 @@ def test_weights_require_gradients_again_afterwards_even_after_a_failure(folder:
         raise KeyError
     assert all(w.requires_grad for w in apart.weights)
     assert all(not m._forward_hooks for m in run.model.modules() if isinstance(m, nn.Module))
+
+
+class Doubled(nn.LayerNorm):
+    """A norm whose gradients are not those of its class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("norm", [nn.RMSNorm, Doubled])
+def test_a_module_whose_gradients_are_not_known_is_an_error_that_names_it(folder: Path, norm: type[nn.Module]):
+    run = run_of(folder, {})
+    run.model.encoder.layers[1].output_norm = norm(16)
+    apart = ByTask(run.model, [p for p in run.model.encoder.parameters() if p.requires_grad])
+    with pytest.raises(TypeError, match=rf"encoder.layers.1.output_norm: .* found {norm.__name__}\."), apart.watching():
+        pass
+    run.model.encoder.layers[1].output_norm.requires_grad_(False)
+    apart = ByTask(run.model, [p for p in run.model.encoder.parameters() if p.requires_grad])
+    with apart.watching():
+        pass
+
+
+def test_a_linear_layer_and_a_norm_without_bias_have_the_gradient_of_their_weight_alone(folder: Path):
+    def without_biases(only: str | None = None) -> Run:
+        run = run_of(folder, {}, only)
+        layer = run.model.encoder.layers[0]
+        layer.qkv.bias = layer.output_norm.bias = None
+        run.shared = [p for p in run.model.encoder.parameters() if p.requires_grad]
+        return run
+
+    run = without_biases()
+    names = {id(p): n for n, p in run.model.named_parameters()}
+    parts, _ = run._draw()
+    for task, gradients in zip(TASKS, by_task(run, parts), strict=True):
+        expected = plain(without_biases(task))
+        for weight, gradient in zip(run.shared, gradients, strict=True):
+            name = names[id(weight)]
+            ours = torch.zeros_like(weight) if gradient is None else gradient.to_dense()
+            torch.testing.assert_close(
+                ours, expected[name].expand_as(ours), rtol=1e-9, atol=1e-13, msg=f"{task} {name}"
+            )

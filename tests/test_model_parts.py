@@ -1,11 +1,13 @@
 """Parts of a model that are its own decision: whose adapters there are, what is random, what stays in float32."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from mtbert.batch import collate
+from mtbert.batch import StepBatch, collate
 from mtbert.model.model import mean_pool
 from mtbert.model.settings import Pal
 from mtbert.task import Head, Task
@@ -76,3 +78,27 @@ def test_vectors_of_separate_pairs_lie_example_by_example():
     assert found_B2D.shape == (2, 2, tiny.WIDTH)
     np.testing.assert_allclose(found_B2D[:, 0], u_BD, rtol=1e-5)
     np.testing.assert_allclose(found_B2D[:, 1], v_BD, rtol=1e-5)
+
+
+def test_eight_threads_may_run_one_model_and_each_gets_the_answers_of_a_single_one():
+    made = tiny.model(ONE, TWO, layers=3, adapters=QUIET, dropout=0.1)
+    rng = np.random.default_rng(0)
+    batches = []
+    for seed in range(8):  # of other tasks, lengths and numbers of rows each
+        sizes = [sorted(rng.integers(2, 40, seed + 2).tolist()) for _ in range(3)]
+        one, two = tiny.dataset(ONE, sizes[0], seed=seed), tiny.dataset(TWO, *sizes[1:], seed=seed)
+        rows = np.arange(seed + 2)
+        batches.append(collate([(one, rows), (two, rows)] if seed % 2 else [(two, rows)], tiny.CPU))
+
+    def answers(batch: StepBatch) -> list[torch.Tensor]:
+        with torch.no_grad():
+            outs = made(batch, torch.Generator().manual_seed(0))
+        return [tensor for out in outs.values() for tensor in (out.prediction, *out.vectors, out.first_SD)]
+
+    serial = [answers(batch) for batch in batches]
+    written = dict(vars(made)), dict(vars(made.encoder))
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(5):
+            for found, expected in zip(threads.map(answers, batches), serial, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert (vars(made), vars(made.encoder)) == written

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtbert.model.model import Model
+from mtbert.model.model import Model, Rows
 
-Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # all that weights of an encoder are in
+Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # the modules whose gradients _gradients knows
+_FORWARDS = (nn.Linear.forward, nn.LayerNorm.forward, nn.Embedding.forward)  # a subclass may compute something else
 
 
 class ByTask:
@@ -31,12 +32,20 @@ class ByTask:
         self.weights = weights
         self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
         self._collecting = False
+        self._rows: Rows = {}
+
+    def watch(self, rows: Rows) -> None:
+        """Hears which rows the modules of a forward pass will read; each pass inside :meth:`watching` must say it."""
+        self._rows = rows
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watches the forward passes that run inside; their backward passes belong into :meth:`collecting`."""
-        modules = [m for m in self._modules() if any(p.requires_grad for p in m.parameters())]
-        handles = [module.register_forward_hook(self._watch) for module in modules]
+        """Watches the forward passes that run inside; their backward passes belong into :meth:`collecting`.
+
+        Raises:
+            TypeError: If a weight is in a module of another kind than :data:`Weighted`; the message names both.
+        """
+        handles = [module.register_forward_hook(self._watch) for module in self._modules()]
         for weight in self.weights:
             weight.requires_grad_(False)
         try:
@@ -72,13 +81,22 @@ class ByTask:
             by_weight |= zip(parts, torch.autograd.grad(getattr(module, key), parts, gradient), strict=True)
         return [by_weight.get(weight) for weight in self.weights]
 
-    def _modules(self) -> Iterator[Weighted]:
-        return (m for m in self.model.encoder.modules() if isinstance(m, Weighted))
+    def _modules(self) -> list[Weighted]:
+        known = [m for m in self.model.encoder.modules() if isinstance(m, Weighted) and type(m).forward in _FORWARDS]
+        trained = [m for m in known if any(p.requires_grad for p in m.parameters())]
+        missed = set(self.weights).difference(*(m.parameters() for m in trained))
+        for name, module in self.model.encoder.named_modules():
+            if not missed.isdisjoint(module.parameters(recurse=False)):
+                raise TypeError(
+                    f"encoder.{name}: gradients are kept apart by task in Linear, LayerNorm and Embedding, found "
+                    f"{type(module).__name__}. Freeze it, or teach _gradients what its gradients are."
+                )
+        return trained
 
     def _watch(self, module: Weighted, inputs: Sequence[Tensor], out_RO: Tensor) -> None:
         if not torch.is_grad_enabled():
             return
-        x_RI, rows = inputs[0].detach(), self.model.rows[len(out_RO)]
+        x_RI, rows = inputs[0].detach(), self._rows[len(out_RO)]
 
         def collect(gradient_RO: Tensor) -> None:
             if self._collecting:
@@ -104,5 +122,5 @@ def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str,
         weight = (gradient_RO * normed_RO).sum(0)
     else:
         weight = gradient_RO.T @ x_RI.to(gradient_RO.dtype)
-    found = {"weight": weight, "bias": gradient_RO.sum(0)}
+    found = {"weight": weight} if module.bias is None else {"weight": weight, "bias": gradient_RO.sum(0)}
     return {key: gradient.to(module.weight.dtype) for key, gradient in found.items()}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mtbert.batch import Output, StepBatch
-    from mtbert.model.model import Model
+    from mtbert.model.model import Model, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class Pass:
     labels_B: Tensor
     generator: torch.Generator
     masks: Tensor
+    watch: Watch | None = None  # hears which rows each further pass reads
 
     @cached_property
     def alone(self) -> StepBatch:
@@ -61,6 +62,10 @@ class Pass:
         from mtbert.batch import only
 
         return only(self.batch, self.task.name)
+
+    def embed(self, generator: torch.Generator | None) -> Tensor:
+        """Returns the embedding layer's output for this task once more, ``[M, D]``; ``generator`` draws the dropout."""
+        return self.model.embed(self.alone, generator, watch=self.watch)
 
     def finish(
         self, x_MD: Tensor, generator: torch.Generator | None, *, model: Model | None = None, exact: bool = False
@@ -73,7 +78,8 @@ class Pass:
             model: The model of that pass, where it is not the model of this one.
             exact: In float32, also where the model computes in bfloat16.
         """
-        return (model or self.model).finish(self.alone, x_MD, generator, exact=exact)[self.task.name]
+        made = (model or self.model).finish(self.alone, x_MD, generator, exact=exact, watch=self.watch)
+        return made[self.task.name]
 
     def twin(self) -> torch.Generator:
         """Returns a generator that gives a pass of :attr:`alone` the same dropout masks each time."""

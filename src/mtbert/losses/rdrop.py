@@ -32,5 +32,5 @@ class RDrop(Settings):
     weight: float = Field(default=1.0, ge=0, description="alpha")
 
     def __call__(self, p: Pass) -> Tensor:
-        again = p.finish(p.model.embed(p.alone, p.generator), p.generator).prediction
+        again = p.finish(p.embed(p.generator), p.generator).prediction
         return divergence(p.task, p.out.prediction, again).mean() / 2

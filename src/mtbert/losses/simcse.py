@@ -92,7 +92,7 @@ class TwoPasses:
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns the vectors of this pass and of a second one, ``[S, D]`` each, and the clusters, ``[S]``."""
-        again = p.finish(p.model.embed(p.alone, p.generator), p.generator)
+        again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 

@@ -3,7 +3,7 @@
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,11 @@ from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
+
+Rows = Mapping[int, Mapping[str, slice]]
+"""The rows of each task in what a module of the encoder reads, by the number of all rows: tokens or sequences."""
+Watch = Callable[[Rows], None]
+"""Hears, before modules of the encoder run, which rows they will read."""
 
 
 class Model(nn.Module):
@@ -47,8 +52,6 @@ class Model(nn.Module):
         self.pal = adapters
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
-        # The rows of each task in the input of an encoder module, keyed by the number of rows (tokens or sequences).
-        self.rows: Mapping[int, Mapping[str, slice]] = {}
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
         adapted = [name for name in tasks if adapters is not None and adapters.adapts(name)]
@@ -60,14 +63,23 @@ class Model(nn.Module):
         """Outputs by task; ``generator`` draws the dropout, ``None`` means none (evaluation)."""
         return self.finish(batch, self.embed(batch, generator), generator)
 
-    def embed(self, batch: StepBatch, generator: torch.Generator | None = None) -> Tensor:
+    def embed(
+        self, batch: StepBatch, generator: torch.Generator | None = None, *, watch: Watch | None = None
+    ) -> Tensor:
         """The embedding layer's output, ``[N, D]``."""
-        self.rows = _rows(batch.layout)
+        if watch is not None:
+            watch(_rows(batch.layout))
         with self._precision(), timed("encoder"):
             return self.encoder.embed(batch.ids_N, batch.segments_N, batch.positions_N, generator)
 
     def finish(
-        self, batch: StepBatch, x_ND: Tensor, generator: torch.Generator | None = None, *, exact: bool = False
+        self,
+        batch: StepBatch,
+        x_ND: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        exact: bool = False,
+        watch: Watch | None = None,
     ) -> dict[str, Output]:
         """The rest of the pass, from the embedding layer's output on; ``exact``: all of it in float32."""
         layout = batch.layout
@@ -75,8 +87,9 @@ class Model(nn.Module):
         groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         first_only = self.first_only(layout.spans)
+        if watch is not None:
+            watch(_rows(layout, groups.dummies))
         with self._precision(exact):
-            self.rows = _rows(layout, groups.dummies)
             with timed("encoder"):
                 adapter = pal.adapter(adapters, layout, generator, rounded=groups.rounded)
                 hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
@@ -85,7 +98,7 @@ class Model(nn.Module):
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with timed("heads"):
                 return {
-                    name: self._output(name, layout, x_MD, hidden_RD, first_only, generator)
+                    name: self._output(name, layout, x_MD, hidden_RD, first_only, generator, watch)
                     for name, x_MD, hidden_RD in parts
                 }
 
@@ -122,6 +135,7 @@ class Model(nn.Module):
         hidden_RD: Tensor,
         first_only: bool,
         generator: torch.Generator | None,
+        watch: Watch | None,
     ) -> Output:
         """``hidden_RD``: the last layer's output for the task's tokens, or for the first ones of its sequences."""
         span = layout.spans[name]
@@ -132,7 +146,8 @@ class Model(nn.Module):
         if self.pooling_of(self.tasks[name]) == "mean":
             pooled_SD = mean_pool(hidden_RD, offsets_S)
         elif self.encoder.config.pooler:
-            self.rows = {len(first_SD): {name: slice(None)}}
+            if watch is not None:
+                watch({len(first_SD): {name: slice(None)}})
             pooled_SD = self.encoder.pooled(first_SD)
         else:
             pooled_SD = first_SD

@@ -21,7 +21,7 @@ from mtbert.batch import Dataset, StepBatch, collate
 from mtbert.losses import Averaged, Loss, LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
-from mtbert.model.model import Model
+from mtbert.model.model import Model, Watch
 from mtbert.profiling import timed
 from mtbert.recipe.settings import Recipe
 from mtbert.seeds import torch_generator
@@ -94,10 +94,11 @@ class Objective:
             return loss.with_average(self.average)
         return loss
 
-    def losses(self, parts: Sequence[TaskRows], tally: Tally) -> Iterator[Tensor]:
+    def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[Tensor]:
         """Yields one scalar per forward pass over ``parts``; their sum is the objective of the step.
 
-        Call ``backward`` on each before asking for the next, so that no more than one pass is in memory.
+        Call ``backward`` on each before asking for the next, so that no more than one pass is in memory. ``watch``
+        hears which rows of a pass are whose.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names it and the examples.
@@ -110,13 +111,13 @@ class Objective:
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                yield self._total(self._passes(batch), examples, tally, {})
+                yield self._total(self._passes(batch, watch), examples, tally, {})
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
             tally.tokens += len(batch.ids_N)
             self.generator.set_state(state)
-            passes = self._passes(batch)
+            passes = self._passes(batch, watch)
             surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw from where the first run ended: no number is used twice.
             self.generator.set_state(after)
@@ -149,11 +150,11 @@ class Objective:
         self.generator.set_state(state)
         return norms
 
-    def _passes(self, batch: StepBatch) -> dict[str, Pass]:
+    def _passes(self, batch: StepBatch, watch: Watch | None = None) -> dict[str, Pass]:
         """One forward pass for all tasks of the batch."""
-        x_ND = self.model.embed(batch, self.generator)
+        x_ND = self.model.embed(batch, self.generator, watch=watch)
         masks = self.generator.get_state()
-        outputs = self.model.finish(batch, x_ND, self.generator)
+        outputs = self.model.finish(batch, x_ND, self.generator, watch=watch)
         return {
             name: Pass(
                 model=self.model,
@@ -163,6 +164,7 @@ class Objective:
                 labels_B=batch.labels[name],
                 generator=self.generator,
                 masks=masks,
+                watch=watch,
             )
             for name, out in outputs.items()
         }

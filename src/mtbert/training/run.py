@@ -121,7 +121,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with apart.watching() if apart else nullcontext():
-                for loss in self.objective.losses(drawn, tally):  # one for each forward pass
+                for loss in self.objective.losses(drawn, tally, apart.watch if apart else None):  # one per forward pass
                     with timed("backward"), apart.collecting() if apart else nullcontext():
                         loss.backward()  # type: ignore[no-untyped-call]
             if apart:
