@@ -9,6 +9,8 @@ from rich.console import Console
 from torch import nn
 
 from mtbert.balance.by_task import ByTask
+from mtbert.batch import collate
+from mtbert.model.attention import Groups
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
@@ -101,6 +103,25 @@ def test_weights_require_gradients_again_afterwards_even_after_a_failure(folder:
         raise KeyError
     assert all(w.requires_grad for w in apart.weights)
     assert all(not m._forward_hooks for m in run.model.modules() if isinstance(m, nn.Module))
+
+
+def test_in_bfloat16_rows_behind_the_tokens_belong_to_no_task(folder: Path):
+    def run_in_bfloat16(only: str | None = None) -> Run:
+        run = run_of(folder, {"model": {"dropout": 0.0}, "tasks": {"sst": {"pooling": "mean", "batch_size": 5}}}, only)
+        run.model.float()
+        run.model.compute = torch.bfloat16
+        return run
+
+    run = run_in_bfloat16()
+    parts, _ = run._draw()
+    assert Groups(collate(parts, run.device).layout, run.device, rounded=True).dummies > 0
+    names = {id(p): n for n, p in run.model.named_parameters()}
+    for task, found in zip(TASKS, by_task(run, parts), strict=True):
+        expected = plain(run_in_bfloat16(task))
+        for weight, gradient in zip(run.shared, found, strict=True):
+            other = expected[names[id(weight)]]
+            ours = torch.zeros_like(weight) if gradient is None else gradient.to_dense()
+            assert (ours - other).norm() <= 0.02 * other.norm(), f"{task} {names[id(weight)]}"
 
 
 class Doubled(nn.LayerNorm):

@@ -95,10 +95,10 @@ def test_eight_threads_may_run_one_model_and_each_gets_the_answers_of_a_single_o
             outs = made(batch, torch.Generator().manual_seed(0))
         return [tensor for out in outs.values() for tensor in (out.prediction, *out.vectors, out.first_SD)]
 
+    before = dict(vars(made)), dict(vars(made.encoder))
     serial = [answers(batch) for batch in batches]
-    written = dict(vars(made)), dict(vars(made.encoder))
     with ThreadPoolExecutor(8) as threads:
         for _ in range(5):
             for found, expected in zip(threads.map(answers, batches), serial, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert (vars(made), vars(made.encoder)) == written
+    assert (vars(made), vars(made.encoder)) == before
