@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 
@@ -283,8 +282,7 @@ def losses(s: Settings, precision: str) -> list[float]:
         "train.threads=1",
     ]
     settings = load_recipe("demo", changes)
-    device, _, data, model = assemble(settings, Console(quiet=True))
-    run = Run(settings, model, data, device)
+    run = assemble(settings).run()
     sums = [sum(run.step().losses.values()) for _ in range(s.sizes.rounds)]
     every = s.sizes.every
     return [sum(sums[i : i + every]) / every for i in range(0, len(sums), every)]

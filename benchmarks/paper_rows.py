@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from mtbert.batch import collate
 from mtbert.losses import Pass
@@ -48,8 +47,7 @@ def main() -> None:
     for name in (n for n in shipped_recipes() if n.startswith("paper/")):
         changes = [f"data.root={arguments.data}", f"train.rounds={arguments.rounds}", "train.epochs=1", *arguments.set]
         settings = load_recipe(name, changes)
-        device, _, data, model = assemble(settings, Console(quiet=True))
-        run = Run(settings, model, data, device)
+        run = assemble(settings).run()
         before = losses(run)
         begun = time.perf_counter()
         for _ in range(run.plan.steps):

@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from benchmarks.report import Row, alone, compared
 from benchmarks.sides import GOALS, ROOT, Settings, copy_tokenizer
@@ -39,13 +38,14 @@ def scoring(s: Settings) -> Iterator[Row]:
     import transformers
 
     settings = s.recipe("paper/base", "tasks.quora.head={kind: linear}", "tasks.sst=null", "tasks.sts=null")
-    device, tokenizer, data, model = assemble(settings, Console(quiet=True))
+    made = assemble(settings)
+    device, data, model = made.device, made.data, made.model
     rows = [e.texts for d in (data["quora"].dev, *([] if s.data else [data["quora"].train])) for e in d.examples]
     pairs = rows[: s.pairs_scored]
     with torch.no_grad():
         model.head("quora").layers[-1].weight.mul_(10)  # with new weights, all pairs would get nearly the same score
     folder = _sequence_classifier(s, model, settings)
-    predictor = Predictor(model.to(device), tokenizer)
+    predictor = Predictor(model.to(device), made.tokenizer)
     kind = {"dtype": model.compute}  # they may use bfloat16 if ours does
     longest = settings.model.max_length
 

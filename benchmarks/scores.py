@@ -37,8 +37,7 @@ SETTINGS = ("train={schedule: constant, warmup: 0, lr: 1e-4, clip: 1.0, epochs: 
 def start(changes: list[str]) -> Run:
     """Returns a run of the recipe before its first step."""
     settings = load_recipe(RECIPE, [*SETTINGS, *changes])
-    device, _, data, model = assemble(settings, Console(quiet=True))
-    return Run(settings, model, data, device)
+    return assemble(settings).run()
 
 
 def trained(run: Run, side: str) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from benchmarks.report import Row, compared
 from benchmarks.timing import Measure, Paired, limits, paired, timed
@@ -107,8 +106,7 @@ class Settings:
     def run(self, name: str, *changes: str, base: bool = False) -> Run:
         """Returns a run of the recipe before its first step."""
         settings = self.recipe(name, *changes, base=base)
-        device, _, data, model = assemble(settings, Console(quiet=True))
-        return Run(settings, model, data, device)
+        return assemble(settings).run()
 
     def exact(self, name: str, *changes: str, base: bool = False) -> Run:
         """Returns such a run without dropout and in float32, so that two ways to compute it must agree."""

@@ -36,12 +36,12 @@ def start(tmp_path: Path):
 
     def build(*changes: str) -> Run:
         settings = load_recipe(str(path), [*STILL, *CONSTANT, *WEIGHTS, *changes])
-        device, _, data, model = assemble(settings, QUIET)
+        made = assemble(settings)
         with torch.no_grad():  # at the size of fresh weights little reaches a loss, and nothing shows in a gradient
-            for part, factor in ((model.encoder, 2), (model.heads, 10)):
+            for part, factor in ((made.model.encoder, 2), (made.model.heads, 10)):
                 for parameter in part.parameters():
                     parameter.mul_(factor)
-        return Run(settings, model, data, device)
+        return made.run()
 
     return build
 

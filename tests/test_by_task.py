@@ -5,7 +5,6 @@ import pytest
 import torch
 import toy_run
 from one_step import backward, by_task
-from rich.console import Console
 from torch import nn
 
 from mtbert.balance.by_task import ByTask
@@ -31,8 +30,9 @@ def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run
     for name, task in raw["tasks"].items():
         task["weight"] = 1.0 if only in (None, name) else 0.0
     settings = validate_recipe(raw, "toy")
-    device, _, data, model = assemble(settings, Console(quiet=True))
-    return Run(settings, model.double(), data, device)
+    made = assemble(settings)
+    made.model.double()
+    return made.run()
 
 
 def plain(run: Run) -> dict[str, torch.Tensor]:

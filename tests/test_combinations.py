@@ -137,7 +137,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_of(folder: Path) -> Callable[[Recipe], Run]:
     """A run of a recipe that :func:`template` was the start of; texts and weights are read once for all of them."""
     every = validate_recipe(loss("mnrl")(loss("simcse-unsup")(template(folder, "joint"))), "r")
-    device, _, data, _ = assemble(every, SILENT)
+    data = assemble(every).data
     loaded = load_encoder(str(folder / "encoder"))
 
     def read(path: str, *, dropout: float | None) -> Loaded:
@@ -157,8 +157,7 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
                 "mtbert.training.assemble.prepare",
                 lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks},
             )
-            model = assemble(settings, SILENT)[3]
-        return Run(settings, model, {name: data[name] for name in settings.tasks}, device)
+            return assemble(settings).run()
 
     return run
 

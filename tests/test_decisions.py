@@ -36,8 +36,7 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
     raw = toy_run.raw_recipe(folder, **train)
     raw["tasks"] = {name: raw["tasks"][name] | changes for name, changes in tasks.items()}
     settings = validate_recipe(raw, "toy")
-    device, _, data, model = assemble(settings, SILENT)
-    return Run(settings, model, data, device)
+    return assemble(settings).run()
 
 
 # Yes and no ------------------------------------------------------------------------------------------

@@ -55,13 +55,13 @@ def settings(folder: Path, device: str, *changes: Raw) -> Recipe:
 
 def make(folder: Path, device: str, *changes: Raw) -> Run:
     made = settings(folder, device, *changes)
-    where, _, data, model = assemble(made, SILENT)
+    built = assemble(made)
     with torch.no_grad():  # at the size of fresh weights little reaches a loss
-        for part, factor in ((model.encoder, 3), (model.heads, 10)):
+        for part, factor in ((built.model.encoder, 3), (built.model.heads, 10)):
             for name, parameter in part.named_parameters():
                 if not name.endswith("norm.weight"):
                     parameter.mul_(factor)
-    return Run(made, model, data, where)
+    return built.run()
 
 
 def near(found: torch.Tensor, expected: torch.Tensor, share: float, name: str) -> None:
@@ -275,8 +275,7 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
 
 
 def make_from(made: Recipe) -> Run:
-    device, _, data, model = assemble(made, SILENT)
-    return Run(made, model, data, device)
+    return assemble(made).run()
 
 
 def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import toy_run
-from rich.console import Console
 from toy_passes import TASKS, batch_of, examples, loud, passed
 
 from mtbert.balance.known import BALANCING
@@ -58,7 +57,7 @@ def test_a_loss_that_reads_averaged_weights_is_refused_where_there_are_none(tmp_
     recipe = load_recipe(
         str(tmp_path / "toy.yaml"), ["tasks.sst.losses=[ce, bregman]", "train.ema={decay: 0.9, predicts: false}"]
     )
-    _, _, _, model = assemble(recipe, Console(quiet=True))
+    model = assemble(recipe).model
     with pytest.raises(
         ValueError, match=r"tasks\.sst: loss 'bregman' compares with averaged weights, found no train\.e"
     ):

@@ -37,8 +37,9 @@ def run_of(folder: Path, change: dict[str, Any], *, dropout: float = 0.0) -> Run
     for task in raw["tasks"].values():
         task["head"] = {"kind": "linear", "dropout": 0.0}
     settings = validate_recipe(merge(raw, change), "toy")
-    device, _, data, model = assemble(settings, SILENT)
-    return Run(settings, model.double(), data, device)
+    made = assemble(settings)
+    made.model.double()
+    return made.run()
 
 
 def gradients(run: Run) -> tuple[dict[str, torch.Tensor], dict[str, float]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Mtbert
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -100,10 +99,10 @@ def test_its_report_shows_what_it_scored(mtbert: Mtbert, found: Path):
 # Training on -------------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_starts_from_its_encoder_heads_and_adapters(found: Path, capsys: pytest.CaptureFixture[str]):
-    settings = load_recipe(str(found / "recipe.yaml"), [f"model.path={found}"])
-    _, _, _, model = assemble(settings, Console(width=400))
-    assert "heads going on: topic, same, likeness; new: none" in capsys.readouterr().out
+def test_a_new_run_starts_from_its_encoder_heads_and_adapters(found: Path):
+    made = assemble(load_recipe(str(found / "recipe.yaml"), [f"model.path={found}"]))
+    assert [note.text.partition(": ")[2] for note in made.notes] == ["heads going on: topic, same, likeness; new: none"]
+    model = made.model
     saved = tensors(found / "best")
     ours = model.heads.state_dict() | model.adapters.state_dict()
     ours["embeddings.word_embeddings.weight"] = model.encoder.word_embedding.weight.detach()

@@ -12,7 +12,6 @@ from typing import get_args
 import pytest
 import torch
 import toy_run
-from rich.console import Console
 from torch import Tensor, nn
 
 from mtbert.balance.gram import combine, cosines, gram
@@ -176,8 +175,10 @@ def run_of(folder: Path, *, double: bool = False, **train: object) -> Run:
         task["head"] = {"kind": "linear", "dropout": 0.0}
     raw["tasks"]["sst"]["losses"] = ["ce"]
     settings = validate_recipe(merge(raw, {"tasks": {"quora": {"weight": 1e-25}}}), "toy")
-    device, _, data, model = assemble(settings, Console(quiet=True))
-    return Run(settings, model.double() if double else model, data, device)
+    made = assemble(settings)
+    if double:
+        made.model.double()
+    return made.run()
 
 
 def test_a_step_with_a_task_that_is_sure_of_its_answers_is_that_of_float64(folder: Path):
@@ -215,8 +216,7 @@ def test_a_huge_gradient_is_clipped_or_else_refused_if_adam_could_not_keep_its_s
         settings = validate_recipe(
             merge(toy_run.raw_recipe(folder, **train), {"tasks": {"sts": {"weight": 1e22}}}), "toy"
         )
-        device, _, data, model = assemble(settings, Console(quiet=True))
-        return Run(settings, model, data, device)
+        return assemble(settings).run()
 
     clipped = run(clip=1.0)
     assert clipped.step().grad_norm > 1e20
@@ -233,8 +233,7 @@ def test_a_huge_gradient_is_clipped_or_else_refused_if_adam_could_not_keep_its_s
 def test_a_loss_too_weak_for_the_squares_of_float32_is_pointed_out_too(folder: Path):
     raw = merge(toy_run.raw_recipe(folder), {"tasks": {"sst": {"losses": ["ce", {"kind": "oll", "weight": 1e-25}]}}})
     settings = validate_recipe(raw, "toy")
-    device, _, data, model = assemble(settings, Console(quiet=True))
-    (line,) = Run(settings, model, data, device).inert()
+    (line,) = assemble(settings).run().inert()
     assert line.startswith("task sst: loss oll has ")
 
 

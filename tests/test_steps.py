@@ -129,8 +129,7 @@ def gone_on(run: Run, folder: Path) -> Run:
     tokenizer = toy_run.build(folder)[1]
     files.write_folder(last, lambda to: save_model(run.predictor, tokenizer, to, run.done))
     run_state.save_state(run.state(), last)
-    device, _, data, model = assemble(run.recipe, SILENT, last)
-    again = Run(run.recipe, model, data, device)
+    again = assemble(run.recipe, last).run()
     again.restore(run_state.load_state(last))
     return again
 

@@ -74,7 +74,7 @@ def test_a_finished_run_can_be_the_encoder_of_another_with_its_heads_and_a_new_t
         {"model": {"path": str(folder / "first")}, "tasks": {"quora": None}},
     )
     raw["tasks"]["tone"] = {**raw["tasks"]["sst"], "type": "classification", "losses": ["ce"]}
-    _, _, _, model = assemble(validate_recipe(raw, "next"), SILENT)
+    model = assemble(validate_recipe(raw, "next")).model
     from mtbert.storage.model_folder import load_model
 
     finished = load_model(folder / "first").model

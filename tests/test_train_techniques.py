@@ -19,7 +19,6 @@ from mtbert.recipe.settings import validate_recipe
 from mtbert.seeds import torch_generator
 from mtbert.storage.model_folder import load_model, save_model
 from mtbert.training.assemble import assemble
-from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.yaml_files import merge
 
@@ -108,24 +107,24 @@ def test_averaged_weights_are_what_is_scored_and_saved(folder: Path):
     settings = load_recipe(
         str(folder / "toy.yaml"), ["train.ema={decay: 0.9, predicts: false}", "tasks.sst.losses=[ce, bregman]"]
     )
-    device, _, data, model = assemble(settings, SILENT)
-    assert Run(settings, model, data, device).predictor is model
+    made = assemble(settings)
+    assert made.run().predictor is made.model
 
 
 def test_low_rank_changes_are_saved_as_plain_weights_that_predict_the_same(folder: Path):
     raw = merge(toy_run.raw_recipe(folder, lr=0.05), {"model": {"lora": {"rank": 2}}})
     settings = validate_recipe(raw, "toy")
-    device, tokenizer, data, model = assemble(settings, SILENT)
-    run = Run(settings, model, data, device)
+    made = assemble(settings)
+    run = made.run()
     for _ in range(5):
         run.step()
-    files.write_folder(folder / "saved", lambda to: save_model(run.predictor, tokenizer, to))
+    files.write_folder(folder / "saved", lambda to: save_model(run.predictor, made.tokenizer, to))
     again = load_model(folder / "saved").model
-    batch = collate([(data["sst"].train, np.arange(4))], device)
+    batch = collate([(made.data["sst"].train, np.arange(4))], made.device)
     with torch.no_grad():
         expected, found = (m(batch)["sst"].prediction for m in (run.model, again))
     torch.testing.assert_close(found, expected)
-    assert not torch.allclose(expected, assemble(settings, SILENT)[3](batch)["sst"].prediction, atol=1e-3)
+    assert not torch.allclose(expected, assemble(settings).model(batch)["sst"].prediction, atol=1e-3)
     assert set(load_file(folder / "saved/model.safetensors")) == set(load_file(folder / "encoder/model.safetensors"))
 
 
@@ -137,7 +136,7 @@ def test_adapters_are_taken_over_by_another_run_only_with_the_same_settings(
     # 2 * 16 * 6 + 6 + 16, and in each of two layers 3 * 6 * 6 + 3 * 6.
     assert "PAL: 466 parameters for each of 2 tasks" in " ".join(capsys.readouterr().out.split())
     again = [*pal, f"model.path={folder / 'first'}"]
-    model = assemble(load_recipe(str(folder / "toy.yaml"), again), SILENT)[3]
+    model = assemble(load_recipe(str(folder / "toy.yaml"), again)).model
     saved = load_file(folder / "first/best/adapters.safetensors")
     assert saved.keys() == model.adapters.state_dict().keys()
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.adapters.state_dict().items())
@@ -145,7 +144,7 @@ def test_adapters_are_taken_over_by_another_run_only_with_the_same_settings(
         with pytest.raises(
             ValueError, match=r"task sst: .*best was trained with model\.pal .*Set model\.pal as it was"
         ):
-            assemble(load_recipe(str(folder / "toy.yaml"), [*again, *change]), SILENT)
+            assemble(load_recipe(str(folder / "toy.yaml"), [*again, *change]))
 
 
 def test_a_loss_that_needs_dropout_is_refused_for_an_encoder_without_it(folder: Path):
@@ -198,11 +197,10 @@ def test_a_task_with_nothing_left_to_train_is_refused(folder: Path, change: dict
 def test_frozen_weights_stay_and_lower_layers_learn_more_slowly(folder: Path):
     raw = merge(toy_run.raw_recipe(folder), {"model": {"freeze": 1}, "train": {"layer_decay": 0.5}})
     settings = validate_recipe(raw, "toy")
-    device, _, data, model = assemble(settings, SILENT)
-    run = Run(settings, model, data, device)
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    run = assemble(settings).run()
+    before = {n: p.detach().clone() for n, p in run.model.named_parameters()}
     run.step()
-    same = {n for n, p in model.named_parameters() if torch.equal(p, before[n])}
+    same = {n for n, p in run.model.named_parameters() if torch.equal(p, before[n])}
     assert {n for n in before if "embedding" in n or n.startswith("encoder.layers.0.")} <= same
     assert not any(n.startswith("encoder.layers.1.") and n.endswith("weight") for n in same)
     free = merge(toy_run.raw_recipe(folder), {"train": {"layer_decay": 0.5}})
@@ -213,7 +211,7 @@ def test_two_tasks_on_one_file_hold_out_the_same_rows(folder: Path):
     raw = toy_run.raw_recipe(folder)
     part = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "labels": ["0", "1"]}
     raw["tasks"]["pairs"] = raw["tasks"]["quora"] | part
-    data = assemble(validate_recipe(raw, "toy"), SILENT)[2]
+    data = assemble(validate_recipe(raw, "toy")).data
     held = {e.id for e in data["quora"].dev.examples}
     assert {e.id for e in data["pairs"].dev.examples} == {i for i in held if int(i[1:]) % 2}
     assert not held & {e.id for e in data["pairs"].train.examples}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from rich.console import Console
 from tokenizers import Tokenizer
 
 from mtbert.model.config import read_config
@@ -110,5 +109,5 @@ def folder(tmp_path: Path) -> Path:
 def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:
     """The run of :func:`raw_recipe` with ``change`` laid over it, before its first step, and its tokenizer."""
     settings = validate_recipe(merge(raw_recipe(folder, **train), change or {}), "toy")
-    device, tokenizer, data, model = assemble(settings, Console(quiet=True))
-    return Run(settings, model, data, device), tokenizer
+    made = assemble(settings)
+    return made.run(), made.tokenizer

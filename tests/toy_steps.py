@@ -17,8 +17,7 @@ SILENT = Console(quiet=True)
 
 def make(folder: Path, **train: Any) -> Run:
     settings = validate_recipe(toy_run.raw_recipe(folder, **train), "toy")
-    device, _, data, model = assemble(settings, SILENT)
-    return Run(settings, model, data, device)
+    return assemble(settings).run()
 
 
 def gradients(run: Run) -> dict[str, torch.Tensor]:
@@ -37,5 +36,6 @@ def without_dropout(folder: Path) -> dict[str, Any]:
 
 def run_of(raw: dict[str, Any], **train: Any) -> Run:
     settings = validate_recipe(merge(raw, {"train": train}), "toy")
-    device, _, data, model = assemble(settings, SILENT)
-    return Run(settings, model.double(), data, device)
+    made = assemble(settings)
+    made.model.double()
+    return made.run()

@@ -9,6 +9,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -98,6 +99,23 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False) -> "Cons
     # A label or a path may hold "[b]" or ":smile:", which are no markup here.
     in_notebook = None if file is None else False
     return Console(file=file, stderr=stderr, highlight=False, markup=False, emoji=False, force_jupyter=in_notebook)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line that a person should see; a ``warning`` deserves a look."""
+
+    text: str
+    warning: bool = False
+
+
+def tell(console: "Console", notes: Iterable[Note]) -> None:
+    """Prints notes, one line each."""
+    for note in notes:
+        if note.warning:
+            warn(console, note.text)
+        else:
+            console.print(note.text, markup=False, soft_wrap=True)
 
 
 def warn(console: "Console", line: str) -> None:

@@ -1,6 +1,7 @@
 """Everything that a run starts from, assembled: encoder, tokenizer, data, heads."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files
 from mtbert.data.check import report
 from mtbert.data.measure import TaskData, count_tokens, unknown_id
-from mtbert.messages import few
+from mtbert.messages import Note, few, tell
 from mtbert.model import lora
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
@@ -24,30 +25,69 @@ from mtbert.storage.model_folder import find_model_folder, load_tasks, matching_
 from mtbert.training.run import Run
 
 
+@dataclass(frozen=True)
+class Assembled:
+    """Everything that a run starts from; ``notes`` say what deserves a look, one line each."""
+
+    recipe: Recipe
+    device: torch.device
+    tokenizer: Tokenizer
+    data: Mapping[str, Prepared]
+    model: Model
+    notes: tuple[Note, ...]
+
+    def run(self) -> Run:
+        """Returns a run at its first step; the model goes to the device."""
+        return Run(self.recipe, self.model, self.data, self.device)
+
+    @property
+    def data_notes(self) -> list[Note]:
+        """The warnings of reading the data."""
+        longest = self.recipe.model.max_length
+        return [
+            Note(f"task {name}: {line}", warning=True)
+            for name, prepared in self.data.items()
+            for line in prepared.all_warnings(longest)
+        ]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each source of data, by its name."""
+        return {name: digest for prepared in self.data.values() for name, digest in prepared.digests.items()}
+
+
 def check_data(recipe: Recipe, console: Console) -> list[str]:
     """Prints what is in the data of ``recipe``; returns the warnings.
 
     Raises:
         ValueError, FileNotFoundError: Whatever would keep a run from its first step.
     """
-    device, tokenizer, data, model = assemble(recipe, console)
-    passes = Run(recipe, model, data, device).plan.passes
-    longest, unknown = recipe.model.max_length, unknown_id(tokenizer)
+    made = assemble(recipe)
+    tell(console, made.notes)
+    passes = made.run().plan.passes
+    longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
     tasks = []
-    for name, d in data.items():
+    for name, d in made.data.items():
         tokens = (
-            count_tokens(tokenizer, d.train, longest, unknown),
-            count_tokens(tokenizer, d.dev, longest, unknown),
+            count_tokens(made.tokenizer, d.train, longest, unknown),
+            count_tokens(made.tokenizer, d.dev, longest, unknown),
         )
         batch_size = recipe.tasks[name].batch_size
         tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
     return report(tasks, longest, console)
 
 
-def assemble(
-    recipe: Recipe, console: Console, checkpointed: Path | None = None
-) -> tuple[torch.device, Tokenizer, dict[str, Prepared], Model]:
-    """Everything a run starts from; weights from ``checkpointed`` where given, else from the recipe's encoder."""
+def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
+    """Returns everything a run starts from; ``assemble(recipe).run()`` is a run at its first step.
+
+    Args:
+        recipe: Of the run. Its threads, if it says so, are those of the whole process from now on.
+        checkpointed: The model folder that the weights come from; None: the recipe's encoder.
+
+    Raises:
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.
+    """
+    notes: list[Note] = []
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     device = environment.device(recipe.train.device)
@@ -61,7 +101,7 @@ def assemble(
     check_with_encoder(recipe, loaded.encoder)
     for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
         if names:
-            console.print(f"{recipe.model.path}: {what} weights: {few(names, most=5)}", soft_wrap=True)
+            notes.append(Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}"))
     tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
     data = prepare(recipe, tokenizer)
     model = Model(
@@ -74,14 +114,13 @@ def assemble(
     )
     model.compute = environment.precision(recipe.train.precision, device)
     if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
-        console.print(
-            f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
-        )
+        line = f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
+        notes.append(Note(line))
     if checkpointed is not None:
         load_tasks(model, checkpointed, list(model.tasks))
     elif finished is not None:
-        _go_on_with_heads(model, finished, console)
-    return device, tokenizer, data, model
+        notes.append(_go_on_with_heads(model, finished))
+    return Assembled(recipe, device, tokenizer, data, model, tuple(notes))
 
 
 def _finished(recipe: Recipe) -> Path | None:
@@ -90,8 +129,8 @@ def _finished(recipe: Recipe) -> Path | None:
     return find_model_folder(path) if path.is_dir() else None
 
 
-def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
-    """Loads the heads of the tasks that the finished model in ``folder`` has too."""
+def _go_on_with_heads(model: Model, folder: Path) -> Note:
+    """Loads the heads of the tasks that the finished model in ``folder`` has too; says which."""
     card = read_card(folder)
     known = card.tasks
     both = [name for name in model.tasks if name in known]
@@ -117,10 +156,7 @@ def _go_on_with_heads(model: Model, folder: Path, console: Console) -> None:
             )
     load_tasks(model, folder, both)
     new = [name for name in model.tasks if name not in known]
-    console.print(
-        f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}",
-        soft_wrap=True,
-    )
+    return Note(f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}")
 
 
 def _adapter(pal: Pal | None, name: str) -> str:
@@ -128,7 +164,3 @@ def _adapter(pal: Pal | None, name: str) -> str:
     if pal is None or not pal.adapts(name):
         return "null"
     return pal.model_dump_json(exclude={"tasks"})
-
-
-def digests(data: Mapping[str, Prepared]) -> dict[str, str]:
-    return {name: digest for prepared in data.values() for name, digest in prepared.digests.items()}

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, locks, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
-from mtbert.messages import few, warn
+from mtbert.messages import Note, few, tell
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
 from mtbert.recipe.older import check_resumable
@@ -20,7 +20,7 @@ from mtbert.scoring import Evaluation
 from mtbert.storage import run_state
 from mtbert.storage.card import check_card
 from mtbert.training import history, session, trackers
-from mtbert.training.assemble import assemble, digests
+from mtbert.training.assemble import assemble
 from mtbert.training.optim import rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
@@ -58,22 +58,24 @@ def resume_run(
     with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE_FILE, ENVIRONMENT_FILE, trackers.IDENTITY):
             files.settle(out / name)
-        run, tokenizer = _restored(out, console, overrides, epochs)
+        run, tokenizer, notes = _restored(out, overrides, epochs)
+        tell(console, notes)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
         return session.lead(run, tokenizer, out, console, profile, track)
 
 
-def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer]:
-    """Returns the run in ``out`` as its last checkpoint left it; what was logged since goes."""
+def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:
+    """Returns the run in ``out`` as its last checkpoint left it, and notes; what was logged since goes."""
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read_record(out / ENVIRONMENT_FILE)
     last = files.find_folder(out / "last")
-    _check_origin(out, last, record, begun, console)
+    notes = _check_origin(out, last, record, begun)
     torch.set_num_threads(record.threads)
-    device, tokenizer, data, model = assemble(recipe, console, last)
-    found = digests(data)
+    made = assemble(recipe, last)
+    notes += made.notes
+    found = made.digests
     if record.data.keys() != found.keys():
         raise ValueError(
             f"{out / ENVIRONMENT_FILE}: names other data than {RECIPE_FILE}: {few(record.data)}. "
@@ -84,16 +86,16 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
             raise ValueError(
                 f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
             )
-    now = environment.make_record(device, {}, record.recipe)
+    now = environment.make_record(made.device, {}, record.recipe)
     for key, before, today in (
         *((key, getattr(record, key), getattr(now, key)) for key in ("cpu", "device", "threads")),
         ("torch", record.packages.get("torch"), now.packages["torch"]),
     ):
         if before != today:
-            warn(console, f"{key} was {before}, now {today}: the last bits may differ.")
-    run = Run(recipe, model, data, device)
+            notes.append(Note(f"{key} was {before}, now {today}: the last bits may differ.", warning=True))
+    run = made.run()
     if last is not None:
-        check_card(model, last)
+        check_card(made.model, last)
         state = run_state.load_state(last)
         try:
             run.restore(state)
@@ -110,19 +112,21 @@ def _restored(out: Path, console: Console, overrides: Sequence[str], epochs: int
         if run.stale:  # patience counts anew, also after a kill before the next checkpoint
             run.stale = 0
             run_state.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), identity(recipe))
-        _tell_of_rate(run, begun, console)
+        notes.append(_new_rate(run, begun))
     if overrides or epochs is not None:
-        _rewrite(recipe, record, out)
-    return run, tokenizer
+        _rewrite(recipe, record, out, bool(overrides))
+    return run, made.tokenizer, notes
 
 
-def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe, console: Console) -> None:
-    """Raises an error unless recipe, record and ``last`` are as they were saved, by one run."""
+def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
+    """Raises an error unless recipe, record and ``last`` are as they were saved, by one run; returns notes."""
+    notes = []
     sealed = None if last is None else run_state.check_seal(last)
     if last is not None and sealed is None:
         if record.sealed:
             raise FileNotFoundError(f"{last / run_state.SEAL}: not there. {run_state.STATE_REPAIR}")
-        warn(console, f"{last / run_state.SEAL}: not there, as in older runs: a changed weight would not be noticed.")
+        line = f"{last / run_state.SEAL}: not there, as in older runs: a changed weight would not be noticed."
+        notes.append(Note(line, warning=True))
     ours = identity(begun)
     kept = _kept(out)
     if record.recipe not in (recipe_digest(kept), digest_with_epochs(kept)):
@@ -135,6 +139,7 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
         raise ValueError(f"{wrong}. Undo that, or start a new run.")
     if last is not None and sealed not in (None, ours):
         raise ValueError(f"{last / run_state.SEAL}: of another run than {RECIPE_FILE}. {run_state.STATE_REPAIR}")
+    return notes
 
 
 def _kept(out: Path) -> dict[str, Any]:
@@ -150,8 +155,8 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.model_copy(update={"train": train})
 
 
-def _tell_of_rate(run: Run, begun: Recipe, console: Console) -> None:
-    """Prints what more epochs than the run was begun with do to the learning rate."""
+def _new_rate(run: Run, begun: Recipe) -> Note:
+    """Returns what more epochs than the run was begun with do to the learning rate."""
     settings = run.recipe.train
     before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
     lr, then = (
@@ -159,21 +164,22 @@ def _tell_of_rate(run: Run, begun: Recipe, console: Console) -> None:
         * rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)
         for plan in (run.plan, before)
     )
-    console.print(
+    return Note(
         f"{settings.epochs} epochs in place of {begun.train.epochs}: the learning rate follows the {settings.schedule} "
-        f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}",
-        soft_wrap=True,
+        f"schedule of {run.plan.steps} steps, so here it is {lr:.2g}, where it was {then:.2g}"
     )
 
 
-def _rewrite(recipe: Recipe, record: RunRecord, out: Path) -> None:
-    """Puts the epochs and the place of the data of ``recipe`` into the run's file; all else there stays."""
+def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
+    """Puts the epochs, and if they ``moved`` the place of the data, into the run's file; all else there stays."""
     kept = _kept(out)
     # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.
     same = recipe_digest(kept)
     if record.recipe != same:
         write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": same}))
-    now = {"data": {"root": recipe.data.root}, "train": {"epochs": recipe.train.epochs}}
+    now: dict[str, Any] = {"train": {"epochs": recipe.train.epochs}}
+    if moved:  # else a root that is written relative to this file stays so
+        now["data"] = {"root": recipe.data.root}
     change_run_recipe(out / RECIPE_FILE, now)
 
 

@@ -7,14 +7,13 @@ from rich.console import Console
 from mtbert import environment, locks
 from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.json_files import write_settings
-from mtbert.messages import warn
+from mtbert.messages import tell
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.scoring import Evaluation
 from mtbert.training import session
-from mtbert.training.assemble import assemble, digests
-from mtbert.training.run import Run
+from mtbert.training.assemble import assemble
 from mtbert.training.trackers import Tracker
 
 
@@ -39,19 +38,17 @@ def start_run(
     _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
     with locks.alone(out, "train") as held:
         _check_place(out, overwrite)
-        device, tokenizer, data, model = assemble(recipe, console)
-        for name, prepared in data.items():
-            for warning in prepared.all_warnings(recipe.model.max_length):
-                warn(console, f"task {name}: {warning}")
-        run = Run(recipe, model, data, device)
-        record = environment.make_record(device, digests(data), recipe_digest(as_plain(recipe)))
+        made = assemble(recipe)
+        tell(console, [*made.notes, *made.data_notes])
+        run = made.run()
+        record = environment.make_record(made.device, made.digests, recipe_digest(as_plain(recipe)))
 
         def write(folder: Path) -> None:
             write_settings(folder / ENVIRONMENT_FILE, record)
             (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
 
         held.replace(write)
-        return session.lead(run, tokenizer, out, console, profile, track)
+        return session.lead(run, made.tokenizer, out, console, profile, track)
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
