@@ -13,7 +13,7 @@ from mtbert.losses.known import LOSSES
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.sampling.known import SAMPLERS
 from mtbert.settings import Settings
-from mtbert.study.plan import RowSettings, StudySettings
+from mtbert.study.settings import Printed, RowSettings, StudySettings
 from mtbert.task import Head
 
 ROOT = Path(__file__).parent.parent
@@ -87,7 +87,12 @@ def test_every_key_of_a_recipe_has_a_line_and_every_line_a_key():
 
 
 def test_every_key_of_a_study_has_a_line_and_every_line_a_key():
-    study = (fields(StudySettings) | fields(RowSettings, "rows.NAME.") | {"rows.NAME", "extends"}) - {"rows"}
+    study = (
+        fields(StudySettings)
+        | fields(RowSettings, "rows.NAME.")
+        | fields(Printed, "printed.")
+        | {"rows.NAME", "extends"}
+    ) - {"rows"}
     assert keys(section("Studies")) == study
 
 
