@@ -1,6 +1,6 @@
-"""Any JSON in any place of a file, for tests that fuzz what reads it.
+"""Random JSON in random places of a file, for tests that fuzz the readers of the file.
 
-``MTBERT_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more.
+``MTBERT_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more examples.
 """
 
 import json
@@ -67,13 +67,13 @@ VALUES = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all values in a JSON value, its own first."""
+    """Returns the paths of all values inside a JSON value; its own path, the empty one, comes first."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
 def put(value: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None] | None, new: Any) -> Any:
-    """A copy of ``value`` with another value at ``place``; without ``change``, it is removed."""
+    """Returns a copy of ``value`` in which ``change`` has changed the value at ``place``; None removes that value."""
     if not place:
         return new
     copy = json.loads(json.dumps(value))
@@ -89,7 +89,7 @@ def put(value: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None] |
 
 @st.composite
 def mutated(draw: st.DrawFn, original: Any, keys: tuple[str, ...] = ()) -> Any:
-    """``original`` with one to three values replaced, removed, repeated, or swapped; ``keys`` may be added."""
+    """Draws ``original`` with one to three values replaced, removed or repeated; some of ``keys`` may be added."""
     value = original
     for _ in range(draw(st.integers(1, 3))):
         if keys and isinstance(value, dict) and draw(st.booleans()):
@@ -99,7 +99,7 @@ def mutated(draw: st.DrawFn, original: Any, keys: tuple[str, ...] = ()) -> Any:
         place = draw(st.sampled_from(found[1:] or found))
         kind = draw(st.sampled_from(["replace", "remove", "borrow", "repeat"]))
         new = draw(VALUES)
-        if kind == "borrow":  # what stands elsewhere in the file
+        if kind == "borrow":  # a value from elsewhere in the file
             new = value
             for key in draw(st.sampled_from(found)):
                 new = new[key]
@@ -122,7 +122,7 @@ def mutated(draw: st.DrawFn, original: Any, keys: tuple[str, ...] = ()) -> Any:
 
 
 def outcome(folder: Path, names: tuple[str, ...], use: Callable[[], object]) -> None:
-    """Runs ``use``: it works, or ends in one line that names a file of ``names``."""
+    """Checks that ``use`` either works or raises an error of one line that names one of the files ``names``."""
     try:
         use()
     except (ValueError, FileNotFoundError) as error:

@@ -1,4 +1,4 @@
-"""A model that counts words: what an encoder has to beat on the generated tasks."""
+"""A model that counts words, which an encoder has to beat on the generated tasks."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from mtbert.data import demo
 
 
 def score(task: str) -> float:
-    """Accuracy (sts: Pearson's r) on dev of a linear model trained on train.
+    """Returns the accuracy (sts: Pearson's r) on dev of a linear model trained on train.
 
-    The better, on dev, of two: over how much the texts overlap alone, and with the words of each text beside it.
+    It is the better of two models: one reads only how much the texts overlap, the other also the words of each text.
     """
     train, dev = demo.examples(task, "train"), demo.examples(task, "dev")
     vectorizer = CountVectorizer(analyzer=_sided_words, binary=True)
@@ -26,7 +26,7 @@ def score(task: str) -> float:
 
 
 def words(text: str) -> list[str]:
-    """The lower-case words of a text, without its punctuation."""
+    """Returns the words of a text in lower case, without punctuation."""
     return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
@@ -41,7 +41,7 @@ def _sided_words(example: Example) -> list[str]:
 
 
 def _overlap(examples: list[Example]) -> npt.NDArray[np.float64]:
-    """Jaccard overlap, whether it is low or high, and the number of shared and of other words; ``[n, 6]``."""
+    """Returns features ``[n, 6]``: Jaccard overlap and its square, whether it is low or high, and counts of words."""
     rows = []
     for example in examples:
         a, b = set(words(example.texts[0])), set(words(example.texts[-1]))

@@ -1,4 +1,4 @@
-"""Processes that a test starts from where it stands, and kills for real at any of their file operations."""
+"""Child processes that a test forks, and that can be killed for real at any of their file operations."""
 
 import multiprocessing
 import os
@@ -14,32 +14,34 @@ CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.
 
 
 class Child:
-    """A process that runs ``act``; ``said`` waits for it and returns what it ended with."""
+    """A child process that runs ``act``; :meth:`said` waits for its end."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self._answer, theirs = FORK.Pipe(duplex=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, which do nothing here
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of forking a process with threads, which are idle here
             self.process: BaseProcess = FORK.Process(target=_run, args=(act, theirs))
             self.process.start()
         theirs.close()
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, or was killed."""
+        """Whether the process has ended, or was killed."""
         return not self.process.is_alive()
 
     def said(self) -> str:
-        """``done``, the message of the error, or ``killed``."""
+        """Waits for the end and returns ``done``, ``killed``, or the message of the error."""
         self.process.join(60)
         assert self.process.exitcode is not None, "hangs"
         return "killed" if self.process.exitcode == -signal.SIGKILL else str(self._answer.recv())
 
 
 def killed(act: Callable[[], object], operation: int) -> bool:
-    """Runs ``act`` in a child that is killed just before its file operation number ``operation``, from 0.
+    """Runs ``act`` in a child process that is killed just before its file operation number ``operation`` (from 0).
 
-    Returns whether it came to that; False if it ended before.
+    Returns whether it was killed; False if it ended before that operation.
     """
 
     def counted() -> object:

@@ -1,4 +1,4 @@
-"""Commands as a person gives them, in this process, and a finished run to give them about."""
+"""Runs commands of the command line in this process; fixtures with a finished run for them."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ from mtbert import cli
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -25,7 +25,7 @@ class Done:
 
     @property
     def mistake(self) -> str:
-        """The one line of a user's mistake."""
+        """Returns the one line that a user's mistake prints."""
         assert self.code == 2, self
         assert self.out == ""
         (line,) = self.err.splitlines()
@@ -38,7 +38,7 @@ Mtbert = Callable[..., Done]
 
 @pytest.fixture
 def mtbert(monkeypatch, capfd) -> Mtbert:
-    """Runs one command in this process."""
+    """Runs one command in this process and returns its result."""
 
     def run(*arguments: object, stdin: str = "") -> Done:
         monkeypatch.setattr(sys, "argv", ["mtbert", *map(str, arguments)])
@@ -58,7 +58,7 @@ def mtbert(monkeypatch, capfd) -> Mtbert:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
-    """A folder with encoder, data, toy.yaml, and a finished run; tests only read it."""
+    """A folder with an encoder, data, toy.yaml and a finished run; tests must only read it."""
     folder = tmp_path_factory.mktemp("toy")
     recipe = toy_run.set_up(folder, epochs=1, rounds=2)
     done = CliRunner().invoke(cli.app, ["train", str(recipe), "--out", str(folder / "run")])
@@ -68,12 +68,12 @@ def toy(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run_copy(toy, tmp_path) -> Path:
-    """The finished run, to be broken."""
+    """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(toy / "run", tmp_path / "broken"))
 
 
 def with_own_data(toy: Path, run: Path) -> Path:
-    """Gives a copied run a copy of the data beside it; returns their folder."""
+    """Copies the data beside a copied run, and returns their folder."""
     data = Path(shutil.copytree(toy / "data", run.parent / "data"))
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["data"]["root"] = str(data)

@@ -1,9 +1,9 @@
-"""Tiny tensors are ten times faster on one thread; no test may reach for the network, or the user's cache folder."""
+"""Settings of all tests: one thread, which is ten times faster for tiny tensors; no network; a cache of their own."""
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 import pytest
 import torch
@@ -11,10 +11,10 @@ from commands import mtbert, run_copy, toy  # noqa: F401 - fixtures of the tests
 
 torch.set_num_threads(1)
 
-collect_ignore = ["old_model/make.py"]  # only the sources of an older version can import it
+collect_ignore = ["old_model/make.py"]  # it runs only with the sources of an older version
 
 
-# Of the session: fixtures of a module that train are set up before those of a single test.
+# The scope is the session, because fixtures of a module, some of which train, are set up before those of a test.
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Folders that somebody else made, and how a refusal of one looks."""
+"""Foreign model folders with faults, and checks of the messages that refuse them."""
 
 import json
 import os
@@ -15,19 +15,19 @@ NO_FILES = ("a folder", "a pipe", "a device")
 
 
 def edit(file: Path, **changes: object) -> None:
-    """Changes keys of a JSON file; ``None`` removes one."""
+    """Changes keys of a JSON file; a value of None removes its key."""
     content = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def retensor(folder: Path, change: Callable) -> None:
-    """Rewrites a folder's tensors as ``change`` of their dictionary."""
+    """Replaces a folder's tensors by what ``change`` makes of them."""
     file = folder / "model.safetensors"
     save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file, metadata={"format": "pt"})
 
 
 def replace_by(file: Path, kind: str) -> None:
-    """Puts one of ``NO_FILES`` in the place of ``file``."""
+    """Replaces ``file`` by something that is not a regular file: one of ``NO_FILES``."""
     file.unlink(missing_ok=True)
     if kind == "a folder":
         file.mkdir()
@@ -38,14 +38,14 @@ def replace_by(file: Path, kind: str) -> None:
 
 
 def refused(error: type[Exception], path: Path | str, *parts: str, load: Callable = load_encoder) -> None:
-    """Loads what is at ``path``: it must end in one line that holds ``parts``."""
+    """Checks that loading ``path`` raises an error whose message is one line that contains ``parts``."""
     with pytest.raises(error) as caught:
         load(str(path) if load is load_encoder else path)
     one_line(caught.value, *parts)
 
 
 def one_line(error: BaseException, *parts: str) -> None:
-    """Checks that the message of ``error`` is one line of moderate length that holds ``parts``."""
+    """Checks that the message of ``error`` is one line of moderate length that contains ``parts``."""
     message = str(error)
     assert clean(message) == message, message
     assert len(message) < 1000, message

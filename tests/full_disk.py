@@ -1,4 +1,4 @@
-"""A disk without room, by the limit that a system sets on the size of files."""
+"""Imitates a full disk by the operating system's limit on the size of files."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Lets no file grow beyond ``size`` bytes, as a full disk would not."""
+    """Makes every write beyond ``size`` bytes of a file fail, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

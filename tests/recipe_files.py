@@ -1,4 +1,4 @@
-"""A recipe of one task in a file, and what is said when such a file is refused."""
+"""A recipe of one task in a file, and the message when such a file is refused."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def write(folder: Path, content: str | bytes, name: str = "mine.yaml") -> str:
 
 
 def refusal(folder: Path, content: str | bytes, *overrides: str, error: type[Exception] = ValueError) -> str:
-    """The message without the folder, which the file's path begins with."""
+    """Returns the message that refuses a recipe, without the folder of the file."""
     with pytest.raises(error) as caught:
         load_recipe(write(folder, content), overrides)
     return str(caught.value).replace(f"{folder}/", "")

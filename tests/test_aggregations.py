@@ -1,4 +1,4 @@
-"""Every method that makes one gradient of several: finite, of no unit, from its generator alone; what it refuses.
+"""Properties of every balancing method: finite weights, no dependence on the unit, draws from the generator alone.
 
 Dimension key: T tasks, P numbers of a gradient.
 """
@@ -133,7 +133,7 @@ def test_methods_that_are_not_functions_of_one_gram_matrix_are_refused():
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> ModuleType:
-    """A second copy of mtbert.balance.torchjd, executed where these packages cannot be imported."""
+    """Returns a second copy of mtbert.balance.torchjd, executed as if these packages were not installed."""
     for name in packages:
         monkeypatch.setitem(sys.modules, name, None)
     spec = importlib.util.find_spec("mtbert.balance.torchjd")

@@ -1,4 +1,4 @@
-"""The packed answers of a study: its statistics from them, and that nothing else is in the file."""
+"""The packed answers of a study: they give the same statistics, and the file contains nothing else."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from mtbert.study.summary import summarise
 
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
-    """Two rows and two seeds, answers drawn at random; one run is missing."""
+    """A study of two rows and two seeds with random answers; one run is missing."""
     settings = load_recipe(str(toy_run.set_up(tmp_path)))
     splits = {name: prepare.read(settings, name) for name in settings.tasks}
     digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}

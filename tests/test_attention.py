@@ -1,4 +1,4 @@
-"""A sequence's states do not depend on what it is computed beside; the kernel of a GPU gives the same attention."""
+"""A sequence's states do not depend on the rest of its batch; the kernel of a GPU gives the same attention."""
 
 import math
 from types import SimpleNamespace
@@ -120,7 +120,7 @@ def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_token
 
 
 def slow_varlen(q, k, v, begin_q, begin_k, longest_q, longest_k):
-    """What torch says its kernel computes, sequence by sequence."""
+    """Returns what torch documents for its kernel, computed sequence by sequence."""
     ends_q, ends_k = begin_q.tolist(), begin_k.tolist()
     assert (begin_q.dtype, begin_k.dtype) == (torch.int32, torch.int32)
     out = []

@@ -1,4 +1,4 @@
-"""What collate lays out: every value of a small batch, by hand."""
+"""The layout of batches: every value of a small batch, computed by hand."""
 
 import math
 

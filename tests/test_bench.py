@@ -1,4 +1,4 @@
-"""The benchmark's own claims: alternated pairs, goals judged right, and nothing lost when a row fails."""
+"""The benchmark itself: alternating pairs, correct judgement of goals, and no loss of rows when one fails."""
 
 import json
 import sys

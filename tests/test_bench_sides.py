@@ -37,7 +37,7 @@ def start(tmp_path: Path):
     def build(*changes: str) -> Run:
         settings = load_recipe(str(path), [*STILL, *CONSTANT, *WEIGHTS, *changes])
         made = assemble(settings)
-        with torch.no_grad():  # at the size of fresh weights little reaches a loss, and nothing shows in a gradient
+        with torch.no_grad():  # new weights are so small that differences would not show in losses and gradients
             for part, factor in ((made.model.encoder, 2), (made.model.heads, 10)):
                 for parameter in part.parameters():
                     parameter.mul_(factor)
@@ -74,7 +74,7 @@ def test_the_plain_loop_takes_the_same_steps_as_a_run(mode: str, start):
     check(run, other, steps=6)
     theirs = other.model.encoder.state_dict()
     for name, tensor in encoder_state(run.model.encoder).items():
-        if not name.endswith("key.bias"):  # softmax takes it out: its gradient is rounding, which Adam makes large
+        if not name.endswith("key.bias"):  # softmax cancels it: its gradient is only rounding, which Adam magnifies
             torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-4)
 
 
@@ -180,4 +180,4 @@ def test_random_words_have_exactly_the_tokens_asked_for(tmp_path: Path):
     batch = collate([(d.train, np.arange(len(d.train))) for d in run.data.values()], run.device)
     lengths = np.diff(batch.layout.offsets)
     assert lengths.max() <= 16
-    assert sorted(lengths)[3:] >= [8] * (len(lengths) - 3)  # but for each task's last
+    assert sorted(lengths)[3:] >= [8] * (len(lengths) - 3)  # except the last one of each task

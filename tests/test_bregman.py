@@ -25,7 +25,7 @@ from mtbert.model.model import Model
 
 
 def moved(made: Model) -> Model:
-    """A copy with other weights."""
+    """Returns a copy of a model with other weights."""
     other = copy.deepcopy(made)
     with torch.no_grad():
         for parameter in other.parameters():

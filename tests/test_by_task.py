@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:
-    """A toy run in float64 with dropout; the losses of all tasks but ``only`` count nothing."""
+    """Returns a toy run in float64 with dropout; the losses of all tasks except ``only`` have weight 0."""
     raw = merge(toy_run.raw_recipe(folder), change)
     for name, task in raw["tasks"].items():
         task["weight"] = 1.0 if only in (None, name) else 0.0

@@ -1,4 +1,4 @@
-"""The values of mtbert.json: none of them costs time or memory before it is compared with the saved weights."""
+"""The values of mtbert.json: each is compared with the saved weights before it can cost time or memory."""
 
 import json
 import resource

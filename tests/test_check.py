@@ -1,4 +1,4 @@
-"""The data check: each figure against a literal, each warning when it is due and only then."""
+"""The data check: each number against a literal, and each warning exactly when it is due."""
 
 import io
 from dataclasses import replace
@@ -48,7 +48,7 @@ def mood(train: list[Example], dev: list[Example]) -> TaskData:
 
 
 def filler(name: str, classes: int = 3, each: int = 5) -> list[Example]:
-    """Enough examples of every class, whose texts occur nowhere else."""
+    """Returns enough examples of every class, with texts that occur nowhere else."""
     return rows(*((f"{name} {i} {k}", k) for i in range(each) for k in range(classes)))
 
 
@@ -189,10 +189,10 @@ def test_many_classes_with_long_names_still_fit():
     assert "10 smaller ones" in text
     first = next(line for line in text.splitlines() if "xxx" in line)
     assert first.split()[0] == "x" * 19 + "…"
-    assert "101" in first  # the largest class, though the last by name
+    assert "101" in first  # the largest class, which comes last by name
 
 
-# --- what a person should know before training ---
+# --- warnings before training ---
 
 
 def classes(*labels: str, type_: str = "classification", codes: tuple[str, ...] | None = None) -> list[str]:

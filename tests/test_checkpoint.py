@@ -136,7 +136,7 @@ def test_a_run_gives_its_best_model_else_its_last(saved: Path, tmp_path: Path):
 
 
 class Killed(BaseException):
-    """Stands for a kill: no handler of the code under test may see it as an error to mend."""
+    """Imitates a kill: no handler in the code under test catches it."""
 
 
 @pytest.mark.parametrize("calls", range(40))

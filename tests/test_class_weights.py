@@ -1,4 +1,4 @@
-"""Balanced class weights from recipe to run: their numbers are those of train, and a run with them goes on bitwise."""
+"""Balanced class weights from recipe to run: they follow from train, and a run with them resumes bitwise."""
 
 import io
 import json
@@ -25,7 +25,7 @@ YES = ["no"] * 8 + ["yes"] * 4
 
 
 def set_up(folder: Path, stars: Any = "balanced", yes: Any = "balanced") -> str:
-    """A recipe of a task of classes and a yes/no task, with these class weights."""
+    """Writes a recipe with a task of classes and a yes/no task that have these class weights."""
     toy_run.encoder_folder(folder / "encoder")
     return write(folder, stars, yes)
 

@@ -1,4 +1,4 @@
-"""The commands as a person gives them: what they write, and the one line that a mistake gives."""
+"""The commands of the command line: what they write, and the one line that a mistake prints."""
 
 import json
 import re

@@ -12,13 +12,13 @@ from mtbert.data.clusters import clusters, spread
 
 
 def examples(*rows: tuple[str, ...], labels: Sequence[float | None] | None = None) -> Examples:
-    """A pair, or a single text, per row; letters are the texts."""
+    """Returns one example per row, a pair or a single text; each letter is a text."""
     labels = labels if labels is not None else [None] * len(rows)
     return Examples.of(Example(str(i), texts, label) for i, (texts, label) in enumerate(zip(rows, labels, strict=True)))
 
 
 def groups(numbers: npt.NDArray[np.int64]) -> list[list[int]]:
-    """The same partition with numbers in the order of first appearance."""
+    """Returns the same partition, numbered in order of first appearance."""
     seen: dict[int, int] = {}
     return [[seen.setdefault(n, len(seen)) for n in row] for row in numbers.tolist()]
 
@@ -65,7 +65,7 @@ def test_clusters_are_the_transitive_closure(seed):
     pairs = rng.integers(40, size=(30, 2)).tolist()
     labels = rng.integers(2, size=30).tolist()
     found = clusters(examples(*[(str(a), str(b)) for a, b in pairs], labels=labels), positives=True)
-    # Marks that spread along positive pairs until nothing changes.
+    # The slow reference: marks spread along positive pairs until nothing changes.
     mark = list(range(40))
     for _ in range(40):
         for (a, b), label in zip(pairs, labels, strict=True):

@@ -1,4 +1,4 @@
-"""Techniques together: all pairs that the recipe's own rules allow, and two sets as large as they allow."""
+"""Combined techniques: all pairs that the rules of recipes allow, and two sets that are as large as possible."""
 
 import copy
 import os
@@ -34,7 +34,7 @@ from mtbert.yaml_files import merge
 SILENT = Console(quiet=True)
 Raw = dict[str, Any]
 
-# Every setting of a recipe is a technique with values to try, or is none. A new one must be put here.
+# Every setting of a recipe is listed as a technique with values to try, or as no technique. New settings go here too.
 TASK_VALUES: Raw = {"no_duplicates": [True]}
 MODEL_VALUES: Raw = {
     "dropout": [0.0],
@@ -71,7 +71,7 @@ def test_every_setting_is_known_here():
 
 
 def template(folder: Path, mode: str) -> Raw:
-    """One task of each kind of type, inputs and head."""
+    """Returns a recipe with one task of each combination of type, inputs and head."""
     raw = toy_run.raw_recipe(folder, mode=mode, rounds=3, epochs=2)
     sst, quora, sts = (raw["tasks"][name] for name in ("sst", "quora", "sts"))
     raw["tasks"] = {
@@ -85,7 +85,7 @@ def template(folder: Path, mode: str) -> Raw:
 
 
 def valid(raw: Raw) -> Recipe | str:
-    """The recipe, or why it is refused."""
+    """Returns the recipe, or the reasons why it is refused."""
     try:
         return validate_recipe(raw, "r")
     except ValueError as error:
@@ -104,7 +104,7 @@ def of_every_task(name: str, value: Any) -> Change:
 
 
 def loss(kind: str) -> Change:
-    """The loss beside the others of each task that may have it."""
+    """Returns a change that adds the loss to each task that may have it."""
 
     def change(raw: Raw) -> Raw:
         for task, settings in raw["tasks"].items():
@@ -135,7 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_of(folder: Path) -> Callable[[Recipe], Run]:
-    """A run of a recipe that :func:`template` was the start of; texts and weights are read once for all of them."""
+    """Makes runs of recipes based on :func:`template`; texts and weights are read once for all of them."""
     every = validate_recipe(loss("mnrl")(loss("simcse-unsup")(template(folder, "joint"))), "r")
     data = assemble(every).data
     loaded = load_encoder(str(folder / "encoder"))
@@ -163,7 +163,10 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
 
 
 def variants(folder: Path, *changes: Change) -> list[Recipe | str]:
-    """With these changes in both modes, with and without the task whose head has no weights."""
+    """Returns the changed template's refusals in several variants, and last the first variant that is allowed, if any.
+
+    The variants have both modes, with and without the task whose head has no weights.
+    """
     found = []
     for mode in ("joint", "alternate"):
         for dropped in ((), ("cosine",)):
@@ -202,7 +205,7 @@ def test_every_allowed_pair_trains(first: str, folder: Path, run_of: Callable[[R
 
 
 def maximal(folder: Path, mode: str, first: str, names: list[str]) -> Raw:
-    """``first`` and then each of ``names`` that the rules still allow, one value of each setting."""
+    """Returns a recipe with the technique ``first``, and then each of ``names`` that the rules still allow."""
     average = setting("train", "ema", {"decay": 0.9, "predicts": mode == "joint"})
     raw = CHANGES[first](loss("bregman")(average(template(folder, mode))))
     assert isinstance(valid(raw), Recipe)
@@ -250,6 +253,6 @@ def test_a_maximal_set_saves_resumes_bitwise_and_predicts(
         if file.name not in ("timings.jsonl", "environment.json"):
             assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes(), file
     predictor = load(tmp_path / "whole" / "last")
-    shutil.rmtree(tmp_path / "whole")  # a model needs nothing but its folder once it is loaded
+    shutil.rmtree(tmp_path / "whole")  # a loaded model needs no other files
     assert predictor.predict("ordinal", ["the film is good"])[0].keys() >= {"label", "p(0)"}
     assert 0 <= predictor.predict("cosine", [("the dog", "a dog")])[0]["score"] <= 5

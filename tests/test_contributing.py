@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md adds a technique in one file and one line; here that is done to a copy, word for word."""
+"""CONTRIBUTING.md adds a technique by one file and one line; these tests do exactly that in a copy of the package."""
 
 import json
 import os
@@ -20,7 +20,7 @@ DIFF = re.compile(r"```diff\n(.*?)```", re.DOTALL)
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package with the technique of the guide."""
+    """A copy of the package with the technique of the guide."""
     shutil.copytree(Path(mtbert.__file__).parent, tmp_path / "src/mtbert", ignore=shutil.ignore_patterns("__pycache__"))
     text = GUIDE.read_text()
     path, content = FILE.search(text).groups()
@@ -38,7 +38,7 @@ def test_the_diff_adds_one_line_and_removes_none():
     assert changed == ['+        "focal.FocalLoss",']
 
 
-# Runs several commands in one process, for its imports, and says what each printed and returned.
+# Runs several commands in one process, because imports are slow, and prints the output and exit code of each.
 COMMANDS = """
 import contextlib, io, json, sys
 from mtbert import cli

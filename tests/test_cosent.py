@@ -1,4 +1,4 @@
-"""CoSENT against its formula and sentence-transformers, and at the edges.
+"""CoSENT against its formula and sentence-transformers, and in extreme cases.
 
 Dimension key: B rows, D width, S sentences, M tokens of a task.
 """
@@ -24,7 +24,7 @@ from mtbert.losses.cosent import CoSENT, cosent
 
 
 def slow_cosent(cosines_B: Tensor, labels: Sequence[float], scale: float) -> Tensor:
-    """The formula as printed, one pair of pairs at a time."""
+    """Returns the loss by the printed formula, one pair of pairs at a time."""
     total = cosines_B.sum() * 0 + 1
     for i, cosine_i in enumerate(cosines_B):
         for j, cosine_j in enumerate(cosines_B):

@@ -1,4 +1,4 @@
-"""The grounds of a run's decisions: the threshold of yes and no, the metric that chooses, the likelihood of a task."""
+"""What a run's decisions rest on: the threshold between yes and no, the selecting metric, the likelihood of a task."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
-    """The toy run with these changes of the tasks, which are all that it has."""
+    """Returns a toy run that has only the given tasks, with these changes."""
     raw = toy_run.raw_recipe(folder, **train)
     raw["tasks"] = {name: raw["tasks"][name] | changes for name, changes in tasks.items()}
     settings = validate_recipe(raw, "toy")
@@ -43,7 +43,7 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
 
 
 def best_threshold(model: Model, data: Dataset) -> float:
-    """The middle of the first gap between cosines that parts the labels of ``data`` best; all gaps are tried."""
+    """Returns the middle of the first gap between cosines that separates the labels best; tries all gaps."""
     cosines = scoring.predict(model, data).double().numpy()
     labels = data.examples.labels
     edges = np.sort(cosines)

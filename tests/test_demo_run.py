@@ -1,4 +1,4 @@
-"""The demo in four fifths of its steps, which must do: real MiniLM weights, generated data, a minute."""
+"""The demo learns its tasks in four fifths of its steps: real MiniLM weights, generated data, one minute."""
 
 import bag_of_words
 import pytest
@@ -12,9 +12,9 @@ from mtbert.training.start import start_run
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The folder and the last scores of the shipped demo."""
+    """The folder and the last scores of a run of the shipped demo."""
     out = tmp_path_factory.mktemp("runs") / "demo"
-    # Other tests have the other cores. At 75 rounds quora is not learnt yet, at 110 it is.
+    # One thread, because other tests use the other cores. After 75 rounds quora is not learnt yet, after 110 it is.
     settings = load_recipe("demo", ["train.threads=1", "train.rounds=120"])
     return out, start_run(settings, out, Console(quiet=True))
 

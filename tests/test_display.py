@@ -1,4 +1,4 @@
-"""The screen while a run goes on, at the widths that terminals have."""
+"""The display of a run in progress, at common widths of terminals."""
 
 import io
 import time
@@ -17,7 +17,7 @@ LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Time stands still, but for what the returned function lets pass."""
+    """Replaces the clock by one that only moves when the returned function is called."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]:
-    """The live lines in the middle of a run of so many tasks with ordinary names."""
+    """Returns the live lines in the middle of a run with ``tasks`` tasks that have ordinary names."""
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False)
     one = Display(console)
@@ -110,7 +110,9 @@ def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(
     one.scoring, one.last_scoring, one.now = None, 60.0, time.monotonic()
     clock(1.0)
     one.step(2, 6, {"a.ce": 1.0}, 200)
-    assert file.getvalue().splitlines()[-1].endswith("200 tokens/s  1:04 left")  # the minute is no part of the speed
+    assert (
+        file.getvalue().splitlines()[-1].endswith("200 tokens/s  1:04 left")
+    )  # the minute does not count in the speed
 
 
 def test_lines_come_no_faster_than_every_20_seconds(clock: Callable[[float], None]):

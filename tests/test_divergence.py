@@ -1,4 +1,4 @@
-"""Divergences of two predictions against their formulas and literal numbers, and at the edges.
+"""Divergences of two predictions against their formulas and literal numbers, and in extreme cases.
 
 Dimension key: B examples, K classes, M tokens, D width, L tokens of a sequence.
 """

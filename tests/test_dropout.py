@@ -1,4 +1,4 @@
-"""Dropout: its rate, its scale and gradient, what it draws from, and where it stands in each family."""
+"""Dropout: its rate, scale and gradient, its source of randomness, and its places in each family of encoders."""
 
 import math
 
@@ -17,7 +17,7 @@ encoders = toy_encoder.encoders
 
 @pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.9])
 def test_dropout_has_the_exact_rate_and_scale(p):
-    n = 2_000_001  # odd: half of the last draw is thrown away
+    n = 2_000_001  # odd, so that a part of the last draw is unused
     out = dropout(torch.ones(n, dtype=torch.float64), p, torch.Generator().manual_seed(0))
     zeros = int((out == 0).sum())
     assert abs(zeros - n * p) < 4 * math.sqrt(n * p * (1 - p))
@@ -35,7 +35,8 @@ def test_dropout_is_a_function_of_the_generators_state():
 
 
 def test_elements_are_dropped_independently():
-    # At every distance, both gone is as rare as p * p: neighbours share one 64-bit draw, and no draw returns later.
+    # At every distance, two elements are dropped together with probability p * p, although neighbours share a draw of
+    # 64 bits; and no draw is used again later.
     n, rare = 200_000, 0.01
     gone = (dropout(torch.ones(n), 0.1, torch.Generator().manual_seed(0)) == 0).double()
     both = torch.fft.irfft(torch.fft.rfft(gone).abs().square(), n)[1:]

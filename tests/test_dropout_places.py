@@ -1,4 +1,4 @@
-"""Dropout stands where transformers has it, at the rates that the config names: both get the same masks in turn."""
+"""Dropout has the same places and rates as in transformers: both get the same masks in turn and give equal results."""
 
 import copy
 from pathlib import Path
@@ -27,17 +27,19 @@ LENGTH, SEQUENCES = 7, 3
 
 
 class Masks:
-    """Stands in for a dropout: its n-th call multiplies with the n-th mask of a fixed row of masks."""
+    """Replaces dropout: its n-th call multiplies by the n-th mask of a fixed sequence of masks."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[int, float]] = []  # elements and rate of each call that drops something
+        self.calls: list[tuple[int, float]] = []  # number of elements and rate of each call with a rate above 0
 
     def __call__(self, x: Tensor, p: float) -> Tensor:
         if p == 0:
             return x
         generator = torch.Generator().manual_seed(len(self.calls))
         self.calls.append((x.numel(), p))
-        keep = torch.rand(x.numel(), generator=generator) >= 0.4  # at any rate, so that the rate shows in the scale
+        keep = (
+            torch.rand(x.numel(), generator=generator) >= 0.4
+        )  # the same for every rate, so that the rate shows only in the scale
         return x * keep.view(x.shape) / (1 - p)
 
     def ours(self, x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
@@ -55,7 +57,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     for key, rate in RATES.get(kind, RATES["bert"]).items():
         setattr(config, key, rate)
     monkeypatch.setattr(tiny, "CONFIGS", {kind: config})
-    model = tiny.hf_model(kind).float().double().train()  # weights that float32 holds
+    model = tiny.hf_model(kind).float().double().train()  # weights that float32 can represent
     model.save_pretrained(tmp_path)
     ours, masks = load_encoder(str(tmp_path)).encoder.double(), Masks()
     monkeypatch.setattr(encoder, "dropout", masks.ours)
@@ -112,5 +114,5 @@ def test_with_the_dropout_of_adapters_alone_both_passes_of_smart_have_the_same_m
     made_pass = Pass(made, batch, made.tasks[name], out, batch.labels[name], generator, masks)
     settings = Smart(mode="paper", noise_std=1e-9, radius=1e-9)
     assert 0 <= settings(made_pass).item() < 1e-9
-    # The control: with masks of its own the noisy pass is far from the clean one.
+    # The control: with different masks, the noisy pass is far from the clean one.
     assert settings.model_copy(update={"shared_masks": False})(made_pass).item() > 1e-2

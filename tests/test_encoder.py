@@ -17,7 +17,7 @@ encoders = toy_encoder.encoders
 
 
 def reference(model: transformers.PreTrainedModel, batch: StepBatch) -> list[transformers.utils.ModelOutput]:
-    """What transformers says of each sequence on its own."""
+    """Returns the result of transformers for each sequence on its own."""
     ids, segments = pieces(batch.ids_N, batch.layout), pieces(batch.segments_N, batch.layout)
     some = "distilbert" not in model.config.model_type
     return [

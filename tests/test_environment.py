@@ -1,4 +1,4 @@
-"""The record of what a run ran on."""
+"""The record of the environment that a run ran in."""
 
 from importlib import metadata
 

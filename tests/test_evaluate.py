@@ -1,4 +1,4 @@
-"""Predictions in order, answers for people, and the threshold of a cosine.
+"""The order of predictions, readable answers, and the threshold of a cosine.
 
 Dimension key: B examples.
 """
@@ -121,7 +121,7 @@ def test_answers_that_are_not_finite_are_refused_with_the_task_and_the_example(p
 def fitted(
     cosines: list[float], labels: list[int], monkeypatch: pytest.MonkeyPatch, sample: int = 2000
 ) -> tuple[float, float]:
-    """The threshold fitted on cosines of our choice, and its accuracy on them."""
+    """Returns the threshold that is fitted on the given cosines, and its accuracy on them."""
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
     monkeypatch.setattr(scoring, "THRESHOLD_SAMPLE", sample)
@@ -145,7 +145,7 @@ def test_the_threshold_is_as_good_as_the_best_of_all(seed, monkeypatch):
     [
         ([0.75, 0.25, 0.5, 0.0], [1, 0, 1, 0], 0.375),
         ([0.0, 0.25, 0.5, 0.75], [0, 1, 0, 1], 0.125),  # as good as 0.625: the first
-        ([1.0, 1.0, 1.0, 0.5], [1, 1, 0, 0], 0.75),  # no threshold parts what is equal
+        ([1.0, 1.0, 1.0, 0.5], [1, 1, 0, 0], 0.75),  # no threshold separates equal cosines
         ([-1.0, 0.0], [1, 1], -2.0),
         ([1.0000001, 0.0], [0, 0], 2.0),
     ],

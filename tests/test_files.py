@@ -16,7 +16,7 @@ def full(*_: object) -> None:
 
 
 def links(folder: Path) -> dict[str, Path]:
-    """Things that are not regular files, by what a message calls them."""
+    """Returns things that are not regular files, by the word for each in a message."""
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
     (folder / "device").symlink_to("/dev/zero")

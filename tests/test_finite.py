@@ -1,4 +1,4 @@
-"""Weights that are nan or infinite are refused wherever a model is loaded, by the names of file and tensor."""
+"""Weights that are nan or infinite are refused wherever a model is loaded; the message names file and tensor."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Files of every kind: what is read, and the one line that every mistake gives."""
+"""Files of every format: what is read, and the one line that every mistake gives."""
 
 import gzip
 import hashlib
@@ -208,7 +208,7 @@ def test_a_damaged_gzip_file_is_one_line(tmp_path: Path):
     assert refusal(tmp_path, "a.csv.gz", packed[:5000] + b"x" * 100 + packed[5100:]).startswith("a.csv.gz: not a")
 
 
-# --- what is no table at all, and sizes that no table has ---
+# --- files that are not tables, and absurd sizes ---
 
 
 def test_only_regular_files_are_read(tmp_path: Path):

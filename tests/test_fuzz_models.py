@@ -1,4 +1,4 @@
-"""Any JSON in any place of a model folder gives success or one line that names the file.
+"""With random JSON in any file of a model folder, loading succeeds or raises one line that names the file.
 
 ``MTBERT_FUZZ=10000 pytest tests/test_fuzz_models.py`` tries more.
 """
@@ -24,7 +24,7 @@ from mtbert.task import Head, Task
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of two families, one in shards, and the model folder of a run."""
+    """Encoder folders of two families, one of them in shards, and the model folder of a run."""
     root = tmp_path_factory.mktemp("fuzz")
     found = {kind: hf_folder(kind, root / kind) for kind in ("bert", "roberta", "electra", "distilbert")}
     hf_model("bert").save_pretrained(root / "shards", max_shard_size="30KB")
@@ -43,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
-    """A copy of ``folder``, in the place of an older one, whose file ``name`` holds ``value``."""
+    """Returns a copy of ``folder``, which replaces any older copy, with ``value`` in the file ``name``."""
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir()
     for file in folder.iterdir():
@@ -110,7 +110,7 @@ def test_any_card_of_a_model_loads_or_is_one_line(folders, tmp_path):
 
 
 def pieces() -> dict[str, Any]:
-    """Tokenizers with every kind of part that encoders have, by name."""
+    """Returns tokenizers with every kind of component that encoders use, by name."""
     bert = {
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0},

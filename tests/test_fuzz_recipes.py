@@ -1,4 +1,4 @@
-"""Whatever stands in a recipe or a --set: a recipe, or one error whose lines say where, in bounded time.
+"""Any content of a recipe or a --set gives a recipe, or one error whose lines name the place, in bounded time.
 
 ``MTBERT_FUZZ=100000 pytest tests/test_fuzz_recipes.py`` tries more.
 """
@@ -21,13 +21,13 @@ from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.settings import HUGGING_FACE
 from mtbert.yaml_files import merge
 
-MOST_SECONDS = 30.0  # on a machine with other work to do; what is refused takes milliseconds, the largest text 5 s
+MOST_SECONDS = 30.0  # on a busy machine; refusals take milliseconds, and the largest text 5 s
 EXAMPLES = settings(
     max_examples=int(os.environ.get("MTBERT_FUZZ", "300")),
     deadline=None,
     derandomize="MTBERT_FUZZ" not in os.environ,
     database=None,
-    phases=[Phase.explicit, Phase.generate],  # what fails is small enough to read
+    phases=[Phase.explicit, Phase.generate],  # no shrinking: failing examples are small enough to read
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -59,13 +59,13 @@ values = st.recursive(
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The place of every value inside ``value``."""
+    """Yields the path of every value inside ``value``."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path] + [deeper for key, item in inside for deeper in paths(item, (*path, key))]
 
 
 def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """``value`` with ``new`` at ``path``, which may be a key that is not there."""
+    """Returns ``value`` with ``new`` at ``path``, whose last key may be a new one."""
     if not path:
         return new
     key, *rest = path

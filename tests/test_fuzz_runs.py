@@ -1,4 +1,4 @@
-"""Any JSON in any place of what a run keeps of itself: it resumes, or one line names the file.
+"""With random JSON in any file of a run's folder, the run resumes or one line names the file.
 
 ``MTBERT_FUZZ=10000 pytest tests/test_fuzz_runs.py`` tries more.
 """
@@ -21,7 +21,7 @@ from mtbert.training.run import Run
 from mtbert.training.start import start_run
 
 SILENT = Console(quiet=True)
-# What does not fit another file may name that one; of changed data the message names the run.
+# A value that contradicts another file may be reported with that file; if data have changed, the message names the run.
 OTHERS = {
     "last/digest.json": ("last/",),
     "last/state.json": ("last/training.safetensors", "metrics.jsonl"),
@@ -31,7 +31,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has one step to go."""
+    """A run that has one step left."""
     folder = tmp_path_factory.mktemp("fuzz")
     toy_run.set_up(folder)
     stop = pytest.MonkeyPatch()
@@ -49,8 +49,8 @@ def test_any_json_in_a_file_of_a_run_lets_it_resume_or_names_the_file(
 ):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     original, sealed = json.loads((copy / name).read_text()), (copy / "last/digest.json").read_bytes()
-    monkeypatch.setattr("mtbert.training.session.lead", lambda run, *_: run.step())  # what was restored can be trained
-    monkeypatch.setattr(environment, "_commit", lambda: None)  # asks git, which takes longest of all here
+    monkeypatch.setattr("mtbert.training.session.lead", lambda run, *_: run.step())  # a step works after restoring
+    monkeypatch.setattr(environment, "_commit", lambda: None)  # it calls git, which is the slowest part here
     threads = torch.get_num_threads()
 
     @fuzzed
@@ -59,7 +59,7 @@ def test_any_json_in_a_file_of_a_run_lets_it_resume_or_names_the_file(
         for kept in ("metrics.jsonl", "last/digest.json"):
             shutil.copy(run / kept, copy / kept)
         (copy / name).write_text(json.dumps(value))
-        if name in ("last/mtbert.json", "last/state.json"):  # damage that the digests do not find
+        if name in ("last/mtbert.json", "last/state.json"):  # make the digests fit, so that they do not find the damage
             digests = json.loads(sealed)
             digests["files"][Path(name).name] = files.sha256(copy / name, "")
             (copy / "last/digest.json").write_text(json.dumps(digests))

@@ -1,4 +1,4 @@
-"""Any bytes in a table of any kind give rows, or one line that names the file.
+"""Any bytes in a table of any format give rows, or one line that names the file.
 
 ``MTBERT_FUZZ=100000 pytest tests/test_fuzz_tables.py`` tries more.
 """
@@ -97,7 +97,7 @@ TYPES = st.sampled_from(["classification", "ordinal", "binary", "regression"])
 
 
 def rows_or_one_line(folder: Path, name: str, content: bytes, columns: Columns, labelled: bool, type_: str) -> None:
-    """Reads such a file as training does, or as prediction does; all that may go wrong is one line with the name."""
+    """Reads such a file as training or prediction does; checks that an error is one line with the file's name."""
     (folder / name).write_bytes(content)
     source = Source(path=name, where={"label": 1} if len(content) % 5 == 0 else None)
     task = Task.model_validate({"name": "t", "type": type_, "inputs": "single" if len(columns.text) == 1 else "packed"})
@@ -144,7 +144,7 @@ def test_any_values_give_rows_or_one_line(tmp_path_factory, rows, name, columns,
             try:
                 content = parquet({column: [row.get(column) for row in rows] for column in names})
             except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-                return  # no Parquet file can hold it
+                return  # Parquet cannot store it
         else:
             out = io.StringIO()
             writer = csv.writer(out, delimiter="," if name == "a.csv" else "\t")

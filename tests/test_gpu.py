@@ -1,6 +1,6 @@
-"""A GPU computes what the CPU computes, in every part that runs there. ``make gpu`` runs this file there.
+"""Every part that runs on a GPU computes the same there as on the CPU. ``make gpu`` runs this file on a GPU.
 
-With ``MTBERT_GPU_DEVICE=cpu`` the CPU stands in, so that nothing but the GPU itself is new in the first real call.
+With ``MTBERT_GPU_DEVICE=cpu`` the CPU takes the GPU's place, so that the tests themselves can be tried without one.
 """
 
 import os
@@ -56,7 +56,7 @@ def settings(folder: Path, device: str, *changes: Raw) -> Recipe:
 def make(folder: Path, device: str, *changes: Raw) -> Run:
     made = settings(folder, device, *changes)
     built = assemble(made)
-    with torch.no_grad():  # at the size of fresh weights little reaches a loss
+    with torch.no_grad():  # new weights are so small that differences would not show in losses
         for part, factor in ((built.model.encoder, 3), (built.model.heads, 10)):
             for name, parameter in part.named_parameters():
                 if not name.endswith("norm.weight"):
@@ -65,7 +65,7 @@ def make(folder: Path, device: str, *changes: Raw) -> Run:
 
 
 def near(found: torch.Tensor, expected: torch.Tensor, share: float, name: str) -> None:
-    """Every element within ``share`` of the largest; a gradient that is 0 but for rounding is passed over."""
+    """Checks that elements differ by at most ``share`` of the largest; skips a gradient that is 0 up to rounding."""
     found, expected = found.detach().cpu(), expected.detach().cpu()
     most = float(expected.abs().max())
     assert_close(found, expected, rtol=0, atol=share * most + 1e-6, msg=lambda told: f"{name}: {told}")
@@ -121,7 +121,7 @@ def test_steps_are_those_of_the_cpu(change: Raw, folder: Path):
     expected = dict(theirs.predictor.named_parameters())
     for name, weight in ours.predictor.named_parameters():
         assert weight.device.type == DEVICE
-        # Adam makes a full step of a gradient that is rounding alone: three rates apart at most.
+        # Adam makes full steps along a gradient that is only rounding: weights are at most three rates apart.
         assert_close(weight.detach().cpu(), expected[name].detach(), rtol=0, atol=3.1e-3)
     # The gradients of the last step, as the optimizer read them: clipped where the recipe clips.
     most = max(float(p.grad.abs().max()) for p in theirs.trained if p.grad is not None)
@@ -167,7 +167,7 @@ LENGTHS = [1, 2, 8, 9, 31, 33, 40, 64, 100, 128]
 
 
 def heads_and_groups(dtype: torch.dtype) -> tuple[torch.Tensor, Groups]:
-    """Queries, keys and values of 4 heads of width 32, and sequences of two tasks."""
+    """Returns queries, keys and values of 4 heads of width 32 for sequences of two tasks."""
     from mtbert.batch import Layout, Span
 
     ends = np.cumsum([0, *LENGTHS, *LENGTHS]).tolist()
@@ -251,7 +251,7 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
         run.step()
     run_state.save_state(run.state(), folder)
     again = make_from(made)
-    again.ema.load_state_dict(run.ema.state_dict())  # what predicts is saved apart
+    again.ema.load_state_dict(run.ema.state_dict())  # the averaged weights are saved separately
     again.restore(run_state.load_state(folder))
     assert again.generator.get_state().equal(run.generator.get_state())
     before, after = run.state().tensors, again.state().tensors
@@ -267,7 +267,7 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
     for name, data in again.scored.items():
         found = scoring.predict(predictor.model, data.dev)
         assert found.device.type == "cpu"
-        if predictor.model.compute == torch.float32:  # what predicts takes the precision of the hardware
+        if predictor.model.compute == torch.float32:  # a predictor uses the precision of the hardware
             near(found, told[name].raw, 1e-3, name)
     answer = predictor.predict("quora", [("a dog runs", "the cat sleeps")])[0]
     assert answer["p(0)"] + answer["p(1)"] == pytest.approx(1.0, abs=1e-5)
@@ -287,7 +287,9 @@ def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):
         scoring.fit_threshold(run.model, run.data["quora"].train, np.random.default_rng(0))
         found.append((float(run.model.head("quora").threshold), scoring.evaluate(run.model, run.data["quora"].dev)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
-    assert found[0][1].metrics == pytest.approx(found[1][1].metrics, abs=0.11)  # a row on the edge may fall either way
+    assert found[0][1].metrics == pytest.approx(
+        found[1][1].metrics, abs=0.11
+    )  # an example at the threshold may fall on either side
 
 
 def test_a_loss_that_is_not_finite_is_reported_with_its_example_and_leaves_the_weights_unchanged(folder: Path):

@@ -24,7 +24,7 @@ def test_the_gram_matrix_multiplies_whole_vectors_and_none_counts_as_zero():
 
 
 def test_products_of_tensors_are_added_in_float64():
-    # 2 ** 24 + 1 is the first whole number that float32 does not have.
+    # 2 ** 24 + 1 is the first whole number that float32 cannot represent.
     gradient = [torch.tensor([4096.0]), torch.tensor([1.0])]
     assert gram([gradient]).tolist() == [[2.0**24 + 1]]
 

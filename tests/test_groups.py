@@ -1,4 +1,4 @@
-"""On a GPU a group of sequences costs a dozen kernels in each layer, so groups are few there, and give the same."""
+"""Groups of sequences: on a GPU there are few, as each costs a dozen kernels per layer; the results are the same."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Heads and pooling against literals; where their weights and their randomness come from.
+"""Heads and pooling against literals; the sources of their weights and of their randomness.
 
 Dimension key: B examples, D width, S sequences, N tokens.
 """
@@ -60,7 +60,7 @@ def test_a_linear_head_is_weight_and_bias():
 
 def test_an_mlp_has_a_relu_between_its_layers():
     head = fill(build(task(inputs="single", head="mlp"), 2, 0), [[1, 0], [0, 1]], [0, 0], [[10, 100]], [0.5])
-    assert head((U,), None).tolist() == [10.5]  # the -2 is cut off
+    assert head((U,), None).tolist() == [10.5]  # the ReLU removes the -2
     wide = build(task(inputs="single", head={"kind": "mlp", "hidden": 7}), 2, 0)
     assert [tuple(p.shape) for p in wide.parameters()] == [(7, 2), (7,), (1, 7), (1,)]
 
@@ -165,7 +165,7 @@ def test_cls_pooling_takes_the_first_token_through_the_pooler_where_there_is_one
 
 
 def test_the_mean_of_sequences_of_one_token_is_that_token():
-    # A tokenizer without special tokens makes them; there are as many tokens as sequences.
+    # A tokenizer without special tokens gives such sequences; there are as many tokens as sequences.
     a = task("a", inputs="single", pooling="mean")
     made = model(a)
     out = made(collate([(dataset(a, [1, 1, 1]), np.arange(3))], CPU))["a"]

@@ -1,4 +1,4 @@
-"""Test files of a study: nothing but a regular file is read, and what cannot be read leaves the test unseen."""
+"""Test files of a study: only regular files are read, and an unreadable file does not count as a look at the test."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The digest of a run's settings: other settings have another one, and what a later version adds leaves it as it is."""
+"""The digest of a run's settings: other settings change it, and settings that a later version adds do not."""
 
 from itertools import combinations
 from pathlib import Path

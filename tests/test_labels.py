@@ -1,4 +1,4 @@
-"""Labels as written become classes and scores."""
+"""Labels in files become classes and scores."""
 
 import re
 

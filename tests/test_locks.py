@@ -1,4 +1,4 @@
-"""A folder's lock: put back after a kill, also where another process was first; and waited for where asked."""
+"""The lock of a folder: putting the folder back after a kill, races with other processes, and waiting."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ from mtbert import locks
 
 @pytest.fixture
 def cut_off(tmp_path: Path) -> Path:
-    """A folder with content and a lock, that a kill left beside its place."""
+    """A folder with content and a lock that a kill left beside its place."""
     (tmp_path / ".run.old").mkdir()
     for name in ("content", "lock"):
         (tmp_path / ".run.old" / name).touch()

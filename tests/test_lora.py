@@ -1,4 +1,4 @@
-"""Low-rank changes of an encoder against its explicitly changed weights; what is trained, and what is saved.
+"""Low-rank updates of an encoder against explicitly changed weights; what is trained, and what is saved.
 
 Dimension key: N tokens of a step, D width.
 """
@@ -25,7 +25,7 @@ MATRICES = [f"layers.{i}.{name}" for i in range(3) for name in ("qkv", "attentio
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of an encoder of width 24 and intermediate width 36, with 3 layers and large weights."""
+    """The folder of an encoder of width 24 and intermediate width 36, with 3 layers and large weights."""
     return hf_folder("bert", tmp_path_factory.mktemp("model"))
 
 
@@ -36,7 +36,7 @@ def plain(folder):
 
 @pytest.fixture
 def changed(folder):
-    """The same encoder with changes whose B is random too."""
+    """Returns the same encoder with low-rank updates whose B is random too."""
     encoder = load_encoder(str(folder)).encoder.double()
     add(encoder, Lora(rank=2, alpha=3), seed=0)
     disturb(encoder)

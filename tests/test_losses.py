@@ -1,4 +1,4 @@
-"""Losses against their formulas, and where formulas stop: at certainty.
+"""Losses against their formulas, and for predictions so sure that the formulas overflow.
 
 Dimension key: B batch, K classes.
 """
@@ -26,14 +26,14 @@ BATCH: StepBatch = collate([(dataset(ORDINAL, [2, 3], labels=[0, 1]), np.arange(
 
 
 def passed(prediction: torch.Tensor, labels: list[float]) -> Pass:
-    """A pass with a prediction of our choice."""
+    """Returns a pass with the given prediction."""
     out = Output(torch.zeros(1), torch.zeros(1), (), prediction)
     generator = torch.Generator()
     return Pass(MODEL, BATCH, ORDINAL, out, torch.tensor(labels), generator, generator.get_state())
 
 
 def slow_ordinal_log_loss(logits: list[float], label: int, alpha: float) -> float:
-    """The formula as printed, in Python floats."""
+    """Returns the loss by the printed formula, in Python floats."""
     exp = [math.exp(z) for z in logits]
     return -sum(math.log(1 - e / sum(exp)) * abs(label - i) ** alpha for i, e in enumerate(exp) if i != label)
 
@@ -74,7 +74,7 @@ def test_oll_of_a_sure_answer_is_finite_and_grows_with_the_lead(lead, label, cos
     logits_BK = torch.zeros(1, 5).index_fill_(1, torch.tensor([2]), lead).requires_grad_()
     loss = ordinal_log_loss(logits_BK, torch.tensor([label]), 1.5)
     loss.sum().backward()
-    # 1 - p of the leading class is 4 exp(-lead), and the other classes cost next to nothing.
+    # 1 - p of the leading class is 4 exp(-lead), and the other classes contribute almost nothing.
     assert loss.item() == pytest.approx(cost * (lead - math.log(4)), abs=1e-3, rel=1e-4)
     assert logits_BK.grad is not None
     expected = torch.full((5,), -cost / 4).index_fill_(0, torch.tensor([2]), cost)

@@ -1,4 +1,4 @@
-"""``make gpu`` without a GPU: the CPU stands in, and nothing that was measured is lost."""
+"""``make gpu`` without a GPU: every part works on the CPU, and no measurement is lost."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def test_each_part_has_its_own_limit_and_no_part_loses_the_lines_of_another(tmp_
 
 
 def test_all_parts_together_end_in_eight_minutes():
-    assert sum(gpu.LIMITS.values()) <= 8 * 60 - 20  # which wheels take to install
+    assert sum(gpu.LIMITS.values()) <= 8 * 60 - 20  # the time that installing wheels takes
     assert list(gpu.LIMITS) == list(gpu_parts.PARTS)
 
 
@@ -77,7 +77,7 @@ def test_learning_is_compared_with_a_file_of_the_same_weights(
     file.write_text(json.dumps(kept | {"losses": [kept["losses"][0] / 1.03, kept["losses"][1]]}))
     with pytest.raises(RuntimeError, match=r"too far from those of the CPU: in fp32 by 3\.0%$"):
         call("learning", tmp_path, encoder, monkeypatch)
-    # The file in the repository has other rounds than a trial in small, which is compared with rounds of its own.
+    # The file in the repository has other rounds than this small trial, which is compared with rounds of its own.
     file.write_text(json.dumps(kept | {"losses": [1.0] * 6, "every": 50}))
     assert call("learning", tmp_path, encoder, monkeypatch)[-2]["cpu"] == kept["losses"]
     file.write_text(json.dumps(kept | {"weights": "0"}))

@@ -34,7 +34,7 @@ def test_an_error_of_scores_is_reported_but_cannot_be_chosen_because_lower_is_be
     assert (reported(CLASSES), reported(YES_NO)) == (names(CLASSES), names(YES_NO))
 
 
-# Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never said.
+# Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never an answer.
 SAID, TRUE = np.array([0, 0, 1, 1, 0]), np.array([0.0, 0.0, 0.0, 1.0, 2.0])
 
 

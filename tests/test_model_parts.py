@@ -1,4 +1,4 @@
-"""Parts of a model that are its own decision: whose adapters there are, what is random, what stays in float32."""
+"""Decisions of a model: which tasks have adapters, when a pass is random, and what stays in float32."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,7 +54,7 @@ def test_a_pass_is_random_if_there_is_any_dropout_after_its_embeddings(
 
 
 def test_a_mean_of_bfloat16_states_is_summed_in_float32():
-    # In bfloat16 256 ones and 256 more of them are 256: it has 8 bits.
+    # In bfloat16, with its 8 bits, a sum of ones stops at 256.
     hidden_ND = torch.cat([torch.ones(700, 2), torch.full((1, 2), 3.0)]).bfloat16()
     mean = mean_pool(hidden_ND, torch.tensor([0, 701]))
     assert mean.dtype == torch.float32

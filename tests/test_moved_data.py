@@ -1,4 +1,4 @@
-"""A run whose data were moved goes on with ``--set data.root=FOLDER``, and knows the new place from then on."""
+"""A run whose data were moved resumes with ``--set data.root=FOLDER``, and remembers the new place."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ SILENT = Console(quiet=True)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Holds a finished run of two steps, whose data lie in ``moved`` now."""
+    """A folder with a finished run of two steps, whose data are now in ``moved``."""
     toy_run.set_up(tmp_path)
     settings = load_recipe(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
     start_run(settings, tmp_path / "run", SILENT)

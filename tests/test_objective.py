@@ -1,4 +1,4 @@
-"""The objective of a step: the same gradient in one pass or in many, also for losses over the whole batch."""
+"""The objective of a step: one pass or many give the same gradient, even for losses over the whole batch."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run_of(folder: Path, change: dict[str, Any], *, dropout: float = 0.0) -> Run:
-    """A toy run in float64 whose pairs are encoded apart."""
+    """Returns a toy run in float64 whose pairs are encoded separately."""
     raw = toy_run.raw_recipe(folder, clip=None)
     raw["model"]["dropout"] = dropout
     for name in ("quora", "sts"):
@@ -68,13 +68,13 @@ def test_losses_over_the_whole_batch_do_not_depend_on_its_passes(folder: Path, s
     whole, told = gradients(run_of(folder, change))
     found, told_in_parts = gradients(run_of(folder, merge(change, {"train": split})))
     assert found.keys() == whole.keys()
-    assert told_in_parts == pytest.approx(told, rel=1e-6)  # a cosine is made in float32
+    assert told_in_parts == pytest.approx(told, rel=1e-6)  # cosines are computed in float32
     for name, gradient in whole.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_passes_alone_would_compare_each_pass_with_itself(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    # The control of the test above: with the caching taken out, splitting does change the loss.
+    # The control of the test above: without the cache, splitting does change the loss.
     _, told = gradients(run_of(folder, CONTRASTIVE))
     monkeypatch.setattr(objective.Objective, "_whole", lambda self, names: [])
     _, found = gradients(run_of(folder, merge(CONTRASTIVE, {"train": {"token_budget": 60}})))
@@ -94,7 +94,7 @@ def test_the_second_run_of_a_pass_repeats_its_dropout(folder: Path, monkeypatch:
     gradients(run)
     half = len(gathered) // 2
     assert half > 4
-    # First all passes are gathered without a graph, then again with one: the same numbers.
+    # All passes run first without a graph and then with one; both times they draw the same numbers.
     for first, second in zip(gathered[:half], gathered[half:], strict=True):
         assert not first[0].requires_grad
         assert second[0].requires_grad
@@ -170,7 +170,7 @@ def test_uncertainty_weights_a_loss_as_the_formula_says():
     for regression, half in ((False, 1.0), (True, 0.5)):
         found = uncertainty_weighted(loss, s, 1.0, regression=regression)
         torch.testing.assert_close(found, half * torch.exp(-s) * loss + s / 2)
-    # Its minimum over s is where the precision meets the loss: exp(s) = 2 * loss for classes.
+    # The minimum over s is at exp(s) = 2 * loss for classes.
     best = torch.tensor(6.0).double().log().requires_grad_()
     (slope,) = torch.autograd.grad(uncertainty_weighted(loss, best, 1.0, regression=False), best)
     assert slope.item() == pytest.approx(0, abs=1e-12)

@@ -1,7 +1,7 @@
-"""Nobody's model is stranded: a run of an older version, in ``old_model/``, answers, scores, and trains on.
+"""Runs of older versions stay usable: the one in ``old_model/`` predicts, is scored, and trains on.
 
-``old_model/README.md`` says how it was made. Its weights must arrive bit for bit. Its answers may differ in the last
-bits, as processors multiply in different orders.
+``old_model/README.md`` says how it was made. Its weights must load bit for bit. Its answers may differ in the last
+bits, because processors multiply in different orders.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ ROOT = f"data.root={OLD / 'data'}"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A copy of the old run, which names data that are no more there."""
+    """A copy of the old run, whose recipe names a folder of data that no longer exists."""
     return Path(shutil.copytree(OLD / "run", tmp_path / "run"))
 
 
 @pytest.fixture
 def found(run: Path) -> Path:
-    """A copy of the old run whose recipe names the data where they are now."""
+    """A copy of the old run whose recipe names the present folder of the data."""
     file = run / "recipe.yaml"
     text = file.read_text()
     assert text.count("root: /tmp/toy/data\n") == 1
@@ -49,13 +49,13 @@ def predictor(folder: Path) -> Predictor:
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder."""
+    """Returns all tensors in a model folder."""
     parts = [load_file(folder / f"{part}.safetensors") for part in ("model", "heads", "adapters")]
     return {name: tensor for part in parts for name, tensor in part.items()}
 
 
 def digests(folder: Path) -> list[str]:
-    """The SHA-256 of each tensor of a model folder; a newer version may store them by other names."""
+    """Returns the SHA-256 of each tensor in a model folder; a newer version may store them under other names."""
     return sorted(hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for tensor in tensors(folder).values())
 
 

@@ -1,4 +1,4 @@
-"""Every screen speaks of one model, the one that predicts; a run says how it ended, and can be made longer."""
+"""Every screen is about the model that predicts; a run says how it ended, and can be made longer."""
 
 import io
 import json
@@ -28,7 +28,7 @@ SILENT = Console(quiet=True)
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run whose best model is not its last, and what it printed."""
+    """A run whose best model is not its last, and its output."""
     folder = tmp_path_factory.mktemp("one")
     toy_run.set_up(folder)
     file = io.StringIO()
@@ -137,7 +137,7 @@ def test_the_report_says_that_a_run_stopped_even_if_its_last_line_is_an_evaluati
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
     text = (run / "recipe.yaml").read_text()
-    (run / "recipe.yaml").write_text(text.replace("epochs: 4", "epochs: 7"))  # as if it had stopped in the middle
+    (run / "recipe.yaml").write_text(text.replace("epochs: 4", "epochs: 7"))  # as if the run had stopped in the middle
     said = re.escape(f"{run}: stopped at step 8 of 14. Go on with: mtbert train --resume {run}")
     with pytest.raises(ValueError, match=said):
         results.read_run(run)
@@ -189,7 +189,7 @@ def test_a_finished_run_can_be_made_longer_and_says_what_the_rate_does(ended: tu
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert next(s["lr"] for s in steps if s["step"] == 9) == pytest.approx(0.1 * 4 / 11)
     assert load_recipe(str(run / "recipe.yaml")).train.epochs == 6
-    resume_run(run, SILENT)  # and it is a whole run again
+    resume_run(run, SILENT)  # afterwards it is a whole run again
 
 
 def test_a_run_that_stopped_early_resumes_if_it_is_made_longer(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_a_kill_between_the_two_files_is_repaired_by_the_same_command_or_undone_
 
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
-    if older:  # its record counts the epochs too
+    if older:  # the digest in its record includes the epochs
         record = json.loads((run / "environment.json").read_text())
         kept = yaml_text.read_yaml(run / "recipe.yaml", "recipe", "tasks")
         (run / "environment.json").write_text(json.dumps(record | {"recipe": digest_with_epochs(kept)}))

@@ -1,4 +1,4 @@
-"""The learning rate by literals, and what decays."""
+"""The optimizer: learning rates against literals, weight decay, gradients of rows, and norms."""
 
 import math
 
@@ -27,7 +27,7 @@ def rates(steps: int, warmup: float, schedule: str) -> list[float]:
         (8, 0.5, "linear", [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]),
         (4, 0.0, "linear", [1.0, 0.75, 0.5, 0.25]),
         (4, 0.5, "constant", [0.5, 1.0, 1.0, 1.0]),
-        (4, 0.2, "linear", [1.0, 0.75, 0.5, 0.25]),  # less than a step of warm-up is none
+        (4, 0.2, "linear", [1.0, 0.75, 0.5, 0.25]),  # less than one step of warm-up is no warm-up
         (1, 0.9, "linear", [1.0]),
         (3, 0.99, "linear", [0.5, 1.0, 1.0]),
     ],
@@ -90,7 +90,7 @@ def test_each_group_takes_its_share_of_the_rate():
 
 
 def words(weight: nn.Parameter, rows: list[int], gradients: list[float]) -> None:
-    """What a backward pass leaves for an embedding of width 1."""
+    """Adds the sparse gradient that a backward pass produces for an embedding of width 1."""
     out = nn.functional.embedding(torch.tensor(rows), weight, sparse=True)
     out.backward(torch.tensor(gradients)[:, None])
 
@@ -99,7 +99,7 @@ def test_the_gradient_of_rows_is_written_in_its_new_rows_and_cleared_in_the_old_
     weight = nn.Parameter(torch.zeros(6, 1))
     spread = RowGradient(weight)
     words(weight, [1, 4, 1], [1.0, 2.0, 4.0])
-    words(weight, [4], [8.0])  # a second pass of the same step
+    words(weight, [4], [8.0])  # a second pass in the same step
     assert total_norm([weight]) == pytest.approx(math.hypot(5.0, 10.0))
     spread.spread()
     assert weight.grad.flatten().tolist() == [0.0, 5.0, 0.0, 0.0, 10.0, 0.0]
@@ -108,7 +108,7 @@ def test_the_gradient_of_rows_is_written_in_its_new_rows_and_cleared_in_the_old_
     spread.spread()
     assert weight.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.0, 3.0, 0.0]
     assert weight.grad.data_ptr() == first.data_ptr()
-    spread.spread()  # dense by now
+    spread.spread()  # the gradient is already dense
     assert weight.grad.flatten().tolist() == [1.0, 0.0, 0.0, 0.0, 3.0, 0.0]
     weight.grad = None
     spread.spread()
@@ -122,7 +122,7 @@ def test_the_norm_is_of_all_gradients_as_one_vector():
 
 
 def test_a_step_shrinks_only_its_own_gradients():
-    # Adam forgets a common factor of all gradients, so the moments are looked at.
+    # Adam's steps do not show a common factor of all gradients, so the test compares the moments.
     weight = nn.Parameter(torch.zeros(2, 2))
     optimizer = adamw({weight: 1.0}, lr=1.0, betas=(0.5, 0.5), eps=1e-8, weight_decay=0.0)
     weight.grad = torch.full((2, 2), 8.0)
@@ -171,7 +171,7 @@ def test_averaged_weights_are_those_of_the_formula():
 
 
 def test_the_divisor_of_gradients_lies_on_the_device_of_the_weights():
-    # On a GPU a number of the host would be copied there once for each group.
+    # On a GPU, a number on the host would be copied once per group.
     weight = torch.nn.Parameter(torch.ones(2, device="meta"))
     optimizer = adamw({weight: 1.0}, lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     optimizer.step = lambda: None

@@ -1,4 +1,4 @@
-"""Files of answers and vectors: which ones may be written, what is in them, and a disk without room."""
+"""Files of answers and vectors: which files may be written, their content, and full disks."""
 
 import csv
 import errno
@@ -24,7 +24,7 @@ from mtbert.use.outputs import ANSWERS, VECTORS, Answered, answered, write_answe
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Something that looks like a run, with a model in it, and one source beside it."""
+    """A folder that looks like a run with a model, and one data file beside it."""
     run = tmp_path / "run"
     (run / "best").mkdir(parents=True)
     for name in ("recipe.yaml", "environment.json", "metrics.jsonl", "best/mtbert.json", "best/model.safetensors"):

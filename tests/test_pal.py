@@ -1,4 +1,4 @@
-"""Projected attention layers against their formula in loops; which tokens they touch, and their dropout.
+"""Projected attention layers against their formula in loops; which tokens they change, and their dropout.
 
 Dimension key: N tokens of a step, T tokens of a sequence, D encoder width, W width of the small network.
 """
@@ -34,7 +34,7 @@ KINDS = [
 
 
 def fill(module: nn.Module, seed: int) -> None:
-    """Makes every weight and bias large, random and float64: at 0.02 both kinds of GELU look alike."""
+    """Makes every weight and bias large, random and float64; with small ones, both kinds of GELU would look alike."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.double().parameters():
@@ -83,7 +83,7 @@ def slow_norm(layer: EncoderLayer, name: str, x_TD: Tensor) -> Tensor:
 
 
 def slow_attention(qkv_T3D: Tensor, heads: int) -> Tensor:
-    """Each query of each head on its own; the heads' results lie side by side."""
+    """Returns attention computed for each query of each head on its own, the results of the heads side by side."""
     q_TD, k_TD, v_TD = qkv_T3D.chunk(3, dim=1)
     size = q_TD.shape[1] // heads
     rows = []
@@ -98,7 +98,7 @@ def slow_attention(qkv_T3D: Tensor, heads: int) -> Tensor:
 
 
 def slow_pal(pal: Projected, settings: Pal, layer: int, h_TD: Tensor) -> Tensor:
-    """As in the module's head, for one sequence."""
+    """Returns the result of a layer for one sequence, by the formula in the module's docstring."""
     projection = 0 if settings.resolved_shared else layer
     small_TW = slow_linear(pal, f"down.{projection}", h_TD)
     if settings.kind == "low_rank":
@@ -108,7 +108,7 @@ def slow_pal(pal: Projected, settings: Pal, layer: int, h_TD: Tensor) -> Tensor:
 
 
 def slow_encode(encoder: Encoder, x_ND: Tensor, pals: dict[str, Projected], settings: Pal) -> Tensor:
-    """``h' = LN(FFN(a) + a + PAL(h))`` with ``a = LN(h + attention(h))``, sequence by sequence."""
+    """Returns ``h' = LN(FFN(a) + a + PAL(h))`` with ``a = LN(h + attention(h))``, sequence by sequence."""
     rows = []
     for name, span in LAYOUT.spans.items():
         for start, stop in zip(

@@ -1,4 +1,4 @@
-"""Projected attention layers: how many parameters they have, where these begin, and what their settings may be."""
+"""Projected attention layers: their number of parameters, their initial weights, and their valid settings."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The settings of every row of the paper, and of base, written out, so that no default can move a row away."""
+"""The settings of every row of the paper, written out, so that a change of a default cannot change a row unnoticed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.recipe.settings import as_plain
 
-# A task that predicts from one sequence: everything but its type, head and losses.
+# A task that predicts from one sequence: everything except its type, head and losses.
 COMMON = {"pooling": None, "segments": True, "weight": 1.0, "no_duplicates": False}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "sst": COMMON
@@ -142,7 +142,7 @@ def test_a_row_is_the_papers_protocol_in_every_setting(name: str):
     expected |= {f"tasks.{task}.{key}": value for task in tasks.split() for key, value in TASKS[task].items()}
     expected |= changes
     assert {path: at(raw, path) for path in expected} == expected
-    # A setting that is new and not written out above is at least no part of what a row tries.
+    # A new setting that is not written out above is at least not what distinguishes a row.
     base, known = (
         as_plain(load_recipe("paper/base")),
         {path.split(".")[1] for path in expected if path.startswith("train.")},

@@ -1,4 +1,4 @@
-"""Tables in Parquet files: only the columns asked for are read, and every mistake is one line."""
+"""Tables in Parquet files: only the requested columns are read, and every mistake is one line."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_broken_parquet_is_one_line(tmp_path: Path):
 
 
 def test_columns_that_are_not_needed_are_not_read(tmp_path: Path):
-    when = pa.array([2**62, None], pa.timestamp("us"))  # no date that Python has
+    when = pa.array([2**62, None], pa.timestamp("us"))  # Python cannot represent this date
     table = pa.table({"text": ["a", "b"], "label": [1, 2], "when": when, "when.text": when})
     pq.write_table(table, tmp_path / "a.parquet")
     found = read(Source(path="a.parquet"), ONE, tmp_path, texts=1)

@@ -1,6 +1,6 @@
-"""Which evaluation is the best, when a run gives up, and that neither depends on where it was stopped.
+"""Which evaluation is the best and when a run ends early; neither depends on where the run was stopped.
 
-The scores are literal: what a run does about them is what is tested, so nothing is written and no weight matters.
+The scores are literals and nothing is written: only the decisions of the run are tested, so no weight matters.
 """
 
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Watched:
-    """A run of one step per evaluation, whose scores are given, and what it did."""
+    """A run with one step per evaluation and given scores, and a record of what it did."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, scores: list[float], patience: int | None) -> None:
         self.folder, self.patience = folder, patience
         self.kept: list[int] = []  # the steps at which best/ was written
-        self.saved: list[int] = []  # and last/
+        self.saved: list[int] = []  # the steps at which last/ was written
         self.steps = len(scores)
         patch.setattr(Recipe, "aggregate", lambda _, __, ___: scores[self.run.done - 1])
         patch.setattr(files, "write_folder", self._write)
@@ -43,7 +43,7 @@ class Watched:
         self.run = self._new()
 
     def fit(self, stop_at: int | None = None) -> "Watched":
-        """Trains to the end, or until a signal comes at step ``stop_at``; then a new run goes on from its state."""
+        """Trains to the end; if a signal comes at step ``stop_at``, a new run resumes from the state of the first."""
         self.stop_at = stop_at
         try:
             fit(self.run, self.tokenizer, self.folder, Display(SILENT))
@@ -74,7 +74,7 @@ CASES = [
     ([0.1, 0.3, 0.2, 0.2, 0.9, 0.8], 3, [1, 2, 5], 6),
     ([0.5, 0.5, 0.5, 0.5], None, [1], 4),  # a tie is not better
     ([0.5, 0.5, 0.5, 0.5], 1, [1], 2),  # a plateau ends a run
-    ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, [1, 3], 5),  # the count starts anew with the best, and a tie does not stop it
+    ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, [1, 3], 5),  # a new best restarts the count, and a tie does not
     ([-2.0, -3.0, -1.0], 2, [1, 3], 3),
 ]
 

@@ -17,7 +17,7 @@ from mtbert.balance.pcgrad import pcgrad, project
 
 
 def slow_projection(gradients: Sequence[Sequence[float]], task: int, order: Sequence[int]) -> list[float]:
-    """Lines 4 to 8 of Algorithm 1 for one task, on explicit vectors, in Python floats."""
+    """Returns the projected gradient of one task by lines 4 to 8 of Algorithm 1, on vectors of Python floats."""
     changed = list(gradients[task])
     for j in order:
         product = sum(a * b for a, b in zip(changed, gradients[j], strict=True))
@@ -96,7 +96,7 @@ def test_a_conflict_in_one_parameter_alone_does_not_count():
 
 
 def test_a_task_that_uses_few_parameters_is_still_projected_onto():
-    # Products over the parameters that both touch alone would give the norm of the second gradient as 1.
+    # If products covered only the parameters that both tasks use, the norm of the second gradient would be 1.
     first = [torch.tensor([-1.0]), None]
     second = [torch.tensor([1.0]), torch.tensor([1.0])]
     weights_T = pcgrad(gram([first, second]), seeded())
@@ -110,7 +110,7 @@ def test_a_zero_gradient_takes_no_part():
 
 
 def test_opposite_gradients_cancel():
-    # Numbers whose quotients have no rounding, which differs between processors.
+    # The quotients of these numbers need no rounding, which would differ between processors.
     grads_TP = torch.tensor([[1.0, 2.0], [-2.0, -4.0]], dtype=torch.float64)
     assert (pcgrad(gram_of(grads_TP), seeded()) @ grads_TP).tolist() == [0.0, 0.0]
 

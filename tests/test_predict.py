@@ -1,4 +1,4 @@
-"""The command ``predict``: its answers, the columns of its files, and the one line that a mistake gives."""
+"""The command ``predict``: its answers, the columns of its files, and the one line that a mistake prints."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What ``predict`` reads: all columns of its input, standard input up to a limit, and one model of one step."""
+"""The input of ``predict``: all columns of a file, standard input up to a limit, and a single state of the model."""
 
 import csv
 import io

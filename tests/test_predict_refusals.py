@@ -1,4 +1,4 @@
-"""What ``predict`` never writes over, and how it ends where it cannot answer or cannot write."""
+"""Files that ``predict`` never overwrites, and its errors if it cannot answer or cannot write."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from mtbert.use.predict import Question, predict_run
 
-# What is never written over ----------------------------------------------------------------------------
+# Files that are never overwritten ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from mtbert.use.predict import Question, predict_run
         ("--output", "run/best/../last/new.csv", "lies in {toy}/run/last, which is a model."),
         ("--embeddings", "run/best/model.safetensors", "lies in {toy}/run/best, which is a model."),
         ("--output", "data/sst.csv", "is data of task sst."),
-        ("--output", "data/sts.csv", "is data of task sts."),  # of another task than the one asked
+        ("--output", "data/sts.csv", "is data of task sts."),  # data of a task other than the one that is asked
         ("--embeddings", "encoder/v.npy", "lies in {toy}/encoder, which is an encoder."),
     ],
 )  # fmt: skip
@@ -42,7 +42,7 @@ def test_data_that_a_change_names_are_not_overwritten_either(toy, mtbert, tmp_pa
     (tmp_path / "sst.csv").write_text("id,sentence\na,dog\n")
     call = ("predict", toy / "run", "--task", "sst", "--text", "a", "--output", tmp_path / "sst.csv")
     assert mtbert(*call, "--set", f"data.root={tmp_path}").mistake.endswith("is data of task sst. Give another.")
-    assert mtbert(*call).code == 0  # elsewhere it is a file as any other
+    assert mtbert(*call).code == 0  # elsewhere the file may be written
 
 
 def test_answers_and_vectors_do_not_go_into_one_file(toy, mtbert, tmp_path):

@@ -1,4 +1,4 @@
-"""Asking a model from Python: what counts as texts, what is refused, and what a predictor says of itself."""
+"""Using a model from Python: which values count as texts, what is refused, and the repr of a predictor."""
 
 import dataclasses
 import re

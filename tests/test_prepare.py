@@ -1,4 +1,4 @@
-"""From the files of a recipe to what a batch holds: segments, chosen rows, the order of texts, clusters."""
+"""From the files of a recipe to batches: segments, selected rows, the order of texts, clusters."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ e,fine film,not fine,1,en,old
 
 
 def prepared(folder: Path, task: dict[str, Any], file: str = FILE) -> Prepared:
-    """The one task ``pair``, trained on ``file`` and scored on :data:`FILE`."""
+    """Returns the prepared task ``pair``, trained on ``file`` and scored on :data:`FILE`."""
     if not (folder / "encoder").exists():
         toy_run.encoder_folder(folder / "encoder")
     (folder / "pairs.csv").write_text(file)
@@ -101,7 +101,7 @@ def test_texts_that_mean_the_same_share_a_cluster(tmp_path: Path, asked: dict[st
     named = {
         text: n for e, pair in zip(data.examples, clusters, strict=True) for text, n in zip(e.texts, pair, strict=True)
     }
-    # Equal texts have one number wherever they stand, and pairs labelled 1 are linked over any number of steps.
+    # Equal texts share a number wherever they occur, and pairs labelled 1 are linked in chains of any length.
     assert all(
         named[text] == n
         for e, pair in zip(data.examples, clusters, strict=True)

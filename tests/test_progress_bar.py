@@ -16,7 +16,7 @@ from mtbert.progress_bar import LiveBar, bar_line
 
 
 class Notebook:
-    """Stands in for ``IPython.display``: notes what is shown, and every later content of it."""
+    """Replaces ``IPython.display``: records what is shown, and every later content of it."""
 
     def __init__(self) -> None:
         self.contents: list[str] = []
@@ -43,7 +43,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Time stands still, but for what the returned function lets pass."""
+    """Replaces the clock by one that only moves when the returned function is called."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 

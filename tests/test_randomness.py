@@ -1,4 +1,4 @@
-"""What a seed decides: everything that is drawn. Another seed gives other draws, one kind of draw at a time."""
+"""The seed decides every random draw: for each kind of draw, another seed gives other results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ def run_of(folder: Path, change: Mapping[str, Any] | None = None, **train: Any) 
 
 
 def turns(run: Run, steps: int) -> list[str]:
-    """The tasks of the next steps, which are drawn and not made."""
+    """Returns the tasks of the next steps, which are only drawn, not trained."""
     found = []
     for _ in range(steps):
         ((data, _),), _ = run._draw()
@@ -72,7 +72,7 @@ def test_a_task_that_is_drawn_at_random_misses_no_row(folder: Path):
 
 
 def masked(run: Run, model: Run) -> Tensor:
-    """The word embeddings of ``model`` under the first dropout mask of ``run``."""
+    """Returns the word embeddings of ``model`` under the first dropout mask of ``run``."""
     data = run.data["sst"].train
     batch: StepBatch = collate([(data, torch.arange(4).numpy())], run.device)
     return model.model.embed(batch, run.generator)
@@ -84,7 +84,7 @@ def test_dropout_has_other_masks_for_another_seed(folder: Path):
     assert (expected == 0).any()
     assert torch.equal(masked(again, first), expected)
     assert not torch.equal(masked(other, first) == 0, expected == 0)
-    assert not torch.equal(masked(first, first) == 0, expected == 0)  # nor has the next pass the same
+    assert not torch.equal(masked(first, first) == 0, expected == 0)  # the next pass has another mask
 
 
 def test_the_orders_of_surgery_differ_by_seed_and_by_step(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +105,7 @@ def test_the_orders_of_surgery_differ_by_seed_and_by_step(folder: Path, monkeypa
 
 
 def starts(run: Run, part: str) -> dict[str, Tensor]:
-    """The weights of one part before any step, but for those that start at a constant."""
+    """Returns the initial weights of one part, without those that start at a constant."""
     named = [*run.model.named_parameters(), *run.objective.own.named_parameters(prefix="own")]
     trained = ((name, p) for name, p in named if part in name and p.requires_grad and p.numel() > 1)
     return {name: p.detach().clone() for name, p in trained if p.std() > 0}

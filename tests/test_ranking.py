@@ -1,4 +1,4 @@
-"""Multiple negatives against its formula and sentence-transformers; what all losses that compare rows share.
+"""Multiple negatives against its formula and sentence-transformers; properties of all losses that compare rows.
 
 Dimension key: B rows, D width, S sentences, M tokens of a task.
 """
@@ -65,7 +65,7 @@ def test_mnrl_equals_that_of_sentence_transformers(symmetric):
 
 def test_a_row_of_the_same_cluster_is_no_negative():
     x_BD = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-    # exp(scale * cosine) is 2 for the first two rows between each other and for a row with itself, else 1.
+    # exp(scale * cosine) is 2 for a row with itself and between the first two rows, and otherwise 1.
     apart = multiple_negatives(x_BD, x_BD, torch.tensor([5, 6, 7]), math.log(2), False)
     same = multiple_negatives(x_BD, x_BD, torch.tensor([5, 5, 7]), math.log(2), False)
     assert apart.item() == pytest.approx((2 * math.log(5 / 2) + math.log(4 / 2)) / 3, rel=1e-12)
@@ -171,7 +171,7 @@ def test_a_batch_with_at_most_one_positive_gives_0_and_a_zero_gradient(labels, l
     ],
 )
 def test_a_batch_in_chunks_has_the_gradient_of_the_whole_batch(task, loss):
-    """Compared on vectors of all chunks, the gradient of the vectors then taken through each chunk."""
+    """The loss is computed on the vectors of all chunks; their gradient then goes through each chunk separately."""
     made = model(task).double()
     own = large(UnsupervisedSimCSE().build(WIDTH, torch.Generator()).double()) if isinstance(loss, Own) else None
     loss = loss if own is None else loss.with_own(own)

@@ -1,4 +1,4 @@
-"""A study whose metric ranks examples: its statistics read logits, not what these decide."""
+"""A study whose metric ranks examples: its statistics read logits, not the decisions made from them."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,7 @@ LOGITS = [1.0, 3.0, 2.0, 2.5, 1.5, 4.0]  # all above 0, so that all answers are 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
-    """One run of one task that is chosen by ``auc``."""
+    """A study of one run of one task whose metric is ``auc``."""
     settings = load_recipe(
         str(toy_run.set_up(tmp_path)), ["tasks.quora.metric=auc", "tasks.sst=null", "tasks.sts=null"]
     )

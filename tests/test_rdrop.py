@@ -1,4 +1,4 @@
-"""R-Drop: half the divergence from a second pass with masks of its own.
+"""R-Drop: half the divergence from a second pass with other dropout masks.
 
 Dimension key: B examples, K classes, M tokens, D width, L tokens of a sequence.
 """

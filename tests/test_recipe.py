@@ -1,4 +1,4 @@
-"""Reading of recipes: what extends, overrides and defaults give, from where paths start, and what comes back."""
+"""Reading recipes: extends, overrides and defaults, the folders that paths are relative to, and round trips."""
 
 import json
 import re
@@ -184,7 +184,7 @@ def test_an_encoder_folder_beside_the_recipe_is_found_from_anywhere(tmp_path, mo
     assert load_recipe(path).model.path == str(tmp_path / "bert")
     assert load_recipe(path, ["model.path=org/bert"]).model.path == "org/bert"
     monkeypatch.chdir(tmp_path)
-    assert load_recipe(path, ["model.path=demo"]).model.path == "demo"  # never a folder of that name
+    assert load_recipe(path, ["model.path=demo"]).model.path == "demo"  # a folder of that name is never used
 
 
 @pytest.mark.parametrize("key", ["data.root", "model.path"])

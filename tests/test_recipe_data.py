@@ -1,4 +1,4 @@
-"""From a recipe to data sets: what is read, what is held out, and what messages name."""
+"""From a recipe to data sets: what is read, what is held out, and which places messages name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page of a study's report: what it says, what it compares, and that no text of the data becomes part of it."""
+"""The page of a study's report: what it says, what it compares, and that texts of the data cannot become code."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def test_a_single_run_is_shown_beside_the_best_constant_answer(results: Results)
 
 
 def parts(results: Results, **tasks: str) -> Results:
-    """``results`` with rows that have some of their tasks alone, such as ``plain="sst quora"``."""
+    """Returns ``results`` with only some of the tasks of some rows, such as ``plain="sst quora"``."""
     runs = {
         row: {
             seed: replace(run, predicted={name: run.predicted[name] for name in tasks[row].split()})
@@ -83,7 +83,7 @@ def test_the_only_task_of_the_reference_is_the_main_score(results: Results):
     some = parts(results, plain="sst", strong="sst sts", same="sts")
     summary = summarise(some)
     assert summary.main == "sst"
-    assert set(summary.comparisons["control"]) == {"strong"}  # same has no task in common with plain
+    assert set(summary.comparisons["control"]) == {"strong"}  # the row "same" has no task in common with "plain"
     assert report.conclusion(some, summary).startswith("By sst, 1 of 1 techniques help")
 
 
@@ -146,7 +146,7 @@ def test_nothing_stays_of_rows_that_were_removed(results: Results, tmp_path: Pat
     assert not (tmp_path / "tables/errors-gone.md").exists()
     assert (tmp_path / "tables/notes.txt").read_text() == "mine"
     latex = (tmp_path / "tables/against-control.tex").read_text()
-    assert "p by Holm over the rows" in latex  # what the marks mean stands with them
+    assert "p by Holm over the rows" in latex  # the meaning of the marks is beside them
     runs = (tmp_path / "tables/runs.csv").read_text().splitlines()
     assert runs[0] == "row,seed,sst,quora,sts,overall"
     assert len(runs) == 10

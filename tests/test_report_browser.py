@@ -1,4 +1,4 @@
-"""The report of a study works in a browser, and asks no one for anything."""
+"""The report of a study works in a browser and makes no requests."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def opened(browser: Any, page: Path) -> Iterator[Any]:
 
 
 def visit(browser: Any, page: Path, **context: Any) -> Iterator[Any]:
-    """The page, opened; it must not complain, nor ask for anything but itself."""
+    """Opens the page; it must log no errors and request nothing but itself."""
     said: list[str] = []
     asked: list[str] = []
     within = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
@@ -78,7 +78,7 @@ def test_filters_by_task_label_answer_text_and_run(opened: Any, results: Results
     assert set(column(opened, 2)) == {labels[0]}
     assert set(column(opened, 3)) == {labels[1]}
     opened.select_option("[name=label]", "1")
-    assert counted(opened) == 0  # errors only: what is labelled 1 and answered 1 is right
+    assert counted(opened) == 0  # only errors are shown, and label 1 with answer 1 is right
     opened.uncheck("[name=wrong]")
     assert counted(opened) > 0
     opened.select_option("[name=label]", "")
@@ -161,7 +161,7 @@ def test_nothing_sticks_out_of_the_window(browser: Any, page: Path, name: str, c
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the shipped study, on a toy encoder, with one of its seeds and in two rounds."""
+    """The report of the shipped study ``demo``, on a toy encoder, with one seed and two rounds."""
     folder = tmp_path_factory.mktemp("demo")
     shipped = (resources.files("mtbert") / "studies" / "demo.yaml").read_text(encoding="utf-8")
     assert "seeds: [0, 1, 2]" in shipped

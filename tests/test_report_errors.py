@@ -1,4 +1,4 @@
-"""The errors of a study: how wrong an answer is, which errors a row mends, and which examples the browser gets."""
+"""The errors of a study: how wrong an answer is, which errors a row fixes, and which examples the browser gets."""
 
 import math
 from pathlib import Path
@@ -83,12 +83,12 @@ def test_a_cosine_is_as_wrong_as_it_is_far_on_the_wrong_side(results: Results):
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
     judged = errors.judge(d, EndedRun("r", 0, recipe, RECORD, answers, None, [], 0.0, Path()))
     assert np.isnan(judged.p_B).all()
-    # Parted at 0.7, between 0.6 and 0.8: what is wrong is above 0, what is right below.
+    # The threshold is 0.7, between 0.6 and 0.8: the loss is positive for wrong answers and negative for right ones.
     assert judged.loss_B == pytest.approx([0.2, 0.1, -0.4, -0.1], abs=1e-6)
 
 
 def told(distances: list[float], losses: list[float] | None = None) -> errors.Judged:
-    """Answers that are so far off, and wrong where they are off at all."""
+    """Returns answers at these distances from their labels; they are wrong where the distance is not 0."""
     distance_B = np.array(distances, dtype=np.float64)
     loss_B = distance_B if losses is None else np.array(losses, dtype=np.float64)
     return errors.Judged(distance_B, distance_B, distance_B, loss_B, distance_B > 0)

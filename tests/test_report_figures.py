@@ -1,4 +1,4 @@
-"""The figures of a study: what is drawn, and of which numbers."""
+"""The figures of a study: what is drawn, and from which numbers."""
 
 from dataclasses import replace
 from pathlib import Path

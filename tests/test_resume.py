@@ -1,4 +1,4 @@
-"""What resuming trusts: nothing in a run's folder that is not as the run left it."""
+"""Resuming trusts a run's folder only if it is as the run left it."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ SETS = ["train.epochs=2", "train.rounds=4", "train.evaluate_every=4", "train.che
 
 
 def everything(run: Path) -> dict[str, bytes]:
-    """What must be bitwise equal."""
+    """Returns the files of a run that must be bitwise equal."""
     return {
         str(path.relative_to(run)): path.read_bytes()
         for path in run.rglob("*")
@@ -39,7 +39,7 @@ def everything(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds a set-up and a finished run of it, ``whole``."""
+    """A folder with a set-up and a finished run of it, ``whole``."""
     folder = tmp_path_factory.mktemp("resume")
     toy_run.set_up(folder)
     start_run(load_recipe(str(folder / "toy.yaml"), SETS), folder / "whole", SILENT)
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to be broken."""
+    """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(folder / "whole", tmp_path / "run"))
 
 
@@ -57,13 +57,13 @@ def change(file: Path, **values: Any) -> None:
 
 
 def seal(run: Path) -> None:
-    """Makes the digests fit what is there now."""
+    """Makes the digests fit the present files."""
     (run / "last/digest.json").unlink()
     run_state.seal(run / "last", identity(load_recipe(str(run / "recipe.yaml"))))
 
 
 def unsealed(run: Path) -> None:
-    """Leaves no digests there, nor the word that there must be some, as in a run of an older version."""
+    """Removes the digests and the record that says they exist, as in a run of an older version."""
     (run / "last/digest.json").unlink(missing_ok=True)
     change(run / "environment.json", sealed=False)
 
@@ -228,7 +228,7 @@ def test_leftovers_of_a_kill_are_gone_after_resuming(folder: Path, run: Path):
         ".recipe.yaml.new",
         ".environment.json.new",
         ".tracking-id.txt.new",
-    ):  # of a run made longer, and tracked
+    ):  # leftovers of making a run longer, and of tracking it
         (run / name).write_text("half")
     with (run / "timings.jsonl").open("a") as file:
         file.write('{"step": 9, "sec')
@@ -238,7 +238,7 @@ def test_leftovers_of_a_kill_are_gone_after_resuming(folder: Path, run: Path):
 
 
 def test_a_kill_at_any_file_operation_of_training_loses_nothing(folder: Path, tmp_path: Path):
-    """From the last checkpoint but one on: steps, an evaluation, ``best/`` and ``last/`` are written there."""
+    """The kills begin after the last checkpoint but one; steps, an evaluation, ``best/`` and ``last/`` follow it."""
     before, run = tmp_path / "before", tmp_path / "run"
     settings = load_recipe(str(folder / "toy.yaml"), SETS)
     assert killed(lambda: start_run(settings, before, SILENT), 75)

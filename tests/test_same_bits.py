@@ -1,4 +1,4 @@
-"""The comparison of two runs finds any bit, any number and any file that differs, and says where."""
+"""The comparison of two runs finds every bit, number and file that differs, and names its place."""
 
 import json
 import shutil

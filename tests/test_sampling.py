@@ -1,4 +1,4 @@
-"""The order of rows and tasks: complete, seeded, and without memory."""
+"""The order of rows and tasks: it is complete, and a pure function of the seed and of progress."""
 
 import random
 
@@ -17,7 +17,7 @@ from mtbert.seeds import numpy_generator
 
 
 def passes(stream: Stream, number: int) -> list[list[int]]:
-    """The first ``number`` passes over the rows, cut out of whole batches."""
+    """Returns the first ``number`` passes over the rows, taken from whole batches."""
     batches = -(-number * stream.size // stream.batch_size)
     rows = np.concatenate([stream.rows(i) for i in range(batches)]).tolist()
     return [rows[i * stream.size : (i + 1) * stream.size] for i in range(number)]
@@ -54,7 +54,7 @@ def test_a_stream_leaves_the_global_states():
 
 
 def test_the_draws_of_a_purpose_have_known_values():
-    # Literal, because a stopped run has to find the same ones after an upgrade.
+    # Literals, because a stopped run must draw the same numbers after an upgrade.
     assert numpy_generator(0, "rows", "sst", 0).permutation(8).tolist() == [0, 3, 4, 6, 7, 5, 1, 2]
     assert (
         numpy_generator(0, "a", 1).integers(99, size=4).tolist()
@@ -110,7 +110,7 @@ def test_batches_without_duplicates_hold_no_cluster_twice_and_stay_a_function_of
     stream = Stream("t", 11, 4, seed=0, clusters=clusters)
     batches = [stream.rows(i).tolist() for i in range(20)]
     assert all(len({int(clusters[row, 0]) for row in rows}) == 4 for rows in batches)
-    for i in range(0, 20, 2):  # a pass: two whole batches, of different rows
+    for i in range(0, 20, 2):  # one pass is two whole batches of different rows
         assert len({*batches[i], *batches[i + 1]}) == 8
     again = Stream("t", 11, 4, seed=0, clusters=clusters)
     for i in random.Random(0).sample(range(20), 20):

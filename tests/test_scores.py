@@ -1,4 +1,4 @@
-"""The command ``evaluate``: its screen, its JSON, and the one line that a mistake gives."""
+"""The command ``evaluate``: its screen, its JSON, and the one line that a mistake prints."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a person reads after a run: the table of scores, and what a profile says of the machine."""
+"""The screens after a run: the table of scores, and the profile."""
 
 import io
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from mtbert.training.profile import Profile
 
 
 def lines(table: Table) -> list[list[str]]:
-    """The cells of each line of a table, as printed."""
+    """Returns the cells of each line of a printed table."""
     console = Console(width=120, file=io.StringIO(), record=True)
     console.print(table)
     printed = console.export_text().splitlines()

@@ -1,4 +1,4 @@
-"""Settings of any kind: unknown keys and wrong values, and the line that each mistake gives."""
+"""Settings of any kind: unknown keys, wrong values, and the line that each mistake gives."""
 
 import re
 
@@ -127,7 +127,7 @@ def test_hugging_face_names_lead_to_keys_of_a_recipe():
 
 
 def flat(value: object, path: str = "") -> set[str]:
-    """The paths of all settings, and of the mappings that hold them."""
+    """Returns the paths of all settings, and of the mappings that contain them."""
     inside = value.items() if isinstance(value, dict) else ()
     return {path}.union(*(flat(item, f"{path}.{key}".lstrip(".")) for key, item in inside))
 

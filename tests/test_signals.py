@@ -1,4 +1,4 @@
-"""Signals that stop a run: one asks, a second one ends the process, and two at once are one."""
+"""Signals that stop a run: the first asks it to stop, a later one ends the process, and two at once count as one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""SimCSE, with and without labels, against other losses and two passes by hand.
+"""SimCSE, supervised and unsupervised, against other losses and two explicit passes.
 
 Dimension key: B rows, D width, S sentences, M tokens of a task.
 """
@@ -27,7 +27,7 @@ def test_supervised_simcse_is_mnrl_with_one_over_its_temperature():
 
 
 def by_hand(made: Model, batch: StepBatch, own: nn.Module, generator: torch.Generator | None = None) -> Tensor:
-    """Each sentence's first state through the layer, in the order of the examples."""
+    """Returns the layer's result for the first state of each sentence, in the order of the examples."""
     weight_DD, bias_D = own.parameters()
     kept, encode = [], made.encoder.encode
     with patch.object(made.encoder, "encode", lambda *args, **how: kept.append(encode(*args, **how)) or kept[-1]):

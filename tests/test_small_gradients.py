@@ -1,4 +1,4 @@
-"""Task gradients at the ends of float32's range: denormal numbers, 1e38, zero, and all of them beside each other.
+"""Task gradients at the ends of float32's range: subnormal numbers, 1e38, zero, and combinations of them.
 
 The reference is the same computation in float64, where nothing under- or overflows.
 
@@ -34,7 +34,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def directions(tasks: int, size: int = 6, seed: int = 0) -> Tensor:
-    """Rows of whole numbers from -2 to 2: every size of ``SIZES`` times one of them is a number of float32."""
+    """Returns rows of whole numbers from -2 to 2; float32 can represent each of them times each of ``SIZES``."""
     return torch.randint(-2, 3, (tasks, size), generator=seeded(seed)).float()
 
 
@@ -44,7 +44,7 @@ def in_float64(gradients_TP: Tensor) -> Tensor:
 
 
 def apart(gradients_TP: Tensor) -> list[list[Tensor | None]]:
-    """Each gradient as two parameters, of which the first is sparse."""
+    """Returns each gradient as two parameters, of which the first is sparse."""
     half = gradients_TP.shape[1] // 2
     return [[row[:half, None].to_sparse(1), row[half:]] for row in gradients_TP]
 
@@ -106,7 +106,7 @@ def test_a_weight_beyond_the_range_of_float32_is_still_applied(size: float, weig
     assert found.tolist() == [pytest.approx(expected, rel=1e-4, abs=2e-45), 0.0]
 
 
-# Every method of the seam ----------------------------------------------------------------------------------
+# Every balancing method ------------------------------------------------------------------------------------
 
 
 @every_aggregation
@@ -125,7 +125,7 @@ def test_a_task_of_another_size_gives_finite_weights_and_a_finite_sum(aggregatio
 @pytest.mark.parametrize("size", SIZES)
 def test_the_size_of_all_gradients_does_not_matter_down_to_the_last_number_of_float32(aggregation, size: float):
     grads_TP = directions(4)
-    size = float(torch.tensor(size))  # as float32 has it
+    size = float(torch.tensor(size))  # rounded to float32
     expected_T = aggregation(gram(apart(grads_TP)), seeded())
     found_T = aggregation(gram(apart(grads_TP * size)), seeded())
     torch.testing.assert_close(found_T, expected_T, rtol=1e-5, atol=1e-5)
@@ -168,7 +168,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run_of(folder: Path, *, double: bool = False, **train: object) -> Run:
-    """A toy run without dropout whose second task has a gradient of about 1e-25."""
+    """Returns a toy run without dropout whose second task has a gradient of about 1e-25."""
     raw = toy_run.raw_recipe(folder, **train)
     raw["model"]["dropout"] = 0.0
     for task in raw["tasks"].values():

@@ -1,4 +1,4 @@
-"""SMART against a slow reference and smart-pytorch, and where precision or sure predictions could spoil it.
+"""SMART against a slow reference and smart-pytorch, in low precision, and for very sure predictions.
 
 Dimension key: B examples, K classes, M tokens, D width, L tokens of a sequence.
 """
@@ -36,7 +36,7 @@ from mtbert.task import Head
 
 
 def slow_smart(settings: Smart, made: Model, data: Dataset) -> Tensor:
-    """One example at a time, each a batch of its own; the noise at the start is that of the whole batch."""
+    """Returns the loss computed example by example, from the initial noise of the whole batch."""
     task, whole, B = data.task, batch_of(data), len(data)
     draws = torch.randn(len(whole.ids_N), WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     cut, order = pieces(draws, whole.layout), whole.layout.spans["t"].order_S.tolist()
@@ -64,7 +64,7 @@ def slow_smart(settings: Smart, made: Model, data: Dataset) -> Tensor:
 
 
 def slow_step(settings: Smart, noise_LD: Tensor, gradient_LD: Tensor) -> Tensor:
-    """The noise of one sequence after one step."""
+    """Returns the noise of one sequence after one step."""
     if settings.mode == "reference":
         moved_LD = noise_LD + settings.step_size * gradient_LD
         return torch.stack([token / (token.abs().max() + 1e-6) for token in moved_LD])
@@ -77,7 +77,9 @@ def slow_step(settings: Smart, noise_LD: Tensor, gradient_LD: Tensor) -> Tensor:
     [
         (kind, mode, large)
         for kind, mode, large in product(TASKS, ["reference", "paper"], [False, True])
-        if large or mode == "reference" or "cosine" not in kind  # a cosine is float32: a change of 1e-5 is rounding
+        if large
+        or mode == "reference"
+        or "cosine" not in kind  # cosines are float32, so a change of 1e-5 is lost in rounding
     ],
 )
 def test_smart_has_the_value_and_gradients_of_the_formula(kind: str, mode: str, large: bool):
@@ -95,7 +97,7 @@ def their_smart(
     inner: Literal["kl_loss", "sym_kl_loss"],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Tensor:
-    """smart-pytorch's value for sequences of one length, with the noise that a generator of seed 0 starts from."""
+    """Returns smart-pytorch's loss for sequences of equal length, with initial noise from a generator of seed 0."""
     import smart_pytorch  # a missing oracle is a failure: make test installs it
 
     B = len(batch.example_ids["t"])
@@ -129,7 +131,7 @@ def test_reference_mode_is_smart_pytorch_divided_by_the_batch_size(
     made, batch = loud(task), batch_of(examples(task, [4] * size))
     expected = their_smart(made, batch, settings, "sym_kl_loss", monkeypatch) / size
     assert_same(settings(passed(made, batch)), expected, made, 1e-9)
-    if size == 1:  # their other inner loss is the mean of the half that has a gradient
+    if size == 1:  # their other inner loss is the mean of the part that has a gradient
         expected = their_smart(made, batch, settings, "kl_loss", monkeypatch)
         assert_same(settings(passed(made, batch)), expected, made, 1e-9)
 
@@ -198,7 +200,7 @@ def test_paper_mode_is_computed_in_float32_where_the_model_computes_in_bfloat16(
         found = settings(passed(made, batch))
         assert found.item() == expected.item() > 0
         torch.testing.assert_close(gradients(found, made), grads, rtol=1e-6, atol=1e-9)
-    # The other mode computes as the model does.
+    # The other mode computes in the model's precision.
     coarse = Smart()(passed(made, batch)).item()
     made.compute = torch.float32
     assert coarse != Smart()(passed(made, batch)).item()

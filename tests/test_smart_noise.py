@@ -20,7 +20,7 @@ WEIGHTS = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(4, 3).sin()
 
 
 def toy_f(x_MD: Tensor) -> Tensor:
-    """Logits of three examples, ``[3, 3]``: the mean over tokens, tanh, three outputs."""
+    """Returns logits of three examples, ``[3, 3]``: the mean over tokens, tanh, three outputs."""
     return torch.stack([x_MD[start:stop].mean(0).tanh() @ WEIGHTS for start, stop in pairwise(OFFSETS)])
 
 
@@ -29,7 +29,7 @@ def toy_x() -> Tensor:
 
 
 def find_noise(f: Callable[[Tensor], Tensor] = toy_f, **settings: Any) -> Tensor:
-    """Noise for :func:`toy_x`; small settings where none are given."""
+    """Returns the noise for :func:`toy_x`, with small settings by default."""
     default = {"mode": "reference", "offsets": OFFSETS, "steps": 1, "step_size": 1e-3, "noise_std": 1e-5}
     default |= {"radius": 1e-5} | settings
     x_MD, generator = toy_x(), torch.Generator().manual_seed(0)
@@ -41,12 +41,12 @@ def find_noise(f: Callable[[Tensor], Tensor] = toy_f, **settings: Any) -> Tensor
 
 
 def start(noise_std: float) -> Tensor:
-    """The noise at the start, for seed 0."""
+    """Returns the initial noise for seed 0."""
     return noise_std * torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def slow_noise(mode: str, steps: int, step_size: float, noise_std: float, radius: float) -> Tensor:
-    """The inner maximisation on :func:`toy_f`, example by example, its gradient derived by hand."""
+    """Returns the result of the inner maximisation on :func:`toy_f`, by example, with a gradient derived by hand."""
     found = []
     w = WEIGHTS.numpy()
     xs, noises = (np.split(a.numpy(), OFFSETS[1:-1]) for a in (toy_x(), start(noise_std)))

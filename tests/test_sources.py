@@ -1,4 +1,4 @@
-"""Sources: their settings, and the rows that any kind of them gives."""
+"""Sources of data: their settings, and the rows that each kind gives."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The grouped split: no text on both sides, whole groups, the share asked for where it can be had."""
+"""The grouped split: no text on both sides, whole groups, and the requested share where possible."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""How a run begins: alone, whole or not at all, wherever a kill falls and however many begin at once."""
+"""The start of a run: it is exclusive and atomic, whenever a kill comes and however many starts there are at once."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A set-up in which a run ends before its first step."""
+    """A set-up in which a run stops before its first step."""
     monkeypatch.setattr("mtbert.training.session.lead", lambda *_: {})
     return folder
 
@@ -119,7 +119,7 @@ def test_one_of_two_commands_at_once_trains_and_the_other_exits_with_2(folder: P
 
 
 def test_a_lock_that_was_removed_while_another_waited_for_it_is_not_held(tmp_path: Path, monkeypatch):
-    """The other process opens the lock, and takes it only when the first has removed it and the folder."""
+    """The second process opens the lock, but locks it only after the first has removed the lock and the folder."""
     first = locks.alone(tmp_path / "run", "train")
     first.__enter__()
     real = locks.fcntl.flock
@@ -175,12 +175,12 @@ OPERATIONS = 60  # more than a start has
 
 
 def check_killed_start(folder: Path, begin: Callable[[], object], seeds: set[int]) -> None:
-    """Kills ``begin`` at each of its file operations; then one of the runs ``seeds`` is there, and both ways go on.
+    """Kills ``begin`` at each of its file operations; afterwards an expected run exists, and can resume or be replaced.
 
     Args:
-        folder: Holds ``runs/``, and ``runs/new`` as it is before; a copy is put back each time.
+        folder: Contains ``runs/`` and the initial ``runs/new``; both are restored before each kill.
         begin: Starts the run with seed 1 in ``runs/new``.
-        seeds: Of the runs that may be there after a kill; 0 stands for none.
+        seeds: The seeds of the runs that may exist after a kill; 0 means no run.
     """
     runs, before = folder / "runs", folder / "before"
     runs.mkdir(exist_ok=True)
@@ -195,7 +195,7 @@ def check_killed_start(folder: Path, begin: Callable[[], object], seeds: set[int
         left = seed(there) if there is not None and not locks.is_free(runs / "new") else 0
         found.add(left)
         layout = (left, *names(runs), *(path.name for run in runs.iterdir() for path in run.iterdir()))
-        if layout in seen:  # it differs in what is left of a folder that is being removed
+        if layout in seen:  # such kills differ only in the leftovers of a folder that is being removed
             continue
         seen.add(layout)
         if left:

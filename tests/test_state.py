@@ -1,4 +1,4 @@
-"""A run's state on disk: it comes back bitwise, and what is not of the run is named."""
+"""The run state on disk: it loads bitwise, and whatever does not belong to the run is named."""
 
 import json
 import os

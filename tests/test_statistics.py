@@ -1,4 +1,4 @@
-"""Intervals and tests of a study: closed forms, slow references, and the share of simulated studies that they cover."""
+"""Intervals and tests of a study: closed forms, slow references, and coverage in simulated studies."""
 
 import math
 
@@ -17,7 +17,7 @@ STS = Task(name="sts", type="regression", inputs="packed", range=(0.0, 5.0))
 
 
 def study(rng: np.random.Generator, seeds: int, of_seeds: float, of_examples: float, of_both: float) -> np.ndarray:
-    """Scores ``[S, B]`` of true mean 0; the variances are those of a mean over all examples."""
+    """Returns scores ``[S, B]`` with true mean 0; the variances are those of a mean over all examples."""
     size = 200
     return (
         rng.normal(0, math.sqrt(of_seeds), (seeds, 1))
@@ -27,7 +27,7 @@ def study(rng: np.random.Generator, seeds: int, of_seeds: float, of_examples: fl
 
 
 def resampled(seeds: int, of_examples: float, of_both: float) -> np.ndarray:
-    """``[R, S]`` with just these variances: columns of a Hadamard matrix, which are uncorrelated."""
+    """Returns ``[R, S]`` with exactly these variances: columns of a Hadamard matrix, which are uncorrelated."""
     columns_RS = linalg.hadamard(8)[:, 1:] * math.sqrt(7 / 8)
     return math.sqrt(of_examples) * columns_RS[:, :1] + math.sqrt(of_both) * columns_RS[:, 1 : seeds + 1]
 
@@ -69,7 +69,7 @@ def test_a_strict_test_errs_no_more_often_than_its_docstring_says(seeds: int, of
 
 
 def test_an_interval_over_examples_alone_would_cover_too_little():
-    """What the two parts are for: this is the mistake that the first test would not forgive."""
+    """This is why the variance has two parts: without that of seeds, the first test would fail."""
     rng = np.random.default_rng(0)
     counts_RB = rng.multinomial(200, np.full(200, 1 / 200), size=200) / 200
     covered = 0
@@ -82,7 +82,7 @@ def test_an_interval_over_examples_alone_would_cover_too_little():
 
 def test_the_parts_of_the_variance_equal_a_calculation_by_hand():
     scores_S = np.array([1.0, 3.0])
-    resampled_RS = np.array([[0.0, 2.0], [2.0, 4.0], [1.0, 3.0]])  # the seeds move together: no interaction
+    resampled_RS = np.array([[0.0, 2.0], [2.0, 4.0], [1.0, 3.0]])  # both seeds change together: no interaction
     found = estimate(scores_S, resampled_RS)
     assert found.mean == 2
     assert found.sd == pytest.approx(math.sqrt(2))
@@ -93,8 +93,8 @@ def test_the_parts_of_the_variance_equal_a_calculation_by_hand():
 
 
 def test_how_examples_move_seeds_apart_is_not_variance_between_seeds():
-    resampled_RS = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])  # each varies by 1, their mean not at all
-    # Between the seeds 8; of that the examples explain 1, which is half of what they move two seeds apart.
+    resampled_RS = np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])  # each seed has variance 1, their mean has none
+    # The variance between the seeds is 8. The examples explain a part of it, which is subtracted.
     assert estimate(np.array([0.0, 4.0]), resampled_RS).se == pytest.approx(math.sqrt((8 - 1 * 2) / 2))
 
 

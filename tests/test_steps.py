@@ -1,4 +1,4 @@
-"""One step after the other: clipping, the learning rate, what is logged, and what a resumed run takes up again."""
+"""Successive steps: clipping, the learning rate, what is logged, and what a resumed run restores."""
 
 import itertools
 from pathlib import Path
@@ -120,11 +120,11 @@ def test_as_many_rows_are_drawn_as_the_plan_says(folder: Path):
         assert run.plan.passes[name] == pytest.approx(rows / len(run.data[name].train))
 
 
-# Going on --------------------------------------------------------------------------------------------------
+# Resuming --------------------------------------------------------------------------------------------------
 
 
 def gone_on(run: Run, folder: Path) -> Run:
-    """A new run of the same recipe from the files that ``run`` leaves."""
+    """Returns a new run of the same recipe, restored from the files that ``run`` saves."""
     last = folder / f"last-{next(NUMBERS)}"
     tokenizer = toy_run.build(folder)[1]
     files.write_folder(last, lambda to: save_model(run.predictor, tokenizer, to, run.done))
@@ -161,7 +161,7 @@ def test_a_resumed_run_makes_the_steps_that_it_would_have_made(
 
 def test_the_share_of_conflicts_counts_the_steps_before_a_stop(folder: Path):
     run = run_of(folder, conflicts=True)
-    run.conflicting, run.done, run.taken = 5, 9, [9, 9, 9]  # as nine steps may have left it
+    run.conflicting, run.done, run.taken = 5, 9, [9, 9, 9]  # as it may be after nine steps
     told = gone_on(run, folder).step().diagnostics
     negative = any(told[f"cos({pair})"] < 0 for pair in ("sst, quora", "sst, sts", "quora, sts"))
     assert told["conflicting"] == (5 + negative) / 10
@@ -173,7 +173,7 @@ def test_a_resumed_run_trains_its_low_rank_changes_and_not_merged_weights(folder
     for _ in range(3):
         run.step()
     again = gone_on(run, folder)
-    frozen = run_of(folder)  # what the encoder's folder holds
+    frozen = run_of(folder)  # weights as in the encoder's folder
     names = [name for name, p in run.model.named_parameters() if name.endswith((".a", ".b"))]
     assert len(names) == 16
     theirs, ours = dict(again.model.named_parameters()), dict(run.model.named_parameters())

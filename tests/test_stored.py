@@ -23,7 +23,7 @@ def bert(tmp_path):
 
 @pytest.fixture
 def pickled(bert):
-    """A folder with pytorch_model.bin."""
+    """Returns a folder with a pytorch_model.bin."""
     torch.save(load_file(bert / "model.safetensors"), bert / "pytorch_model.bin")
     (bert / "model.safetensors").unlink()
     return bert
@@ -123,11 +123,11 @@ def test_weights_do_not_stay_views_of_their_file(bert):
     assert torch.equal(encoder_state(encoder)["pooler.dense.bias"], before)
 
 
-# A file of PyTorch ---------------------------------------------------------------------------------
+# PyTorch files -------------------------------------------------------------------------------------
 
 
 class Trap:
-    """Unpickling this would write a file: the sign that code from a checkpoint ran."""
+    """Unpickling this object would write a file, which shows that code from a checkpoint ran."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -137,7 +137,7 @@ class Trap:
 
 
 class Zeros:
-    """Unpickling this would take nine gigabytes; PyTorch's own list allows it."""
+    """Unpickling this object would allocate nine gigabytes; PyTorch's own list of harmless names allows it."""
 
     def __reduce__(self):
         return bytearray, (9 * 10**9,)
@@ -173,7 +173,7 @@ def test_a_pickle_that_unpacks_to_more_than_it_has_is_refused(pickled):
 
 def test_a_pickle_far_larger_than_its_encoder_is_refused(pickled):
     file = pickled / "pytorch_model.bin"
-    os.truncate(file, 9 * 10**9)  # without a byte on the disk
+    os.truncate(file, 9 * 10**9)  # a sparse file, which takes no room on the disk
     refused(ValueError, pickled, f"{file}: has 9,000,000,000 bytes, but by config.json the weights take at most ")
 
 

@@ -1,4 +1,4 @@
-"""Running a study: what is run, what is compared, and that a kill changes nothing."""
+"""Running a study: what is run and compared, and that a kill changes nothing."""
 
 import re
 import shutil
@@ -133,7 +133,7 @@ def test_one_failed_run_does_not_stop_the_others(ended: Path, tmp_path: Path):
     text = STUDY.replace("toy.yaml", str(ended / "toy.yaml")).replace("seeds: [0, 1]", "seeds: [0]")
     broken = f"  broken: {{recipe: {ended / 'toy.yaml'}, set: [train.lr=1e30]}}"
     study.write_text(text.replace("rows:", f"rows:\n{broken}"))
-    shutil.copytree(ended / "out/cells/pcgrad-0", out / "cells/pcgrad-0")  # ended before, to save a worker
+    shutil.copytree(ended / "out/cells/pcgrad-0", out / "cells/pcgrad-0")  # a finished run, which saves a worker
     shutil.copy(ended / "out/study.json", out)
     done = CliRunner().invoke(cli.app, ["study", str(study), "--out", str(out)])
     assert done.exit_code == 1

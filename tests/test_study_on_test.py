@@ -1,4 +1,4 @@
-"""One row of a study is scored on test, once, and nothing is recorded of a test that cannot be made."""
+"""One row of a study is scored on test once; a test that cannot be made is not recorded."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ undrawn = toy_study.undrawn
 
 
 def held_out(folder: Path) -> list[str]:
-    """``--test`` for a file of each task, with rows that no dev file has."""
+    """Returns ``--test`` options with a file for each task, whose rows are in no dev file."""
     folder.mkdir()
     lines = {
         "sst": ["id,sentence,sentiment", *(f"x{i},the {'good' if i % 2 else 'dull'} film,{i % 5}" for i in range(10))],

@@ -1,4 +1,4 @@
-"""The parts of a study that need no training: its order, its threads, what logs tell, how many workers there are."""
+"""The parts of a study that need no training: its order, its threads, its logs, and its number of workers."""
 
 import io
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_log_shows_how_far_its_run_is_and_its_last_lines(tmp_path: Path):
 
 
 class Process:
-    """Ends at its third look."""
+    """A process that has ended when it is polled for the third time."""
 
     running = most = 0
 

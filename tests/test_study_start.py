@@ -1,4 +1,4 @@
-"""Starting a study: killed at any file operation it goes on and leaves nothing behind; a full disk is named."""
+"""Starting a study: after a kill at any file operation it resumes and leaves nothing behind; a full disk is named."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A study of two runs, none of which is really run."""
+    """A study of two runs that are not really run."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text("rows: {sum: toy.yaml}\nseeds: [0, 1]\n")
     monkeypatch.setattr("mtbert.study.commands.run_all", lambda *_: {})
@@ -34,13 +34,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def operations(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Lets the process be killed before its file operation of that number."""
+    """Imitates a kill of the process before its file operation number ``number``."""
     left = number
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             nonlocal left
-            if left <= 0:  # a dead process does nothing more, also not what stands in a finally
+            if left <= 0:  # a dead process does nothing more, not even in a finally clause
                 raise Killed
             left -= 1
             return real(*arguments, **options)
@@ -69,7 +69,7 @@ def test_a_study_killed_at_any_file_operation_of_its_start_resumes_and_leaves_no
             "lock",
             "study.json",
         ], number
-    assert 5 < number < 100  # there were as many moments
+    assert 5 < number < 100  # the number of operations that were tried
 
 
 def test_one_of_two_studies_in_a_folder_is_refused_and_changes_nothing(study: Plan, tmp_path: Path):
@@ -107,7 +107,7 @@ def test_files_that_only_training_needs_are_removed_even_after_a_kill_kept_them(
     for name in ("best", "last"):
         (one.run / name).mkdir(parents=True)
     one.tidy()
-    assert (one.run / "last").exists()  # it has not ended
+    assert (one.run / "last").exists()  # the run has not ended
     one.ended.write_text('{"seconds": 1.0}')
     lay_out({one: study.rows["sum"].recipe})
     assert not (one.run / "last").exists()
@@ -115,7 +115,7 @@ def test_files_that_only_training_needs_are_removed_even_after_a_kill_kept_them(
     (older.run / "last").mkdir(parents=True)
     older.ended.write_text('{"seconds": 1.0}')
     older.tidy()
-    assert (older.run / "last").exists()  # all that a run ended by an older version has
+    assert (older.run / "last").exists()  # an ended run of an older version has nothing else
 
 
 def test_a_study_says_how_many_threads_each_run_gets(study: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

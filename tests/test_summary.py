@@ -1,4 +1,4 @@
-"""The numbers of a study from answers given by hand."""
+"""The numbers of a study, computed from given answers."""
 
 import math
 from dataclasses import replace
@@ -47,13 +47,13 @@ def test_scores_and_those_of_the_best_constant_equal_a_calculation_by_hand():
 def test_resampled_overalls_map_correlations_too():
     found = summarise(toy_results.study({"base": [WORSE]})).rows["base"].scores
     parts = [found[task].se for task in ("sst", "quora")]
-    # The correlation is -1 on every resample, so that overall varies as the two accuracies do.
+    # The correlation is -1 in every resample, so overall varies only with the two accuracies.
     assert found["sts"].se == pytest.approx(0, abs=1e-6)
     assert found["overall"].se == pytest.approx(math.hypot(*parts) / 3, rel=0.1)
 
 
 def three(*, seeds: int = 3) -> Results:
-    """Two rows beside a base, one of them close to it; answers differ from seed to seed."""
+    """A study of a base and two other rows, one of them close to it; answers differ from seed to seed."""
     draws = np.random.default_rng(0)
 
     def answers(wrong: int) -> dict[str, tuple[float, ...]]:

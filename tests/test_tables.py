@@ -153,7 +153,7 @@ def test_cosines_with_equal_answers_are_split_at_the_outermost_one(
 ):
     recipe = load_recipe("demo", ["tasks.quora.inputs=separate", "tasks.quora.head=cosine", "tasks.quora.losses=[mse]"])
     dev = toy_results.dev({"quora": (0, 1)})["quora"]
-    # The first is labelled no, the second yes. All no: parted at 0.9, the largest; all yes: at 0.6, the smallest.
+    # The labels are no and yes. If all answers are no, the threshold is the largest cosine, 0.9; if yes, the smallest.
     cosines = [0.6, 0.9]
     answers = {"quora": Predicted(torch.tensor(cosines), torch.tensor(decided))}
     found = errors.judge(dev, replace(toy_results.result("r", 0, RIGHT), recipe=recipe, predicted=answers))
@@ -163,7 +163,7 @@ def test_cosines_with_equal_answers_are_split_at_the_outermost_one(
 def test_half_of_the_seeds_are_not_most():
     results = toy_results.study({"base": [RIGHT, WORSE], "more": [RIGHT, RIGHT]})
     found = errors.Errors(results)
-    assert found.change("sst", "more") == pytest.approx(np.zeros(8))  # wrong in one seed of two of the base
+    assert found.change("sst", "more") == pytest.approx(np.zeros(8))  # the base is wrong in one of two seeds
     again = errors.Errors(toy_results.study({"base": [WORSE, WORSE], "more": [RIGHT, WORSE]}))
     assert again.change("sst", "more") == pytest.approx((np.array(WORSE["sst"]) != LABELS["sst"]).astype(int))
 

@@ -1,4 +1,4 @@
-"""Fields between tabs: quotes as people and as programs write them."""
+"""Tab-separated fields: quotes as people write them and as programs write them."""
 
 import random
 
@@ -25,7 +25,7 @@ def rows(*lines: str) -> list[tuple[int, list[str]]]:
         ('"x" and "y"\t1\n', ['"x" and "y"', "1"]),
         ('"He said ""so"""\t1\n', ['He said "so"', "1"]),
         ('"tab\there"\t1\n', ["tab\there", "1"]),
-        ('"tab\there"\n', ['"tab', 'here"']),  # only so it has two fields
+        ('"tab\there"\n', ['"tab', 'here"']),  # read in this way, it has two fields
         ('""\t"""\n', ["", '"""']),
         ('"\t"\n', ['"', '"']),
     ],
@@ -71,7 +71,7 @@ def test_a_carriage_return_outside_of_quotes_is_refused_with_its_line():
 
 @pytest.mark.parametrize("alphabet", ['ab" \n', 'ab" \t'])
 def test_text_quoted_by_a_program_comes_back(alphabet: str):
-    # Tabs and line breaks in one text may also be two rows of people: those are taken as such.
+    # A text with both tabs and line breaks could also be two rows that a person wrote, and it would be read as such.
     draw = random.Random(0)
     wanted = [["".join(draw.choices(alphabet, k=draw.randrange(9))) for _ in "ab"] for _ in range(2000)]
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""What a task may be, and the one sentence that says why another may not."""
+"""Valid tasks, and the one sentence that says why a task is not valid."""
 
 import re
 

@@ -54,7 +54,7 @@ def byte_level(folder: Path, **settings: object) -> Path:
 
 
 def unigram(folder: Path) -> Path:
-    """A folder with an XLM-R tokenizer.json."""
+    """Returns a folder with a tokenizer.json like XLM-R's."""
     special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     plain = [("▁", -2.0), ("▁the", -3.0), ("▁cat", -3.5), ("s", -4.0), ("at", -4.0), ("a", -5.0), ("t", -5.0)]
     last = [("漢", -6.0), ("fi", -6.0), ("<mask>", 0.0)]
@@ -79,7 +79,9 @@ def test_ids_and_segments_equal_transformers(kind, tmp_path):
     folder = FOLDERS[kind](tmp_path)
     ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
     for texts in [(text,) for text in TEXTS] + PAIRS:
-        expected = theirs(*([text] for text in texts))  # not in a list, it takes "" for no second text
+        expected = theirs(
+            *([text] for text in texts)
+        )  # outside a list, transformers would treat "" as a missing second text
         encoding = ours.encode(*texts)
         assert encoding.ids == expected["input_ids"][0], texts
         assert encoding.type_ids == expected.get("token_type_ids", [[0] * len(encoding)])[0], texts

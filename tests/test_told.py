@@ -1,4 +1,4 @@
-"""What a run says of its steps and keeps of its evaluations: true of the very step it is said of."""
+"""What a run logs, warns about and keeps: each statement is true of the step that it is about."""
 
 import io
 import json
@@ -98,7 +98,7 @@ def test_only_the_answers_of_the_saved_weights_are_kept_beside_them(folder: Path
 
 
 def warnings(out: Path) -> list[str]:
-    """What going on with the run in ``out`` warns of."""
+    """Returns the warnings that resuming the run in ``out`` prints."""
     printed = io.StringIO()
     resume_run(out, Console(width=300, file=printed))
     return [line for line in printed.getvalue().splitlines() if line.startswith("warning")]

@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl gets, without network and login, and none of them can lose a run."""
+"""Trackers get the numbers of metrics.jsonl, without network and login, and no failure of theirs ends a run."""
 
 import errno
 import importlib.util
@@ -29,8 +29,8 @@ SILENT = Console(quiet=True)
 NUMBERS = {1: {"losses/sst/ce": 0.5, "lr": 0.25}, 2: {"losses/sst/ce": 0.375, "aggregates/overall": 0.75}}
 SETTINGS = {"train.lr": 1e-05, "tasks.sst.losses": '[{"kind": "ce"}]', "model.lora": None, "train.mode": "joint"}
 
-# Each library in a process of its own: it may warn, and its threads and servers end there. A run of two steps that
-# is opened a second time for the second step, then what the library itself reads of it.
+# Each library runs in a process of its own, because it may warn and start threads and servers. The process tracks a run
+# of two steps, which is opened again for the second step, and then prints what the library itself reads.
 WRITE = """
 import json, sys, time
 from pathlib import Path
@@ -109,7 +109,7 @@ settings, states = json.loads(settings), []
 
 
 def written(name: str, folder: Path) -> dict[str, Any]:
-    """What a library reads of the run that it tracked; everything it leaves is in ``folder``."""
+    """Returns what a library reads of the run that it tracked; all its files must be in ``folder``."""
     pytest.importorskip(name)
     if name == "mlflow":
         pytest.importorskip("sqlalchemy")
@@ -131,7 +131,7 @@ def written(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_what_was_tracked_is_read_back_as_one_run(name: str, tmp_path: Path):
-    folder = tmp_path / "what?%41"  # a URL means something else by it
+    folder = tmp_path / "what?%41"  # these characters have a meaning in a URL
     folder.mkdir()
     read = written(name, folder)
     expected = [[step, key, value] for step, numbers in NUMBERS.items() for key, value in numbers.items()]
@@ -155,7 +155,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Heard:
-    """A tracker that keeps what it hears."""
+    """A tracker that records what it gets."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, dict[str, float]]] = []
@@ -212,7 +212,7 @@ def test_a_resumed_run_is_tracked_from_where_it_resumes(folder: Path, monkeypatc
 
 @pytest.fixture
 def in_place(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tracker], None]:
-    """Puts another tracker in the place of tensorboard."""
+    """Replaces the tracker tensorboard by another one."""
 
     def put(tracker: Tracker) -> None:
         monkeypatch.setitem(trackers.TRACKERS, "tensorboard", tracker)

@@ -1,4 +1,4 @@
-"""The plan of a run, its steps, and that they learn."""
+"""The plan of a run and its steps, and that training learns."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run tells of a loss or a gradient that is not finite, and what it keeps then."""
+"""Losses and gradients that are not finite: what a run reports, and what it keeps."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change(
 ):
     run = make(folder)
     before = {n: p.clone() for n, p in run.model.named_parameters()}
-    # Its value is finite at 0, its derivative is not.
+    # At 0 its value is finite, but its derivative is not.
     monkeypatch.setattr(CrossEntropy, "__call__", lambda self, p: (p.out.prediction.sum() * 0).abs().sqrt())
     with pytest.raises(FloatingPointError, match=r"step 1: the gradient of .*sst\.ce.* is (nan|inf)"):
         run.step()

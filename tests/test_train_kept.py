@@ -1,4 +1,4 @@
-"""What a run begins with, what it keeps when it ends, and what another run takes from it."""
+"""The start of a run, what a finished run keeps, and what another run can take from it."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and resumed equals one never stopped, bitwise; with other data it does not go on."""
+"""A run that is stopped anywhere and resumed is bitwise equal to one never stopped; with other data it is refused."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def everything(run: Path) -> dict[str, bytes]:
-    """What must be bitwise equal: weights, optimizer, state and metrics."""
+    """Returns the files that must be bitwise equal: weights, optimizer, state and metrics."""
     files = [*(run / "last").iterdir(), *(run / "best").iterdir(), run / "metrics.jsonl"]
     return {str(f.relative_to(run)): f.read_bytes() for f in files}
 
@@ -45,7 +45,7 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("mode", ["joint", "alternate"])
 def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: str, folder: Path):
-    rounds = 90 if mode == "joint" else 35  # a round has one step, or three
+    rounds = 90 if mode == "joint" else 35  # a round has one step or three
     sets = [f"train.mode={mode}", "train.epochs=1", f"train.rounds={rounds}", "train.checkpoint_every=7"]
     sets.append("train.evaluate_every=20")
     start = ["train", folder / "toy.yaml", *(word for s in sets for word in ("--set", s)), "--out"]
@@ -53,12 +53,12 @@ def test_a_run_killed_twice_and_resumed_equals_one_never_stopped_bitwise(mode: s
 
     stopped = subprocess.Popen(command(*start, folder / "stopped"), **quiet)
     wait_for_step(folder / "stopped", 25, stopped)
-    stopped.kill()  # no warning: the steps since the last checkpoint are lost and made again
+    stopped.kill()  # without warning: the steps since the last checkpoint are lost and must be repeated
     stopped.communicate()
 
     resumed = subprocess.Popen(command("train", "--resume", folder / "stopped"), **quiet)
     wait_for_step(folder / "stopped", 50, resumed)
-    resumed.send_signal(signal.SIGTERM)  # asked: it saves this very step
+    resumed.send_signal(signal.SIGTERM)  # a request to stop: the run saves the current step
     output = resumed.communicate()[0]
     assert resumed.returncode == 130, output
     assert f"mtbert train --resume {folder / 'stopped'}" in output.replace("\n", " ")
@@ -106,7 +106,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(folder: Path):
     with pytest.raises(FileNotFoundError, match=r"early/last: not there, although this run had saved it"):
         resume_run(folder / "early", SILENT)
     lines = log.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 20  # nothing is lost by the refusal
+    assert len(lines) == 20  # the refusal loses nothing
     first = next(i for i, line in enumerate(lines) if b"evaluation" in line)
     log.write_bytes(b"".join(lines[: first + 1]))
     resume_run(folder / "early", SILENT)

@@ -49,8 +49,8 @@ def test_surgery_equals_a_slow_one_on_gradients_taken_task_by_task(folder: Path)
         expected += g
     found_flat = torch.cat([found.get(n, torch.zeros_like(like[n])).flatten() for n in shared])
     torch.testing.assert_close(found_flat, expected, rtol=1e-8, atol=1e-11)
-    assert not torch.allclose(found_flat, sum(flat), rtol=1e-3)  # there was a conflict
-    for task in alone:  # heads keep their own
+    assert not torch.allclose(found_flat, sum(flat), rtol=1e-3)  # the gradients did conflict
+    for task in alone:  # heads keep their own gradients
         name = f"heads.for_{task}.layers.0.weight"
         torch.testing.assert_close(found[name], alone[task][name], rtol=1e-9, atol=1e-12)
 

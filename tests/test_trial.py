@@ -1,4 +1,4 @@
-"""Tokenizers that somebody else made: each fault is found when a model is loaded, or by the text that shows it."""
+"""Foreign tokenizers: each fault is found when a model is loaded, or at the first text that shows it."""
 
 import json
 import os
@@ -41,7 +41,7 @@ PLAIN = {"type": "WordLevel", "vocab": {"the": 0}, "unk_token": "[UNK]"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a sound tokenizer.json, made from a vocabulary."""
+    """A folder with a valid tokenizer.json, made from a vocabulary."""
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     load_tokenizer(tmp_path).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "vocab.txt").unlink()
@@ -217,7 +217,7 @@ def test_options_may_have_other_keys_and_strip_accents_may_be_null(folder: Path)
     assert load_tokenizer(folder).encode("THE cat").ids == [2, 5, 6, 3]
 
 
-# Texts that come later -----------------------------------------------------------------------------
+# Later texts ---------------------------------------------------------------------------------------
 
 
 def test_a_text_without_a_token_is_named(folder: Path):
@@ -270,7 +270,7 @@ def test_standard_error_is_back_after_two_trials_at_once(capfd: pytest.CaptureFi
     thread = threading.Thread(target=second)
     with trial.muted():
         thread.start()
-        second_entered.wait(0.2)  # in vain: it has to wait for this one
+        second_entered.wait(0.2)  # times out, because the second must wait for the first
     first_left.set()
     thread.join()
     os.write(2, b"seen\n")
@@ -278,7 +278,7 @@ def test_standard_error_is_back_after_two_trials_at_once(capfd: pytest.CaptureFi
 
 
 def test_a_trial_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "stderr", None)  # as in a process that began with it closed
+    monkeypatch.setattr(sys, "stderr", None)  # as in a process that started with it closed
     with trial.muted():
         ran = True
     assert ran

@@ -1,4 +1,4 @@
-"""Tuning: what trials may see, that a stop changes nothing, that poor trials are cut short, and clear refusals."""
+"""Tuning: the data that trials see, stopping and resuming, pruning of poor trials, and refusals."""
 
 import importlib.util
 import json
@@ -52,7 +52,7 @@ def test_trials_see_no_dev_file_and_the_best_is_a_recipe_that_names_it(folder: P
     assert found.tasks["sts"].dev.path == "not-there.csv"
     assert found.train.lr == pytest.approx(best["train.lr"], rel=1e-3)
     assert [loss.kind for loss in found.tasks["sst"].losses] == json.loads(best["tasks.sst.losses"])
-    # The score is that of a run with these settings, on a slice of train, in the best of its evaluations.
+    # The score is that of the best evaluation of a run with these settings on a slice of train.
     again = load_recipe(str(out / "ranged-tuned.yaml"), [f"tasks.{task}.dev=null" for task in found.tasks])
     start_run(again, folder / "again", SILENT)
     lines = [json.loads(line) for line in (folder / "again/metrics.jsonl").read_text().splitlines()]
@@ -88,7 +88,7 @@ def test_a_stopped_tuning_resumes_to_the_same_trials(folder: Path, monkeypatch: 
     for file in ("trials.csv", "ranged-tuned.yaml"):
         assert (parts.out / file).read_bytes() == (folder / "whole" / file).read_bytes()
     ended = sum(len(p.read_text().splitlines()) for p in parts.out.rglob("timings.jsonl"))
-    assert ended == steps[0]  # no step was taken twice
+    assert ended == steps[0]  # no step was repeated
 
 
 def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
@@ -98,7 +98,7 @@ def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
 
     def scores_of(number: int) -> list[float]:
         heard.append(number)
-        # The last is below the median (0.5) at its end alone, where nothing would be saved any more.
+        # The last trial is below the median (0.5) only at its end, where pruning would save nothing.
         special = {5: [0.1, 0.9, 0.9], 6: [0.41, 0.55, 0.2]}
         return special.get(number, [0.2 + 0.1 * number, 0.5, 0.8 - 0.1 * number])
 
@@ -107,14 +107,19 @@ def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
     tried = trials(folder / "tuned")
     assert heard == list(range(7))
     assert [t["state"] for t in tried] == ["complete"] * 5 + ["pruned", "complete"]
-    assert sum(t["train.lr"] < 1e-3 for t in tried) >= 2  # as likely below 1e-3 as above: the scale is logarithmic
+    assert (
+        sum(t["train.lr"] < 1e-3 for t in tried) >= 2
+    )  # on a logarithmic scale, values below and above 1e-3 are equally likely
     assert [t["score"] for t in tried[:5]] == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.6])
     assert tried[6]["score"] == 0.55
     best = load_recipe(str(folder / "tuned/ranged-tuned.yaml"))
     assert best.train.lr == pytest.approx(tried[0]["train.lr"], rel=1e-3)
     storage = f"sqlite:///{folder / 'tuned/tune.db'}"
     reported = optuna.load_study(study_name="mtbert", storage=storage).trials[0].intermediate_values
-    assert reported == {333: 0.2, 667: 0.5}  # by the share of the schedule: another trial may be longer
+    assert reported == {
+        333: 0.2,
+        667: 0.5,
+    }  # steps are shares of the schedule, because trials may have different lengths
 
 
 @pytest.mark.parametrize("memory", [True, False])
@@ -250,7 +255,9 @@ def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[.
         with pytest.raises(ValueError, match=r"is of other settings, ranges or data to score on\."):
             run_tuning(other, 2, SILENT)
     (folder / "moved").mkdir()
-    run_tuning(Tuning(name, (f"data.root={folder / 'moved'}",), False, tuning.out), 2, SILENT)  # files may be moved
+    run_tuning(
+        Tuning(name, (f"data.root={folder / 'moved'}",), False, tuning.out), 2, SILENT
+    )  # moved files are accepted
     assert len(trials(tuning.out)) == 2
 
 

@@ -1,4 +1,4 @@
-"""A tuning's folder: killed at any moment of its start it goes on, any name will do, and a full disk is one line."""
+"""The folder of a tuning: it resumes after a kill at any moment, may have any name, and a full disk is one line."""
 
 import errno
 import os
@@ -23,20 +23,20 @@ WHOLE = ["lock", "ranged-tuned.yaml", "recipe.yaml", "trials", "trials.csv", "tu
 
 @pytest.fixture
 def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A recipe with ranges; its runs only say what they score."""
+    """A recipe with ranges, whose runs only report a score."""
     toy_run.set_up(tmp_path)
     put_scores(monkeypatch, lambda number: [0.25 + number / 8])
     return ranged(tmp_path, LR)
 
 
 def everything(out: Path) -> list[str]:
-    """The names of all that is in a folder, without the journals that SQLite keeps while it writes."""
+    """Returns the names of all files in a folder, without the journals that SQLite keeps while it writes."""
     return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.name != "tune.db-journal")
 
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Lets SQLite trust the operating system: a test that kills processes does not cut the power."""
+    """Makes SQLite skip syncing: the tests kill processes but do not cut the power."""
 
     def trust(connection: object, _: object) -> None:
         connection.execute("PRAGMA synchronous=OFF")  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def test_a_tuning_killed_at_any_file_operation_resumes_and_leaves_nothing_behind
     run_tuning(whole, 1, SILENT)
 
     def act(out: Path) -> None:
-        # SQLite's own writes are not seen from here: it is killed before what it wrote is there for good.
+        # SQLite's own writes cannot be intercepted here, so it is killed before it makes them permanent.
         place, wrote = os.open(tmp_path, os.O_RDONLY), [False]
 
         def executes(_c: object, _u: object, statement: str, *_: object) -> None:
@@ -75,7 +75,7 @@ def test_a_tuning_killed_at_any_file_operation_resumes_and_leaves_nothing_behind
         for file in ("recipe.yaml", "ranged-tuned.yaml", "trials.csv"):
             assert (out / file).read_bytes() == (whole.out / file).read_bytes(), operation
         tried += 1
-        operation += 1 if operation < 24 else 3  # the first 24 are the start; later ones come again with each trial
+        operation += 1 if operation < 24 else 3  # the first 24 belong to the start; later ones repeat with each trial
     assert tried >= 22
 
 

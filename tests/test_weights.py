@@ -144,7 +144,7 @@ def test_a_saved_encoder_loads_in_transformers_with_the_same_hidden_states(kind,
         tmp_path / "ours", attn_implementation="eager", output_loading_info=True
     )
     assert not any(report.values())
-    assert model.dtype == torch.float32  # though the weights that were read said float64
+    assert model.dtype == torch.float32  # although the weights that were read are float64
     batch = ragged({"a": [1, 5, 30]})
     with torch.no_grad():
         x_ND = encoder.double().embed(batch.ids_N, batch.segments_N, batch.positions_N, None)

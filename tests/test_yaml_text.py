@@ -1,4 +1,4 @@
-"""The YAML that our files may have: plain values of YAML 1.2, and a line for everything else."""
+"""The subset of YAML that recipes and studies may use: plain values of YAML 1.2; everything else is one line."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_depth_and_values_up_to_the_limits_are_read():
         (deep,) = deep
     assert deep == []
     assert yaml_text.parse("- x\n" * 99_999, "r") == ["x"] * 99_999
-    assert yaml_text.parse("- []\n" * 100, "r") == [[]] * 100  # beside each other, not inside
+    assert yaml_text.parse("- []\n" * 100, "r") == [[]] * 100  # side by side, not nested
     assert yaml_text.parse("9" * 40, "r") == 10**40 - 1
 
 
@@ -152,7 +152,7 @@ def test_json_and_a_dump_are_read_back(value: object):
 def test_keys_in_their_tens_of_thousands_are_read_in_time():
     begun = time.process_time()
     assert len(yaml_text.parse("".join(f"k{i}: x\n" for i in range(49_000)), "r")) == 49_000
-    assert time.process_time() - begun < 20  # every key compared with all before would take minutes
+    assert time.process_time() - begun < 20  # comparing every key with all earlier ones would take minutes
 
 
 def test_a_file_over_a_mebibyte_is_not_read(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Toy objects that several tests share, each made from literal settings or a seeded generator."""
+"""Small objects that several tests share, each made from literal settings or a seeded generator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -71,9 +71,9 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
 
 
 def hf_model(kind: str, seed: int = 0) -> transformers.PreTrainedModel:
-    """A transformers model of a family, every weight and bias large and random, float64, in evaluation mode.
+    """Returns a transformers model in float64 and evaluation mode, with large random weights and biases.
 
-    At the usual size of fresh weights (0.02) exact and tanh GELU agree to 1e-5; at 0.5 they do not.
+    With the usual initial size of weights, 0.02, exact and tanh GELU agree to 1e-5; with 0.5 they do not.
     """
     model = transformers.AutoModel.from_config(CONFIGS[kind], attn_implementation="eager", dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
@@ -86,7 +86,7 @@ def hf_model(kind: str, seed: int = 0) -> transformers.PreTrainedModel:
 
 
 def hf_folder(kind: str, folder: Path, seed: int = 0) -> Path:
-    """The folder that ``save_pretrained`` writes for :func:`hf_model`; numbers stay float64 in the file."""
+    """Returns the folder that ``save_pretrained`` writes for :func:`hf_model`; the numbers in it are float64."""
     hf_model(kind, seed).save_pretrained(folder)
     return folder
 
@@ -95,9 +95,9 @@ def hf_folder(kind: str, folder: Path, seed: int = 0) -> Path:
 
 
 def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: int = 0) -> StepBatch:
-    """Random tokens (ids 5 and up) in sequences of the given lengths per task, which must be sorted.
+    """Returns a batch of random tokens (ids from 5 on) in sequences of the given lengths per task.
 
-    ``packed`` gives the second half of each sequence segment id 1.
+    The lengths must be sorted. With ``packed``, the second half of each sequence has segment id 1.
     """
     generator = torch.Generator().manual_seed(seed)
     offsets, spans = [0], {}
@@ -122,7 +122,7 @@ def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: 
 
 
 def pieces(x_N: Tensor, layout: Layout) -> list[Tensor]:
-    """A tensor over all tokens cut into its sequences."""
+    """Returns a tensor over all tokens, split into sequences."""
     return [x_N[start:stop] for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False)]
 
 
@@ -141,7 +141,7 @@ def model(
     adapters: Pal | None = None,
     shape: Mapping[str, Any] = {},
 ) -> Model:
-    """A BERT of one layer, or more, with large random weights that depend on nothing but ``seed``, and its heads.
+    """Returns a model: a BERT with large random weights that depend only on ``seed``, and heads for its tasks.
 
     ``shape`` changes other settings of the encoder.
     """
@@ -176,7 +176,7 @@ def model(
 def dataset(
     task: Task, *lengths: Sequence[int], labels: Sequence[float | None] | None = None, seed: int = 0
 ) -> Dataset:
-    """Examples ``a0``, ``a1``, ... of random tokens: of the given lengths, once for each sequence of an example."""
+    """Returns examples ``a0``, ``a1``, ... of random tokens; ``lengths`` are given per sequence of an example."""
     rng = np.random.default_rng(seed)
     sequences = []
     for sizes in lengths:

@@ -1,4 +1,4 @@
-"""Encoders with the weights of models of transformers, and the states that they pass from layer to layer."""
+"""Encoders with the weights of transformers models, and the states between their layers."""
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ LENGTHS = {"a": [1, 1, 3, 8, 9, 15, 16, MAX_LENGTH], "b": [2, 7, 7, 7], "c": [17
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
-    """Our encoder of a kind, float64, with the weights of ``hf_model(kind)``."""
+    """Our encoder of each kind, float64, with the weights of ``hf_model(kind)``."""
     loaded = {}
 
     def get(kind: str) -> Encoder:
         if kind not in loaded:
             folder = hf_folder(kind, tmp_path_factory.mktemp("model"))
             loaded[kind] = load_encoder(str(folder)).encoder
-        # The loader gives float32; float64 weights come from the model itself.
+        # The loader returns float32; the float64 weights come from the model itself.
         encoder, theirs = loaded[kind], hf_model(kind).state_dict()
         names = encoder_names(encoder.config)
         encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
@@ -34,7 +34,7 @@ def encoders(tmp_path_factory):
 
 
 def run(encoder: Encoder, batch: StepBatch, generator=None) -> list[torch.Tensor]:
-    """The input of each layer and the output of the last, ``[N, D]`` each."""
+    """Returns the input of each layer and the output of the last, ``[N, D]`` each."""
     states = []
 
     def listen(layer: int, x_ND: torch.Tensor) -> torch.Tensor:

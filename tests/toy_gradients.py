@@ -1,4 +1,4 @@
-"""Gradients of a few tasks, given and random, and every method that makes one of them.
+"""Gradients of a few tasks, literal and random, and every balancing method.
 
 Dimension key: T tasks, P numbers of a gradient.
 """
@@ -17,7 +17,7 @@ METHODS = get_args(Method)
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in METHODS)]
 every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)
 
-# Three gradients, each of which comes out differently in the two orders that its projections can have.
+# Three gradients; for each of them, the two possible orders of projections give different results.
 LITERAL_TP = torch.tensor([[1.0, -1.0], [-2.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
 
 

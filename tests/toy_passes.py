@@ -1,4 +1,4 @@
-"""A pass of a tiny model with loud heads over a task of any kind, and the divergence of two predictions written out.
+"""A pass of a tiny model with large heads over a task of any kind, and a slow divergence of two predictions.
 
 Dimension key: B examples, K classes, M tokens, D width, L tokens of a sequence.
 """
@@ -28,14 +28,14 @@ TASKS = {
     "binary cosine": Task(name="t", type="binary", inputs="separate", labels=("0", "1"), head=COSINE),
 }
 OTHER = Task(name="u", type="regression", inputs="single", range=(0.0, 5.0), head=PLAIN)
-# So small that adding it to an embedding changes no bit.
+# So small that adding it to an embedding does not change a bit.
 NOTHING: dict[str, Any] = {"noise_std": 1e-30, "step_size": 1e-30}
-# So large that every part of a step shows: neither all elements nor none are clamped.
+# So large that every part of a step has an effect: some elements are clamped, but not all.
 LARGE: dict[str, Any] = {"steps": 2, "step_size": 0.5, "noise_std": 0.1}
 
 
 def loud(*tasks: Task, dropout: float = 0.0) -> Model:
-    """A tiny model whose heads have weights of a size that makes predictions differ; float64."""
+    """Returns a tiny model in float64 whose heads have large weights, so that predictions differ."""
     made = model(*tasks, dropout=dropout).double()
     with torch.no_grad():
         for parameter in made.heads.parameters():
@@ -44,7 +44,7 @@ def loud(*tasks: Task, dropout: float = 0.0) -> Model:
 
 
 def examples(task: Task, lengths: Sequence[int] = (5, 3, 4)) -> Dataset:
-    """Unsorted lengths; a second sentence is longer than its first."""
+    """Returns examples with unsorted lengths; second sentences are longer than first ones."""
     return dataset(task, *[[n + 3 * t for n in lengths] for t in range(task.sequences)], labels=[0.0] * len(lengths))
 
 
@@ -53,7 +53,7 @@ def batch_of(*data: Dataset) -> StepBatch:
 
 
 def passed(made: Model, batch: StepBatch, *, name: str = "t") -> Pass:
-    """The pass of a training step, with the generator's seed 0."""
+    """Returns the pass of a training step, with a generator of seed 0."""
     generator = torch.Generator().manual_seed(0)
     x_ND = made.embed(batch, generator)
     masks = generator.get_state()
@@ -62,14 +62,14 @@ def passed(made: Model, batch: StepBatch, *, name: str = "t") -> Pass:
 
 
 def gradients(loss: Tensor, made: Model) -> dict[str, Tensor]:
-    """The gradient of every parameter that the loss reaches."""
+    """Returns the gradient of every parameter that the loss depends on."""
     names = dict(made.named_parameters())
     found = torch.autograd.grad(loss, list(names.values()), allow_unused=True, retain_graph=True)
     return {name: g for name, g in zip(names, found, strict=True) if g is not None}
 
 
 def assert_same(found: Tensor, expected: Tensor, made: Model, tolerance: float) -> None:
-    """The same value and the same gradients, relative to their size; neither is zero."""
+    """Checks that values and gradients are equal, relative to their size, and not zero."""
     assert expected.item() > 0
     assert found.item() == pytest.approx(expected.item(), rel=tolerance, abs=0)
     ours, theirs = gradients(found, made), gradients(expected, made)
@@ -81,19 +81,19 @@ def assert_same(found: Tensor, expected: Tensor, made: Model, tolerance: float) 
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
-    """``sum p log(p / q)``, with ``sum (p - q)``, which is 0, taken off: nearly equal terms lose no digits then."""
+    """Returns ``sum p log(p / q) - (p - q)``; the second term sums to 0 and preserves digits for nearly equal terms."""
     return (p * ((p - q) / q).log1p() - (p - q)).sum()
 
 
 def probabilities(task: Task, prediction: Tensor) -> Tensor:
-    """The probabilities of the classes of one example, from its logits or its one logit."""
+    """Returns the class probabilities of one example, from its logits or its single logit."""
     if task.type == "binary":
         return torch.stack([1 / (1 + prediction.exp()), 1 / (1 + (-prediction).exp())])
     return prediction.exp() / prediction.exp().sum()
 
 
 def slow_divergence(task: Task, a: Tensor, b: Tensor, *, detached: bool) -> Tensor:
-    """The divergence of the predictions for one example, each half written out."""
+    """Returns the divergence of two predictions for one example, each direction computed separately."""
 
     def target(x: Tensor) -> Tensor:
         return x.detach() if detached else x

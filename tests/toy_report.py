@@ -27,7 +27,7 @@ def recipe() -> Recipe:
 
 
 def dev(recipe: Recipe) -> dict[str, DevData]:
-    """60 made-up examples of each task of the recipe."""
+    """Returns 60 made-up examples of each task in the recipe."""
     draws = np.random.default_rng(0)
     found = {}
     for name, settings in recipe.tasks.items():

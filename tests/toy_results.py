@@ -1,4 +1,4 @@
-"""The results of a study that nobody ran: given answers to a few examples of three tasks."""
+"""Results of a study that was never run: given answers to a few examples of three tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,13 +22,13 @@ LABELS: Answers = {
 }
 RIGHT: Answers = LABELS | {"sts": tuple(label / 5 for label in LABELS["sts"])}
 
-# Against LABELS: sst has 6 of 8 right, quora 5 of 8, sts turned round.
+# Compared with LABELS, 6 of 8 answers of sst are right and 5 of 8 of quora, and those of sts are reversed.
 WORSE = {"sst": (0, 1, 2, 3, 4, 2, 0, 0), "quora": (1, 1, 1, 1, 0, 0, 1, 1), "sts": tuple(-y for y in LABELS["sts"])}
 OTHER = WORSE | {"sst": (0, 1, 2, 3, 4, 2, 2, 0)}  # 7 of 8
 
 
 def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, DevData]:
-    """The tasks of the recipe ``demo`` with an example for each label."""
+    """Returns the tasks of the recipe ``demo`` with one example per label."""
     recipe = load_recipe("demo")
     found = {}
     for name, values in labels.items():
@@ -39,7 +39,7 @@ def dev(labels: Answers = LABELS, train: int = 100) -> dict[str, DevData]:
 
 
 def result(row: str, seed: int, answers: Answers) -> EndedRun:
-    """A run that gave these answers, each as sure as ten logits."""
+    """Returns a run that gave these answers, each with a logit of 10."""
     predicted = {}
     for name, values in answers.items():
         decided = torch.tensor(values, dtype=torch.float64 if name == "sts" else torch.long)
@@ -82,7 +82,7 @@ def study(
 
 
 def without(results: Results, row: str, task: str) -> Results:
-    """``results`` but for the answers of one row to one task."""
+    """Returns ``results`` without the answers of one row to one task."""
     runs = {
         seed: replace(run, predicted={name: p for name, p in run.predicted.items() if name != task})
         for seed, run in results.runs[row].items()

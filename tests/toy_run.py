@@ -1,4 +1,4 @@
-"""A whole toy set-up on disk: a two-layer encoder, three tasks of a few generated rows, and a recipe."""
+"""A complete toy set-up on disk: a two-layer encoder, three tasks with a few generated rows, and a recipe."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps 
 
 
 def encoder_folder(folder: Path) -> Path:
-    """A random BERT of width 16 with its vocab.txt."""
+    """Writes a random BERT of width 16 with its vocab.txt, and returns its folder."""
     folder.mkdir(parents=True)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
@@ -47,7 +47,7 @@ def encoder_folder(folder: Path) -> Path:
 
 
 def data_folder(folder: Path) -> Path:
-    """sst.csv (5 classes), quora.csv (duplicate or not) and sts.csv (0 to 5), 40 to 60 rows each."""
+    """Writes sst.csv (5 classes), quora.csv (duplicate or not) and sts.csv (0 to 5), 40 to 60 rows each."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
 
@@ -65,7 +65,7 @@ def data_folder(folder: Path) -> Path:
 
 
 def raw_recipe(folder: Path, **train: Any) -> dict[str, Any]:
-    """The recipe over :func:`encoder_folder` and :func:`data_folder`, as a mapping; ``train`` changes its settings."""
+    """Returns the recipe for :func:`encoder_folder` and :func:`data_folder`; ``train`` changes its train settings."""
     pair = {"inputs": "packed", "batch_size": 5, "columns": {"id": "id", "text": ["sentence1", "sentence2"]}}
     return {
         "data": {"root": str(folder / "data")},
@@ -91,7 +91,7 @@ def raw_recipe(folder: Path, **train: Any) -> dict[str, Any]:
 
 
 def set_up(folder: Path, **train: Any) -> Path:
-    """Writes encoder, data and recipe into ``folder``; returns the recipe's path."""
+    """Writes an encoder, data and a recipe into ``folder``, and returns the path of the recipe."""
     encoder_folder(folder / "encoder")
     data_folder(folder / "data")
     path = folder / "toy.yaml"
@@ -101,13 +101,13 @@ def set_up(folder: Path, **train: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the whole set-up."""
+    """A folder with the complete set-up."""
     set_up(tmp_path)
     return tmp_path
 
 
 def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:
-    """The run of :func:`raw_recipe` with ``change`` laid over it, before its first step, and its tokenizer."""
+    """Returns a run of :func:`raw_recipe`, changed by ``change``, before its first step, and its tokenizer."""
     settings = validate_recipe(merge(raw_recipe(folder, **train), change or {}), "toy")
     made = assemble(settings)
     return made.run(), made.tokenizer

@@ -1,4 +1,4 @@
-"""Batches of random sentences whose labels and clusters are given, and a pass over them.
+"""Batches of random sentences with given labels and clusters, and a pass over them.
 
 Dimension key: B rows, D width, S sentences, M tokens of a task.
 """
@@ -31,19 +31,19 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def with_gradients(loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """The value and its gradients."""
+    """Returns the value and its gradients."""
     return loss.detach(), *torch.autograd.grad(loss, inputs, retain_graph=True)
 
 
 def batch_of(task: Task, labels: Sequence[float | None], clusters: Sequence[Sequence[int]], seed: int = 0) -> StepBatch:
-    """Random sentences, the first of the lengths above, with labels and cluster numbers of our choice."""
+    """Returns random sentences with the first of the lengths above, and the given labels and cluster numbers."""
     lengths = [FIRST[: len(labels)], SECOND[: len(labels)]][: task.sequences]
     batch = collate([(dataset(task, *lengths, labels=labels, seed=seed), np.arange(len(labels)))], CPU)
     return replace(batch, clusters={task.name: torch.tensor(clusters)})
 
 
 def passed(made: Model, batch: StepBatch, name: str, *, generator: torch.Generator | None = None) -> Pass:
-    """A pass over ``batch``; dropout is drawn only if a generator is given."""
+    """Returns a pass over ``batch``; there is dropout only if a generator is given."""
     drawn = generator or torch.Generator()
     masks = drawn.get_state()
     out = made(batch, generator)[name]
@@ -55,7 +55,7 @@ def cosine(u_D: Tensor, v_D: Tensor) -> Tensor:
 
 
 def slow_ranking(a_BD: Tensor, p_BD: Tensor, clusters: Sequence[int], scale: float) -> Tensor:
-    """The formula as printed, one cosine at a time."""
+    """Returns the loss by the printed formula, one cosine at a time."""
     terms = []
     for i, a_D in enumerate(a_BD):
         others = [j for j in range(len(p_BD)) if j == i or clusters[j] != clusters[i]]
@@ -65,7 +65,7 @@ def slow_ranking(a_BD: Tensor, p_BD: Tensor, clusters: Sequence[int], scale: flo
 
 
 def large(own: nn.Module) -> nn.Module:
-    """The layer with large weights and biases, so that no term of it is lost among the others."""
+    """Returns the layer with large weights and biases, so that each of its terms matters."""
     for i, parameter in enumerate(own.parameters()):
         parameter.data = random(*parameter.shape, seed=7 + i).detach().to(parameter.dtype)
     return own

@@ -1,4 +1,4 @@
-"""A toy run in this process, and the gradients of one of its steps."""
+"""A toy run in this process, and the gradients of one step."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def make(folder: Path, **train: Any) -> Run:
 
 
 def gradients(run: Run) -> dict[str, torch.Tensor]:
-    """The gradients of one step, before clipping would change them (the recipe must not clip)."""
+    """Returns the gradients of one step; the recipe must not clip them."""
     run.step()
     return {n: p.grad.clone() for n, p in run.model.named_parameters() if p.grad is not None}
 

@@ -1,4 +1,4 @@
-"""A study whose runs are made in this process: a worker of its own spends seconds on imports alone."""
+"""A study whose runs are made in this process, because a separate worker spends seconds on imports alone."""
 
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -21,7 +21,7 @@ seeds: [0, 1]
 
 
 def run_here(study: Plan, out: Path) -> None:
-    """As ``commands.run_study`` does it, but for the processes; a run that fails is raised."""
+    """Does what ``commands.run_study`` does, in this process; a run that fails raises its error."""
 
     def run_all(wanted: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
         for cell in wanted.values():
@@ -36,14 +36,14 @@ def run_here(study: Plan, out: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the whole set-up and a study of two rows and two seeds."""
+    """A folder with the complete set-up and a study of two rows and two seeds."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
     return tmp_path
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """What each table of a finished study holds, by its file's name."""
+    """Returns the content of each table of a finished study, by the name of its file."""
     found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
     assert len(found) == 24
     return found
@@ -51,7 +51,7 @@ def tables(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study run to its end, to look at."""
+    """A finished study, which tests must only read."""
     folder = tmp_path_factory.mktemp("ended")
     toy_run.set_up(folder)
     (folder / "study.yaml").write_text(STUDY)
@@ -61,5 +61,5 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without figures, which take longer than all else in them."""
+    """Makes reports without figures, which take longer than everything else in them."""
     monkeypatch.setattr(report, "study_figures", lambda results, summary: [])

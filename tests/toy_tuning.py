@@ -1,4 +1,4 @@
-"""A tuning over the toy set-up, and runs that only say what they score."""
+"""A tuning over the toy set-up, and imitated runs that only report a score."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ RANGES: dict[str, Any] = {
 
 
 def ranged(folder: Path, ranges: Mapping[str, Any] = RANGES, **train: Any) -> str:
-    """A recipe over the toy's whose dev files are not there: what looks at them fails."""
+    """Writes a recipe with ranges, based on the toy's; its dev files do not exist, so that reading them fails."""
     raw = toy_run.raw_recipe(folder, **train) | {"tune": ranges}
     for task in raw["tasks"].values():
         task["dev"] = "not-there.csv"
@@ -39,7 +39,7 @@ def trials(out: Path) -> list[dict[str, Any]]:
 
 
 def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[float]]) -> None:
-    """Puts runs that only say what they score, at each of their steps, in the place of training."""
+    """Replaces training by runs that only report a score at each of their steps."""
 
     def start(_: Recipe, out: Path, console: Console, *, track: Tracker) -> None:
         scores = scores_of(int(out.parent.name))
