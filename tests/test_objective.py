@@ -115,7 +115,7 @@ def test_no_random_number_serves_two_passes(folder: Path, monkeypatch: pytest.Mo
     def state() -> bytes:
         return bytes(run.generator.get_state().tolist())
 
-    monkeypatch.setattr(objective.Objective, "_passes", lambda self, batch: begun.add(state()) or passes(self, batch))
+    monkeypatch.setattr(objective.Objective, "_passes", lambda self, *given: begun.add(state()) or passes(self, *given))
     monkeypatch.setattr(RDrop, "__call__", lambda self, p: drawn.append(state()) or rdrop(self, p))
     gradients(run)
     assert len(drawn) > 3
@@ -128,7 +128,9 @@ def test_passes_with_their_graph_hold_no_more_tokens_than_the_budget(folder: Pat
     run = run_of(folder, merge(CONTRASTIVE, {"train": {"token_budget": 60}}))
     real = run.model.embed
     monkeypatch.setattr(
-        run.model, "embed", lambda b, g=None: seen.append((torch.is_grad_enabled(), len(b.ids_N))) or real(b, g)
+        run.model,
+        "embed",
+        lambda b, *given, **named: seen.append((torch.is_grad_enabled(), len(b.ids_N))) or real(b, *given, **named),
     )
     gradients(run)
     assert max(tokens for _, tokens in seen) <= 60
