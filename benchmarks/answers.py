@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from mtbert import metrics, prepare
+from mtbert import prepare
 from mtbert.environment import RunRecord
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
@@ -57,7 +57,7 @@ def pack(study: Results, file: Path) -> None:
         ValueError: If a task is scored by a metric that ranks examples: the logits that rank them are not kept.
     """
     for name, dev in study.dev.items():
-        if dev.metric in metrics.OF_RANKS:
+        if dev.scored_by.ranks:
             raise ValueError(f"task {name}: metric {dev.metric} reads logits, and answers alone are packed.")
     arrays: dict[str, npt.NDArray[Any]] = {}
     runs = []
@@ -68,7 +68,7 @@ def pack(study: Results, file: Path) -> None:
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
         for task, predicted in one.predicted.items():
             decided_B = predicted.decided.numpy()
-            small = np.uint8 if study.dev[task].task.is_class else np.float32  # the precision of the model's scores
+            small = np.uint8 if decided_B.dtype == np.int64 else np.float32  # classes; scores as the model gave them
             arrays[f"{one.row}/{one.seed}/{task}"] = decided_B.astype(small)
     meta = Study(outline=study.outline, missing=tuple(study.missing), runs=tuple(runs))
     arrays[META] = np.frombuffer(meta.model_dump_json().encode(), np.uint8)

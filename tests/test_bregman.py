@@ -19,8 +19,8 @@ from toy_passes import (
     slow_divergence,
 )
 
+from mtbert.answers.divergence import symmetric_kl
 from mtbert.losses.bregman import Bregman
-from mtbert.losses.divergence import symmetric_kl
 from mtbert.model.model import Model
 
 

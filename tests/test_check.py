@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, models
 from toy_run import encoder_folder
 
 from mtbert import messages
+from mtbert.answers.class_labels import sets
 from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.data.check import report, warnings
-from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, sets, shared, unknown_id
+from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, shared, unknown_id
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import tokenize
 from mtbert.task import Task
@@ -89,8 +90,8 @@ def test_both_sequences_of_a_separate_pair_are_counted():
 
 def test_classes_are_counted_in_order_and_absent_ones_too():
     found = measure(mood(rows(("a", 2), ("b", 0), ("c", 2)), rows(("d", 0))))
-    assert found.train.labels == (("bad", 1), ("so [b]so[/b]", 0), ("good", 2))
-    assert found.dev.labels == (("bad", 1), ("so [b]so[/b]", 0), ("good", 0))
+    assert found.train.labels.counts == (("bad", 1), ("so [b]so[/b]", 0), ("good", 2))
+    assert found.dev.labels.counts == (("bad", 1), ("so [b]so[/b]", 0), ("good", 0))
     assert warnings(found, 64) == [
         "mood, train: no example of class 'so [b]so[/b]'.",
         "mood, train: few examples of 'bad' (1), 'good' (2): too few to learn from, or to score.",
@@ -102,10 +103,10 @@ def test_classes_are_counted_in_order_and_absent_ones_too():
 def test_scores_are_a_histogram_over_the_range_of_the_task():
     data = dataset(SCORES, rows(("a", "b", 0), ("c", "d", 0.49), ("e", "f", 0.5), ("g", "h", 3)))
     part = measure(of(SCORES, data, data)).train
-    assert part.labels[:2] == (("0 to 0.5", 2), ("0.5 to 1", 1))
-    assert part.labels[9] == ("4.5 to 5", 0)
-    assert sum(count for _, count in part.labels) == 4
-    assert part.scores == (0.9975, 0.0, 3.0)
+    assert part.labels.counts[:2] == (("0 to 0.5", 2), ("0.5 to 1", 1))
+    assert part.labels.counts[9] == ("4.5 to 5", 0)
+    assert sum(count for _, count in part.labels.counts) == 4
+    assert part.labels.numbers == (("mean", 0.9975), ("lowest", 0.0), ("highest", 3.0))
 
 
 def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once():
@@ -251,13 +252,13 @@ def test_scores_that_differ_in_their_last_digits_have_a_histogram():
     task = SCORES.model_copy(update={"range": (1.0, 1.0 + 2**-50)})
     data = dataset(task, rows(*((f"a{i}", f"b{i}", 1 + i * 2**-52) for i in range(5))))
     part = measure(of(task, data, data)).train
-    assert sum(count for _, count in part.labels) == 5
-    assert part.labels[0][0].startswith("1 to 1")
+    assert sum(count for _, count in part.labels.counts) == 5
+    assert part.labels.counts[0][0].startswith("1 to 1")
     wide = SCORES.model_copy(update={"range": (-1e100, 1e100)})
     data = dataset(wide, rows(("a", "b", -1e100), ("c", "d", 1e100)))
     part = measure(of(wide, data, data)).train
-    assert [count for _, count in part.labels] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-    assert part.scores == (0.0, -1e100, 1e100)
+    assert [count for _, count in part.labels.counts] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert part.labels.numbers == (("mean", 0.0), ("lowest", -1e100), ("highest", 1e100))
 
 
 # --- tokens ---

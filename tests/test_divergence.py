@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_passes import TASKS, slow_divergence
 
-from mtbert.losses.divergence import bernoulli_kl, divergence, squared_error, symmetric_kl
+from mtbert.answers.divergence import bernoulli_kl, squared_error, symmetric_kl
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -19,7 +19,7 @@ def test_a_divergence_has_the_values_and_gradients_of_its_formula(kind: str, det
     shape = (6,) if task.type in ("binary", "regression") else (6, len(task.labels or ()))
     a, b = (torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in "ab")
     weights_B = torch.arange(1.0, 7.0, dtype=torch.float64)
-    found_B = divergence(task, a, b, detached=detached)
+    found_B = task.predicts.divergence(a, b, detached=detached)
     expected_B = torch.stack([slow_divergence(task, x, y, detached=detached) for x, y in zip(a, b, strict=True)])
     torch.testing.assert_close(found_B, expected_B, rtol=1e-12, atol=1e-13)
     ours, theirs = (torch.autograd.grad((weights_B * d).sum(), (a, b)) for d in (found_B, expected_B))
@@ -57,6 +57,6 @@ def test_divergences_of_sure_predictions_are_finite_with_finite_gradients(detach
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_divergence_of_bfloat16_is_computed_in_float32(kind: str):
     a, b = torch.tensor([[0.5, 1.0]]).bfloat16(), torch.tensor([[0.501, 1.5]]).bfloat16()
-    found_B = divergence(TASKS[kind], a, b)
+    found_B = TASKS[kind].predicts.divergence(a, b)
     assert found_B.dtype == torch.float32
-    torch.testing.assert_close(found_B, divergence(TASKS[kind], a.float(), b.float()), rtol=0, atol=0)
+    torch.testing.assert_close(found_B, TASKS[kind].predicts.divergence(a.float(), b.float()), rtol=0, atol=0)

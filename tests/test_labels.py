@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from reading import message
 
+from mtbert.answers import regression
 from mtbert.data.labels import complete, examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Row, Table, TableFile
@@ -166,8 +168,8 @@ def test_a_score_has_a_place_in_its_range_whatever_the_range(
     limits: tuple[float, float], score: float, fraction: float
 ):
     given = task("regression", range=limits)
-    assert given.fraction(score) == fraction
-    assert given.at(fraction) == score
+    assert regression.fraction(given, np.array([score])).tolist() == [fraction]
+    assert regression.at(given, fraction) == score
 
 
 @pytest.mark.parametrize("scores", [("-1e308", "1e308"), ("0", "1.1e100"), ("0", "1e-101"), ("5e-324", "0")])

@@ -3,19 +3,8 @@
 import numpy as np
 import pytest
 
-from mtbert.metrics import (
-    OfClass,
-    aggregate,
-    aggregates,
-    baseline,
-    by_class,
-    collapsed,
-    confusion,
-    names,
-    reported,
-    undefined,
-    value,
-)
+from mtbert.answers.class_labels import OfClass, by_class, confusion
+from mtbert.metrics import aggregate, aggregates, baseline, undefined, value
 from mtbert.task import Task
 
 CLASSES = Task(name="c", type="ordinal", inputs="single", labels=("a", "b", "c"))
@@ -24,14 +13,14 @@ SCORES = Task(name="s", type="regression", inputs="single", range=(0, 5))
 
 
 def test_each_type_has_its_metrics_the_default_first():
-    assert names(CLASSES) == ("accuracy", "macro_f1")
-    assert names(YES_NO) == ("accuracy", "macro_f1", "auc", "average_precision")
-    assert names(SCORES) == ("pearson", "spearman")
+    assert CLASSES.answer.choosable == ("accuracy", "macro_f1")
+    assert YES_NO.answer.choosable == ("accuracy", "macro_f1", "auc", "average_precision")
+    assert SCORES.answer.choosable == ("pearson", "spearman")
 
 
 def test_an_error_of_scores_is_reported_but_cannot_be_chosen_because_lower_is_better():
-    assert reported(SCORES) == ("pearson", "spearman", "mae")
-    assert (reported(CLASSES), reported(YES_NO)) == (names(CLASSES), names(YES_NO))
+    found = [tuple(metric.name for metric in task.answer.metrics) for task in (SCORES, CLASSES, YES_NO)]
+    assert found == [("pearson", "spearman", "mae"), CLASSES.answer.choosable, YES_NO.answer.choosable]
 
 
 # Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never an answer.
@@ -120,12 +109,12 @@ def test_the_baseline_is_the_best_constant_answer():
     ("predicted", "expected"), [([1] * 99 + [0], True), ([1] * 98 + [0] * 2, False), ([0] * 50 + [1] * 50, False)]
 )
 def test_a_task_of_classes_is_collapsed_when_99_percent_are_one(predicted, expected):
-    assert collapsed(CLASSES, np.array(predicted)) is expected
+    assert CLASSES.answer.labels.collapsed(np.array(predicted)) is expected
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0.0, True), (0.0015, True), (0.0025, False), (1.0, False)])
 def test_scores_are_collapsed_when_they_hardly_differ(step, expected):
-    assert collapsed(SCORES, 0.5 + step * np.array([0, 1, 0, 1])) is expected
+    assert SCORES.answer.labels.collapsed(0.5 + step * np.array([0, 1, 0, 1])) is expected
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_repeated_questions_are_not_each_others_negatives(folder: Path):
     (data, order), *_ = run._draw()[0]
     made = run.objective._passes(objective.collate([(data, order)], torch.device("cpu")))["quora"]
     found = MultipleNegatives()(made)
-    u, v = (x[made.labels_B == 1] for x in made.out.vectors)
+    u, v = (x[made.labels == 1] for x in made.out.vectors)
     cluster = [{"q0": 0, "q1": 0, "q2": 1, "q3": 1, "q4": 2}[i] for i in made.batch.example_ids["quora"] if i != "x"]
     torch.testing.assert_close(found, multiple_negatives(u, v, torch.tensor(cluster), 20.0, False))
     assert found < multiple_negatives(u, v, torch.arange(5), 20.0, False)
@@ -169,12 +169,12 @@ def test_repeated_questions_are_not_each_others_negatives(folder: Path):
 def test_uncertainty_weights_a_loss_as_the_formula_says():
     s = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     loss = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    for regression, half in ((False, 1.0), (True, 0.5)):
-        found = uncertainty_weighted(loss, s, 1.0, regression=regression)
+    for gaussian, half in ((False, 1.0), (True, 0.5)):
+        found = uncertainty_weighted(loss, s, 1.0, gaussian=gaussian)
         torch.testing.assert_close(found, half * torch.exp(-s) * loss + s / 2)
     # The minimum over s is at exp(s) = 2 * loss for classes.
     best = torch.tensor(6.0).double().log().requires_grad_()
-    (slope,) = torch.autograd.grad(uncertainty_weighted(loss, best, 1.0, regression=False), best)
+    (slope,) = torch.autograd.grad(uncertainty_weighted(loss, best, 1.0, gaussian=False), best)
     assert slope.item() == pytest.approx(0, abs=1e-12)
 
 

@@ -50,7 +50,7 @@ def test_an_answer_of_yes_or_no_has_the_probability_of_its_logit(recipe: Recipe,
 def test_a_score_is_wrong_by_its_distance_in_the_range_of_labels(recipe: Recipe, results: Results):
     sts = results.dev["sts"].task
     judged = one(sts, 4.0, [1.3], 1.3, recipe, "sts")  # beyond the range: 5
-    assert (judged.answer_B[0], judged.distance_B[0], judged.wrong_B[0]) == (5, 1, True)
+    assert (judged.answer[0], judged.distance_B[0], judged.wrong_B[0]) == (5, 1, True)
     assert not one(sts, 4.0, [0.72], 0.72, recipe, "sts").wrong_B[0]
 
 
@@ -138,7 +138,7 @@ def test_the_browser_gets_the_answers_of_each_run(results: Results):
     judged = found.judged["quora"]["strong"][0]
     assert given["runs"][3] == "strong, seed 0"
     assert shown["answers"][3] == [
-        judged.answer_B[number],
+        judged.answer[number],
         round(judged.p_B[number], 4),
         judged.distance_B[number],
         round(judged.loss_B[number], 4),

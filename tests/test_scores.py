@@ -93,7 +93,7 @@ def predicted(task: Task, decided: Sequence[int], labels: Sequence[float]) -> Sc
 
 def printed(scored: Scored) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
-    for table in breakdown.class_tables(scored):
+    for table in breakdown.answer_tables(scored):
         console.print(table)
     return console.file.getvalue().splitlines()
 

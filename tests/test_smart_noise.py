@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtbert.losses.divergence import squared_error, symmetric_kl
+from mtbert.answers.divergence import squared_error, symmetric_kl
 from mtbert.losses.smart import adversary
 
 OFFSETS = (0, 2, 5, 6)

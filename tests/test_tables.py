@@ -142,7 +142,7 @@ def judged(labels: list[float], decided: list[float], limits: tuple[float, float
 def test_a_score_of_a_range_that_does_not_begin_at_0_is_mapped_and_judged_in_it():
     # A tenth of the range from 2 to 6 is 0.4.
     found = judged([4.0, 4.0, 6.0], [0.5, 0.62, 1.5], (2.0, 6.0))
-    assert found.answer_B == pytest.approx([4.0, 4.48, 6.0])
+    assert found.answer == pytest.approx([4.0, 4.48, 6.0])
     assert found.distance_B == pytest.approx([0.0, 0.48, 0.0])
     assert found.wrong_B.tolist() == [False, True, False]
 

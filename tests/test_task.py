@@ -26,11 +26,6 @@ def test_a_packed_pair_is_two_texts_in_one_sequence(inputs, texts, sequences):
     assert (task(inputs=inputs).texts, task(inputs=inputs).sequences) == (texts, sequences)
 
 
-def test_classes_are_everything_but_regression():
-    found = {name: task(type=name).is_class for name in ("classification", "ordinal", "binary", "regression")}
-    assert found == {"classification": True, "ordinal": True, "binary": True, "regression": False}
-
-
 def test_lists_become_tuples_at_any_depth():
     assert tuples({"a": [1, [2, {"b": [3]}]], "c": "d"}) == {"a": (1, (2, {"b": (3,)})), "c": "d"}
 

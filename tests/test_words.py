@@ -28,7 +28,7 @@ SAME_MEANING = {
 KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
 # Still to be renamed, by the part of the code that they belong to.
 SHARED = {
-    "answers": {"evaluate", "examples", "judge", "names", "predict", "undefined"},
+    "answers": {"evaluate", "examples", "judge", "predict", "undefined"},
     "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
     "families": {"FETCH", "Loaded", "build", "find_folder", "rate", "whole"},
     "python": {"report"},

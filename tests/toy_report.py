@@ -43,8 +43,8 @@ def dev(recipe: Recipe) -> dict[str, DevData]:
 
 
 def predicted(task: DevData, skill: float, draws: np.random.Generator) -> Predicted:
-    labels_B = task.labels_B
-    if not task.task.is_class:
+    labels_B = task.labels
+    if task.task.labels is None:
         scores_B = labels_B / 5 + draws.normal(0, 0.3 / skill, len(labels_B))
         return Predicted(torch.tensor(scores_B, dtype=torch.float32), torch.tensor(scores_B, dtype=torch.float64))
     if task.task.type == "binary":

@@ -190,8 +190,8 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
         name = data.task.name
         order_S = send(torch.from_numpy(back), device)
         spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
-        targets = _targets(data.task, data.examples.labels[rows])
-        labels[name] = send(torch.from_numpy(targets), device)
+        targets = data.task.answer.labels.targets(data.task, data.examples.labels[rows])
+        labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
         names[name] = tuple(data.examples.ids[i] for i in rows)
         if data.clusters is not None:
             clusters[name] = send(torch.from_numpy(data.clusters[rows]), device)
@@ -251,7 +251,3 @@ def _tokens(
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found, ends, back
-
-
-def _targets(task: Task, labels_B: Floats) -> npt.NDArray[np.float32]:
-    return (labels_B if task.range is None else task.fraction(labels_B)).astype(np.float32)

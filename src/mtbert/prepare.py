@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
+from mtbert.answers import YES_NO
 from mtbert.batch import Dataset, Examples
 from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
@@ -175,7 +176,7 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
         tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
     )
     if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
-        train = replace(train, clusters=clusters(split.train, positives=split.task.type == "binary"))
+        train = replace(train, clusters=clusters(split.train, positives=YES_NO in split.task.predicts.feeds))
     return Prepared(
         task=split.task,
         train=train,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtbert import metrics
+from mtbert.answers.binary import best_threshold
 from mtbert.batch import Dataset, Output, collate
 from mtbert.messages import shown
 from mtbert.model.heads import CosineHead
@@ -72,67 +73,44 @@ def answer(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicte
 
 def judge(data: Dataset, predicted: Predicted) -> Evaluation:
     """Returns the scores of the answers that :func:`answer` gave for ``data``."""
-    task, labels_B = data.task, data.examples.labels
-    names = metrics.reported(task)
+    task, labels = data.task, data.examples.labels
+    found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.answer.metrics}
     return Evaluation(
-        metrics={name: metrics.value(task, name, predicted.read_by(name), labels_B) for name in names},
-        baseline={name: metrics.baseline(task, name, labels_B) for name in names},
-        collapsed=metrics.collapsed(task, predicted.decided.numpy()),
+        metrics=found,
+        baseline={name: metrics.baseline(task, name, labels) for name in found},
+        collapsed=task.answer.labels.collapsed(predicted.decided.numpy()),
         examples=len(data),
     )
 
 
 def undefined(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
     """Returns a warning for each of the metrics ``names`` that is undefined, each once."""
-    found = (metrics.undefined(data.task, name, predicted.read_by(name), data.examples.labels) for name in names)
+    task, labels = data.task, data.examples.labels
+    found = (metrics.undefined(task, name, predicted.read_by(task.answer.metric(name)), labels) for name in names)
     return list(dict.fromkeys(filter(None, found)))
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
-    """Class indices, or scores mapped to 0..1 and unclamped, ``[B]``."""
-    if not task.is_class:
-        return prediction.double().numpy()
-    if task.type == "binary":
-        return (prediction > _threshold(model, task)).long().numpy()
-    return prediction.argmax(-1).numpy()
+    """Returns what raw predictions decide, see :meth:`mtbert.answers.PredictionKind.decide`."""
+    return task.predicts.decide(prediction, _threshold(model, task))
 
 
 def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
-    """One answer per example, as a person wants it.
-
-    Classes: ``label`` and ``p(<label>)`` for each class (for a cosine head ``cosine`` instead: it knows no
-    probabilities). Scores: ``score``, in the task's range and clamped to it.
-    """
-    if not task.is_class:
-        return [{"score": task.at(float(p.clamp(0, 1)))} for p in prediction]
-    classes = task.labels or ()
-    chosen = [classes[int(i)] for i in decide(model, task, prediction)]
-    if isinstance(model.head(task.name), CosineHead):
-        return [{"label": c, "cosine": float(p)} for c, p in zip(chosen, prediction, strict=True)]
-    logits_BK = torch.stack([-prediction / 2, prediction / 2], -1) if task.type == "binary" else prediction
-    return [
-        {"label": c} | {f"p({name})": float(x) for name, x in zip(classes, p, strict=True)}
-        for c, p in zip(chosen, logits_BK.softmax(-1), strict=True)
-    ]
+    """Returns one answer per example, as a person wants it, see :meth:`mtbert.answers.PredictionKind.decode`."""
+    return task.predicts.decode(task, prediction, _threshold(model, task))
 
 
 def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
-    """Sets the cosine above which a binary cosine head says the second class: the most accurate on a sample of train.
+    """Sets the threshold of a head that needs one: the most accurate on a sample of train.
 
-    Does nothing for other heads. Between equally good cosines the middle of the first best gap is taken.
+    Does nothing for other heads.
     """
     head = model.head(train.task.name)
-    if not isinstance(head, CosineHead) or train.task.type != "binary":
+    if not isinstance(head, CosineHead) or not train.task.predicts.fitted:
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    cosines = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
-    by_cosine = np.argsort(cosines, kind="stable")
-    cosines, labels = cosines[by_cosine], train.examples.labels[rows][by_cosine]
-    # Right answers when the first i are called 0 and the others 1.
-    right = np.concatenate([[0], np.cumsum(labels == 0)]) + np.concatenate([np.cumsum((labels == 1)[::-1])[::-1], [0]])
-    right[1:-1][cosines[:-1] == cosines[1:]] = -1  # no threshold parts equal cosines
-    edges = np.concatenate([[-2.0], (cosines[:-1] + cosines[1:]) / 2, [2.0]])  # beyond 1: rounding gives 1.0000001
-    head.threshold.fill_(float(edges[right.argmax()]))
+    cosines_B = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
+    head.threshold.fill_(best_threshold(cosines_B, train.examples.labels[rows]))
 
 
 @torch.no_grad()

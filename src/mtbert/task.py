@@ -3,31 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
-from mtbert.messages import few
+from mtbert.answers import AnswerType, PredictionKind
+from mtbert.answers.heads import HEADS, HeadKind, HeadName
+from mtbert.answers.known import ANSWER_TYPES, TypeName
 from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
-HeadKind = Literal["linear", "mlp", "cosine"]
 _Column = TypeVar("_Column")
-_Score = TypeVar("_Score", float, npt.NDArray[np.float64])
-
-
-RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # squares of scores and differences are numbers
-
-
-def is_range(low: float, high: float) -> bool:
-    """Returns whether scores from ``low`` to ``high`` can be computed with: what :data:`RANGES` says."""
-    return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 
 class Head(Settings):
     """The layers that turn the vectors of an example into its prediction."""
 
-    kind: HeadKind = "linear"
+    kind: HeadName = "linear"
     features: Literal["concat", "concat_diff", "concat_diff_product"] = Field(
         default="concat_diff",
         description="separate inputs only: (u, v), (u, v, |u-v|) or (u, v, |u-v|, u*v)",
@@ -42,7 +32,7 @@ class Task(Settings):
     """A task as a model needs it to predict."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
-    type: Literal["classification", "ordinal", "binary", "regression"]
+    type: TypeName
     inputs: Literal["single", "packed", "separate"]
     head: Head = Head()
     pooling: Pooling | None = Field(default=None, description="null: the model's; the cosine head takes the mean")
@@ -74,73 +64,51 @@ class Task(Settings):
     def _names(cls, value: Any) -> Any:
         return value  # a mapping was taken apart before; this says so in the schema
 
-    @field_validator("head", mode="before", json_schema_input_type=Head | HeadKind)
+    @field_validator("head", mode="before", json_schema_input_type=Head | HeadName)
     @classmethod
     def _head_by_name(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if self.head.kind == "cosine":
+        if self.head_kind.compares:
             if self.inputs != "separate":
                 raise ValueError(
-                    f"head 'cosine' compares two vectors, so inputs must be 'separate', found '{self.inputs}'. "
-                    "Use inputs: separate, or head: linear."
-                )
-            if self.type not in ("binary", "regression"):
-                raise ValueError(
-                    f"head 'cosine' gives one number, so type must be 'binary' or 'regression', found '{self.type}'. "
-                    "Use head: linear."
+                    f"head '{self.head.kind}' compares two vectors, so inputs must be 'separate', found "
+                    f"'{self.inputs}'. Use inputs: separate, or head: linear."
                 )
             if self.pooling == "cls":
-                raise ValueError("head 'cosine' compares means over tokens, found pooling 'cls'. Use pooling: mean.")
-        if self.labels is not None:
-            if not self.is_class:
-                raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
-            if len(set(self.labels)) != len(self.labels):
-                raise ValueError(f"labels must differ from each other, found {few(self.labels, quoted=True)}.")
-            if len(self.labels) < 2 or (self.type == "binary" and len(self.labels) != 2):
-                need = "exactly 2" if self.type == "binary" else "at least 2"
-                raise ValueError(f"type '{self.type}' needs {need} labels, found {len(self.labels)}.")
-        if self.codes is not None and len(self.codes) != len(self.labels or ()):
+                raise ValueError(
+                    f"head '{self.head.kind}' compares means over tokens, found pooling 'cls'. Use pooling: mean."
+                )
+        gives = self.head_kind.gives
+        if gives not in self.answer.predictions:
+            fitting = [f"'{name}'" for name, answer in ANSWER_TYPES.items() if gives in answer.predictions]
             raise ValueError(
-                f"codes must be one for each of labels, found {len(self.codes)} for {len(self.labels or ())}."
+                f"head '{self.head.kind}' gives one number, so type must be {' or '.join(fitting)}, found "
+                f"'{self.type}'. Use head: linear."
             )
-        if self.range is not None:
-            if self.is_class:
-                raise ValueError("range is for regression; a task of classes has labels. Drop range.")
-            low, high = self.range
-            if not low < high:
-                raise ValueError(f"range must be [lowest, highest], found [{low:g}, {high:g}].")
-            if not is_range(low, high):
-                raise ValueError(f"range must be {RANGES}, found [{low!r}, {high!r}].")
+        self.answer.labels.check(self)
         return self
 
     @property
-    def is_class(self) -> bool:
-        return self.type != "regression"
+    def answer(self) -> AnswerType:
+        """All that the task's type says of its answers."""
+        return ANSWER_TYPES[self.type]
 
-    def fraction(self, score: _Score) -> _Score:
-        """Returns where a score, or each of an array, lies in the task's range: 0 at its lowest, 1 at its highest.
+    @property
+    def head_kind(self) -> HeadKind:
+        """What its kind of head is."""
+        return HEADS[self.head.kind]
 
-        >>> Task(name="t", type="regression", inputs="single", range=(1.0, 5.0)).fraction(2.0)
-        0.25
-        """
-        low, high = self.range or (0.0, 1.0)
-        return (score - low) / (high - low)
-
-    def at(self, fraction: float) -> float:
-        """Returns the score that lies at ``fraction`` of the task's range.
-
-        >>> Task(name="t", type="regression", inputs="single", range=(1.0, 5.0)).at(0.25)
-        2.0
-        """
-        low, high = self.range or (0.0, 1.0)
-        return low + (high - low) * fraction
+    @property
+    def predicts(self) -> PredictionKind:
+        """The meaning of the numbers that the task's head gives."""
+        return self.answer.predictions[self.head_kind.gives]
 
     def pooled(self, default: Pooling) -> Pooling:
-        """The task's own pooling, the mean for the cosine head, or ``default``."""
-        return self.pooling or ("mean" if self.head.kind == "cosine" else default)
+        """Returns the task's own pooling, the mean for a head that compares vectors, or ``default``."""
+        return self.pooling or ("mean" if self.head_kind.compares else default)
 
     @property
     def texts(self) -> int:

@@ -3,12 +3,10 @@
 A cell that cannot be converted raises ValueError with a clause that says why; callers put the place before it.
 """
 
-import math
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from mtbert.messages import clean, few, shown
+from mtbert.numbers import number, whole
 
 LONGEST = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
 
@@ -61,24 +59,6 @@ def as_id(value: object) -> str:
     if isinstance(value, list | tuple | dict | bytes):
         raise ValueError(f"the id must be one value, found {shown(value)}. Fix or drop the row.")
     return "" if value is None else _utf8("id", str(value)).strip()
-
-
-@lru_cache(maxsize=1024)  # a few labels occur again and again
-def whole(text: str) -> str:
-    """Returns ``text`` with a whole number written without decimals: ``1`` for ``1.0``; other text is unchanged.
-
-    Programs write class 1 as ``1.0`` once a column has an empty cell.
-    """
-    return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text
-
-
-def number(text: str) -> float | None:
-    """Returns the finite number that ``text`` describes; None if it does not describe one."""
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return found if math.isfinite(found) and "_" not in text else None
 
 
 def same(found: str | None, wanted: str | None) -> bool:

@@ -3,7 +3,6 @@
 ``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report` does all three.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import permutations
 
@@ -13,9 +12,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TaskData, measure, sets, shared
+from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TaskData, measure, shared
 from mtbert.messages import clean, few, shown, warn
-from mtbert.task import Task
 
 MOST_CLASSES = 20  # that are listed
 MUCH = 0.01  # share of examples that are cut, or unknown to the vocabulary, that is worth a warning
@@ -26,11 +24,11 @@ RARE = 0.05  # share of an even share of train that a class should have
 def warnings(figures: Figures, max_length: int) -> list[str]:
     """Returns one line for each thing that makes a result doubtful, the warnings of reading first."""
     task, overlap = figures.data.task, figures.overlap
-    found = [*figures.data.warnings, *_of_classes(task)]
+    found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
         where = f"{task.name}, {split}"
-        if task.is_class:
-            found += _of_counts(where, part, RARE * part.size / len(part.labels) if split == "train" else 0)
+        if part.labels.classes:
+            found += _of_counts(where, part, RARE * part.size / len(part.labels.counts) if split == "train" else 0)
         if part.cut > MUCH * part.size:
             found.append(f"{where}: {_of(part.cut, part.size)} are cut to {max_length} tokens.")
         if part.unknown > MUCH * part.size:
@@ -53,34 +51,14 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     return found
 
 
-def _of_classes(task: Task) -> list[str]:
-    """Returns warnings about the names of the classes: sets of labels in one cell, numbers without names."""
-    labels = task.labels or ()
-    found = []
-    looking, parts = sets(labels)
-    if looking:
-        found.append(
-            f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} classes are "
-            f"made of {parts:,} parts. A row has one label here, so make a yes/no task of each part."
-        )
-    # Numbers of an ordinal task are its order, and those of a yes/no task mean no and yes.
-    numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}
-    if labels and numbered and task.codes is None and task.type != "ordinal":
-        found.append(
-            f"{task.name}: the classes are numbers, {few(labels, most=5)}, and so will be the answers. "
-            f'Name them: labels: {{"{labels[0]}": NAME, "{labels[1]}": NAME}}.'
-        )
-    return found
-
-
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
     """Which classes have no example, and which have fewer than ``FEW`` or than ``rare``."""
     found = []
-    without = [shown(name) for name, number in part.labels if not number]
+    without = [shown(name) for name, number in part.labels.counts if not number]
     if without:
         classes = "class" if len(without) == 1 else f"{len(without):,} classes:"
         found.append(f"{where}: no example of {classes} {few(without, most=5)}.")
-    little = [f"{shown(name)} ({number:,})" for name, number in part.labels if 0 < number < max(FEW, rare)]
+    little = [f"{shown(name)} ({number:,})" for name, number in part.labels.counts if 0 < number < max(FEW, rare)]
     if little:
         found.append(f"{where}: few examples of {few(little, most=5)}: too few to learn from, or to score.")
     return found
@@ -137,22 +115,21 @@ def report(tasks: Sequence[TaskData], max_length: int, console: Console) -> list
 
 def _labels(train: SplitFigures, dev: SplitFigures) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    table.add_column("label" if train.scores is None else "score", max_width=20, no_wrap=True, overflow="ellipsis")
+    table.add_column(train.labels.heading, max_width=20, no_wrap=True, overflow="ellipsis")
     for split in ("train", "dev"):
         table.add_column(split, justify="right")
         table.add_column("")
-    rows = list(zip(train.labels, dev.labels, strict=True))
-    if train.scores is None and len(rows) > MOST_CLASSES:
+    rows = list(zip(train.labels.counts, dev.labels.counts, strict=True))
+    if train.labels.classes and len(rows) > MOST_CLASSES:
         rows = sorted(rows, key=lambda row: -row[0][1])
-    widest = max(count / part.size for part in (train, dev) for _, count in part.labels)
+    widest = max(count / part.size for part in (train, dev) for _, count in part.labels.counts)
     for (name, a), (_, b) in rows[:MOST_CLASSES]:
         x, y = a / train.size / widest, b / dev.size / widest
         table.add_row(Text(clean(name)), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))
     if len(rows) > MOST_CLASSES:
         table.add_row(Text(f"{len(rows) - MOST_CLASSES} smaller ones"))
-    if train.scores is not None and dev.scores is not None:
-        for name, x, y in zip(("mean", "lowest", "highest"), train.scores, dev.scores, strict=True):
-            table.add_row(name, f"{x:.4g}", "", f"{y:.4g}", "")
+    for (name, x), (_, y) in zip(train.labels.numbers, dev.labels.numbers, strict=True):
+        table.add_row(name, f"{x:.4g}", "", f"{y:.4g}", "")
     return table
 
 

@@ -4,22 +4,17 @@ Texts are compared without case and outer space throughout.
 """
 
 import json
-import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from mtbert.answers import Distribution
 from mtbert.batch import Dataset, Examples
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
-Labels = npt.NDArray[np.float64]
-
-BINS = 10  # of a histogram of scores
 UNKNOWN = 0.2  # share of a text's tokens from which on the text counts as unknown
 
 
@@ -61,8 +56,7 @@ class SplitFigures:
     """Figures of one split."""
 
     size: int
-    labels: tuple[tuple[str, int], ...]  # class or bin of scores, and its count
-    scores: tuple[float, float, float] | None  # mean, lowest, highest; None for classes
+    labels: Distribution
     tokens: tuple[int, int, int, int]  # before the cut, of the example at 50, 90 and 99%, and of the longest
     cut: int
     unknown: int  # examples, by their tokens
@@ -129,70 +123,22 @@ def unknown_id(tokenizer: Tokenizer) -> int:
     return -1 if found is None else int(found)
 
 
-def sets(labels: Sequence[str]) -> tuple[list[str], int]:
-    """Returns the class names that look like sets of labels, and how many different parts they are made of.
-
-    Nothing counts as a set unless the same parts come again: ``Washington, DC`` among other cities does not.
-
-    >>> sets(["a", "b", "a;b"])
-    (['a;b'], 2)
-    >>> sets(["Washington, DC", "Seattle, WA"])
-    ([], 0)
-    """
-    parts = {label: _parts(label) for label in labels}
-    found = [label for label in labels if len(parts[label]) > 1]
-    known = {part for each in parts.values() for part in each}
-    listed = all(_LISTED.fullmatch(label) for label in labels)
-    if found and (listed or len(known) < len(labels) or (len(found) > 1 and len(known) == len(labels))):
-        return found, len(known)
-    return [], 0
-
-
-_LISTED = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
-
-
-def _parts(label: str) -> list[str]:
-    listed = _LISTED.fullmatch(label)
-    inner = listed[1] if listed else label
-    sign = next((sign for sign in ";|," if sign in inner), None)
-    return [part.strip().strip("'\"").strip() for part in (inner.split(sign) if sign else [inner])]
-
-
 def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
-    given = data.examples.labels
-    labels = given[~np.isnan(given)]
-    seen: dict[tuple[str, ...], set[float | None]] = {}
-    for texts, label in zip(_folded(data.examples), given.tolist(), strict=True):
-        seen.setdefault(texts, set()).add(None if math.isnan(label) else label)
+    labels = data.examples.labels
+    seen: dict[tuple[str, ...], set[bytes]] = {}
+    for texts, label in zip(_folded(data.examples), labels, strict=True):
+        seen.setdefault(texts, set()).add(label.tobytes())
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
     return SplitFigures(
         size=len(data),
-        labels=_classes(task, labels) if task.is_class else _histogram(task, labels),
-        scores=None if task.is_class else (float(labels.mean()), float(labels.min()), float(labels.max())),
+        labels=task.answer.labels.distribution(task, labels),
         tokens=(median, most, nearly, longest),
         cut=data.truncated,
         unknown=tokens.unknown,
         repeated=len(data) - len(seen),
         conflicts=sum(len(found) > 1 for found in seen.values()),
     )
-
-
-def _classes(task: Task, labels: Labels) -> tuple[tuple[str, int], ...]:
-    names = task.labels or ()
-    counts = np.bincount(labels.astype(np.int64), minlength=len(names))
-    return tuple((name, int(count)) for name, count in zip(names, counts, strict=True))
-
-
-def _histogram(task: Task, labels: Labels) -> tuple[tuple[str, int], ...]:
-    edges = [task.at(i / BINS) for i in range(BINS + 1)]
-    counts = np.bincount(np.clip(np.searchsorted(edges, labels, "right") - 1, 0, BINS - 1), minlength=BINS)
-    names = [f"{edge:.4g}" for edge in edges]
-    for digits in range(5, 18):  # scores may differ in their last digits alone
-        if len(set(names)) == len(names):
-            break
-        names = [f"{edge:.{digits}g}" for edge in edges]
-    return tuple((f"{names[i]} to {names[i + 1]}", int(count)) for i, count in enumerate(counts))
 
 
 def _folded(examples: Examples) -> list[tuple[str, ...]]:

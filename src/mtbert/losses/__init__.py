@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Needs:
     """The requirements of a loss on the task and the run; a recipe that does not meet them is refused."""
 
-    types: tuple[str, ...]  # of task; ``cosine``: any task with that head
-    because: str  # what these give it, for the message
+    because: str  # what it reads, for the message
+    reads: tuple[str, ...] = ()  # one of ``PredictionKind.feeds``, by name; none: what every type has
     inputs: tuple[str, ...] = ("single", "packed", "separate")
     vectors: bool = False  # it reads no prediction, so any head will do
     labels: bool = True  # it reads labels
@@ -43,15 +43,15 @@ class Needs:
 class Pass:
     """A forward pass already made: all that a loss may know or draw from.
 
-    ``labels_B`` are class indices, 0/1, or scores mapped to 0..1, float32. ``masks`` is the generator's state
-    before the first layer.
+    ``labels``, float32, are class indices, 0/1, or scores mapped to 0..1: ``[B]``, or ``[B, K]`` with ``nan`` where one
+    is missing. ``masks`` is the generator's state before the first layer.
     """
 
     model: Model
     batch: StepBatch
     task: Task
     out: Output
-    labels_B: Tensor
+    labels: Tensor
     generator: torch.Generator
     masks: Tensor
     watch: Watch | None = None  # hears which rows each further pass reads

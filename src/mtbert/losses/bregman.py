@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mtbert.losses import Loss, Needs, Pass
-from mtbert.losses.divergence import divergence
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ class Bregman(Settings):
     """The mean divergence from the prediction of the averaged model, which has no dropout and no gradient."""
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"),
         because="a prediction",
         labels=False,
     )
@@ -39,6 +37,6 @@ class Bregman(Settings):
         def loss(p: Pass) -> Tensor:
             with torch.no_grad():
                 expected = p.finish(average.embed(p.alone, None), None, model=average).prediction
-            return divergence(p.task, p.out.prediction, expected).mean()
+            return p.task.predicts.divergence(p.out.prediction, expected).mean()
 
         return loss

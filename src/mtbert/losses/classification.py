@@ -36,7 +36,7 @@ class CrossEntropy(Settings):
     Architecture for Computer Vision", 2016).
     """
 
-    needs: ClassVar = Needs(types=("classification", "ordinal"), because="one logit per class")
+    needs: ClassVar = Needs(reads=("logits",), because="one logit per class")
     kind: Literal["ce"] = "ce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -48,7 +48,7 @@ class CrossEntropy(Settings):
         logits_BK = p.out.prediction
         weights_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
         losses_B = cross_entropy(
-            logits_BK, p.labels_B.long(), weights_K, reduction="none", label_smoothing=self.smoothing
+            logits_BK, p.labels.long(), weights_K, reduction="none", label_smoothing=self.smoothing
         )
         return losses_B.mean()
 
@@ -63,7 +63,7 @@ class BinaryCrossEntropy(Settings):
     ``smoothing`` and ``class_weights`` mean what they mean for :class:`CrossEntropy` of two classes.
     """
 
-    needs: ClassVar = Needs(types=("binary",), because="one logit for two classes")
+    needs: ClassVar = Needs(reads=("logit",), because="one logit for two classes")
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -73,7 +73,7 @@ class BinaryCrossEntropy(Settings):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         logits_B = p.out.prediction
-        targets_B = p.labels_B.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        targets_B = p.labels.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
         if self.class_weights is None:
             return binary_cross_entropy_with_logits(logits_B, targets_B)
         no, yes = _numbers(self.class_weights)

@@ -36,14 +36,14 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
 class CoSENT(Settings):
     """:func:`cosent` of a batch's cosines and labels."""
 
-    needs: ClassVar = Needs(types=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
+    needs: ClassVar = Needs(reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
     kind: Literal["cosent"] = "cosent"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns the cosines and the labels, ``[B]`` each."""
-        return p.out.prediction, p.labels_B
+        return p.out.prediction, p.labels
 
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns :func:`cosent` of all cosines and labels, a scalar."""

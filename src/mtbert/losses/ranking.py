@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from mtbert.answers import YES_NO
+from mtbert.answers.divergence import at_least_float32
 from mtbert.losses import Needs, Pass
-from mtbert.losses.divergence import at_least_float32
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _unit(x_BD: Tensor) -> Tensor:
 
 
 POSITIVE_PAIRS = Needs(
-    types=("binary",),
+    reads=(YES_NO,),
     because="pairs that mean the same (label 1) as two vectors",
     inputs=("separate",),
     vectors=True,
@@ -70,7 +71,7 @@ def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     Both sentences of such a pair are in one cluster, so that of the first serves for both.
     """
     anchors_BD, positives_BD = p.out.vectors
-    rows_B = p.labels_B == 1
+    rows_B = p.labels == 1
     return anchors_BD[rows_B], positives_BD[rows_B], p.batch.clusters[p.task.name][:, 0][rows_B]
 
 

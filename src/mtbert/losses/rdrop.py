@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mtbert.losses import Needs, Pass
-from mtbert.losses.divergence import divergence
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ class RDrop(Settings):
     """The mean of half the symmetric divergence from a second pass with masks of its own, embeddings included."""
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"),
         because="a prediction",
         labels=False,
         dropout=True,
@@ -33,4 +31,4 @@ class RDrop(Settings):
 
     def __call__(self, p: Pass) -> Tensor:
         again = p.finish(p.embed(p.generator), p.generator).prediction
-        return divergence(p.task, p.out.prediction, again).mean() / 2
+        return p.task.predicts.divergence(p.out.prediction, again).mean() / 2

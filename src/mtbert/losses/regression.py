@@ -20,11 +20,11 @@ class MeanSquaredError(Settings):
     prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
-    needs: ClassVar = Needs(types=("regression", "cosine"), because="a score or a cosine")
+    needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine")
     kind: Literal["mse"] = "mse"
     weight: float = Field(default=1.0, ge=0)
 
     def __call__(self, p: Pass) -> Tensor:
         from torch.nn.functional import mse_loss
 
-        return mse_loss(p.out.prediction, p.labels_B.to(p.out.prediction.dtype))
+        return mse_loss(p.out.prediction, p.labels.to(p.out.prediction.dtype))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from mtbert.answers.divergence import at_least_float32
 from mtbert.losses import Needs, Pass
-from mtbert.losses.divergence import at_least_float32
 from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
 from mtbert.settings import Settings
 
@@ -58,7 +58,6 @@ class UnsupervisedSimCSE(Settings):
     """
 
     needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression"),
         because="sentences that are encoded alone",
         inputs=("single", "separate"),
         vectors=True,

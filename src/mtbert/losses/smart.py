@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from mtbert.answers.divergence import at_least_float32
 from mtbert.losses import Needs, Pass
-from mtbert.losses.divergence import at_least_float32, divergence
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ class Smart(Settings):
     means one more clean pass. ``shared_masks: false`` is the published way.
     """
 
-    needs: ClassVar = Needs(
-        types=("classification", "ordinal", "binary", "regression", "cosine"), because="a prediction", labels=False
-    )
+    needs: ClassVar = Needs(because="a prediction", labels=False)
     kind: Literal["smart"] = "smart"
     weight: float = Field(default=0.02, ge=0, description="lambda_s")
     mode: Mode = Field(default="reference", description="as smart-pytorch does it, or as Jiang et al. write it")
@@ -136,7 +134,7 @@ class Smart(Settings):
             return p.finish(x_MD, p.twin() if self.shared_masks else p.generator, exact=exact).prediction
 
         def apart(prediction: Tensor, clean: Tensor) -> Tensor:
-            return divergence(p.task, prediction, clean, detached=self.mode == "reference")
+            return p.task.predicts.divergence(prediction, clean, detached=self.mode == "reference")
 
         too_coarse = exact and p.model.compute != torch.float32
         other_masks = self.shared_masks and not p.repeats

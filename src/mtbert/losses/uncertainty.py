@@ -9,14 +9,14 @@ from torch import Tensor
 RATE = 0.01  # of s: at a rate for weights of 1e-5 it would stay where it is
 
 
-def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, regression: bool) -> Tensor:
+def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, gaussian: bool) -> Tensor:
     """Returns ``exp(-s) * loss + share * s / 2`` for classes; for scores the first term is halved.
 
     Args:
         loss: A task's weighted losses on a part of its batch, scaled by ``share``.
         log_variance: ``s``, a scalar parameter of the task; 0 at the start.
         share: Of the task's examples in this step that the part holds.
-        regression: Whether the likelihood is a Gaussian one.
+        gaussian: Whether the likelihood is Gaussian, as for scores.
     """
     precision = (-log_variance).exp()
-    return (0.5 if regression else 1.0) * precision * loss + share * log_variance / 2
+    return (0.5 if gaussian else 1.0) * precision * loss + share * log_variance / 2

@@ -4,6 +4,7 @@ Dimension key: B examples, D encoder width, F features, K classes.
 """
 
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -24,21 +25,19 @@ class LinearHead(nn.Module):
         self.features = task.head.features if task.inputs == "separate" else None
         self.p = task.head.dropout
         sizes = [width * _FEATURES[self.features]]
-        if task.head.kind == "mlp":
-            sizes.append(task.head.hidden or width)
-        sizes.append(outputs(task))
+        sizes += [task.head.hidden or width] * (task.head_kind.layers - 1)
+        self.shape = task.predicts.shape(task)
+        sizes.append(prod(self.shape))
         layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
-        if task.type == "regression":  # the middle of the range: a small learning rate gets there late
-            nn.init.constant_(layers[-1].bias, 0.5)
+        nn.init.constant_(layers[-1].bias, task.predicts.start)
         self.layers = nn.ModuleList(layers)
-        self.scalar = outputs(task) == 1
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns ``[B, K]`` logits, or ``[B]`` where there is one output."""
+        """Returns what the task predicts, ``[B, *shape]``: ``[B, K]``, or ``[B]`` for one number."""
         x_BF = pair_features(vectors, self.features)
         for i, layer in enumerate(self.layers):
             x_BF = layer(dropout(x_BF if i == 0 else x_BF.relu(), self.p, generator))
-        return x_BF.squeeze(-1) if self.scalar else x_BF
+        return x_BF.reshape(len(x_BF), *self.shape)
 
 
 class CosineHead(nn.Module):
@@ -65,18 +64,9 @@ def build(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
     Its weights depend on ``seed`` and the task's name alone, not on other tasks. Without a seed it has shapes alone,
     on "meta".
     """
-    if task.head.kind == "cosine":
+    if not task.head_kind.has_weights:
         return CosineHead()
     return LinearHead(task, width, None if seed is None else torch_generator("head", seed, task.name))
-
-
-def outputs(task: Task) -> int:
-    """How many numbers a linear head gives: one per class, one for binary tasks and scores."""
-    if task.type in ("binary", "regression"):
-        return 1
-    if task.labels is None:
-        raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
-    return len(task.labels)
 
 
 _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}

@@ -12,14 +12,14 @@ def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
         pooled = task.pooled(recipe.model.pooling) == "cls"
         shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))
         adapted = pal is not None and pal.adapts(name)
-        if not shared and not adapted and (task.head.kind == "cosine" or not task.scored):
+        if not shared and not adapted and (not task.head_kind.has_weights or not task.scored):
             raise ValueError(
                 f"tasks.{name}: with model.freeze: {recipe.model.freeze} there is nothing left to train for this task. "
                 "Freeze fewer layers, or give it a head and a loss that trains it."
             )
         for loss in task.losses:
-            in_head = 0.0 if loss.needs.vectors or task.head.kind == "cosine" else task.head.dropout
-            if loss.needs.dropout and not (config.hidden_dropout or config.attention_dropout or in_head):
+            rates = (config.hidden_dropout, config.attention_dropout, task.head_dropout(loss))
+            if loss.needs.dropout and not any(rates):
                 raise ValueError(
                     f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
                     f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from mtbert import metrics
 from mtbert.balance import BalanceSettings
 from mtbert.balance.known import BALANCING
 from mtbert.balance.sum import Sum
@@ -26,9 +25,6 @@ from mtbert.sampling.temperature import by_temperature
 from mtbert.sampling.turn import SamplerSettings
 from mtbert.settings import Dropped, Settings
 from mtbert.task import Pooling, Task
-
-_DEFAULT_LOSS = {"classification": "ce", "ordinal": "ce", "binary": "bce", "regression": "mse", "cosine": "mse"}
-
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -52,15 +48,14 @@ class TaskRecipe(Task):
 
     @model_validator(mode="after")
     def _fits_the_type(self) -> Self:
-        predicts = "cosine" if self.head.kind == "cosine" else self.type
         if not self.losses:
-            object.__setattr__(self, "losses", (LOSSES.classes[_DEFAULT_LOSS[predicts]](),))
+            object.__setattr__(self, "losses", (LOSSES.classes[self.predicts.loss](),))
         kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
-            if (self.type if loss.needs.vectors else predicts) not in loss.needs.types:
+            if loss.needs.reads and not set(loss.needs.reads) & set(self.predicts.feeds):
                 raise ValueError(
                     f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
-                    f"'{self.head.kind}' does not give. Use {_DEFAULT_LOSS[predicts]}, or another type or head."
+                    f"'{self.head.kind}' does not give. Use {self.predicts.loss}, or another type or head."
                 )
             if self.inputs not in loss.needs.inputs:
                 raise ValueError(
@@ -71,11 +66,12 @@ class TaskRecipe(Task):
                 raise ValueError(
                     f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
                 )
+        choosable = self.answer.choosable
         if not self.metric:
-            object.__setattr__(self, "metric", metrics.names(self)[0])
-        if self.metric not in metrics.names(self):
+            object.__setattr__(self, "metric", choosable[0])
+        if self.metric not in choosable:
             raise ValueError(
-                f"metric {shown(self.metric)} does not fit type '{self.type}'. Use {' or '.join(metrics.names(self))}."
+                f"metric {shown(self.metric)} does not fit type '{self.type}'. Use {' or '.join(choosable)}."
             )
         if self.train.generated is None and len(self.columns.text) != self.texts:
             found = few(self.columns.text, quoted=True)
@@ -107,9 +103,14 @@ class TaskRecipe(Task):
     def scored(self) -> bool:
         """Whether its predictions are trained: a loss reads labels, and the head, if not only the vectors under it.
 
-        The cosine head has no weights, so for it vectors are enough.
+        For a head without weights vectors are enough.
         """
-        return any(loss.needs.labels and (not loss.needs.vectors or self.head.kind == "cosine") for loss in self.losses)
+        in_head = self.head_kind.has_weights
+        return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)
+
+    def head_dropout(self, loss: LossSettings) -> float:
+        """Returns the rate of the dropout in the head that ``loss`` sees: 0 if it reads vectors alone."""
+        return self.head.dropout if self.head_kind.has_weights and not loss.needs.vectors else 0.0
 
     @property
     def task(self) -> Task:

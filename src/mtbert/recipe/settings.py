@@ -59,8 +59,7 @@ class Recipe(Settings):
         for name, task in self.tasks.items():
             for loss in task.losses:
                 where = f"tasks.{name}: loss '{loss.kind}'"
-                in_head = 0.0 if loss.needs.vectors or task.head.kind == "cosine" else task.head.dropout
-                if loss.needs.dropout and self.model.dropout == 0 and in_head == 0:
+                if loss.needs.dropout and self.model.dropout == 0 and task.head_dropout(loss) == 0:
                     raise ValueError(
                         f"{where} compares two passes that differ in dropout alone, found model.dropout 0. "
                         "Set model.dropout: 0.1, or leave it to the encoder's config (null)."
@@ -102,10 +101,10 @@ class Recipe(Settings):
                     )
             for name, task in self.tasks.items():
                 adapted = self.model.pal is not None and self.model.pal.adapts(name)
-                if task.head.kind == "cosine" and not adapted:
+                if not task.head_kind.has_weights and not adapted:
                     raise ValueError(
-                        f"tasks.{name}: head 'cosine' has no weights, so with model.freeze: all there is nothing to "
-                        "train. Freeze fewer layers, or use head: linear."
+                        f"tasks.{name}: head '{task.head.kind}' has no weights, so with model.freeze: all there is "
+                        "nothing to train. Freeze fewer layers, or use head: linear."
                     )
         return self
 

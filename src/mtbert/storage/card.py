@@ -33,8 +33,9 @@ class Card(Settings):
         for name, task in self.tasks.items():
             if task.name != name:
                 raise ValueError(f"tasks: {shown(name)} has the name {shown(task.name)}")
-            if task.is_class and task.labels is None:
-                raise ValueError(f"tasks: {shown(name)} has no labels")
+            missing = task.answer.labels.missing(task)
+            if missing is not None:
+                raise ValueError(f"tasks: {shown(name)} has no {missing}")
         unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
         if unknown:
             raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")

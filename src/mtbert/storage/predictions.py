@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor
 
-from mtbert import metrics
+from mtbert.answers import Metric
 from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 
 PREDICTIONS = "predictions.safetensors"
@@ -21,16 +21,16 @@ PREDICTIONS = "predictions.safetensors"
 class Predicted:
     """A model's predictions for one data set, in the order of its examples.
 
-    ``raw`` is ``[B, K]`` logits, or ``[B]``: one logit, score or cosine, float32. ``decided`` is ``[B]``: class indices
-    as int64, or scores mapped to 0..1, as float64.
+    ``raw`` is what the head gives, ``[B]`` or ``[B, K]``, float32. ``decided`` is what that decides, ``[B]`` or ``[B,
+    K]``: class indices as int64, or scores mapped to 0..1, as float64.
     """
 
     raw: Tensor
     decided: Tensor
 
-    def read_by(self, metric: str) -> npt.NDArray[Any]:
-        """Returns the values that ``metric`` reads, ``[B]``: ``raw`` if it ranks examples, else ``decided``."""
-        return (self.raw if metric in metrics.OF_RANKS else self.decided).numpy()
+    def read_by(self, metric: Metric) -> npt.NDArray[Any]:
+        """Returns what a metric reads: raw predictions where it ranks examples, else what is decided."""
+        return (self.raw if metric.ranks else self.decided).numpy()
 
 
 def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:

@@ -5,76 +5,30 @@ Dimension key: B examples, K classes, S seeds.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-from scipy.special import log_expit, log_softmax
 
-from mtbert.batch import Floats
+from mtbert.answers import Judged
+from mtbert.answers.regression import NEAR
 from mtbert.study.results import DevData, EndedRun, Results
 from mtbert.study.text_table import TextTable
 
 WORST = 30  # examples of each row and task that the report can show
 CHANGED = 15  # the same, of those that a row fixes, and of those that it breaks
-NEAR = 0.1  # of the range: a score further from its label than that is called wrong
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of lexical overlap
 WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A run's answers to a task, and how wrong each is.
-
-    ``loss_B`` orders them: ``-log p(label)`` in nats; of a cosine, how far it lies on the wrong side of what parted the
-    answers; of a score, its distance. ``distance_B`` is in classes, or in the units of the label. ``p_B`` is the
-    probability of the answer, ``nan`` where the head knows none.
-    """
-
-    answer_B: Floats
-    p_B: Floats
-    distance_B: Floats
-    loss_B: Floats
-    wrong_B: npt.NDArray[np.bool_]
-
-
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """How wrong the answers of ``result`` to the task of ``dev`` are."""
-    name, labels_B = dev.task.name, dev.labels_B
-    raw, decided_B = (getattr(result.predicted[name], part).numpy().astype(np.float64) for part in ("raw", "decided"))
-    if not dev.task.is_class:
-        low, high = dev.task.range or (0.0, 1.0)
-        answer_B = low + (high - low) * decided_B.clip(0, 1)
-        distance_B = np.abs(answer_B - labels_B)
-        return Judged(answer_B, np.full(len(raw), np.nan), distance_B, distance_B, distance_B > NEAR * (high - low))
-    distance_B = np.abs(decided_B - labels_B)
-    if raw.ndim == 1:
-        sign_B = 2 * labels_B - 1
-        if result.recipe.tasks[name].head.kind == "cosine":
-            beyond_B = raw - _threshold(raw, decided_B)
-            return Judged(decided_B, np.full(len(raw), np.nan), distance_B, -sign_B * beyond_B, distance_B > 0)
-        p_B, loss_B = np.exp(log_expit((2 * decided_B - 1) * raw)), -log_expit(sign_B * raw)
-    else:
-        log_p_BK = log_softmax(raw, axis=1)
-        p_B = np.exp(_pick(log_p_BK, decided_B))
-        loss_B = -_pick(log_p_BK, labels_B)
-    return Judged(decided_B, p_B, distance_B, loss_B, distance_B > 0)
-
-
-def _threshold(cosine_B: Floats, decided_B: Floats) -> float:
-    """Returns the answers' threshold: halfway between the largest cosine called 0 and the smallest called 1."""
-    no, yes = cosine_B[decided_B == 0], cosine_B[decided_B == 1]
-    if not len(no) or not len(yes):
-        return float(yes.min() if len(yes) else no.max())
-    return float(no.max() + yes.min()) / 2
-
-
-def _pick(values_BK: Floats, indices_B: Floats) -> Floats:
-    picked: Floats = np.take_along_axis(values_BK, indices_B.astype(int)[:, None], 1)[:, 0]
-    return picked
+    """Returns how wrong the answers of ``result`` to the task of ``dev`` are."""
+    name, predicted = dev.task.name, result.predicted[dev.task.name]
+    raw, decided = (part.numpy().astype(np.float64) for part in (predicted.raw, predicted.decided))
+    return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)
 
 
 def overlap(texts: Sequence[str]) -> float:
@@ -105,7 +59,11 @@ class Errors:
     def tables(self) -> list[TextTable]:
         """How far errors are, how they go with lexical overlap, and what rows fix and break."""
         return [
-            *(self._distances(task) for task, dev in self.results.dev.items() if dev.task.type == "ordinal"),
+            *(
+                self._distances(task)
+                for task, dev in self.results.dev.items()
+                if "distances" in dev.task.answer.labels.figures
+            ),
             *(self._by_overlap(task) for task in self.overlap),
             *self._changes(),
         ]
@@ -129,13 +87,13 @@ class Errors:
 
     def _by_overlap(self, task: str) -> TextTable:
         """Errors by how many words the two texts share."""
-        is_class = self.results.dev[task].task.is_class
+        graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]
         bins = len(OVERLAP_BINS) - 1
         bin_B = np.clip(np.searchsorted(OVERLAP_BINS, overlap_B, side="right") - 1, 0, bins - 1)
         rows = []
         for row, runs in self.judged[task].items():
-            error_B = np.mean([run.wrong_B if is_class else run.distance_B for run in runs], axis=0)
+            error_B = np.mean([run.distance_B if graded else run.wrong_B for run in runs], axis=0)
             means = [f"{error_B[bin_B == i].mean():.3f}" if (bin_B == i).any() else "" for i in range(bins)]
             varies = np.ptp(overlap_B) > 0 and np.ptp(error_B) > 0
             rows.append((row, *means, f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""))
@@ -143,7 +101,7 @@ class Errors:
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(OVERLAP_BINS)]
         return TextTable(
             f"overlap-{task}",
-            f"{'Share of errors' if is_class else 'Mean distance'} by words in common: {task}",
+            f"{'Mean distance' if graded else 'Share of errors'} by words in common: {task}",
             ("row", *ranges, "rank correlation"),
             (tuple(counts), *rows),
             ("Words that both texts have over words that either has; over all seeds.",),
@@ -209,16 +167,17 @@ class Errors:
                 for row, seed in runs
             ]
             for i in self.examples(task):
-                one = dev.examples[i]
+                one, tell = dev.examples[i], partial(dev.task.answer.labels.tell, dev.task)
                 examples.append(
                     {
                         "task": task,
                         "id": one.id,
                         "texts": one.texts,
-                        "label": one.label,
+                        "label": tell(dev.labels[i]),
                         "overlap": _number(self.overlap[task][i]) if task in self.overlap else None,
                         "answers": [
-                            run and [_number(x[i]) for x in (run.answer_B, run.p_B, run.distance_B, run.loss_B)]
+                            run
+                            and [tell(run.answer[i]), *(_number(x[i]) for x in (run.p_B, run.distance_B, run.loss_B))]
                             for run in judged
                         ],
                         "wrong": [bool(run and run.wrong_B[i]) for run in judged],

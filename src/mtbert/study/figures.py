@@ -160,7 +160,7 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Labels against answers of class tasks, over all seeds: the reference beside the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
-        if not dev.task.is_class or not rows:
+        if "confusion" not in dev.task.answer.labels.figures or not rows:
             continue
         labels = dev.task.labels or ()
         figure, axes = _panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
@@ -190,7 +190,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Answers against labels of score tasks, first seed: the reference beside the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
-        if dev.task.is_class or not rows:
+        if "similarity" not in dev.task.answer.labels.figures or not rows:
             continue
         low, high = dev.task.range or (0.0, 1.0)
         figure, axes = _panels(1, len(rows), 3.0, 3.0, sharey=True)
@@ -198,7 +198,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
             run = _first(results.runs[row])
             answers_B = low + (high - low) * run.predicted[task].decided.numpy()
             ax.plot([low, high], [low, high], color="#999999", linewidth=0.8)
-            ax.plot(dev.labels_B, answers_B, ".", color="#0072B2", alpha=0.35, markersize=3)
+            ax.plot(dev.labels, answers_B, ".", color="#0072B2", alpha=0.35, markersize=3)
             ax.set_title(f"{row}, seed {run.seed}")
             ax.set_xlabel("label")
         axes[0][0].set_ylabel("answer")
@@ -315,7 +315,7 @@ def _confusion(dev: DevData, run: EndedRun) -> Floats:
     """Shares of the answers by label, ``[K, K]``."""
     decided_B = run.predicted[dev.task.name].decided.numpy()
     classes = range(len(dev.task.labels or ()))
-    shares: Floats = confusion_matrix(dev.labels_B.astype(int), decided_B, labels=list(classes), normalize="true")
+    shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")
     return shares
 
 

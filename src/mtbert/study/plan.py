@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mtbert import metrics
 from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
@@ -184,7 +183,7 @@ def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Pa
                 raise ValueError(f"study {name}, printed.{part}: there is no row {shown(base)}.{hint}")
             known = [
                 OVERALL,
-                *(f"{task}.{metric}" for task, t in tasks[base].items() for metric in metrics.reported(t)),
+                *(f"{task}.{metric.name}" for task, t in tasks[base].items() for metric in t.answer.metrics),
             ]
             for key in scores:
                 if key not in known:

@@ -64,7 +64,7 @@ def write_report(results: Results, out: Path) -> list[TextTable]:
 def undefined_metrics(results: Results) -> list[str]:
     """Returns a warning for each task whose metric is undefined on the answers of a run."""
     found = (
-        metrics.undefined(dev.task, dev.metric, predicted.read_by(dev.metric), dev.labels_B)
+        metrics.undefined(dev.task, dev.metric, predicted.read_by(dev.scored_by), dev.labels)
         for by_seed in results.runs.values()
         for result in by_seed.values()
         for name, predicted in result.predicted.items()

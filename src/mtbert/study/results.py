@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from mtbert import environment, files, json_files, metrics, prepare
-from mtbert.batch import Examples, Floats
+from mtbert.answers import Labels, Metric
+from mtbert.batch import Examples
 from mtbert.environment import RunRecord
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe
@@ -45,7 +46,7 @@ class Outline(Settings):
 
 @dataclass(frozen=True)
 class DevData:
-    """A task's dev data; labels are class indices, or scores in the task's own range."""
+    """The dev data of a task."""
 
     task: Task
     metric: str
@@ -53,7 +54,13 @@ class DevData:
     examples: Examples
 
     @property
-    def labels_B(self) -> Floats:
+    def scored_by(self) -> Metric:
+        """The metric that the task is judged by."""
+        return self.task.answer.metric(self.metric)
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of all examples, ``[B]`` or ``[B, K]``."""
         return self.examples.labels
 
 
@@ -247,22 +254,20 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     """Returns whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged."""
-    decided_B, classes = predicted.decided.numpy(), len(dev.task.labels or ())
-    several = (classes,) if dev.task.is_class and dev.task.type != "binary" else ()
-    if decided_B.shape != (len(dev.examples),) or predicted.raw.shape != (*decided_B.shape, *several):
+    task, decision = dev.task, predicted.decided.numpy()
+    shape = result.recipe.tasks[task.name].predicts.shape(task)
+    if not task.answer.labels.fits(task, decision, len(dev.examples)):
         return False
-    if (predicted.raw.dtype, predicted.decided.dtype) != (torch.float32, torch.int64 if classes else torch.float64):
+    if predicted.raw.shape != (len(dev.examples), *shape) or predicted.raw.dtype != torch.float32:
         return False
-    answers_B = predicted.read_by(dev.metric)
-    if not (np.isfinite(decided_B).all() and np.isfinite(answers_B).all()):
-        return False
-    if classes and not ((decided_B >= 0) & (decided_B < classes)).all():
+    answers = predicted.read_by(dev.scored_by)
+    if not np.isfinite(answers).all():
         return False
     if not result.steps:  # answers that were packed without what their run logged
         return True
     logged = result.evaluation
-    then = None if logged is None else history.task_scores(logged).get(dev.task.name)
+    then = None if logged is None else history.task_scores(logged).get(task.name)
     if then is None or dev.metric not in then.metrics:
         return False
-    now = metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
+    now = metrics.value(task, dev.metric, answers, dev.labels)
     return math.isclose(now, then.metrics[dev.metric], rel_tol=1e-6, abs_tol=1e-9)

@@ -19,6 +19,7 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mtbert import metrics
+from mtbert.answers import Labels
 from mtbert.batch import Floats
 from mtbert.seeds import numpy_generator
 from mtbert.task import Task
@@ -122,36 +123,29 @@ def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bo
     return float(mcnemar(table, exact=True).pvalue)
 
 
-def resample(
-    task: Task, metric: str, answers_SB: npt.NDArray[Any], labels_B: Floats, resamples: int = RESAMPLES
-) -> Floats:
-    """The metric of each seed's answers on resampled examples, ``[R, S]``.
+def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels, resamples: int = RESAMPLES) -> Floats:
+    """Returns the metric of each seed's answers on resampled examples, ``[R, S]``.
 
     Draws with replacement, from a generator of the task's name and the number of examples alone, so that any two rows
     are resampled alike and their differences are paired.
+
+    Args:
+        task: The task of the answers.
+        metric: The name of one of its metrics.
+        answers: What the metric reads, ``[S, B]`` or ``[S, B, K]``.
+        labels: ``[B]`` or ``[B, K]``.
+        resamples: How many.
     """
-    draws = numpy_generator(0, "bootstrap", task.name, len(labels_B))
-    size = len(labels_B)
+    size, known = len(labels), task.answer.metric(metric)
+    draws = numpy_generator(0, "bootstrap", task.name, size)
     made = []
     for first in range(0, resamples, _CHUNK):
         rows = draws.integers(size, size=(min(_CHUNK, resamples - first), size))
         counts_RB = np.stack([np.bincount(row, minlength=size) for row in rows]).astype(np.float64)
-        if metric == "accuracy":
-            made.append(counts_RB @ (answers_SB == labels_B).T / size)
-        elif metric == "pearson":
-            made.append(_pearson(answers_SB.astype(np.float64), labels_B, counts_RB / size))
+        if known.right is not None:
+            made.append(counts_RB @ np.stack([known.right(a, labels) for a in answers]).T / size)
+        elif known.resampled is not None:
+            made.append(known.resampled(answers, labels, counts_RB))
         else:
-            made.append(
-                np.array([[metrics.value(task, metric, a[row], labels_B[row]) for a in answers_SB] for row in rows])
-            )
+            made.append(np.array([[metrics.value(task, metric, a[row], labels[row]) for a in answers] for row in rows]))
     return np.concatenate(made)
-
-
-def _pearson(x_SB: Floats, y_B: Floats, weights_RB: Floats) -> Floats:
-    """The weighted correlations, ``[R, S]``; 0 where a side is constant, as :func:`metrics.value` has it."""
-    x_SB = x_SB - x_SB.mean(1, keepdims=True)  # the moments of numbers near 0 lose no digits
-    y_B = y_B - y_B.mean()
-    mean_x_RS, mean_y_R1 = weights_RB @ x_SB.T, (weights_RB @ y_B)[:, None]
-    covariance_RS = weights_RB @ (x_SB * y_B).T - mean_x_RS * mean_y_R1
-    variance_RS = (weights_RB @ (x_SB**2).T - mean_x_RS**2) * ((weights_RB @ y_B**2)[:, None] - mean_y_R1**2)
-    return np.divide(covariance_RS, np.sqrt(variance_RS), out=np.zeros_like(covariance_RS), where=variance_RS > 1e-24)

@@ -92,9 +92,9 @@ class _Sums:
             self.scores[row], self.resampled[row] = {}, {}
             for name in (n for n in results.dev if n in tasks):
                 dev = results.dev[name]
-                answers_SB = np.stack([r.predicted[name].read_by(dev.metric) for r in by_seed.values()])
+                answers_SB = np.stack([r.predicted[name].read_by(dev.scored_by) for r in by_seed.values()])
                 self.scores[row][name] = np.array([self._score(dev, answers_B) for answers_B in answers_SB])
-                self.resampled[row][name] = statistics.resample(dev.task, dev.metric, answers_SB, dev.labels_B)
+                self.resampled[row][name] = statistics.resample(dev.task, dev.metric, answers_SB, dev.labels)
             if len(self.tasks) > 1 and set(self.tasks) <= tasks.keys():
                 for by_score in (self.scores[row], self.resampled[row]):
                     by_score[OVERALL] = self._overall({name: by_score[name] for name in self.tasks})
@@ -119,7 +119,7 @@ class _Sums:
 
     @staticmethod
     def _score(dev: DevData, answers_B: Floats) -> float:
-        return metrics.value(dev.task, dev.metric, answers_B, dev.labels_B)
+        return metrics.value(dev.task, dev.metric, answers_B, dev.labels)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
         """The aggregate of scores in any shape."""
@@ -128,7 +128,7 @@ class _Sums:
         return mean
 
     def _baseline(self) -> dict[str, float]:
-        found = {n: metrics.baseline(d.task, d.metric, d.labels_B) for n, d in self.results.dev.items()}
+        found = {n: metrics.baseline(d.task, d.metric, d.labels) for n, d in self.results.dev.items()}
         return found | {OVERALL: float(self._overall({n: np.array(found[n]) for n in self.tasks}))}
 
     def _scored(self, row: str) -> RowScores:
@@ -137,7 +137,7 @@ class _Sums:
             scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
             by_seed=[{key: float(s[i]) for key, s in self.scores[row].items()} for i in range(len(runs))],
             collapsed={
-                name: sum(metrics.collapsed(dev.task, r.predicted[name].decided.numpy()) for r in runs)
+                name: sum(dev.task.answer.labels.collapsed(r.predicted[name].decided.numpy()) for r in runs)
                 for name, dev in self.results.dev.items()
                 if name in self.scores[row]
             },
@@ -172,8 +172,8 @@ class _Sums:
         )
         difference = statistics.estimate(mine - theirs, mine_R - theirs_R)
         p = difference.p
-        if len(seeds) == 1 and key in self.results.dev and self.results.dev[key].metric == "accuracy":
-            labels_B = self.results.dev[key].labels_B
-            right = [r[seeds[0]].predicted[key].decided.numpy() == labels_B for r in runs]
-            p = statistics.exact_mcnemar(right[0], right[1])
+        dev = self.results.dev.get(key)
+        if len(seeds) == 1 and dev is not None and (right := dev.scored_by.right) is not None:
+            one, two = (right(r[seeds[0]].predicted[key].decided.numpy(), dev.labels) for r in runs)
+            p = statistics.exact_mcnemar(one, two)
         return Comparison(other, difference, p, p)

@@ -161,7 +161,7 @@ class Objective:
                 batch=batch,
                 task=self.model.tasks[name],
                 out=out,
-                labels_B=batch.labels[name],
+                labels=batch.labels[name],
                 generator=self.generator,
                 masks=masks,
                 watch=watch,
@@ -185,7 +185,7 @@ class Objective:
         terms = []
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
-            share = len(made.labels_B) / examples[name]
+            share = len(made.labels) / examples[name]
             values = []
             for term in self.terms[name]:
                 with timed("losses"):
@@ -197,8 +197,8 @@ class Objective:
                 values.append(term.weight * value)
             total = torch.stack(values).sum()
             if self.recipe.train.weighting == "uncertainty":
-                gaussian = settings.type == "regression" or settings.head.kind == "cosine"
-                total = uncertainty_weighted(total, self.log_variance[f"for_{name}"], share, regression=gaussian)
+                s = self.log_variance[f"for_{name}"]
+                total = uncertainty_weighted(total, s, share, gaussian=settings.predicts.gaussian)
             terms.append(settings.weight * total)
         return torch.stack(terms).sum()
 

@@ -67,7 +67,7 @@ def evaluate_run(
         return scores
     console.print(score_table(recipe, scores, f"{clean(split)}: {predictor.name}"))
     for one in scored.values():
-        for table in breakdown.class_tables(one):
+        for table in breakdown.answer_tables(one):
             console.print(table, soft_wrap=isinstance(table, str))
     return scores
 

@@ -11,29 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mtbert.task import Task
-
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def divergence(task: Task, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-    """The measure that fits the task's predictions, per example, ``[B]``, float32 at least.
-
-    Classes: :func:`symmetric_kl`. One logit: :func:`bernoulli_kl`. Scores, and the cosines of a cosine head, which
-    are no logits also where the task is binary: :func:`squared_error`.
-
-    Args:
-        task: Whose predictions they are.
-        prediction: As in :class:`mtbert.batch.Output`.
-        other: Another prediction for the same examples.
-        detached: As for :func:`symmetric_kl`.
-    """
-    if task.type == "regression" or task.head.kind == "cosine":
-        return squared_error(prediction, other, detached=detached)
-    if task.type == "binary":
-        return bernoulli_kl(prediction, other, detached=detached)
-    return symmetric_kl(prediction, other, detached=detached)
 
 
 def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
@@ -49,7 +28,7 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
 
 
 def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """:func:`symmetric_kl` of the two classes that one logit ``log(p / (1 - p))`` stands for, ``[B]``, in nats."""
+    """Returns :func:`symmetric_kl` of the two classes behind one logit ``log(p / (1 - p))``, ``[B]``, in nats."""
     a_B, b_B = at_least_float32(logits_B), at_least_float32(other_B)
     return _stopped(a_B.sigmoid() - b_B.sigmoid(), detached) * (a_B - b_B)
 
@@ -61,7 +40,7 @@ def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) 
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x``, in float32 where its type has fewer bits."""
+    """Returns ``x``, in float32 where its type has fewer bits."""
     import torch
 
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,127 @@
+"""Yes or no: one logit, or the cosine of two vectors and a threshold.
+
+Dimension key: B examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import YES_NO, AnswerType, Judged, Labels, TaskFacts
+from mtbert.answers.class_labels import ClassLabels, class_answer
+from mtbert.answers.classification import with_probabilities
+from mtbert.answers.divergence import bernoulli_kl, squared_error
+from mtbert.answers.heads import COSINE, OUTPUTS
+from mtbert.answers.measures import ACCURACY, AUC, AVERAGE_PRECISION, MACRO_F1
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Logit:
+    """Predictions ``[B]``: the logit of yes, ``log(p / (1 - p))``."""
+
+    feeds: tuple[str, ...] = ("logit", YES_NO)
+    loss: str = "bce"
+    start: float = 0.0
+    gaussian: bool = False
+    fitted: bool = False
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        return ()
+
+    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+        return (prediction > threshold).long().numpy()
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+        """Returns ``label`` and ``p(CLASS)`` for both classes."""
+        import torch
+
+        chosen = class_answer(task, self.decide(prediction, threshold))
+        return with_probabilities(task, chosen, torch.stack([-prediction / 2, prediction / 2], -1))
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        return bernoulli_kl(prediction, other, detached=detached)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        from scipy.special import log_expit
+
+        distance_B = np.abs(decision - labels)
+        return Judged(
+            answer=decision,
+            p_B=np.exp(log_expit((2 * decision - 1) * prediction)),
+            distance_B=distance_B,
+            loss_B=-log_expit((2 * labels - 1) * prediction),
+            wrong_B=distance_B > 0,
+        )
+
+
+@dataclass(frozen=True)
+class ThresholdCosine:
+    """Predictions ``[B]``: cosines, between -1 and 1; above a threshold, which is fitted on train, they mean yes."""
+
+    feeds: tuple[str, ...] = ("cosine", YES_NO)
+    loss: str = "mse"
+    start: float = 0.0
+    gaussian: bool = True
+    fitted: bool = True
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        return ()
+
+    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+        return (prediction > threshold).long().numpy()
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+        """Returns ``label`` and ``cosine``: a cosine knows no probability."""
+        chosen = class_answer(task, self.decide(prediction, threshold))
+        return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        return squared_error(prediction, other, detached=detached)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        distance_B = np.abs(decision - labels)
+        return Judged(
+            answer=decision,
+            p_B=np.full(len(prediction), np.nan),
+            distance_B=distance_B,
+            loss_B=-(2 * labels - 1) * (prediction - _between(prediction, decision)),
+            wrong_B=distance_B > 0,
+        )
+
+
+def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
+    """Returns the cosine that parts labels 0 from labels 1 with the fewest errors.
+
+    Between equally good cosines the middle of the first best gap is taken; -2 and 2 call all examples the same.
+    """
+    by_cosine = np.argsort(cosines_B, kind="stable")
+    cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
+    # Right answers when the first i are called 0 and the others 1.
+    no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
+    right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
+    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold parts equal cosines
+    edges = np.concatenate([[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]])  # rounding gives 1.0000001
+    return float(edges[right.argmax()])
+
+
+def _between(cosine_B: Labels, decision_B: Labels) -> float:
+    """Returns a threshold of the decisions: halfway between the largest cosine called 0 and the smallest called 1."""
+    no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
+    if not len(no) or not len(yes):
+        return float(yes.min() if len(yes) else no.max())
+    return float(no.max() + yes.min()) / 2
+
+
+BINARY = AnswerType(
+    "binary",
+    ClassLabels(only=2),
+    (ACCURACY, MACRO_F1, AUC, AVERAGE_PRECISION),
+    {OUTPUTS: Logit(), COSINE: ThresholdCosine()},
+)

@@ -1,0 +1,252 @@
+"""Labels that are classes: what the three types with classes share.
+
+Dimension key: B examples, K classes.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import Array, Cells, Distribution, Labels, Shown, TaskFacts, WrongCell
+from mtbert.messages import LONGEST, clean, few, near, shown
+from mtbert.numbers import number, whole
+
+COLLAPSED_SHARE = 0.99
+MOST_LISTED = 30  # with a line each on the screen
+MOST_CONFUSED = 12  # with a column each
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """How well one class is found; a share of nothing is 0."""
+
+    label: str
+    precision: float  # share of the answers with this class that are right
+    recall: float  # share of the examples of this class that get it as an answer
+    f1: float
+    examples: int
+    answers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassLabels:
+    """Labels ``[B]`` that are indices of the task's classes."""
+
+    only: int | None = None  # the number of classes, where a type fixes it
+    ordered: bool = False  # the order of the classes means something
+    figures: tuple[str, ...] = ("confusion",)
+    graded: bool = False
+
+    def check(self, task: TaskFacts) -> None:
+        labels = task.labels
+        if labels is not None:
+            if len(set(labels)) != len(labels):
+                raise ValueError(f"labels must differ from each other, found {few(labels, quoted=True)}.")
+            if self._too_few_or_many(len(labels)):
+                raise ValueError(f"type '{task.type}' needs {self._need} labels, found {len(labels)}.")
+        check_codes(task)
+        if task.range is not None:
+            raise ValueError("range is for regression; a task of classes has labels. Drop range.")
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return "labels" if task.labels is None else None
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns the classes of train, sorted as numbers if all are numbers, else alphabetically."""
+        if task.labels is not None:
+            return {}
+        found = sorted({cell for cell in columns[0] if cell is not None})
+        numbers = {name: n for name in found if (n := number(name)) is not None}
+        if self._too_few_or_many(len(found)):
+            repair = "Use type: classification, or check the column." if len(found) > 2 else "Check the column."
+            raise ValueError(
+                f"type '{task.type}' needs {self._need} classes, found {len(found):,}: {few(found, quoted=True)}. "
+                f"{repair}"
+            )
+        if len(numbers) == len(found):
+            found.sort(key=lambda name: numbers[name])
+        elif self.ordered:
+            raise ValueError(
+                f"the order of the classes {few(found, quoted=True)} is unknown. List them in order in the task's "
+                "labels."
+            )
+        return {"labels": tuple(found)}
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        written = task.codes or task.labels or ()
+        index = {whole(name.strip()): float(i) for i, name in enumerate(written)}
+        if len(index) != len(written):
+            two = few(written, quoted=True)
+            raise ValueError(f"task {task.name}, labels: two of {two} are the same label. Drop one.")
+        labels_B = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if cell is not None:
+                if cell not in index:
+                    raise WrongCell(
+                        row,
+                        f"{shown(cell)} is not one of the classes {few(tuple(index), quoted=True)}."
+                        f"{near(cell, index)} {_repair(task, cell, cells)}",
+                    )
+                labels_B[row] = index[cell]
+        return labels_B
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return labels
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        names = task.labels or ()
+        counts = np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(names)).tolist()
+        return Distribution("label", tuple(zip(names, counts, strict=True)), classes=True)
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        """Returns warnings about the names of the classes: sets of labels in one cell, numbers without names."""
+        labels = task.labels or ()
+        found = []
+        looking, parts = sets(labels)
+        if looking:
+            found.append(
+                f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} "
+                f"classes are made of {parts:,} parts. A row has one label here, so make a yes/no task of each part."
+            )
+        # Numbers of an ordinal task are its order, and those of a yes/no task mean no and yes.
+        numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}
+        if labels and numbered and task.codes is None and not self.ordered:
+            found.append(
+                f"{task.name}: the classes are numbers, {few(labels, most=5)}, and so will be the answers. "
+                f'Name them: labels: {{"{labels[0]}": NAME, "{labels[1]}": NAME}}.'
+            )
+        return found
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        classes = len(task.labels or ())
+        kind = decision.shape == (examples,) and decision.dtype == np.int64
+        return kind and bool(((decision >= 0) & (decision < classes)).all())
+
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether 99% of the answers are one class."""
+        return bool(np.unique(decision, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        return float(label)
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        names = [clean(label[:LONGEST]) for label in task.labels or ()]
+        if len(names) > MOST_LISTED:
+            return [f"{task.name}: {len(names):,} classes, too many for a line each here; --json has them all."]
+        each = by_class(task, decision, labels)
+        found: list[Shown | str] = [
+            Shown(
+                ("class", "precision", "recall", "f1", "examples", "answers"),
+                tuple(
+                    (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
+                    for name, c in zip(names, each, strict=True)
+                ),
+                title=f"{task.name}, by class",
+            )
+        ]
+        if len(names) <= MOST_CONFUSED:
+            counts = confusion(task, decision, labels)
+            numbers = tuple(str(i) for i in range(1, len(names) + 1))
+            found.append(
+                Shown(
+                    ("", "class", *numbers),
+                    tuple((i, name, *map(str, row)) for i, name, row in zip(numbers, names, counts, strict=True)),
+                    lead=f"{task.name}, examples of each class (rows) by the answer that they got (columns):",
+                    names=1,
+                )
+            )
+        return found
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        return {
+            "labels": list(task.labels or ()),
+            "classes": [asdict(c) for c in by_class(task, decision, labels)],
+            "confusion": confusion(task, decision, labels),
+        }
+
+    @property
+    def _need(self) -> str:
+        return "at least 2" if self.only is None else f"exactly {self.only}"
+
+    def _too_few_or_many(self, classes: int) -> bool:
+        return classes < 2 or (self.only is not None and classes != self.only)
+
+
+def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfClass]:
+    """Returns precision, recall, F1 and counts of each class, in the order of the task's labels."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes = range(len(task.labels or ()))
+    rows = precision_recall_fscore_support(labels_B, decision_B, labels=list(classes), zero_division=0.0)
+    answers = np.bincount(decision_B.astype(np.int64), minlength=len(classes))
+    return [
+        OfClass(label, float(precision), float(recall), float(f1), int(examples), int(said))
+        for label, precision, recall, f1, examples, said in zip(task.labels or (), *rows, answers, strict=True)
+    ]
+
+
+def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list[int]]:
+    """Returns how many examples of each class (rows) get each class as an answer (columns)."""
+    from sklearn.metrics import confusion_matrix
+
+    classes = range(len(task.labels or ()))
+    counts: list[list[int]] = confusion_matrix(labels_B, decision_B, labels=classes).tolist()
+    return counts
+
+
+def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
+    """Returns the names of the classes that were decided on."""
+    names = task.labels or ()
+    return [names[int(i)] for i in decision_B]
+
+
+def check_codes(task: TaskFacts) -> None:
+    """Raises ValueError unless there is one code for each label, or none at all."""
+    if task.codes is not None and len(task.codes) != len(task.labels or ()):
+        found, labels = len(task.codes), len(task.labels or ())
+        raise ValueError(f"codes must be one for each of labels, found {found} for {labels}.")
+
+
+def sets(labels: Sequence[str]) -> tuple[list[str], int]:
+    """Returns the class names that look like sets of labels, and how many different parts they are made of.
+
+    Nothing counts as a set unless the same parts come again: ``Washington, DC`` among other cities does not.
+
+    >>> sets(["a", "b", "a;b"])
+    (['a;b'], 2)
+    >>> sets(["Washington, DC", "Seattle, WA"])
+    ([], 0)
+    """
+    parts = {label: _parts(label) for label in labels}
+    found = [label for label in labels if len(parts[label]) > 1]
+    known = {part for each in parts.values() for part in each}
+    listed = all(_LISTED.fullmatch(label) for label in labels)
+    if found and (listed or len(known) < len(labels) or (len(found) > 1 and len(known) == len(labels))):
+        return found, len(known)
+    return [], 0
+
+
+_LISTED = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
+
+
+def _parts(label: str) -> list[str]:
+    listed = _LISTED.fullmatch(label)
+    inner = listed[1] if listed else label
+    sign = next((sign for sign in ";|," if sign in inner), None)
+    return [part.strip().strip("'\"").strip() for part in (inner.split(sign) if sign else [inner])]
+
+
+def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
+    """Returns what to do about a label that is none of the classes; numbers may be codes of the named classes."""
+    labels = task.labels or ()
+    found = {each for each in cells if each is not None}
+    for first in (0, 1):
+        codes = [str(first + i) for i in range(len(labels))]
+        if task.codes is None and cell in codes and found <= set(codes):
+            named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
+            return f"If these are codes, give labels: {{{named}}}."
+    return "Fix or drop the row, or add the class to the task's labels."

@@ -1,0 +1,77 @@
+"""Classes without an order: one logit per class.
+
+Dimension key: B examples, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import AnswerType, Judged, Labels, TaskFacts
+from mtbert.answers.class_labels import ClassLabels, class_answer
+from mtbert.answers.divergence import symmetric_kl
+from mtbert.answers.heads import OUTPUTS
+from mtbert.answers.measures import ACCURACY, MACRO_F1
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Predictions ``[B, K]``: one logit per class."""
+
+    feeds: tuple[str, ...] = ("logits",)
+    loss: str = "ce"
+    start: float = 0.0
+    gaussian: bool = False
+    fitted: bool = False
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        if task.labels is None:
+            raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
+        return (len(task.labels),)
+
+    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+        return prediction.argmax(-1).numpy()
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+        """Returns ``label``, the most probable class, and ``p(CLASS)`` for each class."""
+        chosen = class_answer(task, self.decide(prediction, threshold))
+        return with_probabilities(task, chosen, prediction)
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        return symmetric_kl(prediction, other, detached=detached)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        from scipy.special import log_softmax
+
+        log_p_BK = log_softmax(prediction, axis=1)
+        distance_B = np.abs(decision - labels)
+        return Judged(
+            answer=decision,
+            p_B=np.exp(_pick(log_p_BK, decision)),
+            distance_B=distance_B,
+            loss_B=-_pick(log_p_BK, labels),
+            wrong_B=distance_B > 0,
+        )
+
+
+def with_probabilities(task: TaskFacts, chosen: list[str], logits_BK: Tensor) -> list[dict[str, Any]]:
+    """Returns the chosen class of each example beside the probabilities of all classes."""
+    return [
+        {"label": label} | {f"p({name})": float(p) for name, p in zip(task.labels or (), p_K, strict=True)}
+        for label, p_K in zip(chosen, logits_BK.softmax(-1), strict=True)
+    ]
+
+
+def _pick(values_BK: Labels, indices_B: Labels) -> Labels:
+    picked: Labels = np.take_along_axis(values_BK, indices_B.astype(int)[:, None], 1)[:, 0]
+    return picked
+
+
+CLASSIFICATION = AnswerType("classification", ClassLabels(), (ACCURACY, MACRO_F1), {OUTPUTS: Logits()})

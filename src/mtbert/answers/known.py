@@ -1,0 +1,27 @@
+"""Every answer type that a recipe can name: one line each."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from mtbert.answers import AnswerType
+
+_PLACES = (  # ``module.NAME`` inside this package
+    "classification.CLASSIFICATION",
+    "ordinal.ORDINAL",
+    "binary.BINARY",
+    "regression.REGRESSION",
+)
+
+
+def _loaded(place: str) -> AnswerType:
+    module, _, name = place.rpartition(".")
+    found: AnswerType = getattr(import_module(f"mtbert.answers.{module}"), name)
+    return found
+
+
+ANSWER_TYPES = {answer.name: answer for answer in map(_loaded, _PLACES)}
+
+if TYPE_CHECKING:
+    TypeName = str
+else:  # pydantic names the known ones
+    TypeName = Literal[tuple(ANSWER_TYPES)]

@@ -1,0 +1,14 @@
+"""Classes in an order, such as stars: one logit per class, and an error counts how many classes it is off."""
+
+from mtbert.answers import AnswerType
+from mtbert.answers.class_labels import ClassLabels
+from mtbert.answers.classification import Logits
+from mtbert.answers.heads import OUTPUTS
+from mtbert.answers.measures import ACCURACY, MACRO_F1
+
+ORDINAL = AnswerType(
+    "ordinal",
+    ClassLabels(ordered=True, figures=("confusion", "distances")),
+    (ACCURACY, MACRO_F1),
+    {OUTPUTS: Logits(feeds=("logits", "ordered logits"))},
+)

@@ -1,0 +1,191 @@
+"""Scores in a range: one number, or the cosine of two vectors; both on the range mapped to 0 to 1.
+
+Dimension key: B examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import AnswerType, Array, Cells, Distribution, Judged, Labels, Shown, TaskFacts, WrongCell
+from mtbert.answers.class_labels import check_codes
+from mtbert.answers.divergence import squared_error
+from mtbert.answers.heads import COSINE, OUTPUTS
+from mtbert.answers.measures import MAE, PEARSON, SPEARMAN
+from mtbert.messages import few, shown
+from mtbert.numbers import number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BINS = 10  # of a histogram
+COLLAPSED_STD = 1e-3  # of the range
+NEAR = 0.1  # of the range: a score further from its label than that is called wrong
+RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # squares of scores and differences are numbers
+
+
+@dataclass(frozen=True)
+class ScoreLabels:
+    """Labels ``[B]`` that are scores in the task's own range."""
+
+    figures: tuple[str, ...] = ("similarity",)
+    graded: bool = True
+
+    def check(self, task: TaskFacts) -> None:
+        if task.labels is not None:
+            raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
+        check_codes(task)
+        check_range(task)
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return None
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns the range from the lowest to the highest score of all columns."""
+        if task.range is not None:
+            return {}
+        scores = [
+            score(cell, None, row, i)
+            for i, cells in enumerate(columns)
+            for row, cell in enumerate(cells)
+            if cell is not None
+        ]
+        if not scores or min(scores) == max(scores):
+            found = f"all {len(scores):,} scores are {scores[0]:g}" if scores else "there are no scores"
+            raise ValueError(f"{found}. Check the column, or set the task's range.")
+        low, high = min(scores), max(scores)
+        if not is_range(low, high):
+            raise ValueError(f"scores must be {RANGES}, found {low!r} to {high!r}. Scale them, or check the column.")
+        return {"range": (low, high)}
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        found = (math.nan if cell is None else score(cell, task.range, row) for row, cell in enumerate(cells))
+        return np.fromiter(found, np.float64, len(cells))
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return fraction(task, labels)
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        known_B = labels[~np.isnan(labels)]
+        edges = [at(task, i / BINS) for i in range(BINS + 1)]
+        counts = np.bincount(np.clip(np.searchsorted(edges, known_B, "right") - 1, 0, BINS - 1), minlength=BINS)
+        names = [f"{edge:.4g}" for edge in edges]
+        for digits in range(5, 18):  # scores may differ in their last digits alone
+            if len(set(names)) == len(names):
+                break
+            names = [f"{edge:.{digits}g}" for edge in edges]
+        return Distribution(
+            "score",
+            tuple((f"{names[i]} to {names[i + 1]}", int(count)) for i, count in enumerate(counts)),
+            (("mean", float(known_B.mean())), ("lowest", float(known_B.min())), ("highest", float(known_B.max()))),
+        )
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        return []
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        kind = decision.shape == (examples,) and decision.dtype == np.float64
+        return kind and bool(np.isfinite(decision).all())
+
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether the scores, mapped to 0 to 1, hardly differ."""
+        return bool(np.std(decision) < COLLAPSED_STD)
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        return round(float(label), 4)
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        return []
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        return {"range": list(task.range or (0.0, 1.0))}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions ``[B]``: scores, or cosines in their place, on the range mapped to 0 to 1 and unclamped."""
+
+    feeds: tuple[str, ...] = ("score",)
+    loss: str = "mse"
+    start: float = 0.5  # the middle of the range: a small learning rate gets there late
+    gaussian: bool = True
+    fitted: bool = False
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        return ()
+
+    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+        return prediction.double().numpy()
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+        """Returns ``score``, in the task's range and clamped to it."""
+        return [{"score": at(task, float(p.clamp(0, 1)))} for p in prediction]
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        return squared_error(prediction, other, detached=detached)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        low, high = task.range or (0.0, 1.0)
+        answer_B = low + (high - low) * decision.clip(0, 1)
+        distance_B = np.abs(answer_B - labels)
+        unknown_B = np.full(len(labels), np.nan)
+        return Judged(answer_B, unknown_B, distance_B, distance_B, distance_B > NEAR * (high - low))
+
+
+def at(task: TaskFacts, fraction: float) -> float:
+    """Returns the score that lies at ``fraction`` of the task's range."""
+    low, high = task.range or (0.0, 1.0)
+    return low + (high - low) * fraction
+
+
+def fraction(task: TaskFacts, scores: Labels) -> Labels:
+    """Returns where scores lie in the task's range, 0 at its lowest and 1 at its highest."""
+    if task.range is None:
+        return scores
+    low, high = task.range
+    return (scores - low) / (high - low)
+
+
+def check_range(task: TaskFacts) -> None:
+    """Raises ValueError unless the task's range, if it has one, can be computed with."""
+    if task.range is not None:
+        low, high = task.range
+        if not low < high:
+            raise ValueError(f"range must be [lowest, highest], found [{low:g}, {high:g}].")
+        if not is_range(low, high):
+            raise ValueError(f"range must be {RANGES}, found [{low!r}, {high!r}].")
+
+
+def is_range(low: float, high: float) -> bool:
+    """Returns whether scores from ``low`` to ``high`` can be computed with: what :data:`RANGES` says."""
+    return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
+
+
+def score(cell: str, limits: tuple[float, float] | None, row: int, column: int = 0) -> float:
+    """Returns the score in a cell.
+
+    Raises:
+        WrongCell: If it is no number, or outside ``limits``.
+    """
+    low, high = limits or (-math.inf, math.inf)
+    repair = f"Give {low:g} to {high:g}, or drop the row." if limits else "Give a number, or drop the row."
+    found = number(cell)
+    if found is None:
+        raise WrongCell(row, f"{shown(cell)} is not a number. {repair}", column)
+    if not low <= found <= high:
+        raise WrongCell(row, f"{few([cell])} is outside the task's range. {repair}", column)
+    return found
+
+
+REGRESSION = AnswerType(
+    "regression",
+    ScoreLabels(),
+    (PEARSON, SPEARMAN, MAE),
+    {OUTPUTS: Score(), COSINE: Score(feeds=("cosine",), start=0.0)},
+)

@@ -1,0 +1,30 @@
+"""Numbers as people and programs write them in a table's cells."""
+
+import math
+import re
+from functools import lru_cache
+
+
+def number(text: str) -> float | None:
+    """Returns the finite number that ``text`` describes; None if it does not describe one.
+
+    >>> number("1e3"), number("n/a"), number("inf")
+    (1000.0, None, None)
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and "_" not in text else None
+
+
+@lru_cache(maxsize=1024)  # a few labels occur again and again
+def whole(text: str) -> str:
+    """Returns ``text`` with a whole number written without decimals; other text is unchanged.
+
+    Programs write class 1 as ``1.0`` once a column has an empty cell.
+
+    >>> whole("1.0"), whole("1.5")
+    ('1', '1.5')
+    """
+    return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text
