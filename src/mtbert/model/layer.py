@@ -56,7 +56,7 @@ class Rotary:
         qkv_N3HE = qkv_N3D.view(len(qkv_N3D), 3, heads, -1)
         width = qkv_N3HE.shape[3]
         steps = torch.arange(0, width, 2, dtype=torch.float32, device=qkv_N3D.device) / width
-        angles = (positions_N[:, None] / self.base**steps)[:, None, None]
+        angles = (positions_N[:, None] * (1.0 / self.base**steps))[:, None, None]
         cos, sin = angles.cos(), angles.sin()
         both, values = torch.split(qkv_N3HE, [2, 1], dim=1)
         a, b = both.chunk(2, dim=3)
