@@ -8,16 +8,18 @@ from pydantic import ValidationError
 from reading import message
 
 from mtbert.answers import regression
+from mtbert.columns import CodedColumn, NumberColumn, TextColumn
 from mtbert.data.labels import complete, examples
 from mtbert.data.sources import Source, read
-from mtbert.data.tables import Columns, Row, Table, TableFile
+from mtbert.data.tables import Columns, Table, TableFile
 from mtbert.task import Task
 
 
 def table(*labels: str | None, name: str = "t.csv") -> Table:
-    return Table(
-        (TableFile(name, ""),), [Row(i, str(i), ("a",), label) for i, label in enumerate(labels, 2)], column="y"
-    )
+    lines = np.arange(2, len(labels) + 2)
+    texts = TextColumn.of(["a"] * len(labels))
+    cells = CodedColumn.of(labels)
+    return Table((TableFile(name, ""),), NumberColumn(lines), (texts,), cells, lines, (len(labels),), column="y")
 
 
 def task(type_: str, **more: object) -> Task:

@@ -17,7 +17,7 @@ def test_parquet_is_read_and_its_rows_are_counted(tmp_path: Path):
     found = read(Source(path="a.parquet"), Columns(text=("s", "t"), label="y", id="id"), tmp_path, texts=2)
     assert found.rows == [Row(1, "7", ("a", "d"), "0"), Row(3, "9", ("c", "f"), "3.25")]
     assert found.warnings == ("a.parquet: dropped 1 row without a label in column 'y' (first: row 2).",)
-    assert found.at(found.rows[1]) == "a.parquet, row 3, column 'y'"
+    assert found.at(1) == "a.parquet, row 3, column 'y'"
 
 
 def test_a_broken_parquet_is_one_line(tmp_path: Path):

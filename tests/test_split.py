@@ -4,13 +4,14 @@ import random
 
 import pytest
 
+from mtbert.columns import TextColumn
 from mtbert.data.split import grouped_split
 
-Columns = list[list[str]]
+Columns = list[TextColumn]
 
 
 def pairs(*rows: tuple[str, ...]) -> Columns:
-    return [list(column) for column in zip(*rows, strict=True)]
+    return [TextColumn.of(column) for column in zip(*rows, strict=True)]
 
 
 def sides(texts: Columns, fraction: float, seed: int) -> tuple[set[int], set[int]]:
@@ -77,7 +78,7 @@ def test_an_impossible_split_is_refused():
     with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Add rows with other texts"):
         grouped_split(pairs(("a", "b"), ("b", "c"), ("c", "A")), 0.5, 0)
     with pytest.raises(ValueError, match="found 0 in 0 examples"):
-        grouped_split([[]], 0.5, 0)
+        grouped_split([TextColumn.of([])], 0.5, 0)
     for fraction in (0.0, 1.0, -0.2, float("nan")):
         with pytest.raises(ValueError, match=f"between 0 and 1, found {fraction:g}"):
             grouped_split(pairs(("a",), ("b",)), fraction, 0)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mtbert.columns import NumberColumn, TextColumn
 from mtbert.task import Task
 
 Ints = npt.NDArray[np.int32]
@@ -33,12 +34,12 @@ class Examples(Sequence[Example]):
     """Rows in columns; an :class:`Example` is made when one is asked for.
 
     Args:
-        ids: The id of each row.
+        ids: A column with the id of each row.
         texts: One column for each text of a row.
         labels: Class indices, or scores in the task's own range; ``nan`` where a row has none.
     """
 
-    def __init__(self, ids: Sequence[str], texts: Sequence[Sequence[str]], labels: Floats) -> None:
+    def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Floats) -> None:
         self.ids, self.texts, self.labels = ids, tuple(texts), labels
 
     @classmethod
@@ -50,13 +51,13 @@ class Examples(Sequence[Example]):
         """
         rows = list(examples)
         labels = np.array([np.nan if e.label is None else e.label for e in rows], np.float64)
-        return cls([e.id for e in rows], list(zip(*(e.texts for e in rows), strict=True)), labels)
+        return cls(
+            TextColumn.of(e.id for e in rows), [*map(TextColumn.of, zip(*(e.texts for e in rows), strict=True))], labels
+        )
 
     def take(self, rows: Rows) -> "Examples":
         """Returns the rows of these numbers, in this order."""
-        numbers = rows.tolist()
-        texts = [[column[i] for i in numbers] for column in self.texts]
-        return Examples([self.ids[i] for i in numbers], texts, self.labels[rows])
+        return Examples(self.ids.take(rows), [column.take(rows) for column in self.texts], self.labels[rows])
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mtbert.answers import YES_NO
-from mtbert.batch import Dataset, Examples
+from mtbert.batch import Dataset, Examples, Rows
 from mtbert.data import cache, labels, sources
 from mtbert.data.clusters import clusters
 from mtbert.data.split import grouped_split
@@ -162,7 +162,7 @@ def read(recipe: Recipe, name: str) -> Split:
     if rest:
         return Split(task, train, rest[0], tables)
     held = _held_out(recipe, settings, tables[0])
-    is_dev = np.array([(row.file, row.line) in held for row in tables[0].rows])
+    is_dev = np.isin(tables[0].places(), held)
     train, dev = (train.take(np.flatnonzero(is_dev == side)) for side in (False, True))
     if not dev or not train:
         side = "train" if dev else "dev"
@@ -192,14 +192,13 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
     return ()
 
 
-def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> set[tuple[int, int]]:
+def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> Rows:
     """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
         table = sources.read(everything, settings.columns, recipe.root(), texts=settings.texts)
-    texts = list(zip(*(row.texts for row in table.rows), strict=True))
     try:
-        _, dev = grouped_split(texts, settings.dev_fraction, settings.dev_seed)
+        _, dev = grouped_split(table.texts, settings.dev_fraction, settings.dev_seed)
     except ValueError as error:
         raise ValueError(f"{table.name}: {error}") from None
-    return {(table.rows[i].file, table.rows[i].line) for i in dev.tolist()}
+    return table.places()[dev]

@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Examples
+from mtbert.columns import hashes, numbered
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,13 +26,13 @@ def clusters(examples: Examples, positives: bool) -> Ints:
         positives: The two texts of an example with label 1 share a number too, and so do all texts that such
             examples link in a chain.
     """
-    numbers: dict[str, int] = {}
-    pairs = zip(*examples.texts, strict=True)
-    texts = np.array([[numbers.setdefault(t, len(numbers)) for t in pair] for pair in pairs], dtype=np.int64)
+    keys = np.stack([hashes(column) for column in examples.texts], axis=1)
+    texts = numbered(keys.ravel()).reshape(keys.shape)
     if not positives:
         return texts
     linked = texts[examples.labels == 1]
-    links = coo_array((np.ones(len(linked)), (linked[:, 0], linked[:, -1])), shape=(len(numbers), len(numbers)))
+    number = int(texts.max()) + 1
+    links = coo_array((np.ones(len(linked)), (linked[:, 0], linked[:, -1])), shape=(number, number))
     joined: Ints = connected_components(links, directed=False)[1].astype(np.int64)
     return joined[texts]
 

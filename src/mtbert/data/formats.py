@@ -47,8 +47,8 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
                 is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
                 if suffix in (".json", ".jsonl"):
                     found = objects.array(name, text) if is_array else objects.each_line(name, text)
-                    columns, kept = objects.keep(name, found, None if every else wanted)
-                    yield Records(columns, kept, unit="item" if is_array else "line", digest=digest)
+                    names, kept = objects.whole(name, found) if every else objects.keep(name, found, wanted)
+                    yield Records(names, kept, unit="item" if is_array else "line", late=not every, digest=digest)
                 else:
                     line, columns, rows = separated.table(name, suffix, text, wanted, every)
                     yield Records(columns, rows, header=f", line {line}", digest=digest)

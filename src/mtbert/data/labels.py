@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from mtbert.answers import Cells, WrongCell
+import numpy as np
+
+from mtbert.answers import WrongCell
 from mtbert.batch import Examples
 from mtbert.data.tables import Table
 from mtbert.messages import shown
@@ -16,9 +18,9 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
         ValueError: If the columns cannot hold labels of the task's type; the message names file, line and column.
     """
     try:
-        found = task.answer.labels.complete(task, [_cells(table) for table in tables])
+        found = task.answer.labels.complete(task, [table.labels for table in tables])
     except WrongCell as error:
-        raise _at(tables[error.column], error) from None
+        raise ValueError(f"{tables[error.column].at(error.row)}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
     return task.model_copy(update=found) if found else task
@@ -30,16 +32,11 @@ def examples(table: Table, task: Task) -> Examples:
     Raises:
         ValueError: If a cell cannot be a label; the message names file, line and column.
     """
+    cells = table.labels
     try:
-        labels = task.answer.labels.read(task, _cells(table))
+        # Each different cell once; the last of them, which code -1 finds, is a missing one.
+        labels = task.answer.labels.read(task, [*cells.values, None])[cells.codes]
     except WrongCell as error:
-        raise _at(table, error) from None
-    return Examples([row.id for row in table.rows], list(zip(*(row.texts for row in table.rows), strict=True)), labels)
-
-
-def _cells(table: Table) -> Cells:
-    return [row.label for row in table.rows]
-
-
-def _at(table: Table, error: WrongCell) -> ValueError:
-    return ValueError(f"{table.at(table.rows[error.row])}: {error}")
+        first = int(np.argmax(cells.codes == error.row))
+        raise ValueError(f"{table.at(first)}: {error}") from None
+    return Examples(table.ids, table.texts, labels)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import NoReturn
 
@@ -86,24 +86,31 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
         raise wrong("more after the end of the list", at)
 
 
+def whole(name: str, objects: Iterator[tuple[int, dict[str, object]]]) -> tuple[Collection[str], Sequence[Record]]:
+    """Returns all names and all values; the last object may alone have a name."""
+    kept = list(objects)
+    if not kept:
+        raise ValueError(f"{name}: the file is empty. {_repair(name)}")
+    columns = dict.fromkeys(chain.from_iterable(record for _, record in kept))
+    return columns, [(number, [record.get(column) for column in columns]) for number, record in kept]
+
+
 def keep(
-    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str] | None
-) -> tuple[Sequence[str], Sequence[Record]]:
-    """Returns all names, and the values of the wanted ones, or of all; the last object may alone have a name."""
+    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
+) -> tuple[Collection[str], Iterator[Record]]:
+    """Returns the names found so far, which grow while the values of the wanted ones are read."""
     columns: dict[str, None] = {}
-    if wanted is None:
-        kept = list(objects)
-        columns = dict.fromkeys(chain.from_iterable(record for _, record in kept))
-        rows = [(number, [record.get(column) for column in columns]) for number, record in kept]
-    else:
-        rows = []
+
+    def rows() -> Iterator[Record]:
+        number = None
         for number, record in objects:
-            rows.append((number, [*map(record.get, wanted)]))
             if not record.keys() <= columns.keys():  # seldom: objects mostly have the names of those before
                 columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
-    if not rows:
-        raise ValueError(f"{name}: the file is empty. {_repair(name)}")
-    return tuple(columns), rows
+            yield number, [*map(record.get, wanted)]
+        if number is None:
+            raise ValueError(f"{name}: the file is empty. {_repair(name)}")
+
+    return columns, rows()
 
 
 def _repair(name: str) -> str:

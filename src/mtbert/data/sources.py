@@ -4,15 +4,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from mtbert.columns import CodedColumn, TextColumn
 from mtbert.data import cells, formats, hub
 from mtbert.data.cells import quoted, readable
 from mtbert.data.records import Records
-from mtbert.data.tables import Columns, Reader, Row, Table, TableFile, names
+from mtbert.data.tables import Columns, Reader, Table, TableFile, names
 from mtbert.messages import count, near, shown
 from mtbert.settings import Settings
 
@@ -132,13 +135,12 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     parts = []
     for i, name in enumerate(named):
         with _opened(source, i, name, root, reader.wanted) as records:
-            seen = len(reader.rows)
             reader.read(i, name, records)
-            digest = records.digest() if records.digest is not None else _digest(reader.rows[seen:])
-            parts.append(TableFile(name, digest, records.unit))
+            parts.append(TableFile(name, "" if records.digest is None else records.digest(), records.unit))
     if not reader.chosen:
         raise ValueError(f"{names(parts)}: no row has {shown(source.where)}. Mend where, or drop it.")
-    return Table(tuple(parts), reader.rows, tuple(reader.warnings(parts)), columns.label or "label")
+    table = reader.table(parts)
+    return table if source.hub is None else _digested(table)
 
 
 def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[str]) -> AbstractContextManager[Records]:
@@ -152,15 +154,29 @@ def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
 
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
-    rows = [Row(i, e.id, e.texts, cells.as_label(e.label) if labelled else None) for i, e in enumerate(made, 1)]
     if len(made[0].texts) != texts:
         raise ValueError(
             f"{name}: the task reads {count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "
             "Change the task's inputs, or name another generated task."
         )
-    return Table((TableFile(name, _digest(rows), "row"),), rows)
+    return _digested(
+        Table(
+            parts=(TableFile(name, "", "row"),),
+            ids=TextColumn.of(e.id for e in made),
+            texts=tuple(map(TextColumn.of, zip(*(e.texts for e in made), strict=True))),
+            labels=CodedColumn.of(cells.as_label(e.label) if labelled else None for e in made),
+            lines=np.arange(1, len(made) + 1),
+            ends=(len(made),),
+        )
+    )
 
 
-def _digest(rows: Sequence[Row]) -> str:
-    content = json.dumps([(row.id, row.texts, row.label) for row in rows], separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()
+def _digested(table: Table) -> Table:
+    """Returns a table that no file holds with the SHA-256 of its rows, as one JSON array."""
+    digest = hashlib.sha256(b"[")
+    for number in range(len(table)):
+        row = table.row(number)
+        written = json.dumps((row.id, row.texts, row.label), separators=(",", ":"))
+        digest.update(f"{',' if number else ''}{written}".encode())
+    digest.update(b"]")
+    return replace(table, parts=(replace(table.parts[0], digest=digest.hexdigest()),))

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Rows
+from mtbert.columns import Hashes, TextColumn, numbered
 
 
-def grouped_split(texts: Sequence[Sequence[str]], fraction: float, seed: int) -> tuple[Rows, Rows]:
+def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Returns the rows of train and of dev, each in ascending order; rows that share a text are on the same side.
 
     A text is the same in any case, and sharing is passed on: of ``(a, b), (b, c), (c, d)`` all are on one side. Whole
@@ -25,43 +28,38 @@ def grouped_split(texts: Sequence[Sequence[str]], fraction: float, seed: int) ->
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
     rows = len(texts[0])
-    groups = _groups(texts)
-    if len(groups) < 2:
+    group_n, sizes = _groups([column.folded for column in texts])
+    if len(sizes) < 2:
         raise ValueError(
-            f"a split needs two groups of examples without a common text, found {len(groups)} in {rows} "
+            f"a split needs two groups of examples without a common text, found {len(sizes)} in {rows} "
             f"examples. Add rows with other texts, or name a dev file."
         )
     target = fraction * rows
-    dev: set[int] = set()
-    left = []
-    for i in np.random.default_rng(seed).permutation(len(groups)):
-        if len(dev) + len(groups[i]) <= target:
-            dev.update(groups[i])
-        else:
-            left.append(groups[i])
-    closest = min(left, key=len)
-    if not dev or (len(left) > 1 and len(dev) + len(closest) - target < target - len(dev)):
-        dev.update(closest)
-    is_dev = np.zeros(rows, np.bool_)
-    is_dev[list(dev)] = True
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    in_order, smallest = sizes[order], int(sizes.min())
+    taken = np.zeros(len(order), np.bool_)
+    size = 0
+    for place in range(len(order)):
+        if size + smallest > target:
+            break
+        if size + in_order[place] <= target:
+            taken[place] = True
+            size += int(in_order[place])
+    left = np.flatnonzero(~taken)
+    closest = left[np.argmin(in_order[left])]
+    if not size or (len(left) > 1 and size + in_order[closest] - target < target - size):
+        taken[closest] = True
+    is_dev = np.isin(group_n, order[taken])
     return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
 
 
-def _groups(texts: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Row numbers of each set of examples tied by common texts, in order of their first row (union-find)."""
-    parent = list(range(len(texts[0])))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    first: dict[str, int] = {}
-    for i, row in enumerate(zip(*texts, strict=True)):
-        for text in row:
-            a, b = sorted((root(i), root(first.setdefault(text.strip().casefold(), i))))
-            parent[b] = a
-    groups: dict[int, list[int]] = {}
-    for i in range(len(parent)):
-        groups.setdefault(root(i), []).append(i)
-    return list(groups.values())
+def _groups(keys: Sequence[Hashes]) -> tuple[Rows, Rows]:
+    """Returns the group of each row, tied to others by equal keys, and the size of each: in order of the first row."""
+    rows = len(keys[0])
+    if len(keys) == 1:
+        group_n = numbered(keys[0])
+    else:
+        texts = numbered(np.concatenate(keys)).reshape(len(keys), rows)
+        links = coo_array((np.ones(rows, np.bool_), (texts[0], texts[1])), shape=(texts.max(initial=-1) + 1,) * 2)
+        group_n = numbered(connected_components(links, directed=False)[1][texts[0]])
+    return group_n, np.bincount(group_n)

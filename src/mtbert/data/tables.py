@@ -1,11 +1,15 @@
 """Rows of a table: which columns hold what, and how cells become rows or are dropped."""
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from mtbert.columns import CodedColumn, GrowingColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
 from mtbert.data.cells import quoted
 from mtbert.data.records import Records
@@ -59,12 +63,28 @@ class TableFile:
     unit: str = "line"
 
 
-@dataclass(frozen=True)
+@dataclass
+class Dropped:
+    """Rows that were dropped for one reason: the line of the first, and how many there are."""
+
+    first: int
+    number: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a source, and the files or the data set that they are in."""
+    """The rows of a source in columns, and the files or the data set that they are in.
+
+    ``lines`` has the first line of each row, or its number from 1, in its file; ``ends`` has for each file the number
+    of rows up to its end.
+    """
 
     parts: tuple[TableFile, ...]
-    rows: Sequence[Row]
+    ids: TextColumn | NumberColumn
+    texts: tuple[TextColumn, ...]
+    labels: CodedColumn
+    lines: Ints
+    ends: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     column: str = "label"
 
@@ -73,17 +93,35 @@ class Table:
         """All names, for messages."""
         return names(self.parts)
 
-    def at(self, row: Row) -> str:
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def at(self, row: int) -> str:
         """Returns where a label stands, for messages: ``sts.csv, line 812, column 'similarity'``."""
-        part = self.parts[row.file]
-        return cells.place(part.name, part.unit, row.line, self.column)
+        part = self.parts[self._file(row)]
+        return cells.place(part.name, part.unit, int(self.lines[row]), self.column)
+
+    def places(self) -> Ints:
+        """Returns a number for each row that tells its file and line."""
+        return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows as objects, for small tables."""
+        return [self.row(i) for i in range(len(self))]
+
+    def row(self, row: int) -> Row:
+        texts = tuple(column[row] for column in self.texts)
+        return Row(int(self.lines[row]), self.ids[row], texts, self.labels[row], self._file(row))
+
+    def _file(self, row: int) -> int:
+        return bisect_right(self.ends, row)
 
 
 class Reader:
-    """Makes rows of the records of one file after the other, and keeps what it drops."""
+    """Makes columns of the records of one file after the other, and counts what it drops."""
 
     def __init__(self, columns: Columns, where: dict[str, str | None], labelled: bool) -> None:
-        self.rows: list[Row] = []
         self.chosen = 0  # records that ``where`` lets in
         self._columns, self._where, self._labelled = columns, where, labelled
         self._keys = [("text", column) for column in columns.text]
@@ -91,8 +129,15 @@ class Reader:
         self._keys += [("id", columns.id)] if columns.id is not None else []
         self._keys += [("where", column) for column in where]
         self.wanted = [column for _, column in self._keys]
-        self._dropped: dict[tuple[int, str], list[int]] = {}  # lines, by file and reason
+        self._dropped: dict[tuple[int, str], Dropped] = {}  # by file and reason
         self._records = 0
+        self._texts = [GrowingColumn() for _ in columns.text]
+        self._ids = GrowingColumn()
+        self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
+        self._labels: dict[str | None, int] = {None: -1}
+        self._codes = array("i")
+        self._ends: list[int] = []
+        self._unnamed: ValueError | None = None  # for the first row without an id, where the file may have none
 
     def read(self, file: int, name: str, records: Records) -> None:
         """Adds the rows of a file.
@@ -100,78 +145,140 @@ class Reader:
         Raises:
             ValueError: If a column is missing, a cell cannot be what it should be, or there are no rows.
         """
-        has_id = self._columns.id is not None and (self._labelled or self._columns.id in records.columns)
-        self._check_columns(name, records, has_id)
-        texts, end = len(self._columns.text), len(self._keys) - len(self._where)
-        make = [_MAKE[key] for key, _ in self._keys]
-        chosen_by, make = make[end:], make[:end]
-        wanted = list(self._where.values())
-        before, line = self._records, 0
-
-        def at(column: str) -> str:
-            return cells.place(name, records.unit, line, column)
-
+        if not records.late:
+            self._check_columns(name, records)
+        before, self._unnamed = self._records, None
+        add = self._adder(file, name, records)
+        wrong: ValueError | None = None
         for line, values in records.rows:
             self._records += 1
             if self._records > MOST_ROWS:
                 raise ValueError(f"{name}: more than {MOST_ROWS:,} rows. Keep fewer.")
-            if wanted:
-                found = _made(chosen_by, values[end:], self.wanted[end:], at)
-                if not all(map(cells.same, found, wanted)):
-                    continue
-            self.chosen += 1
-            made = _made(make, values, self.wanted, at)
-            given = tuple(made[:texts])
-            label = made[texts] if self._labelled else None
-            if self._labelled and label is None:
-                self._drop(file, f"without a label in column {shown(self._columns.label)}", line)
-            elif self._labelled and "" in given:
-                self._drop(file, "with an empty text", line)
-            elif "" in given:
-                raise ValueError(
-                    f"{at(self.wanted[given.index('')])}: the text is empty. Give a text, or drop the row."
-                )
-            elif has_id and made[-1] == "":
-                raise ValueError(
-                    f"{at(self.wanted[end - 1])}: the id is empty. Give one, or number the rows with columns.id: null."
-                )
-            else:
-                self.rows.append(Row(line, made[-1] if has_id else str(self._records), given, label, file))
+            try:
+                if wrong is None:
+                    add(line, values)
+            except ValueError as error:
+                if not records.late:
+                    raise
+                wrong = error  # a mistake in a later line of the file comes first, and so does a missing column
+        if records.late:
+            self._check_columns(name, records)
+        if self._unnamed is not None and self._has_id(records):  # a later object had one
+            raise self._unnamed
+        if wrong is not None:
+            raise wrong
         if self._records == before:
             raise ValueError(f"{name}: a header but no rows. Add rows.")
+        self._ends.append(len(self._lines))
 
-    def warnings(self, parts: Sequence[TableFile]) -> Iterator[str]:
+    def table(self, parts: Sequence[TableFile]) -> Table:
+        """Returns all rows as a table; nothing can be read from then on.
+
+        Raises:
+            ValueError: If no row is left.
+        """
+        numbers, codes = np.frombuffer(self._numbers, np.int64), np.frombuffer(self._codes, np.int32)
+        ids = NumberColumn(numbers) if self._columns.id is None else self._ids.column()
+        return Table(
+            parts=tuple(parts),
+            ids=ids,
+            texts=tuple(column.column() for column in self._texts),
+            labels=CodedColumn([text for text in self._labels if text is not None], codes),
+            lines=np.frombuffer(self._lines, np.int64),
+            ends=tuple(self._ends),
+            warnings=tuple(self._warnings(parts, ids)),
+            column=self._columns.label or "label",
+        )
+
+    def _adder(self, file: int, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
+        """Returns the function that adds a record of the file, or drops it."""
+        columns, labelled, labels = self._columns, self._labelled, self._labels
+        texts, end = len(columns.text), len(self._keys) - len(self._where)
+        make = [_MAKE[key] for key, _ in self._keys]
+        chosen_by, make = make[end:], make[:end]
+        wanted = list(self._where.values())
+        id_key = columns.id
+
+        def at(line: int, column: str) -> str:
+            return cells.place(name, records.unit, line, column)
+
+        def add(line: int, values: Sequence[object]) -> None:
+            if wanted:
+                found = _made(chosen_by, values[end:], self.wanted[end:], at, line)
+                if not all(map(cells.same, found, wanted)):
+                    return
+            self.chosen += 1
+            made = _made(make, values, self.wanted, at, line)
+            given = made[:texts]
+            label = made[texts] if labelled else None
+            if labelled and label is None:
+                self._drop(file, f"without a label in column {shown(columns.label)}", line)
+                return
+            if "" in given:
+                if labelled:
+                    self._drop(file, "with an empty text", line)
+                    return
+                where = at(line, self.wanted[given.index("")])
+                raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
+            if id_key is None:
+                self._numbers.append(self._records)
+            else:
+                own = made[-1] or self._number(at(line, id_key), records)
+                self._ids.append(own)
+                self._hashes.append(hash(own))
+            for column, text in zip(self._texts, given, strict=True):
+                column.append(text)
+            self._codes.append(labels.setdefault(label, len(labels) - 1))
+            self._lines.append(line)
+
+        return add
+
+    def _number(self, place: str, records: Records) -> str:
+        """Returns the number of a record as its id, where the file has no ids."""
+        error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
+        if self._has_id(records):
+            raise error
+        self._unnamed = self._unnamed or error
+        return str(self._records)
+
+    def _has_id(self, records: Records) -> bool:
+        return self._labelled or self._columns.id in records.columns
+
+    def _warnings(self, parts: Sequence[TableFile], ids: TextColumn | NumberColumn) -> Iterator[str]:
         """Gives one line for each reason to drop rows, and one for repeated ids.
 
         Raises:
             ValueError: If no row is left.
         """
         drops = [
-            (parts[file].name, f"dropped {count(len(lines), 'row')} {why} (first: {parts[file].unit} {lines[0]})")
-            for (file, why), lines in self._dropped.items()
+            (parts[file].name, f"dropped {count(rows.number, 'row')} {why} (first: {parts[file].unit} {rows.first})")
+            for (file, why), rows in self._dropped.items()
         ]
-        if not self.rows:
+        if not self._lines:
             name = names(parts)
             raise ValueError(f"{name}: no usable row; {', '.join(drop for _, drop in drops)}. Check the file.")
         yield from (f"{name}: {drop}." for name, drop in drops)
-        first: dict[str, Row] = {}
-        repeated = [row for row in self.rows if first.setdefault(row.id, row) is not row]
-        if repeated:
-            part = parts[repeated[0].file]
-            example = f"{shown(repeated[0].id)}, {part.unit} {repeated[0].line}"
-            yield f"{part.name}: {count(len(repeated), 'row')} with an id used before (first: {example})."
+        if isinstance(ids, TextColumn):
+            _, first, inverse = np.unique(np.frombuffer(self._hashes, np.int64), return_index=True, return_inverse=True)
+            before = first[inverse]
+            suspects = np.flatnonzero(before != np.arange(len(ids))).tolist()
+            repeated = [row for row in suspects if ids[row] == ids[before[row]]]  # not of other texts with this hash
+            if repeated:
+                part = parts[bisect_right(self._ends, repeated[0])]
+                example = f"{shown(ids[repeated[0]])}, {part.unit} {self._lines[repeated[0]]}"
+                yield f"{part.name}: {count(len(repeated), 'row')} with an id used before (first: {example})."
 
     def _drop(self, file: int, why: str, line: int) -> None:
-        self._dropped.setdefault((file, why), []).append(line)
+        self._dropped.setdefault((file, why), Dropped(line)).number += 1
 
-    def _check_columns(self, name: str, records: Records, has_id: bool) -> None:
+    def _check_columns(self, name: str, records: Records) -> None:
+        known = list(records.columns)
         for key, column in self._keys:
-            found = list(records.columns).count(column)
-            if not found and not (key == "id" and not has_id):
-                hint = near(column, records.columns)
+            found = known.count(column)
+            if not found and not (key == "id" and not self._has_id(records)):
                 raise ValueError(
-                    f"{name}{records.header}: there is no column {shown(column)}, found {quoted(records.columns)}."
-                    f"{hint} Set {key if key == 'where' else f'columns.{key}'}."
+                    f"{name}{records.header}: there is no column {shown(column)}, found {quoted(known)}."
+                    f"{near(column, known)} Set {key if key == 'where' else f'columns.{key}'}."
                 )
             if found > 1:
                 raise ValueError(
@@ -191,7 +298,8 @@ def _made(
     make: Sequence[Callable[[object], Any]],
     values: Sequence[object],
     columns: Sequence[str],
-    at: Callable[[str], str],
+    at: Callable[[int, str], str],
+    line: int,
 ) -> list[Any]:
     """Returns each value as its function in ``make`` converts it; an error says where the value stands."""
     made: list[Any] = []
@@ -199,7 +307,7 @@ def _made(
         for each, value in zip(make, values, strict=False):
             made.append(each(value))
     except ValueError as error:
-        raise ValueError(f"{at(columns[len(made)])}: {error}") from None
+        raise ValueError(f"{at(line, columns[len(made)])}: {error}") from None
     return made
 
 

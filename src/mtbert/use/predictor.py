@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files, scoring
 from mtbert.batch import Dataset, Examples
+from mtbert.columns import NumberColumn, TextColumn
 from mtbert.messages import clean, few, shown
 from mtbert.model.model import Model
 from mtbert.prepare import tokenize
@@ -86,8 +87,8 @@ class Predictor:
         """Returns texts as a data set of the task, with ids that count from 0."""
         chosen = self.task(task)
         rows = [_checked(chosen, i, given) for i, given in enumerate(_listed(chosen, texts))]
-        columns = [[row[i] for row in rows] for i in range(chosen.texts)]
-        return self.dataset(task, Examples(list(map(str, range(len(rows)))), columns, np.full(len(rows), np.nan)))
+        columns = [TextColumn.of(row[i] for row in rows) for i in range(chosen.texts)]
+        return self.dataset(task, Examples(NumberColumn(np.arange(len(rows))), columns, np.full(len(rows), np.nan)))
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
         """Returns examples as a data set of the task, beside their tokens."""
