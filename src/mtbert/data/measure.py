@@ -12,9 +12,11 @@ from tokenizers import Tokenizer
 
 from mtbert.answers import Distribution
 from mtbert.batch import Dataset, Examples
+from mtbert.columns import Ints, numbered
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
+PART = 2**17  # rows whose tokens are counted at once
 UNKNOWN = 0.2  # share of a text's tokens from which on the text counts as unknown
 
 
@@ -76,13 +78,15 @@ class Figures:
 
 def shared(a: Examples, b: Examples) -> Overlap:
     """How many examples of ``b`` are in ``a`` (in either order of the texts), and how many share a text with ``a``."""
-    of_a, of_b = _folded(a), _folded(b)
-    whole = {tuple(sorted(texts)) for texts in of_a}
-    known = {text for texts in of_a for text in texts}
-    return Overlap(
-        examples=sum(tuple(sorted(texts)) in whole for texts in of_b),
-        texts=sum(not known.isdisjoint(texts) for texts in of_b),
+    numbers = numbered(np.concatenate([column.folded for column in (*a.texts, *b.texts)]))
+    size = len(a) * len(a.texts)
+    of_a, of_b = (part.reshape(len(side.texts), -1) for part, side in ((numbers[:size], a), (numbers[size:], b)))
+    whole = (
+        np.isin(_rows(np.sort(of_b, 0), len(numbers)), _rows(np.sort(of_a, 0), len(numbers)))
+        if len(of_a) == len(of_b)
+        else False
     )
+    return Overlap(examples=int(np.sum(whole)), texts=int(np.isin(of_b, of_a).any(0).sum()))
 
 
 def measure(data: TaskData) -> Figures:
@@ -111,8 +115,10 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
             whole[rows] = [len(encoding) for encoding in tokenizer.encode_batch(given)]
         lengths += whole
         of_text += made.lengths - tokenizer.num_special_tokens_to_add(len(columns) == 2)
-        before = np.concatenate([[0], np.cumsum(made.ids == unknown)])
-        not_known += before[made.offsets[1:]] - before[made.offsets[:-1]]
+        for start in range(0, len(data), PART):
+            ends = made.offsets[start : start + PART + 1]
+            before = np.concatenate([[0], np.cumsum(made.ids[ends[0] : ends[-1]] == unknown)])
+            not_known[start : start + PART] += np.diff(before[ends - ends[0]])
     return Tokens(lengths, int(np.sum(not_known > UNKNOWN * of_text)))
 
 
@@ -125,9 +131,11 @@ def unknown_id(tokenizer: Tokenizer) -> int:
 
 def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     labels = data.examples.labels
-    seen: dict[tuple[str, ...], set[bytes]] = {}
-    for texts, label in zip(_folded(data.examples), labels, strict=True):
-        seen.setdefault(texts, set()).add(label.tobytes())
+    texts = numbered(np.concatenate([column.folded for column in data.examples.texts]))
+    same = numbered(_rows(texts.reshape(-1, len(data)), len(texts)))
+    bytes_of_label = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
+    # A pair of texts once for each of its labels.
+    labelled = np.unique(same * len(data) + numbered(bytes_of_label)) // len(data)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
     return SplitFigures(
@@ -136,10 +144,12 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
         tokens=(median, most, nearly, longest),
         cut=data.truncated,
         unknown=tokens.unknown,
-        repeated=len(data) - len(seen),
-        conflicts=sum(len(found) > 1 for found in seen.values()),
+        repeated=len(data) - len(np.unique(same)),
+        conflicts=int(np.sum(np.bincount(labelled) > 1)),
     )
 
 
-def _folded(examples: Examples) -> list[tuple[str, ...]]:
-    return list(zip(*([text.strip().casefold() for text in column] for column in examples.texts), strict=True))
+def _rows(numbers: Ints, size: int) -> Ints:
+    """Returns a number for each row from those of its one or two texts, ``[texts, rows]``, which are below ``size``."""
+    found: Ints = numbers[0] * size + numbers[-1]
+    return found

@@ -16,6 +16,7 @@ from mtbert.data.records import Records
 from mtbert.messages import count, few, near, shown
 from mtbert.settings import Settings
 
+TOGETHER = 256  # rows that are moved into columns at once: few, as each may have a text of megabytes
 MOST_ROWS = 20_000_000  # that fit in a large machine's memory
 
 
@@ -131,6 +132,7 @@ class Reader:
         self.wanted = [column for _, column in self._keys]
         self._dropped: dict[tuple[int, str], Dropped] = {}  # by file and reason
         self._records = 0
+        self._waiting: list[list[Any]] = []  # rows, as texts, label and id
         self._texts = [GrowingColumn() for _ in columns.text]
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
@@ -169,6 +171,7 @@ class Reader:
             raise wrong
         if self._records == before:
             raise ValueError(f"{name}: a header but no rows. Add rows.")
+        self._settle()
         self._ends.append(len(self._lines))
 
     def table(self, parts: Sequence[TableFile]) -> Table:
@@ -192,7 +195,7 @@ class Reader:
 
     def _adder(self, file: int, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
         """Returns the function that adds a record of the file, or drops it."""
-        columns, labelled, labels = self._columns, self._labelled, self._labels
+        columns, labelled = self._columns, self._labelled
         texts, end = len(columns.text), len(self._keys) - len(self._where)
         make = [_MAKE[key] for key, _ in self._keys]
         chosen_by, make = make[end:], make[:end]
@@ -222,16 +225,28 @@ class Reader:
                 raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
             if id_key is None:
                 self._numbers.append(self._records)
-            else:
-                own = made[-1] or self._number(at(line, id_key), records)
-                self._ids.append(own)
-                self._hashes.append(hash(own))
-            for column, text in zip(self._texts, given, strict=True):
-                column.append(text)
-            self._codes.append(labels.setdefault(label, len(labels) - 1))
+            elif made[-1] == "":
+                made[-1] = self._number(at(line, id_key), records)
             self._lines.append(line)
+            self._waiting.append(made)
+            if len(self._waiting) == TOGETHER:
+                self._settle()
 
         return add
+
+    def _settle(self) -> None:
+        """Moves the rows that wait into the columns."""
+        if not self._waiting:
+            return
+        made, labels = list(zip(*self._waiting, strict=True)), self._labels
+        for column, texts in zip(self._texts, made, strict=False):
+            column.extend(texts)
+        given = made[len(self._texts)] if self._labelled else (None,) * len(self._waiting)
+        self._codes.extend([labels.setdefault(label, len(labels) - 1) for label in given])
+        if self._columns.id is not None:
+            self._ids.extend(made[-1])
+            self._hashes.extend(map(hash, made[-1]))
+        self._waiting.clear()
 
     def _number(self, place: str, records: Records) -> str:
         """Returns the number of a record as its id, where the file has no ids."""
