@@ -81,12 +81,11 @@ def shared(a: Examples, b: Examples) -> Overlap:
     numbers = numbered(np.concatenate([column.folded for column in (*a.texts, *b.texts)]))
     size = len(a) * len(a.texts)
     of_a, of_b = (part.reshape(len(side.texts), -1) for part, side in ((numbers[:size], a), (numbers[size:], b)))
-    whole = (
-        np.isin(_rows(np.sort(of_b, 0), len(numbers)), _rows(np.sort(of_a, 0), len(numbers)))
-        if len(of_a) == len(of_b)
-        else False
-    )
-    return Overlap(examples=int(np.sum(whole)), texts=int(np.isin(of_b, of_a).any(0).sum()))
+    examples = 0
+    if len(of_a) == len(of_b):
+        whole_a, whole_b = (_rows(np.sort(side, 0), len(numbers)) for side in (of_a, of_b))
+        examples = int(np.isin(whole_b, whole_a).sum())
+    return Overlap(examples=examples, texts=int(np.isin(of_b, of_a).any(0).sum()))
 
 
 def measure(data: TaskData) -> Figures:
