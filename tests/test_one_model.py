@@ -91,9 +91,9 @@ def test_the_report_of_a_run_describes_the_model_that_predicts_and_names_the_oth
     assert one.step == 2
     commands.report_on(tmp_path / "run", SILENT)
     page = (tmp_path / "run/report.html").read_text()
-    assert f"overall is {overall[2]:.4f} on dev" in page
-    assert "This is the model that predicts, best/, of step 2." in page
-    assert f"Beside it, last/, step 8: overall {overall[8]:.4f}." in page
+    assert f"run has overall {overall[2]:.4f} on dev" in page
+    assert "The scores are those of best/, the model after step 2, which predicts." in page
+    assert f"The newest model, last/ after step 8, has overall {overall[8]:.4f}." in page
 
 
 def test_a_run_of_an_older_version_is_scored_with_the_model_that_it_has(ended: tuple[Path, str], tmp_path: Path):

@@ -27,8 +27,12 @@ page = toy_report.page
 
 
 def test_the_answer_counts_techniques_by_verdict(results: Results):
-    said = report.conclusion(results, summarise(results))
-    assert said.startswith("By overall, 1 of 2 techniques help, 0 hurt, and 1 cannot be told apart from doing without.")
+    summary = summarise(results)
+    assert report.conclusion(results, summary) == (
+        "2 techniques were judged by overall: 1 helps (strong), none hurts, and 1 shows no clear effect (same). A "
+        f"study like this one finds a true difference of {summary.detectable('control', 'overall'):.3f} four times out "
+        "of five; it may well miss a smaller one."
+    )
 
 
 def test_a_single_run_is_shown_beside_the_best_constant_answer(results: Results):
@@ -36,8 +40,10 @@ def test_a_single_run_is_shown_beside_the_best_constant_answer(results: Results)
     alone = replace(results, outline=outline, runs={"plain": {0: results.runs["plain"][0]}})
     summary = summarise(alone)
     said = report.conclusion(alone, summary)
-    assert said.startswith(f"plain: overall is {summary.rows['plain'].scores['overall'].mean:.4f} on dev, 95% interval")
-    assert said.endswith(f"the best constant answer has {summary.baseline['overall']:.4f}.")
+    assert said.startswith(
+        f"plain has overall {summary.rows['plain'].scores['overall'].mean:.4f} on dev, with a 95% interval"
+    )
+    assert said.endswith(f"The best constant answer would have {summary.baseline['overall']:.4f}.")
 
 
 def parts(results: Results, **tasks: str) -> Results:
@@ -63,7 +69,8 @@ def test_without_controls_rows_are_compared_with_the_reference(results: Results)
     plain = controls(results)
     said = report.conclusion(plain, summarise(plain))
     assert said.startswith(
-        "By overall, 1 of 2 rows are better than plain, 0 are worse, and 1 cannot be told apart from it."
+        "2 rows were compared with plain by overall: 1 is better (strong), none is worse, and 1 is not clearly "
+        "different (same)."
     )
     assert [line["row"] for line in report._findings(summarise(plain))] == ["strong", "same"]
 
@@ -72,8 +79,10 @@ def test_a_row_without_the_main_score_is_judged_by_its_only_common_task(results:
     some = parts(results, plain="sst quora sts", strong="sst", same="quora sts")
     summary = summarise(some)
     said = report.conclusion(some, summary)
-    assert said.startswith("By overall, 1 of 1 techniques help, 0 hurt, and 0 cannot be told apart from doing without.")
-    assert "1 more have no overall in common with what they are compared with." in said
+    assert said.startswith(
+        "1 technique was judged by overall: 1 helps (strong), none hurts, and none shows no clear effect. "
+        "1 more row has no overall that its control has too, and so no verdict."
+    )
     (line,) = report._findings(summary)
     assert (line["row"], line["by"], line["main"]) == ("strong", "sst", line["tasks"][0][0])
     assert line["tasks"][1:] == [("", ""), ("", "")]  # not under the name of another task
@@ -84,14 +93,14 @@ def test_the_only_task_of_the_reference_is_the_main_score(results: Results):
     summary = summarise(some)
     assert summary.main == "sst"
     assert set(summary.comparisons["control"]) == {"strong"}  # the row "same" has no task in common with "plain"
-    assert report.conclusion(some, summary).startswith("By sst, 1 of 1 techniques help")
+    assert report.conclusion(some, summary).startswith("1 technique was judged by sst: 1 helps (strong)")
 
 
 def test_a_single_run_says_nothing_about_a_technique(results: Results, tmp_path: Path):
     runs = {row: {0: by_seed[0]} for row, by_seed in results.runs.items()}
     one = replace(results, runs=runs | {"same": results.runs["same"]})
     said = report.conclusion(one, summarise(one))
-    assert "2 of these compare one seed each: they tell two runs apart, not two techniques." in said
+    assert "2 of these comparisons have one seed, which compares two runs and says little about the technique." in said
     assert [row[2] for row in tables.difference_table(one, summarise(one), "control").rows] == ["1", "1", ""]
 
 
@@ -146,7 +155,7 @@ def test_nothing_stays_of_rows_that_were_removed(results: Results, tmp_path: Pat
     assert not (tmp_path / "tables/errors-gone.md").exists()
     assert (tmp_path / "tables/notes.txt").read_text() == "mine"
     latex = (tmp_path / "tables/against-control.tex").read_text()
-    assert "p by Holm over the rows" in latex  # the meaning of the marks is beside them
+    assert "by Holm's method" in latex  # the meaning of the marks is beside them
     runs = (tmp_path / "tables/runs.csv").read_text().splitlines()
     assert runs[0] == "row,seed,sst,quora,sts,overall"
     assert len(runs) == 10
@@ -154,8 +163,8 @@ def test_nothing_stays_of_rows_that_were_removed(results: Results, tmp_path: Pat
 
 def test_warnings_and_runs_that_have_not_ended_are_on_the_page(page: Path):
     text = page.read_text(encoding="utf-8")
-    assert "runs differ in cpu: 2 kinds" in text
-    assert "9 of 10 runs have ended." in text
+    assert "Runs differ in cpu: there are 2 different ones." in text
+    assert "Only 9 of 10 runs have ended." in text
 
 
 def test_text_of_the_data_cannot_end_the_script_that_holds_it(page: Path):
@@ -183,7 +192,7 @@ def test_findings_are_sorted_by_significance_and_then_by_size(results: Results):
     lines = report._findings(summarise(results))
     assert [(line["row"], line["other"], line["said"]) for line in lines] == [
         ("strong", "plain", "helps"),
-        ("same", "plain", "cannot be told apart"),
+        ("same", "plain", "no clear effect"),
     ]
     assert lines[0]["p"] == "< 0.001"
     assert len(lines[0]["tasks"]) == 3
@@ -205,7 +214,7 @@ def test_the_larger_of_two_significant_findings_comes_first(results: Results):
         ("d", "helps", "0.040"),
         ("b", "helps", "< 0.001"),
         ("a", "hurts", "0.002"),
-        ("c", "cannot be told apart", "0.400"),
+        ("c", "no clear effect", "0.400"),
     ]
 
 
@@ -213,8 +222,8 @@ def test_recipes_are_shown_by_what_differs_from_the_control(results: Results, re
     other = load_recipe("demo", ["train.lr=0.5"])
     changed = replace(results, runs=results.runs | {"strong": {0: replace(results.runs["strong"][0], recipe=other)}})
     told = dict(report._recipes(changed))
-    assert list(told) == ["plain", "strong, against plain", "same, against plain"]
+    assert list(told) == ["plain", "strong, differences from plain", "same, differences from plain"]
     assert "tasks:" in told["plain"]
-    changes = [line for line in told["strong, against plain"].splitlines() if line[0] in "+-"]
+    changes = [line for line in told["strong, differences from plain"].splitlines() if line[0] in "+-"]
     assert changes == [f"-  lr: {recipe.train.lr:g}", "+  lr: 0.5"]
-    assert told["same, against plain"] == ""
+    assert told["same, differences from plain"] == ""

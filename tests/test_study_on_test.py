@@ -81,7 +81,7 @@ def test_a_file_that_the_runs_were_made_with_is_refused_as_a_test_file(ended: Pa
     shutil.copy(ended / "data/sst.csv", tmp_path / "test/sst.csv")
     done = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
     assert isinstance(done.exception, ValueError)
-    assert "sst.csv: is sst.csv, which the runs were made with." in str(done.exception)
+    assert "sst.csv: has the same content as sst.csv, which the runs were made with." in str(done.exception)
     assert not (out / "test.json").exists()
 
 
@@ -98,10 +98,10 @@ def test_a_row_is_not_scored_on_test_before_all_its_seeds_have_ended(ended: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--test", "sst=test/sst.csv"], r"--test wants one row to score\. Give --row sum or --row pcgrad\."),
-        (["--row", "smart"], r"^--row smart: --test wants one row"),
-        (["--row", "sum"], r"^--test: wants a file for each of sst, quora, sts, found none\."),
-        (["--row", "sum", "--test", "sst=test/sst.csv"], r"wants a file for each of sst, quora, sts, found sst\."),
+        (["--test", "sst=test/sst.csv"], r"^--row: --test needs the row to score\. Give --row sum or --row pcgrad\."),
+        (["--row", "smart"], r"^--row 'smart': --test needs the row"),
+        (["--row", "sum"], r"^--test: needs a file for each of sst, quora, sts, found none\."),
+        (["--row", "sum", "--test", "sst=test/sst.csv"], r"needs a file for each of sst, quora, sts, found sst\."),
         (["--row", "sum", "--test", "sst"], r"^--test sst: give TASK=FILE, once for each task\."),
         (["--row", "sum", "--test", "sst=a", "--test", "sst=b"], r"^--test sst=b: give TASK=FILE, once"),
     ],

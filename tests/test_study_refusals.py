@@ -89,7 +89,7 @@ def test_runs_on_other_numbers_of_threads_cause_a_warning(ended: Path, tmp_path:
     shutil.copytree(ended / "out", tmp_path / "out")
     file = tmp_path / "out/cells/sum-1/run/environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 7}))
-    assert results.read_study(tmp_path / "out").warnings == ["runs differ in threads: 2 kinds"]
+    assert results.read_study(tmp_path / "out").warnings == ["Runs differ in threads: there are 2 different ones."]
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def compared(mean: float, p: float, corrected: float) -> Comparison:
     [
         (0.1, 0.001, 0.049, "better"),
         (-0.1, 0.001, 0.049, "worse"),
-        (0.1, 0.001, 0.051, "cannot be told apart"),
-        (-0.1, 0.049, 0.5, "cannot be told apart"),
+        (0.1, 0.001, 0.051, "unclear"),
+        (-0.1, 0.049, 0.5, "unclear"),
     ],
 )
 def test_a_verdict_follows_from_the_corrected_p(mean: float, p: float, corrected: float, verdict: str):

@@ -82,7 +82,7 @@ def test_a_difference_is_shown_with_the_corrected_p_and_a_star_below_005(results
         summary, sst=of(0.1, 0.0001, 0.0009), quora=of(-0.1, 0.001, 0.06), overall=of(0.2, 0.01, 0.02)
     )
     table = tables.difference_table(results, made, "control")
-    assert table.columns == ("row", "less", "seeds", "sst", "quora", "overall")
+    assert table.columns == ("row", "compared with", "seeds", "sst", "quora", "overall")
     assert table.rows[0] == (
         *("more", "base (collapsed: sst)", "3"),
         "+0.1000 [+0.0804, +0.1196] p < 0.001*",
@@ -118,7 +118,7 @@ def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
     assert line["verdict"] == "better"
     assert line["tasks"] == [
         ("-0.100 [-0.120, -0.080]", "worse"),
-        ("+0.100 [+0.080, +0.120]", "cannot be told apart"),
+        ("+0.100 [+0.080, +0.120]", "unclear"),
         ("", ""),
     ]
 
@@ -126,7 +126,7 @@ def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False), (3, False)])
 def test_only_comparisons_of_one_seed_each_are_called_so(results: Results, summary: Summary, seeds: int, told: bool):
     said = report.conclusion(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
-    assert ("1 of these compare one seed each" in said) is told
+    assert ("1 of these comparisons has one seed" in said) is told
 
 
 # Errors ------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def results(recipe: Recipe) -> Results:
         reference="plain",
         threads=1,
     )
-    return Results(outline, tasks, runs, ["same, seed 3"], ["runs differ in cpu: 2 kinds"])
+    return Results(outline, tasks, runs, ["same, seed 3"], ["Runs differ in cpu: there are 2 different ones."])
 
 
 @pytest.fixture(scope="module")

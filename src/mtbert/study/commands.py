@@ -1,4 +1,4 @@
-"""Running a study into a folder, and writing what it says."""
+"""What ``mtbert study`` and ``mtbert report`` do: run a study in a folder, and write its report."""
 
 import os
 from collections.abc import Mapping
@@ -17,14 +17,23 @@ from mtbert.study.runs import lay_out, run_all, run_place, run_recipes
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    """Runs what has not ended yet of ``plan`` into ``out``, and writes its report.
+    """Runs all runs of a plan that have not ended, and writes the report.
 
-    Returns why runs failed, by their name. The threads of a run are those of its recipe, else the machine's cores
-    shared among the workers, as they were when the study began.
+    Args:
+        plan: The study.
+        out: Its folder, new or from an earlier call with the same plan.
+        workers: Number of runs at the same time.
+        console: Shows progress, warnings and the tables.
+
+    Returns:
+        Why runs failed, by the name of the run.
+
+    A run uses as many threads as its recipe says. Without a number there, the machine's cores are shared among the
+    workers, as they were when the study began.
 
     Raises:
-        ValueError, FileNotFoundError: If ``out`` is something else, was run with other settings, or another process
-            runs a study there.
+        FileNotFoundError, ValueError: If the folder holds something else, a run in it was made with other settings, or
+            another process runs a study there.
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else
@@ -56,7 +65,7 @@ def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str
 
 
 def _check_place(out: Path) -> None:
-    """Raises ValueError if ``out`` is something else than a study; one whose start was cut off is one."""
+    """Raises ValueError if ``out`` holds something other than a study, or one that was killed at its start."""
     found = locks.find_held(out)
     started = {locks.LOCK, *(f".{results.OUTLINE_FILE}.{end}" for end in ("new", "old"))}
     if found is None or (found / results.OUTLINE_FILE).is_file():
@@ -66,16 +75,20 @@ def _check_place(out: Path) -> None:
 
 
 def report_on(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
-    """Writes tables, figures and the report of a study, or of a run, into its folder.
+    """Writes the report of a study or of one run into its folder, with tables and figures, and prints the tables.
 
-    With ``test``, a labelled file for each task, ``row`` is scored on it before, once and for all.
+    Args:
+        path: The folder of the study or run.
+        console: Shows warnings and the tables.
+        row: The row to score on test first, which can be done only once.
+        test: A labelled test file for each task.
 
     Raises:
-        FileNotFoundError, ValueError: If it is neither, nothing of it has ended, or a file of it is damaged.
+        FileNotFoundError, ValueError: If the folder holds neither, no run has ended, or a file in it is damaged.
     """
     found = results.read_run(path) if (path / RECIPE_FILE).is_file() else results.read_study(path)
     if not found.runs:
-        raise ValueError(f"{path}: no run of this study has ended. Start it again with: mtbert study.")
+        raise ValueError(f"{path}: no run of this study has ended. Go on with it: mtbert study STUDY --out {path}")
     if test or row is not None:
         score_held_out(found, row, test or {}, path, console)
     _write(found, path, console)

@@ -28,7 +28,7 @@ LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"
 MARKS: Mapping[Verdict, tuple[str, str, str]] = {  # marker, line and fill
     "better": ("^", "#0072B2", "#0072B2"),
     "worse": ("v", "#D55E00", "#D55E00"),
-    "cannot be told apart": ("o", "#555555", "#ffffff"),
+    "unclear": ("o", "#555555", "#ffffff"),
 }
 NAMED_CLASSES = 12  # above, a confusion matrix has no numbers
 
@@ -75,7 +75,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.grid(axis="x", alpha=0.3)
-    figure.supxlabel("difference; triangles: told apart after Holm's correction", fontsize=8)
+    figure.supxlabel("difference from the control; triangle: clear (p below 0.05 after Holm's correction)", fontsize=8)
     yield Drawn(
         "ablation",
         "What each technique changes",

@@ -1,4 +1,4 @@
-"""The paper's table 5: one row of a study, chosen before, on test files that are looked at once."""
+"""Scoring one row of a study on test files, once: the row is chosen by dev before."""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files, json_files
+from mtbert.messages import shown
 from mtbert.study.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
 from mtbert.study.results import DevData, Results
 from mtbert.study.statistics import Estimate
@@ -16,11 +17,18 @@ from mtbert.use.evaluate import answer_file
 
 
 def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path], out: Path, console: Console) -> None:
-    """Scores all seeds of ``row`` on a labelled file for each task, and records that in ``out``.
+    """Scores all runs of one row on test files, and writes the scores to ``test.json``.
+
+    Args:
+        results: The study.
+        row: The name of the row.
+        tests: A labelled file for each task of the row.
+        out: The study's folder.
+        console: Shows which run answers which file.
 
     Raises:
-        ValueError, FileNotFoundError: If that was done before, a task has no file, there is no such row, or a file
-            cannot be read. Nothing is recorded then.
+        ValueError, FileNotFoundError: If a row was scored on test before, there is no such row, one of its runs has
+            not ended, a task has no file, or a file cannot be read. Then nothing is written.
     """
     before = read_held_out(out)
     if before is not None:
@@ -29,12 +37,15 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
             "another dev set. Leave out --test and --row: the report shows these scores."
         )
     if row is None or row not in results.runs:
-        raise ValueError(f"--row {row}: --test wants one row to score. Give --row {' or --row '.join(results.runs)}.")
+        raise ValueError(
+            f"--row{'' if row is None else ' ' + shown(row)}: --test needs the row to score. "
+            f"Give --row {' or --row '.join(results.runs)}."
+        )
     unended = [name for name in results.missing if name.startswith(f"{row}, seed ")]
     if unended:
         raise ValueError(
-            f"{unended[0]}: has not ended, and a row is scored on test once, with all its seeds. "
-            "Go on with the study first."
+            f"{unended[0]}: has not ended. A row is scored on test only once, so all its seeds must have ended: go on "
+            "with the study first."
         )
     runs = results.runs[row]
     answered = next(iter(runs.values())).predicted
@@ -42,14 +53,17 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
     for name in (*tasks, *tests):
         if name not in tasks or name not in tests:
             raise ValueError(
-                f"--test: wants a file for each of {', '.join(tasks)}, found {', '.join(tests) or 'none'}."
+                f"--test: needs a file for each of {', '.join(tasks)}, found {', '.join(tests) or 'none'}."
             )
     repair = "Give --test TASK=FILE with a labelled file."
     digests = {name: files.sha256(file, repair) for name, file in tests.items()}
     seen = {digest: source for run in runs.values() for source, digest in run.record.data.items()}
     for name, digest in digests.items():
         if digest in seen:
-            raise ValueError(f"--test {name}={tests[name]}: is {seen[digest]}, which the runs were made with.")
+            raise ValueError(
+                f"--test {name}={tests[name]}: has the same content as {seen[digest]}, which the runs were made with. "
+                "Give a file that no run has seen."
+            )
     held: dict[str, DevData] = {}
     tested = {}
     for seed, run in runs.items():

@@ -1,4 +1,4 @@
-"""The scores of one row of a study on test files, ``test.json``: made once, and kept for good."""
+"""The scores of one row of a study on test files, in ``test.json``. They are made once and never again."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """Over the seeds of a row; ``interval`` is that of :class:`Estimate`."""
+    """One score on test over the seeds of a row."""
 
     mean: float
-    sd: float | None  # null for one seed
-    interval: tuple[float, float]
+    sd: float | None  # over seeds; null for one seed
+    interval: tuple[float, float]  # 95%, over seeds and examples
 
 
 class HeldOutScores(Settings):
-    """A row's scores on test. A folder has one such record, for good."""
+    """The content of ``test.json``: all scores of one row on test."""
 
     row: str
     seeds: int

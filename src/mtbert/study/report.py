@@ -1,4 +1,4 @@
-"""The report of a study or run: one page that needs no network."""
+"""The report of a study or run: one HTML page that needs no network."""
 
 import base64
 import difflib
@@ -11,22 +11,23 @@ from typing import Any
 import jinja2
 
 from mtbert import files, metrics
+from mtbert.messages import count, few
 from mtbert.recipe.files import dump_recipe
 from mtbert.study import tables
 from mtbert.study.errors import Errors
 from mtbert.study.figures import study_figures
 from mtbert.study.held_out_scores import read_held_out
 from mtbert.study.results import Results
-from mtbert.study.summary import Against, Comparison, Summary, summarise
+from mtbert.study.summary import Against, Comparison, Summary, Verdict, summarise
 from mtbert.study.text_table import TextTable
 
 REPORT_FILE = "report.html"
 WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
-VERDICTS = {"better": "helps", "worse": "hurts", "cannot be told apart": "cannot be told apart"}
+VERDICTS: Mapping[Verdict, str] = {"better": "helps", "worse": "hurts", "unclear": "no clear effect"}
 
 
 def write_report(results: Results, out: Path) -> list[TextTable]:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables for a terminal."""
+    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables that a terminal shows."""
     summary = summarise(results)
     errors = Errors(results)
     drawn = study_figures(results, summary)
@@ -34,7 +35,7 @@ def write_report(results: Results, out: Path) -> list[TextTable]:
     each, analysis = tables.run_table(results, summary), errors.tables()
     for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
         (out / name).mkdir(exist_ok=True)
-        for old in (out / name).iterdir():  # of rows that are no more, nothing stays
+        for old in (out / name).iterdir():  # tables and figures of rows that the study no longer has
             if old.suffix in WRITTEN:
                 old.unlink()
         for part in parts:
@@ -74,50 +75,66 @@ def undefined_metrics(results: Results) -> list[str]:
 
 
 def conclusion(results: Results, summary: Summary) -> str:
-    """Returns the result of the study or run in two or three sentences."""
+    """Returns the result of the study or run in a few sentences that need no statistics."""
     against = _against(summary)
-    found = [c for by in summary.comparisons[against].values() if (c := _main(summary, by)) is not None]
-    if not found:
+    compared = summary.comparisons[against]
+    judged = {row: main for row, by_score in compared.items() if (main := _main(summary, by_score)) is not None}
+    if not judged:
         return _one_row(results, summary)
-    counts = {verdict: sum(c.verdict == verdict for c in found) for verdict in VERDICTS}
-    what, helps, hurts, without = (
-        ("techniques", "help", "hurt", "doing without")
-        if against == "control"
-        else ("rows", f"are better than {results.outline.reference}", "are worse", "it")
-    )
-    sentences = [
-        f"By {summary.main}, {counts['better']} of {len(found)} {what} {helps}, {counts['worse']} {hurts}, and "
-        f"{counts['cannot be told apart']} cannot be told apart from {without}."
-    ]
-    others = len(summary.comparisons[against]) - len(found)
-    if others:
-        sentences.append(f"{others} more have no {summary.main} in common with what they are compared with.")
-    single = sum(c.difference.seeds == 1 for c in found)
+    number = len(judged)
+    if against == "control":
+        other, was = "its control", f"{count(number, 'technique')} {_were(number)} judged by {summary.main}"
+        verbs = {"better": ("helps", "help"), "worse": ("hurts", "hurt")}
+        verbs["unclear"] = ("shows no clear effect", "show no clear effect")
+    else:
+        other = results.outline.reference
+        was = f"{count(number, 'row')} {_were(number)} compared with {other} by {summary.main}"
+        verbs = {verdict: (f"is {verdict}", f"are {verdict}") for verdict in ("better", "worse")}
+        verbs["unclear"] = ("is not clearly different", "are not clearly different")
+    said = []
+    for verdict, (one, several) in verbs.items():
+        rows = [row for row, comparison in judged.items() if comparison.verdict == verdict]
+        said.append(f"{len(rows)} {one if len(rows) == 1 else several} ({few(rows, 5)})" if rows else f"none {one}")
+    sentences = [f"{was}: {said[0]}, {said[1]}, and {said[2]}."]
+    left = len(compared) - number
+    if left:
+        has = "has" if left == 1 else "have"
+        sentences.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
+    single = sum(comparison.difference.seeds == 1 for comparison in judged.values())
     if single:
-        sentences.append(f"{single} of these compare one seed each: they tell two runs apart, not two techniques.")
+        with_one = f"{single} of these comparisons {'has' if single == 1 else 'have'} one seed"
+        sentences.append(f"{with_one}, which compares two runs and says little about the technique.")
     least = summary.detectable(against, summary.main)
     if least is not None:
-        sentences.append(f"Half of the comparisons would find a true difference of {least:.3f} four times in five.")
+        sentences.append(
+            f"A study like this one finds a true difference of {least:.3f} four times out of five; it may well miss a "
+            "smaller one."
+        )
     return " ".join(sentences)
 
 
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
 def _one_row(results: Results, summary: Summary) -> str:
+    """Returns the scores of the reference, or of the first row, in a few sentences."""
     row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
     scores = summary.rows[row].scores
     if not scores:
         return "No task was scored."
     score = summary.main if summary.main in scores else next(iter(scores))
     low, high = scores[score].interval
-    said = (
-        f"{row}: {score} is {scores[score].mean:.4f} on dev, 95% interval {low:.4f} to {high:.4f}; the best constant "
-        f"answer has {summary.baseline[score]:.4f}."
-    )
+    sentences = [
+        f"{row} has {score} {scores[score].mean:.4f} on dev, with a 95% interval from {low:.4f} to {high:.4f}.",
+        f"The best constant answer would have {summary.baseline[score]:.4f}.",
+    ]
     first = next(iter(results.runs[row].values()))
     if first.step is not None:
-        said += f" This is the model that predicts, best/, of step {first.step}."
+        sentences.append(f"The scores are those of best/, the model after step {first.step}, which predicts.")
     if first.newest is not None:
-        said += f" Beside it, {first.newest}."
-    return said
+        sentences.append(f"{first.newest}.")
+    return " ".join(sentences)
 
 
 def _against(summary: Summary) -> Against:
@@ -131,7 +148,7 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """A line for each technique, those told apart first, then by size."""
+    """Returns a line of the page for each technique: clear effects first, then by the size of the difference."""
     found = []
     for row, by_score in summary.comparisons[_against(summary)].items():
         main = _main(summary, by_score)
@@ -144,26 +161,27 @@ def _findings(summary: Summary) -> list[Mapping[str, Any]]:
                     "verdict": main.verdict,
                     "said": VERDICTS[main.verdict],
                     "by": summary.judged_by(by_score),
-                    "main": _told(main),
+                    "main": _with_interval(main),
                     "p": tables.p_value(main.corrected),
                     "tasks": [
-                        (_told(by_score[name]), by_score[name].verdict) if name in by_score else ("", "")
+                        (_with_interval(by_score[name]), by_score[name].verdict) if name in by_score else ("", "")
                         for name in summary.main_first[1:]
                     ],
-                    "order": (main.verdict == "cannot be told apart", -main.difference.mean),
+                    "order": (main.verdict == "unclear", -main.difference.mean),
                 }
             )
     return sorted(found, key=lambda line: line["order"])
 
 
-def _told(comparison: Comparison) -> str:
+def _with_interval(comparison: Comparison) -> str:
     low, high = comparison.difference.interval
     return f"{comparison.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _unfinished(results: Results) -> list[str]:
+    """Returns a warning if some runs have not ended."""
     ended = sum(len(by_seed) for by_seed in results.runs.values())
-    return [] if results.complete else [f"{ended} of {ended + len(results.missing)} runs have ended."]
+    return [] if results.complete else [f"Only {ended} of {ended + len(results.missing)} runs have ended."]
 
 
 def _picture(svg: Path) -> str:
@@ -171,13 +189,13 @@ def _picture(svg: Path) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    """JSON that can stand in a script element: nothing in it ends that."""
+    """Returns ``value`` as JSON that can stand in a script element, because it contains no tag."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def _recipes(results: Results) -> list[tuple[str, str]]:
-    """By row its recipe: the reference in full, the others as what differs from their control."""
+    """Returns the recipe of each row under a heading: in full, or as its differences from its control."""
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}
     found = []
@@ -186,7 +204,7 @@ def _recipes(results: Results) -> list[tuple[str, str]]:
         if other is None or other not in texts:
             found.append((row, "\n".join(lines)))
         else:
-            found.append((f"{row}, against {other}", _difference(texts[other], lines)))
+            found.append((f"{row}, differences from {other}", _difference(texts[other], lines)))
     return found
 
 
@@ -198,8 +216,8 @@ def _difference(before: Sequence[str], after: Sequence[str]) -> str:
 
 def _environment(results: Results) -> list[tuple[str, str]]:
     record = next(iter(next(iter(results.runs.values())).values())).record
-    told = record.model_dump()
+    found = record.model_dump()
     return [
         (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
-        for name, value in told.items()
+        for name, value in found.items()
     ]

@@ -1,4 +1,4 @@
-"""Results of a study's runs: their answers on dev beside the labels, and their logs.
+"""The results of a study's runs: their answers on dev, the labels, and their logs.
 
 Dimension key: B examples.
 """
@@ -34,13 +34,13 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """A study as its folder records it: what its rows are compared with, and the threads of each run."""
+    """The content of ``study.json``: the rows of a study, what they are compared with, and how they are run."""
 
-    rows: dict[str, str | None]  # the control by row
-    sources: dict[str, str]  # the recipe's name by row
+    rows: dict[str, str | None]  # each row's control
+    sources: dict[str, str]  # the name of each row's recipe
     seeds: tuple[int, ...]
     reference: str
-    threads: int
+    threads: int  # of each run whose recipe names none
     printed: Printed | None = None  # what another source prints, by the names of these rows
 
 
@@ -50,7 +50,7 @@ class DevData:
 
     task: Task
     metric: str
-    train: int  # rows that it is trained on
+    train: int  # number of rows in train
     examples: Examples
 
     @property
@@ -66,21 +66,21 @@ class DevData:
 
 @dataclass(frozen=True)
 class EndedRun:
-    """One ended run."""
+    """A run that has ended."""
 
     row: str
     seed: int
     recipe: Recipe
     record: RunRecord
-    predicted: Mapping[str, Predicted]  # by task, of the model that predicts
-    step: int | None  # optimizer steps that made that model; None where nobody knows
-    steps: Sequence[history.Line]  # of metrics.jsonl
+    predicted: Mapping[str, Predicted]  # by task: the answers of the model that predicts
+    step: int | None  # the optimizer step after which that model was saved; None if unknown
+    steps: Sequence[history.Line]  # the lines of metrics.jsonl
     seconds: float  # of training alone
     folder: Path  # of the run
 
     @property
     def evaluation(self) -> history.Line | None:
-        """The evaluation of the model that predicts, as the run logged it."""
+        """Returns the evaluation of the model that predicts, as the run logged it; None if it logged none."""
         last = history.last(self.steps)
         if self.step is None:
             return last
@@ -88,21 +88,23 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Where the newest evaluation is another than that of the model that predicts: its step and score."""
+        """Returns a sentence about the newest evaluation; None if the model that predicts has no newer one."""
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
             return None
         select = self.recipe.train.select
-        return f"last/, step {last['step']}: {select} {history.selected(last, self.recipe):.4f}"
+        return (
+            f"The newest model, last/ after step {last['step']}, has {select} {history.selected(last, self.recipe):.4f}"
+        )
 
 
 @dataclass(frozen=True)
 class Results:
-    """All ended runs of a study, or one run alone."""
+    """All runs of a study that have ended; a run of ``mtbert train`` is a study of one row and one seed."""
 
     outline: Outline
     dev: Mapping[str, DevData]  # by task
-    runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed; a row without an ended run is not there
+    runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed, without rows none of whose runs has ended
     missing: Sequence[str]  # names of the runs that have not ended
     warnings: Sequence[str]
 
@@ -112,7 +114,7 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Records the plan in the study's folder."""
+    """Writes ``study.json`` for a plan into the study's folder."""
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},
@@ -126,7 +128,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
 
 
 def read_outline(out: Path) -> Outline:
-    """The record that :func:`write_outline` made.
+    """Returns what :func:`write_outline` wrote.
 
     Raises:
         FileNotFoundError, ValueError: If it is not there or damaged.
@@ -162,10 +164,10 @@ def read_study(out: Path) -> Results:
 
 
 def read_run(run: Path) -> Results:
-    """One run as a study of itself.
+    """Returns one run as a study with one row and one seed.
 
     Raises:
-        FileNotFoundError, ValueError: If it is no run, or has not come to its end.
+        FileNotFoundError, ValueError: If the folder holds no run, or the run has not ended.
     """
     steps = history.read_log(run / history.METRICS)
     if not steps or "evaluation" not in steps[-1]:
@@ -222,10 +224,15 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
 
 
 def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
-    """These runs beside their dev data, which are read again.
+    """Returns the runs with their dev data, which are read again.
+
+    Args:
+        outline: The study.
+        runs: The runs that have ended, by row and seed.
+        missing: The names of the runs that have not ended.
 
     Raises:
-        FileNotFoundError, ValueError: If the data cannot be read, or runs saw different ones.
+        FileNotFoundError, ValueError: If the data cannot be read, or runs were made with different data.
     """
     dev: dict[str, DevData] = {}
     records: list[RunRecord] = []
@@ -246,9 +253,13 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
     for key in ("git_commit", "packages", "cpu", "device", "threads"):
         kinds = {json.dumps(getattr(r, key), sort_keys=True) for r in records}
         if len(kinds) > 1:
-            warnings.append(f"runs differ in {key}: {len(kinds)} kinds")
+            warnings.append(f"Runs differ in {key}: there are {len(kinds)} different ones.")
     sources = dict.fromkeys(source for r in records for source in r.data)
-    warnings += [f"runs differ in {s}" for s in sources if len({r.data[s] for r in records if s in r.data}) > 1]
+    warnings += [
+        f"Runs were made with different versions of {s}."
+        for s in sources
+        if len({r.data[s] for r in records if s in r.data}) > 1
+    ]
     return Results(outline, dev, runs, missing, warnings)
 
 

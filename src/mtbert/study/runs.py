@@ -1,7 +1,7 @@
-"""The runs of a study: where they are, and running those that have not ended.
+"""The runs of a study: where their files are, and processes that run those that have not ended.
 
-``cells/ROW-SEED/`` in a study's folder has ``recipe.yaml``, ``log.txt`` (what the run printed), ``run/`` (a run as
-``mtbert train`` makes it) and, once that has come to its end, ``ended.json``.
+The folder ``cells/ROW-SEED/`` of a study has the ``recipe.yaml`` of the run, what it printed (``log.txt``), the run
+itself as ``mtbert train`` makes it (``run/``) and, after its end, ``ended.json``.
 """
 
 import re
@@ -26,67 +26,76 @@ from mtbert.settings import Settings
 from mtbert.study.plan import Plan
 from mtbert.training.stopping import Stopped, signals
 
-GUESS = 2 * 1024**3  # bytes of a worker, before one has been seen
+GUESS = 2 * 1024**3  # bytes that a worker is assumed to need while none is running
 LOOK = 0.2  # seconds between looks at the workers
 STEPS = re.compile(rb"step (\d+)/(\d+)")
 
 
 class EndRecord(Settings):
-    """The content of ``ended.json``, which a run leaves when it has ended."""
+    """The content of ``ended.json``, which a run writes when it has ended."""
 
     seconds: float  # of training alone
 
 
 @dataclass(frozen=True)
 class RunPlace:
-    """The folder of one run of a study."""
+    """The files of one run of a study."""
 
     folder: Path
 
     @property
     def recipe(self) -> Path:
+        """Returns the file of the recipe that the run is started with."""
         return self.folder / RECIPE_FILE
 
     @property
     def log(self) -> Path:
+        """Returns the file with everything that the run printed."""
         return self.folder / "log.txt"
 
     @property
     def run(self) -> Path:
+        """Returns the folder of the run itself."""
         return self.folder / "run"
 
     @property
     def ended(self) -> Path:
+        """Returns the file that is there once the run has ended: :class:`EndRecord`."""
         return self.folder / "ended.json"
 
     @property
     def share(self) -> float:
-        """How much of the run is done, as its log last said: 0 to 1."""
+        """Returns the share of the run that is done, 0 to 1, from the last step in its log."""
         said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
         return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
 
     def tidy(self) -> None:
-        """Drops what only training needs of a run that has ended: ``best/`` predicts, ``last/`` goes."""
+        """Removes ``last/`` of a run that has ended: only training needs it, and ``best/`` predicts."""
         if self.ended.exists() and (self.run / "best").exists():
             shutil.rmtree(self.run / "last", ignore_errors=True)
 
     @property
     def last_words(self) -> str:
-        """The last line of the log."""
+        """Returns the last line of the log, which says why a run failed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """The place of a row's run with a seed in the study at ``out``."""
+    """Returns where the run of a row with a seed is in the study's folder ``out``."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
-    """The recipe of every run of the study in ``out``; those that do not say use ``threads`` threads.
+    """Returns the recipe of every run of a plan.
+
+    Args:
+        plan: The study.
+        out: Its folder.
+        threads: Threads of the runs whose recipe names no number.
 
     Raises:
-        ValueError: If a run that has begun there was made with other settings.
+        ValueError: If a run that has begun in the folder has other settings.
     """
     found = {}
     for row, seed in plan.runs:
@@ -104,37 +113,43 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 
 
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
-    """Makes the folder of every run, with its recipe; of runs that have begun, the place of their data may move."""
+    """Makes the folder of every run and writes its recipe there, which may name a new place of the data."""
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
-        one.tidy()  # a kill may have come between a run's end and that
+        one.tidy()  # the process may have been killed between the run's end and this
         files.write_text(one.recipe, dump_recipe(recipe))
         begun = one.run / RECIPE_FILE
         if begun.is_file():
             change_run_recipe(begun, {"data": {"root": recipe.data.root}})
 
 
-def run_all(cells: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
-    """Runs every cell that has not ended, ``workers`` at a time while memory lasts.
+def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
+    """Runs all runs that have not ended. A run that fails does not stop the others.
 
-    Returns why runs failed, by their name; one that fails does not keep the others from going on.
+    Args:
+        places: The runs by name.
+        workers: Number of runs at the same time; fewer if the memory does not suffice.
+        console: Shows the progress.
+
+    Returns:
+        Why runs failed, by name.
 
     Raises:
-        Stopped: After SIGINT or SIGTERM, when all workers have saved what they had.
+        Stopped: After SIGINT or SIGTERM, when all workers have saved their state.
     """
-    waiting = deque(name for name, cell in cells.items() if not cell.ended.exists())
-    already = len(cells) - len(waiting)
+    waiting = deque(name for name, place in places.items() if not place.ended.exists())
+    already = len(places) - len(waiting)
     if already:
-        console.print(f"{already} of {len(cells)} runs have ended before")
-    begun = {name: cells[name].share for name in waiting}
+        console.print(f"{already} of {len(places)} runs had ended before")
+    begun = {name: places[name].share for name in waiting}
     running: dict[str, subprocess.Popen[bytes]] = {}
     failed: dict[str, str] = {}
-    with _Shown(console, cells, begun) as shown, signals() as stopping:
+    with _Shown(console, places, begun) as shown, signals() as stopping:
         try:
             while waiting or running:
                 while waiting and len(running) < workers and _room(list(running.values())):
                     name = waiting.popleft()
-                    running[name] = _start(cells[name])
+                    running[name] = _start(places[name])
                     shown.started(name)
                 time.sleep(LOOK)
                 for name, process in list(running.items()):
@@ -146,15 +161,15 @@ def run_all(cells: Mapping[str, RunPlace], workers: int, console: Console) -> di
                         failed[name] = f"killed by signal {-code}" + (
                             ": was there enough memory?" if code == -9 else ""
                         )
-                    elif code or not cells[name].ended.exists():
-                        failed[name] = cells[name].last_words
+                    elif code or not places[name].ended.exists():
+                        failed[name] = places[name].last_words
                     shown.ended(name, failed.get(name))
                 shown.moved(running)
                 if stopping():
                     raise Stopped
         except Stopped:
             left = len(waiting) + len(running)
-            raise Stopped(f"stopped with {left} of {len(cells)} runs to go. Go on with the same command.") from None
+            raise Stopped(f"stopped with {left} of {len(places)} runs to go. Go on with the same command.") from None
         finally:
             for process in running.values():
                 process.terminate()
@@ -163,11 +178,11 @@ def run_all(cells: Mapping[str, RunPlace], workers: int, console: Console) -> di
     return failed
 
 
-def _start(cell: RunPlace) -> subprocess.Popen[bytes]:
-    with cell.log.open("ab") as log:
-        # A session of its own: Ctrl-C reaches the study alone, which stops its workers; its end closes their input.
+def _start(place: RunPlace) -> subprocess.Popen[bytes]:
+    with place.log.open("ab") as log:
+        # In a new session, Ctrl-C reaches only the study, which then stops its workers. Its end closes their input.
         return subprocess.Popen(
-            [sys.executable, "-m", "mtbert.study.worker", str(cell.folder)],
+            [sys.executable, "-m", "mtbert.study.worker", str(place.folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -182,7 +197,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Whether memory is left for one more worker like the largest of those running; one always may."""
+    """Returns whether there is memory for one more worker as large as the largest; the first may always start."""
     if not running:
         return True
     sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
@@ -195,9 +210,9 @@ class _Shown:
     BETWEEN = 60.0  # seconds between lines
     LOOK = 1.0  # seconds between looks at the logs of the runs
 
-    def __init__(self, console: Console, cells: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
-        self.console, self.cells, self.begun = console, cells, begun
-        self.done = dict.fromkeys(cells.keys() - begun.keys(), 1.0) | begun
+    def __init__(self, console: Console, places: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
+        self.console, self.places, self.begun = console, places, begun
+        self.done = dict.fromkeys(places.keys() - begun.keys(), 1.0) | begun
         self.since = self.looked = time.monotonic()
         self.running: list[str] = []
         self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
@@ -216,7 +231,7 @@ class _Shown:
         self.done[name] = 1.0
         said = "ended" if why is None else f"failed: {why}"
         count = sum(share == 1 for share in self.done.values())
-        self.console.print(f"{name}: {said}  ({count} of {len(self.cells)}, {self._left()})", soft_wrap=True)
+        self.console.print(f"{name}: {said}  ({count} of {len(self.places)}, {self._left()})", soft_wrap=True)
 
     def moved(self, running: Iterable[str]) -> None:
         """Looks at the logs of the ``running`` ones, but not more often than once in ``LOOK`` seconds."""
@@ -224,14 +239,14 @@ class _Shown:
         if now - self.looked < self.LOOK:
             return
         self.looked, self.running = now, list(running)
-        self.done |= {name: max(self.done[name], self.cells[name].share) for name in self.running}
+        self.done |= {name: max(self.done[name], self.places[name].share) for name in self.running}
         self.bar.moved()
 
     def _line(self) -> str:
         return f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in self.running)}  {self._left()}"
 
     def _frame(self) -> Table:
-        return bar_line("study", sum(self.done.values()), len(self.cells), [self._line()], self.console.width)
+        return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
 
     def _left(self) -> str:
         """By what was done since the start; a run counts as one, whatever it takes."""

@@ -1,9 +1,10 @@
 """Means, intervals and tests over seeds and examples.
 
-A score varies for two reasons: the seed of the run, and which examples happen to be in dev. The seeds of a row are
-scored on the same examples, so these are no independent draws: an interval over seeds alone leaves the examples out,
-and one over examples alone the seeds. Here the variance of a mean over seeds has both parts (two-way random effects,
-as for subjects rated by judges): what resampling the examples moves the mean, and what seeds differ beyond that.
+A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a row are
+scored on the same examples, so their scores are not independent: an interval over seeds alone ignores the examples, and
+an interval over examples alone ignores the seeds. Here the variance of a mean over seeds has both parts, as for
+subjects that several judges rate (two-way random effects): how much the mean moves when the examples are resampled, and
+how much the seeds differ beyond that.
 
 Dimension key: S seeds, R resamples, B examples, T tests.
 """
@@ -27,35 +28,35 @@ from mtbert.task import Task
 RESAMPLES = 2000
 LEVEL = 0.95
 POWER = 0.8
-SURE = 2 / 3  # that seeds vary no more than what the degrees of freedom go by
+SURE = 2 / 3  # probability that seeds vary no more than the bound behind the degrees of freedom
 _CHUNK = 100  # resamples at a time, for the memory of their counts
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its uncertainty; ``sd`` is over seeds, ``nan`` for one of them."""
+    """A mean over seeds with its uncertainty."""
 
     mean: float
-    sd: float
-    se: float  # of the mean: over seeds and examples, or over examples alone for one seed
-    df: float
+    sd: float  # over seeds; nan for one seed
+    se: float  # of the mean, over seeds and examples; for one seed over examples alone
+    df: float  # degrees of freedom of se
     seeds: int
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval by Student's t."""
+        """Returns the 95% interval of the mean, by Student's t."""
         half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
         return self.mean - half, self.mean + half
 
     @property
     def p(self) -> float:
-        """Two-sided, that the true value is 0."""
+        """Returns the two-sided p-value for a true value of 0."""
         if self.se == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
 
     def detectable(self, alpha: float = 1 - LEVEL) -> float:
-        """The true value that a test at ``alpha`` finds with a probability of 0.8, given this uncertainty."""
+        """Returns the true value that a test at level ``alpha`` finds with a probability of 0.8, at this ``se``."""
         if self.se == 0:
             return 0.0
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
@@ -72,21 +73,21 @@ class Estimate:
 
 
 def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
-    """The mean of ``scores_S`` with its uncertainty.
+    """Returns the mean of the seeds' scores with its uncertainty.
 
     Args:
-        scores_S: The score of each seed on all examples; or its difference from a control's of the same seed.
-        resampled_RS: The same on resampled examples; one row's resample is the same for all seeds.
+        scores_S: The score of each seed on all examples, or its difference from the control's score with that seed.
+        resampled_RS: The same on resampled examples; each line has one resample, the same for all seeds.
 
-    With two seeds and more the variance is ``examples + seeds / S``: ``examples`` is the variance of the resampled
-    mean, ``seeds`` that of the scores less what resampled examples move one seed against another. Degrees of freedom
-    are Satterthwaite's, for seeds that vary as much as an upper bound says: few seeds that happen to lie close
-    together would otherwise pass for many. Source: Cornfield and Tukey, "Average values of mean squares in
-    factorials", 1956; the bound is ours, chosen by simulation.
+    With two or more seeds, the variance of the mean is ``examples + seeds / S``. ``examples`` is the variance of the
+    resampled mean. ``seeds`` is the variance of the scores, minus the part of it that comes from examples which move
+    one seed and not another. The degrees of freedom are Satterthwaite's, with an upper bound in place of ``seeds``:
+    a few seeds that happen to lie close together would otherwise count like many. Source: Cornfield and Tukey, "Average
+    values of mean squares in factorials", 1956; the bound is ours, chosen by simulation.
 
-    What is left of that, by simulation with three seeds: a test at 0.05 errs in 4 to 6% of studies. One at 0.0045, as
-    Holm's first step over eleven rows is, errs as often as it says while seeds vary as much as examples, 1.5 times as
-    often where their variance is four times that of the examples, 2.5 times at ten and 3.3 times at thirty and more.
+    By simulation with three seeds, a test at 0.05 errs in 4 to 6% of studies. A test at 0.0045 (Holm's first step over
+    eleven rows) errs as often as it should while seeds vary as much as examples. It errs 1.5 times as often when the
+    variance of the seeds is four times that of the examples, 2.5 times at ten, and 3.3 times at thirty and more.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())
@@ -103,9 +104,9 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
 
 
 def holm(p_T: Sequence[float]) -> list[float]:
-    """Returns the p-values corrected for how many there are (Holm 1979), bitwise those of statsmodels.
+    """Returns the p-values, corrected for their number by Holm's method (1979), bitwise equal to those of statsmodels.
 
-    Its ``multipletests`` collects garbage at each call, which takes a hundred times as long as all else here.
+    ``multipletests`` of statsmodels runs a garbage collection in each call, which takes a hundred times as long.
     """
     order_T = np.argsort(p_T)
     steps_T = np.asarray(p_T, dtype=np.float64)[order_T] * np.arange(len(p_T), 0, -1)
@@ -115,7 +116,7 @@ def holm(p_T: Sequence[float]) -> list[float]:
 
 
 def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bool_]) -> float:
-    """Two-sided p-value that two runs are right equally often, from the examples where just one is."""
+    """Returns McNemar's two-sided p-value for two runs that are right equally often, from both runs' right answers."""
     table = [
         [int((right_a_B & right_b_B).sum()), int((right_a_B & ~right_b_B).sum())],
         [int((~right_a_B & right_b_B).sum()), int((~right_a_B & ~right_b_B).sum())],
@@ -126,15 +127,15 @@ def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bo
 def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels, resamples: int = RESAMPLES) -> Floats:
     """Returns the metric of each seed's answers on resampled examples, ``[R, S]``.
 
-    Draws with replacement, from a generator of the task's name and the number of examples alone, so that any two rows
-    are resampled alike and their differences are paired.
+    Examples are drawn with replacement. The draws depend only on the task's name and the number of examples, so any two
+    rows are resampled alike and their differences are paired.
 
     Args:
         task: The task of the answers.
         metric: The name of one of its metrics.
-        answers: What the metric reads, ``[S, B]`` or ``[S, B, K]``.
+        answers: The answers that the metric reads, ``[S, B]`` or ``[S, B, K]``.
         labels: ``[B]`` or ``[B, K]``.
-        resamples: How many.
+        resamples: Number of resamples, R.
     """
     size, known = len(labels), task.answer.metric(metric)
     draws = numpy_generator(0, "bootstrap", task.name, size)

@@ -1,4 +1,7 @@
-"""The summary of a study: scores of its rows, and their differences from controls and from the reference."""
+"""The summary of a study: scores of its rows, and their differences from controls and from the reference.
+
+Dimension key: S seeds, R resamples, B examples.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,73 +18,79 @@ from mtbert.study.settings import OVERALL
 from mtbert.study.statistics import Estimate
 
 Against = Literal["control", "reference"]
-Verdict = Literal["better", "worse", "cannot be told apart"]
+Verdict = Literal["better", "worse", "unclear"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row less another, seed by seed and on the same examples; ``corrected`` is Holm's over the rows of the study."""
+    """The difference in one score between a row and the row that it is compared with.
 
-    other: str
-    difference: Estimate
-    p: float
-    corrected: float
+    Runs are paired by their seed, and their answers by the example.
+    """
+
+    other: str  # the row that is compared with
+    difference: Estimate  # positive where the row is better
+    p: float  # that there is no difference
+    corrected: float  # the same by Holm's method, for all rows that are compared in this score
 
     @property
     def verdict(self) -> Verdict:
-        """After the correction, at 0.05."""
+        """Returns whether the row is better or worse: unclear unless the corrected ``p`` is below 0.05."""
         if self.corrected >= 1 - statistics.LEVEL:
-            return "cannot be told apart"
+            return "unclear"
         return "better" if self.difference.mean > 0 else "worse"
 
 
 @dataclass(frozen=True)
 class RowScores:
-    """A row's scores by task, and ``overall`` if it has all tasks of the reference."""
+    """The scores of a row, by task; also ``overall`` if the row has every task of the reference."""
 
     scores: Mapping[str, Estimate]
-    by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of its seeds
-    collapsed: Mapping[str, int]  # by task: in how many seeds the answers are all or nearly all the same
+    by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of the seeds
+    collapsed: Mapping[str, int]  # by task: the number of runs whose answers are all, or nearly all, the same
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that a study says in numbers."""
+    """The numbers of a study."""
 
-    baseline: Mapping[str, float]  # by score: that of the best constant answers
+    baseline: Mapping[str, float]  # each score of the best constant answers
     rows: Mapping[str, RowScores]
     comparisons: Mapping[Against, Mapping[str, Mapping[str, Comparison]]]  # by row and score
-    main: str  # the score that verdicts go by: overall, or that of the reference's only task
+    main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """The score that a row is judged by: the main one, or that of the only task that it shares with the other."""
+        """Returns the score that decides about a row: the main one, else the only one of both rows, else None."""
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Where some of the row's runs have collapsed, for people: ``(collapsed: sst)``; else nothing."""
+        """Returns `` (collapsed: sst)`` for a row with collapsed runs, with their tasks; else an empty text."""
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
 
     @property
     def main_first(self) -> list[str]:
-        """All scores, the main one before the tasks'."""
+        """Returns the names of all scores, the main one first."""
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """The difference that the median comparison would find with 80% power at 0.05, Holm's first step included."""
+        """Returns the true difference that the study would find in four of five repetitions; None without comparisons.
+
+        It holds for the median of the comparisons, at 0.05 and with Holm's strictest correction.
+        """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
-        varied = [d.detectable(alpha) for d in found if d.se > 0]  # two rows that are the same, bitwise, tell nothing
+        varied = [d.detectable(alpha) for d in found if d.se > 0]  # two equal rows say nothing about it
         return float(np.median(varied)) if varied else None
 
 
 def summarise(results: Results) -> Summary:
-    """The statistics of all runs that have ended; the same runs give the same numbers, bitwise."""
+    """Returns the statistics of all runs that have ended. The same runs give the same numbers, bitwise."""
     return _Sums(results).summary()
 
 
 class _Sums:
-    """The scores of all runs and of their resamples, kept while they are compared."""
+    """The scores of all runs on all examples and on resampled ones, by row and score."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -101,7 +110,7 @@ class _Sums:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """The tasks that ``overall`` is over: those of the reference, or all while it has not ended."""
+        """Returns the tasks that ``overall`` covers: those of the reference, or all until the reference has ended."""
         reference = self.results.runs.get(self.results.outline.reference)
         known = next(iter(reference.values())).predicted if reference else self.results.dev
         return [name for name in self.results.dev if name in known]
@@ -122,7 +131,7 @@ class _Sums:
         return metrics.value(dev.task, dev.metric, answers_B, dev.labels)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
-        """The aggregate of scores in any shape."""
+        """Returns ``overall`` of the scores of the tasks, which are arrays of one shape."""
         scaled = [metrics.unit_scale(self.results.dev[name].metric, values) for name, values in by_task.items()]
         mean: Floats = np.mean(scaled, axis=0)
         return mean

@@ -1,4 +1,4 @@
-"""The tables of a study: its rows with intervals and tests, and the paper's tables beside its printed numbers."""
+"""The tables of a study: its data, its rows with intervals and tests, and printed numbers beside its own."""
 
 from mtbert.study.held_out_scores import HeldOutScores
 from mtbert.study.results import Results
@@ -7,9 +7,17 @@ from mtbert.study.statistics import Estimate
 from mtbert.study.summary import Against, Comparison, Summary
 from mtbert.study.text_table import EMPTY, TextTable
 
+SMALLEST = "smallest findable"
+
 
 def study_tables(results: Results, summary: Summary, test: HeldOutScores | None = None) -> list[TextTable]:
-    """All that fit the study; those of the paper where it has their rows, and what ``test`` recorded."""
+    """Returns the tables that a terminal shows.
+
+    Args:
+        results: The study.
+        summary: Its statistics.
+        test: The scores on test, if a row was scored there.
+    """
     against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
     if summary.comparisons["control"] == summary.comparisons["reference"]:
         against = against[:1]  # one table: each row's control is the reference
@@ -23,7 +31,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
 
 
 def data_table(results: Results) -> TextTable:
-    """How large the data are and what is in them."""
+    """Returns the tasks with the sizes of their data."""
     rows = []
     for name, dev in results.dev.items():
         labels = ", ".join(dev.task.labels) if dev.task.labels else "{:g} to {:g}".format(*(dev.task.range or (0, 1)))
@@ -32,15 +40,15 @@ def data_table(results: Results) -> TextTable:
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
-    """Mean, standard deviation over seeds and 95% interval of each row and score."""
+    """Returns the scores of each row on dev: mean, standard deviation over seeds and 95% interval."""
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
     for name, scored in summary.rows.items():
         cells = []
         for column in columns:
-            told = _estimated(scored.scores.get(column))
+            score = _estimated(scored.scores.get(column))
             collapsed = scored.collapsed.get(column, 0)
-            cells.append(told + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
+            cells.append(score + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
         rows.append((name, str(len(results.runs[name])), *cells))
     return TextTable(
         "scores",
@@ -48,15 +56,16 @@ def dev_score_table(results: Results, summary: Summary) -> TextTable:
         ("row", "seeds", *columns),
         tuple(rows),
         (
-            "Mean ± standard deviation over seeds [95% interval over seeds and examples; over examples alone for one "
-            "seed]. collapsed: the answers are nearly all the same in so many of the seeds. Each run is scored with "
-            "the model that predicts: the best on dev of its evaluations.",
+            "Mean over the seeds ± their standard deviation [95% interval]. The interval covers the chance in seeds "
+            "and examples; with one seed, in examples alone. The scores of a run are those of its best evaluation on "
+            "dev, whose model predicts. best constant: the score of giving always the same answer. collapsed 1/3: in "
+            "1 of 3 runs, nearly all answers are the same.",
         ),
     )
 
 
 def run_table(results: Results, summary: Summary) -> TextTable:
-    """The scores of each run, for statistics of one's own."""
+    """Returns the scores of each run, for statistics that this report does not have."""
     columns = _scores_of(summary)
     rows = [
         (row, str(seed), *(_number(of_seed.get(column)) for column in columns))
@@ -67,7 +76,7 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """The difference of each row from its control, or from the reference, with what the study could have seen."""
+    """Returns the difference of each row from its control or from the reference, and the smallest one to be found."""
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
     for name, by_score in summary.comparisons[against].items():
@@ -75,17 +84,22 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
         cells = (_difference(by_score.get(column)) for column in columns)
         rows.append((name, one.other + summary.collapse_mark(one.other), str(one.difference.seeds), *cells))
     least = [summary.detectable(against, column) for column in columns]
-    rows.append(("detectable", "", "", *(EMPTY if x is None else f"{x:.4f}" for x in least)))
+    rows.append((SMALLEST, "", "", *(EMPTY if x is None else f"{x:.4f}" for x in least)))
     return TextTable(
         f"against-{against}",
-        "Each row less its control" if against == "control" else f"Each row less {results.outline.reference}",
-        ("row", "less", "seeds", *columns),
+        "Each row compared with its control"
+        if against == "control"
+        else f"Each row compared with {results.outline.reference}",
+        ("row", "compared with", "seeds", *columns),
         tuple(rows),
         (
-            "Difference [95% interval over seeds and examples; over examples alone for one seed], p by Holm over the "
-            "rows; * below 0.05. Paired by seed and by example. An interval is of one comparison, so it can leave out "
-            "0 where p is above 0.05. For one seed p of an accuracy is McNemar's, and tells two runs apart, not two "
-            "techniques. detectable: the true difference that the median row would be found with, four times in five.",
+            "The row's score minus the other row's [95% interval] and p, with * if p is below 0.05. Runs are paired by "
+            "seed, answers by example. The interval covers the chance in seeds and examples; with one seed, in "
+            "examples alone. p is corrected for the number of rows by Holm's method and the interval is not, so an "
+            "interval can exclude 0 although p is above 0.05. With one seed, the p of an accuracy is McNemar's, and it "
+            "compares two runs, not two techniques.",
+            f"{SMALLEST}: the smallest true difference that this study could be expected to find. Four of five such "
+            "studies would find it in the median row. A smaller one may be missed.",
         ),
     )
 
@@ -190,10 +204,10 @@ def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return EMPTY
     low, high = comparison.difference.interval
-    star = "" if comparison.verdict == "cannot be told apart" else "*"
+    star = "" if comparison.verdict == "unclear" else "*"
     return f"{comparison.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}] p {p_value(comparison.corrected)}{star}"
 
 
 def p_value(p: float) -> str:
-    """For people."""
+    """Returns a p-value with three decimal places."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -11,16 +11,16 @@ EMPTY = ""  # a cell without a value
 
 @dataclass(frozen=True)
 class TextTable:
-    """Cells as text, the same in every form; ``name`` is that of its files."""
+    """A table whose cells are text, the same text wherever the table is shown."""
 
-    name: str
+    name: str  # of its files
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
     def printed(self) -> table.Table:
-        """For a terminal."""
+        """Returns the table for a terminal."""
         printed = table.Table(title=self.title, caption="\n".join(self.notes) or None, caption_justify="left")
         for i, column in enumerate(self.columns):
             # On a narrow terminal a number is folded, not cut.
@@ -30,10 +30,10 @@ class TextTable:
         return printed
 
     def write(self, folder: Path) -> None:
-        """``NAME.md``, ``NAME.csv`` and ``NAME.tex`` in ``folder``."""
+        """Writes ``NAME.md``, ``NAME.csv`` and ``NAME.tex`` into ``folder``."""
         frame = pd.DataFrame(list(self.rows), columns=list(self.columns), dtype=str)
         notes = "".join(f"\n{note}\n" for note in self.notes)
-        # Numbers stay the text that they are: 0.4500 is no 0.45.
+        # A number stays as it is written: 0.4500 does not become 0.45.
         markdown = frame.to_markdown(index=False, disable_numparse=True)
         latex = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
         caption = " ".join((f"{self.title}.", *self.notes))

@@ -1,4 +1,4 @@
-"""Where a tuning keeps its trials: Optuna's storage in one file of SQLite, and what can be wrong with it."""
+"""The storage of a tuning's trials, which is Optuna's in an SQLite file, and its errors in one line."""
 
 import errno
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import optuna
 
 STORAGE = "tune.db"
-NO_ROOM = ("database or disk is full", "disk I/O error")  # as SQLite says it; the second where a quota is used up
+NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a full disk and for a used-up quota
 
 
 def open_storage(out: Path) -> "optuna.Study":
@@ -46,7 +46,7 @@ def open_storage(out: Path) -> "optuna.Study":
 
 @contextmanager
 def storage_errors(out: Path) -> Iterator[None]:
-    """Turns what Optuna's storage in the folder raises into an error that names the file.
+    """Turns the errors of Optuna's storage in the folder into one-line errors that name the file.
 
     Raises:
         OSError: If the disk is full.

@@ -1,8 +1,8 @@
-"""Tuning: trials of a recipe with settings from its ranges, chosen by Optuna, scored on a slice of train.
+"""Tuning: trials of a recipe with settings that Optuna chooses from ranges, scored on a slice of train.
 
-The folder has ``recipe.yaml`` (what trials start from, with the ranges), ``tune.db`` (Optuna's storage),
-``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml``: the recipe
-NAME with the settings of the best trial.
+The folder of a tuning has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage),
+``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe
+NAME with the settings of the best trial).
 """
 
 import json
@@ -41,25 +41,28 @@ SHOWN = 5  # trials in the table at the end
 
 @dataclass(frozen=True)
 class Tuning:
-    """A recipe by its name with ``--set`` on top, whether trials are scored on its dev, and the folder."""
+    """What is tuned, and where."""
 
-    name: str
-    overrides: tuple[str, ...]
-    on_dev: bool
+    name: str  # of the recipe
+    overrides: tuple[str, ...]  # changes of it, as a.b=c
+    on_dev: bool  # trials are scored on dev, not on a slice of train
     out: Path
 
     @property
     def best(self) -> Path:
-        """The file of the best trial's recipe: named after the recipe, as its runs will be."""
+        """Returns the file for the best trial's recipe, with a name made from the recipe's name."""
         return self.out / f"{Path(self.name).stem}-tuned.yaml"
 
     def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
-        """The recipe with ``chosen`` settings, by their path."""
+        """Returns the recipe with the ``chosen`` settings, by their path."""
         changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
-        """The same, to be scored on a part of train that shares no text with the rest, unless on dev."""
+        """Returns the recipe of a trial: :meth:`recipe`, scored on a slice of train that shares no text with the rest.
+
+        With ``on_dev`` it is scored on dev, as the recipe says.
+        """
         found = self.recipe(chosen)
         if self.on_dev:
             return found
@@ -74,16 +77,22 @@ class Tuning:
 
 
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
-    """Tries settings until there are ``trials`` of them, with those of earlier calls; returns the best one's recipe.
+    """Makes trials until there are as many as asked for, and returns the file of the best trial's recipe.
 
-    A tuning that was stopped or killed goes on with the same call, to the trials of one that never was. A trial's
-    score is that of the model that would predict: the recipe's ``train.select`` in the best of its evaluations. One
-    that falls below the median of the others at the same share of its schedule is pruned. A trial draws each
-    setting from a generator seeded by the trial's number and the setting's path; all train with the recipe's seed.
+    Args:
+        tuning: What is tuned, and where.
+        trials: Number of trials, those of earlier calls included.
+        console: Shows progress, and the best trials at the end.
+
+    A tuning that was stopped or killed goes on with the same call, and makes the same trials as one that was not. The
+    score of a trial is the recipe's ``train.select`` in the best of its evaluations, as for any run. A trial is pruned
+    when it falls below the median of the others at the same share of its schedule. Each setting is drawn from a
+    generator that is seeded by the trial's number and the setting's path. All trials train with the recipe's seed.
 
     Raises:
-        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
-        OSError: If the disk is full; with room again, the same call goes on.
+        FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
+            something else.
+        OSError: If the disk is full. With room again, the same call goes on.
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
@@ -98,12 +107,12 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
         _begin(tuning.out, base)
         study = open_storage(tuning.out)
         for done in study.get_trials(deepcopy=False):
-            if done.state.is_finished():  # a kill may have come between a trial's end and this
+            if done.state.is_finished():  # the process may have been killed between a trial's end and this
                 _drop_weights(_folder(tuning, done.number))
         while (trial := _next(study, trials)) is not None:
             _try(tuning, study, trial, base.tune, shown)
             _write(tuning, study, base.tune)
-        _write(tuning, study, base.tune)  # a kill may have come between a trial's end and its line
+        _write(tuning, study, base.tune)  # the process may have been killed between a trial's end and its line
     ended = _ended(study)
     if not ended:
         raise ValueError(
@@ -116,14 +125,14 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises ValueError where there is nothing to tune, or the recipe cannot take an end of a range or a choice."""
+    """Raises ValueError if there is nothing to tune, or the recipe cannot take a choice or one end of a range."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(
             f"recipe {tuning.name}: nothing to tune. Add ranges, such as: "
             "tune: {train.lr: {low: 1e-5, high: 1e-3, log: true}, model.pooling: [cls, mean]}"
         )
-    tuning.trial({})  # what is wrong without a change is said without one
+    tuning.trial({})  # so that a mistake of the recipe itself is not reported as one of a range
     for path, values in ranges.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             try:
@@ -133,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises ValueError if ``out`` is something else than a tuning; one whose start was cut off is one."""
+    """Raises ValueError if ``out`` holds something other than a tuning, or one that was killed at its start."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
@@ -141,27 +150,27 @@ def _check_place(out: Path) -> None:
 
 
 def _begin(out: Path, base: Recipe) -> None:
-    """Writes the recipe of a new tuning, or sees to it that the one in ``out`` has the same recipe and ranges."""
+    """Writes the recipe of a new tuning; raises ValueError if the one in ``out`` has another recipe or other ranges."""
     file = out / RECIPE_FILE
     if not file.is_file():
         files.write_text(file, dump_recipe(base))
     if load_run_recipe(file).placeless() != base.placeless():
-        raise ValueError(f"{file}: is of other settings, ranges or data to score on. Give another --out.")
+        raise ValueError(f"{file}: has other settings, ranges or data to score on. Give another --out.")
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """The trial that was cut off, else a new one, else none."""
+    """Returns the trial that was cut off, else a new one; None if there are enough."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        return optuna.trial.Trial(study, begun._trial_id)  # there is no public way back to it
+        return optuna.trial.Trial(study, begun._trial_id)  # Optuna has no public way to go on with it
     return study.ask() if len(study.trials) < trials else None
 
 
 def _try(
     tuning: Tuning, study: "optuna.Study", trial: "optuna.Trial", ranges: Mapping[str, RangeOrChoices], shown: "_Shown"
 ) -> None:
-    """Trains a trial to its end, or until it is pruned or fails, and tells ``study``."""
+    """Trains a trial until it ends, fails or is pruned, and records the outcome in ``study``."""
     import optuna
 
     chosen = {path: _chosen(trial, path, values) for path, values in ranges.items()}
@@ -179,8 +188,8 @@ def _try(
             if score is None or step == steps:
                 return
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # a trial that goes on repeats a step, and its score
-                trial.report(score, round(1000 * step / steps))  # trials need not be of one length
+                warnings.simplefilter("ignore", UserWarning)  # a trial that goes on reports a step again
+                trial.report(score, round(1000 * step / steps))  # trials may differ in length
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{score:.4f} at step {step}, below the median")
 
@@ -194,7 +203,7 @@ def _try(
         console = plain_console(file)
         try:
             recipe = tuning.trial(chosen).model_copy(update={"tune": {}})
-        except ValueError as error:  # each setting can be used, but not all of these together
+        except ValueError as error:  # each setting can be used alone, but not all of them together
             fail(str(error))
             return
         try:
@@ -211,7 +220,7 @@ def _try(
             if isinstance(error, OSError) and error.errno in files.FULL:
                 raise OSError(error.errno, error.strerror, error.filename or str(folder)) from None
             if not isinstance(error, FloatingPointError) and not _ended(study):
-                raise  # the mistake is in what all trials share, as far as we know
+                raise  # probably a mistake in what all trials share
             fail(str(error))
         except (MemoryError, RuntimeError) as error:
             if not environment.out_of_memory(error):
@@ -219,7 +228,7 @@ def _try(
             fail("out of memory")
         else:
             best = history.best(history.read_log(folder / "run" / history.METRICS), recipe)
-            assert best is not None  # a run that came to its end was scored there
+            assert best is not None  # a run is scored at its end
             score = history.selected(best, recipe)
             study.tell(trial, score)
             shown.ended(trial.number, f"{recipe.train.select} {score:.4f}")
@@ -231,18 +240,18 @@ def _folder(tuning: Tuning, number: int) -> Path:
 
 
 def _drop_weights(folder: Path) -> None:
-    """Leaves of an ended trial what says how it went; its weights are none that anybody asked for."""
+    """Removes the weights of an ended trial, and keeps its logs."""
     for name in ("best", "last"):
         shutil.rmtree(folder / "run" / name, ignore_errors=True)
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """The setting at ``path`` in a trial: a draw that depends on the trials before, the trial's number and the path."""
+    """Returns a trial's setting at ``path``, drawn from the trials before, the trial's number and the path."""
     import optuna
 
-    # A sampler for each draw: what a trial that was cut off goes on to draw does not depend on where that was.
+    # Each draw has a sampler of its own, so that a trial that goes on draws the same wherever it was cut off.
     trial.study.sampler = optuna.samplers.TPESampler(seed=crc32(f"{trial.number} {path}".encode()))
-    if not isinstance(values, Range):  # Optuna's storage takes no lists and mappings
+    if not isinstance(values, Range):  # Optuna's storage takes neither lists nor mappings
         return json.loads(trial.suggest_categorical(path, [json.dumps(value) for value in values]))
     if isinstance(values.low, int) and isinstance(values.high, int):
         return trial.suggest_int(path, values.low, values.high, log=values.log)
@@ -257,7 +266,7 @@ def _score(recipe: Recipe, numbers: Mapping[str, float]) -> float | None:
 
 
 def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """The trials that came to their end, the best first."""
+    """Returns the trials that have ended, the best first."""
     import optuna
 
     ended = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
@@ -271,7 +280,7 @@ def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrCho
 
 
 def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrChoices]) -> None:
-    """Writes ``trials.csv``, and the best one's recipe once there is a best."""
+    """Writes ``trials.csv``, and the recipe of the best trial if one has ended."""
     rows = [
         {"trial": trial.number, "state": trial.state.name.lower(), "score": trial.value}
         | {path: _text(value) for path, value in _settings(trial, ranges).items()}
@@ -279,7 +288,7 @@ def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrCh
     ]
     files.write_text(tuning.out / "trials.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     for best in _ended(study)[:1]:
-        # What it was compared with differed in one thing; now it may be several.
+        # The control lacks one technique of the recipe; the tuned recipe may differ from it in more.
         recipe = tuning.recipe(_settings(best, ranges)).model_copy(update={"tune": {}, "control": None})
         files.write_text(tuning.best, dump_recipe(recipe))
 

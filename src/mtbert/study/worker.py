@@ -1,7 +1,7 @@
-"""One run of a study in a process of its own: ``python -m mtbert.study.worker CELL``.
+"""One run of a study in a process of its own: ``python -m mtbert.study.worker FOLDER``.
 
-Trains the recipe of the cell's folder into ``run/`` there, or goes on with what is there, and stops as after Ctrl-C
-when its standard input ends: when the study is killed, no worker is left behind.
+The folder is one of :class:`RunPlace`. The worker trains its recipe, or goes on with a run that was cut off. When its
+standard input ends it stops as after Ctrl-C, so a killed study leaves no worker behind.
 """
 
 import json
@@ -24,19 +24,19 @@ from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
 
 
-def work(cell: RunPlace) -> None:
-    """Trains to the end of the plan, says so in ``ended.json``, and drops what only training needs."""
+def work(place: RunPlace) -> None:
+    """Trains a run to its end, writes ``ended.json``, and removes the files that only training needs."""
     console = plain_console()
-    with locks.alone(cell.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
-        if cell.ended.exists():
+    with locks.alone(place.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
+        if place.ended.exists():
             return
-        if (cell.run / RECIPE_FILE).is_file():
-            resume_run(cell.run, console)
+        if (place.run / RECIPE_FILE).is_file():
+            resume_run(place.run, console)
         else:
-            start_run(load_recipe(str(cell.recipe)), cell.run, console)
-        seconds = _seconds(cell.run / "timings.jsonl")
-        write_settings(cell.ended, EndRecord(seconds=round(seconds, 1)))
-        cell.tidy()
+            start_run(load_recipe(str(place.recipe)), place.run, console)
+        seconds = _seconds(place.run / "timings.jsonl")
+        write_settings(place.ended, EndRecord(seconds=round(seconds, 1)))
+        place.tidy()
 
 
 def _seconds(timings: Path) -> float:
@@ -50,20 +50,23 @@ def _seconds(timings: Path) -> float:
 
 
 def _stop_with_parent() -> None:
-    while os.read(0, 1):  # not sys.stdin, whose lock would keep the interpreter from ending
+    while os.read(0, 1):  # sys.stdin has a lock, which would keep the interpreter from ending
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
-    """Ends with 130 after a stop, with 1 and one last line that says why after a failure."""
+    """Works in the folder that the command line names; exits with 130 after a stop, and with 1 after a failure.
+
+    The last line that it prints says why it stopped or failed.
+    """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         work(RunPlace(Path(sys.argv[1])))
     except Stopped as stop:
         print(stop)
         sys.exit(130)
-    except Exception as error:  # whatever it is, it ends this run alone
+    except Exception as error:  # any error ends only this run, and the study goes on
         traceback.print_exc(file=sys.stdout)
         print(f"{type(error).__name__}: {error}")
         sys.exit(1)
