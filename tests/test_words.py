@@ -30,7 +30,7 @@ KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
 SHARED = {
     "answers": {"evaluate", "examples", "judge", "predict", "undefined"},
     "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
-    "families": {"FETCH", "Loaded", "build", "find_folder", "rate", "whole"},
+    "families": {"FETCH", "Loaded", "build", "Rows", "find_folder", "rate", "whole"},
     "python": {"report"},
 }
 RENAMED = {
