@@ -36,8 +36,8 @@ def test_a_wrong_option_is_still_one_line(monkeypatch: pytest.MonkeyPatch, capfd
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("circle", "--out circle: a link to a place that is not there. Remove it, or give another --out."),
-        ("broken", "--out broken: a link to a place that is not there. Remove it, or give another --out."),
+        ("circle", "--out circle: a link to a place that does not exist. Remove it, or give another --out."),
+        ("broken", "--out broken: a link to a place that does not exist. Remove it, or give another --out."),
         ("\udcff\n", r"--out '\udcff\n': has characters that cannot be shown. Give another --out."),
     ],
 )

@@ -37,7 +37,7 @@ def test_only_regular_files_are_opened(tmp_path: Path):
 def test_a_file_is_read_up_to_a_size(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"x" * 10)
     assert files.read_bytes(tmp_path / "a", 10) == b"x" * 10
-    with pytest.raises(ValueError, match="a: has 10 bytes, and at most 9 are read"):
+    with pytest.raises(ValueError, match="a: has 10 bytes, but at most 9 are read"):
         files.read_bytes(tmp_path / "a", 9)
 
 

@@ -227,7 +227,7 @@ def test_a_file_of_absurd_size_is_refused_at_once(tmp_path: Path):
     (tmp_path / "a.csv").touch()
     os.truncate(tmp_path / "a.csv", 50 * 2**30)
     said = message(ValueError, read, Source(path="a.csv"), ONE, tmp_path, texts=1)
-    assert said == "a.csv: has 53,687,091,200 bytes, and at most 4,294,967,296 are read. Check the path."
+    assert said == "a.csv: has 53,687,091,200 bytes, but at most 4,294,967,296 are read. Check the path."
     os.truncate(tmp_path / "a.csv", 2**31)
     said = message(ValueError, read, Source(path="a.csv"), ONE, tmp_path, texts=1)
     assert said.startswith("a.csv, line 1: a NUL character is not text.")

@@ -129,7 +129,7 @@ def test_something_other_than_a_file_is_not_written(run, tmp_path):
         ("folder.csv", "a folder, not a file."),
         ("null.csv", "a device, not a file."),
         ("loop.csv", "Too many levels of symbolic links"),
-        ("gone/a.csv", "must be a file in a folder that is there."),
+        ("gone/a.csv", "must be a file in a folder that exists."),
         ("a.csv.gz", "must end in .csv or .tsv or .jsonl or .parquet."),
         ("a", "must end in .csv"),
         ("\x1b[2J.txt", "/\\x1b[2J.txt: the file must end in"),
@@ -141,7 +141,7 @@ def test_something_other_than_a_file_is_not_written(run, tmp_path):
 
 def test_a_folder_in_which_nothing_may_be_written_is_named_before_any_work(run, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    assert "nothing may be written in the folder of this file. Give another file." in refusal(run, tmp_path / "a.csv")
+    assert "the folder of this file is not writable. Give another file." in refusal(run, tmp_path / "a.csv")
 
 
 def test_a_name_too_long_for_its_unfinished_file_is_refused_before_any_work(run, tmp_path):

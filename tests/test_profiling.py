@@ -62,7 +62,7 @@ def test_a_profile_is_printed_once_and_changes_nothing(tmp_path: Path, capfd: py
 
 @pytest.mark.parametrize(
     ("rounds", "said"),
-    [(3, "mean of 4 steps, cpu"), (1, "--profile looks at steps from number 6 on: there was none")],
+    [(3, "mean of 4 steps, cpu"), (1, "--profile measures steps from number 6 on, but there was none")],
 )
 def test_a_short_run_is_profiled_as_far_as_it_goes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], rounds: int, said: str

@@ -192,7 +192,7 @@ def test_a_loop_of_links_is_named_with_its_key(tmp_path, monkeypatch, key):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    why = "cannot be found (its links lead round in a circle). Give another path."
+    why = "cannot be found (its links form a loop). Give another path."
     name = write(tmp_path, ONE)
     with pytest.raises(ValueError, match=re.escape(f"recipe {name}, {key}: a: {why}")):
         load_recipe(name, [f"{key}=a"])

@@ -257,7 +257,7 @@ def test_columns_that_name_only_a_label_keep_the_text_column():
         ({"sst": SST | {"train": {"path": "a", "split": "\x07"}}}, r"found split '\x07'"),
         ({"sst": SST | {"train": {"generated": "\x07", "split": "train"}}}, r"sts, found '\x07'"),
         ({"sst": SST | {"\x07": 1}}, r"tasks.sst: unknown key '\x07'."),
-        ({"\x07": SST}, r"tasks.\x07.name: must be of letters"),
+        ({"\x07": SST}, r"tasks.\x07.name: must consist of letters"),
         ({"train": {"lr": "\x9b" * 10**6}}, r'train.lr: must be a valid number, found "\x9b\x9b'),
     ],
 )

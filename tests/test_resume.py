@@ -84,7 +84,7 @@ def refusal(run: Path) -> str:
 @pytest.mark.parametrize("name", ["mtbert.json", "state.json", "training.safetensors", "predictions.safetensors"])
 def test_a_damaged_file_in_last_is_named_before_anything_is_read(run: Path, name: str, content: bytes):
     (run / "last" / name).write_bytes(content)
-    said = f"{run}/last/{name}: damaged: not as it was saved, by digest.json. "
+    said = f"{run}/last/{name}: damaged: not the file that was saved, according to digest.json. "
     assert refusal(run) == said + "Put the file back as it was, or start the run again."
 
 
@@ -97,21 +97,21 @@ def test_a_damaged_digest_is_named(run: Path, content: bytes):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"done": 99}, "last/state.json: done: 99 steps, and the run has 8."),
+        ({"done": 99}, "last/state.json: done: 99 steps, but the run has 8."),
         ({"done": 1}, "last/state.json: taken: must be the batches of 1 joint steps, found [8, 8, 8]."),
         ({"taken": []}, "last/state.json: taken: must be a count for each of 3 tasks, found []."),
         ({"taken": [10**30] * 3}, "last/state.json: taken: must be the batches of 8 joint steps"),
         (
             {"done": 7, "taken": [7, 7, 7], "evaluated": 4},
-            "state.json says: the steps must be [1, 2, 3, 4, 5, 6, 7], found [1,",
+            "state.json: the steps must be [1, 2, 3, 4, 5, 6, 7], found [1,",
         ),
-        ({"evaluated": 4}, "state.json says: the last evaluation must be 4, found 8."),
-        ({"best": 10.0}, "state.json says: the best score must be 10.0, found 0."),
-        ({"best": None}, "state.json says: the best score must be -inf, found 0."),
-        ({"stale": 5}, "state.json says: the evaluations since the best must be 5, found "),
+        ({"evaluated": 4}, "state.json: the last evaluation must be 4, found 8."),
+        ({"best": 10.0}, "state.json: the best score must be 10.0, found 0."),
+        ({"best": None}, "state.json: the best score must be -inf, found 0."),
+        ({"stale": 5}, "state.json: the evaluations since the best must be 5, found "),
         ({"metrics_bytes": 7}, "metrics.jsonl: has half a line at byte 7, where the last checkpoint was saved."),
         ({"metrics_bytes": 10**9}, "metrics.jsonl: shorter than at the last checkpoint."),
-        ({"metrics_bytes": 0}, "state.json says: the steps must be [1, 2, 3, 4, 5, 6, 7, 8], found []."),
+        ({"metrics_bytes": 0}, "state.json: the steps must be [1, 2, 3, 4, 5, 6, 7, 8], found []."),
         ({"generator": "00"}, "last/state.json: generator: '00' is not the state of a generator on cpu."),
         ({"generator": "xyz"}, "last/state.json: generator: 'xyz' is not the state of a generator on cpu."),
         ({"tensors": 3}, "last/training.safetensors: must have 3 tensors by state.json, found "),
@@ -157,8 +157,8 @@ def test_tensors_of_another_run_are_refused_even_with_digests_that_fit(run: Path
 
 def test_a_card_of_another_run_is_refused(run: Path):
     for values, said in (
-        ({"pooling": "mean"}, "last/mtbert.json: not of this run, which has another pooling."),
-        ({"max_length": 9}, "last/mtbert.json: not of this run, which has another max_length."),
+        ({"pooling": "mean"}, "last/mtbert.json: belongs to another run, which has another pooling."),
+        ({"max_length": 9}, "last/mtbert.json: belongs to another run, which has another max_length."),
     ):
         before = (run / "last/mtbert.json").read_bytes()
         change(run / "last/mtbert.json", **values)

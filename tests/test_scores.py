@@ -208,7 +208,9 @@ def test_a_labelled_file_may_have_other_columns_than_the_recipe(toy, mtbert, tmp
     ],
 )
 def test_settings_that_the_model_was_trained_with_cannot_be_changed(toy, mtbert, change, key):
-    said = f"--set {key}: the model was trained with this setting, which stays. Here can be changed: data.root, and of "
+    said = (
+        f"--set {key}: the model was trained with this setting, so it cannot be changed. These can: data.root, and of "
+    )
     for call in (("evaluate", toy / "run"), ("predict", toy / "run", "--task", "sst", "--text", "a")):
         assert mtbert(*call, "--set", change).mistake == said + "tasks.NAME: columns, train, dev, test, metric."
 

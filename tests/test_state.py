@@ -59,7 +59,7 @@ def test_a_generator_continues_where_it_was():
 @pytest.mark.parametrize(
     ("change", "joint", "said"),
     [
-        ({"done": 11, "taken": (5, 6)}, False, "done: 11 steps, and the run has 10"),
+        ({"done": 11, "taken": (5, 6)}, False, "done: 11 steps, but the run has 10"),
         ({"taken": (7,)}, False, r"taken: must be a count for each of 2 tasks, found \[7\]"),
         ({"taken": (-1, 8)}, False, r"taken: must be a count for each of 2 tasks, found \[-1, 8\]"),
         ({"taken": (3, 5)}, False, r"taken: must be the batches of 7 steps, found \[3, 5\]"),
@@ -123,7 +123,9 @@ def test_each_file_that_was_changed_or_removed_is_named(sealed: Path, name: str)
     content = bytearray((sealed / name).read_bytes())
     content[-1] ^= 1
     (sealed / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name}: damaged: not as it was saved, by digest.json. {REPAIR}"):
+    with pytest.raises(
+        ValueError, match=f"{name}: damaged: not the file that was saved, according to digest.json. {REPAIR}"
+    ):
         run_state.check_seal(sealed)
     (sealed / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name}: not there. {REPAIR}"):
@@ -137,7 +139,7 @@ def test_a_digest_that_names_no_files_or_paths_is_refused(sealed: Path):
     found = json.loads((sealed / "digest.json").read_text())
     for digests, said in (
         ({}, "digest.json: damaged: has no digest of config.json"),
-        (found["files"] | {"../x": "0"}, "digest.json: damaged: '../x' is no name of a file"),
+        (found["files"] | {"../x": "0"}, "digest.json: damaged: '../x' is not the name of a file"),
     ):
         (sealed / "digest.json").write_text(json.dumps({"run": "run", "files": digests}))
         with pytest.raises(ValueError, match=said):

@@ -277,5 +277,5 @@ def test_a_template_that_repeats_a_text_is_refused_where_the_text_is_too_long(to
     twice = tokenizers.processors.TemplateProcessing(single="[CLS] $A $A", special_tokens=[("[CLS]", 2)])
     tokenizer = wrapped(tokenizer, twice)
     assert sequences(tokenizer, [("the cat",)], 5, segments=False)[0].ids.tolist() == [2, 5, 6, 5, 6]
-    with pytest.raises(ValueError, match="must give 1 to 4 tokens, and gives 5 for 'the cat'"):
+    with pytest.raises(ValueError, match="must give 1 to 4 tokens, but gives 5 for 'the cat'"):
         sequences(tokenizer, [("the cat",)], 4, segments=False)

@@ -240,7 +240,7 @@ def test_a_tracker_that_fails_causes_one_warning_and_the_run_continues(
     run = folder / "run"
     done = CliRunner().invoke(cli.app, ["train", str(folder / "toy.yaml"), "--out", str(run), "--track", "tensorboard"])
     assert done.exit_code == 0, done.output
-    assert done.output.count("warning: tensorboard failed, and gets no more of this run") == 1
+    assert done.output.count("warning: tensorboard failed, so it logs nothing more of this run") == 1
     assert "ConnectionError('no [red]route[/red] to host')" in done.output
     assert calls.count("closed") == 1
     assert calls[-1] == "closed"

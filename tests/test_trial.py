@@ -66,15 +66,15 @@ FAULTS = {
     ),
     "an id beyond the vocabulary": (
         {"post_processor": template(CLS, A, pair=(CLS, A, B), ids=(4_000_000_000,))},
-        "gives the id 4000000000, and its vocabulary ends at 8.",
+        "gives the id 4000000000, but its vocabulary ends at 8.",
     ),
     "an id beyond the vocabulary for pairs": (
         {"post_processor": template(A, pair=(CLS, A, B), ids=(9,))},
-        "gives the id 9, and its vocabulary ends at 8.",
+        "gives the id 9, but its vocabulary ends at 8.",
     ),
     "a segment beyond all": (
         {"post_processor": template(CLS, {"Sequence": {"id": "A", "type_id": 4_000_000_000}}, pair=(CLS, A, B))},
-        "gives the segment 4000000000, and a text has two at most.",
+        "gives the segment 4000000000, but a text has two at most.",
     ),
     "an empty template": ({"post_processor": template()}, "gives no token for a text, but 0 tokens of its own."),
     "a template without the text": (
@@ -99,24 +99,24 @@ FAULTS = {
     ),
     "a text that doubles": (
         {"normalizer": chain(*[replace("a", "aa")] * 40)},
-        "makes more than 100 characters of each one of 'a'.",
+        "makes more than 100 characters per character of 'a'.",
     ),
     "a rare sign that doubles": (
         {"normalizer": chain(*[replace("☃", "☃☃")] * 40)},
-        "makes more than 100 characters of each one of '☃'.",
+        "makes more than 100 characters per character of '☃'.",
     ),
     "an expression that doubles": (
         {"normalizer": chain(*[replace("(?=☃)", "☃", "Regex")] * 40)},
-        "makes more than 100 characters of each one of '(?=☃)'.",
+        "makes more than 100 characters per character of '(?=☃)'.",
     ),
     "a prefix again and again": (
         {"normalizer": chain(*[{"type": "Prepend", "prepend": "x" * 300}] * 2)},
-        "makes more than 100 characters of each one of 'a'.",
+        "makes more than 100 characters per character of 'a'.",
     ),
     "bytes of bytes": (
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}] * 40}},
-        "makes more than 100 characters of each one of ",
+        "makes more than 100 characters per character of ",
     ),
     "a long content": (
         {"normalizer": replace("a", "b" * 10**6)},
@@ -124,7 +124,7 @@ FAULTS = {
     ),
     "many steps": (
         {"normalizer": chain(*[replace("x", "y")] * 300)},
-        "has 300 steps before the tokens, and at most 256 are run.",
+        "has 300 steps before the tokens, but at most 256 are run.",
     ),
     "an expression that backtracks": (
         {"normalizer": replace("(a+)+$", "b", "Regex")},
@@ -184,11 +184,11 @@ def test_tokenizer_files_that_are_not_regular_files_are_refused(name: str, kind:
 
 def test_a_vocabulary_is_read_up_to_a_size(folder: Path):
     os.truncate(folder / "tokenizer.json", 9 * 10**9)
-    refused(ValueError, folder, "tokenizer.json: has 9,000,000,000 bytes, and at most 134,217,728", load=load_tokenizer)
+    refused(ValueError, folder, "tokenizer.json: has 9,000,000,000 bytes, but at most 134,217,728", load=load_tokenizer)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").touch()
     os.truncate(folder / "vocab.txt", 40 * 10**6)
-    refused(ValueError, folder, "vocab.txt: has 40,000,000 bytes, and at most 33,554,432", FETCH, load=load_tokenizer)
+    refused(ValueError, folder, "vocab.txt: has 40,000,000 bytes, but at most 33,554,432", FETCH, load=load_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_options_may_have_other_keys_and_strip_accents_may_be_null(folder: Path)
 def test_a_text_without_a_token_is_named(folder: Path):
     file = change(folder, post_processor=None)
     tokenizer = load_tokenizer(folder)
-    with pytest.raises(ValueError, match="must give 1 to 9 tokens, and gives 0 for ") as error:
+    with pytest.raises(ValueError, match="must give 1 to 9 tokens, but gives 0 for ") as error:
         sequences(tokenizer, [("the cat",), ("\u200b",)], 9, segments=True)
     assert str(error.value).startswith(f"{file}: ")
     assert r"gives 0 for '\u200b'." in str(error.value)
@@ -232,7 +232,7 @@ def test_a_text_without_a_token_is_named(folder: Path):
 
 def test_a_text_with_more_tokens_than_fit_is_named(folder: Path):
     change(folder, post_processor=template(CLS, A, A, pair=(CLS, A, B)))
-    with pytest.raises(ValueError, match=r"tokenizer\.json: .* must give 1 to 4 tokens, and gives 7 for 'the the the'"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: .* must give 1 to 4 tokens, but gives 7 for 'the the the'"):
         sequences(load_tokenizer(folder), [("the the the",)], 4, segments=True)
 
 

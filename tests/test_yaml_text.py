@@ -43,14 +43,17 @@ def test_plain_values_are_those_of_yaml_1_2(text, value):
     [
         (
             "tasks:\n  a: 1\n  b: 2\n  a: 3\n",
-            "recipe mine.yaml, line 4: not YAML: key 'a' stands twice. Mend the line.",
+            "recipe mine.yaml, line 4: not YAML: key 'a' occurs twice. Mend the line.",
         ),
         ("tasks:\n\ta: 1\n", "recipe mine.yaml, line 2: not YAML: found character '\\t'"),
         (
             "a: !!python/name:os.system {}\n",
-            "recipe mine.yaml, line 1: not YAML: the tag '!!python/name:os.system' means nothing here.",
+            "recipe mine.yaml, line 1: not YAML: the tag '!!python/name:os.system' is not supported.",
         ),
-        ("a: &x [*x]\n", "recipe mine.yaml, line 1: not YAML: what 'x' stands for holds itself. Mend the line."),
+        (
+            "a: &x [*x]\n",
+            "recipe mine.yaml, line 1: not YAML: the value of the anchor 'x' contains itself. Mend the line.",
+        ),
         ("a: \x01\n", "recipe mine.yaml: not YAML: unacceptable character #x0001"),
         (b"# \xe9\n", "recipe mine.yaml: not UTF-8 at byte 2. Save the file as UTF-8."),
         ("- a\n", "recipe mine.yaml: a recipe is a mapping with the key 'tasks', found a list."),
@@ -92,17 +95,17 @@ def test_aliases_of_aliases_end_at_once(tmp_path: Path):
     ],
 )
 def test_a_key_that_is_not_text_is_named_with_its_line(key: str, shown: str):
-    with pytest.raises(ValueError, match="no text") as error:
+    with pytest.raises(ValueError, match="not text") as error:
         yaml_text.parse(f"a: 1\n{key}: 1\n", "r")
     assert str(error.value) == (
-        f"r, line 2: not YAML: the key {shown} is no text; quote what looks like a number. Mend the line."
+        f"r, line 2: not YAML: the key {shown} is not text; quote what looks like a number. Mend the line."
     )
 
 
 @pytest.mark.parametrize("tag", ["timestamp 2020-01-01", "binary aGk=", "set {a}", "omap [a: 1]", "merge x"])
 def test_values_that_json_lacks_are_refused_even_as_keys(tag: str):
     for text in (f"a: !!{tag}", f"!!{tag}: 1", f"[!!{tag}]"):
-        with pytest.raises(ValueError, match=rf"^r, line 1: not YAML: the tag '!!{tag.split()[0]}' means nothing here"):
+        with pytest.raises(ValueError, match=rf"^r, line 1: not YAML: the tag '!!{tag.split()[0]}' is not supported"):
             yaml_text.parse(text, "r")
 
 
@@ -113,11 +116,11 @@ def test_values_that_json_lacks_are_refused_even_as_keys(tag: str):
         ("- x\n" * 100_000, "r, line 100000: not YAML: more than 100,000 values"),
         ("a: &x [1, 2]\nb: [" + "*x, " * 40_000 + "]", "r, line 2: not YAML: more than 100,000 values"),
         ("1" * 41, "r, line 1: not YAML: a number of 41 digits"),
-        ('"a\\0"', r"r, line 1: not YAML: 'a\x00' holds what is no character"),
-        ('"\\ud800"', r"r, line 1: not YAML: '\ud800' holds what is no character"),
+        ('"a\\0"', r"r, line 1: not YAML: 'a\x00' contains something that is not a character"),
+        ('"\\ud800"', r"r, line 1: not YAML: '\ud800' contains something that is not a character"),
         ("*x", "r, line 1: not YAML: there is no anchor 'x'"),
         ("a\n---\nb", "r, line 2: not YAML: a second document begins"),
-        ("!!int x", "r, line 1: not YAML: 'x' is no int"),
+        ("!!int x", "r, line 1: not YAML: 'x' is not a valid int"),
         ('"\\UFFFFFFFF"', "r: not YAML: "),
         ("%YAML 2.0\n--- a", "r, line 1: not YAML: found incompatible YAML document"),
         ("a: 'b", "r, line 1: not YAML: found unexpected end of stream"),
@@ -157,7 +160,7 @@ def test_keys_in_their_tens_of_thousands_are_read_in_time():
 
 def test_a_file_over_a_mebibyte_is_not_read(tmp_path: Path):
     said = refusal(tmp_path, b"#" * (2**20 + 1))
-    assert said == "recipe mine.yaml: has 1,048,577 bytes, and at most 1,048,576 are read. Name another file."
+    assert said == "recipe mine.yaml: has 1,048,577 bytes, but at most 1,048,576 are read. Name another file."
 
 
 def test_a_pipe_and_a_folder_are_not_recipes(tmp_path: Path):

@@ -75,7 +75,7 @@ def open_regular(file: Path, largest: int, name: str = "") -> io.BufferedReader:
         found = os.fstat(descriptor)
         _refuse_others(name or str(file), found)
         if found.st_size > largest:
-            raise ValueError(f"{name or file}: has {found.st_size:,} bytes, and at most {largest:,} are read.")
+            raise ValueError(f"{name or file}: has {found.st_size:,} bytes, but at most {largest:,} are read.")
         return open(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -137,7 +137,7 @@ def resolved(place: Path) -> Path:
     try:
         return place.resolve()
     except (RuntimeError, OSError, ValueError) as error:  # a loop of links is a RuntimeError
-        why = "its links lead round in a circle" if isinstance(error, RuntimeError) else reason(error)
+        why = "its links form a loop" if isinstance(error, RuntimeError) else reason(error)
         raise ValueError(f"{few([place])}: cannot be found ({why}). Give another path.") from None
 
 
@@ -150,7 +150,7 @@ def check_out(folder: Path) -> Path:
     if clean(str(folder)) != str(folder):  # this includes bytes that are not UTF-8
         raise ValueError(f"--out {shown(str(folder))}: has characters that cannot be shown. Give another --out.")
     if os.path.islink(folder) and not os.path.exists(folder):
-        raise ValueError(f"--out {folder}: a link to a place that is not there. Remove it, or give another --out.")
+        raise ValueError(f"--out {folder}: a link to a place that does not exist. Remove it, or give another --out.")
     return folder
 
 
@@ -180,9 +180,9 @@ def check_target(file: Path, repair: str) -> None:
         OSError: If the name is too long.
     """
     if not file.parent.is_dir():
-        raise ValueError(f"{file}: must be a file in a folder that is there. Make the folder, or change it.")
+        raise ValueError(f"{file}: must be a file in a folder that exists. Make the folder, or give another file.")
     if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{file}: nothing may be written in the folder of this file. {repair}")
+        raise ValueError(f"{file}: the folder of this file is not writable. {repair}")
     with suppress(FileNotFoundError):
         check_regular(file, repair)
     new, _ = _beside(file)

@@ -147,7 +147,7 @@ _MUST = {
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "string_type": "must be text; quote what looks like a number",
-    "string_pattern_mismatch": "must be of letters, digits, - and _",
+    "string_pattern_mismatch": "must consist of letters, digits, - and _",
     "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "must have a kind",
 }

@@ -163,9 +163,9 @@ class _Reader:
             key = self.value(first)
             if not isinstance(key, str):
                 given = shown(first.value) if isinstance(first, yaml.ScalarEvent) else f"that is a {type(key).__name__}"
-                raise _Refused(f"the key {given} is no text; quote what looks like a number", first)
+                raise _Refused(f"the key {given} is not text; quote what looks like a number", first)
             if key in made:
-                raise _Refused(f"key {shown(key)} stands twice", first)
+                raise _Refused(f"key {shown(key)} occurs twice", first)
             made[key] = self.value(next(self.events))
         self.depth -= 1
         anchor.values, anchor.done = 1 + before - self.left, True
@@ -176,7 +176,7 @@ class _Reader:
             raise _Refused(f"there is no anchor {shown(event.anchor)}", event)
         anchor = self.anchors[event.anchor]
         if not anchor.done:
-            raise _Refused(f"what {shown(event.anchor)} stands for holds itself", event)
+            raise _Refused(f"the value of the anchor {shown(event.anchor)} contains itself", event)
         self.count(anchor.values, event)
         return anchor.value
 
@@ -187,14 +187,14 @@ class _Reader:
 
 
 def _unknown_tag(event: Any) -> _Refused:
-    return _Refused(f"the tag {shown(event.tag.replace(_TAG, '!!'))} means nothing here", event)
+    return _Refused(f"the tag {shown(event.tag.replace(_TAG, '!!'))} is not supported", event)
 
 
 def _scalar(event: Any) -> Any:
     """Returns the text, number, truth value or None that a scalar event describes."""
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value)
     if _NO_CHARACTER.search(text):
-        raise _Refused(f"{shown(text)} holds what is no character", event)
+        raise _Refused(f"{shown(text)} contains something that is not a character", event)
     if event.tag in ("!", _TAG + "str") or (event.tag is None and not event.implicit[0]):
         return text
     fitting = [name for name, (pattern, _) in _PLAIN.items() if pattern.fullmatch(text)]
@@ -203,7 +203,7 @@ def _scalar(event: Any) -> Any:
         if name not in _PLAIN:
             raise _unknown_tag(event)
         if name not in fitting:
-            raise _Refused(f"{shown(text)} is no {name}", event)
+            raise _Refused(f"{shown(text)} is not a valid {name}", event)
         fitting = [name]
     if not fitting:
         return text

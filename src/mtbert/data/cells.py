@@ -32,7 +32,7 @@ def as_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the text must be a string, found {shown(value)}. Quote it, or drop the row.")
     if len(value) > LONGEST:
-        raise ValueError(f"the text has {len(value):,} characters, and at most {LONGEST:,} are read. Cut it.")
+        raise ValueError(f"the text has {len(value):,} characters, but at most {LONGEST:,} are read. Cut it.")
     return _utf8("text", value).strip()
 
 

@@ -65,5 +65,5 @@ def _load(local: Path, source: str, config: str | None, split: str | None) -> An
         return datasets.load_dataset(str(local) if local.is_dir() else source, config, split=split)
     data = datasets.load_from_disk(str(local))
     if split is not None and split != str(data.split):
-        raise ValueError(f"it is one data set without splits, and split {shown(split)} was asked for; drop split")
+        raise ValueError(f"it is one data set without splits, but split {shown(split)} was asked for; drop split")
     return data

@@ -30,7 +30,7 @@ def table(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequ
         )
     if size > LARGEST:
         raise ValueError(
-            f"{name}: the columns read unpack to {size:,} bytes, and at most {LARGEST:,} are read. Keep fewer rows."
+            f"{name}: the columns read unpack to {size:,} bytes, but at most {LARGEST:,} are read. Keep fewer rows."
         )
     found = [column for column in asked if column in columns]
 

@@ -94,7 +94,7 @@ def sequences(
                 cut.add(i)
             if not 0 < len(all_ids) <= max_length:
                 raise ValueError(
-                    f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, and gives {len(all_ids)} "
+                    f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, but gives {len(all_ids)} "
                     f"for {shown(chunk[i - start])}. Change or drop that text, or {FETCH.lower()}"
                 )
             ids.append(all_ids)

@@ -83,18 +83,18 @@ def _growth(tokenizer: Tokenizer) -> str | None:
     normalize, split = _steps(tokenizer.normalizer), _steps(tokenizer.pre_tokenizer)
     for steps in (normalize, split):
         if len(steps) > _MOST_STEPS:
-            return f"has {len(steps)} steps before the tokens, and at most {_MOST_STEPS} are run"
+            return f"has {len(steps)} steps before the tokens, but at most {_MOST_STEPS} are run"
         for step in steps:
             settings = step.__getstate__()
             if b'"Precompiled"' not in settings[:30] and len(settings) > _LONGEST_STEP:
-                return f"has a step before the tokens of {len(settings):,} bytes, and at most {_LONGEST_STEP:,} are run"
+                return f"has a step before the tokens of {len(settings):,} bytes, but at most {_LONGEST_STEP:,} are run"
     for text in (*TEXTS, *_patterns([*normalize, *split])):
         texts = [text]
         for steps, run in ((normalize, _normalized), (split, _parts)):
             for step in steps:
                 texts = [part for each in texts for part in run(step, each)]
                 if sum(map(len, texts)) > GROWTH * (len(text) + 1):
-                    return f"makes more than {GROWTH} characters of each one of {shown(text, 40)}"
+                    return f"makes more than {GROWTH} characters per character of {shown(text, 40)}"
     return None
 
 
@@ -126,7 +126,7 @@ def _patterns(steps: Sequence[Any]) -> list[str]:
 def _encodings(tokenizer: Tokenizer) -> str | None:
     size = len(tokenizer.post_processor.__getstate__()) if tokenizer.post_processor is not None else 0
     if size > _LONGEST_TEMPLATE:
-        return f"has a post_processor of {size:,} bytes, and at most {_LONGEST_TEMPLATE:,} are run"
+        return f"has a post_processor of {size:,} bytes, but at most {_LONGEST_TEMPLATE:,} are run"
     highest = max(tokenizer.get_vocab().values(), default=-1)
     singles = tokenizer.encode_batch([*TEXTS])
     pairs = tokenizer.encode_batch([(text, TEXTS[1]) for text in TEXTS])
@@ -135,9 +135,9 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
             if len(encoding) > GROWTH * (len(text) + len(TEXTS[1])):
                 return f"makes {count(len(encoding), 'token')} of {count(len(text), 'character')}"
             if max(encoding.ids, default=0) > highest:
-                return f"gives the id {max(encoding.ids)}, and its vocabulary ends at {highest}"
+                return f"gives the id {max(encoding.ids)}, but its vocabulary ends at {highest}"
             if max(encoding.type_ids, default=0) >= 2**15:
-                return f"gives the segment {max(encoding.type_ids)}, and a text has two at most"
+                return f"gives the segment {max(encoding.type_ids)}, but a text has two at most"
         if not own <= _texts_of(encodings):
             what = "a text" if own == {0} else "one of the two texts of a pair"
             return f"gives no token for {what}, but {count(len(encodings[1]), 'token')} of its own"

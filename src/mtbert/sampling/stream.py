@@ -36,8 +36,8 @@ class Stream:
     def __post_init__(self) -> None:
         if self.clusters is not None and self.size < self.batch_size:
             raise ValueError(
-                f"task {self.name}: no_duplicates cuts a pass to whole batches, and {self.size} train rows are not one "
-                f"of {self.batch_size}. Lower batch_size."
+                f"task {self.name}: no_duplicates cuts a pass to whole batches, and {self.size} train rows are "
+                f"less than one of {self.batch_size}. Lower batch_size."
             )
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:

@@ -65,4 +65,6 @@ def check_card(model: Model, folder: Path) -> None:
     card = read_card(folder)
     for name in ("pooling", "max_length", "tasks", "pal"):
         if getattr(card, name) != getattr(model, name):
-            raise ValueError(f"{folder / 'mtbert.json'}: not of this run, which has another {name}. {COPY_AGAIN}")
+            raise ValueError(
+                f"{folder / 'mtbert.json'}: belongs to another run, which has another {name}. {COPY_AGAIN}"
+            )

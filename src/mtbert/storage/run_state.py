@@ -115,9 +115,11 @@ def check_seal(folder: Path) -> str | None:
         raise ValueError(f"{file}: damaged: has no digest of {missing[0]}. {STATE_REPAIR}")
     for name, digest in found.files.items():
         if Path(name).name != name:
-            raise ValueError(f"{file}: damaged: {shown(name)} is no name of a file. {STATE_REPAIR}")
+            raise ValueError(f"{file}: damaged: {shown(name)} is not the name of a file. {STATE_REPAIR}")
         if files.sha256(folder / name, STATE_REPAIR) != digest:
-            raise ValueError(f"{folder / name}: damaged: not as it was saved, by {SEAL}. {STATE_REPAIR}")
+            raise ValueError(
+                f"{folder / name}: damaged: not the file that was saved, according to {SEAL}. {STATE_REPAIR}"
+            )
     return found.run
 
 
@@ -132,7 +134,7 @@ def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
     """
     done = values.done
     if done > steps:
-        raise ValueError(f"done: {done} steps, and the run has {steps}")
+        raise ValueError(f"done: {done} steps, but the run has {steps}")
     if len(values.taken) != tasks or min(values.taken) < 0:
         raise ValueError(f"taken: must be a count for each of {tasks} tasks, found {shown(list(values.taken))}")
     if any(count != done for count in values.taken) if joint else sum(values.taken) != done:

@@ -177,7 +177,7 @@ def cut(out: Path, state: Values, recipe: Recipe) -> None:
     ):
         if found != saved:
             raise ValueError(
-                f"{file}: not as {out / 'last' / VALUES} says: "
+                f"{file}: does not agree with {out / 'last' / VALUES}: "
                 f"the {what} must be {shown(saved)}, found {shown(found)}. {STATE_REPAIR}"
             )
     os.truncate(file, state.metrics_bytes)

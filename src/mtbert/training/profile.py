@@ -75,7 +75,7 @@ class Profile:
             return
         self.finished = True
         if self.seen <= WARM:
-            self.console.print(f"--profile looks at steps from number {WARM + 1} on: there was none")
+            self.console.print(f"--profile measures steps from number {WARM + 1} on, but there was none")
             return
         with _silent():
             self.profiler.stop()
@@ -100,7 +100,7 @@ class Profile:
         reached = 6 * self.weights * self.tokens / self.seconds
         self.console.print(
             f"{self.tokens / steps:,.0f} tokens a step, {self.tokens / self.seconds:,.0f} tokens/s; the encoder's "
-            f"products: {reached / rate:.0%} of the {rate / 1e9:,.0f} GFLOP/s that large ones reach here",
+            f"products: {reached / rate:.0%} of the {rate / 1e9:,.0f} GFLOP/s that large products reach here",
             soft_wrap=True,
         )
 

@@ -113,7 +113,10 @@ def tracker(name: str, console: Console) -> Tracker:
                     if call is not tracking.close:
                         with suppress(Exception):  # some trackers keep a run open until they are closed
                             tracking.close(False)
-                    warn(console, f"{name} failed, and gets no more of this run; metrics.jsonl goes on: {error!r}")
+                    warn(
+                        console,
+                        f"{name} failed, so it logs nothing more of this run; metrics.jsonl continues: {error!r}",
+                    )
 
             return called
 
@@ -215,7 +218,10 @@ def _identity(folder: Path) -> str:
         files.write_text(file, uuid.uuid4().hex[:8] + "\n")
     found = files.read_bytes(file, 100).decode(errors="replace").strip()
     if re.fullmatch("[0-9a-f]{8}", found) is None:
-        raise ValueError(f"{file}: must hold 8 hex digits, found {shown(found)}; without it the run is a new one there")
+        raise ValueError(
+            f"{file}: must hold 8 hex digits, found {shown(found)}; without that file the tracker takes the run for a "
+            "new one"
+        )
     return found
 
 

@@ -57,8 +57,8 @@ def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe |
             for key in _differences(as_plain(found), as_plain(changed)):
                 if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
                     raise ValueError(
-                        f"--set {clean('.'.join(key))}: the model was trained with this setting, which stays. Here "
-                        f"can be changed: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
+                        f"--set {clean('.'.join(key))}: the model was trained with this setting, so it cannot be "
+                        f"changed. These can: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
                     )
             return changed
     if not needed:
