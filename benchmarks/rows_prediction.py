@@ -33,7 +33,7 @@ BATCH_SIZES = (8, 32, 64, 128)
 
 
 def scoring(s: Settings) -> Iterator[Row]:
-    """Yields the speed of scoring question pairs from text, against two packages at the best batch size of each."""
+    """Yields the rows that compare scoring question pairs from text with two packages, each at its best batch size."""
     import sentence_transformers
     import transformers
 
@@ -104,7 +104,7 @@ def _sequence_classifier(s: Settings, model: Model, settings: Recipe) -> Path:
 
 
 def tokenising(s: Settings) -> Iterator[Row]:
-    """Yields the time of reading and tokenising the pairs of Quora train, first with an empty cache and then again."""
+    """Yields the rows of reading and tokenising the pairs of Quora train, with an empty cache and then a full one."""
     # Dev has only 300 generated pairs, so that the time is almost that of train.
     changes = ["tasks.sst=null", "tasks.sts=null", "tasks.quora.dev={generated: quora, split: dev}"]
     note = "the file read and 300 more pairs included"
@@ -148,7 +148,7 @@ finally:
 
 
 def help_(s: Settings) -> Iterator[Row]:
-    """Yields the time of ``mtbert --help`` as a process of its own."""
+    """Yields the row of ``mtbert --help``, timed as a process of its own."""
     told = [_python("-c", HELP).stderr.strip() for _ in range(2)]
     seconds = median(timed(lambda: _python("-c", HELP))() for _ in range(max(5, s.pairs)))
     row = alone("help", GOALS["help"], seconds, note=f"torch imported: {told[0]}")
@@ -156,7 +156,7 @@ def help_(s: Settings) -> Iterator[Row]:
 
 
 def memory(s: Settings) -> Iterator[Row]:
-    """Yields the peak memory of alternating steps, each side in processes of its own."""
+    """Yields the row that compares the peak memory of alternating steps, each side in processes of its own."""
 
     def side(name: str) -> Measure:
         chosen = ["--encoder", s.path(), "--threads", str(s.threads)]

@@ -18,17 +18,17 @@ from mtbert.training.run import Run
 
 
 def alternating(s: Settings) -> Iterator[Row]:
-    """Yields rounds of three optimizer steps against the plain padded loop."""
+    """Yields the row that compares rounds of three optimizer steps with those of the plain padded loop."""
     yield contest(s, "alternating", PlainLoop.of, note="a round is 3 optimizer steps of 8 sst, 16 quora, 8 sts")
 
 
 def trainer(s: Settings) -> Iterator[Row]:
-    """Yields the same rounds against the steps of ``transformers.Trainer``."""
+    """Yields the row that compares rounds of three optimizer steps with the steps of ``transformers.Trainer``."""
     yield contest(s, "trainer", lambda run: _trainer(s, run), note=TRAINER_NOTE)
 
 
 def alternating_base(s: Settings) -> Iterator[Row]:
-    """Yields both comparisons again with an encoder of BERT-base's shape."""
+    """Yields the rows of :func:`alternating` and :func:`trainer` for an encoder of BERT-base's shape."""
     yield contest(s, "alternating-base/loop", PlainLoop.of, base=True)
     yield contest(s, "alternating-base/trainer", lambda run: _trainer(s, run), base=True, note=TRAINER_NOTE)
 
@@ -44,12 +44,12 @@ def _trainer(s: Settings, run: Run) -> TrainerLoop:
 
 
 def joint(s: Settings) -> Iterator[Row]:
-    """Yields joint steps of all three tasks against the plain loop that adds up three gradients."""
+    """Yields the row that compares joint steps of all three tasks with the plain loop, which adds up three gradients."""
     yield contest(s, "joint", PlainLoop.of, "train.mode=joint")
 
 
 def smart(s: Settings) -> Iterator[Row]:
-    """Yields SMART on all tasks against training without it, and against smart-pytorch."""
+    """Yields the rows that compare SMART on all tasks with training without it, and with smart-pytorch."""
     yield technique(s, "smart/plain", "paper/smart", note="ours against ours, rounds of 3 steps")
     bare = s.exact("paper/smart")
     check(bare, SameNoise(bare, SmartLoop.of(bare)), bare.plan.steps_per_round)
@@ -84,7 +84,7 @@ class SameNoise:
 
 
 def surgery(s: Settings) -> Iterator[Row]:
-    """Yields PCGrad in joint steps against plain addition, and against torchjd's PCGrad on the same losses."""
+    """Yields the rows that compare PCGrad in joint steps with plain addition, and with torchjd's PCGrad."""
     from torchjd import aggregation
 
     mode, pcgrad = "train.mode=joint", "train.aggregation=pcgrad"
@@ -111,5 +111,5 @@ def surgery(s: Settings) -> Iterator[Row]:
 
 
 def pal(s: Settings) -> Iterator[Row]:
-    """Yields projected attention layers against none, with an encoder of BERT-base's shape."""
+    """Yields the row that compares training with projected attention layers and without, in BERT-base's shape."""
     yield technique(s, "pal", "paper/pal", base=True, note="ours against ours, rounds of 3 steps")

@@ -55,7 +55,7 @@ def timed(action: Callable[[], object], clock: Callable[[], float] = time.perf_c
 
 @dataclass(frozen=True)
 class Limits:
-    """The speed that the machine reaches with the current number of threads and precision."""
+    """The fastest arithmetic and copying that the machine reaches with the current number of threads and precision."""
 
     flops: float  # of a large matrix product, per second
     bandwidth: float  # bytes per second, read and written, of a large copy

@@ -1,4 +1,4 @@
-"""Groups of sequences: on a GPU there are few, as each costs a dozen kernels per layer; the results are the same."""
+"""Groups of sequences: a GPU gets fewer groups, because each costs a dozen kernels per layer, with the same results."""
 
 import pytest
 import torch

@@ -37,7 +37,7 @@ def age(run: Path, train: dict[str, Any], batch_size: int | None = None) -> None
 
 
 def trained(folder: Path, name: str, changes: list[str], monkeypatch: Any, stop: int | None = None) -> Path:
-    """A run of the toy, stopped by a signal in step ``stop``."""
+    """Returns a toy run that a signal stopped in step ``stop``."""
     real = Run.step
 
     def step(self: Run) -> Any:

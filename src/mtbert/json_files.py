@@ -1,4 +1,4 @@
-"""Reading JSON files, including files that other programs wrote, with limits on size and nesting; writing settings."""
+"""Reading JSON files, even those of other programs, with limits on size and nesting; writing settings as JSON."""
 
 import json
 from pathlib import Path
@@ -61,10 +61,10 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
 
 
 def write_settings(file: Path, settings: Settings) -> None:
-    """Writes settings as a JSON file, atomically; :func:`read_settings` reads it.
+    """Writes settings atomically into a JSON file, which :func:`read_settings` reads.
 
     Raises:
-        OSError: If the disk fails; it names ``file``, which is as it was before.
+        OSError: If the disk fails. The error names ``file``, which is left unchanged.
     """
     files.write_text(file, settings.model_dump_json(indent=2) + "\n")
 

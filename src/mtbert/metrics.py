@@ -1,4 +1,4 @@
-"""Scores of answers by the metrics of a task's type, and the aggregate of several tasks' scores.
+"""Metrics of one task's answers, and aggregates over tasks.
 
 Dimension key: B examples.
 """
@@ -16,15 +16,13 @@ _LOWEST = {metric.name: metric.lowest for answer in ANSWER_TYPES.values() for me
 
 
 def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
-    """Returns one metric of a task.
+    """Returns one metric of a task; if it is :func:`undefined`, that of the best constant answer.
 
     Args:
         task: The task; its range is the unit of errors.
         metric: The name of one of ``task.answer.metrics``.
-        answers: Raw predictions where the metric ranks examples, else decisions, ``[B]`` or ``[B, K]``.
+        answers: Raw predictions if the metric ranks examples, otherwise decisions, ``[B]`` or ``[B, K]``.
         labels: As in :data:`mtbert.answers.Labels`.
-
-    Where the metric is :func:`undefined`, that of the best constant answer is returned.
     """
     if task.answer.metric(metric).undefined(answers, labels) is not None:
         return baseline(task, metric, labels)
@@ -32,9 +30,9 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
 
 
 def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | None:
-    """Returns a warning where a metric is undefined: a correlation with a constant, a rank where all labels are equal.
+    """Returns a warning if a metric is undefined, such as a correlation with a constant; None if it is defined.
 
-    Takes what :func:`value` takes.
+    The arguments are those of :func:`value`.
     """
     what = task.answer.metric(metric).undefined(answers, labels)
     if what is None:
@@ -45,7 +43,7 @@ def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | 
 def baseline(task: Task, metric: str, labels: Labels) -> float:
     """Returns the metric of the best constant answer: the most frequent class, or the median score for errors.
 
-    Correlations with a constant count as 0, and ranks are those of equal scores for all.
+    A correlation with a constant counts as 0. A metric that ranks examples gets equal scores for all of them.
     """
     return task.answer.metric(metric).constant(task, labels)
 
@@ -68,7 +66,7 @@ def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
 
 
 def unit_scale(metric: str, value: _Number) -> _Number:
-    """Returns one value of a metric, or an array of values, on 0..1: a correlation ``r`` becomes ``(r + 1) / 2``.
+    """Returns a metric's value, or an array of values, mapped to 0..1: a correlation ``r`` becomes ``(r + 1) / 2``.
 
     >>> unit_scale("pearson", -0.5), unit_scale("accuracy", 0.5)
     (0.25, 0.5)

@@ -1,4 +1,4 @@
-"""Numbers as people and programs write them in a table's cells."""
+"""Numbers in the cells of a table, as people and programs write them."""
 
 import math
 import re

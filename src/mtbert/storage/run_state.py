@@ -45,7 +45,7 @@ class RunState:
 
 
 class Seal(Settings):
-    """The content of ``digest.json``."""
+    """The content of ``digest.json``: digests that show whether a run's saved state is complete and unchanged."""
 
     run: str  # SHA-256 of the run's settings
     files: dict[str, str]  # SHA-256 of every other file in the folder, by its name

@@ -102,7 +102,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
     Args:
         columns: Names of the input columns.
         given: The rows of the input.
-        answers: The answers to each row, by name.
+        answers: For each row, its answers by name.
     """
     names: dict[str, str] = {}
     rows = []
