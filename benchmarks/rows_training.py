@@ -44,7 +44,7 @@ def _trainer(s: Settings, run: Run) -> TrainerLoop:
 
 
 def joint(s: Settings) -> Iterator[Row]:
-    """Yields the row that compares joint steps of all three tasks with the plain loop, which adds up three gradients."""
+    """Yields the row that compares joint steps of all three tasks with a plain loop that adds up three gradients."""
     yield contest(s, "joint", PlainLoop.of, "train.mode=joint")
 
 
