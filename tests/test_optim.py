@@ -148,11 +148,6 @@ def test_freezing_takes_the_embeddings_and_the_lowest_layers(layers, kept):
     assert trained == {n for n, _ in toy.named_parameters() if n.startswith(tuple(expected))}
 
 
-def test_more_layers_than_there_are_cannot_be_frozen():
-    with pytest.raises(ValueError, match=r"model\.freeze: 4 is more than the encoder's 3 layers"):
-        freeze(model(ONE, layers=3).encoder, 4)
-
-
 def test_averaged_weights_are_those_of_the_formula():
     toy = model(ONE)
     average = Ema(decay=0.5).start(toy)

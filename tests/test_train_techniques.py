@@ -157,15 +157,6 @@ def test_a_loss_that_needs_dropout_is_refused_for_an_encoder_without_it(folder: 
     assert not (folder / "run").exists()
 
 
-def test_a_batch_without_duplicates_must_fit_into_the_data(folder: Path):
-    change = {"tasks": {"quora": {"no_duplicates": True, "batch_size": 1000}}, "train": {"rounds": 1}}
-    settings = validate_recipe(merge(toy_run.raw_recipe(folder), change), "toy")
-    with pytest.raises(
-        ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are less than one of 1000\."
-    ):
-        start_run(settings, folder / "run", SILENT)
-
-
 def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder: Path):
     raw = toy_run.raw_recipe(folder, epochs=1)
     pairs = {"train": {"path": "quora.csv", "where": {"is_duplicate": 1}}, "inputs": "separate", "head": "linear"}

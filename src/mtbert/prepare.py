@@ -18,6 +18,7 @@ from mtbert.data.tokenizer import sequences
 from mtbert.files import resolved
 from mtbert.losses import ClassWeighted
 from mtbert.messages import few, shown
+from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
@@ -172,6 +173,7 @@ def read(recipe: Recipe, name: str) -> Split:
 
 def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prepared:
     split = read(recipe, settings.name)
+    check_rows(settings, len(split.train))
     train, dev = (
         tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
     )

@@ -1,20 +1,146 @@
-"""Checks of a recipe that need the encoder."""
+"""Checks across the fields of a recipe, as early as each is possible: before data, with the encoder, with the rows.
 
-from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.recipe.settings import Recipe
+What one part can check alone, such as whether a loss fits its task, stands in ``parts.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mtbert import metrics
+from mtbert.losses import Averaged
+from mtbert.messages import few, shown
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+
+if TYPE_CHECKING:
+    from mtbert.model.encoder import Encoder, EncoderConfig
+
+Tasks = Mapping[str, TaskRecipe]
+
+# Before data: when a recipe is read ------------------------------------------------------------------------
 
 
-def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
-    """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for."""
-    recipe.train.aggregation.check_installed()
-    config, pal = encoder.config, recipe.model.pal
-    for name, task in recipe.tasks.items():
-        pooled = task.pooled(recipe.model.pooling) == "cls"
-        shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))
-        adapted = pal is not None and pal.adapts(name)
-        if not shared and not adapted and (not task.head_kind.has_weights or not task.scored):
+def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
+    """Raises ValueError where the parts of a recipe do not fit each other."""
+    _check_scores(tasks, train)
+    _check_dropout(tasks, model)
+    _check_average(tasks, train)
+    _check_several(tasks, train)
+    _check_pal(tasks, model)
+    if model.freeze == "all":
+        _check_frozen(tasks, model, train)
+
+
+def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
+    """Raises ValueError unless something is scored, and ``train.select`` names a score."""
+    for reserved in ("overall", "mean"):
+        if reserved in tasks:
+            raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
+    scored = [name for name, task in tasks.items() if task.scored]
+    if not scored:
+        raise ValueError(
+            "no task has a loss that trains its predictions, so nothing could be scored. Add bce, ce or mse."
+        )
+    known = metrics.aggregates(scored)
+    if train.select not in known:
+        raise ValueError(f"train.select: {shown(train.select)} is neither an aggregate nor a task. Use {few(known)}.")
+
+
+def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
+    """Raises ValueError if a loss compares passes that differ in dropout alone, and the recipe turns it off."""
+    for name, task in tasks.items():
+        for loss in task.losses:
+            if loss.needs.dropout and model.dropout == 0 and task.head_dropout(loss) == 0:
+                raise ValueError(
+                    f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, found "
+                    "model.dropout 0. Set model.dropout: 0.1, or leave it to the encoder's config (null)."
+                )
+
+
+def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
+    """Raises ValueError if a loss reads averaged weights that are not kept, or nothing reads those that are."""
+    reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
+    if reading and train.ema is None:
+        name, loss = reading[0]
+        raise ValueError(
+            f"tasks.{name}: loss '{loss.kind}' compares with averaged weights, found no train.ema. "
+            "Set train.ema: {decay: 0.99, predicts: false}."
+        )
+    if not reading and train.ema is not None and not train.ema.predicts:
+        raise ValueError(
+            "train.ema: with predicts: false only losses read the average, and none here does. "
+            "Drop train.ema, or add loss 'bregman'."
+        )
+
+
+def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
+    """Raises ValueError if a setting is about several tasks, and there is one."""
+    for setting, asked in (
+        ("aggregation", train.aggregation.kind != "sum"),
+        ("conflicts", train.conflicts),
+        ("sampler", train.sampler.kind != "round_robin"),
+    ):
+        if asked and len(tasks) == 1:
+            raise ValueError(f"train.{setting} is about several tasks, found one. Drop it, or add a task.")
+
+
+def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
+    """Raises ValueError if PAL is for a task that is not there."""
+    unknown = [name for name in (model.pal and model.pal.tasks) or () if name not in tasks]
+    if unknown:
+        raise ValueError(f"model.pal.tasks: there is no task {shown(unknown[0])}. Known: {few(tasks)}. Mend the name.")
+
+
+def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
+    """Raises ValueError if a setting is about weights of the encoder, all of which are frozen."""
+    for setting, asked in (
+        ("aggregation", train.aggregation.kind != "sum"),
+        ("conflicts", train.conflicts),
+        ("layer_decay", train.layer_decay is not None),
+    ):
+        if asked:
             raise ValueError(
-                f"tasks.{name}: with model.freeze: {recipe.model.freeze} there is nothing left to train for this task. "
+                f"train.{setting} is about weights that the tasks share, and model.freeze: all trains none of them. "
+                f"Freeze fewer layers, or drop train.{setting}."
+            )
+    for name, task in tasks.items():
+        if not task.head_kind.has_weights and not model.adapts(name):
+            raise ValueError(
+                f"tasks.{name}: head '{task.head.kind}' has no weights, so with model.freeze: all there is nothing to "
+                "train. Freeze fewer layers, or use head: linear."
+            )
+
+
+# With the encoder: before data are read --------------------------------------------------------------------
+
+
+def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
+    """Raises ValueError if the encoder has fewer positions or layers than the recipe asks for."""
+    if model.max_length > config.max_length:
+        raise ValueError(
+            f"model.max_length: {model.max_length} is more than the {config.max_length} positions of {model.path}. "
+            f"Use at most {config.max_length}."
+        )
+    if isinstance(model.freeze, int) and model.freeze > config.layers:
+        raise ValueError(
+            f"model.freeze: {model.freeze} is more than the encoder's {config.layers} layers. Use fewer, or all."
+        )
+
+
+def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, encoder: Encoder) -> None:
+    """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for.
+
+    Parameters of ``encoder`` that the recipe freezes must be frozen already.
+    """
+    train.aggregation.check_installed()
+    config = encoder.config
+    for name, task in tasks.items():
+        pooled = task.pooled(model.pooling) == "cls"
+        shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))
+        if not shared and not model.adapts(name) and (not task.head_kind.has_weights or not task.scored):
+            raise ValueError(
+                f"tasks.{name}: with model.freeze: {model.freeze} there is nothing left to train for this task. "
                 "Freeze fewer layers, or give it a head and a loss that trains it."
             )
         for loss in task.losses:
@@ -22,13 +148,17 @@ def check_with_encoder(recipe: Recipe, encoder: Encoder) -> None:
             if loss.needs.dropout and not any(rates):
                 raise ValueError(
                     f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "
-                    f"{recipe.model.path} has none in its config. Set model.dropout: 0.1."
+                    f"{model.path} has none in its config. Set model.dropout: 0.1."
                 )
 
 
-def check_length(recipe: Recipe, config: EncoderConfig) -> None:
-    if recipe.model.max_length > config.max_length:
+# With the rows: before they are tokenised ------------------------------------------------------------------
+
+
+def check_rows(task: TaskRecipe, rows: int) -> None:
+    """Raises ValueError if ``rows`` train rows are too few for the task's settings."""
+    if task.no_duplicates and rows < task.batch_size:
         raise ValueError(
-            f"model.max_length: {recipe.model.max_length} is more than the {config.max_length} positions of "
-            f"{recipe.model.path}. Use at most {config.max_length}."
+            f"task {task.name}: no_duplicates cuts a pass to whole batches, and {rows} train rows are less than "
+            f"one of {task.batch_size}. Lower batch_size."
         )

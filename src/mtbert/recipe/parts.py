@@ -153,6 +153,10 @@ class ModelRecipe(Settings):
             )
         return self
 
+    def adapts(self, task: str) -> bool:
+        """Returns whether the task called ``task`` has a network of its own beside the encoder's layers."""
+        return self.pal is not None and self.pal.adapts(task)
+
 
 def _paper_as_list(value: Any) -> Any:
     """Returns ``value``; ValueError for the name that an earlier version had for one list."""

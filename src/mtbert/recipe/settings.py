@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from mtbert import metrics
-from mtbert.losses import Averaged
-from mtbert.messages import clean, few, shown
+from mtbert.messages import clean
+from mtbert.recipe.checks import check_recipe
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
 from mtbert.settings import Settings, explain, tuples
 
@@ -38,74 +38,8 @@ class Recipe(Settings):
         return {**data, "tasks": named}
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Self:
-        for reserved in ("overall", "mean"):
-            if reserved in self.tasks:
-                raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
-        scored = [name for name, task in self.tasks.items() if task.scored]
-        if not scored:
-            raise ValueError(
-                "no task has a loss that trains its predictions, so nothing could be scored. Add bce, ce or mse."
-            )
-        if self.train.select not in metrics.aggregates(scored):
-            known = few(metrics.aggregates(scored))
-            raise ValueError(
-                f"train.select: {shown(self.train.select)} is neither an aggregate nor a task. Use {known}."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _techniques_fit(self) -> Self:
-        for name, task in self.tasks.items():
-            for loss in task.losses:
-                where = f"tasks.{name}: loss '{loss.kind}'"
-                if loss.needs.dropout and self.model.dropout == 0 and task.head_dropout(loss) == 0:
-                    raise ValueError(
-                        f"{where} compares two passes that differ in dropout alone, found model.dropout 0. "
-                        "Set model.dropout: 0.1, or leave it to the encoder's config (null)."
-                    )
-                if isinstance(loss, Averaged) and self.train.ema is None:
-                    raise ValueError(
-                        f"{where} compares with averaged weights, found no train.ema. "
-                        "Set train.ema: {decay: 0.99, predicts: false}."
-                    )
-        read = any(isinstance(loss, Averaged) for task in self.tasks.values() for loss in task.losses)
-        if self.train.ema is not None and not self.train.ema.predicts and not read:
-            raise ValueError(
-                "train.ema: with predicts: false only losses read the average, and none here does. "
-                "Drop train.ema, or add loss 'bregman'."
-            )
-        if len(self.tasks) == 1:
-            for setting, asked in (
-                ("aggregation", self.train.aggregation.kind != "sum"),
-                ("conflicts", self.train.conflicts),
-                ("sampler", self.train.sampler.kind != "round_robin"),
-            ):
-                if asked:
-                    raise ValueError(f"train.{setting} is about several tasks, found one. Drop it, or add a task.")
-        unknown = [name for name in (self.model.pal and self.model.pal.tasks) or () if name not in self.tasks]
-        if unknown:
-            raise ValueError(
-                f"model.pal.tasks: there is no task {shown(unknown[0])}. Known: {few(self.tasks)}. Mend the name."
-            )
-        if self.model.freeze == "all":
-            for setting, asked in (
-                ("aggregation", self.train.aggregation.kind != "sum"),
-                ("conflicts", self.train.conflicts),
-                ("layer_decay", self.train.layer_decay is not None),
-            ):
-                if asked:
-                    raise ValueError(
-                        f"train.{setting} is about weights that the tasks share, and model.freeze: all trains none of "
-                        f"them. Freeze fewer layers, or drop train.{setting}."
-                    )
-            for name, task in self.tasks.items():
-                adapted = self.model.pal is not None and self.model.pal.adapts(name)
-                if not task.head_kind.has_weights and not adapted:
-                    raise ValueError(
-                        f"tasks.{name}: head '{task.head.kind}' has no weights, so with model.freeze: all there is "
-                        "nothing to train. Freeze fewer layers, or use head: linear."
-                    )
+    def _fits_together(self) -> Self:
+        check_recipe(self.tasks, self.model, self.train)
         return self
 
     def aggregate(self, name: str, scores: Mapping[str, Mapping[str, float]]) -> float:

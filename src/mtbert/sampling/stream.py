@@ -20,10 +20,7 @@ class Stream:
         seed: The seed of the run.
         clusters: The cluster of each text of each row, ``[size, texts]``, from
             :func:`mtbert.data.clusters.clusters`. With clusters, each permutation is rearranged so that, as far as
-            possible, no batch contains a cluster twice; then it is cut to whole batches.
-
-    Raises:
-        ValueError: If there are clusters, and fewer rows than one batch.
+            possible, no batch contains a cluster twice; then it is cut to whole batches, of which there must be one.
     """
 
     name: str
@@ -32,13 +29,6 @@ class Stream:
     seed: int
     clusters: npt.NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
     _passes: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.clusters is not None and self.size < self.batch_size:
-            raise ValueError(
-                f"task {self.name}: no_duplicates cuts a pass to whole batches, and {self.size} train rows are "
-                f"less than one of {self.batch_size}. Lower batch_size."
-            )
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
         """Returns the row numbers of batch number ``batch`` (from 0), ``[batch_size]``, int64.

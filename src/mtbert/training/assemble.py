@@ -18,7 +18,7 @@ from mtbert.model.model import Model
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
-from mtbert.recipe.checks import check_length, check_with_encoder
+from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import read_card
 from mtbert.storage.model_folder import find_model_folder, load_tasks, matching_tokenizer
@@ -93,12 +93,12 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
     device = environment.device(recipe.train.device)
     finished = checkpointed or _finished(recipe)
     loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
-    check_length(recipe, loaded.encoder.config)
+    check_config(recipe.model, loaded.encoder.config)
     if recipe.model.lora is not None:
         lora.add(loaded.encoder, recipe.model.lora, recipe.train.seed)
     if recipe.model.freeze is not None:
         freeze(loaded.encoder, recipe.model.freeze)
-    check_with_encoder(recipe, loaded.encoder)
+    check_with_encoder(recipe.tasks, recipe.model, recipe.train, loaded.encoder)
     for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
         if names:
             notes.append(Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}"))
