@@ -1,14 +1,16 @@
 """The tables of losses, samplers and balancing methods, and what a loss may need beside a pass."""
 
 import copy
-import inspect
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_run
+from one_step import backward
 from toy_passes import TASKS, batch_of, examples, loud, passed
 
+import mtbert
 from mtbert.balance.known import BALANCING
 from mtbert.kinds import Kinds
 from mtbert.losses import Averaged, Own, WholeBatch
@@ -24,12 +26,10 @@ from mtbert.training.objective import Objective
 
 def defined(package: str) -> set[str]:
     """Returns the names of all settings with a kind that the files of a package define."""
-    modules = {f"{package}.{file.stem}" for file in (Path(inspect.getfile(Settings)).parent / package).glob("*.py")}
-    found = [Settings]
-    for kind in found:
-        found += kind.__subclasses__()
-    ours = [kind for kind in found if kind.__module__.removeprefix("mtbert.") in {m.replace("/", ".") for m in modules}]
-    return {kind.__name__ for kind in ours if "kind" in kind.model_fields}
+    names = [f"mtbert.{package}.{file.stem}" for file in (Path(mtbert.__file__).parent / package).glob("*.py")]
+    there = [vars(importlib.import_module(name)).values() for name in names]
+    kinds = [kind for values in there for kind in values if isinstance(kind, type) and kind.__module__ in names]
+    return {kind.__name__ for kind in kinds if issubclass(kind, Settings) and "kind" in kind.model_fields}
 
 
 @pytest.mark.parametrize(("package", "table"), [("losses", LOSSES), ("balance", BALANCING), ("sampling", SAMPLERS)])
@@ -63,6 +63,14 @@ def test_a_loss_that_reads_averaged_weights_is_refused_where_there_are_none(tmp_
     ):
         Objective(recipe, model, None, None)
     Objective(recipe, model, None, copy.deepcopy(model))
+
+
+def test_the_weights_that_a_loss_has_for_itself_are_those_that_train(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    run, _ = toy_run.build(tmp_path, {"tasks": {"sst": {"losses": ["ce", "simcse-unsup"]}}, "model": {"dropout": 0.1}})
+    backward(run.objective, run._draw()[0])
+    own = run.objective.own["sst:simcse-unsup"]
+    assert all(parameter in run.trained and bool(parameter.grad.any()) for parameter in own.parameters())
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(class_weights="balanced"), BinaryCrossEntropy(class_weights="balanced")])
