@@ -59,7 +59,9 @@ def test_a_batch_without_duplicates_must_fit_into_the_rows_which_are_not_tokenis
     monkeypatch.setattr(prepare, "tokenize", tokenize)
     change = {"tasks": {"quora": {"no_duplicates": True, "batch_size": 1000}}, "train": {"rounds": 1}}
     settings = validate_recipe(merge(toy_run.raw_recipe(folder), change), "toy")
-    with pytest.raises(ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are less than one of 1000\."):
+    with pytest.raises(
+        ValueError, match=r"task quora: no_duplicates cuts .* and 54 train rows are less than one of 1000\."
+    ):
         start_run(settings, folder / "run", SILENT)
     assert tokenised == ["sst", "sst"]  # the task before, its train and its dev
     fits = merge(change, {"tasks": {"quora": {"batch_size": 54}}})
