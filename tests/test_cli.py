@@ -266,6 +266,11 @@ def test_a_run_without_out_is_named_for_its_recipe(toy, mtbert, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my").mkdir()
     shutil.copy(toy / "toy.yaml", tmp_path / "my/own.yaml")
-    monkeypatch.setattr("mtbert.training.start.start_run", lambda settings, out, console, **_: seen.append(out))
-    assert mtbert("train", recipe).code == 0
+
+    def start(settings, out, console, **_):
+        seen.append(out)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("mtbert.api.start_run", start)
+    assert mtbert("train", recipe).mistake == "enough"
     assert seen == [Path(folder)]

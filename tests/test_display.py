@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from mtbert import display
-from mtbert.display import Display, losses_line, score_table
+from mtbert.display import Display, losses_line
 from mtbert.recipe.files import load_recipe
+from mtbert.scores import score_table
 from mtbert.scoring import Evaluation
 
 LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.0321}

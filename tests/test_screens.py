@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mtbert.display import score_table
 from mtbert.recipe.files import load_recipe
+from mtbert.scores import score_table
 from mtbert.scoring import Evaluation
 from mtbert.training.profile import Profile
 

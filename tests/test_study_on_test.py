@@ -12,10 +12,10 @@ import toy_study
 from rich.console import Console
 from typer.testing import CliRunner
 
+import mtbert
 from mtbert import cli
 from mtbert.study import commands
 from mtbert.study.held_out_scores import read_held_out
-from mtbert.use.evaluate import evaluate_run
 
 SILENT = Console(quiet=True)
 ended = toy_study.ended
@@ -50,7 +50,9 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert record["files"]["sst"] == hashlib.sha256((tmp_path / "test/sst.csv").read_bytes()).hexdigest()
     scored = [
         {
-            name: evaluate_run(out / f"cells/pcgrad-{seed}/run", f"{tmp_path}/test/{name}.csv", name, SILENT, SILENT)
+            name: mtbert.evaluate(
+                out / f"cells/pcgrad-{seed}/run", tmp_path / f"test/{name}.csv", task=name
+            ).evaluations
             for name in ("sst", "quora", "sts")
         }
         for seed in (0, 1)

@@ -167,9 +167,9 @@ def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder:
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     assert "questions.mnrl" in lines[0]["losses"]
     assert list(lines[-1]["evaluation"]) == ["sst", "quora", "sts"]
-    from mtbert.use.evaluate import evaluate_run
+    from mtbert.use.evaluate import score_run
 
-    assert list(evaluate_run(folder / "run", "dev", None, SILENT, SILENT)) == ["sst", "quora", "sts"]
+    assert list(score_run(folder / "run", "dev", None, SILENT).scored) == ["sst", "quora", "sts"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,43 @@
 """One BERT-family encoder fine-tuned on several sentence tasks at once.
 
-Names are imported on first use: ``load`` needs torch, and ``mtbert --help`` does not.
+    result = mtbert.train("mine.yaml")
+    result.scores, result.path
+    mtbert.load("runs/mine")(["one text", "another"])
+
+Names are imported on first use: they need torch, and ``import mtbert`` does not.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtbert.api import Studied, Trained, evaluate, study, train, tune
+    from mtbert.recipe.settings import Recipe
+    from mtbert.scores import Scores
     from mtbert.use.predictor import Predictor, load
 
     __version__: str
 
-__all__ = ["Predictor", "__version__", "load"]
+__all__ = [
+    "Predictor",
+    "Recipe",
+    "Scores",
+    "Studied",
+    "Trained",
+    "__version__",
+    "evaluate",
+    "load",
+    "study",
+    "train",
+    "tune",
+]
+
+_MODULES = {
+    "Predictor": "mtbert.use.predictor",
+    "Recipe": "mtbert.recipe.settings",
+    "Scores": "mtbert.scores",
+    "load": "mtbert.use.predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +47,8 @@ def __getattr__(name: str) -> Any:
         return metadata.version("mtbert")
     if name not in __all__:
         raise AttributeError(f"module 'mtbert' has no attribute '{name}'")
-    from mtbert.use import predictor
+    return getattr(importlib.import_module(_MODULES.get(name, "mtbert.api")), name)
 
-    return getattr(predictor, name)
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,14 +1,12 @@
 """The command line. Imports stay inside the commands, so that ``--help`` needs no torch."""
 
-import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mtbert.messages import clean, plain_console
+from mtbert.exit_codes import run_command
+from mtbert.messages import plain_console
 
 app = typer.Typer(
     help="One BERT-family encoder fine-tuned on several sentence tasks at once.\n\n"
@@ -103,21 +101,19 @@ def train(
         raise ValueError("give a RECIPE, or --resume RUN without one. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")
-    from mtbert import files
-    from mtbert.recipe.files import load_recipe, shipped_recipes
-    from mtbert.training import trackers
-    from mtbert.training.resume import resume_run
-    from mtbert.training.start import start_run
+    from mtbert import api
 
-    console = plain_console()
-    tracker = None if track is None else trackers.tracker(track, console)
-    if resume is not None:
-        resume_run(resume, console, overrides=set_ or (), epochs=epochs, profile=profile, track=tracker)
-    elif recipe is not None:
-        settings = load_recipe(recipe, set_ or ())
-        name = recipe if recipe in shipped_recipes() else Path(recipe).stem
-        folder = files.check_out(out or Path("runs") / name)
-        start_run(settings, folder, console, overwrite=overwrite, profile=profile, track=tracker)
+    api.train(
+        recipe,
+        out=out,
+        changes=set_ or (),
+        overwrite=overwrite,
+        resume=resume,
+        epochs=epochs,
+        profile=profile,
+        track=track,
+        progress=True,
+    )
 
 
 @app.command()
@@ -206,12 +202,9 @@ def tune(
 
       mtbert train tuned/mine/mine-tuned.yaml
     """
-    from mtbert import files
-    from mtbert.recipe.files import shipped_recipes
-    from mtbert.study.tuning import Tuning, run_tuning
+    from mtbert import api
 
-    folder = files.check_out(out or Path("tuned") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
-    run_tuning(Tuning(recipe, tuple(set_ or ()), on_dev, folder), trials, plain_console())
+    api.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, progress=True)
 
 
 @app.command()
@@ -237,13 +230,9 @@ def study(
 
       mtbert study my-study.yaml --out studies/mine
     """
-    from mtbert import files
-    from mtbert.study import commands, plan
+    from mtbert import api
 
-    name = study if study in plan.shipped_studies() else Path(study).stem
-    folder = files.check_out(out or Path("studies") / name)
-    failed = commands.run_study(plan.load_study(study, set_ or ()), folder, workers, plain_console())
-    if failed:
+    if api.study(study, out, changes=set_ or (), workers=workers, progress=True).failed:
         raise typer.Exit(1)
 
 
@@ -351,51 +340,4 @@ def check(
 
 def main() -> None:
     """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
-    try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk is still an error of ours
-    except typer.TyperException as error:
-        said = error.format_message()
-        if said:  # without a command, the help was all there is to say
-            context = getattr(error, "ctx", None)  # errors outside of a command have none
-            command = context.command_path if context is not None else "mtbert"
-            _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        _fail("stopped", 130)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        _fail(str(error), 2)
-    except FloatingPointError as error:
-        _fail(str(error), 1)
-    except BrokenPipeError:  # the reader of our output, such as head, is done
-        _drop_output()
-    except OSError as error:
-        from mtbert.files import FULL
-
-        if error.errno in FULL:
-            _fail(f"{error.filename or 'standard output'}: {error.strerror}. Make room, and go on.", 1)
-        _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
-    except Exception as error:
-        if type(error).__name__ == "Stopped":  # by name, because importing it would import torch
-            _fail(str(error), 130)
-        from mtbert import environment
-
-        if environment.out_of_memory(error):
-            _fail("out of memory. Set train.token_budget, or lower batch_size or model.max_length.", 1)
-        raise
-    else:
-        sys.exit(code)
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"mtbert: {clean(message, lines=True)}", err=True)
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.exit(code)
-    _drop_output()
-    sys.exit(code)
-
-
-def _drop_output() -> None:
-    """Sends what standard output still holds nowhere, so that the interpreter does not fail on it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    run_command(app)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.console import Console, Group
-from rich.table import Column, Table
 from rich.text import Text
 
 from mtbert.messages import warn
@@ -157,13 +156,6 @@ class Display:
         return Group(line, Text(losses_line(self.losses, width - len(conflict)) + conflict, no_wrap=True))
 
 
-def _remark(metric: str, score: Evaluation) -> str:
-    """Returns what makes a score doubtful, in a word or two."""
-    if score.collapsed:
-        return "collapsed"
-    return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
-
-
 def losses_line(losses: Mapping[str, float], width: int | None = None) -> str:
     """Returns ``task.loss value`` of each loss, on one line of at most ``width`` characters.
 
@@ -195,58 +187,3 @@ def _cut(name: str, most: int) -> str:
 
 def _conflict(share: float | None) -> str:
     return "" if share is None else f"  {share:.0%} in conflict"
-
-
-def score_table(
-    recipe: Recipe,
-    scores: Mapping[str, Evaluation],
-    title: str,
-    other: tuple[str, Mapping[str, Evaluation]] | None = None,
-) -> Table:
-    """Returns the scores beside those of the best constant answer of each task.
-
-    Args:
-        recipe: The run's.
-        scores: By task.
-        title: Says which model was scored, and on what.
-        other: The name and the scores of another model, for a column of its own.
-    """
-    table = Table("task", Column("metric", no_wrap=True), title=title)
-    beside = [] if other is None else [other[1]]
-    for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
-        table.add_column(heading, justify="right")
-    remarks = {name: _remark(recipe.tasks[name].metric, score) for name, score in scores.items()}
-    doubt = any(remarks.values())
-    if doubt:
-        table.add_column("")
-    for name, score in scores.items():
-        chosen = recipe.tasks[name].metric
-        for metric, value in score.metrics.items():
-            first = metric == chosen
-            table.add_row(
-                name if first else "",
-                metric,
-                f"{value:.4f}",
-                f"{score.baseline[metric]:.4f}",
-                *(f"{found[name].metrics[metric]:.4f}" for found in beside),
-                str(score.examples) if first else "",
-                *([remarks[name] if first else ""] if doubt else []),
-                style=None if first else "dim",
-            )
-    if len(scores) == 1:
-        return table
-    aggregate = recipe.aggregate("overall", {name: score.metrics for name, score in scores.items()})
-    constant = recipe.aggregate("overall", {name: score.baseline for name, score in scores.items()})
-    table.add_section()
-    others = [recipe.aggregate("overall", {n: s.metrics for n, s in found.items()}) for found in beside]
-    table.add_row(
-        "overall",
-        "",
-        f"{aggregate:.4f}",
-        f"{constant:.4f}",
-        *(f"{value:.4f}" for value in others),
-        "",
-        *([""] if doubt else []),
-        style="bold",
-    )
-    return table

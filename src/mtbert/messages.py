@@ -92,13 +92,21 @@ def reason(error: BaseException) -> str:
     return next(lines, type(error).__name__)
 
 
-def plain_console(file: IO[str] | None = None, *, stderr: bool = False) -> "Console":
+def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: bool = False) -> "Console":
     """Returns a console that prints every text as it is; text for a ``file`` goes there from a notebook too."""
     from rich.console import Console
 
     # A label or a path may hold "[b]" or ":smile:", which are no markup here.
     in_notebook = None if file is None else False
-    return Console(file=file, stderr=stderr, highlight=False, markup=False, emoji=False, force_jupyter=in_notebook)
+    return Console(
+        file=file,
+        stderr=stderr,
+        quiet=quiet,
+        force_jupyter=in_notebook,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
-from mtbert.messages import clean, few
+from mtbert.data.sources import Source
+from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.older import modern
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.yaml_files import YamlFiles, merge
 
 RECIPE_FILE = "recipe.yaml"  # in the folder of a run, of a tuning, and of each run of a study
+
+TaskFiles = Mapping[str, Mapping[str, str]]
 
 RECIPES = YamlFiles("recipe", key="tasks", folder="recipes")
 DEEPEST = 20  # keys of a path
@@ -37,6 +40,60 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
         FileNotFoundError, ValueError: As for :func:`load_recipe`.
     """
     return _validated(modern(_resolve(str(file), Path())), overrides, str(file))
+
+
+def given_recipe(
+    given: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], files_of: TaskFiles
+) -> Recipe:
+    """Returns the recipe that a caller gave in one of four forms, with files in place of the data of some tasks.
+
+    Args:
+        given: A path, the name of a shipped recipe, the content of a recipe file (paths in it start from the working
+            folder), or a recipe.
+        overrides: Changes, as ``a.b=c``.
+        files_of: By task and split, the file that holds the rows.
+
+    Raises:
+        FileNotFoundError, ValueError: As for :func:`load_recipe`; also if there is no such task.
+    """
+    name = (
+        str(given)
+        if isinstance(given, str | Path)
+        else "given as a recipe"
+        if isinstance(given, Recipe)
+        else "given as a dict"
+    )
+    if isinstance(given, Recipe):
+        raw = as_plain(given)
+    elif isinstance(given, Mapping):
+        own = _anchor(_long(copy.deepcopy({**given})), Path(), name)
+        base = own.pop("extends", None)
+        raw = own if base is None else merge(_resolve(base, Path()), own)
+    else:
+        raw = _resolve(name, Path())
+    tasks = raw.get("tasks")
+    for task in files_of:
+        if isinstance(tasks, Mapping) and task not in tasks:
+            raise ValueError(f"data: the recipe has no task {shown(task)}.{near(task, tasks, f'It has {few(tasks)}.')}")
+    return _validated(merge(raw, {"tasks": files_of}) if files_of else raw, overrides, name)
+
+
+def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
+    """Returns the recipe with absolute paths to all files, but for the splits of tasks that ``but`` names."""
+
+    def absolute(source: Source) -> Source:
+        root = recipe.root()
+        paths = [str(root / path) for path in source.files]
+        path = paths[0] if isinstance(source.path, str) else tuple(paths) or None
+        hub = str(root / source.hub) if source.hub is not None and os.path.isdir(root / source.hub) else source.hub
+        return source.model_copy(update={"path": path, "hub": hub})
+
+    tasks = {}
+    for name, task in recipe.tasks.items():
+        sources = {split: getattr(task, split) for split in ("train", "dev", "test") if split not in but.get(name, {})}
+        changed = {split: absolute(source) for split, source in sources.items() if source is not None}
+        tasks[name] = task.model_copy(update=changed)
+    return recipe.model_copy(update={"tasks": tasks})
 
 
 def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from mtbert.display import Display, score_table
+from mtbert.display import Display
 from mtbert.losses import ClassWeighted
 from mtbert.messages import count, few
 from mtbert.recipe.settings import as_plain
+from mtbert.scores import score_table
 from mtbert.scoring import Evaluation
 from mtbert.training import history, trackers
 from mtbert.training.fit import fit

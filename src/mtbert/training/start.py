@@ -1,15 +1,18 @@
 """Starting a run in a new folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from mtbert import environment, locks
+from mtbert.data.memory import FOLDER, NO_ROWS, MemoryRows
 from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.json_files import write_settings
-from mtbert.messages import tell
+from mtbert.messages import Note, tell
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
+from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.scoring import Evaluation
 from mtbert.training import session
@@ -25,30 +28,42 @@ def start_run(
     overwrite: bool = False,
     profile: bool = False,
     track: Tracker | None = None,
+    rows: MemoryRows = NO_ROWS,
 ) -> dict[str, Evaluation]:
     """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
 
     From the first moment on no other process can train in ``out``. A run that is there is overwritten only when
-    nothing in the recipe and the data can fail any more; a start that fails leaves no new folder.
+    nothing in the recipe and the data can fail any more; a start that fails leaves no new folder. With ``rows`` from
+    memory, the recipe's ``data.root`` is ``out``, and the run's file does not name it: the folder may be moved.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, ``out`` exists, or
             another process trains there.
     """
     _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
-    with locks.alone(out, "train") as held:
+    with locks.alone(out, "train") as held, rows.written(held.folder) as place:
         _check_place(out, overwrite)
-        made = assemble(recipe)
-        tell(console, [*made.notes, *made.data_notes])
+        with rows.named():
+            made = assemble(recipe if place is None else _rooted(recipe, str(place)))
+        made = replace(made, recipe=recipe)
+        tell(console, [Note(rows.renamed(note.text), note.warning) for note in (*made.notes, *made.data_notes)])
         run = made.run()
         record = environment.make_record(made.device, made.digests, recipe_digest(as_plain(recipe)))
 
         def write(folder: Path) -> None:
             write_settings(folder / ENVIRONMENT_FILE, record)
-            (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+            kept = recipe
+            if place is not None:
+                (place / FOLDER).rename(folder / FOLDER)
+                kept = _rooted(recipe, None)
+            (folder / RECIPE_FILE).write_text(dump_recipe(kept), encoding="utf-8")
 
         held.replace(write)
         return session.lead(run, made.tokenizer, out, console, profile, track)
+
+
+def _rooted(recipe: Recipe, root: str | None) -> Recipe:
+    return recipe.model_copy(update={"data": DataRecipe(root=root)})
 
 
 def _check_place(out: Path, overwrite: bool) -> None:

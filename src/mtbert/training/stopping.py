@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ def signals() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether SIGINT or SIGTERM has arrived; a second signal ends the process at once.
 
     A second signal within one second counts as the same signal: ``timeout`` and some shells send one to the process and
-    one to its process group.
+    one to its process group. Outside the main thread no signal arrives.
     """
+    if threading.current_thread() is not threading.main_thread():  # only that one can catch signals
+        yield lambda: False
+        return
     asked: float | None = None  # time of the first signal
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -1,18 +1,18 @@
 """The command ``evaluate``: scores of a trained model on dev, test, or a labelled file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from mtbert import files, scoring
 from mtbert.batch import Dataset
-from mtbert.display import score_table
 from mtbert.messages import clean, warn
 from mtbert.prepare import prepare, read_test
 from mtbert.recipe.settings import Recipe
-from mtbert.scoring import Evaluation
+from mtbert.scores import Scores, score_table
 from mtbert.storage.predictions import Predicted
 from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
@@ -23,26 +23,36 @@ from mtbert.use.trained import as_trained, warn_of_early_model
 # Scores ------------------------------------------------------------------------------------------------------
 
 
-def evaluate_run(
-    path: Path,
-    split: str,
-    task: str | None,
-    console: Console,
-    warnings: Console,
-    *,
-    overrides: Sequence[str] = (),
-    as_json: bool = False,
-) -> dict[str, Evaluation]:
-    """Scores the model at ``path`` on dev or test data of its recipe, or on a labelled file, and prints the scores.
+@dataclass(frozen=True)
+class RunScores:
+    """A model's answers to a split, and their scores, by task."""
+
+    predictor: Predictor
+    recipe: Recipe
+    split: str
+    scored: Mapping[str, Scored]
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of all tasks."""
+        found = {name: one.evaluation for name, one in self.scored.items()}
+        return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}")
+
+
+def score_run(
+    path: Path, split: str, task: str | None, warnings: Console, *, overrides: Sequence[str] = ()
+) -> RunScores:
+    """Returns the answers of the model at ``path`` to dev or test data of its recipe, or to a labelled file.
 
     Args:
         path: The folder of a run, or of a model in it.
         split: ``dev``, ``test``, or a labelled file of ``task``.
         task: The only task to score; ``None``: all whose predictions were trained.
-        console: Gets the tables, and nothing else.
         warnings: Gets the warnings of reading.
         overrides: Changes of the run's recipe, as ``a.b=c``.
-        as_json: True writes all that is known to standard output as JSON, in place of tables.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
     """
     predictor, recipe = as_trained(path, overrides)
     warn_of_early_model(predictor, path, warnings)
@@ -60,16 +70,31 @@ def evaluate_run(
     for one in scored.values():
         for warning in scoring.undefined(one.data, one.predicted, one.evaluation.metrics):
             warn(warnings, warning)
-    scores = {name: s.evaluation for name, s in scored.items()}
+    return RunScores(predictor, recipe, split, scored)
+
+
+def evaluate_run(
+    path: Path,
+    split: str,
+    task: str | None,
+    console: Console,
+    warnings: Console,
+    *,
+    overrides: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    """Prints what :func:`score_run` returns: tables on ``console``, or ``as_json`` on standard output."""
+    found = score_run(path, split, task, warnings, overrides=overrides)
     if as_json:
-        found = breakdown.as_json(recipe, scored, str(predictor.folder), predictor.step, split)
-        files.write_output((json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
-        return scores
-    console.print(score_table(recipe, scores, f"{clean(split)}: {predictor.name}"))
-    for one in scored.values():
+        predictor = found.predictor
+        value = breakdown.as_json(found.recipe, found.scored, str(predictor.folder), predictor.step, split)
+        files.write_output((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+        return
+    scores = found.scores
+    console.print(score_table(scores.recipe, scores.evaluations, scores.title))
+    for one in found.scored.values():
         for table in breakdown.answer_tables(one):
             console.print(table, soft_wrap=isinstance(table, str))
-    return scores
 
 
 def answer_file(path: Path, task: str, file: str, console: Console) -> tuple[Dataset, Predicted]:

@@ -41,6 +41,30 @@ class Predictor:
         """The tasks that it answers, by name."""
         return self.model.tasks
 
+    def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
+        """Returns, for each text or pair, the answers of all tasks that take such inputs: ``{task: answer}``.
+
+        Args:
+            texts: A sequence of texts, or of pairs as tuples or lists of two. One text counts as a list of one, and so
+                does a tuple of two texts if every task is about pairs.
+
+        Returns:
+            One dict per text or pair, in order; an answer is what :meth:`predict` gives.
+
+        Raises:
+            TypeError: If ``texts`` is no sequence of texts.
+            ValueError: If no task takes such inputs, or an example has the wrong number of texts or an empty one.
+            FloatingPointError: If an answer is not finite.
+        """
+        items = _listed(min(self.tasks.values(), key=lambda task: task.texts), texts)
+        size = 1 if items and isinstance(items[0], str) else 2
+        names = [name for name, task in self.tasks.items() if task.texts == size]
+        if items and not names:
+            given, taken = ("single texts", "pairs") if size == 1 else ("pairs", "single texts")
+            raise ValueError(f"no task of this model takes {given}. Give {taken}; its tasks are {few(self.tasks)}.")
+        answers = [self.predict(name, items) for name in names]
+        return [dict(zip(names, each, strict=True)) for each in zip(*answers, strict=True)]
+
     def predict(self, task: str, texts: Texts) -> list[dict[str, Any]]:
         """Returns one answer per text or pair, in order.
 

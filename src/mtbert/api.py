@@ -1,0 +1,239 @@
+"""Training, scoring, studies and tuning from Python: what the commands do, without their words.
+
+Nothing is printed unless ``progress`` is true; mistakes are raised as ValueError, FileNotFoundError or TypeError, whose
+messages are those of the command line.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtbert import files
+from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
+from mtbert.messages import plain_console
+from mtbert.recipe.files import RECIPE_FILE, given_recipe, load_run_recipe, shipped_recipes, with_absolute_files
+from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.settings import Recipe
+from mtbert.scores import Scores
+from mtbert.study import commands, plan
+from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.training import trackers
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
+from mtbert.use.evaluate import score_run
+from mtbert.use.predictor import Predictor, load
+
+RecipeLike = str | Path | Mapping[str, Any] | Recipe
+Changes = Mapping[str, Any] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that has ended: ``path`` is its folder, ``scores`` are those of its best model on dev."""
+
+    path: Path
+    scores: Scores
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The best model of the run, loaded when it is first asked for."""
+        return load(self.path)
+
+    def _repr_html_(self) -> str:
+        return self.scores._repr_html_()
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study that has ended: its folder, and why runs failed, by their name."""
+
+    path: Path
+    failed: Mapping[str, str]
+
+    @property
+    def report(self) -> Path:
+        """The page with tables, figures and errors; it is there if a run came to its end."""
+        return self.path / "report.html"
+
+
+def train(
+    recipe: RecipeLike | None = None,
+    data: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    *,
+    changes: Changes = (),
+    overwrite: bool = False,
+    resume: str | Path | None = None,
+    epochs: int | None = None,
+    profile: bool = False,
+    track: str | None = None,
+    progress: bool = False,
+) -> Trained:
+    """Trains one model on the tasks of a recipe, and returns its folder, its scores and a predictor.
+
+    Args:
+        recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
+            :class:`~mtbert.Recipe`.
+        data: Rows by task, for tasks that then need no ``train`` in the recipe: a pandas or polars DataFrame, a
+            ``datasets.Dataset``, a pyarrow Table or a list of dicts, or a dict of these for ``train``, ``dev`` and
+            ``test``. The columns are those that the recipe names; by default ``text`` and ``label``. The rows that are
+            read are kept in the folder of the run, so that it can be resumed, scored and moved.
+        out: The folder of the run; by default ``runs/NAME``, and ``runs/run`` for a recipe without a name.
+        changes: Settings to change, such as ``{"train.lr": 2e-5}``, or as on the command line ``["train.lr=2e-5"]``.
+        overwrite: Whether to replace a run that is there.
+        resume: The folder of a run to go on with, in place of a recipe; ``changes`` can then change ``data.root``.
+        epochs: With ``resume``: how many epochs to train in all, also for a run that has ended.
+        profile: Whether to print, with ``progress``, where the time of a step goes.
+        track: A tracker that gets all numbers too: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
+        progress: Whether to show a progress bar and print what the command prints.
+
+    Returns:
+        ``scores["task"]["metric"]`` and ``scores.overall`` of the best model on dev, ``path``, and ``predictor``.
+
+    Raises:
+        ValueError: If the recipe or the data cannot be used, or ``out`` is there already.
+        FileNotFoundError: If a file is not there.
+        TypeError: If rows are of another type.
+        FloatingPointError: If a loss is not finite.
+
+    >>> import mtbert
+    >>> recipe = {"tasks": {"mood": {"type": "classification", "inputs": "single"}}}
+    >>> rows = [{"text": f"{word} film", "label": word} for word in ("good", "bad") for _ in range(20)]
+    >>> mtbert.train(recipe, data={"mood": {"train": rows, "dev": rows}}, out="runs/mood")  # doctest: +SKIP
+    """
+    console = _console(progress)
+    if (recipe is None) == (resume is None) or (resume is not None and (out is not None or overwrite or data)):
+        raise ValueError("train: give a recipe, or resume=RUN without recipe, data, out and overwrite.")
+    if epochs is not None and resume is None:
+        raise ValueError("train: epochs is for resume. For a new run change train.epochs.")
+    tracker = None if track is None else trackers.tracker(track, console)
+    if recipe is None:
+        path = Path(str(resume))
+        found = resume_run(path, console, overrides=_overrides(changes), epochs=epochs, profile=profile, track=tracker)
+    else:
+        path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else Path(out))
+        settings, rows = _with_rows(recipe, _overrides(changes), data or {}, path)
+        found = start_run(settings, path, console, overwrite=overwrite, profile=profile, track=tracker, rows=rows)
+    return Trained(path, Scores(load_run_recipe(path / RECIPE_FILE), found, f"dev: {path}"))
+
+
+def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = None, changes: Changes = ()) -> Scores:
+    """Returns the scores of a trained model on the dev or test data of its recipe, or on a labelled file.
+
+    Args:
+        run: The folder of a run, or its ``best/`` or ``last/``.
+        split: ``dev``, ``test``, or a labelled file of ``task``.
+        task: The only task to score; by default all whose predictions were trained.
+        changes: Changes of ``data.root`` and of the columns and files of tasks, as for :func:`train`.
+
+    Returns:
+        ``scores["task"]["metric"]``, ``scores.overall``, and ``scores.constant``, those of the best constant answer.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
+
+    >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
+    0.93
+    """
+    quiet = _console(progress=False)
+    return score_run(Path(run), str(split), task, quiet, overrides=_overrides(changes)).scores
+
+
+def study(
+    study: str | Path,
+    out: str | Path | None = None,
+    *,
+    changes: Changes = (),
+    workers: int = 1,
+    progress: bool = False,
+) -> Studied:
+    """Runs every recipe of a study with every seed, and writes its report; a study that was stopped goes on.
+
+    Args:
+        study: A study file, or the name of a shipped study.
+        out: The folder of the study; by default ``studies/NAME``.
+        changes: Changes of all recipes, as for :func:`train`.
+        workers: Runs at a time, each a process of its own, while memory lasts.
+        progress: Whether to show a progress bar and print the tables.
+
+    Returns:
+        ``path``, ``report`` (the page), and ``failed``: why runs failed, by their name.
+
+    Raises:
+        ValueError, FileNotFoundError: If the study cannot be used, or ``out`` is something else.
+
+    >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
+    PosixPath('studies/my-study/report.html')
+    """
+    path = files.check_out(Path("studies") / _name(study, plan.shipped_studies()) if out is None else Path(out))
+    found = plan.load_study(str(study), _overrides(changes))
+    return Studied(path, commands.run_study(found, path, workers, _console(progress)))
+
+
+def tune(
+    recipe: str | Path,
+    trials: int = 20,
+    out: str | Path | None = None,
+    *,
+    changes: Changes = (),
+    on_dev: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Finds good settings in the ranges of a recipe, and returns the file of the recipe with the best ones.
+
+    Args:
+        recipe: A recipe file with a ``tune`` part, or the name of a shipped recipe.
+        trials: Trials in all, with those of earlier calls.
+        out: The folder of the trials; by default ``tuned/NAME``.
+        changes: Changes of the recipe, as for :func:`train`.
+        on_dev: Whether to score on dev, about which no result can then be claimed, in place of a slice of train.
+        progress: Whether to show a progress bar and print the best trials.
+
+    Raises:
+        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
+
+    >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
+    """
+    path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else Path(out))
+    return run_tuning(Tuning(str(recipe), tuple(_overrides(changes)), on_dev, path), trials, _console(progress))
+
+
+def _with_rows(
+    recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
+) -> tuple[Recipe, MemoryRows]:
+    """Returns the recipe that reads ``data`` from files in ``out``, and the rows for these files."""
+    splits = {task: by_split(task, given) for task, given in data.items()}
+    files_of = {task: {split: file_of(task, split) for split in given} for task, given in splits.items()}
+    settings = given_recipe(recipe, overrides, files_of)
+    if not data:
+        return settings, NO_ROWS
+    tables, names = {}, {}
+    for task, given in splits.items():
+        for split, rows in given.items():
+            file, name = file_of(task, split), name_of(task, split)
+            tables[file], names[file] = arrow_table(rows, settings.tasks[task].columns, name), name
+    root = DataRecipe(root=str(files.resolved(out)))
+    settings = with_absolute_files(settings, files_of).model_copy(update={"data": root})
+    return settings, MemoryRows(tables, names)
+
+
+def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
+    """Returns the name of a recipe or a study, which its folder gets."""
+    if not isinstance(given, str | Path):
+        return "run"
+    return str(given) if str(given) in shipped else Path(given).stem
+
+
+def _overrides(changes: Changes) -> list[str]:
+    if isinstance(changes, Mapping):
+        return [f"{path}={json.dumps(value)}" for path, value in changes.items()]
+    return list(changes)
+
+
+def _console(progress: bool) -> Console:
+    return plain_console(quiet=not progress)

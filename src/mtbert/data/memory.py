@@ -1,0 +1,189 @@
+"""Rows from memory: data frames, Arrow tables, data sets and lists of dicts, checked and written as Parquet.
+
+The libraries of the caller's objects are recognised by the names of their types, so none of them is imported here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+
+from mtbert import files
+from mtbert.data import cells
+from mtbert.data.tables import Columns
+from mtbert.messages import clean, few, near, reason, shown
+
+FOLDER = "data"  # of a run
+SPLITS = ("train", "dev", "test")
+KINDS = "a pandas or polars DataFrame, a datasets.Dataset, a pyarrow Table or a list of dicts"
+_VALUES = (str, int, float, Decimal, date, type(None))  # what a cell may be; bool is an int, datetime is a date
+
+
+@dataclass(frozen=True)
+class MemoryRows:
+    """Rows from memory as Arrow tables, by the file of a run that they go to, with the names for messages."""
+
+    tables: Mapping[str, Any]
+    names: Mapping[str, str]
+
+    @contextmanager
+    def written(self, run: Path) -> Iterator[Path | None]:
+        """Writes the files into a folder beside ``run`` that is removed at the end; yields it, or None without rows."""
+        if not self.tables:
+            yield None
+            return
+        import pyarrow.parquet as pq
+
+        place = run.with_name(f".{run.name}.rows")
+        rmtree(place, ignore_errors=True)
+        try:
+            with files.naming(run / FOLDER):
+                (place / FOLDER).mkdir(parents=True)
+                for file, table in self.tables.items():
+                    pq.write_table(table, place / file)
+            yield place
+        finally:
+            rmtree(place, ignore_errors=True)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Lets the message of an error name rows as the caller knows them, and not the file that they went to."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(self.renamed(str(error))) from None
+
+    def renamed(self, text: str) -> str:
+        """Returns ``text`` with the name of the rows for each file."""
+        for file, name in self.names.items():
+            text = text.replace(file, name)
+        return text
+
+
+NO_ROWS = MemoryRows({}, {})
+
+
+def by_split(task: str, given: Any) -> dict[str, Any]:
+    """Returns what a caller gave for a task as rows by split; bare rows are train.
+
+    Raises:
+        ValueError: If a split is not one of ``SPLITS``.
+    """
+    if not isinstance(given, Mapping):
+        return {"train": given}
+    for split in given:
+        if split not in SPLITS:
+            hint = near(str(split), SPLITS, f"Give rows, or a dict of {few(SPLITS)}.")
+            raise ValueError(f"data of task {task}: there is no split {shown(split)}.{hint}")
+    if not given:
+        raise ValueError(f"data of task {task}: no split. Give rows, or a dict of {few(SPLITS)}.")
+    return {**given}
+
+
+def file_of(task: str, split: str) -> str:
+    """Returns where the rows of a split go, inside the folder of the run."""
+    return f"{FOLDER}/{task}-{split}.parquet"
+
+
+def name_of(task: str, split: str) -> str:
+    """Returns what messages call the rows of a split."""
+    return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
+
+
+def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
+    """Returns the columns of ``rows`` that a task reads as an Arrow table; ``rows`` are not changed.
+
+    Args:
+        rows: One of ``KINDS``.
+        columns: Which columns hold texts, label and id.
+        name: What messages call the rows.
+
+    Raises:
+        TypeError: If ``rows`` are of another type.
+        ValueError: If there are no rows, a column is missing or there twice, or a cell is no single value.
+    """
+    import pyarrow as pa
+
+    found, size, values = _columns(rows, name)
+    if not size:
+        raise ValueError(f"{name}: no rows. Add rows.")
+    wanted = [("text", column) for column in columns.text]
+    wanted += [(key, column) for key, column in (("label", columns.label), ("id", columns.id)) if column is not None]
+    for key, column in wanted:
+        if column not in found:
+            hint = near(column, map(str, found))
+            raise ValueError(
+                f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set columns.{key}."
+            )
+        if found.count(column) > 1:
+            raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")
+    made = {column: _arrow(key, column, values(column), name) for key, column in wanted}
+    return pa.table(made)
+
+
+def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
+    """Returns the names of the columns, the number of rows, and a function from a name to the column's values."""
+    import pyarrow as pa
+
+    library, kind = type(rows).__module__.partition(".")[0], type(rows).__name__
+    if (library, kind) == ("pandas", "DataFrame"):
+        return list(rows.columns), len(rows), lambda column: _from_pandas(rows[column])
+    if (library, kind) == ("polars", "DataFrame"):
+        rows = rows.to_arrow()
+    elif (library, kind) == ("datasets", "Dataset"):
+        rows = rows.with_format("arrow")[:]
+    if isinstance(rows, pa.Table):
+        return rows.column_names, rows.num_rows, rows.column
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise TypeError(f"{name}, row {number}: must be a dict, found {shown(row)}. Give a list of dicts.")
+        names = list(dict.fromkeys(column for row in rows for column in row))
+        return names, len(rows), lambda column: [row.get(column) for row in rows]
+    raise TypeError(f"{name}: must be {KINDS}, found {clean(f'{library}.{kind}')}. Convert it.")
+
+
+def _from_pandas(series: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):  # values of several types
+        return [None if nothing is True else value for value, nothing in zip(series, series.isna(), strict=True)]
+
+
+def _arrow(key: str, column: str, values: Any, name: str) -> Any:
+    """Returns a column as an Arrow array: as it is where each cell is sure to be one value, else cell by cell."""
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+        if is_text or (key != "text" and any(is_one(values.type) for is_one in numbers)):
+            return values
+        try:
+            values = values.to_pylist()
+        except (ValueError, OverflowError) as error:
+            why = f"holds a value that cannot be read ({reason(error)}). Write it as text."
+            raise ValueError(f"{name}, column {shown(column)}: {why}") from None
+    make = {"text": cells.as_text, "label": cells.as_label, "id": cells.as_id}[key]
+    made = []
+    for number, value in enumerate(values, 1):
+        if isinstance(value, np.generic):
+            value = value.item()
+        try:
+            if not isinstance(value, _VALUES):
+                found = "a string" if key == "text" else "one value"
+                raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
+            made.append(make(value))
+        except ValueError as error:
+            raise ValueError(f"{cells.place(name, 'row', number, column)}: {error}") from None
+    return pa.array(made, pa.large_string())

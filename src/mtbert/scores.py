@@ -1,0 +1,123 @@
+"""The scores of a model on all its tasks, and their table on the screen and in a notebook."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+
+HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(Mapping[str, Mapping[str, float]]):
+    """The metrics of each task: ``scores["reviews"]["accuracy"]``; a notebook shows them as a table.
+
+    Attributes:
+        recipe: The recipe of the run, which chooses each task's metric.
+        evaluations: By task: metrics, those of the best constant answer, and the number of examples.
+        title: Which model was scored, and on what.
+    """
+
+    recipe: Recipe
+    evaluations: Mapping[str, Evaluation]
+    title: str
+
+    @property
+    def overall(self) -> float:
+        """The aggregate over all tasks: the mean of each task's metric, mapped to 0..1."""
+        return self.recipe.aggregate("overall", {name: one.metrics for name, one in self.evaluations.items()})
+
+    @property
+    def constant(self) -> dict[str, dict[str, float]]:
+        """The metrics of the best constant answer, by task: a model that learnt something beats them."""
+        return {name: dict(one.baseline) for name, one in self.evaluations.items()}
+
+    def __getitem__(self, task: str) -> Mapping[str, float]:
+        return self.evaluations[task].metrics
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.evaluations)
+
+    def __len__(self) -> int:
+        return len(self.evaluations)
+
+    def __repr__(self) -> str:
+        return self._recorded().export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        return self._recorded().export_html(inline_styles=True, code_format=HTML)
+
+    def _recorded(self) -> Console:
+        file = io.StringIO()
+        console = Console(
+            record=True, file=file, width=100, markup=False, emoji=False, highlight=False, force_jupyter=False
+        )
+        console.print(score_table(self.recipe, self.evaluations, self.title))
+        return console
+
+
+def _remark(metric: str, score: Evaluation) -> str:
+    """Returns what makes a score doubtful, in a word or two."""
+    if score.collapsed:
+        return "collapsed"
+    return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
+
+
+def score_table(
+    recipe: Recipe,
+    scores: Mapping[str, Evaluation],
+    title: str,
+    other: tuple[str, Mapping[str, Evaluation]] | None = None,
+) -> Table:
+    """Returns the scores beside those of the best constant answer of each task.
+
+    Args:
+        recipe: The run's.
+        scores: By task.
+        title: Says which model was scored, and on what.
+        other: The name and the scores of another model, for a column of its own.
+    """
+    table = Table("task", Column("metric", no_wrap=True), title=title)
+    beside = [] if other is None else [other[1]]
+    for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
+        table.add_column(heading, justify="right")
+    remarks = {name: _remark(recipe.tasks[name].metric, score) for name, score in scores.items()}
+    doubt = any(remarks.values())
+    if doubt:
+        table.add_column("")
+    for name, score in scores.items():
+        chosen = recipe.tasks[name].metric
+        for metric, value in score.metrics.items():
+            first = metric == chosen
+            table.add_row(
+                name if first else "",
+                metric,
+                f"{value:.4f}",
+                f"{score.baseline[metric]:.4f}",
+                *(f"{found[name].metrics[metric]:.4f}" for found in beside),
+                str(score.examples) if first else "",
+                *([remarks[name] if first else ""] if doubt else []),
+                style=None if first else "dim",
+            )
+    if len(scores) == 1:
+        return table
+    aggregate = recipe.aggregate("overall", {name: score.metrics for name, score in scores.items()})
+    constant = recipe.aggregate("overall", {name: score.baseline for name, score in scores.items()})
+    table.add_section()
+    others = [recipe.aggregate("overall", {n: s.metrics for n, s in found.items()}) for found in beside]
+    table.add_row(
+        "overall",
+        "",
+        f"{aggregate:.4f}",
+        f"{constant:.4f}",
+        *(f"{value:.4f}" for value in others),
+        "",
+        *([""] if doubt else []),
+        style="bold",
+    )
+    return table
