@@ -24,9 +24,9 @@ from mtbert.environment import RunRecord
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
 from mtbert.storage.predictions import Predicted
-from mtbert.study import results, tables
-from mtbert.study.results import EndedRun, Outline, Results
-from mtbert.study.summary import summarise
+from mtbert.studying import results, tables
+from mtbert.studying.results import EndedRun, Outline, Results
+from mtbert.studying.summary import summarise
 
 META = "study"  # name of the array that holds everything except the answers, as JSON
 

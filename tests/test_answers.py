@@ -14,9 +14,9 @@ from benchmarks import answers
 from mtbert import prepare
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import results
-from mtbert.study.results import EndedRun, Outline, Results
-from mtbert.study.summary import summarise
+from mtbert.studying import results
+from mtbert.studying.results import EndedRun, Outline, Results
+from mtbert.studying.summary import summarise
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mtbert.losses.known import LOSSES
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.sampling.known import SAMPLERS
 from mtbert.settings import Settings
-from mtbert.study.settings import Printed, RowSettings, StudySettings
+from mtbert.studying.settings import Printed, RowSettings, StudySettings
 from mtbert.task import Head
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ import pytest
 import toy_results
 from rich.console import Console
 
-from mtbert.study import held_out
-from mtbert.study.held_out_scores import HELD_OUT_FILE
+from mtbert.studying import held_out
+from mtbert.studying.held_out_scores import HELD_OUT_FILE
 
 TASKS = ("sst", "quora", "sts")
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mtbert import cli
 from mtbert.recipe.files import load_recipe
-from mtbert.study import results
+from mtbert.studying import results
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 

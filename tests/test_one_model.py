@@ -15,7 +15,7 @@ from mtbert import cli, files, yaml_text
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.identity import digest_with_epochs
 from mtbert.storage.card import read_card
-from mtbert.study import commands, results
+from mtbert.studying import commands, results
 from mtbert.training import history
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run

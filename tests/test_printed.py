@@ -10,13 +10,13 @@ import toy_results
 import toy_study
 from rich.console import Console
 
-from mtbert.study import tables
-from mtbert.study.held_out_scores import HeldOutScore, HeldOutScores
-from mtbert.study.plan import load_study
-from mtbert.study.results import Results, read_outline, write_outline
-from mtbert.study.settings import Printed
-from mtbert.study.summary import summarise
-from mtbert.study.text_table import TextTable
+from mtbert.studying import tables
+from mtbert.studying.held_out_scores import HeldOutScore, HeldOutScores
+from mtbert.studying.plan import load_study
+from mtbert.studying.results import Results, read_outline, write_outline
+from mtbert.studying.settings import Printed
+from mtbert.studying.summary import summarise
+from mtbert.studying.text_table import TextTable
 
 folder = toy_study.folder
 

@@ -13,9 +13,9 @@ from benchmarks import answers
 from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import results
-from mtbert.study.results import DevData, EndedRun, Outline, Results
-from mtbert.study.summary import summarise
+from mtbert.studying import results
+from mtbert.studying.results import DevData, EndedRun, Outline, Results
+from mtbert.studying.summary import summarise
 from mtbert.task import Task
 
 YES_NO = Task(name="quora", type="binary", inputs="packed", labels=("0", "1"))

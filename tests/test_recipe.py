@@ -14,7 +14,7 @@ from mtbert import yaml_text
 from mtbert.recipe.files import dump_recipe, load_recipe, shipped_recipes
 from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, validate_recipe
-from mtbert.study import plan
+from mtbert.studying import plan
 from mtbert.yaml_files import merge
 
 # Extends and merge -------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from toy_report import HOSTILE
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import report, tables
-from mtbert.study.results import EndedRun, Results
-from mtbert.study.statistics import Estimate
-from mtbert.study.summary import Comparison, summarise
+from mtbert.studying import report, tables
+from mtbert.studying.results import EndedRun, Results
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import Comparison, summarise
 
 recipe = toy_report.recipe
 results = toy_report.results

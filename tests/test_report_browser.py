@@ -13,8 +13,8 @@ import toy_run
 import toy_study
 from toy_report import HOSTILE
 
-from mtbert.study import plan, report
-from mtbert.study.results import Results
+from mtbert.studying import plan, report
+from mtbert.studying.results import Results
 
 recipe = toy_report.recipe
 results = toy_report.results

@@ -14,8 +14,8 @@ from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import errors
-from mtbert.study.results import DevData, EndedRun, Results
+from mtbert.studying import errors
+from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.task import Task
 
 recipe = toy_report.recipe

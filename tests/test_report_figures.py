@@ -11,9 +11,9 @@ import toy_report
 
 from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
-from mtbert.study import figures
-from mtbert.study.results import Results
-from mtbert.study.summary import summarise
+from mtbert.studying import figures
+from mtbert.studying.results import Results
+from mtbert.studying.summary import summarise
 
 recipe = toy_report.recipe
 results = toy_report.results

@@ -8,8 +8,8 @@ from scipy import linalg, stats
 from statsmodels.stats.multitest import multipletests
 
 from mtbert import metrics
-from mtbert.study import statistics
-from mtbert.study.statistics import Estimate, estimate
+from mtbert.studying import statistics
+from mtbert.studying.statistics import Estimate, estimate
 from mtbert.task import Task
 
 SST = Task(name="sst", type="ordinal", inputs="single", labels=("0", "1", "2"))

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from mtbert import cli
 from mtbert.recipe.files import load_recipe
-from mtbert.study import commands, plan, results, worker
-from mtbert.study.runs import _room, lay_out, run_recipes
-from mtbert.study.summary import summarise
+from mtbert.studying import commands, plan, results, worker
+from mtbert.studying.runs import _room, lay_out, run_recipes
+from mtbert.studying.summary import summarise
 from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
@@ -205,7 +205,7 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def poll(self) -> None:
             return None
 
-    monkeypatch.setattr("mtbert.study.runs.psutil.virtual_memory", Memory)
+    monkeypatch.setattr("mtbert.studying.runs.psutil.virtual_memory", Memory)
     sizes = iter([2.5, 3.5])
 
     class Process:
@@ -214,7 +214,7 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def memory_info(self) -> Running:
             return Running(next(sizes))
 
-    monkeypatch.setattr("mtbert.study.runs.psutil.Process", Process)
+    monkeypatch.setattr("mtbert.studying.runs.psutil.Process", Process)
     assert _room([])
     assert _room([Running(0)])
     assert not _room([Running(0)])
@@ -223,6 +223,6 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
 def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from contextlib import nullcontext
 
-    monkeypatch.setattr("mtbert.study.runs.signals", lambda: nullcontext(lambda: True))
+    monkeypatch.setattr("mtbert.studying.runs.signals", lambda: nullcontext(lambda: True))
     with pytest.raises(Stopped, match="4 of 4 runs to go"):
         commands.run_study(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import mtbert
 from mtbert import cli
-from mtbert.study import commands
-from mtbert.study.held_out_scores import read_held_out
+from mtbert.studying import commands
+from mtbert.studying.held_out_scores import read_held_out
 
 SILENT = Console(quiet=True)
 ended = toy_study.ended

@@ -7,7 +7,7 @@ import pytest
 import toy_study
 from toy_study import STUDY
 
-from mtbert.study import plan
+from mtbert.studying import plan
 
 folder = toy_study.folder
 

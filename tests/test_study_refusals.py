@@ -11,7 +11,7 @@ import toy_study
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from mtbert.study import commands, results
+from mtbert.studying import commands, results
 
 SILENT = Console(quiet=True)
 ended = toy_study.ended

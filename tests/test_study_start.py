@@ -13,9 +13,9 @@ import toy_run
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.study import commands, plan, results
-from mtbert.study.plan import Plan
-from mtbert.study.runs import RunPlace, lay_out, run_place
+from mtbert.studying import commands, plan, results
+from mtbert.studying.plan import Plan
+from mtbert.studying.runs import RunPlace, lay_out, run_place
 
 SILENT = Console(quiet=True)
 
@@ -29,7 +29,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A study of two runs that are not really run."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text("rows: {sum: toy.yaml}\nseeds: [0, 1]\n")
-    monkeypatch.setattr("mtbert.study.commands.run_all", lambda *_: {})
+    monkeypatch.setattr("mtbert.studying.commands.run_all", lambda *_: {})
     return plan.load_study(str(tmp_path / "study.yaml"))
 
 

@@ -10,11 +10,11 @@ import toy_results
 from sklearn.metrics import f1_score
 from toy_results import LABELS, OTHER, RIGHT, WORSE
 
-from mtbert.study import statistics
-from mtbert.study.report import undefined_metrics
-from mtbert.study.results import Results
-from mtbert.study.statistics import Estimate
-from mtbert.study.summary import Comparison, Summary, summarise
+from mtbert.studying import statistics
+from mtbert.studying.report import undefined_metrics
+from mtbert.studying.results import Results
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import Comparison, Summary, summarise
 
 
 def compared(mean: float, p: float, corrected: float) -> Comparison:

@@ -15,11 +15,11 @@ from toy_results import LABELS, OTHER, RIGHT, WORSE
 from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import errors, report, tables
-from mtbert.study.results import DevData, Results
-from mtbert.study.statistics import Estimate
-from mtbert.study.summary import Comparison, Summary, summarise
-from mtbert.study.text_table import TextTable
+from mtbert.studying import errors, report, tables
+from mtbert.studying.results import DevData, Results
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import Comparison, Summary, summarise
+from mtbert.studying.text_table import TextTable
 from mtbert.task import Task
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mtbert import cli, locks
 from mtbert.recipe.files import load_recipe
-from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.studying.tuning import Tuning, run_tuning
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
@@ -262,7 +262,7 @@ def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[.
 
 
 def test_a_missing_optuna_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mtbert.study.tuning.find_spec", lambda _: None)
+    monkeypatch.setattr("mtbert.studying.tuning.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]"$'):
         run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
     assert importlib.util.find_spec("optuna") is not None

@@ -14,7 +14,7 @@ from children import killed
 from toy_tuning import SILENT, put_scores, ranged, trials
 
 from mtbert import locks
-from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.studying.tuning import Tuning, run_tuning
 from mtbert.training.run import Run
 
 LR = {"train.lr": [1e-3, 1e-4]}

@@ -14,8 +14,8 @@ from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study import report
-from mtbert.study.results import DevData, EndedRun, Outline, Results
+from mtbert.studying import report
+from mtbert.studying.results import DevData, EndedRun, Outline, Results
 
 HOSTILE = "</script><img src=x onerror=alert(1)> <b>bold</b> & co"
 WORDS = "one two three four five six seven eight nine ten".split()

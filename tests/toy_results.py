@@ -10,8 +10,8 @@ from tiny import RECORD
 from mtbert.batch import Example, Examples
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
-from mtbert.study.results import DevData, EndedRun, Outline, Results
-from mtbert.study.settings import Printed
+from mtbert.studying.results import DevData, EndedRun, Outline, Results
+from mtbert.studying.settings import Printed
 
 Answers = Mapping[str, Sequence[float]]  # by task: class indices, or scores on 0..1
 

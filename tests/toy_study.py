@@ -8,9 +8,9 @@ import pytest
 import toy_run
 from rich.console import Console
 
-from mtbert.study import commands, plan, report, worker
-from mtbert.study.plan import Plan
-from mtbert.study.runs import RunPlace
+from mtbert.studying import commands, plan, report, worker
+from mtbert.studying.plan import Plan
+from mtbert.studying.runs import RunPlace
 
 STUDY = """
 rows:
@@ -30,7 +30,7 @@ def run_here(study: Plan, out: Path) -> None:
         return {}
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mtbert.study.commands.run_all", run_all)
+        patched.setattr("mtbert.studying.commands.run_all", run_all)
         commands.run_study(study, out, 2, Console(quiet=True))
 
 

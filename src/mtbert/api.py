@@ -20,8 +20,9 @@ from mtbert.recipe.files import RECIPE_FILE, given_recipe, load_run_recipe, ship
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
-from mtbert.study import commands, plan
-from mtbert.study.tuning import Tuning, run_tuning
+from mtbert.studying import commands, plan
+from mtbert.studying.report import REPORT_FILE
+from mtbert.studying.tuning import Tuning, run_tuning
 from mtbert.training import trackers
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -58,7 +59,7 @@ class Studied:
     @property
     def report(self) -> Path:
         """The page with tables, figures and errors; it is there if a run came to its end."""
-        return self.path / "report.html"
+        return self.path / REPORT_FILE
 
 
 def train(

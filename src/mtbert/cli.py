@@ -259,7 +259,7 @@ def report(
 
       mtbert report studies/mine --row smart --test topic=test.csv --test quality=quality-test.csv
     """
-    from mtbert.study import commands
+    from mtbert.studying import commands
 
     files = {}
     for given in test or ():

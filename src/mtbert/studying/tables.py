@@ -1,11 +1,11 @@
 """The tables of a study: its data, its rows with intervals and tests, and printed numbers beside its own."""
 
-from mtbert.study.held_out_scores import HeldOutScores
-from mtbert.study.results import Results
-from mtbert.study.settings import OVERALL, Printed
-from mtbert.study.statistics import Estimate
-from mtbert.study.summary import Against, Comparison, Summary
-from mtbert.study.text_table import EMPTY, TextTable
+from mtbert.studying.held_out_scores import HeldOutScores
+from mtbert.studying.results import Results
+from mtbert.studying.settings import OVERALL, Printed
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import Against, Comparison, Summary
+from mtbert.studying.text_table import EMPTY, TextTable
 
 SMALLEST = "smallest findable"
 

@@ -14,7 +14,7 @@ from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import explain, tuples
-from mtbert.study.settings import OVERALL, ROW_NAME, Printed, StudySettings
+from mtbert.studying.settings import OVERALL, ROW_NAME, Printed, StudySettings
 from mtbert.yaml_files import YamlFiles, merge
 
 STUDIES = YamlFiles("study", key="rows", folder="studies")

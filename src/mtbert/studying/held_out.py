@@ -9,10 +9,10 @@ from rich.console import Console
 
 from mtbert import files, json_files
 from mtbert.messages import shown
-from mtbert.study.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
-from mtbert.study.results import DevData, Results
-from mtbert.study.statistics import Estimate
-from mtbert.study.summary import summarise
+from mtbert.studying.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
+from mtbert.studying.results import DevData, Results
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import summarise
 from mtbert.use.evaluate import answer_file
 
 

@@ -23,9 +23,9 @@ from mtbert.storage import run_state
 from mtbert.storage.card import read_card
 from mtbert.storage.model_folder import find_model_folder
 from mtbert.storage.predictions import Predicted, load_predictions
-from mtbert.study.plan import Plan
-from mtbert.study.runs import EndRecord, RunPlace, run_place
-from mtbert.study.settings import Printed
+from mtbert.studying.plan import Plan
+from mtbert.studying.runs import EndRecord, RunPlace, run_place
+from mtbert.studying.settings import Printed
 from mtbert.task import Task
 from mtbert.training import history
 from mtbert.training.rounds import RoundPlan

@@ -26,7 +26,7 @@ from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_recipe, load_run_recipe
 from mtbert.recipe.parts import Range, RangeOrChoices
 from mtbert.recipe.settings import Recipe
-from mtbert.study.trials import open_storage, storage_errors
+from mtbert.studying.trials import open_storage, storage_errors
 from mtbert.training import history, trackers
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run

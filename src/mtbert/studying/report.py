@@ -13,13 +13,13 @@ import jinja2
 from mtbert import files, metrics
 from mtbert.messages import count, few
 from mtbert.recipe.files import dump_recipe
-from mtbert.study import tables
-from mtbert.study.errors import Errors
-from mtbert.study.figures import study_figures
-from mtbert.study.held_out_scores import read_held_out
-from mtbert.study.results import Results
-from mtbert.study.summary import Against, Comparison, Summary, Verdict, summarise
-from mtbert.study.text_table import TextTable
+from mtbert.studying import tables
+from mtbert.studying.errors import Errors
+from mtbert.studying.figures import study_figures
+from mtbert.studying.held_out_scores import read_held_out
+from mtbert.studying.results import Results
+from mtbert.studying.summary import Against, Comparison, Summary, Verdict, summarise
+from mtbert.studying.text_table import TextTable
 
 REPORT_FILE = "report.html"
 WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
@@ -42,7 +42,7 @@ def write_report(results: Results, out: Path) -> list[TextTable]:
             with files.naming(out / name / part.name):
                 part.write(out / name)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        (resources.files("mtbert.study") / REPORT_FILE).read_text(encoding="utf-8")
+        (resources.files("mtbert.studying") / REPORT_FILE).read_text(encoding="utf-8")
     )
     page = template.render(
         title=out.resolve().name,

@@ -15,8 +15,8 @@ from scipy import stats
 
 from mtbert.answers import Judged
 from mtbert.answers.regression import NEAR
-from mtbert.study.results import DevData, EndedRun, Results
-from mtbert.study.text_table import TextTable
+from mtbert.studying.results import DevData, EndedRun, Results
+from mtbert.studying.text_table import TextTable
 
 WORST = 30  # examples of each row and task that the report can show
 CHANGED = 15  # the same, of those that a row fixes, and of those that it breaks

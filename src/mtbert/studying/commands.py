@@ -9,11 +9,11 @@ from rich.console import Console
 from mtbert import files, locks
 from mtbert.messages import count, warn
 from mtbert.recipe.files import RECIPE_FILE
-from mtbert.study import report, results
-from mtbert.study.held_out import score_held_out
-from mtbert.study.plan import Plan
-from mtbert.study.results import Results
-from mtbert.study.runs import lay_out, run_all, run_place, run_recipes
+from mtbert.studying import report, results
+from mtbert.studying.held_out import score_held_out
+from mtbert.studying.plan import Plan
+from mtbert.studying.results import Results
+from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:

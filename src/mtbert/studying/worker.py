@@ -1,4 +1,4 @@
-"""One run of a study in a process of its own: ``python -m mtbert.study.worker FOLDER``.
+"""One run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
 The folder is one of :class:`RunPlace`. The worker trains its recipe, or goes on with a run that was cut off. When its
 standard input ends it stops as after Ctrl-C, so a killed study leaves no worker behind.
@@ -18,7 +18,7 @@ from mtbert import locks
 from mtbert.json_files import write_settings
 from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
-from mtbert.study.runs import EndRecord, RunPlace
+from mtbert.studying.runs import EndRecord, RunPlace
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from mtbert.batch import Floats
-from mtbert.study.results import DevData, EndedRun, Results
-from mtbert.study.summary import Summary, Verdict
+from mtbert.studying.results import DevData, EndedRun, Results
+from mtbert.studying.summary import Summary, Verdict
 
 WINDOWS = 60  # that a curve over steps is averaged in
 LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#000000", (0, (1, 3))))

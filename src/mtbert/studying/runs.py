@@ -23,7 +23,7 @@ from mtbert.progress_bar import LiveBar, bar_line
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
-from mtbert.study.plan import Plan
+from mtbert.studying.plan import Plan
 from mtbert.training.stopping import Stopped, signals
 
 GUESS = 2 * 1024**3  # bytes that a worker is assumed to need while none is running
@@ -182,7 +182,7 @@ def _start(place: RunPlace) -> subprocess.Popen[bytes]:
     with place.log.open("ab") as log:
         # In a new session, Ctrl-C reaches only the study, which then stops its workers. Its end closes their input.
         return subprocess.Popen(
-            [sys.executable, "-m", "mtbert.study.worker", str(place.folder)],
+            [sys.executable, "-m", "mtbert.studying.worker", str(place.folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

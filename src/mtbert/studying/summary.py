@@ -12,10 +12,10 @@ import numpy as np
 
 from mtbert import metrics
 from mtbert.batch import Floats
-from mtbert.study import statistics
-from mtbert.study.results import DevData, Results
-from mtbert.study.settings import OVERALL
-from mtbert.study.statistics import Estimate
+from mtbert.studying import statistics
+from mtbert.studying.results import DevData, Results
+from mtbert.studying.settings import OVERALL
+from mtbert.studying.statistics import Estimate
 
 Against = Literal["control", "reference"]
 Verdict = Literal["better", "worse", "unclear"]
