@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mtbert.answers import Labels
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.task import Task
 
@@ -23,11 +24,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled or unlabelled row: ``label`` is a class index, or a score in the task's own range."""
+    """One row. Its ``label`` is one number, or one for each part of the answer, ``nan`` where a part is missing."""
 
     id: str
     texts: tuple[str, ...]
-    label: float | None
+    label: float | tuple[float, ...] | None
 
 
 class Examples(Sequence[Example]):
@@ -36,10 +37,10 @@ class Examples(Sequence[Example]):
     Args:
         ids: A column with the id of each row.
         texts: One column for each text of a row.
-        labels: Class indices, or scores in the task's own range; ``nan`` where a row has none.
+        labels: ``[B]`` or ``[B, K]``, as the task's type reads them; ``nan`` where one is missing.
     """
 
-    def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Floats) -> None:
+    def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Labels) -> None:
         self.ids, self.texts, self.labels = ids, tuple(texts), labels
 
     @classmethod
@@ -50,7 +51,8 @@ class Examples(Sequence[Example]):
         [1.0, nan]
         """
         rows = list(examples)
-        labels = np.array([np.nan if e.label is None else e.label for e in rows], np.float64)
+        missing = np.full(np.shape(next((e.label for e in rows if e.label is not None), 0.0)), np.nan)
+        labels = np.array([missing if e.label is None else e.label for e in rows], np.float64)
         return cls(
             TextColumn.of(e.id for e in rows), [*map(TextColumn.of, zip(*(e.texts for e in rows), strict=True))], labels
         )
@@ -69,8 +71,10 @@ class Examples(Sequence[Example]):
     def __getitem__(self, row: int | slice) -> "Example | Examples":
         if isinstance(row, slice):
             return self.take(np.arange(len(self))[row])
-        label = float(self.labels[row])
-        return Example(self.ids[row], tuple(column[row] for column in self.texts), None if np.isnan(label) else label)
+        found = self.labels[row]
+        label = tuple(found.tolist()) if found.ndim else float(found)
+        texts = tuple(column[row] for column in self.texts)
+        return Example(self.ids[row], texts, None if np.isnan(found).all() else label)
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,8 @@ class Output:
 
     ``embeddings_MD`` is what the first layer read for the task's tokens, ``first_SD`` what the last one gave for the
     first token of each sequence, in the order of the examples: of separate pairs first all first texts, then all second
-    texts. ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B, K]`` logits for classes,
-    ``[B]`` one logit for binary tasks, ``[B]`` for scores (the task's range mapped to 0..1), and the cosine
-    ``[B]`` for the cosine head.
+    texts. ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction``, ``[B]`` or ``[B, K]``, is what
+    ``Task.predicts`` says.
     """
 
     embeddings_MD: Tensor
@@ -178,7 +181,8 @@ class Output:
 def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torch.device) -> StepBatch:
     """One batch of the given rows of each data set, the tasks' spans in the order given.
 
-    Labels are class indices, 0/1, or scores mapped to 0..1, float32; ``nan`` where a row has none.
+    Labels are the targets of the task's type, float32: class indices, 0/1, or scores mapped to 0..1; ``nan`` where one
+    is missing.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]

@@ -189,7 +189,8 @@ def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prep
 
 
 def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
-    if settings.scored and len(np.unique(train.labels)) == 1:
+    labels = np.nan_to_num(train.labels, nan=np.inf)
+    if settings.scored and (labels == labels[0]).all():
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()
 

@@ -185,8 +185,12 @@ class LabelKind(Protocol):
         """Returns whether all or nearly all decisions are the same."""
         ...
 
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        """Returns the names of all answers that there are, where they can be listed."""
+        ...
+
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a label or a :attr:`Judged.answer` as the report's page has it: an index, a number or words."""
+        """Returns one label or :attr:`Judged.answer` for the report: an index of ``choices``, or a number or words."""
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:

@@ -130,6 +130,9 @@ class ClassLabels:
         """Returns whether 99% of the answers are one class."""
         return bool(np.unique(decision, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return task.labels
+
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         return float(label)
 

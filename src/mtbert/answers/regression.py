@@ -97,6 +97,9 @@ class ScoreLabels:
         """Returns whether the scores, mapped to 0 to 1, hardly differ."""
         return bool(np.std(decision) < COLLAPSED_STD)
 
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return None
+
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         return round(float(label), 4)
 

@@ -1,4 +1,7 @@
-"""Squared error of scores."""
+"""Squared error of scores.
+
+Dimension key: B examples, K scores of an example.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def squared_error_of_known(scores_BK: Tensor, labels_BK: Tensor) -> Tensor:
+    """Returns the mean of ``(score - label)**2`` over the labels that an example has, ``[B]``; 0 if it has none."""
+    known_BK = ~labels_BK.isnan()
+    error_BK = (scores_BK - labels_BK.where(known_BK, scores_BK.detach())).square()
+    return error_BK.sum(-1) / known_BK.sum(-1).clamp(min=1)
+
+
 class MeanSquaredError(Settings):
     """The mean squared difference between prediction and label, both on the task's range mapped to 0..1.
+
+    Examples count the same, however many labels they have.
 
     For scores from 0 to 5 this is 1/25 of the error in the labels' own unit. With the cosine head the
     prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
@@ -27,4 +39,7 @@ class MeanSquaredError(Settings):
     def __call__(self, p: Pass) -> Tensor:
         from torch.nn.functional import mse_loss
 
-        return mse_loss(p.out.prediction, p.labels.to(p.out.prediction.dtype))
+        prediction, labels = p.out.prediction, p.labels.to(p.out.prediction.dtype)
+        if labels.dim() > 1:
+            return squared_error_of_known(prediction, labels).mean()
+        return mse_loss(prediction, labels)

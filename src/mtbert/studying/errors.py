@@ -184,7 +184,9 @@ class Errors:
                     }
                 )
         return {
-            "tasks": {task: {"labels": dev.task.labels} for task, dev in self.results.dev.items()},
+            "tasks": {
+                task: {"labels": dev.task.answer.labels.choices(dev.task)} for task, dev in self.results.dev.items()
+            },
             "runs": [f"{row}, seed {seed}" for row, seed in runs],
             "examples": examples,
         }

@@ -112,7 +112,8 @@ class Predictor:
         chosen = self.task(task)
         rows = [_checked(chosen, i, given) for i, given in enumerate(_listed(chosen, texts))]
         columns = [TextColumn.of(row[i] for row in rows) for i in range(chosen.texts)]
-        return self.dataset(task, Examples(NumberColumn(np.arange(len(rows))), columns, np.full(len(rows), np.nan)))
+        unlabelled = chosen.answer.labels.read(chosen, [None] * len(rows))
+        return self.dataset(task, Examples(NumberColumn(np.arange(len(rows))), columns, unlabelled))
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
         """Returns examples as a data set of the task, beside their tokens."""
