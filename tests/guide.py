@@ -57,14 +57,15 @@ from mtbert import cli
 
 said = []
 for arguments in json.loads(sys.argv.pop()):
-    out, errors, code = io.StringIO(), io.StringIO(), 0
+    out, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    code = 0
     sys.argv[1:] = arguments
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         try:
             cli.main()
         except SystemExit as end:
             code = end.code or 0
-    said.append((code, out.getvalue(), errors.getvalue()))
+    said.append((code, *(one.buffer.getvalue().decode() for one in (out, errors))))
 json.dump(said, sys.stdout)
 """
 
