@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, each one file and one line, and a copy of the package that has one of them."""
+"""The examples of CONTRIBUTING.md, each one file and one line, and copies of the package with an example added."""
 
 import json
 import os
@@ -20,7 +20,7 @@ DIFF = re.compile(r"```diff\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """A new file, and a change of another."""
+    """An example: a new file, and a change of another file."""
 
     path: str
     content: str

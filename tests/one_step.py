@@ -9,7 +9,7 @@ from mtbert.training.run import Run
 
 
 def backward(objective: Objective, parts: Sequence[TaskRows]) -> Tally:
-    """Adds the gradient of the objective on ``parts`` to that of every parameter; returns what was counted."""
+    """Adds the gradient of the objective on ``parts`` to every parameter's; returns the tally of the step."""
     tally = Tally()
     for loss in objective.losses(parts, tally):
         loss.backward()

@@ -105,7 +105,7 @@ def test_weights_require_gradients_again_afterwards_even_after_a_failure(folder:
     assert all(not m._forward_hooks for m in run.model.modules() if isinstance(m, nn.Module))
 
 
-def test_in_bfloat16_rows_behind_the_tokens_belong_to_no_task(folder: Path):
+def test_in_bfloat16_rows_after_the_tokens_belong_to_no_task(folder: Path):
     def run_in_bfloat16(only: str | None = None) -> Run:
         run = run_of(folder, {"model": {"dropout": 0.0}, "tasks": {"sst": {"pooling": "mean", "batch_size": 5}}}, only)
         run.model.float()
@@ -125,14 +125,14 @@ def test_in_bfloat16_rows_behind_the_tokens_belong_to_no_task(folder: Path):
 
 
 class Doubled(nn.LayerNorm):
-    """A norm whose gradients are not those of its class."""
+    """A norm whose gradients differ from those of its base class."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(x)
 
 
 @pytest.mark.parametrize("norm", [nn.RMSNorm, Doubled])
-def test_a_module_whose_gradients_are_not_known_is_an_error_that_names_it(folder: Path, norm: type[nn.Module]):
+def test_a_module_of_an_unknown_class_is_an_error_that_names_it(folder: Path, norm: type[nn.Module]):
     run = run_of(folder, {})
     run.model.encoder.layers[1].output_norm = norm(16)
     apart = ByTask(run.model, [p for p in run.model.encoder.parameters() if p.requires_grad])

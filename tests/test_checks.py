@@ -1,4 +1,4 @@
-"""Checks across the fields of a recipe that need the encoder or the rows, and how early they come."""
+"""Checks across the fields of a recipe that need the encoder or the rows, and how early they are made."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def test_the_encoder_is_checked_before_data_are_read(folder: Path, monkeypatch: 
             start_run(load_recipe(str(folder / "toy.yaml"), [change]), folder / "run", SILENT)
 
 
-def test_a_batch_without_duplicates_must_fit_into_the_rows_which_are_not_tokenised_for_nothing(
+def test_a_batch_without_duplicates_must_fit_into_the_rows_which_is_checked_before_tokenising(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tokenised: list[str] = []

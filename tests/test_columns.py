@@ -1,4 +1,4 @@
-"""Columns give back what was put in, whatever it is, and number what is the same."""
+"""Columns return exactly the texts that were put in, and give equal texts equal numbers."""
 
 import hashlib
 import subprocess
@@ -61,7 +61,7 @@ def test_half_a_surrogate_pair_is_refused():
         TextColumn.of(["a", "\ud83d"])
 
 
-def test_the_digest_tells_texts_and_their_places_apart():
+def test_the_digest_depends_on_the_texts_and_on_their_places():
     given = [["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""], ["", "abc"], ["ab", "d"]]
     assert len({TextColumn.of(texts).digest() for texts in given}) == len(given)
     column = TextColumn.of(["ab", "c"])
@@ -71,7 +71,7 @@ def test_the_digest_tells_texts_and_their_places_apart():
     assert known.digest() == column.digest()
 
 
-def test_numbers_are_written_out():
+def test_a_column_of_numbers_gives_them_as_text():
     column = NumberColumn(np.array([1, 12, 7]))
     assert (list(column), column[-1], list(column[1:]), list(column.take(np.array([2, 0])))) == (
         ["1", "12", "7"],
@@ -87,13 +87,13 @@ def test_cells_are_numbered_by_their_first_row_and_missing_ones_marked():
     assert (list(column), column[-2], column[1], column[:2]) == (["b", None, "a", "b", ""], "b", None, ["b", None])
 
 
-def test_texts_that_differ_in_case_and_outer_space_share_a_hash_and_no_others_do():
+def test_texts_that_differ_only_in_case_and_outer_space_share_a_folded_hash_and_no_others_do():
     column = TextColumn.of(["Straße", " STRASSE\u2003", "strase", "\x1cA", "a", "a b", "ab", ""])
     assert numbered(column.folded).tolist() == [0, 0, 1, 2, 2, 3, 4, 5]
     assert numbered(hashes(column)).tolist() == list(range(8))
 
 
-def test_hashes_are_those_of_every_other_process():
+def test_hashes_are_the_same_in_every_process():
     assert hashes(["", "é"]).tobytes().hex() == "e4a6a0577479b2b4" + "cb1abf8beff3192f"
     code = "from mtbert.columns import hashes; print(int(hashes(['é'])[0]))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

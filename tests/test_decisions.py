@@ -1,4 +1,4 @@
-"""What a run's decisions rest on: the threshold between yes and no, the selecting metric, the likelihood of a task."""
+"""The decisions of a run: the threshold between yes and no, the metric that selects, the likelihood of a task."""
 
 from itertools import pairwise
 from pathlib import Path

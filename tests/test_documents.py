@@ -26,12 +26,12 @@ RECIPES = (ROOT / "docs/recipes.md").read_text()
 
 
 def prose(path: Path) -> str:
-    """Returns the text of a document without its blocks of code."""
+    """Returns the text of a document without its code blocks."""
     return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
 
 
 def anchors(path: Path) -> set[str]:
-    """Returns the names that GitHub gives the headings of a document."""
+    """Returns the anchors that GitHub generates for the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -49,7 +49,7 @@ def test_settings_come_back_from_a_file(tmp_path: Path):
         json_files.read_settings(tmp_path / "none.json", Toy, "Write it again.")
 
 
-def test_settings_are_written_to_be_read_and_a_full_disk_leaves_the_old_ones(tmp_path: Path):
+def test_written_settings_can_be_read_and_a_full_disk_leaves_the_old_ones(tmp_path: Path):
     file = tmp_path / "toy.json"
     json_files.write_settings(file, Toy(size=3, names=("ä",)))
     assert file.read_text(encoding="utf-8") == '{\n  "size": 3,\n  "names": [\n    "ä"\n  ]\n}\n'

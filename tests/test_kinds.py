@@ -65,7 +65,7 @@ def test_a_loss_that_reads_averaged_weights_is_refused_where_there_are_none(tmp_
     Objective(recipe, model, None, copy.deepcopy(model))
 
 
-def test_the_weights_that_a_loss_has_for_itself_are_those_that_train(tmp_path: Path):
+def test_the_own_weights_of_a_loss_are_trained(tmp_path: Path):
     toy_run.set_up(tmp_path)
     run, _ = toy_run.build(tmp_path, {"tasks": {"sst": {"losses": ["ce", "simcse-unsup"]}}, "model": {"dropout": 0.1}})
     backward(run.objective, run._draw()[0])

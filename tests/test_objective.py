@@ -73,7 +73,7 @@ def test_losses_over_the_whole_batch_do_not_depend_on_its_passes(folder: Path, s
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_passes_alone_would_compare_each_pass_with_itself(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_gathering_each_pass_would_be_compared_with_itself(folder: Path, monkeypatch: pytest.MonkeyPatch):
     # The control of the test above: without the cache, splitting does change the loss.
     _, told = gradients(run_of(folder, CONTRASTIVE))
     monkeypatch.setattr(objective.Objective, "_whole", lambda self, names: [])

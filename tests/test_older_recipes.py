@@ -1,4 +1,4 @@
-"""Runs whose recipe has keys or values that are no settings any more: they are read, and go on where that is exact."""
+"""Runs whose recipes have keys or values that no longer exist: they can be read, and resumed if that is exact."""
 
 import json
 import os
@@ -26,7 +26,7 @@ folder = toy_run.folder
 
 
 def age(run: Path, train: dict[str, Any], batch_size: int | None = None) -> None:
-    """Writes the recipe of ``run``, and the digest of it, as an earlier version wrote them."""
+    """Rewrites the recipe of ``run`` and its digest as an earlier version would have written them."""
     raw = merge(yaml.safe_load((run / "recipe.yaml").read_text()), {"train": {"accumulate": 1} | train})
     if batch_size is not None:
         for task in raw["tasks"].values():
@@ -37,7 +37,7 @@ def age(run: Path, train: dict[str, Any], batch_size: int | None = None) -> None
 
 
 def trained(folder: Path, name: str, changes: list[str], monkeypatch: Any, stop: int | None = None) -> Path:
-    """Returns a toy run that a signal stopped in step ``stop``."""
+    """Returns the folder of a toy run; if ``stop`` is given, a signal stops the run in that step."""
     real = Run.step
 
     def step(self: Run) -> Any:
@@ -55,15 +55,15 @@ def trained(folder: Path, name: str, changes: list[str], monkeypatch: Any, stop:
     return folder / name
 
 
-def test_the_papers_rounds_have_the_identity_that_they_had_by_name():
-    # The literal is what the version said that had ``rounds: paper``.
+def test_the_papers_rounds_have_the_same_identity_as_under_their_old_name():
+    # The literal comes from the version that had ``rounds: paper``.
     raw = merge(toy_run.raw_recipe(Path("/nowhere")), {"train": {"rounds": ["min", "min", "min", "max"]}})
     assert identity(validate_recipe(raw, "toy")) == "4cfac039dd6e11cdf046bae25d156dd1f63a9bb0cdcfbe8714c107d36a0dae99"
     raw["train"]["rounds"] = ["min", "min", "max"]
     assert identity(validate_recipe(raw, "toy")) != "4cfac039dd6e11cdf046bae25d156dd1f63a9bb0cdcfbe8714c107d36a0dae99"
 
 
-def test_a_run_of_the_papers_rounds_goes_on_bitwise(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_of_the_papers_rounds_resumes_bitwise(folder: Path, monkeypatch: pytest.MonkeyPatch):
     whole = trained(folder, "whole", CYCLE, monkeypatch)
     stopped = trained(folder, "stopped", CYCLE, monkeypatch, stop=7)
     age(stopped, {"rounds": "paper"})
@@ -73,7 +73,7 @@ def test_a_run_of_the_papers_rounds_goes_on_bitwise(folder: Path, monkeypatch: p
         assert (stopped / file).read_bytes() == (whole / file).read_bytes(), file
 
 
-def test_a_finished_run_with_old_settings_is_scored_reported_and_a_start(
+def test_a_finished_run_with_old_settings_can_be_scored_reported_and_started_from(
     folder: Path, mtbert: Mtbert, monkeypatch: pytest.MonkeyPatch
 ):
     run = trained(folder, "run", ["train.epochs=1", "train.rounds=[min, min, min, max]"], monkeypatch)

@@ -1,4 +1,4 @@
-"""Numbers that another source prints for a study's rows: what a study's file may say, and the tables beside ours."""
+"""Printed numbers of another source for the rows of a study: their place in its file, and the tables with them."""
 
 import io
 import re
@@ -20,7 +20,7 @@ from mtbert.studying.text_table import TextTable
 
 folder = toy_study.folder
 
-# Typed once more from the paper.
+# A second transcription from the paper.
 TABLE_4 = """
 base          0.505 0.900 0.809 0.770
 pal-annealed  0.513 0.889 0.830 0.772
@@ -36,13 +36,13 @@ TABLE_3 = "loss-ce 0.526, loss-oll 0.516, loss-ceoll 0.529"
 
 @pytest.fixture(scope="module")
 def paper() -> Results:
-    """A study with the rows of the shipped ``paper``, all of whose answers are right."""
+    """A study with the rows of the shipped study ``paper``, in which all answers are right."""
     plan = load_study("paper")
     return toy_results.study({row: [toy_results.RIGHT] for row in plan.rows}, printed=plan.printed)
 
 
 def mine(**printed: object) -> Results:
-    """A study with one row, all of whose answers are right, beside these numbers."""
+    """Returns a study with these printed numbers and one row, in which all answers are right."""
     return toy_results.study({"mine": [toy_results.RIGHT]}, printed=Printed.model_validate({"source": "X"} | printed))
 
 
@@ -79,7 +79,7 @@ def test_a_note_says_where_the_printed_overall_is_not_that_of_the_printed_scores
     [(3, 0.4992, None), (3, 0.5008, None), (3, 0.499, 0.5), (3, 0.501, 0.5), (3, 0.502, 0.5), (2, 0.492, None)],
 )
 def test_an_overall_may_be_off_by_what_rounding_explains(digits: int, overall: float, formula: float | None):
-    # (0.2 + 0.6 + (0.4 + 1) / 2) / 3 is 0.5; rounding to three places moves both sides by 0.0009 at most.
+    # (0.2 + 0.6 + (0.4 + 1) / 2) / 3 is 0.5; rounding to three places changes both sides by at most 0.0009.
     scores = {"sst.accuracy": 0.2, "quora.accuracy": 0.6, "sts.pearson": 0.4, "overall": overall}
     found = Printed(source="X", digits=digits).contradicted(scores)
     assert found == (None if formula is None else pytest.approx(formula))
@@ -124,7 +124,7 @@ def test_a_study_without_printed_numbers_has_no_table_of_them():
     assert scores_table(mine(dev={"mine": {"overall": 0.5}}, digits=1)).rows == (("mine", "0.5", "1.0000"),)
 
 
-def test_the_report_of_a_study_knows_what_its_file_printed(tmp_path: Path):
+def test_the_report_of_a_study_has_the_printed_numbers_of_its_file(tmp_path: Path):
     plan = load_study("quick")
     write_outline(plan, tmp_path, 1)
     assert read_outline(tmp_path).printed == plan.printed
@@ -160,7 +160,7 @@ def test_a_task_that_the_command_line_drops_may_have_printed_numbers(folder: Pat
         ("{source: X, sizes: {sst: {train: -1, dev: 1, test: 1}}}", "printed.sizes.sst.train: must be greater than or"),
     ],
 )
-def test_printed_numbers_of_nothing_are_refused(folder: Path, printed: str, said: str):
+def test_printed_numbers_of_unknown_rows_tasks_and_metrics_are_refused(folder: Path, printed: str, said: str):
     (folder / "study.yaml").write_text(f"rows: {{a: toy.yaml}}\nprinted: {printed}")
     with pytest.raises(ValueError, match=re.escape(said)):
         load_study(str(folder / "study.yaml"))

@@ -1,4 +1,4 @@
-"""What a run logs, warns about and keeps: each statement is true of the step that it is about."""
+"""Logs, warnings and kept answers of a run: each is true of the step that it is about."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a study refuses: answers to other data, impossible answers, and damaged files."""
+"""A study refuses answers to other data, impossible answers, and damaged files."""
 
 import json
 import shutil

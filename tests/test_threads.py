@@ -1,4 +1,4 @@
-"""One predictor, asked by many threads at once."""
+"""One predictor that many threads use at once."""
 
 import random
 import sys
@@ -18,12 +18,12 @@ TASKS = (
     Task(name="separate", type="regression", inputs="separate", range=(1, 5)),
 )
 THREADS = 8
-CALLS = 25  # of each thread
+CALLS = 25  # per thread
 
 
 @pytest.fixture
 def switching() -> Iterator[None]:
-    """Lets threads take turns a thousand times as often as they do by themselves."""
+    """Makes threads switch a thousand times as often as usual."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     yield

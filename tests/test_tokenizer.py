@@ -252,7 +252,7 @@ PROCESSORS = {
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
-def test_what_is_cut_is_what_the_library_cuts(processor: str, tokenizer):
+def test_texts_are_truncated_as_the_library_truncates_them(processor: str, tokenizer):
     tokenizer = wrapped(tokenizer, PROCESSORS[processor](tokenizer))
     rng = random.Random(0)
     words = ["the", "cat", "sat", "unable", "[SEP]", "[CLS]", "b", "", "漢"]
@@ -273,7 +273,7 @@ def test_what_is_cut_is_what_the_library_cuts(processor: str, tokenizer):
         assert tokenizer.truncation is None
 
 
-def test_a_template_that_repeats_a_text_is_refused_where_the_text_is_too_long(tokenizer):
+def test_a_template_that_repeats_a_text_is_refused_if_the_text_is_too_long(tokenizer):
     twice = tokenizers.processors.TemplateProcessing(single="[CLS] $A $A", special_tokens=[("[CLS]", 2)])
     tokenizer = wrapped(tokenizer, twice)
     assert sequences(tokenizer, [("the cat",)], 5, segments=False)[0].ids.tolist() == [2, 5, 6, 5, 6]

@@ -1,4 +1,4 @@
-"""Reading a recipe needs no torch: what only looks at recipes answers at once."""
+"""Reading recipes does not import torch, so that commands which only read recipes are fast."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ json.dump(said, sys.stdout)
 
 
 def outputs(*commands: list[str]) -> list[str]:
-    """Returns what each command prints where no slow library can be imported."""
+    """Returns the output of each command in a process that cannot import the slow libraries."""
     done = subprocess.run([sys.executable, "-c", QUICK, json.dumps(commands)], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout)

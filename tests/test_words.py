@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src/mtbert"
 
-# Everybody renames these. Each other module keeps its name, also at import.
+# Everybody renames these. Every other module keeps its name when it is imported.
 USUAL = {
     ("hypothesis", "strategies", "st"),
     ("matplotlib", "", "mpl"),
@@ -40,7 +40,7 @@ RENAMED = {
 
 
 def public_names(module: ast.Module) -> Iterator[str]:
-    """Gives the names that a module defines at its top level, but for private ones."""
+    """Yields the public names that a module defines at its top level."""
     for statement in module.body:
         match statement:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -66,7 +66,7 @@ def shared_names(modules: Mapping[str, ast.Module]) -> dict[str, list[str]]:
 
 
 def renamed_imports(module: ast.Module) -> set[tuple[str, str, str]]:
-    """Returns every import under another name, as the module, what is taken from it, and the new name."""
+    """Returns every import under another name: the module, the name in the module, and the new name."""
     found = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Import):

@@ -251,7 +251,7 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What a sentence tells: who does what to whom, in what mood and where; each part has two wordings."""
+    """The content of a sentence: who does what to whom, in what mood and where; each part has two wordings."""
 
     mood: tuple[str, str]
     who: tuple[str, str]

@@ -1,1 +1,1 @@
-"""What mtbert keeps on disk: model folders, run states and predictions."""
+"""The files that mtbert keeps: model folders, run states and predictions."""

@@ -38,7 +38,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run needs for its next step besides the model that predicts: numbers, and tensors of training by name."""
+    """The state of a run besides the model that predicts: its numbers, and the tensors of training by name."""
 
     values: Values
     tensors: dict[str, Tensor]
