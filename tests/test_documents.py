@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 from mtbert import cli
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.balance.known import BALANCING
 from mtbert.kinds import Kinds
 from mtbert.losses.known import LOSSES
@@ -116,3 +117,7 @@ def test_every_technique_is_named_in_the_documents_of_recipes_and_of_techniques(
     named = [set(re.findall(r"[\w-]+", " ".join(re.findall(r"`[^`\n]+`", text)))) for text in (RECIPES, techniques)]
     for kind in kinds.classes:
         assert all(kind in words for words in named), kind
+
+
+def test_every_answer_type_is_named_in_the_document_of_recipes():
+    assert [name for name in ANSWER_TYPES if f"| `{name}` |" not in section("tasks.NAME")] == []
