@@ -113,7 +113,7 @@ def test_how_far_errors_are_and_which_a_row_fixes_and_breaks(results: Results):
     assert changes.columns[:3] == ("row", "sst fixed", "sst broken")
     assert next(row[1:3] for row in changes.rows if row[0] == "strong") == ("2", "1")
     assert [row[0] for row in changes.rows] == ["strong", "same"]
-    assert "against plain" in changes.title
+    assert "compared with plain" in changes.title
 
 
 def test_errors_by_words_in_common(results: Results):

@@ -75,8 +75,16 @@ def test_intervals_of_the_ablation_are_those_of_the_summary(results: Results):
 
 
 def test_conflict_is_drawn_from_cosines_alone(results: Results):
-    assert figures._cosines(results.runs["strong"][0]) == ["cos(a, b)"]
-    assert figures._cosines(results.runs["plain"][0]) == []
+    run = results.runs["strong"][0]
+    logged = [(line["step"], line["diagnostics"]["cos(a, b)"]) for line in run.steps if "diagnostics" in line]
+    assert len(logged) > 1
+    assert figures._cosines(run) == {"cos(a, b)": logged}
+    assert figures._cosines(results.runs["plain"][0]) == {}
+    (drawn,) = figures.conflict(results, summarise(results))
+    (ax,) = [ax for ax in drawn.figure.axes if ax.axison]
+    curve, zero = ax.lines
+    assert list(curve.get_ydata()) == pytest.approx(figures._windows(logged)[1])
+    assert list(zero.get_ydata()) == [0, 0]
 
 
 def test_a_confusion_matrix_is_shares_of_each_label(results: Results):

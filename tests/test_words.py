@@ -29,7 +29,21 @@ KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
 # Still to be renamed, by the part of the code that they belong to.
 SHARED = {
     "answers": {"evaluate", "examples", "judge", "predict", "undefined"},
-    "columns": {"FEW", "FORMAT", "Ints", "LARGEST", "LONGEST", "Row", "TEXTS", "opened", "read", "sequences", "table"},
+    "columns": {
+        "Dropped",
+        "PART",
+        "FEW",
+        "FORMAT",
+        "Ints",
+        "LARGEST",
+        "LONGEST",
+        "Row",
+        "TEXTS",
+        "opened",
+        "read",
+        "sequences",
+        "table",
+    },
     "families": {"FETCH", "Loaded", "build", "Rows", "find_folder", "rate", "whole"},
     "python": {"report"},
 }

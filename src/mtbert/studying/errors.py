@@ -1,4 +1,4 @@
-"""Where the runs of a study go wrong: the worst answers, how far they are, and what a technique fixes and breaks.
+"""The errors of a study's runs: how far off answers are, which are worst, and what a technique fixes and breaks.
 
 Dimension key: B examples, K classes, S seeds.
 """
@@ -18,8 +18,8 @@ from mtbert.answers.regression import NEAR
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.text_table import TextTable
 
-WORST = 30  # examples of each row and task that the report can show
-CHANGED = 15  # the same, of those that a row fixes, and of those that it breaks
+WORST = 30  # examples of each row and task that the report shows
+CHANGED = 15  # further ones that a row fixes, and as many that it breaks
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of lexical overlap
 WORD = re.compile(r"\w+")
 
@@ -32,13 +32,13 @@ def judge(dev: DevData, result: EndedRun) -> Judged:
 
 
 def overlap(texts: Sequence[str]) -> float:
-    """The share of words that two texts have in common, of all that they have (Jaccard)."""
+    """Returns the number of words that both texts have, as a share of all words in them (Jaccard), 0 to 1."""
     first, second = (set(WORD.findall(text.lower())) for text in texts)
     return len(first & second) / max(1, len(first | second))
 
 
 class Errors:
-    """The errors of all runs of a study, each judged once."""
+    """The errors of all runs of a study. Each answer is judged once."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -57,7 +57,7 @@ class Errors:
         }
 
     def tables(self) -> list[TextTable]:
-        """How far errors are, how they go with lexical overlap, and what rows fix and break."""
+        """Returns tables of how far off answers are, how errors depend on shared words, and what rows fix and break."""
         return [
             *(
                 self._distances(task)
@@ -69,7 +69,7 @@ class Errors:
         ]
 
     def _distances(self, task: str) -> TextTable:
-        """Shares of right answers, of errors between neighbouring classes and of those further off."""
+        """Returns the shares of right answers, of answers one class off, and of those further off."""
         rows = []
         for row, runs in self.judged[task].items():
             distances = np.stack([run.distance_B for run in runs])
@@ -80,13 +80,16 @@ class Errors:
         return TextTable(
             f"errors-{task}",
             f"How far off: {task}",
-            ("row", "right", "1 class off", "2 off", "3 and more", "of the errors 1 off"),
+            ("row", "right", "1 class off", "2 off", "3 or more off", "errors that are 1 off"),
             tuple(rows),
-            ("Over all seeds. Classes in the order of the recipe.",),
+            (
+                "Shares of all answers over all seeds; the last column is a share of the errors. Classes are in the "
+                "recipe's order.",
+            ),
         )
 
     def _by_overlap(self, task: str) -> TextTable:
-        """Errors by how many words the two texts share."""
+        """Returns the errors by the share of words that both texts have."""
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]
         bins = len(OVERLAP_BINS) - 1
@@ -104,7 +107,10 @@ class Errors:
             f"{'Mean distance' if graded else 'Share of errors'} by words in common: {task}",
             ("row", *ranges, "rank correlation"),
             (tuple(counts), *rows),
-            ("Words that both texts have over words that either has; over all seeds.",),
+            (
+                "The columns are shares of words: those that both texts have, of those that either has. All seeds. "
+                "rank correlation: Spearman's, between that share and the error.",
+            ),
         )
 
     def _changes(self) -> Iterator[TextTable]:
@@ -122,17 +128,20 @@ class Errors:
             heads = [f"{task} {what}" for task in self.results.dev for what in ("fixed", "broken")]
             yield TextTable(
                 "changes",
-                f"DevData examples that a row fixes and breaks, against {reference}",
+                f"Dev examples that a row fixes or breaks, compared with {reference}",
                 ("row", *heads),
                 tuple(rows),
                 (
-                    "Fixed: wrong in most seeds of the reference and right in most of the row; broken: the reverse. "
-                    f"A score is wrong when it is further from its label than {NEAR:g} of the range.",
+                    "fixed: wrong in most seeds of the reference, and right in most seeds of the row. broken: the "
+                    f"reverse. A score counts as wrong if it is further from its label than {NEAR:g} of the range.",
                 ),
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
-        """1 where the row fixes an example of the task, -1 where it breaks one, else 0, ``[B]``; None without both."""
+        """Returns 1 for an example that the row fixes, -1 for one that it breaks, else 0, ``[B]``.
+
+        None if the row or the reference has no answers to the task.
+        """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:
             return None
@@ -141,7 +150,7 @@ class Errors:
         return changed
 
     def examples(self, task: str) -> list[int]:
-        """The examples worth showing: the worst of each row, and those most surely fixed and broken by it."""
+        """Returns the examples to show: the worst of each row, and those that it fixes or breaks most clearly."""
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}
         for row, loss_B in losses.items():
@@ -155,9 +164,9 @@ class Errors:
         return sorted(chosen)
 
     def browser(self) -> Mapping[str, Any]:
-        """Returns the data of the report's error browser, as JSON values.
+        """Returns the data of the report's list of examples, as JSON values.
 
-        ``answers`` of an example has for each run ``[answer, p, distance, loss]``, or null where it has no such task.
+        ``answers`` of an example has ``[answer, p, distance, loss]`` of each run, or null for a run without the task.
         """
         runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
         examples = []

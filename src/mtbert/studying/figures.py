@@ -1,7 +1,7 @@
 """The figures of a study, as PNG and SVG.
 
-They are readable in grey and by colour-blind people: what differs in colour (Okabe and Ito's) differs in dash or marker
-too, and every panel says what it shows.
+They are readable in grey and by colour-blind people: lines and points that differ in colour (Okabe and Ito's palette)
+also differ in dash or marker.
 
 Dimension key: B examples, K classes, W windows of steps.
 """
@@ -23,40 +23,42 @@ from mtbert.batch import Floats
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.summary import Summary, Verdict
 
-WINDOWS = 60  # that a curve over steps is averaged in
+WINDOWS = 60  # points of a curve over steps; each is the mean over a window of steps
 LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#000000", (0, (1, 3))))
 MARKS: Mapping[Verdict, tuple[str, str, str]] = {  # marker, line and fill
     "better": ("^", "#0072B2", "#0072B2"),
     "worse": ("v", "#D55E00", "#D55E00"),
     "unclear": ("o", "#555555", "#ffffff"),
 }
-NAMED_CLASSES = 12  # above, a confusion matrix has no numbers
+NAMED_CLASSES = 12  # with more classes, a confusion matrix has no numbers
+
+Points = Sequence[tuple[float, float]]  # step and value
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure; ``name`` is that of its files, ``alt`` says what it shows to those who do not see it."""
+    """A figure with its texts."""
 
-    name: str
+    name: str  # of its files
     title: str
-    alt: str
+    alt: str  # what it shows, for those who cannot see it
     figure: Figure
 
     def write(self, folder: Path) -> None:
-        """``NAME.png`` and ``NAME.svg`` in ``folder``; the same figure gives the same bytes."""
+        """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. The same figure gives the same bytes."""
         with _style():
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
 
 
 def study_figures(results: Results, summary: Summary) -> list[Drawn]:
-    """All that fit the study or run."""
+    """Returns the figures that fit the study or run."""
     with _style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Each row less its control with 95% intervals, a panel per score."""
+    """Draws the difference of each row from its control with its 95% interval, in one panel for each score."""
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
@@ -79,13 +81,13 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
     yield Drawn(
         "ablation",
         "What each technique changes",
-        "Difference of each row from its control with its 95% interval; the table against-control has the numbers.",
+        "The difference of each row from its control with its 95% interval. The table against-control has the numbers.",
         figure,
     )
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Training losses of each row and task, a line per seed; and dev scores where dev was scored on the way."""
+    """Draws the training losses of each row and task, and the scores on dev if dev was scored more than once."""
     figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
     for (row, task), ax in panels.items():
         runs = results.runs[row].values()
@@ -94,7 +96,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
     yield Drawn(
         "losses",
         "Training losses",
-        f"Sum of each task's losses over training, averaged in {WINDOWS} windows of steps, by row and task.",
+        f"The sum of each task's losses over training, as means of {WINDOWS} windows of steps, with a line per seed.",
         figure,
     )
     scored = {row: [_scored(r) for r in by.values()] for row, by in results.runs.items()}
@@ -109,55 +111,47 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
             ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
     yield Drawn(
         "learning",
-        "DevData scores over training",
-        "Score of each task on dev at every evaluation, by row; the grey line is the best constant answer.",
+        "Dev scores over training",
+        "The score of each task on dev at every evaluation: one line for each seed. The grey line is the best constant "
+        "answer.",
         figure,
     )
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Cosines between the tasks' gradients, where a run looked at them."""
-    found = {row: _first(by) for row, by in results.runs.items()}
-    found = {row: run for row, run in found.items() if _cosines(run)}
-    if not found:
+    """Draws the cosines between the tasks' gradients, if runs logged them."""
+    cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
+    if not cosines:
         return
-    figure, axes = _wrapped(found)
-    for ax, run in zip(axes, found.values(), strict=True):
-        ax.axhline(0, color="black", linewidth=0.8)
-        keys = _cosines(run)
-        for key, style in zip(keys, _lines(len(keys)), strict=True):
-            values = [(s["step"], s["diagnostics"][key]) for s in run.steps if key in s.get("diagnostics", {})]
-            ax.plot(*_windows(values), label=key, **style)
-        ax.legend(fontsize=6)
-    figure.supxlabel("step", fontsize=8)
+    figure, axes = _curves(cosines)
+    for ax in axes:
+        ax.axhline(0, color="black", linewidth=0.8, zorder=1)  # below the curves
     yield Drawn(
         "conflict",
         "Gradient conflict over time",
-        "Cosine between each two tasks' gradients over training, first seed; below 0 they conflict.",
+        "The cosine between the gradients of two tasks over training, in each row's first seed. Below 0 they conflict.",
         figure,
     )
 
 
 def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Which tasks the steps took, where they took one at a time."""
-    shares = {row: _taken(_first(by)) for row, by in results.runs.items()}
-    shares = {row: share for row, share in shares.items() if share}
+    """Draws how often each task was trained, in runs whose steps train one task each."""
+    shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
     if not shares:
         return
-    figure, axes = _wrapped(shares)
-    for ax, share in zip(axes, shares.values(), strict=True):
-        for (task, values), style in zip(share.items(), _lines(len(share)), strict=True):
-            ax.plot(*_windows(values), label=task, **style)
+    figure, axes = _curves(shares)
+    for ax in axes:
         ax.set_ylim(-0.03, 1.03)
-        ax.legend(fontsize=6)
-    figure.supxlabel("step", fontsize=8)
     yield Drawn(
-        "sampling", "Task sampling over time", "Share of the steps that each task got, by row, first seed.", figure
+        "sampling",
+        "Task sampling over time",
+        "The share of the steps that trained each task, in each row's first seed.",
+        figure,
     )
 
 
 def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Labels against answers of class tasks, over all seeds: the reference beside the best row."""
+    """Draws the confusion matrix of each task with classes, over all seeds: of the reference and of the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
         if "confusion" not in dev.task.answer.labels.figures or not rows:
@@ -181,13 +175,13 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
         yield Drawn(
             f"confusion-{task}",
             f"Confusion matrix: {task}",
-            f"Share of the answers to {task} for each label, over all seeds: {' and '.join(rows)}.",
+            f"For each label of {task}, the shares of the answers over all seeds: {' and '.join(rows)}.",
             figure,
         )
 
 
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Answers against labels of score tasks, first seed: the reference beside the best row."""
+    """Draws answers against labels of each task with scores, for the first seed of the reference and the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
         if "similarity" not in dev.task.answer.labels.figures or not rows:
@@ -205,7 +199,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
         yield Drawn(
             f"similarity-{task}",
             f"Answers against labels: {task}",
-            f"Each dev example of {task}: its label and the answer, for {' and '.join(rows)}.",
+            f"The label and the answer of each dev example of {task}: {' and '.join(rows)}.",
             figure,
         )
 
@@ -229,13 +223,24 @@ def _style() -> Iterator[None]:
 
 
 def _panels(rows: int, columns: int, width: float, height: float, **share: Any) -> tuple[Figure, Any]:
-    """A figure of ``rows`` x ``columns`` panels of that many inches each."""
+    """Returns a figure of ``rows`` x ``columns`` panels, each ``width`` x ``height`` inches."""
     figure = Figure(figsize=(max(3.4, width * columns + 0.8), max(1.8, height * rows + 0.5)), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
 
 
+def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
+    """Returns a figure over steps with a panel for each row and its named curves, and these panels."""
+    figure, axes = _wrapped(by_row)
+    for ax, curves in zip(axes, by_row.values(), strict=True):
+        for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
+            ax.plot(*_windows(points), label=name, **style)
+        ax.legend(fontsize=6)
+    figure.supxlabel("step", fontsize=8)
+    return figure, axes
+
+
 def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each name, ``across`` in a line; returns those in use."""
+    """Returns a figure with a panel for each name, ``across`` in a line, and these panels."""
     columns = min(across, len(panels))
     figure, axes = _panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
     for ax, name in zip_longest(axes.flat, panels):
@@ -249,7 +254,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """A figure over steps with a panel for each row and task; ``titles`` are those of the tasks' columns."""
+    """Returns a figure over steps with a panel for each row and task, and these panels; each task has a title."""
     figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -266,8 +271,8 @@ def _lines(number: int) -> list[dict[str, Any]]:
     ]
 
 
-def _windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
-    """Steps and values, ``[W]`` each, averaged in windows."""
+def _windows(points: Points) -> tuple[Floats, Floats]:
+    """Returns the means of steps and values in windows, ``[W]`` each."""
     if not points:
         return np.zeros(0), np.zeros(0)
     parts = np.array_split(np.array(points, dtype=np.float64), min(WINDOWS, len(points)))
@@ -275,7 +280,7 @@ def _windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
     return x_W, y_W
 
 
-def _losses(result: EndedRun, task: str) -> list[tuple[float, float]]:
+def _losses(result: EndedRun, task: str) -> Points:
     """Returns step and summed losses of each step that trained the task."""
     found = []
     for line in result.steps:
@@ -289,13 +294,15 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
     return [(line["step"], line["evaluation"]) for line in result.steps if "evaluation" in line]
 
 
-def _cosines(result: EndedRun) -> list[str]:
-    """The keys of the cosines that the first steps logged."""
-    return sorted({key for line in result.steps[:50] for key in line.get("diagnostics", {}) if key.startswith("cos(")})
+def _cosines(result: EndedRun) -> dict[str, Points]:
+    """Returns step and cosine for each two tasks whose cosine is among the first steps of the log."""
+    logged = [(line["step"], line.get("diagnostics", {})) for line in result.steps]
+    keys = sorted({key for _, found in logged[:50] for key in found if key.startswith("cos(")})
+    return {key: [(step, found[key]) for step, found in logged if key in found] for key in keys}
 
 
-def _taken(result: EndedRun) -> dict[str, list[tuple[float, float]]]:
-    """By task and step whether the step took it; nothing if some step took several."""
+def _taken(result: EndedRun) -> dict[str, Points]:
+    """Returns 1 or 0 for each task and step: whether the step trained the task. Empty if a step trained several."""
     tasks = [task for task in result.recipe.tasks if _losses(result, task)]
     steps = {task: {step for step, _ in _losses(result, task)} for task in tasks}
     every = sorted(set().union(*steps.values()))
@@ -305,14 +312,14 @@ def _taken(result: EndedRun) -> dict[str, list[tuple[float, float]]]:
 
 
 def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """The reference, and the row with the best score of the task."""
+    """Returns the reference and the row with the best score in the task, as far as they have one."""
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
     return [row for row in dict.fromkeys(wanted) if row in known]
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Shares of the answers by label, ``[K, K]``."""
+    """Returns the shares of the answers (columns) for each label (rows), ``[K, K]``."""
     decided_B = run.predicted[dev.task.name].decided.numpy()
     classes = range(len(dev.task.labels or ()))
     shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")
