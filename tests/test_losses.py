@@ -167,3 +167,19 @@ def test_balanced_weights_are_the_rows_per_class_over_those_of_each():
     assert BinaryCrossEntropy(class_weights="balanced", smoothing=0.1).balanced([3, 1]) == BinaryCrossEntropy(
         class_weights=(4 / 6, 2.0), smoothing=0.1
     )
+
+
+# Missing labels -----------------------------------------------------------------------------------------
+
+
+def test_a_missing_label_of_several_has_no_part_in_the_squared_error_and_every_example_counts_the_same():
+    nan = math.nan
+    scores_BK = torch.tensor([[0.5, 0.5, 0.5], [0.2, 0.2, 0.2], [9.0, 9.0, 9.0]], requires_grad=True)
+    labels_BK = torch.tensor([[1.0, nan, 0.25], [nan, nan, 0.4], [nan, nan, nan]])
+    given = Pass(MODEL, BATCH, ORDINAL, Output(torch.zeros(1), torch.zeros(1), (), scores_BK), labels_BK, None, None)
+    loss = MeanSquaredError()(given)
+    # Of the examples (0.25 + 0.0625) / 2, 0.04 and 0.
+    assert loss.item() == pytest.approx((0.15625 + 0.04 + 0) / 3)
+    loss.backward()
+    expected = torch.tensor([[-0.5, 0.0, 0.25], [0.0, 0.0, -0.4], [0.0, 0.0, 0.0]]) / 3
+    torch.testing.assert_close(scores_BK.grad, expected)

@@ -3,6 +3,7 @@
 Dimension key: B examples, D encoder width, F features, K classes.
 """
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import prod
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.model.dropout import dropout
 from mtbert.seeds import torch_generator
 from mtbert.task import Task
@@ -64,9 +66,14 @@ def build(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
     Its weights depend on ``seed`` and the task's name alone, not on other tasks. Without a seed it has shapes alone,
     on "meta".
     """
-    if not task.head_kind.has_weights:
-        return CosineHead()
-    return LinearHead(task, width, None if seed is None else torch_generator("head", seed, task.name))
+    generator = None if seed is None else torch_generator("head", seed, task.name)
+    return _BUILDERS[task.head_kind.gives](task, width, generator)
+
+
+_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None], LinearHead | CosineHead]] = {
+    OUTPUTS: LinearHead,
+    COSINE: lambda task, width, generator: CosineHead(),
+}
 
 
 _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}

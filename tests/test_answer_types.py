@@ -1,0 +1,120 @@
+"""The seam of answer types: every type and head fits the rest, and nothing outside asks a type for its name."""
+
+import ast
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import mtbert
+from mtbert.answers.heads import HEADS
+from mtbert.answers.known import ANSWER_TYPES
+from mtbert.losses.known import LOSSES
+from mtbert.metrics import unit_scale
+from mtbert.model import heads
+from mtbert.task import Head, Task
+
+PACKAGE = Path(mtbert.__file__).parent
+TYPES = ("classification", "ordinal", "binary", "regression")
+FIT = {(name, head) for name in TYPES for head in ("linear", "mlp")} | {("binary", "cosine"), ("regression", "cosine")}
+
+
+def task(name: str, head: str = "linear") -> Task:
+    labels = {"binary": ("no", "yes"), "regression": None}.get(name, ("a", "b", "c"))
+    limits = (1.0, 5.0) if name == "regression" else None
+    return Task(name="t", type=name, inputs="separate", head=Head(kind=head), labels=labels, range=limits)
+
+
+def asked(source: str) -> Iterator[str]:
+    """Gives every comparison of a type or a kind of head with a string, as ``task.type == "binary"`` is one."""
+
+    def is_name(node: ast.expr) -> bool:
+        text = ast.unparse(node)
+        return text.endswith((".type", "head.kind", "head_kind.gives")) and "device" not in text
+
+    def is_text(node: ast.expr) -> bool:
+        parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
+        return any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts)
+
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(map(is_name, sides)) and any(map(is_text, sides)):
+                yield ast.unparse(node)
+        if isinstance(node, ast.Match) and is_name(node.subject):
+            yield f"match {ast.unparse(node.subject)}"
+        if isinstance(node, ast.Constant) and node.value in TYPES:
+            yield repr(node.value)
+
+
+def test_nothing_outside_asks_which_type_a_task_or_which_kind_a_head_is():
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
+    assert {file.name: found for file in files if (found := list(asked(file.read_text())))} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('task.type == "ordinal"', ["task.type == 'ordinal'", "'ordinal'"]),
+        ('x = settings.head.kind in ("cosine", "mlp")', ["settings.head.kind in ('cosine', 'mlp')"]),
+        ("match task.type:\n case other: ...", ["match task.type"]),
+        ('{"binary": 1}[task.type]', ["'binary'"]),
+        ('device.type == "cuda" or error["type"] == "missing" or task.type == other.type', []),
+    ],
+)
+def test_a_question_for_a_type_is_found_in_any_form(source: str, found: list[str]):
+    assert list(asked(source)) == found
+
+
+def test_the_tables_list_the_types_and_the_heads():
+    assert tuple(ANSWER_TYPES) == TYPES
+    assert tuple(HEADS) == ("linear", "mlp", "cosine")
+    said = "Input should be 'classification', 'ordinal', 'binary' or 'regression'"
+    with pytest.raises(ValidationError, match=said):
+        Task(name="t", type="scores", inputs="single")
+    with pytest.raises(ValidationError, match="Input should be 'linear', 'mlp' or 'cosine'"):
+        Head(kind="dot")
+
+
+@pytest.mark.parametrize(("name", "head"), [*product(TYPES, HEADS)])
+def test_a_type_and_a_head_fit_or_are_refused(name: str, head: str):
+    if (name, head) not in FIT:
+        said = f"head '{head}' gives one number, so type must be 'binary' or 'regression', found '{name}'"
+        with pytest.raises(ValidationError, match=said):
+            task(name, head)
+        return
+    given = task(name, head)
+    made = heads.build(given, 4, 0)
+    prediction = made((torch.ones(2, 4), torch.ones(2, 4)), None).detach()
+    assert prediction.shape == (2, *given.predicts.shape(given))
+    assert given.predicts.decide(prediction, 0.5).shape == (2,)
+    assert given.predicts.divergence(prediction, prediction).tolist() == [0, 0]
+    default = LOSSES.classes[given.predicts.loss]
+    assert set(default.needs.reads) & set(given.predicts.feeds)  # type: ignore[attr-defined]
+
+
+def test_what_a_loss_reads_some_type_feeds():
+    fed = {name for answer in ANSWER_TYPES.values() for kind in answer.predictions.values() for name in kind.feeds}
+    read = {name for loss in LOSSES.classes.values() for name in loss.needs.reads}  # type: ignore[attr-defined]
+    assert read <= fed
+    assert read == {"logits", "ordered logits", "logit", "score", "cosine", "yes/no labels"}
+
+
+def test_metrics_of_one_name_have_one_scale_and_the_first_can_be_chosen():
+    scales = {(metric.name, metric.lowest) for answer in ANSWER_TYPES.values() for metric in answer.metrics}
+    assert len({name for name, _ in scales}) == len(scales)
+    assert all(answer.metrics[0].name == answer.choosable[0] for answer in ANSWER_TYPES.values())
+    assert (unit_scale("spearman", 0.0), unit_scale("auc", 0.0), unit_scale("unheard", 0.25)) == (0.5, 0.0, 0.25)
+
+
+def test_figures_of_a_report_are_known_by_their_names():
+    found = {name: answer.labels.figures for name, answer in ANSWER_TYPES.items()}
+    assert found == {
+        "classification": ("confusion",),
+        "ordinal": ("confusion", "distances"),
+        "binary": ("confusion",),
+        "regression": ("similarity",),
+    }
