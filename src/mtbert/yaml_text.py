@@ -172,6 +172,7 @@ class _Reader:
         return made
 
     def alias(self, event: Any) -> Any:
+        """Returns the value of the anchor that an alias names."""
         if event.anchor not in self.anchors:
             raise _Refused(f"there is no anchor {shown(event.anchor)}", event)
         anchor = self.anchors[event.anchor]
@@ -181,6 +182,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
+        """Counts ``values`` more values; raises an error if the text has too many."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)
