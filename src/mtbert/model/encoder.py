@@ -26,7 +26,9 @@ class EncoderConfig:
     """The shape of an encoder; ``source`` is the ``config.json`` it was read from."""
 
     family: str
-    layer: Callable[["EncoderConfig", int], EncoderLayer] = field(repr=False)  # builds the layer of a number
+    layer: Callable[["EncoderConfig", int], EncoderLayer] = field(
+        repr=False, compare=False
+    )  # builds one, given its number
     vocab_size: int
     width: int
     embedding_width: int
