@@ -5,6 +5,9 @@ Learning", ICML 2019, where the paper is silent their code: 6 heads, a bias in e
 every layer ``h' = LN(FFN(a) + a + PAL(h))``: ``a`` is the attention's output after its normalisation, ``h`` the
 layer's input. Difference: each task draws its first weights from a generator of its own.
 
+A layer with norms before its halves (pre-norm), which the paper does not have, adds ``PAL(h)`` to its last sum; ``h``
+is what its attention reads, normalised as every ``h`` of the paper is.
+
 Dimension key: N tokens of a step, M tokens of a task, D encoder width, W width of the small network.
 """
 
