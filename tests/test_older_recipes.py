@@ -12,13 +12,15 @@ import yaml
 from commands import Mtbert
 from rich.console import Console
 
-from mtbert.recipe.files import load_recipe, load_run_recipe, merge
+from mtbert.recipe.files import dump_recipe, load_recipe, load_run_recipe
 from mtbert.recipe.identity import identity, recipe_digest
 from mtbert.recipe.settings import validate_recipe
+from mtbert.studying.runs import lay_out, run_place
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
+from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)
 CYCLE = ["train.rounds=[min, min, min, max]", "train.epochs=4", "train.mode=alternate"]
@@ -96,3 +98,16 @@ def test_a_finished_run_with_old_settings_can_be_scored_reported_and_started_fro
 
 def test_a_recipe_with_the_default_of_a_dropped_key_is_read(folder: Path):
     assert load_recipe(str(folder / "toy.yaml"), ["train.accumulate=1"]) == load_recipe(str(folder / "toy.yaml"))
+
+
+def test_a_study_goes_on_with_a_run_whose_recipe_stays_as_an_earlier_version_wrote_it(folder: Path):
+    one = run_place(folder / "study", "row", 0)
+    one.run.mkdir(parents=True)
+    recipe = load_recipe(str(folder / "toy.yaml"))
+    raw = merge(yaml.safe_load(dump_recipe(recipe)), {"train": {"accumulate": 1}, "data": {"root": "/before"}})
+    (one.run / "recipe.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    lay_out({one: recipe})
+    assert load_recipe(str(one.recipe)) == recipe
+    kept = yaml.safe_load((one.run / "recipe.yaml").read_text())
+    assert kept == merge(raw, {"data": {"root": recipe.data.root}})
+    assert recipe_digest(kept) == recipe_digest(raw)  # as the run's record has it
