@@ -21,8 +21,6 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The files that CONTRIBUTING.md adds.
 NEW = {f"src/mtbert/{name}.py" for name in ("losses/focal", "answers/ratings", "model/families/modernbert")}
-MOVED = pytest.mark.xfail(reason="architecture.md describes the layout before the packages; drop this mark with it")
-SETTLED = [pytest.param(path, marks=MOVED) if path.name == "architecture.md" else path for path in DOCUMENTS]
 RECIPES = (ROOT / "docs/recipes.md").read_text()
 
 
@@ -74,7 +72,7 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path):
         assert not heading or heading in anchors(target), link
 
 
-@pytest.mark.parametrize("document", SETTLED, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_source_file_that_a_document_names_exists(document: Path):
     for name in re.findall(r"`((?:[\w.]+/)*\w+\.py)`", prose(document)):
         found = [folder for folder in ("", "src/mtbert", "tests") if (ROOT / folder / name).exists()]
