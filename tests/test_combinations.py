@@ -31,6 +31,8 @@ from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
 from mtbert.yaml_files import merge
 
+folder = toy_run.shared_folder
+
 SILENT = Console(quiet=True)
 Raw = dict[str, Any]
 
@@ -124,13 +126,6 @@ CHANGES: dict[str, Change] = {
     **{f"model {name} {v}": setting("model", name, v) for name, values in MODEL_VALUES.items() for v in values},
     **{f"train {name} {v}": setting("train", name, v) for name, values in TRAIN_VALUES.items() for v in values},
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("toy")
-    toy_run.set_up(path)
-    return path
 
 
 @pytest.fixture(scope="module")

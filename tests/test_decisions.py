@@ -20,15 +20,10 @@ from mtbert.task import Task
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 
+folder = toy_run.shared_folder
+
 SILENT = Console(quiet=True)
 COSINE = {"quora": {"inputs": "separate", "head": "cosine", "losses": ["mse"]}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("toy")
-    toy_run.set_up(path)
-    return path
 
 
 def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:

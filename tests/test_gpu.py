@@ -30,6 +30,8 @@ from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.yaml_files import merge
 
+folder = toy_run.folder
+
 DEVICE = os.environ.get("MTBERT_GPU_DEVICE", "cuda")
 pytestmark = [
     pytest.mark.gpu,
@@ -38,12 +40,6 @@ pytestmark = [
 SILENT = Console(quiet=True)
 STILL = {"model": {"dropout": 0.0}, "tasks": {t: {"head": {"dropout": 0.0}} for t in ("sst", "quora", "sts")}}
 Raw = dict[str, Any]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
 
 
 def settings(folder: Path, device: str, *changes: Raw) -> Recipe:

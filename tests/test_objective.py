@@ -19,13 +19,9 @@ from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 from mtbert.yaml_files import merge
 
+folder = toy_run.folder
+
 SILENT = Console(quiet=True)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
 
 
 def run_of(folder: Path, change: dict[str, Any], *, dropout: float = 0.0) -> Run:

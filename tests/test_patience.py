@@ -18,14 +18,9 @@ from mtbert.training.fit import fit
 from mtbert.training.run import Run
 from mtbert.training.stopping import Stopped
 
+folder = toy_run.shared_folder
+
 SILENT = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("patience")
-    toy_run.set_up(folder)
-    return folder
 
 
 class Watched:

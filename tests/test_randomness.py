@@ -13,15 +13,10 @@ from mtbert.balance.pcgrad import PCGrad
 from mtbert.batch import StepBatch, collate
 from mtbert.training.run import Run
 
+folder = toy_run.shared_folder
+
 LORA = {"model": {"lora": {"rank": 2}}}
 PAL = {"model": {"pal": {"width": 6, "heads": 2}}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("randomness")
-    toy_run.set_up(folder)
-    return folder
 
 
 def run_of(folder: Path, change: Mapping[str, Any] | None = None, **train: Any) -> Run:

@@ -20,12 +20,7 @@ from mtbert.training.resume import resume_run
 from mtbert.training.run import INERT_ROWS, Run
 from mtbert.training.start import start_run
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("told")
-    toy_run.set_up(folder)
-    return folder
+folder = toy_run.shared_folder
 
 
 def run_of(folder: Path, change: dict[str, Any] | None = None, **settings: Any) -> Run:

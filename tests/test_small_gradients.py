@@ -24,6 +24,8 @@ from mtbert.training.optim import norm, total_norm
 from mtbert.training.run import Run
 from mtbert.yaml_files import merge
 
+folder = toy_run.folder
+
 SEAM = [Sum(), PCGrad(), *(TorchJD(method=method) for method in get_args(Method))]
 every_aggregation = pytest.mark.parametrize("aggregation", SEAM, ids=lambda a: a.method)
 SIZES = [1e-45, 1e-41, 1e-30, 1e-23, 1e-12, 1.0, 1e12, 1e19, 1e30, 1e38]
@@ -159,12 +161,6 @@ def test_surgery_beside_a_tiny_or_huge_gradient_is_that_of_float64(size: float):
 
 
 # A whole step ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
 
 
 def run_of(folder: Path, *, double: bool = False, **train: object) -> Run:

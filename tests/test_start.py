@@ -21,15 +21,11 @@ from mtbert.recipe.settings import Recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 
+folder = toy_run.folder
+
 SILENT = Console(quiet=True)
 BUSY = "another mtbert train is at work there. Wait for it, or give another --out."
 BEGUN = ["environment.json", "lock", "recipe.yaml"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

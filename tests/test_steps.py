@@ -20,15 +20,10 @@ from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
 
+folder = toy_run.shared_folder
+
 SILENT = Console(quiet=True)
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("steps")
-    toy_run.set_up(folder)
-    return folder
 
 
 def run_of(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> Run:

@@ -25,6 +25,8 @@ from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
 from mtbert.training.trackers import Tracker, Tracking
 
+folder = toy_run.folder
+
 SILENT = Console(quiet=True)
 NUMBERS = {1: {"losses/sst/ce": 0.5, "lr": 0.25}, 2: {"losses/sst/ce": 0.375, "aggregates/overall": 0.75}}
 SETTINGS = {"train.lr": 1e-05, "tasks.sst.losses": '[{"kind": "ce"}]', "model.lora": None, "train.mode": "joint"}
@@ -146,12 +148,6 @@ def test_what_was_tracked_is_read_back_as_one_run(name: str, tmp_path: Path):
 
 
 # What a run gives to its tracker -------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
 
 
 class Heard:

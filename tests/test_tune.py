@@ -23,11 +23,7 @@ from mtbert.training.run import Run
 from mtbert.training.start import start_run
 from mtbert.training.stopping import Stopped
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    toy_run.set_up(tmp_path)
-    return tmp_path
+folder = toy_run.folder
 
 
 @pytest.fixture

@@ -101,9 +101,17 @@ def set_up(folder: Path, **train: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the complete set-up."""
+    """A folder with the complete set-up, for one test."""
     set_up(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the complete set-up, for all tests of a file."""
+    folder = tmp_path_factory.mktemp("toy")
+    set_up(folder)
+    return folder
 
 
 def build(folder: Path, change: dict[str, Any] | None = None, **train: Any) -> tuple[Run, Tokenizer]:
