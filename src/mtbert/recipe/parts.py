@@ -1,6 +1,6 @@
 """The parts of a recipe: a task with its data and losses, the encoder, training, ranges to tune; each checks itself.
 
-What several parts must agree on is checked by the whole, ``mtbert.recipe.settings.Recipe``.
+What several parts must agree on is checked in ``checks.py``, for the whole recipe.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
