@@ -1,5 +1,6 @@
 """From Python: training, scoring and asking, with data from memory and nothing printed."""
 
+import copy
 import json
 import re
 import shutil
@@ -71,6 +72,7 @@ def test_rows_from_memory_train_score_and_answer_without_a_word(folder: Path, ca
     assert dict(again) == {task: pytest.approx(metrics, abs=1e-6) for task, metrics in result.scores.items()}
     answers = mtbert.load(result.path)(["the dog", "a fine film"])
     assert answers == [{"mood": one} for one in result.predictor.predict("mood", ["the dog", "a fine film"])]
+    assert mtbert.load(result.path)(("the dog", "a fine film")) == answers  # two texts, as a task takes single ones
     (pair,) = mtbert.load(str(result.path))([("the dog", "a dog")])
     assert set(pair) == {"same"}
     pd.testing.assert_frame_equal(rows["mood"]["train"], before)
@@ -129,13 +131,14 @@ def test_a_recipe_may_be_a_path_a_dict_or_a_recipe(folder: Path):
     settings = load_recipe(str(folder / "toy.yaml"))
     forms = {"path": folder / "toy.yaml", "dict": toy_run.raw_recipe(folder), "recipe": settings}
     forms["extends"] = {"extends": str(folder / "toy.yaml")}
+    before = copy.deepcopy(forms)
     losses = set()
     for name, form in forms.items():
         mtbert.train(form, out=folder / name, changes=QUICK)
         losses.add((folder / name / "metrics.jsonl").read_bytes())
     assert len(losses) == 1
     assert isinstance(settings, mtbert.Recipe)
-    assert forms["extends"] == {"extends": str(folder / "toy.yaml")}
+    assert forms == before
 
 
 def test_without_out_the_folder_is_named_for_the_recipe_and_is_not_overwritten(
@@ -272,3 +275,16 @@ def test_a_model_of_pairs_alone_takes_one_pair_and_refuses_texts(folder: Path):
         model("the dog")
     shutil.rmtree(folder / "run/best")
     assert model(("the dog", "a cat"))
+
+
+def test_the_example_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    guide = (Path(__file__).parent.parent / "README.md").read_text()
+    code = guide.split("## From Python", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
+    monkeypatch.chdir(folder)
+    model = f'"model": {{"path": "{folder}/encoder", "max_length": 24}}'
+    named = code.replace('"train": {"epochs": 1}', f'"train": {{"epochs": 1}}, {model}')
+    assert named != code
+    found: dict[str, Any] = {}
+    exec(named, found)
+    assert found["result"].path == Path("runs/topic")
+    assert set(found["model"](["The app crashes."])[0]["topic"]) == {"label", "p(bug)", "p(wish)"}

@@ -93,7 +93,9 @@ def test_a_wrong_value_is_named_by_task_row_and_column(make: Any, column: str, v
     assert str(error.value) == f"{NAME}, row 3, column '{column}': {said}"
 
 
-def test_an_arrow_list_is_named_too():
+def test_values_of_an_arrow_table_are_named_too():
+    with pytest.raises(ValueError, match=r"row 1, column 'text': the text must be a string, found 3\."):
+        arrow_table(pa.table({"text": [3, 4], "label": [1, 2]}), Columns(), NAME)
     table = pa.table({"text": ["a", "b"], "label": [[1], [2]]})
     with pytest.raises(ValueError, match=r"row 1, column 'label': the label must be one value, found \[1\]"):
         arrow_table(table, Columns(), NAME)
