@@ -228,7 +228,7 @@ def test_training_in_another_thread_catches_no_signals(folder: Path):
 def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[Any, ...]] = []
     monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a: seen.append(a) or {"a, seed 0": "broke"})
-    found = mtbert.study("demo", folder / "out", workers=3)
+    found = mtbert.studying("demo", folder / "out", workers=3)
     assert (found.path, found.report, found.failed) == (
         *(folder / "out", folder / "out/report.html"),
         {"a, seed 0": "broke"},
