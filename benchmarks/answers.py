@@ -64,10 +64,10 @@ def pack(study: Results, file: Path) -> None:
     for one in (one for by_seed in study.runs.values() for one in by_seed.values()):
         dumped = as_plain(one.recipe)
         dumped["data"]["root"] = None  # the folder of the data is private
-        tasks = {name: tuple(predicted.raw.shape[1:]) for name, predicted in one.predicted.items()}
+        tasks = {name: tuple(predicted.prediction.shape[1:]) for name, predicted in one.predicted.items()}
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
         for task, predicted in one.predicted.items():
-            decided_B = predicted.decided.numpy()
+            decided_B = predicted.decision.numpy()
             small = np.uint8 if decided_B.dtype == np.int64 else np.float32  # classes; scores as the model gave them
             arrays[f"{one.row}/{one.seed}/{task}"] = decided_B.astype(small)
     meta = Study(outline=study.outline, missing=tuple(study.missing), runs=tuple(runs))

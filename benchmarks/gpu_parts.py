@@ -166,7 +166,7 @@ def speed(s: Settings, reference: Path) -> Iterator[Line]:
         yield _row("base", 100 * share, f"a step of {s.sizes.tokens:,} tokens, {1e3 * seconds:.1f} ms")
         many = rows_growth.random_words(made, tokens=s.sizes.scored, length=s.sizes.length, base=True)
         dev = many.data["t0"].dev
-        seconds = median([timed(lambda: scoring.predict(many.model, dev))() for _ in range(4)][1:])
+        seconds = median([timed(lambda: scoring.predict_examples(many.model, dev))() for _ in range(4)][1:])
         share = 2 * many.model.multiplied * s.sizes.scored / seconds / rate
         yield _row("scoring", 100 * share, f"{len(dev):,} texts of {s.sizes.scored:,} tokens, {seconds:.2f} s")
 

@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.plain import PlainLoop
 from mtbert.model.weights import load_encoder
 from mtbert.recipe.files import load_recipe
-from mtbert.scoring import evaluate
+from mtbert.scoring import evaluate_model
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 
@@ -73,7 +73,7 @@ def cells(out: Path, seeds: int, changes: list[str]) -> dict[tuple[str, int], di
             begun = time.perf_counter()
             trained(run, side)
             seconds = round(time.perf_counter() - begun, 1)
-            scores = {n: s for n, d in run.data.items() for s in [evaluate(run.model, d.dev).metrics]}
+            scores = {n: s for n, d in run.data.items() for s in [evaluate_model(run.model, d.dev).metrics]}
             found[side, seed] = {f"{n} {key}": value for n, s in scores.items() for key, value in s.items()}
             found[side, seed]["overall"] = run.recipe.aggregate("overall", scores)
             line = {"side": side, "seed": seed, "settings": changes, "seconds": seconds, "scores": found[side, seed]}

@@ -39,7 +39,7 @@ def run_of(folder: Path, tasks: dict[str, Any], **train: Any) -> Run:
 
 def best_threshold(model: Model, data: Dataset) -> float:
     """Returns the middle of the first gap between cosines that separates the labels best; tries all gaps."""
-    cosines = scoring.predict(model, data).double().numpy()
+    cosines = scoring.predict_examples(model, data).double().numpy()
     labels = data.examples.labels
     edges = np.sort(cosines)
     middles = [-2.0, *((low + high) / 2 for low, high in pairwise(edges)), 2.0]
@@ -61,7 +61,7 @@ def test_the_threshold_is_fitted_on_train_with_the_model_that_predicts_and_decid
     assert expected != pytest.approx(best_threshold(predictor, dev), abs=1e-5)
     assert expected != pytest.approx(best_threshold(other, train), abs=1e-5)
     run.evaluate(lambda _: None)
-    raw, decided = run.predicted["quora"].raw, run.predicted["quora"].decided
+    raw, decided = run.predicted["quora"].prediction, run.predicted["quora"].decision
     assert threshold(predictor) == pytest.approx(expected, abs=1e-6)
     assert threshold(other) == 0.5
     assert decided.tolist() == (raw > expected).long().tolist()
@@ -89,7 +89,7 @@ def test_the_tasks_own_metric_chooses_the_best_model(
     folder: Path, metric: str, best: float, stale: int, monkeypatch: pytest.MonkeyPatch
 ):
     scores = iter([{"accuracy": 0.5, "macro_f1": 0.25}, {"accuracy": 0.25, "macro_f1": 0.375}])
-    monkeypatch.setattr(scoring, "judge", lambda *_: scoring.Evaluation(next(scores), {}, False, 1))
+    monkeypatch.setattr(scoring, "evaluate_predicted", lambda *_: scoring.Evaluation(next(scores), {}, False, 1))
     run = run_of(folder, {"sst": {"metric": metric}})
     run.evaluate(lambda _: None)
     assert run.stale == 0

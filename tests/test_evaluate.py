@@ -13,7 +13,7 @@ from tiny import CPU, dataset, model
 from mtbert import scoring
 from mtbert.batch import collate
 from mtbert.model.model import Model
-from mtbert.scoring import decide, decode, evaluate, fit_threshold, predict
+from mtbert.scoring import decide, decode, evaluate_model, fit_threshold, predict_examples
 from mtbert.task import Task
 
 ORDINAL = Task(name="o", type="ordinal", inputs="single", labels=("bad", "so so", "good"))
@@ -38,7 +38,7 @@ def test_predictions_come_back_in_order_whatever_the_lengths_and_the_batches(mad
         alone = [made(collate([(data, np.array([i]))], CPU))[task.name].prediction for i in range(len(data))]
     monkeypatch.setattr(scoring, "TOKENS", tokens)
     told: list[int] = []
-    torch.testing.assert_close(predict(made, data, told.append), torch.cat(alone), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predict_examples(made, data, told.append), torch.cat(alone), rtol=1e-4, atol=1e-5)
     assert sum(told) == len(data)
     assert len(told) == {1: 10, 4096: 1}.get(tokens, len(told))
 
@@ -51,7 +51,7 @@ def test_no_batch_but_a_single_example_is_over_the_limit():
 
 def test_vectors_come_back_in_order_one_for_each_sequence(made):
     data = dataset(SCORE, LENGTHS, LENGTHS[::-1])
-    u_BD, v_BD = scoring.embed(made, data)
+    u_BD, v_BD = scoring.pooled_vectors(made, data)
     with torch.no_grad():
         out = made(collate([(data, np.array([4]))], CPU))["s"]
     torch.testing.assert_close((u_BD[4:5], v_BD[4:5]), out.vectors, rtol=1e-4, atol=1e-5)
@@ -87,21 +87,21 @@ def test_a_cosine_has_a_threshold_and_no_probabilities(made):
 def test_an_evaluation_holds_metrics_baseline_and_collapse():
     made = model(ORDINAL)
     data = dataset(ORDINAL, LENGTHS)
-    predicted = predict(made, data).argmax(-1).tolist()
+    predicted = predict_examples(made, data).argmax(-1).tolist()
     labels = [float((p + (i < 3)) % 3) for i, p in enumerate(predicted)]  # three mistakes
-    found = evaluate(made, dataset(ORDINAL, LENGTHS, labels=labels))
+    found = evaluate_model(made, dataset(ORDINAL, LENGTHS, labels=labels))
     assert (found.metrics["accuracy"], found.examples) == (0.7, 10)
     assert found.baseline["accuracy"] == max(labels.count(c) for c in labels) / 10
     with torch.no_grad():
         list(made.head("o").parameters())[-1].copy_(torch.tensor([0.0, 99.0, 0.0]))
-    assert evaluate(made, dataset(ORDINAL, LENGTHS, labels=labels)).collapsed
+    assert evaluate_model(made, dataset(ORDINAL, LENGTHS, labels=labels)).collapsed
 
 
 def test_an_evaluation_of_a_yes_no_task_ranks_by_the_logits(made):
     data = dataset(BINARY, LENGTHS)
-    logits_B = predict(made, data).numpy()
+    logits_B = predict_examples(made, data).numpy()
     labels = [float(x > np.median(logits_B)) for x in logits_B]  # in perfect order, whatever the threshold decides
-    found = evaluate(made, dataset(BINARY, LENGTHS, labels=labels)).metrics
+    found = evaluate_model(made, dataset(BINARY, LENGTHS, labels=labels)).metrics
     assert (found["auc"], found["average_precision"]) == (1.0, pytest.approx(1.0))
     assert found["accuracy"] < 1
 
@@ -112,7 +112,7 @@ def test_answers_that_are_not_finite_are_refused_with_the_task_and_the_example(p
     with torch.no_grad():
         for weights in (broken.head("o") if part == "o" else broken.encoder).parameters():
             weights.fill_(bad)
-    for ask in (predict, scoring.embed) if part == "encoder" else (predict,):
+    for ask in (predict_examples, scoring.pooled_vectors) if part == "encoder" else (predict_examples,):
         said = r"^task o: 10 of 10 answers are not finite \(first: id 'a0'\)\."
         with pytest.raises(FloatingPointError, match=said):
             ask(broken, dataset(ORDINAL, LENGTHS))

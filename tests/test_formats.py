@@ -14,7 +14,7 @@ from reading import ONE, PAIR, message, refusal, write
 
 from mtbert.batch import Example
 from mtbert.data import formats
-from mtbert.data.labels import complete, examples
+from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Row
 from mtbert.task import Task
@@ -43,7 +43,7 @@ def test_the_handout_form_is_read_and_dropped_rows_are_reported(tmp_path: Path):
     assert found.parts[0].digest == hashlib.sha256(content.encode()).hexdigest()
     quora = complete(Task(name="t", type="binary", inputs="packed"), [found])
     assert quora.labels == ("0", "1")
-    assert examples(found, quora)[1] == Example("aa2", ('"So" it is?', 'He said "so"?'), 1.0)
+    assert labelled_examples(found, quora)[1] == Example("aa2", ('"So" it is?', 'He said "so"?'), 1.0)
 
 
 def test_a_line_number_is_that_of_the_first_line_of_a_row(tmp_path: Path):

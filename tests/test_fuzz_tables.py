@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mtbert.data.labels import complete, examples
+from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns
 from mtbert.messages import clean
@@ -107,7 +107,7 @@ def rows_or_one_line(folder: Path, name: str, content: bytes, columns: Columns, 
         assert all(text == text.strip() != "" for row in table.rows for text in row.texts)
         assert len(table.rows) > 0
         if labelled:
-            made = examples(table, complete(task, [table]))
+            made = labelled_examples(table, complete(task, [table]))
             assert [e.id for e in made] == [row.id for row in table.rows]
     except ValueError as error:
         said = str(error)

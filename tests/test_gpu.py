@@ -261,10 +261,10 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
     told = load_predictions(out / "best")
     resume_run(out, SILENT)  # a finished run has nothing to do
     for name, data in again.scored.items():
-        found = scoring.predict(predictor.model, data.dev)
+        found = scoring.predict_examples(predictor.model, data.dev)
         assert found.device.type == "cpu"
         if predictor.model.compute == torch.float32:  # a predictor uses the precision of the hardware
-            near(found, told[name].raw, 1e-3, name)
+            near(found, told[name].prediction, 1e-3, name)
     answer = predictor.predict("quora", [("a dog runs", "the cat sleeps")])[0]
     assert answer["p(0)"] + answer["p(1)"] == pytest.approx(1.0, abs=1e-5)
     assert predictor.embed("sst", ["a dog"]).shape == (1, 16)
@@ -281,7 +281,9 @@ def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):
         raw = merge(toy_run.raw_recipe(folder, device=device), {"model": {"dropout": 0.0}, **cosine})
         run = make_from(validate_recipe(raw, "toy"))
         scoring.fit_threshold(run.model, run.data["quora"].train, np.random.default_rng(0))
-        found.append((float(run.model.head("quora").threshold), scoring.evaluate(run.model, run.data["quora"].dev)))
+        found.append(
+            (float(run.model.head("quora").threshold), scoring.evaluate_model(run.model, run.data["quora"].dev))
+        )
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
     assert found[0][1].metrics == pytest.approx(
         found[1][1].metrics, abs=0.11
@@ -302,7 +304,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_example_and_leaves_the_w
 
 def test_predictions_come_back_in_order_over_several_batches(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = make(folder, DEVICE, STILL)
-    whole = scoring.predict(run.model, run.data["sst"].train)
+    whole = scoring.predict_examples(run.model, run.data["sst"].train)
     for limit in ("TOKENS", "TOKENS_ON_GPU"):
         monkeypatch.setattr(scoring, limit, 30)
-    assert_close(scoring.predict(run.model, run.data["sst"].train), whole, rtol=1e-3, atol=1e-4)
+    assert_close(scoring.predict_examples(run.model, run.data["sst"].train), whole, rtol=1e-3, atol=1e-4)

@@ -9,7 +9,7 @@ from reading import message
 
 from mtbert.answers import regression
 from mtbert.columns import CodedColumn, NumberColumn, TextColumn
-from mtbert.data.labels import complete, examples
+from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Table, TableFile
 from mtbert.task import Task
@@ -42,7 +42,7 @@ def test_labels_and_ranges_that_the_recipe_gives_stay():
 
 def test_labels_given_as_whole_floats_are_those_of_the_file():
     given = task("ordinal", labels=("1.0", "0.0"))
-    assert [e.label for e in examples(table("0", "1"), given)] == [1.0, 0.0]
+    assert [e.label for e in labelled_examples(table("0", "1"), given)] == [1.0, 0.0]
 
 
 def test_classes_are_those_of_train_and_the_range_is_that_of_all():
@@ -85,18 +85,18 @@ def test_a_long_list_of_classes_is_cut():
 
 @pytest.mark.parametrize("label", ["n/a", "inf", "1_0", "nan"])
 def test_a_score_is_a_finite_number(label: str):
-    said = message(ValueError, examples, table("1", label), task("regression", range=(0.0, 5.0)))
+    said = message(ValueError, labelled_examples, table("1", label), task("regression", range=(0.0, 5.0)))
     assert said == f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or drop the row."
 
 
 @pytest.mark.parametrize("label", ["5.01", "-0.1"])
 def test_a_score_is_in_the_range(label: str):
-    said = message(ValueError, examples, table("0", "5", label), task("regression", range=(0.0, 5.0)))
+    said = message(ValueError, labelled_examples, table("0", "5", label), task("regression", range=(0.0, 5.0)))
     assert said == f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or drop the row."
 
 
 def test_a_class_unknown_to_train_is_refused_with_the_nearest():
-    said = message(ValueError, examples, table("good", "gud", name="d.csv"), task("binary", labels=("bad", "good")))
+    said = message(ValueError, labelled_examples, table("good", "gud", name="d.csv"), task("binary", labels=("bad", "good")))
     assert said == (
         "d.csv, line 3, column 'y': 'gud' is not one of the classes 'bad', 'good'. Did you mean 'good'? "
         "Fix or drop the row, or add the class to the task's labels."
@@ -104,7 +104,7 @@ def test_a_class_unknown_to_train_is_refused_with_the_nearest():
 
 
 def test_scores_stay_in_their_own_range():
-    assert [e.label for e in examples(table("4.2", "0", None), task("regression", range=(0.0, 5.0)))] == [
+    assert [e.label for e in labelled_examples(table("4.2", "0", None), task("regression", range=(0.0, 5.0)))] == [
         4.2,
         0.0,
         None,
@@ -116,7 +116,7 @@ def test_labels_that_mean_the_same_are_refused(tmp_path):
     task = Task(name="t", type="classification", inputs="single", labels=("1", "1.0"))
     table = read(Source(path="a.csv"), Columns(text=("text",)), tmp_path, texts=1)
     with pytest.raises(ValueError, match=r"task t, labels: two of .*'1', '1\.0'.* are the same label"):
-        examples(table, task)
+        labelled_examples(table, task)
 
 
 # --- names of classes that files write as codes ---
@@ -127,9 +127,9 @@ def test_a_mapping_of_labels_gives_names_to_what_files_write():
     assert (given.labels, given.codes) == (("bad", "good"), ("0", "1.0"))
     assert Task.model_validate(given.model_dump()) == given
     assert complete(given, [table("0", "1")]) is given
-    assert [e.label for e in examples(table("1", "0", None), given)] == [1.0, 0.0, None]
+    assert [e.label for e in labelled_examples(table("1", "0", None), given)] == [1.0, 0.0, None]
     assert task("binary", labels={True: "yes", "false": "no"}).codes == ("true", "false")
-    said = message(ValueError, examples, table("good"), given)
+    said = message(ValueError, labelled_examples, table("good"), given)
     assert said.startswith("t.csv, line 2, column 'y': 'good' is not one of the classes '0', '1'.")
 
 
@@ -150,7 +150,7 @@ def test_a_mapping_of_labels_that_makes_no_sense_is_refused(given: dict[str, obj
 
 
 def test_codes_that_mean_the_same_are_refused():
-    said = message(ValueError, examples, table("1"), task("binary", labels={1: "a", "1.0": "b"}))
+    said = message(ValueError, labelled_examples, table("1"), task("binary", labels={1: "a", "1.0": "b"}))
     assert said == "task t, labels: two of '1', '1.0' are the same label. Drop one."
 
 
@@ -188,7 +188,7 @@ def test_scores_that_cannot_be_computed_with_are_refused_with_their_column(score
 
 def test_a_foreign_label_is_shown_escaped_and_cut():
     for type_, more in (("binary", {"labels": ("a", "b")}), ("regression", {"range": (0.0, 1.0)})):
-        said = message(ValueError, examples, table("\x1b[2J\r" + "x" * 10_000_000), task(type_, **more))
+        said = message(ValueError, labelled_examples, table("\x1b[2J\r" + "x" * 10_000_000), task(type_, **more))
         assert said.startswith("t.csv, line 2, column 'y': '\\x1b[2J\\rxxx")
         assert len(said) < 300
 
@@ -206,4 +206,4 @@ def test_a_foreign_label_is_shown_escaped_and_cut():
 )
 def test_numbers_in_place_of_named_classes_may_be_codes(type_: str, labels: tuple, found: tuple, said: str):
     with pytest.raises(ValueError, match=re.escape(said)):
-        examples(table(*found), task(type_, labels=labels))
+        labelled_examples(table(*found), task(type_, labels=labels))

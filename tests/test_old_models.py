@@ -71,7 +71,7 @@ def test_every_weight_arrives_bit_for_bit(tmp_path: Path):
 @pytest.mark.parametrize("task", TASKS)
 def test_it_answers_as_the_older_version_did(task: str):
     old = predictor(OLD / "run")
-    raw = scoring.predict(old.model, old.read(task, EXPECTED["texts"][task]))
+    raw = scoring.predict_examples(old.model, old.read(task, EXPECTED["texts"][task]))
     torch.testing.assert_close(raw, torch.tensor(EXPECTED["raw"][task]), rtol=0, atol=1e-6)
 
 

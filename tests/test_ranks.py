@@ -50,9 +50,9 @@ def test_a_study_chosen_by_auc_scores_the_logits_and_is_silent_about_resamples_w
 def test_answers_must_give_the_auc_that_their_run_logged(study: Results):
     run, dev = study.runs["plain"][0], study.dev["quora"]
     assert results._answers(dev, run.predicted["quora"], run)
-    turned = Predicted(-run.predicted["quora"].raw, run.predicted["quora"].decided)
+    turned = Predicted(-run.predicted["quora"].prediction, run.predicted["quora"].decision)
     assert not results._answers(dev, turned, run)
-    unknown = Predicted(torch.full((6,), torch.nan), run.predicted["quora"].decided)
+    unknown = Predicted(torch.full((6,), torch.nan), run.predicted["quora"].decision)
     assert not results._answers(dev, unknown, run)
 
 

@@ -107,7 +107,7 @@ def test_a_single_run_says_nothing_about_a_technique(results: Results, tmp_path:
 def test_a_collapsed_control_is_marked_where_a_row_is_compared_with_it(results: Results):
     def constant(run: EndedRun) -> EndedRun:
         sst = run.predicted["sst"]
-        return replace(run, predicted=run.predicted | {"sst": Predicted(sst.raw, torch.ones_like(sst.decided))})
+        return replace(run, predicted=run.predicted | {"sst": Predicted(sst.prediction, torch.ones_like(sst.decision))})
 
     plain = {seed: constant(run) if seed == 1 else run for seed, run in results.runs["plain"].items()}
     summary = summarise(replace(results, runs=results.runs | {"plain": plain}))
@@ -128,7 +128,7 @@ def test_seeds_are_paired_by_their_number(results: Results):
     later = {seed: results.runs["strong"][seed] for seed in (1, 2)}
     found = summarise(replace(results, runs=results.runs | {"strong": later})).comparisons["control"]["strong"]["sst"]
     scores = {
-        row: float(np.mean(r.predicted["sst"].decided.numpy() == results.dev["sst"].labels))
+        row: float(np.mean(r.predicted["sst"].decision.numpy() == results.dev["sst"].labels))
         for row, r in (("plain", results.runs["plain"][1]), ("strong", results.runs["strong"][1]))
     }
     first = scores["strong"] - scores["plain"]
@@ -140,7 +140,7 @@ def test_seeds_are_paired_by_their_number(results: Results):
 def test_one_seed_has_mcnemars_p_for_an_accuracy(results: Results):
     one = replace(results, runs={row: {0: by_seed[0]} for row, by_seed in results.runs.items()})
     right = [
-        one.runs[row][0].predicted["quora"].decided.numpy() == one.dev["quora"].labels for row in ("strong", "plain")
+        one.runs[row][0].predicted["quora"].decision.numpy() == one.dev["quora"].labels for row in ("strong", "plain")
     ]
     expected = stats.binomtest(int((right[0] & ~right[1]).sum()), int((right[0] != right[1]).sum())).pvalue
     assert summarise(one).comparisons["control"]["strong"]["quora"].p == pytest.approx(expected)

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from tiny import dataset
 
-from mtbert.scoring import judge
+from mtbert.scoring import evaluate_predicted
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 from mtbert.use import breakdown
@@ -88,7 +88,7 @@ def test_the_screen_names_the_model_and_its_step(toy, mtbert, folder):
 def predicted(task: Task, decided: Sequence[int], labels: Sequence[float]) -> Scored:
     answers = Predicted(torch.zeros(len(decided), len(task.labels or ())), torch.tensor(decided))
     data = dataset(task, [1] * len(decided), labels=labels)
-    return Scored(data, answers, judge(data, answers))
+    return Scored(data, answers, evaluate_predicted(data, answers))
 
 
 def printed(scored: Scored) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from reading import ONE, PAIR, message, refusal, write
 
 from mtbert.batch import Example
-from mtbert.data.labels import examples
+from mtbert.data.labels import labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Row
 from mtbert.task import Task
@@ -70,7 +70,7 @@ def test_a_prediction_input_keeps_every_row_and_needs_no_label(tmp_path: Path):
     source = write(tmp_path, "a.csv", "text,label\na,\nb,1\n")
     found = read(source, Columns(text="text", label="label"), tmp_path, texts=1, labelled=False)
     assert [row.label for row in found.rows] == [None, None]
-    assert list(examples(found, task("regression", range=(0.0, 1.0)))) == [
+    assert list(labelled_examples(found, task("regression", range=(0.0, 1.0)))) == [
         Example("1", ("a",), None),
         Example("2", ("b",), None),
     ]
@@ -238,7 +238,7 @@ def test_rows_of_several_files_follow_each_other_and_keep_their_places(tmp_path:
     assert {part.name: part.digest for part in found.parts} == {
         name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in source.files
     }
-    said = message(ValueError, examples, found, task("binary", labels=("1", "2")))
+    said = message(ValueError, labelled_examples, found, task("binary", labels=("1", "2")))
     assert said.startswith("b.jsonl, line 1, column 'label': '?' is not one of the classes '1', '2'.")
 
 

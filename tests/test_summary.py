@@ -104,7 +104,7 @@ def test_mcnemar_is_not_for_macro_f1(monkeypatch: pytest.MonkeyPatch):
     found = summarise(one)
     sst = found.comparisons["control"]["far"]["sst"]
     assert sst.p == sst.difference.p
-    predicted = one.runs["far"][0].predicted["sst"].decided.numpy()
+    predicted = one.runs["far"][0].predicted["sst"].decision.numpy()
     expected = f1_score(one.dev["sst"].labels, predicted, average="macro", zero_division=0.0)
     assert found.rows["far"].scores["sst"].mean == pytest.approx(expected)
 

@@ -54,8 +54,8 @@ def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
     dev = {name: p.dev for name, p in prepare(load_recipe(str(folder / "toy.yaml")), tokenizer).items()}
     assert set(kept) == {"sst", "quora", "sts"}
     for name, predicted in kept.items():
-        torch.testing.assert_close(predicted.raw, scoring.predict(model, dev[name]))
-        assert scoring.judge(dev[name], predicted) == scores[name]
+        torch.testing.assert_close(predicted.prediction, scoring.predict_examples(model, dev[name]))
+        assert scoring.evaluate_predicted(dev[name], predicted) == scores[name]
 
 
 def test_resuming_a_finished_run_keeps_its_answers(folder: Path):

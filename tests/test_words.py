@@ -22,6 +22,7 @@ USUAL = {
     ("xml.etree.ElementTree", "", "ET"),
 }
 SAME_MEANING = {
+    "evaluate",  # the command and the function that it calls
     "main",  # what a program starts with
     *("study", "train", "tune"),  # a command, and the function of Python that does the same
 }
@@ -29,7 +30,6 @@ SAME_MEANING = {
 KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
 # Still to be renamed, by the part of the code that they belong to.
 SHARED = {
-    "answers": {"evaluate", "examples", "judge", "predict", "undefined"},
     "columns": {
         "Dropped",
         "PART",

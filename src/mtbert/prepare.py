@@ -133,7 +133,7 @@ def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset
         raise ValueError(f"task {task.name}: the recipe names no test data. Give a labelled file with --split FILE.")
     with _rooted(recipe), _uncollected():
         table = sources.read(settings.test, settings.columns, recipe.root(), texts=settings.texts)
-        return tokenize(task, labels.examples(table, task), tokenizer, recipe.model.max_length), table.warnings
+        return tokenize(task, labels.labelled_examples(table, task), tokenizer, recipe.model.max_length), table.warnings
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def read(recipe: Recipe, name: str) -> Split:
         if source is not None
     ]
     task = labels.complete(settings.task, tables)
-    train, *rest = (labels.examples(table, task) for table in tables)
+    train, *rest = (labels.labelled_examples(table, task) for table in tables)
     if rest:
         return Split(task, train, rest[0], tables)
     held = _held_out(recipe, settings, tables[0])

@@ -38,7 +38,7 @@ class Evaluation:
     examples: int
 
 
-def predict(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
+def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
     """Returns raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU.
 
     Raises:
@@ -47,7 +47,7 @@ def predict(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
     return _forward(model, data, np.arange(len(data)), lambda out: (out.prediction,), tick)[0]
 
 
-def embed(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
+def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
     """Returns sentence vectors in the order of the examples: one ``[B, D]`` per sequence, float32 on the CPU.
 
     Raises:
@@ -56,34 +56,34 @@ def embed(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Ten
     return _forward(model, data, np.arange(len(data)), lambda out: out.vectors, tick)
 
 
-def evaluate(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
+def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
     """Returns the scores of the task of ``data`` on all its rows."""
-    return judge(data, answer(model, data, tick))
+    return evaluate_predicted(data, predict_and_decide(model, data, tick))
 
 
-def answer(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
+def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
     """Returns what the model says of ``data``: raw predictions, and what they decide.
 
     Raises:
         FloatingPointError: If a prediction is not finite.
     """
-    raw = predict(model, data, tick)
-    return Predicted(raw, torch.from_numpy(decide(model, data.task, raw)))
+    prediction = predict_examples(model, data, tick)
+    return Predicted(prediction, torch.from_numpy(decide(model, data.task, prediction)))
 
 
-def judge(data: Dataset, predicted: Predicted) -> Evaluation:
-    """Returns the scores of the answers that :func:`answer` gave for ``data``."""
+def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
+    """Returns the scores of the answers that :func:`predict_and_decide` gave for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.answer.metrics}
     return Evaluation(
         metrics=found,
         baseline={name: metrics.baseline(task, name, labels) for name in found},
-        collapsed=task.answer.labels.collapsed(predicted.decided.numpy()),
+        collapsed=task.answer.labels.collapsed(predicted.decision.numpy()),
         examples=len(data),
     )
 
 
-def undefined(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
+def undefined_scores(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
     """Returns a warning for each of the metrics ``names`` that is undefined, each once."""
     task, labels = data.task, data.examples.labels
     found = (metrics.undefined(task, name, predicted.read_by(task.answer.metric(name)), labels) for name in names)

@@ -26,7 +26,7 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
     return task.model_copy(update=found) if found else task
 
 
-def examples(table: Table, task: Task) -> Examples:
+def labelled_examples(table: Table, task: Task) -> Examples:
     """Returns the rows as examples with labels of the task's type.
 
     Raises:

@@ -21,22 +21,23 @@ PREDICTIONS = "predictions.safetensors"
 class Predicted:
     """A model's predictions for one data set, in the order of its examples.
 
-    ``raw`` is what the head gives, ``[B]`` or ``[B, K]``, float32. ``decided`` is what that decides, ``[B]`` or ``[B,
-    K]``: class indices as int64, or scores mapped to 0..1, as float64.
+    ``prediction`` holds the raw numbers of the head, ``[B]`` or ``[B, K]``, float32. ``decision`` is what they decide,
+    ``[B]`` or ``[B, K]``: class indices as int64, or scores mapped to 0..1, as float64.
     """
 
-    raw: Tensor
-    decided: Tensor
+    prediction: Tensor
+    decision: Tensor
 
     def read_by(self, metric: Metric) -> npt.NDArray[Any]:
-        """Returns what a metric reads: raw predictions where it ranks examples, else what is decided."""
-        return (self.raw if metric.ranks else self.decided).numpy()
+        """Returns what a metric reads: the raw prediction if it ranks examples, else the decision."""
+        return (self.prediction if metric.ranks else self.decision).numpy()
 
 
 def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
     """Writes each task's predictions on dev into ``folder``."""
-    tensors = {f"{name}.raw": p.raw for name, p in predicted.items()}
-    save_tensors(tensors | {f"{name}.decided": p.decided for name, p in predicted.items()}, folder / PREDICTIONS)
+    # The names in the file are those of the first version, whose runs stay readable.
+    tensors = {f"{name}.raw": p.prediction for name, p in predicted.items()}
+    save_tensors(tensors | {f"{name}.decided": p.decision for name, p in predicted.items()}, folder / PREDICTIONS)
 
 
 def load_predictions(folder: Path) -> dict[str, Predicted]:

@@ -27,7 +27,7 @@ WORD = re.compile(r"\w+")
 def judge(dev: DevData, result: EndedRun) -> Judged:
     """Returns how wrong the answers of ``result`` to the task of ``dev`` are."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
-    raw, decided = (part.numpy().astype(np.float64) for part in (predicted.raw, predicted.decided))
+    raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)
 
 

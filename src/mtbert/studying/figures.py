@@ -190,7 +190,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
         figure, axes = _panels(1, len(rows), 3.0, 3.0, sharey=True)
         for ax, row in zip(axes[0], rows, strict=True):
             run = _first(results.runs[row])
-            answers_B = low + (high - low) * run.predicted[task].decided.numpy()
+            answers_B = low + (high - low) * run.predicted[task].decision.numpy()
             ax.plot([low, high], [low, high], color="#999999", linewidth=0.8)
             ax.plot(dev.labels, answers_B, ".", color="#0072B2", alpha=0.35, markersize=3)
             ax.set_title(f"{row}, seed {run.seed}")
@@ -320,7 +320,7 @@ def _best_beside_reference(results: Results, summary: Summary, task: str) -> lis
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
     """Returns the shares of the answers (columns) for each label (rows), ``[K, K]``."""
-    decided_B = run.predicted[dev.task.name].decided.numpy()
+    decided_B = run.predicted[dev.task.name].decision.numpy()
     classes = range(len(dev.task.labels or ()))
     shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")
     return shares

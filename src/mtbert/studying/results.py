@@ -265,11 +265,11 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     """Returns whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged."""
-    task, decision = dev.task, predicted.decided.numpy()
+    task, decision = dev.task, predicted.decision.numpy()
     shape = result.recipe.tasks[task.name].predicts.shape(task)
     if not task.answer.labels.fits(task, decision, len(dev.examples)):
         return False
-    if predicted.raw.shape != (len(dev.examples), *shape) or predicted.raw.dtype != torch.float32:
+    if predicted.prediction.shape != (len(dev.examples), *shape) or predicted.prediction.dtype != torch.float32:
         return False
     answers = predicted.read_by(dev.scored_by)
     if not np.isfinite(answers).all():

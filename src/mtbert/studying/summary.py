@@ -146,7 +146,7 @@ class _Sums:
             scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
             by_seed=[{key: float(s[i]) for key, s in self.scores[row].items()} for i in range(len(runs))],
             collapsed={
-                name: sum(dev.task.answer.labels.collapsed(r.predicted[name].decided.numpy()) for r in runs)
+                name: sum(dev.task.answer.labels.collapsed(r.predicted[name].decision.numpy()) for r in runs)
                 for name, dev in self.results.dev.items()
                 if name in self.scores[row]
             },
@@ -183,6 +183,6 @@ class _Sums:
         p = difference.p
         dev = self.results.dev.get(key)
         if len(seeds) == 1 and dev is not None and (right := dev.scored_by.right) is not None:
-            one, two = (right(r[seeds[0]].predicted[key].decided.numpy(), dev.labels) for r in runs)
+            one, two = (right(r[seeds[0]].predicted[key].decision.numpy(), dev.labels) for r in runs)
             p = statistics.exact_mcnemar(one, two)
         return Comparison(other, difference, p, p)

@@ -179,8 +179,8 @@ class Run:
         for name, data in self.scored.items():
             sample = numpy_generator(self.recipe.train.seed, "threshold", name)
             scoring.fit_threshold(self.predictor, data.train, sample)
-            self.predicted[name] = scoring.answer(self.predictor, data.dev, tick)
-            scores[name] = scoring.judge(data.dev, self.predicted[name])
+            self.predicted[name] = scoring.predict_and_decide(self.predictor, data.dev, tick)
+            scores[name] = scoring.evaluate_predicted(data.dev, self.predicted[name])
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.stale = 0 if chosen > self.best else self.stale + 1
@@ -192,7 +192,7 @@ class Run:
         return [
             line
             for name, predicted in self.predicted.items()
-            for line in scoring.undefined(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
+            for line in scoring.undefined_scores(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
         ]
 
     @property

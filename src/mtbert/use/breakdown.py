@@ -27,7 +27,7 @@ class Scored:
 def answer_tables(scored: Scored) -> Iterator[Table | str]:
     """Yields the tables and lines that the screen shows about a task's answers beside their scores."""
     task = scored.data.task
-    for part in task.answer.labels.tables(task, scored.predicted.decided.numpy(), scored.data.examples.labels):
+    for part in task.answer.labels.tables(task, scored.predicted.decision.numpy(), scored.data.examples.labels):
         if isinstance(part, str):
             yield part
             continue
@@ -68,7 +68,7 @@ def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
         "collapsed": evaluation.collapsed,
         "examples": evaluation.examples,
     }
-    decision = scored.predicted.decided.numpy()
+    decision = scored.predicted.decision.numpy()
     return found | task.answer.labels.details(task, decision, scored.data.examples.labels)
 
 

@@ -68,7 +68,7 @@ def score_run(
         data = {task: labelled(predictor, recipe, task, split, warnings)}
     scored = {name: _score(predictor, d) for name, d in data.items()}
     for one in scored.values():
-        for warning in scoring.undefined(one.data, one.predicted, one.evaluation.metrics):
+        for warning in scoring.undefined_scores(one.data, one.predicted, one.evaluation.metrics):
             warn(warnings, warning)
     return RunScores(predictor, recipe, split, scored)
 
@@ -105,12 +105,12 @@ def answer_file(path: Path, task: str, file: str, console: Console) -> tuple[Dat
     """
     predictor, recipe = as_trained(path, ())
     data = labelled(predictor, recipe, task, file, console)
-    return data, scoring.answer(predictor.model, data)
+    return data, scoring.predict_and_decide(predictor.model, data)
 
 
 def _score(predictor: Predictor, data: Dataset) -> Scored:
-    predicted = scoring.answer(predictor.model, data)
-    return Scored(data, predicted, scoring.judge(data, predicted))
+    predicted = scoring.predict_and_decide(predictor.model, data)
+    return Scored(data, predicted, scoring.evaluate_predicted(data, predicted))
 
 
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:

@@ -83,7 +83,7 @@ def _read(
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
     for warning in table.warnings:
         warn(warnings, warning)
-    return predictor.dataset(task, labels.examples(table, chosen))
+    return predictor.dataset(task, labels.labelled_examples(table, chosen))
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:

@@ -121,14 +121,14 @@ class Predictor:
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
         """Returns one answer per example, as :meth:`predict` gives them."""
-        return scoring.decode(self.model, data.task, scoring.predict(self.model, data)) if len(data) else []
+        return scoring.decode(self.model, data.task, scoring.predict_examples(self.model, data)) if len(data) else []
 
     def vectors(self, data: Dataset) -> npt.NDArray[np.float32]:
         """Returns one vector per example, as :meth:`embed` gives them."""
         if not len(data):
             pair = (2,) if data.task.sequences == 2 else ()
             return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
-        vectors = scoring.embed(self.model, data)
+        vectors = scoring.pooled_vectors(self.model, data)
         return (vectors[0] if len(vectors) == 1 else torch.stack(vectors, 1)).numpy()
 
     def __repr__(self) -> str:
