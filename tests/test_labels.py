@@ -96,7 +96,9 @@ def test_a_score_is_in_the_range(label: str):
 
 
 def test_a_class_unknown_to_train_is_refused_with_the_nearest():
-    said = message(ValueError, labelled_examples, table("good", "gud", name="d.csv"), task("binary", labels=("bad", "good")))
+    said = message(
+        ValueError, labelled_examples, table("good", "gud", name="d.csv"), task("binary", labels=("bad", "good"))
+    )
     assert said == (
         "d.csv, line 3, column 'y': 'gud' is not one of the classes 'bad', 'good'. Did you mean 'good'? "
         "Fix or drop the row, or add the class to the task's labels."
