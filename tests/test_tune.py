@@ -248,7 +248,7 @@ def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[.
     tuning = Tuning(name, (), False, folder / "tuned")
     run_tuning(tuning, 1, SILENT)
     for other in (Tuning(name, ("train.seed=1",), False, tuning.out), Tuning(name, (), True, tuning.out)):
-        with pytest.raises(ValueError, match=r"is of other settings, ranges or data to score on\."):
+        with pytest.raises(ValueError, match=r"has other settings, ranges or data to score on\."):
             run_tuning(other, 2, SILENT)
     (folder / "moved").mkdir()
     run_tuning(
