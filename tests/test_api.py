@@ -228,14 +228,16 @@ def test_training_in_another_thread_catches_no_signals(folder: Path):
 def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[Any, ...]] = []
     monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a: seen.append(a) or {"a, seed 0": "broke"})
-    found = mtbert.studying("demo", folder / "out", workers=3)
+    found = mtbert.study("demo", folder / "out", workers=3)
     assert (found.path, found.report, found.failed) == (
         *(folder / "out", folder / "out/report.html"),
         {"a, seed 0": "broke"},
     )
     assert seen[0][1:3] == (folder / "out", 3)
     assert seen[0][3].quiet
-    monkeypatch.setattr("mtbert.api.run_tuning", lambda tuning, trials, console: (tuning, trials, console.quiet))
+    monkeypatch.setattr(
+        "mtbert.studying.tuning.run_tuning", lambda tuning, trials, console: (tuning, trials, console.quiet)
+    )
     tuning, trials, quiet = mtbert.tune(folder / "toy.yaml", 7, folder / "tuned", changes={"train.lr": 1e-5})
     assert (tuning.name, tuning.overrides, tuning.out) == (
         str(folder / "toy.yaml"),
@@ -252,6 +254,18 @@ def test_importing_needs_no_torch_and_every_name_is_there():
     assert set(mtbert.__all__) == names | {"__version__"}
     assert all(name in printed for name in names)
     assert all(callable(getattr(mtbert, name)) for name in names)
+
+
+def test_training_needs_no_package_that_only_studies_need():
+    code = "import sys, mtbert; mtbert.train; print(sorted({'pandas', 'matplotlib', 'jinja2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_what_a_kill_left_beside_a_run_goes_with_the_next_start(folder: Path):
+    (folder / ".run.rows/data").mkdir(parents=True)
+    (folder / ".run.rows/data/mood-train.parquet").write_text("half")
+    mtbert.train(recipe(folder), data=data(), out=folder / "run")
+    assert {path.name for path in folder.iterdir()} == {"encoder", "data", "toy.yaml", "run"}
 
 
 def test_no_module_has_the_name_of_a_function():

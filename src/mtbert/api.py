@@ -1,7 +1,7 @@
 """Training, scoring, studies and tuning from Python: what the commands do, without their words.
 
 Nothing is printed unless ``progress`` is true; mistakes are raised as ValueError, FileNotFoundError or TypeError, whose
-messages are those of the command line.
+messages are those of the command line. Packages that only studies need, such as matplotlib, are imported by them.
 """
 
 import json
@@ -20,9 +20,6 @@ from mtbert.recipe.files import RECIPE_FILE, given_recipe, load_run_recipe, ship
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
-from mtbert.studying import commands, plan
-from mtbert.studying.report import REPORT_FILE
-from mtbert.studying.tuning import Tuning, run_tuning
 from mtbert.training import trackers
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -59,6 +56,8 @@ class Studied:
     @property
     def report(self) -> Path:
         """The page with tables, figures and errors; it is there if a run came to its end."""
+        from mtbert.studying.report import REPORT_FILE
+
         return self.path / REPORT_FILE
 
 
@@ -171,6 +170,8 @@ def study(
     >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
     PosixPath('studies/my-study/report.html')
     """
+    from mtbert.studying import commands, plan
+
     path = files.check_out(Path("studies") / _name(study, plan.shipped_studies()) if out is None else Path(out))
     found = plan.load_study(str(study), _overrides(changes))
     return Studied(path, commands.run_study(found, path, workers, _console(progress)))
@@ -200,6 +201,8 @@ def tune(
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
     """
+    from mtbert.studying.tuning import Tuning, run_tuning
+
     path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else Path(out))
     return run_tuning(Tuning(str(recipe), tuple(_overrides(changes)), on_dev, path), trials, _console(progress))
 
