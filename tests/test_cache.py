@@ -1,9 +1,9 @@
 import errno
-import gc
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +12,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mtbert import prepare
-from mtbert.batch import Dataset, Example, Examples, Sequences, collate
+from mtbert.batch import Dataset, Example, Examples, Rows, Sequences, collate
+from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache
+from mtbert.data import tokenizer as tokens
 from mtbert.data.tokenizer import sequences
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
@@ -40,23 +42,32 @@ PAIRS: Texts = [("a b", "c")] * 998 + [("ab", "c"), ("a b c a b c", "b")]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache/tokens"
+    return tmp_path / "cache/data"
 
 
-def kept(texts: Texts = PAIRS, tokenizer: Tokenizer = TOKENIZER) -> tuple[Sequences, set[int]]:
-    return cache.sequences(tokenizer, texts, 8, True)
+def columns(texts: Texts) -> TextTuples:
+    return TextTuples([TextColumn.of(column) for column in zip(*texts, strict=True)])
+
+
+def kept(texts: Texts = PAIRS, tokenizer: Tokenizer = TOKENIZER) -> tuple[Sequences, Rows]:
+    return sequences(tokenizer, columns(texts), 8, True, keep=True)
+
+
+def made(texts: Texts = PAIRS) -> tuple[Sequences, Rows]:
+    """The same tokens, with nothing looked for in the cache, or left there."""
+    return sequences(TOKENIZER, columns(texts), 8, True)
 
 
 def never(*_: object) -> None:
     raise AssertionError("tokenised again")
 
 
-def equal(found: tuple[Sequences, set[int]], expected: tuple[Sequences, set[int]]) -> None:
+def equal(found: tuple[Sequences, Rows], expected: tuple[Sequences, Rows]) -> None:
     for name in ("ids", "segments", "offsets"):
         one, other = getattr(found[0], name), getattr(expected[0], name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-    assert found[1] == expected[1]
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def only_file(folder: Path) -> Path:
@@ -65,21 +76,22 @@ def only_file(folder: Path) -> Path:
 
 
 def test_a_second_reading_gives_the_same_tokens_without_a_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    first = kept()
-    monkeypatch.setattr(cache, "tokenized", never)
+    expected = made()
+    equal(kept(), expected)
+    monkeypatch.setattr(tokens, "_tokens", never)
     again = kept()
-    equal(again, first)
-    equal(again, sequences(TOKENIZER, PAIRS, 8, True))
-    made, cut = again
-    assert (made.offsets[:3].tolist(), made.offsets[-1], cut) == ([0, 6, 12], 998 * 6 + 5 + 8, {999})
-    assert (made.ids[:6].tolist(), made.segments[:6].tolist()) == ([1, 3, 4, 2, 6, 2], [0, 0, 0, 0, 1, 1])
+    equal(again, expected)
+    found, cut = again
+    assert (found.offsets[:3].tolist(), found.offsets[-1], cut.tolist()) == ([0, 6, 12], 998 * 6 + 5 + 8, [999])
+    assert (found.ids[:6].tolist(), found.segments[:6].tolist()) == ([1, 3, 4, 2, 6, 2], [0, 0, 0, 0, 1, 1])
 
 
 @pytest.mark.parametrize("texts", [[("a",)] * 1000, [("", "")] * 1000, [("a", "b"), ("a b c a b c a b", "c")] * 500])
 def test_all_kinds_of_texts_come_back_as_they_were(texts: Texts, folder: Path):
     for segments in (True, False):
         for _ in range(2):
-            equal(cache.sequences(TOKENIZER, texts, 8, segments), sequences(TOKENIZER, texts, 8, segments))
+            given = TOKENIZER, columns(texts), 8, segments
+            equal(sequences(*given, keep=True), sequences(*given))
     assert len(list(folder.iterdir())) == 2
 
 
@@ -88,8 +100,8 @@ def test_all_kinds_of_texts_come_back_as_they_were(texts: Texts, folder: Path):
     [
         {"texts": [PAIRS[-1], *PAIRS[:-1]]},
         {"texts": [*PAIRS[:998], ("a", "bc"), PAIRS[-1]]},
-        {"texts": [*PAIRS[:998], ("ab c",), PAIRS[-1]]},
-        {"texts": [*PAIRS[:998], ('ab", "c',), PAIRS[-1]]},
+        {"texts": [*PAIRS[:998], ("abc", ""), PAIRS[-1]]},
+        {"texts": [*PAIRS[:998], ('ab", "c', ""), PAIRS[-1]]},
         {"texts": PAIRS[:-1] + PAIRS[:1]},
         {"texts": [*PAIRS, ("a", "b")]},
         {"max_length": 9},
@@ -98,10 +110,11 @@ def test_all_kinds_of_texts_come_back_as_they_were(texts: Texts, folder: Path):
     ],
     ids=["order", "split point", "one text", "quotes", "a text", "one more", "max_length", "segments", "vocabulary"],
 )
-def test_the_key_covers_everything_that_the_tokens_depend_on(changed: dict[str, object], folder: Path):
+def test_the_key_covers_everything_that_the_tokens_depend_on(changed: dict[str, Any], folder: Path):
     usual = {"tokenizer": TOKENIZER, "texts": PAIRS, "max_length": 8, "segments": True}
-    cache.sequences(**usual)
-    equal(cache.sequences(**usual | changed), sequences(**usual | changed))
+    for given in (usual, usual | changed):
+        asked = given | {"texts": columns(given["texts"])}
+        equal(sequences(**asked, keep=True), sequences(**asked))
     assert len(list(folder.iterdir())) == 2
 
 
@@ -154,13 +167,14 @@ def flipped(whole: bytes, at: int) -> bytes:
     ],
 )
 def test_a_damaged_file_is_replaced(damage, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    expected = kept()
+    kept()
+    expected = made()
     file = only_file(folder)
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     equal(kept(), expected)
     assert only_file(folder).read_bytes() == whole
-    monkeypatch.setattr(cache, "tokenized", never)
+    monkeypatch.setattr(tokens, "_tokens", never)
     equal(kept(), expected)
 
 
@@ -172,25 +186,25 @@ def test_a_file_under_the_name_of_another_is_replaced(folder: Path):
     kept(other)
     (second,) = set(folder.iterdir()) - {first}
     second.rename(first)
-    equal(kept(), sequences(TOKENIZER, PAIRS, 8, True))
+    equal(kept(), made())
     assert first.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_created_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "file"))
-    equal(kept(), sequences(TOKENIZER, PAIRS, 8, True))
+    equal(kept(), made())
 
 
-@pytest.mark.parametrize("step", ["mkstemp", "fdopen", "replace"])
+@pytest.mark.parametrize("step", ["TemporaryFile", "mkstemp", "fdopen", "replace"])
 def test_a_full_or_forbidden_folder_is_no_error_and_is_left_clean(
     step: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache.tempfile if step == "mkstemp" else cache.os, step, full)
-    equal(kept(), sequences(TOKENIZER, PAIRS, 8, True))
+    monkeypatch.setattr(cache.os if step in ("fdopen", "replace") else cache.tempfile, step, full)
+    equal(kept(), made())
     assert list(folder.iterdir()) == []
 
 
@@ -200,7 +214,7 @@ def test_a_folder_that_can_only_be_read_is_read(folder: Path, monkeypatch: pytes
 
     expected = kept()
     monkeypatch.setattr(cache.os, "utime", forbidden)
-    monkeypatch.setattr(cache, "tokenized", never)
+    monkeypatch.setattr(tokens, "_tokens", never)
     equal(kept(), expected)
 
 
@@ -217,7 +231,7 @@ def test_two_writers_at_once_and_a_kill_before_the_rename_leave_one_whole_file(
     class Killed(BaseException):
         pass
 
-    expected = sequences(TOKENIZER, PAIRS, 8, True)
+    expected = made()
     sources: list[str] = []
     replace = os.replace
 
@@ -238,7 +252,7 @@ def test_two_writers_at_once_and_a_kill_before_the_rename_leave_one_whole_file(
     equal(kept(), expected)
     assert len(set(sources)) == 2
     only_file(folder)
-    monkeypatch.setattr(cache, "tokenized", never)
+    monkeypatch.setattr(tokens, "_tokens", never)
     equal(kept(), expected)
 
 
@@ -247,11 +261,16 @@ def test_a_file_unread_for_30_days_is_removed_when_another_is_written(folder: Pa
     for name, days in (("old.tokens", 31), ("new.tokens", 29), ("not-ours.csv", 99)):
         (folder / name).write_text("")
         os.utime(folder / name, (time.time() - days * DAY,) * 2)
+    older = folder.parent / "tokens"
+    older.mkdir()
+    (older / "older.tokens").write_text("")
+    os.utime(older / "older.tokens", (0, 0))
     (folder / "folder.tokens").mkdir()
     os.utime(folder / "folder.tokens", (0, 0))
     kept()
     (written,) = (p.name for p in folder.iterdir() if len(p.stem) == 64)
     assert {p.name for p in folder.iterdir()} == {written, "new.tokens", "not-ours.csv", "folder.tokens"}
+    assert list(older.iterdir()) == []
 
 
 def test_reading_a_file_makes_it_new(folder: Path):
@@ -267,11 +286,11 @@ def test_reading_a_file_makes_it_new(folder: Path):
 @pytest.mark.parametrize(
     ("set_", "expected"),
     [
-        ({"MTBERT_CACHE": "a", "XDG_CACHE_HOME": "b"}, "a/tokens"),
-        ({"MTBERT_CACHE": "~/a"}, "home/a/tokens"),
-        ({"MTBERT_CACHE": "", "XDG_CACHE_HOME": "b"}, "b/mtbert/tokens"),
-        ({"XDG_CACHE_HOME": ""}, "home/.cache/mtbert/tokens"),
-        ({}, "home/.cache/mtbert/tokens"),
+        ({"MTBERT_CACHE": "a", "XDG_CACHE_HOME": "b"}, "a/data"),
+        ({"MTBERT_CACHE": "~/a"}, "home/a/data"),
+        ({"MTBERT_CACHE": "", "XDG_CACHE_HOME": "b"}, "b/mtbert/data"),
+        ({"XDG_CACHE_HOME": ""}, "home/.cache/mtbert/data"),
+        ({}, "home/.cache/mtbert/data"),
     ],
 )
 def test_the_cache_is_a_folder_of_the_user(
@@ -310,16 +329,3 @@ def test_tokens_of_a_recipe_are_kept_and_those_of_a_prediction_are_not(folder: P
     for one, other in zip(made[0].train.sequences, made[1].train.sequences, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
         assert not other.ids.flags.writeable
-
-
-@pytest.mark.parametrize("collecting", [True, False])
-def test_garbage_collection_is_restored_afterwards_even_after_a_mistake(collecting: bool):
-    before = gc.isenabled()
-    try:
-        (gc.enable if collecting else gc.disable)()
-        with pytest.raises(KeyError), prepare._uncollected():
-            assert not gc.isenabled()
-            raise KeyError
-        assert gc.isenabled() is collecting
-    finally:
-        (gc.enable if before else gc.disable)()

@@ -18,6 +18,7 @@ from mtbert.columns import NumberColumn, TextColumn
 from mtbert.task import Task
 
 Ints = npt.NDArray[np.int32]
+TokenIds = npt.NDArray[np.int32 | np.uint16]  # two bytes are enough for most vocabularies
 Rows = npt.NDArray[np.int64]  # row numbers
 Floats = npt.NDArray[np.float64]
 
@@ -81,7 +82,7 @@ class Examples(Sequence[Example]):
 class Sequences:
     """Token sequences in one flat array; sequence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
 
-    ids: Ints
+    ids: TokenIds
     segments: Ints
     offsets: npt.NDArray[np.int64]
 

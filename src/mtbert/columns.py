@@ -104,6 +104,29 @@ class TextColumn(Sequence[str]):
                 yield from (str(self._bytes[low + start : low + stop], "utf-8") for start, stop in places)
 
 
+class TextTuples(Sequence[tuple[str, ...]]):
+    """The texts of several columns, row by row.
+
+    >>> TextTuples([TextColumn.of(["a", "b"]), TextColumn.of(["c", "d"])])[1]
+    ('b', 'd')
+    """
+
+    def __init__(self, columns: Sequence[TextColumn]) -> None:
+        self.columns = tuple(columns)
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, row: int) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[tuple[str, ...]]: ...
+    def __getitem__(self, row: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+        if isinstance(row, slice):
+            return list(zip(*(column[row] for column in self.columns), strict=True))
+        return tuple(column[row] for column in self.columns)
+
+
 class NumberColumn(Sequence[str]):
     """A column of texts that are numbers written out, as ids are where a table has none."""
 

@@ -1,6 +1,6 @@
 """From a recipe to data sets: read, complete the tasks, split, tokenise."""
 
-import gc
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +10,9 @@ from tokenizers import Tokenizer
 
 from mtbert.answers import YES_NO
 from mtbert.batch import Dataset, Examples, Rows
+from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache, labels, sources
+from mtbert.data.cache import Spool
 from mtbert.data.clusters import clusters
 from mtbert.data.split import grouped_split
 from mtbert.data.tables import Table
@@ -44,14 +46,17 @@ class Prepared:
         return [*self.warnings, *cut]
 
 
-def prepare(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Prepared]:
+def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> dict[str, Prepared]:
     """The data of every task of the recipe.
+
+    Tables, splits, clusters and tokens are kept in the user's cache folder under the SHA-256 of their files. It is
+    computed ``afresh``, or else only where the size, times or inode of a file have changed.
 
     Raises:
         ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
     """
-    with _rooted(recipe), _uncollected():
-        return {name: _prepare(recipe, task, tokenizer) for name, task in recipe.tasks.items()}
+    with _rooted(recipe):
+        return {name: _prepare(recipe, task, tokenizer, afresh) for name, task in recipe.tasks.items()}
 
 
 @contextmanager
@@ -66,31 +71,20 @@ def _rooted(recipe: Recipe) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Disables cyclic garbage collection while reading: it would rescan millions of small row objects for nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, *, keep: bool = False) -> Dataset:
     """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted.
 
     ``keep`` is for texts that come again: their tokens are looked for in the user's cache folder, and left there.
     """
-    sides = [list(zip(*columns, strict=True)) for columns in task.packed(examples.texts)]
-    encode = cache.sequences if keep else sequences
-    parts = [encode(tokenizer, side, max_length, task.segments) for side in sides]
+    parts = [
+        sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
+        for columns in task.packed(examples.texts)
+    ]
     return Dataset(
         task=task,
         examples=examples,
         sequences=tuple(part for part, _ in parts),
-        truncated=len(set().union(*(cut for _, cut in parts))),
+        truncated=len(np.unique(np.concatenate([cut for _, cut in parts]))),
     )
 
 
@@ -131,7 +125,7 @@ def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset
     settings = recipe.tasks[task.name]
     if settings.test is None:
         raise ValueError(f"task {task.name}: the recipe names no test data. Give a labelled file with --split FILE.")
-    with _rooted(recipe), _uncollected():
+    with _rooted(recipe):
         table = sources.read(settings.test, settings.columns, recipe.root(), texts=settings.texts)
         return tokenize(task, labels.labelled_examples(table, task), tokenizer, recipe.model.max_length), table.warnings
 
@@ -146,7 +140,7 @@ class Split:
     tables: Sequence[Table]
 
 
-def read(recipe: Recipe, name: str) -> Split:
+def read(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
     """The examples of the task called ``name``, with dev as the recipe says: a file, or a part of train.
 
     Raises:
@@ -154,7 +148,7 @@ def read(recipe: Recipe, name: str) -> Split:
     """
     settings = recipe.tasks[name]
     tables = [
-        sources.read(source, settings.columns, recipe.root(), texts=settings.texts)
+        sources.kept(source, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
         for source in (settings.train, settings.dev)
         if source is not None
     ]
@@ -162,7 +156,7 @@ def read(recipe: Recipe, name: str) -> Split:
     train, *rest = (labels.labelled_examples(table, task) for table in tables)
     if rest:
         return Split(task, train, rest[0], tables)
-    held = _held_out(recipe, settings, tables[0])
+    held = _held_out(recipe, settings, tables[0], afresh)
     is_dev = np.isin(tables[0].places(), held)
     train, dev = (train.take(np.flatnonzero(is_dev == side)) for side in (False, True))
     if not dev or not train:
@@ -171,14 +165,14 @@ def read(recipe: Recipe, name: str) -> Split:
     return Split(task, train, dev, tables)
 
 
-def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer) -> Prepared:
-    split = read(recipe, settings.name)
+def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer, afresh: bool) -> Prepared:
+    split = read(recipe, settings.name, afresh=afresh)
     check_rows(settings, len(split.train))
     train, dev = (
         tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
     )
     if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
-        train = replace(train, clusters=clusters(split.train, positives=YES_NO in split.task.predicts.feeds))
+        train = replace(train, clusters=_clusters(split.train, YES_NO in split.task.predicts.feeds))
     return Prepared(
         task=split.task,
         train=train,
@@ -195,13 +189,32 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
     return ()
 
 
-def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table) -> Rows:
+def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) -> Rows:
     """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
-        table = sources.read(everything, settings.columns, recipe.root(), texts=settings.texts)
+        table = sources.kept(everything, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
+    drawn = settings.dev_fraction, settings.dev_seed
+
+    def make(spool: Spool) -> None:
+        spool.add("dev", grouped_split(table.texts, *drawn)[1])
+
+    keep = len(table) >= cache.FEW
     try:
-        _, dev = grouped_split(table.texts, settings.dev_fraction, settings.dev_seed)
+        dev = cache.kept("split", [*_digests(table.texts, keep), *drawn], make, keep=keep).arrays["dev"]
     except ValueError as error:
         raise ValueError(f"{table.name}: {error}") from None
     return table.places()[dev]
+
+
+def _clusters(examples: Examples, positives: bool) -> Rows:
+    """Returns the clusters of all texts, ``[examples, texts]``, from the cache if they are there."""
+    keep = len(examples) >= cache.FEW
+    linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
+    depends_on = [*_digests(examples.texts, keep), linked]
+    found = cache.kept("clusters", depends_on, lambda s: s.add("numbers", clusters(examples, positives)), keep=keep)
+    return found.arrays["numbers"].reshape(len(examples), -1)
+
+
+def _digests(texts: Sequence[TextColumn], keep: bool) -> list[str]:
+    return [column.digest() for column in texts] if keep else []

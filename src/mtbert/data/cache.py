@@ -1,7 +1,9 @@
-"""The tokens of a data set: made once, kept in a file named by all that they depend on, and mapped from then on.
+"""Arrays that were made once and are mapped from a file from then on: tables, splits, clusters and tokens.
 
-A file is one line of little-endian int32: the digest, the number of cut texts, the length of each sequence, the
-numbers of the cut texts, all ids, all segment ids.
+A file is named by all that its arrays depend on. It holds the bytes of the arrays, each at a multiple of 64, then a
+footer in JSON that says where they are and what their SHA-256 is, then the SHA-256 of name and footer, and the length
+of the footer. Nothing in it is code. What is damaged or missing is made anew, and where nothing can be written
+everything is made in memory.
 """
 
 import hashlib
@@ -9,96 +11,232 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-import tokenizers
-from tokenizers import Tokenizer
+import numpy.typing as npt
 
-from mtbert.batch import Ints, Sequences
-from mtbert.data.tokenizer import sequences as tokenized
+from mtbert import files
 
-FORMAT = 1  # raised with each change to the file, or to what mtbert.data.tokenizer makes of a text
-FEW = 1000  # texts that are tokenised in a tenth of a second; a file for each such set would only fill the disk
+Array = npt.NDArray[Any]
+
+FORMAT = 2  # raised with each change to a file, or to what is made of the same data
+FEW = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
 UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
-SUFFIX = ".tokens"
-DIGEST = 8  # numbers, of four bytes each
+SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
+KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
+DTYPES = ("|u1", "<u2", "<i4", "<i8")
+ALIGNED = 64  # bytes
+TAIL = 40  # bytes behind the footer: its digest and its length
+PART = 2**20  # bytes that are hashed or copied at a time
 
 
-def sequences(
-    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
-) -> tuple[Sequences, set[int]]:
-    """Returns the result of :func:`mtbert.data.tokenizer.sequences`, from the user's cache folder if it is there.
+@dataclass(frozen=True)
+class Kept:
+    """Arrays by name, the SHA-256 of each, and small values beside them. Arrays of a file are mapped and read-only."""
 
-    The arrays of a file are mapped, not copied, and read-only. A file that is damaged is replaced; a folder that cannot
-    be written leaves the tokens unkept.
+    arrays: Mapping[str, Array]
+    digests: Mapping[str, str]
+    notes: Mapping[str, Any]
+
+
+class Spool:
+    """Arrays that grow part by part: in memory, or in files of ``folder`` that have no name."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.notes: dict[str, Any] = {}
+        self._folder = folder
+        self._dtypes: dict[str, str] = {}
+        self._memory: dict[str, bytearray] = {}
+        self._files: dict[str, Any] = {}
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def add(self, name: str, part: Array) -> None:
+        """Puts ``part`` behind the parts of this name; all must be of one type.
+
+        Raises:
+            OSError: If the disk fails.
+        """
+        written = np.ascontiguousarray(part)
+        kind = self._dtypes.setdefault(name, written.dtype.newbyteorder("<").str)
+        if kind not in DTYPES or written.dtype != np.dtype(kind):
+            raise TypeError(f"{name}: {written.dtype} beside {kind}")
+        if self._folder is None:
+            self._memory.setdefault(name, bytearray()).extend(written.tobytes())
+            return
+        if name not in self._files:
+            self._files[name] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  # until the spool is left
+        self._files[name].write(written.data)
+
+    def kept(self) -> Kept:
+        """Returns the arrays of a spool in memory."""
+        arrays = {name: np.frombuffer(block, self._dtypes[name]) for name, block in self._memory.items()}
+        return Kept(arrays, {}, self.notes)
+
+    def copy(self, target: BinaryIO) -> dict[str, list[Any]]:
+        """Writes the arrays of a spool in files; returns type, place, bytes and SHA-256 of each."""
+        found: dict[str, list[Any]] = {}
+        for name, source in self._files.items():
+            target.write(bytes(-target.tell() % ALIGNED))
+            source.seek(0)
+            first, digest = target.tell(), hashlib.sha256()
+            while part := source.read(PART):
+                digest.update(part)
+                target.write(part)
+            source.close()
+            found[name] = [self._dtypes[name], first, target.tell() - first, digest.hexdigest()]
+        return found
+
+
+def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None], *, keep: bool = True) -> Kept:
+    """Returns the arrays that ``make`` puts into a spool, from the user's cache folder if they are there.
+
+    Args:
+        kind: One of ``KINDS``, without the dot.
+        depends_on: All that the arrays follow from, as values that JSON can hold.
+        make: Fills the spool; it may be called twice.
+        keep: False makes them in memory, and leaves nothing in the cache.
+    """
+    if keep:
+        with suppress(OSError, ValueError):
+            return read(kind, depends_on)
+        try:
+            write(kind, depends_on, make)
+            return read(kind, depends_on)
+        except OSError:
+            pass
+    with Spool() as spool:
+        make(spool)
+        return spool.kept()
+
+
+def read(kind: str, depends_on: Sequence[object]) -> Kept:
+    """Returns what :func:`write` left.
 
     Raises:
-        ValueError: If ``max_length`` leaves no room beside the special tokens.
+        OSError, ValueError: If it is not there, or not as it was written.
     """
-    if len(texts) < FEW:
-        return tokenized(tokenizer, texts, max_length, segments)
-    key = _key(texts, tokenizer.to_str(), tokenizers.__version__, max_length, segments)
-    file = _folder() / (key + SUFFIX)
-    with suppress(OSError, ValueError):
-        return _read(file, len(texts))
-    made, cut = tokenized(tokenizer, texts, max_length, segments)
-    with suppress(OSError):
-        _write(file, made, cut)
-    return made, cut
+    file = _file(kind, depends_on)
+    with files.open_regular(file, 2**63) as opened:
+        end = opened.seek(0, os.SEEK_END)
+        if end < TAIL:
+            raise ValueError(f"{file}: damaged.")
+        opened.seek(end - TAIL)
+        tail = opened.read(TAIL)
+        length = int.from_bytes(tail[32:], "little")
+        opened.seek(max(0, end - TAIL - length))
+        footer = opened.read(min(length, end - TAIL))
+        if _seal(file, footer) != tail[:32]:
+            raise ValueError(f"{file}: damaged.")
+        found = json.loads(footer)
+        for _, first, size, digest in found["arrays"].values():
+            if _hashed(opened, first, size) != digest:
+                raise ValueError(f"{file}: damaged.")
+        # A plain view: slices of np.memmap itself run Python code, and a batch takes two of each sequence.
+        whole = np.asarray(np.memmap(opened, np.uint8, "r"))
+    with suppress(OSError):  # a folder that can only be read is of use too
+        os.utime(file)
+    arrays = {
+        name: whole[first : first + size].view(dtype) for name, (dtype, first, size, _) in found["arrays"].items()
+    }
+    return Kept(arrays, {name: each[3] for name, each in found["arrays"].items()}, found["notes"])
+
+
+def write(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
+    """Keeps what ``make`` puts into a spool: beside the file, which is renamed at the end.
+
+    So a kill or a second writer leaves a whole file or none.
+
+    Raises:
+        OSError: If the cache cannot be written.
+    """
+    file = _file(kind, depends_on)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _expire(file.parent)
+    with Spool(file.parent) as spool:
+        make(spool)
+        handle, name = tempfile.mkstemp(file.suffix, dir=file.parent)  # for its owner alone: it holds texts
+        try:
+            with os.fdopen(handle, "wb") as new:
+                footer = json.dumps({"arrays": spool.copy(new), "notes": spool.notes}).encode()
+                new.write(footer + _seal(file, footer) + len(footer).to_bytes(8, "little"))
+            os.replace(name, file)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+# Digests of files ------------------------------------------------------------------------------------------
+
+
+def file_digest(path: Path, *, afresh: bool) -> str:
+    """Returns the SHA-256 of a file: unless ``afresh``, that of before where path, size, times and inode are the same.
+
+    Raises:
+        OSError, ValueError: If it cannot be read.
+    """
+    if not afresh:
+        with suppress(OSError, ValueError):
+            notes = read("file", [str(path.resolve())]).notes
+            if notes["stat"] == _stat(path):
+                return str(notes["sha256"])
+    return files.sha256(path, "")
+
+
+def remember(path: Path, digest: str) -> None:
+    """Keeps the SHA-256 of a file for :func:`file_digest`, unless it was changed just now.
+
+    Raises:
+        OSError: If the cache cannot be written.
+    """
+    stat = _stat(path)
+    if max(stat[1:3]) + SETTLED < time.time_ns():
+        write("file", [str(path.resolve())], lambda spool: spool.notes.update(stat=stat, sha256=digest))
+
+
+def _stat(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]
+
+
+# Files of the cache ----------------------------------------------------------------------------------------
 
 
 def _folder() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(os.environ.get("MTBERT_CACHE") or f"{caches}/mtbert")) / "tokens"
+    return Path(os.path.expanduser(os.environ.get("MTBERT_CACHE") or f"{caches}/mtbert")) / "data"
 
 
-def _key(texts: Sequence[tuple[str, ...]], *settings: object) -> str:
-    key = hashlib.sha256(json.dumps([FORMAT, len(texts), *settings]).encode())
-    flat = list(chain.from_iterable(texts))
-    # Lengths tell ("ab", "c") from ("a", "bc"), in a third of the time of JSON.
-    key.update(np.fromiter(map(len, flat), dtype="<i8", count=len(flat)).tobytes())
-    key.update("".join(flat).encode())
-    return key.hexdigest()
+def _file(kind: str, depends_on: Sequence[object]) -> Path:
+    return _folder() / f"{hashlib.sha256(json.dumps([FORMAT, *depends_on]).encode()).hexdigest()}.{kind}"
 
 
-def _read(file: Path, texts: int) -> tuple[Sequences, set[int]]:
-    """The content of a file; OSError or ValueError where it is not there, or not as it was written."""
-    # A plain view: slices of np.memmap itself run Python code, and a batch takes two of each sequence.
-    flat = np.asarray(np.memmap(file, dtype="<i4", mode="r"))
-    if flat[:DIGEST].tobytes() != _digest(file, flat[DIGEST:]):
-        raise ValueError(f"{file}: damaged.")
-    with suppress(OSError):  # a folder that can only be read is of use too
-        os.utime(file)
-    lengths, cut, tokens = np.split(flat[DIGEST + 1 :], [texts, texts + flat[DIGEST]])
-    ids, segments = np.split(tokens, 2)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return Sequences(ids=ids, segments=segments, offsets=offsets), set(cut.tolist())
-
-
-def _write(file: Path, made: Sequences, cut: set[int]) -> None:
-    """Writes beside ``file`` and renames, so that a kill or a second writer leaves a whole file or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for other in file.parent.glob(f"*{SUFFIX}"):  # what killed writers left too
+def _expire(folder: Path) -> None:
+    """Removes files that no run has read for a long time, also what killed writers and older versions left."""
+    for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
-            if time.time() - other.stat().st_mtime > UNUSED:
+            if other.suffix in KINDS and time.time() - other.stat().st_mtime > UNUSED:
                 other.unlink()
-    numbers = np.array(sorted(cut), dtype=np.int32)
-    flat = np.concatenate([[len(cut)], made.lengths, numbers, made.ids, made.segments], dtype="<i4")
-    handle, name = tempfile.mkstemp(SUFFIX, dir=file.parent)  # for its owner alone: ids can be read as texts
-    try:
-        with os.fdopen(handle, "wb") as new:
-            new.write(_digest(file, flat) + flat.tobytes())
-        os.replace(name, file)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
-def _digest(file: Path, flat: Ints) -> bytes:
-    """Returns the digest of a file's numbers and its name, which stands for the texts that the tokens belong to."""
-    digest = hashlib.sha256(file.stem.encode())
-    digest.update(flat.data)
-    return digest.digest()
+def _seal(file: Path, footer: bytes) -> bytes:
+    """Returns the digest of a footer and of its file's name, which stands for what the arrays depend on."""
+    return hashlib.sha256(file.name.encode() + footer).digest()
+
+
+def _hashed(opened: BinaryIO, first: int, size: int) -> str:
+    opened.seek(first)
+    digest, left = hashlib.sha256(), size
+    while left and (part := opened.read(min(left, PART))):
+        digest.update(part)
+        left -= len(part)
+    return digest.hexdigest()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from mtbert.columns import CodedColumn, TextColumn
-from mtbert.data import cells, formats, hub
+from mtbert.data import cache, cells, formats, hub
 from mtbert.data.cells import quoted, readable
+from mtbert.data.reader import Reader
 from mtbert.data.records import Records
-from mtbert.data.tables import Columns, Reader, Table, TableFile, names
+from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count, near, shown
 from mtbert.settings import Settings
 
@@ -141,6 +142,32 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         raise ValueError(f"{names(parts)}: no row has {shown(source.where)}. Mend where, or drop it.")
     table = reader.table(parts)
     return table if source.hub is None else _digested(table)
+
+
+def kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
+    """Returns the labelled rows of a source as :func:`read` does, from the user's cache folder if they are there.
+
+    ``afresh`` computes the SHA-256 of a file also where its size, times and inode are as before.
+    """
+    if not source.files:
+        return read(source, columns, root, texts=texts)
+    paths = [root / name for name in source.files]
+    try:
+        digests = [cache.file_digest(path, afresh=afresh) for path in paths]
+    except (OSError, ValueError):  # reading says what is wrong
+        return read(source, columns, root, texts=texts)
+    depends_on = [source.files, digests, source.where, texts, columns.model_dump()]
+    with suppress(OSError, ValueError):
+        return Table.loaded(cache.read("table", depends_on))
+    table = read(source, columns, root, texts=texts)
+    if len(table) < cache.FEW or [part.digest for part in table.parts] != digests:
+        return table
+    with suppress(OSError, ValueError):
+        cache.write("table", depends_on, table.keep)
+        for path, digest in zip(paths, digests, strict=True):
+            cache.remember(path, digest)
+        return Table.loaded(cache.read("table", depends_on))
+    return table
 
 
 def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[str]) -> AbstractContextManager[Records]:

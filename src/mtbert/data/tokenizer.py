@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from mtbert import files, json_files
-from mtbert.batch import Sequences
-from mtbert.data import trial
+from mtbert.batch import Ints, Rows, Sequences
+from mtbert.columns import TextTuples
+from mtbert.data import cache, trial
+from mtbert.data.cache import Spool
 from mtbert.messages import shown
 
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
@@ -63,8 +67,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def sequences(
-    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
-) -> tuple[Sequences, set[int]]:
+    tokenizer: Tokenizer,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    segments: bool,
+    *,
+    keep: bool = False,
+) -> tuple[Sequences, Rows]:
     """Returns the token sequences of texts or pairs, and the numbers of the sequences that had to be truncated.
 
     Args:
@@ -72,39 +81,72 @@ def sequences(
         texts: For each example, one text, or two texts that are packed into one sequence.
         max_length: Most tokens in a sequence, special tokens included; of a pair, the longer text is truncated first.
         segments: Whether to keep the segment ids; if False, every segment id is 0.
+        keep: Whether the tokens of 1,000 :class:`TextTuples` or more are looked for in the user's cache folder, and
+            left there.
 
     Raises:
         ValueError: If ``max_length`` leaves no room beside the special tokens, or the tokenizer fails on a text.
     """
-    for is_pair in {len(text) == 2 for text in texts}:
-        special = tokenizer.num_special_tokens_to_add(is_pair)
-        if max_length <= special:
+    # To look at the vocabulary takes as long as a few hundred texts.
+    few = len(texts) < cache.FEW
+    kind = np.int32 if few or max(tokenizer.get_vocab().values(), default=0) >= 2**16 else np.uint16
+
+    def make(spool: Spool) -> None:
+        spool.add("offsets", np.zeros(1, np.int64))
+        spool.add("cut", np.zeros(0, np.int64))
+        spool.add("ids", np.zeros(0, kind))
+        end, silent = 0, True  # all segment ids are 0 so far: these are not written
+        for start in range(0, len(texts), CHUNK):
+            ids, segment_ids, lengths, cut = _tokens(tokenizer, texts[start : start + CHUNK], max_length, segments)
+            if silent and segment_ids.any():
+                spool.add("segments", np.zeros(end, np.int32))
+                silent = False
+            if not silent:
+                spool.add("segments", segment_ids)
+            spool.add("ids", ids.astype(kind))
+            spool.add("offsets", end + np.cumsum(lengths))
+            spool.add("cut", start + cut)
+            end += len(ids)
+
+    depends_on: list[object] = []
+    if keep := keep and isinstance(texts, TextTuples) and not few:
+        depends_on += [column.digest() for column in texts.columns]
+        depends_on += [tokenizer.to_str(), tokenizers.__version__, max_length, segments]
+    found = cache.kept("tokens", depends_on, make, keep=keep).arrays
+    ids = found["ids"]
+    segment_ids = found.get("segments", np.broadcast_to(np.int32(0), len(ids)))
+    return Sequences(ids=ids, segments=segment_ids, offsets=found["offsets"]), found["cut"]
+
+
+def _tokens(
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
+) -> tuple[Ints, Ints, Rows, Rows]:
+    """Returns all ids and segment ids, the length of each sequence, and the numbers of those that were truncated."""
+    special = {size: tokenizer.num_special_tokens_to_add(size == 2) for size in {len(text) for text in texts}}
+    for number in special.values():
+        if max_length <= number:
+            raise ValueError(f"max_length must leave room for text beside {number} special tokens, found {max_length}.")
+    ids: list[int] = []
+    segment_ids: list[int] = []
+    lengths, cut = [], []
+    given = [text[0] if len(text) == 1 else text for text in texts]
+    for i, encoding in enumerate(_encoded(tokenizer, given)):
+        all_ids, all_segments = encoding.ids, encoding.type_ids if segments else []
+        if len(all_ids) > max_length:
+            stay = _kept(encoding, max_length, special[len(texts[i])]).tolist()
+            all_ids, all_segments = list(compress(all_ids, stay)), list(compress(all_segments, stay))
+            cut.append(i)
+        if not 0 < len(all_ids) <= max_length:
             raise ValueError(
-                f"max_length must leave room for text beside {special} special tokens, found {max_length}."
+                f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, but gives {len(all_ids)} "
+                f"for {shown(given[i])}. Change or drop that text, or {FETCH.lower()}"
             )
-    ids, segment_ids, lengths, cut = [], [], [], set()
-    for start in range(0, len(texts), CHUNK):
-        chunk = [text[0] if len(text) == 1 else text for text in texts[start : start + CHUNK]]
-        for i, encoding in enumerate(_encoded(tokenizer, chunk), start):
-            all_ids = np.array(encoding.ids, dtype=np.int32)
-            all_segments = np.array(encoding.type_ids, dtype=np.int32)
-            if len(encoding) > max_length:
-                kept_N = _kept(encoding, max_length, tokenizer.num_special_tokens_to_add(len(texts[i]) == 2))
-                all_ids, all_segments = all_ids[kept_N], all_segments[kept_N]
-                cut.add(i)
-            if not 0 < len(all_ids) <= max_length:
-                raise ValueError(
-                    f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, but gives {len(all_ids)} "
-                    f"for {shown(chunk[i - start])}. Change or drop that text, or {FETCH.lower()}"
-                )
-            ids.append(all_ids)
-            segment_ids.append(all_segments)
-            lengths.append(len(all_ids))
-    nothing = np.zeros(0, dtype=np.int32)
-    flat_ids = np.concatenate([nothing, *ids])
-    flat_segments = np.concatenate([nothing, *segment_ids]) if segments else np.zeros_like(flat_ids)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return Sequences(ids=flat_ids, segments=flat_segments, offsets=offsets.astype(np.int64)), cut
+        ids += all_ids
+        segment_ids += all_segments
+        lengths.append(len(all_ids))
+    found = np.array(ids, np.int32)
+    of_segments = np.array(segment_ids, np.int32) if segments else np.zeros_like(found)
+    return found, of_segments, np.array(lengths, np.int64), np.array(cut, np.int64)
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]]) -> list[Encoding]:

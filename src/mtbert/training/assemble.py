@@ -77,12 +77,13 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     return report(tasks, longest, console)
 
 
-def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
+def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool = False) -> Assembled:
     """Returns everything a run starts from; ``assemble(recipe).run()`` is a run at its first step.
 
     Args:
         recipe: Of the run. Its threads, if it says so, are those of the whole process from now on.
         checkpointed: The model folder that the weights come from; None: the recipe's encoder.
+        afresh: Whether every data file is read for its SHA-256, also where nothing seems to have changed.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.
@@ -103,7 +104,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
         if names:
             notes.append(Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}"))
     tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
-    data = prepare(recipe, tokenizer)
+    data = prepare(recipe, tokenizer, afresh=afresh)
     model = Model(
         loaded.encoder,
         {name: d.task for name, d in data.items()},

@@ -73,7 +73,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
     last = files.find_folder(out / "last")
     notes = _check_origin(out, last, record, begun)
     torch.set_num_threads(record.threads)
-    made = assemble(recipe, last)
+    made = assemble(recipe, last, afresh=True)
     notes += made.notes
     found = made.digests
     if record.data.keys() != found.keys():
