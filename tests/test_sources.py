@@ -133,7 +133,7 @@ def test_a_data_set_that_was_saved_without_splits_needs_no_split(tmp_path: Path,
     said = message(ValueError, read, Source(hub="several"), ONE, tmp_path, texts=1)
     assert said.startswith("several: hub needs a split. Add split: train, or another one that the data set has.")
     said = message(ValueError, read, Source(hub="one", split="train"), ONE, tmp_path, texts=1)
-    assert said.startswith("one [train]: cannot be loaded (it is one data set without splits, and split 'train' was")
+    assert said.startswith("one [train]: cannot be loaded (it is one data set without splits, but split 'train' was")
 
 
 def test_generated_rows_ignore_columns_and_never_change(tmp_path: Path):
