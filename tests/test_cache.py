@@ -15,7 +15,6 @@ from mtbert import prepare
 from mtbert.batch import Dataset, Example, Examples, Rows, Sequences, collate
 from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache
-from mtbert.data import tokenizer as tokens
 from mtbert.data.tokenizer import sequences
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
@@ -78,7 +77,7 @@ def only_file(folder: Path) -> Path:
 def test_a_second_reading_gives_the_same_tokens_without_a_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch):
     expected = made()
     equal(kept(), expected)
-    monkeypatch.setattr(tokens, "_tokens", never)
+    monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
     again = kept()
     equal(again, expected)
     found, cut = again
@@ -174,7 +173,7 @@ def test_a_damaged_file_is_replaced(damage, folder: Path, monkeypatch: pytest.Mo
     file.write_bytes(damage(whole))
     equal(kept(), expected)
     assert only_file(folder).read_bytes() == whole
-    monkeypatch.setattr(tokens, "_tokens", never)
+    monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
     equal(kept(), expected)
 
 
@@ -214,7 +213,7 @@ def test_a_folder_that_can_only_be_read_is_read(folder: Path, monkeypatch: pytes
 
     expected = kept()
     monkeypatch.setattr(cache.os, "utime", forbidden)
-    monkeypatch.setattr(tokens, "_tokens", never)
+    monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
     equal(kept(), expected)
 
 
@@ -252,7 +251,7 @@ def test_two_writers_at_once_and_a_kill_before_the_rename_leave_one_whole_file(
     equal(kept(), expected)
     assert len(set(sources)) == 2
     only_file(folder)
-    monkeypatch.setattr(tokens, "_tokens", never)
+    monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
     equal(kept(), expected)
 
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import toy_run
 
-from mtbert import prepare as preparing
 from mtbert.batch import Dataset
 from mtbert.data import cache, formats, sources
-from mtbert.data import tokenizer as tokens
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns, Table
 from mtbert.data.tokenizer import load_tokenizer
@@ -75,9 +73,9 @@ def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forbid_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "opened", never)
-    monkeypatch.setattr(tokens, "_tokens", never)
-    monkeypatch.setattr(preparing, "grouped_split", never)
-    monkeypatch.setattr(preparing, "clusters", never)
+    monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
+    monkeypatch.setattr("mtbert.prepare.grouped_split", never)
+    monkeypatch.setattr("mtbert.prepare.clusters", never)
 
 
 def same(one: Dataset, other: Dataset) -> None:
@@ -120,7 +118,7 @@ def test_what_is_kept_is_told_by_kind(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def read(folder: Path, source: Source | None = None, columns: Columns = COLUMNS) -> Table:
-    return sources.kept(source or Source(path="pairs.csv"), columns, folder, texts=len(columns.text), afresh=False)
+    return sources.read_kept(source or Source(path="pairs.csv"), columns, folder, texts=len(columns.text), afresh=False)
 
 
 def test_a_table_from_the_cache_says_where_its_labels_stand(folder: Path):

@@ -42,7 +42,6 @@ SHARED = {
         "TEXTS",
         "opened",
         "read",
-        "sequences",
         "table",
     },
     "families": {"FETCH", "Loaded", "build", "Rows", "find_folder", "rate", "whole"},
@@ -50,7 +49,6 @@ SHARED = {
 }
 RENAMED = {
     ("mtbert.recipe.schema", "recipe_schema", "of_recipes"),  # python
-    ("mtbert.data.tokenizer", "sequences", "tokenized"),  # columns
 }
 
 

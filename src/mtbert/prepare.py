@@ -148,7 +148,7 @@ def read(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
     """
     settings = recipe.tasks[name]
     tables = [
-        sources.kept(source, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
+        sources.read_kept(source, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
         for source in (settings.train, settings.dev)
         if source is not None
     ]
@@ -193,7 +193,7 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
     """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
-        table = sources.kept(everything, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
+        table = sources.read_kept(everything, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
     drawn = settings.dev_fraction, settings.dev_seed
 
     def make(spool: Spool) -> None:

@@ -22,13 +22,13 @@ import numpy.typing as npt
 
 from mtbert import files
 
-Array = npt.NDArray[Any]
+StoredArray = npt.NDArray[Any]
 
 FORMAT = 2  # raised with each change to a file, or to what is made of the same data
 FEW = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
 UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
 SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
-KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
+ENTRY_KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
 DTYPES = ("|u1", "<u2", "<i4", "<i8")
 ALIGNED = 64  # bytes
 TAIL = 40  # bytes behind the footer: its digest and its length
@@ -39,7 +39,7 @@ PART = 2**20  # bytes that are hashed or copied at a time
 class Kept:
     """Arrays by name, the SHA-256 of each, and small values beside them. Arrays of a file are mapped and read-only."""
 
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, StoredArray]
     digests: Mapping[str, str]
     notes: Mapping[str, Any]
 
@@ -61,7 +61,7 @@ class Spool:
         for file in self._files.values():
             file.close()
 
-    def add(self, name: str, part: Array) -> None:
+    def add(self, name: str, part: StoredArray) -> None:
         """Puts ``part`` behind the parts of this name; all must be of one type.
 
         Raises:
@@ -102,7 +102,7 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
     """Returns the arrays that ``make`` puts into a spool, from the user's cache folder if they are there.
 
     Args:
-        kind: One of ``KINDS``, without the dot.
+        kind: One of ``ENTRY_KINDS``, without the dot.
         depends_on: All that the arrays follow from, as values that JSON can hold.
         make: Fills the spool; it may be called twice.
         keep: False makes them in memory, and leaves nothing in the cache.
@@ -111,7 +111,7 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
         with suppress(OSError, ValueError):
             return read(kind, depends_on)
         try:
-            write(kind, depends_on, make)
+            put(kind, depends_on, make)
             return read(kind, depends_on)
         except OSError:
             pass
@@ -121,7 +121,7 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
 
 
 def read(kind: str, depends_on: Sequence[object]) -> Kept:
-    """Returns what :func:`write` left.
+    """Returns what :func:`put` left.
 
     Raises:
         OSError, ValueError: If it is not there, or not as it was written.
@@ -152,7 +152,7 @@ def read(kind: str, depends_on: Sequence[object]) -> Kept:
     return Kept(arrays, {name: each[3] for name, each in found["arrays"].items()}, found["notes"])
 
 
-def write(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
+def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
     """Keeps what ``make`` puts into a spool: beside the file, which is renamed at the end.
 
     So a kill or a second writer leaves a whole file or none.
@@ -200,7 +200,7 @@ def remember(path: Path, digest: str) -> None:
     """
     stat = _stat(path)
     if max(stat[1:3]) + SETTLED < time.time_ns():
-        write("file", [str(path.resolve())], lambda spool: spool.notes.update(stat=stat, sha256=digest))
+        put("file", [str(path.resolve())], lambda spool: spool.notes.update(stat=stat, sha256=digest))
 
 
 def _stat(path: Path) -> list[int]:
@@ -224,7 +224,7 @@ def _expire(folder: Path) -> None:
     """Removes files that no run has read for a long time, also what killed writers and older versions left."""
     for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
-            if other.suffix in KINDS and time.time() - other.stat().st_mtime > UNUSED:
+            if other.suffix in ENTRY_KINDS and time.time() - other.stat().st_mtime > UNUSED:
                 other.unlink()
 
 

@@ -144,7 +144,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     return table if source.hub is None else _digested(table)
 
 
-def kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
+def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
     """Returns the labelled rows of a source as :func:`read` does, from the user's cache folder if they are there.
 
     ``afresh`` computes the SHA-256 of a file also where its size, times and inode are as before.
@@ -163,7 +163,7 @@ def kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bo
     if len(table) < cache.FEW or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
-        cache.write("table", depends_on, table.keep)
+        cache.put("table", depends_on, table.keep)
         for path, digest in zip(paths, digests, strict=True):
             cache.remember(path, digest)
         return Table.loaded(cache.read("table", depends_on))
