@@ -26,7 +26,7 @@ from benchmarks.report import alone
 from benchmarks.timing import limits, timed
 from mtbert import environment, scoring
 from mtbert.model.config import read_config
-from mtbert.model.hub import TOKENIZER_FILES, find_folder
+from mtbert.model.hub import TOKENIZER_FILES, find_encoder
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
@@ -303,7 +303,7 @@ def refer(s: Settings, file: Path) -> None:
 
 def round_weights(folder: Path) -> None:
     """Writes MiniLM into ``folder``, with weights rounded to bfloat16 so that the file has half the size."""
-    source = find_folder("demo")
+    source = find_encoder("demo")
     folder.mkdir(parents=True, exist_ok=True)
     rounded = {
         name: tensor.bfloat16() if tensor.is_floating_point() else tensor

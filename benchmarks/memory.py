@@ -22,7 +22,7 @@ from mtbert import environment
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model import heads
 from mtbert.model.config import read_config
-from mtbert.model.hub import find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import prepare
 
@@ -41,7 +41,7 @@ def main() -> None:
     with TemporaryDirectory() as work:
         s = Settings(work=Path(work), encoder=chosen.encoder, threads=chosen.threads)
         recipe = s.recipe("paper/base")
-        folder = find_folder(recipe.model.path)
+        folder = find_encoder(recipe.model.path)
         data = prepare(recipe, load_tokenizer(folder))
         device = environment.device("auto")
         _ = transformers.BertModel  # the first access imports its module
@@ -52,7 +52,7 @@ def main() -> None:
         else:
             rate = recipe.model.dropout or 0.0
             config = replace(read_config(folder / "config.json"), hidden_dropout=rate, attention_dropout=rate)
-            built = {name: heads.build(d.task, config.width, recipe.train.seed) for name, d in data.items()}
+            built = {name: heads.build_head(d.task, config.width, recipe.train.seed) for name, d in data.items()}
             model = Plain(folder, config, recipe, built).to(device)
             stepper = PlainLoop(recipe, data, model, device, environment.precision("auto", device))
         for _ in range(ROUNDS * len(data)):

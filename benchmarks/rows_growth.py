@@ -12,7 +12,7 @@ from mtbert import environment
 from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
-from mtbert.model.hub import find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared
@@ -25,7 +25,7 @@ JUDGED_LENGTH = 128  # attention is quadratic, which shows for longer sequences
 
 def growth(s: Settings) -> Iterator[Row]:
     """Yields the seconds of joint steps on random words for several numbers of tokens, tasks and sequence lengths."""
-    longest = read_config(find_folder(s.path()) / "config.json").max_length
+    longest = read_config(find_encoder(s.path()) / "config.json").max_length
     curves = {
         "tokens": _curve(s, {n: {"tokens": n} for n in (256, 512, 1024, 2048, 4096, 8192)}),
         "tasks": _curve(s, {n: {"tasks": n} for n in (1, 3, 10)}),

@@ -18,7 +18,7 @@ from benchmarks.report import Row, alone, compared
 from benchmarks.sides import GOALS, ROOT, Settings, copy_tokenizer
 from benchmarks.timing import Measure, paired, timed
 from mtbert.data import demo
-from mtbert.model.hub import find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.prepare import prepare
@@ -99,7 +99,7 @@ def _sequence_classifier(s: Settings, model: Model, settings: Recipe) -> Path:
     made = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1)
     made.classifier.load_state_dict(model.head("quora").layers[-1].state_dict())
     made.save_pretrained(folder)
-    copy_tokenizer(find_folder(settings.model.path), folder)
+    copy_tokenizer(find_encoder(settings.model.path), folder)
     return folder
 
 
@@ -113,7 +113,7 @@ def tokenising(s: Settings) -> Iterator[Row]:
         _write_pairs(s.work / "quora.tsv")
         note += "; generated pairs with few different words, so the goal is not judged"
     settings = s.recipe("paper/base", *changes)
-    folder = find_folder(settings.model.path)
+    folder = find_encoder(settings.model.path)
     tokenizer = matching_tokenizer(folder, load_encoder(settings.model.path).encoder)
     seconds: dict[str, list[float]] = {"first": [], "cached": []}
     for _ in range(3):

@@ -13,7 +13,7 @@ from benchmarks.report import Row, compared
 from benchmarks.sides import GOALS, Rounds, Settings, Told, check, contest, steps_of, technique
 from benchmarks.timing import paired
 from mtbert.batch import collate
-from mtbert.model.hub import find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.training.run import Run
 
 
@@ -40,7 +40,7 @@ TRAINER_NOTE = (
 
 
 def _trainer(s: Settings, run: Run) -> TrainerLoop:
-    return TrainerLoop(run, find_folder(run.recipe.model.path), s.work / "trainer")
+    return TrainerLoop(run, find_encoder(run.recipe.model.path), s.work / "trainer")
 
 
 def joint(s: Settings) -> Iterator[Row]:

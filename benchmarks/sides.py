@@ -20,7 +20,7 @@ from benchmarks.report import Row, compared
 from benchmarks.timing import Measure, Paired, limits, paired, timed
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder
-from mtbert.model.hub import TOKENIZER_FILES, find_folder
+from mtbert.model.hub import TOKENIZER_FILES, find_encoder
 from mtbert.model.weights import save_encoder
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
@@ -90,7 +90,7 @@ class Settings:
     def recipe(self, name: str, *changes: str, base: bool = False) -> Recipe:
         """Returns a recipe of the paper's three tasks with endless batches, on this benchmark's data and encoder."""
         path = self.path(base=base)
-        longest = min(128, read_config(find_folder(path) / "config.json").max_length)
+        longest = min(128, read_config(find_encoder(path) / "config.json").max_length)
         made = [f"tasks.{t}.{s}={{generated: {t}, split: {s}}}" for t in TASKS for s in ("train", "dev")]
         return load_recipe(
             name,
@@ -219,7 +219,7 @@ def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
             else:
                 torch.nn.init.normal_(parameter, std=0.02, generator=generator)
         save_encoder(encoder, folder)
-        copy_tokenizer(find_folder(small), folder)
+        copy_tokenizer(find_encoder(small), folder)
     return folder
 
 

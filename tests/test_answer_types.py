@@ -87,7 +87,7 @@ def test_a_type_and_a_head_fit_or_are_refused(name: str, head: str):
             task(name, head)
         return
     given = task(name, head)
-    made = heads.build(given, 4, 0)
+    made = heads.build_head(given, 4, 0)
     prediction = made((torch.ones(2, 4), torch.ones(2, 4)), None).detach()
     assert prediction.shape == (2, *given.predicts.shape(given))
     assert given.predicts.decide(prediction, 0.5).shape == (2,)

@@ -20,7 +20,7 @@ from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
 from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Pal
-from mtbert.model.weights import Loaded, load_encoder
+from mtbert.model.weights import LoadedEncoder, load_encoder
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.sampling.known import SAMPLERS
@@ -135,7 +135,7 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
     data = assemble(every).data
     loaded = load_encoder(str(folder / "encoder"))
 
-    def read(path: str, *, dropout: float | None) -> Loaded:
+    def read(path: str, *, dropout: float | None) -> LoadedEncoder:
         encoder = copy.deepcopy(loaded.encoder)
         if dropout is not None:
             changed = replace(encoder.config, hidden_dropout=dropout, attention_dropout=dropout)

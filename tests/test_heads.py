@@ -12,7 +12,7 @@ from tiny import CPU, WIDTH, dataset, model
 from torch import nn
 
 from mtbert.batch import collate
-from mtbert.model.heads import CosineHead, LinearHead, build, pair_features
+from mtbert.model.heads import CosineHead, LinearHead, build_head, pair_features
 from mtbert.model.model import mean_pool
 from mtbert.task import Task
 
@@ -41,7 +41,7 @@ def fill(head: nn.Module, *values: list[list[float]] | list[float]) -> LinearHea
 )
 def test_pair_features(kind, expected):
     assert pair_features((U, V), kind).tolist() == [expected]
-    head = build(task(head={"features": kind}), width=2, seed=0)
+    head = build_head(task(head={"features": kind}), width=2, seed=0)
     assert head((U, V), None).shape == (1,)
 
 
@@ -51,22 +51,24 @@ def test_a_single_vector_is_its_own_feature():
 
 def test_a_linear_head_is_weight_and_bias():
     head = fill(
-        build(task(type_="ordinal", inputs="single", labels=("a", "b", "c")), 2, 0), [[1, 0], [0, 1], [2, 2]], [0, 5, 0]
+        build_head(task(type_="ordinal", inputs="single", labels=("a", "b", "c")), 2, 0),
+        [[1, 0], [0, 1], [2, 2]],
+        [0, 5, 0],
     )
     assert head((U,), None).tolist() == [[1, 3, -2]]
-    one = fill(build(task(inputs="packed"), 2, 0), [[1, 1]], [0.5])
+    one = fill(build_head(task(inputs="packed"), 2, 0), [[1, 1]], [0.5])
     assert one((U,), None).tolist() == [-0.5]
 
 
 def test_an_mlp_has_a_relu_between_its_layers():
-    head = fill(build(task(inputs="single", head="mlp"), 2, 0), [[1, 0], [0, 1]], [0, 0], [[10, 100]], [0.5])
+    head = fill(build_head(task(inputs="single", head="mlp"), 2, 0), [[1, 0], [0, 1]], [0, 0], [[10, 100]], [0.5])
     assert head((U,), None).tolist() == [10.5]  # the ReLU removes the -2
-    wide = build(task(inputs="single", head={"kind": "mlp", "hidden": 7}), 2, 0)
+    wide = build_head(task(inputs="single", head={"kind": "mlp", "hidden": 7}), 2, 0)
     assert [tuple(p.shape) for p in wide.parameters()] == [(7, 2), (7,), (1, 7), (1,)]
 
 
 def test_a_cosine_is_not_clamped_and_does_not_divide_by_zero():
-    head = build(task(head="cosine"), 2, 0)
+    head = build_head(task(head="cosine"), 2, 0)
     u_BD = torch.tensor([[1.0, 0.0], [1.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
     v_BD = torch.tensor([[-2.0, 0.0], [0.0, 5.0], [4.0, 3.0], [1.0, 0.0]])
     torch.testing.assert_close(head((u_BD, v_BD), None), torch.tensor([-1.0, 0.0, 0.96, 0.0]))
@@ -77,7 +79,7 @@ def test_a_cosine_is_not_clamped_and_does_not_divide_by_zero():
     ("type_", "labels", "number"), [("binary", ("a", "b"), 1), ("regression", None, 1), ("ordinal", ("a", "b"), 2)]
 )
 def test_a_head_gives_one_number_for_binary_and_scores_and_else_one_per_class(type_, labels, number):
-    made = build(task(type_=type_, labels=labels), 2, 0)
+    made = build_head(task(type_=type_, labels=labels), 2, 0)
     assert made.layers[-1].out_features == number
 
 
@@ -85,14 +87,14 @@ def test_a_head_needs_its_classes():
     with pytest.raises(
         ValueError, match=re.escape("task mine: the labels are not known yet. Read the train file first.")
     ):
-        build(task("mine", "classification"), 2, 0)
+        build_head(task("mine", "classification"), 2, 0)
 
 
 def test_weights_depend_on_seed_and_name_alone_and_leave_the_global_state():
     before = torch.get_rng_state()
 
     def first(name: str, seed: int) -> torch.Tensor:
-        return next(build(task(name), WIDTH, seed).parameters())
+        return next(build_head(task(name), WIDTH, seed).parameters())
 
     assert torch.equal(first("a", 0), first("a", 0))
     assert not torch.equal(first("a", 0), first("a", 1))
@@ -100,14 +102,14 @@ def test_weights_depend_on_seed_and_name_alone_and_leave_the_global_state():
     alone, beside = model(task("a")).head("a"), model(task("b"), task("a")).head("a")
     assert torch.equal(next(alone.parameters()), next(beside.parameters()))
     torch.manual_seed(1)
-    assert torch.equal(first("a", 0), next(build(task("a"), WIDTH, 0).parameters()))
+    assert torch.equal(first("a", 0), next(build_head(task("a"), WIDTH, 0).parameters()))
     torch.set_rng_state(before)
-    build(task("a", head="mlp"), WIDTH, 0)
+    build_head(task("a", head="mlp"), WIDTH, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_weights_are_initialized_like_berts_and_scores_start_in_the_middle():
-    layer = build(task(type_="regression", head={"kind": "mlp", "hidden": 400}), 100, 0)
+    layer = build_head(task(type_="regression", head={"kind": "mlp", "hidden": 400}), 100, 0)
     weight, bias, last, middle = layer.parameters()
     assert weight.std().item() == pytest.approx(0.02, rel=0.01)
     assert last.mean().item() == pytest.approx(0.0, abs=0.003)
@@ -115,7 +117,7 @@ def test_weights_are_initialized_like_berts_and_scores_start_in_the_middle():
 
 
 def test_dropout_needs_a_generator_and_repeats_with_it():
-    head = build(task(head={"kind": "mlp", "dropout": 0.5}), WIDTH, 0)
+    head = build_head(task(head={"kind": "mlp", "dropout": 0.5}), WIDTH, 0)
     vectors = (torch.ones(64, WIDTH), torch.ones(64, WIDTH))
     assert head(vectors, None).unique().numel() == 1
 
@@ -183,6 +185,6 @@ def test_pooling_is_the_tasks_own_else_the_mean_for_a_cosine_else_the_models():
 
 
 def test_the_threshold_of_a_cosine_is_saved():
-    head = build(task(head="cosine"), 2, 0)
+    head = build_head(task(head="cosine"), 2, 0)
     assert isinstance(head, CosineHead)
     assert head.state_dict() == {"threshold": torch.tensor(0.5)}

@@ -6,7 +6,7 @@ from foreign import refused
 from tiny import hf_folder
 
 from mtbert.model import hub
-from mtbert.model.hub import find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.model.weights import load_encoder
 
 
@@ -47,7 +47,7 @@ def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monk
     assert load_encoder("org/name").folder == bert
     assert asked == [("org/name", False)]
     monkeypatch.setattr(hub, "snapshot_download", fetch(tmp_path / "empty"))
-    assert find_folder("org/old") == tmp_path / "empty"
+    assert find_encoder("org/old") == tmp_path / "empty"
     assert asked[1:] == [("org/old", False), ("org/old", True)]
 
 

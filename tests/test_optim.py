@@ -10,7 +10,7 @@ from torch import nn
 from mtbert.model.ema import Ema
 from mtbert.model.freeze import freeze
 from mtbert.task import Task
-from mtbert.training.optim import RowGradient, adamw, factors, rate, step, total_norm
+from mtbert.training.optim import RowGradient, adamw, factors, learning_rate, step, total_norm
 
 
 def plainly(module: nn.Module) -> dict[nn.Parameter, float]:
@@ -18,7 +18,7 @@ def plainly(module: nn.Module) -> dict[nn.Parameter, float]:
 
 
 def rates(steps: int, warmup: float, schedule: str) -> list[float]:
-    return [rate(step, steps=steps, warmup=warmup, schedule=schedule) for step in range(steps)]
+    return [learning_rate(step, steps=steps, warmup=warmup, schedule=schedule) for step in range(steps)]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
 from mtbert.model.layer import EncoderLayer
 from mtbert.model.model import Model
-from mtbert.model.pal import Projected, adapter, build
+from mtbert.model.pal import Projected, adapter, build_adapter
 from mtbert.model.settings import Pal
 from mtbert.task import Head, Task
 
@@ -48,7 +48,7 @@ def an_encoder() -> Encoder:
 
 
 def a_pal(settings: Pal, seed: int) -> Projected:
-    module = build(settings, CONFIG, "t", 0)
+    module = build_adapter(settings, CONFIG, "t", 0)
     fill(module, seed)
     return module
 
@@ -140,7 +140,7 @@ def test_states_and_gradients_equal_the_formula(settings):
 
 
 def test_a_single_token_attends_to_itself():
-    pal = build(Pal(width=2, heads=1), replace(CONFIG, width=2), "t", 0).double()
+    pal = build_adapter(Pal(width=2, heads=1), replace(CONFIG, width=2), "t", 0).double()
     with torch.no_grad():
         pal.down[0].weight.copy_(torch.eye(2))
         pal.qkv[1].weight.copy_(torch.tensor([[5.0, 1], [2, 3], [1, 1], [4, 2], [0, 1], [1, 0]]))  # v swaps the two

@@ -10,7 +10,7 @@ from tiny import model
 from torch import Tensor, nn
 
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.pal import build
+from mtbert.model.pal import build_adapter
 from mtbert.model.settings import Pal
 
 CONFIG = replace(model().encoder.config, layers=3)  # width 8, 2 heads
@@ -34,14 +34,14 @@ def count(module: nn.Module) -> int:
     ],
 )
 def test_a_network_at_bert_base_has_as_many_parameters_as_the_sources(settings, parameters):
-    assert count(build(settings, BERT_BASE, "t", 0)) == parameters
+    assert count(build_adapter(settings, BERT_BASE, "t", 0)) == parameters
 
 
 def test_eight_tasks_at_bert_base_are_1_13_encoders():
     with torch.device("meta"):
         base = count(Encoder(BERT_BASE))
     assert base == 109_482_240
-    assert round((base + 8 * count(build(Pal(), BERT_BASE, "t", 0))) / base, 2) == 1.13
+    assert round((base + 8 * count(build_adapter(Pal(), BERT_BASE, "t", 0))) / base, 2) == 1.13
 
 
 @pytest.mark.parametrize("kind", ["attention", "low_rank"])
@@ -49,7 +49,7 @@ def test_weights_are_initialized_like_berts_and_depend_only_on_seed_and_name(kin
     settings = Pal(kind=kind)
 
     def made(name: str, seed: int, config: EncoderConfig = CONFIG) -> list[Tensor]:
-        return [parameter.detach() for parameter in build(settings, config, name, seed).parameters()]
+        return [parameter.detach() for parameter in build_adapter(settings, config, name, seed).parameters()]
 
     before = torch.get_rng_state()
     first, again = made("a", 0), made("a", 0)

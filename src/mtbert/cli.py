@@ -309,9 +309,9 @@ def schema() -> None:
     """
     import json
 
-    from mtbert.recipe.schema import recipe_schema as of_recipes
+    from mtbert.recipe.schema import recipe_schema
 
-    typer.echo(json.dumps(of_recipes(), indent=2))
+    typer.echo(json.dumps(recipe_schema(), indent=2))
 
 
 @data_app.command("check")

@@ -19,12 +19,12 @@ def number(text: str) -> float | None:
 
 
 @lru_cache(maxsize=1024)  # a few labels occur again and again
-def whole(text: str) -> str:
+def without_point(text: str) -> str:
     """Returns ``text`` with a whole number written without decimals; other text is unchanged.
 
     Programs write class 1 as ``1.0`` once a column has an empty cell.
 
-    >>> whole("1.0"), whole("1.5")
+    >>> without_point("1.0"), without_point("1.5")
     ('1', '1.5')
     """
     return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mtbert.answers import Array, Cells, Distribution, Labels, Shown, TaskFacts, WrongCell
 from mtbert.messages import LONGEST, clean, few, near, shown
-from mtbert.numbers import number, whole
+from mtbert.numbers import number, without_point
 
 COLLAPSED_SHARE = 0.99
 MOST_LISTED = 30  # with a line each on the screen
@@ -78,7 +78,7 @@ class ClassLabels:
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         written = task.codes or task.labels or ()
-        index = {whole(name.strip()): float(i) for i, name in enumerate(written)}
+        index = {without_point(name.strip()): float(i) for i, name in enumerate(written)}
         if len(index) != len(written):
             two = few(written, quoted=True)
             raise ValueError(f"task {task.name}, labels: two of {two} are the same label. Drop one.")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtbert.model.model import Model, Rows
+from mtbert.model.model import Model, TaskSlices
 
 Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # the modules whose gradients _gradients knows
 _FORWARDS = (nn.Linear.forward, nn.LayerNorm.forward, nn.Embedding.forward)  # a subclass may compute something else
@@ -32,9 +32,9 @@ class ByTask:
         self.weights = weights
         self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
         self._collecting = False
-        self._rows: Rows = {}
+        self._rows: TaskSlices = {}
 
-    def watch(self, rows: Rows) -> None:
+    def watch(self, rows: TaskSlices) -> None:
         """Hears which rows the modules of a forward pass will read; each pass inside :meth:`watching` must say it."""
         self._rows = rows
 

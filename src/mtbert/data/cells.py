@@ -6,7 +6,7 @@ A cell that cannot be converted raises ValueError with a clause that says why; c
 from collections.abc import Sequence
 
 from mtbert.messages import clean, few, shown
-from mtbert.numbers import number, whole
+from mtbert.numbers import number, without_point
 
 LONGEST = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
 
@@ -47,7 +47,7 @@ def as_label(value: object) -> str | None:
     text = "" if value is None else _utf8("label", str(value)).strip()
     if isinstance(value, bool):
         text = text.lower()
-    return None if text == "" or (len(text) == 3 and text.lower() == "nan") else whole(text)
+    return None if text == "" or (len(text) == 3 and text.lower() == "nan") else without_point(text)
 
 
 def as_id(value: object) -> str:

@@ -47,7 +47,7 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
                 is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
                 if suffix in (".json", ".jsonl"):
                     found = objects.array(name, text) if is_array else objects.each_line(name, text)
-                    names, kept = objects.whole(name, found) if every else objects.keep(name, found, wanted)
+                    names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
                     yield Records(names, kept, unit="item" if is_array else "line", late=not every, digest=digest)
                 else:
                     line, columns, rows = separated.table(name, suffix, text, wanted, every)

@@ -86,7 +86,9 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
         raise wrong("more after the end of the list", at)
 
 
-def whole(name: str, objects: Iterator[tuple[int, dict[str, object]]]) -> tuple[Collection[str], Sequence[Record]]:
+def whole_objects(
+    name: str, objects: Iterator[tuple[int, dict[str, object]]]
+) -> tuple[Collection[str], Sequence[Record]]:
     """Returns all names and all values; the last object may alone have a name."""
     kept = list(objects)
     if not kept:

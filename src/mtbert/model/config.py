@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mtbert.data.tokenizer import FETCH
 from mtbert.json_files import read_json
 from mtbert.messages import near, shown
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Config
 from mtbert.model.families.known import FAMILIES
-from mtbert.model.hub import FETCH
 
 LARGEST = 16 * 2**20  # bytes of a config.json; one with 20,000 names of classes has one
 

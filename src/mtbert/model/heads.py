@@ -60,7 +60,7 @@ class CosineHead(nn.Module):
         return cosine_similarity(u_BD.float(), v_BD.float())
 
 
-def build(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
+def build_head(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
     """Returns the head of ``task``.
 
     Its weights depend on ``seed`` and the task's name alone, not on other tasks. Without a seed it has shapes alone,

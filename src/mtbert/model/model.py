@@ -16,9 +16,9 @@ from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
-Rows = Mapping[int, Mapping[str, slice]]
+TaskSlices = Mapping[int, Mapping[str, slice]]
 """The rows of each task in what a module of the encoder reads, by the number of all rows: tokens or sequences."""
-Watch = Callable[[Rows], None]
+Watch = Callable[[TaskSlices], None]
 """Hears, before modules of the encoder run, which rows they will read."""
 
 
@@ -53,10 +53,14 @@ class Model(nn.Module):
         width = encoder.config.width
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
-        self.heads = nn.ModuleDict({f"for_{name}": heads.build(task, width, seed) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict({f"for_{name}": heads.build_head(task, width, seed) for name, task in tasks.items()})
         adapted = [name for name in tasks if adapters is not None and adapters.adapts(name)]
         self.adapters = nn.ModuleDict(
-            {f"for_{name}": pal.build(adapters, encoder.config, name, seed) for name in adapted if adapters is not None}
+            {
+                f"for_{name}": pal.build_adapter(adapters, encoder.config, name, seed)
+                for name in adapted
+                if adapters is not None
+            }
         )
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:

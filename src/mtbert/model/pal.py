@@ -49,7 +49,7 @@ class Projected(nn.Module):
         return F.gelu(self.up[projection](mixed_MW))
 
 
-def build(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> Projected:
+def build_adapter(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> Projected:
     """Returns the network of the task called ``name``.
 
     Its weights depend on ``seed`` and the name, not on other tasks. Without a seed it has shapes alone, on "meta".

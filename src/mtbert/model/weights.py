@@ -12,16 +12,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mtbert.data.tokenizer import FETCH
 from mtbert.messages import count, few, shown
 from mtbert.model.config import read_config
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families.known import FAMILIES
-from mtbert.model.hub import FETCH, find_folder
+from mtbert.model.hub import find_encoder
 from mtbert.model.stored import FLOATS, check_finite, stored
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEncoder:
     """An encoder, the folder it came from, and the names that did not match between the two.
 
     ``missing`` can only name the pooler; ``unexpected`` are tensors without a place in an encoder, such
@@ -34,7 +35,7 @@ class Loaded:
     unexpected: tuple[str, ...]
 
 
-def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
+def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     """Returns the encoder at ``path``: a folder, a hub id (``org/name``), or ``demo``; float32, on the CPU.
 
     Shapes are compared with those of its config before any number is read. ``dropout`` replaces both rates of its
@@ -44,7 +45,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
         FileNotFoundError: If there is no such folder or hub id, or a file is missing in it.
         ValueError: If the files are not those of a supported encoder; the message names the file.
     """
-    folder = find_folder(path)
+    folder = find_encoder(path)
     config = read_config(folder / "config.json")
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
@@ -86,7 +87,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> Loaded:
             check_finite(tensors[name].file, {name: tensors[name].read().float()}, FETCH)
         raise
     encoder.load_state_dict(state, assign=True)
-    return Loaded(encoder, folder, missing, unexpected)
+    return LoadedEncoder(encoder, folder, missing, unexpected)
 
 
 def _unfilled(config: EncoderConfig) -> Encoder:

@@ -58,7 +58,7 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model loaded from disk, with its tokenizer and its origin."""
 
     model: Model
@@ -67,7 +67,7 @@ class Loaded:
     step: int | None  # optimizer steps that it was trained for; None if the folder does not say
 
 
-def load_model(path: Path) -> Loaded:
+def load_model(path: Path) -> LoadedModel:
     """Returns the model of a run or a model folder, on the CPU in float32.
 
     Raises:
@@ -88,7 +88,7 @@ def load_model(path: Path) -> Loaded:
             f"{folder / 'mtbert.json'}: no task reads the saved {unclaimed[0]}, so this file is not of this model. "
             f"{COPY_AGAIN}"
         )
-    return Loaded(model, matching_tokenizer(folder, encoder), folder, card.step)
+    return LoadedModel(model, matching_tokenizer(folder, encoder), folder, card.step)
 
 
 def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:

@@ -126,7 +126,7 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
     return {p: (decay or 1.0) ** layers for p, layers in below.items() if p.requires_grad}
 
 
-def rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
+def learning_rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
     """Returns the factor that the schedule puts on the learning rate at ``step`` (from 0) of ``steps``.
 
     The factor rises linearly to 1 over the first ``warmup * steps`` steps. After that it stays 1 (``constant``), or

@@ -21,7 +21,7 @@ from mtbert.storage import run_state
 from mtbert.storage.card import check_card
 from mtbert.training import history, session, trackers
 from mtbert.training.assemble import assemble
-from mtbert.training.optim import rate
+from mtbert.training.optim import learning_rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
 from mtbert.training.trackers import Tracker
@@ -161,7 +161,7 @@ def _new_rate(run: Run, begun: Recipe) -> Note:
     before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
     lr, then = (
         settings.lr
-        * rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)
+        * learning_rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)
         for plan in (run.plan, before)
     )
     return Note(

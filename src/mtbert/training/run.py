@@ -30,7 +30,7 @@ from mtbert.storage import run_state
 from mtbert.storage.predictions import Predicted
 from mtbert.storage.run_state import RunState, Values
 from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
-from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, rate, step, total_norm
+from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
 
 INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
@@ -136,7 +136,9 @@ class Run:
                 )
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
-        lr = settings.lr * rate(self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule)
+        lr = settings.lr * learning_rate(
+            self.done, steps=self.plan.steps, warmup=settings.warmup, schedule=settings.schedule
+        )
         with timed("optimizer"):
             self.words.spread()
             step(self.optimizer, lr, shrink)

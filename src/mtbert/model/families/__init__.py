@@ -10,8 +10,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from mtbert.data.tokenizer import FETCH
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.hub import FETCH
 from mtbert.model.layer import ACTIVATIONS
 
 
@@ -20,12 +20,12 @@ def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -
     return Field(default=default, description=what, json_schema_extra={"repair": repair}, **limits)
 
 
-def whole(most: int, *, default: Any = ..., least: int = 1) -> Any:
+def whole_number(most: int, *, default: Any = ..., least: int = 1) -> Any:
     """Returns a setting for a whole number up to ``most``, which should be more than any encoder has."""
     return must_be(f"a whole number from {least:,} to {most:,}", default, ge=least, le=most)
 
 
-def rate(default: float = 0.1) -> Any:
+def dropout_rate(default: float = 0.1) -> Any:
     """Returns a setting for a dropout rate."""
     return must_be("a number from 0 to below 1", default, ge=0, lt=1)
 
@@ -60,8 +60,8 @@ class Config(BaseModel):
     )
     is_decoder: Literal[False] | None = must_be("false", False, "Choose an encoder.")
     add_cross_attention: Literal[False] | None = must_be("false", False, "Choose an encoder.")
-    vocab_size: int = whole(2**24)
-    max_position_embeddings: int = whole(2**20, default=512)
+    vocab_size: int = whole_number(2**24)
+    max_position_embeddings: int = whole_number(2**20, default=512)
 
 
 C = TypeVar("C", bound=Config)

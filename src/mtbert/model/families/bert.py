@@ -6,22 +6,22 @@ Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers fo
 from torch import nn
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import ActivationName, Config, Family, activation, rate, tiny, whole
+from mtbert.model.families import ActivationName, Config, Family, activation, dropout_rate, tiny, whole_number
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
 
 
 class BertConfig(Config):
     """What it leaves out is as in transformers."""
 
-    hidden_size: int = whole(2**14)
-    num_hidden_layers: int = whole(2**8)
-    num_attention_heads: int = whole(2**10)
-    intermediate_size: int = whole(2**17)
-    type_vocab_size: int = whole(2**10, default=2)
+    hidden_size: int = whole_number(2**14)
+    num_hidden_layers: int = whole_number(2**8)
+    num_attention_heads: int = whole_number(2**10)
+    intermediate_size: int = whole_number(2**17)
+    type_vocab_size: int = whole_number(2**10, default=2)
     hidden_act: ActivationName = activation()
     layer_norm_eps: float = tiny(1e-12)
-    hidden_dropout_prob: float = rate()
-    attention_probs_dropout_prob: float = rate()
+    hidden_dropout_prob: float = dropout_rate()
+    attention_probs_dropout_prob: float = dropout_rate()
 
 
 def encoder(c: BertConfig) -> EncoderConfig:

@@ -4,20 +4,20 @@ Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, 
 """
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import ActivationName, Config, Family, activation, bert, rate, whole
+from mtbert.model.families import ActivationName, Config, Family, activation, bert, dropout_rate, whole_number
 from mtbert.model.layer import EncoderLayer
 
 
 class DistilBertConfig(Config):
     """Its keys have other names than BERT's."""
 
-    dim: int = whole(2**14)
-    n_layers: int = whole(2**8)
-    n_heads: int = whole(2**10)
-    hidden_dim: int = whole(2**17)
+    dim: int = whole_number(2**14)
+    n_layers: int = whole_number(2**8)
+    n_heads: int = whole_number(2**10)
+    hidden_dim: int = whole_number(2**17)
     activation: ActivationName = activation()
-    dropout: float = rate()
-    attention_dropout: float = rate()
+    dropout: float = dropout_rate()
+    attention_dropout: float = dropout_rate()
 
 
 def encoder(c: DistilBertConfig) -> EncoderConfig:

@@ -6,13 +6,13 @@ Source: Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rat
 from dataclasses import replace
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import Family, bert, whole
+from mtbert.model.families import Family, bert, whole_number
 
 
 class ElectraConfig(bert.BertConfig):
     """What it leaves out is as in transformers."""
 
-    embedding_size: int = whole(2**14, default=128)
+    embedding_size: int = whole_number(2**14, default=128)
 
 
 def encoder(c: ElectraConfig) -> EncoderConfig:

@@ -6,13 +6,13 @@ Source: Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2
 from dataclasses import replace
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import Family, bert, whole
+from mtbert.model.families import Family, bert, whole_number
 
 
 class RobertaConfig(bert.BertConfig):
     """What it leaves out is as in transformers."""
 
-    pad_token_id: int = whole(2**20, default=1, least=0)
+    pad_token_id: int = whole_number(2**20, default=1, least=0)
 
 
 def encoder(c: RobertaConfig) -> EncoderConfig:
