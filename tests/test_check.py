@@ -13,7 +13,7 @@ from toy_run import encoder_folder
 from mtbert import messages
 from mtbert.answers.class_labels import sets
 from mtbert.batch import Dataset, Example, Examples, Sequences
-from mtbert.data.check import report, warnings
+from mtbert.data.check import report_on_data, warnings
 from mtbert.data.measure import Overlap, TaskData, Tokens, count_tokens, measure, shared, unknown_id
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import tokenize
@@ -55,7 +55,7 @@ def filler(name: str, classes: int = 3, each: int = 5) -> list[Example]:
 
 def shown(*tasks: TaskData) -> tuple[list[str], str]:
     out = io.StringIO()
-    found = report(tasks, 64, Console(file=out, width=80))
+    found = report_on_data(tasks, 64, Console(file=out, width=80))
     return found, out.getvalue()
 
 

@@ -92,7 +92,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     )
 
 
-def report(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:
+def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:
     """Prints the figures of all tasks and returns the warnings, which it prints too."""
     found = []
     for data in tasks:

@@ -9,7 +9,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mtbert import environment, files
-from mtbert.data.check import report
+from mtbert.data.check import report_on_data
 from mtbert.data.measure import TaskData, count_tokens, unknown_id
 from mtbert.messages import Note, few, tell
 from mtbert.model import lora
@@ -74,7 +74,7 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
         )
         batch_size = recipe.tasks[name].batch_size
         tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
-    return report(tasks, longest, console)
+    return report_on_data(tasks, longest, console)
 
 
 def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool = False) -> Assembled:
