@@ -267,7 +267,7 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
             near(found, told[name].prediction, 1e-3, name)
     answer = predictor.predict("quora", [("a dog runs", "the cat sleeps")])[0]
     assert answer["p(0)"] + answer["p(1)"] == pytest.approx(1.0, abs=1e-5)
-    assert predictor.embed("sst", ["a dog"]).shape == (1, 16)
+    assert predictor.vectors("sst", ["a dog"]).shape == (1, 16)
 
 
 def make_from(made: Recipe) -> Run:

@@ -223,14 +223,14 @@ def test_parquet_keeps_the_types_of_columns_and_turns_mixed_ones_into_text(tmp_p
 def test_answers_and_vectors_of_a_file_are_those_of_its_rows(toy, mtbert, tmp_path):
     texts = ["a dog runs", "the film is very dull", "old"]
     (tmp_path / "in.csv").write_text("id,sentence\n" + "".join(f"x,{text}\n" for text in texts))
-    call = ("--input", tmp_path / "in.csv", "--output", tmp_path / "a.jsonl", "--embeddings", tmp_path / "v.npy")
+    call = ("--input", tmp_path / "in.csv", "--output", tmp_path / "a.jsonl", "--vectors", tmp_path / "v.npy")
     assert mtbert("predict", toy / "run", "--task", "sst", *call).code == 0
     found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     model = load(toy / "run")
     expected = [float(f"{answer['p(1)']:.6g}") for answer in model.predict("sst", texts)]
     assert [row["p(1)"] for row in found] == expected
     assert len(set(expected)) == 3
-    vectors = model.embed("sst", texts)
+    vectors = model.vectors("sst", texts)
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), vectors)
     assert len(np.unique(vectors, axis=0)) == 3
 

@@ -84,7 +84,7 @@ def test_one_text_or_pair_is_answered_in_one_line(toy, mtbert):
 
 def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
     for name in ("v.npy", "v.safetensors"):
-        arguments = ("--input", pairs_csv(tmp_path), "--output", tmp_path / "a.csv", "--embeddings", tmp_path / name)
+        arguments = ("--input", pairs_csv(tmp_path), "--output", tmp_path / "a.csv", "--vectors", tmp_path / name)
         assert f"3 vectors in {tmp_path / name}" in mtbert("predict", toy / "run", "--task", "sts", *arguments).err
     vectors = np.load(tmp_path / "v.npy")
     assert (vectors.shape, vectors.dtype) == ((3, 16), np.float32)
@@ -105,7 +105,7 @@ def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
         (["--task", "sst", "--input", "{toy}/data/sts.csv"], "sts.csv, line 1: there is no column 'sentence'"),
         (["--task", "sst", "--text", "a", "--output", "a.txt"], "--output a.txt: the file must end in .csv or .tsv or"),
         (["--task", "sst", "--text", "a", "--output", "gone/a.csv"], "--output gone/a.csv: must be a file in a folder"),
-        (["--task", "sst", "--text", "a", "--embeddings", "a.pt"], "--embeddings a.pt: the file must end in .npy or"),
+        (["--task", "sst", "--text", "a", "--vectors", "a.pt"], "--vectors a.pt: the file must end in .npy or"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_question_is_one_line(toy, mtbert, tmp_path, monkeypatch, arguments, said):
@@ -133,7 +133,7 @@ def test_a_label_that_looks_like_markup_is_printed_as_it_is(toy, mtbert, run_cop
     assert told.split("  ")[0] in labels
 
 
-@pytest.mark.parametrize("option", ["--output", "--embeddings"])
+@pytest.mark.parametrize("option", ["--output", "--vectors"])
 def test_the_input_file_is_never_overwritten(toy, mtbert, tmp_path, option):
     suffix = ".csv" if option == "--output" else ".npy"
     source = pairs_csv(tmp_path).rename(tmp_path / f"input{suffix}")

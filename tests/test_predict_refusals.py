@@ -23,10 +23,10 @@ from mtbert.use.predict import Question, predict_run
     [
         ("--output", "run/metrics.jsonl", "lies in {toy}/run, which is a run."),
         ("--output", "run/best/../last/new.csv", "lies in {toy}/run/last, which is a model."),
-        ("--embeddings", "run/best/model.safetensors", "lies in {toy}/run/best, which is a model."),
+        ("--vectors", "run/best/model.safetensors", "lies in {toy}/run/best, which is a model."),
         ("--output", "data/sst.csv", "is data of task sst."),
         ("--output", "data/sts.csv", "is data of task sts."),  # data of a task other than the one that is asked
-        ("--embeddings", "encoder/v.npy", "lies in {toy}/encoder, which is an encoder."),
+        ("--vectors", "encoder/v.npy", "lies in {toy}/encoder, which is an encoder."),
     ],
 )  # fmt: skip
 def test_the_sources_of_a_run_are_not_overwritten(toy, mtbert, monkeypatch, option, name, said):
@@ -48,9 +48,9 @@ def test_data_that_a_change_names_are_not_overwritten_either(toy, mtbert, tmp_pa
 def test_answers_and_vectors_do_not_go_into_one_file(toy, mtbert, tmp_path):
     (tmp_path / "v.npy").symlink_to(tmp_path / "both")
     (tmp_path / "a.csv").symlink_to(tmp_path / "both")
-    call = ("--output", tmp_path / "a.csv", "--embeddings", tmp_path / "v.npy")
+    call = ("--output", tmp_path / "a.csv", "--vectors", tmp_path / "v.npy")
     said = mtbert("predict", toy / "run", "--task", "sst", "--text", "a", *call).mistake
-    assert said == f"--embeddings {tmp_path}/v.npy: is the file of --output. Give another."
+    assert said == f"--vectors {tmp_path}/v.npy: is the file of --output. Give another."
 
 
 def test_a_moved_model_writes_its_answers_into_a_file(toy, mtbert, tmp_path):

@@ -39,13 +39,13 @@ def test_a_bare_string_is_one_text(predictor):
     assert texts_of(predictor.read("one", " terrible ")) == [("terrible",)]
     (answer,) = predictor.predict("one", "terrible")
     assert answer == predictor.predict("one", ["terrible"])[0]
-    assert predictor.embed("one", "terrible").shape == (1, 8)
+    assert predictor.vectors("one", "terrible").shape == (1, 8)
 
 
 def test_a_tuple_of_two_strings_is_one_pair_and_only_for_a_task_of_pairs(predictor):
     assert texts_of(predictor.read("pair", ("a", "b c"))) == [("a", "b c")]
     assert texts_of(predictor.read("one", ("a", "b c"))) == [("a",), ("b c",)]
-    assert predictor.embed("pair", ("a", "b c")).shape == (1, 2, 8)
+    assert predictor.vectors("pair", ("a", "b c")).shape == (1, 2, 8)
     assert predictor.predict("pair", ("a", "b c")) == predictor.predict("pair", [("a", "b c")])
 
 
@@ -95,8 +95,8 @@ def test_any_sequence_of_pairs_is_read_in_its_order(predictor, given: Callable[[
 @pytest.mark.parametrize("nothing", [[], (), np.array([]), iter(())], ids=["list", "tuple", "array", "iterator"])
 def test_no_texts_give_no_answers(predictor, nothing):
     assert predictor.predict("one", nothing) == []
-    assert predictor.embed("one", []).shape == (0, 8)
-    assert predictor.embed("pair", []).shape == (0, 2, 8)
+    assert predictor.vectors("one", []).shape == (0, 8)
+    assert predictor.vectors("pair", []).shape == (0, 2, 8)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_no_texts_give_no_answers(predictor, nothing):
     ids=["none", "number", "bytes", "mapping", "set", "array of no dimension", "frame"],
 )
 def test_anything_but_a_sequence_of_texts_is_a_type_error(predictor, given, said):
-    for ask in (predictor.predict, predictor.embed):
+    for ask in (predictor.predict, predictor.vectors):
         with pytest.raises(TypeError, match=re.escape(f"task one: {said}")):
             ask("one", given)
 

@@ -48,9 +48,9 @@ def test_eight_threads_get_the_answers_that_one_gets(switching: None):
         task = TASKS[i % 3]
         texts = [tuple(text() for _ in range(task.texts)) for _ in range(rng.randrange(1, 6))]
         calls.append((predictors[i % 2], task.name, texts))
-    serial = [(p.predict(task, texts), p.embed(task, texts)) for p, task, texts in calls]
+    serial = [(p.predict(task, texts), p.vectors(task, texts)) for p, task, texts in calls]
     with ThreadPoolExecutor(THREADS) as pool:
-        parallel = list(pool.map(lambda call: (call[0].predict(*call[1:]), call[0].embed(*call[1:])), calls))
+        parallel = list(pool.map(lambda call: (call[0].predict(*call[1:]), call[0].vectors(*call[1:])), calls))
     for (answers, vectors), (expected, expected_vectors) in zip(parallel, serial, strict=True):
         assert answers == expected
         assert (vectors == expected_vectors).all()

@@ -152,7 +152,7 @@ def predict(
     output: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file; - for csv on standard output.")] = "-",
     text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="The second text, for tasks of pairs.")] = None,
-    embeddings: Annotated[
+    vectors: Annotated[
         str | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
     ] = None,
     set_: RunOverrides = None,
@@ -176,7 +176,7 @@ def predict(
     """
     from mtbert.use.predict import Question, predict_run
 
-    asked = Question(task, input_, text, text_pair, output, embeddings, tuple(set_ or ()))
+    asked = Question(task, input_, text, text_pair, output, vectors, tuple(set_ or ()))
     predict_run(run, asked, plain_console(stderr=True))
 
 

@@ -29,7 +29,7 @@ class Question:
     text: str | None = None
     text_pair: str | None = None
     output: str = STANDARD_OUTPUT
-    embeddings: str | None = None
+    vectors: str | None = None
     overrides: tuple[str, ...] = ()
 
 
@@ -50,9 +50,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if to_screen and sys.stdout is None:
         raise ValueError("standard output is closed. Give --output FILE.")
     recipe = None
-    if source is not None or question.overrides or not to_screen or question.embeddings is not None:
+    if source is not None or question.overrides or not to_screen or question.vectors is not None:
         recipe = recipe_of(path, question.overrides, needed=source is not None or bool(question.overrides))
-    output, vectors = _targets(path, question, recipe)
+    output, vectors_file = _targets(path, question, recipe)
     predictor = load(path)
     warn_of_early_model(predictor, path, console)
     if text is not None:
@@ -75,9 +75,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         outputs.write_answers(written, output, Path(question.output).suffix.lower())
         if not to_screen:
             console.print(f"{count(len(answers), 'answer')} in {clean(question.output)}", soft_wrap=True)
-    if vectors is not None:
-        outputs.write_vectors(predictor.vectors(data), vectors)
-        console.print(f"{count(len(answers), 'vector')} in {clean(str(question.embeddings))}", soft_wrap=True)
+    if vectors_file is not None:
+        outputs.write_vectors(predictor.vectors_of(data), vectors_file)
+        console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
@@ -98,10 +98,10 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     output = vectors = None
     if question.output != STANDARD_OUTPUT:
         output = checked("--output", question.output, outputs.ANSWERS)
-    if question.embeddings is not None:
-        vectors = checked("--embeddings", question.embeddings, outputs.VECTORS)
+    if question.vectors is not None:
+        vectors = checked("--vectors", question.vectors, outputs.VECTORS)
         if output == vectors:
-            raise ValueError(f"--embeddings {clean(question.embeddings)}: is the file of --output. Give another.")
+            raise ValueError(f"--vectors {clean(question.vectors)}: is the file of --output. Give another.")
     return output, vectors
 
 

@@ -84,12 +84,12 @@ class Predictor:
         """
         return self.answers(self.read(task, texts))
 
-    def embed(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
+    def vectors(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
         """Returns the vectors that the task's head reads: ``[B, D]``, or ``[B, 2, D]`` for separate pairs, float32.
 
         Takes the same texts as :meth:`predict`, and raises the same errors.
         """
-        return self.vectors(self.read(task, texts))
+        return self.vectors_of(self.read(task, texts))
 
     @property
     def name(self) -> str:
@@ -123,8 +123,8 @@ class Predictor:
         """Returns one answer per example, as :meth:`predict` gives them."""
         return scoring.decode(self.model, data.task, scoring.predict_examples(self.model, data)) if len(data) else []
 
-    def vectors(self, data: Dataset) -> npt.NDArray[np.float32]:
-        """Returns one vector per example, as :meth:`embed` gives them."""
+    def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
+        """Returns one vector per example, as :meth:`vectors` gives them."""
         if not len(data):
             pair = (2,) if data.task.sequences == 2 else ()
             return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
