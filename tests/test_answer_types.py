@@ -1,10 +1,12 @@
 """The seam of answer types: every type and head fits the rest, and nothing outside asks a type for its name."""
 
 import ast
+import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 import mtbert
 from mtbert.answers.heads import HEADS
 from mtbert.answers.known import ANSWER_TYPES
+from mtbert.batch import Example, Examples
 from mtbert.losses.known import LOSSES
 from mtbert.metrics import unit_scale
 from mtbert.model import heads
@@ -118,3 +121,11 @@ def test_figures_of_a_report_are_known_by_their_names():
         "binary": ("confusion",),
         "regression": ("similarity",),
     }
+
+
+def test_an_example_with_several_labels_has_a_tuple_and_one_with_none_of_them_has_no_label():
+    examples = Examples.of([Example("a", ("x",), (1.0, math.nan)), Example("b", ("y",), None)])
+    np.testing.assert_array_equal(examples.labels, [[1.0, math.nan], [math.nan, math.nan]])
+    first, second = examples
+    np.testing.assert_array_equal(first.label, [1.0, math.nan])
+    assert second.label is None

@@ -16,7 +16,7 @@ from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.model.model import Model
 from mtbert.recipe.settings import validate_recipe
-from mtbert.task import Task
+from mtbert.task import Head, Task
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 
@@ -110,3 +110,10 @@ def test_a_cosine_has_a_gaussian_likelihood_whatever_the_type_of_its_task(folder
         slope = run.objective.log_variance[f"for_{name}"].grad
         assert slope is not None
         assert slope.item() == pytest.approx(0.5 - factor * tally.losses[f"{name}.{loss}"], rel=1e-5)
+
+
+def test_a_cosine_that_is_a_score_gets_no_threshold():
+    task = Task(name="quora", type="regression", inputs="separate", range=(0.0, 5.0), head=Head(kind="cosine"))
+    made, data = tiny.model(task), tiny.dataset(task, [2, 3, 4], labels=[0.0, 1.0, 5.0])
+    scoring.fit_threshold(made, data, np.random.default_rng(0))
+    assert threshold(made) == 0.5
