@@ -107,7 +107,7 @@ def _check(runs: Iterable[EndedRun]) -> None:
     """
     first = {name: run for run in reversed(list(runs)) for name in run.predicted}
     for name, run in first.items():
-        for part in (part for table in prepare.read(run.recipe, name).tables for part in table.parts):
+        for part in (part for table in prepare.read_split(run.recipe, name).tables for part in table.parts):
             if part.digest != run.record.data.get(part.name):
                 raise ValueError(f"{part.name}: not the data that the runs were scored on. Give their folder.")
 

@@ -62,7 +62,7 @@ def stage(name: str, folder: Path) -> dict[str, float]:
     )
     tokenizer = load_tokenizer(find_folder("demo"))
     found: dict[str, float] = {}
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     data = prepare(recipe, tokenizer)["many"]
     found["prepare"] = time.perf_counter() - began
     if name == "check":
@@ -73,6 +73,7 @@ def stage(name: str, folder: Path) -> dict[str, float]:
         rows = Stream("many", len(data.train), 32, 0).rows(0)
         collate([(data.train, rows)], torch.device("cpu"))
         found |= {"rows": len(data.train) + len(data.dev), "first batch": time.perf_counter() - began}
+    found["CPU"] = time.process_time() - cpu
     return found | {"GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 

@@ -23,7 +23,7 @@ from mtbert.studying.summary import summarise
 def study(tmp_path: Path) -> Results:
     """A study of two rows and two seeds with random answers; one run is missing."""
     settings = load_recipe(str(toy_run.set_up(tmp_path)))
-    splits = {name: prepare.read(settings, name) for name in settings.tasks}
+    splits = {name: prepare.read_split(settings, name) for name in settings.tasks}
     digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}
     record = RECORD.model_copy(update={"data": digests})
     runs: dict[str, dict[int, EndedRun]] = {}

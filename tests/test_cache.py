@@ -117,7 +117,7 @@ def test_the_key_covers_everything_that_the_tokens_depend_on(changed: dict[str, 
     assert len(list(folder.iterdir())) == 2
 
 
-@pytest.mark.parametrize(("module", "name", "value"), [(tokenizers, "__version__", "9.9"), (cache, "FORMAT", 99)])
+@pytest.mark.parametrize(("module", "name", "value"), [(tokenizers, "__version__", "9.9"), (cache, "CACHE_FORMAT", 99)])
 def test_another_version_makes_new_tokens(
     module: object, name: str, value: object, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):

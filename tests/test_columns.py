@@ -40,7 +40,9 @@ def test_rows_are_taken_in_any_order_and_more_than_once_without_a_copy_of_the_bl
     assert taken.block is column.block
 
 
-@pytest.mark.parametrize("size", [columns.PART - 1, columns.PART, columns.PART + 1, 2 * columns.PART])
+@pytest.mark.parametrize(
+    "size", [columns.ROWS_AT_ONCE - 1, columns.ROWS_AT_ONCE, columns.ROWS_AT_ONCE + 1, 2 * columns.ROWS_AT_ONCE]
+)
 def test_long_columns_are_whole(size: int):
     texts = [f"text {i}" + "é" * (i == size - 1) for i in range(size)]
     assert list(TextColumn.of(texts)) == texts

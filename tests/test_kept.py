@@ -96,10 +96,10 @@ def test_a_second_start_reads_splits_and_tokenises_nothing_and_has_the_same_data
     if changed:
         write(folder, 2 * ROWS + 100)
     settle_at_once(monkeypatch)
-    monkeypatch.setattr(cache, "FEW", 10**9)
+    monkeypatch.setattr(cache, "FEWEST", 10**9)
     plain = prepared(folder, **changed)
     assert files(folder) == []
-    monkeypatch.setattr(cache, "FEW", 200)
+    monkeypatch.setattr(cache, "FEWEST", 200)
     first = prepared(folder, **changed)
     forbid_everything(monkeypatch)
     again = prepared(folder, **changed)
@@ -112,7 +112,7 @@ def test_a_second_start_reads_splits_and_tokenises_nothing_and_has_the_same_data
 
 def test_what_is_kept_is_told_by_kind(folder: Path, monkeypatch: pytest.MonkeyPatch):
     settle_at_once(monkeypatch)
-    monkeypatch.setattr(cache, "FEW", 200)
+    monkeypatch.setattr(cache, "FEWEST", 200)
     prepared(folder)
     assert files(folder) == [".clusters", ".file", ".split", ".table", *[".tokens"] * 4]
 
@@ -160,7 +160,7 @@ def test_several_files_keep_their_names_and_places(folder: Path):
 def test_another_name_choice_or_column_is_another_table(
     source: Source, columns: Columns, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cache, "FEW", 100)
+    monkeypatch.setattr(cache, "FEWEST", 100)
     write(folder, name="copy.csv")
     read(folder)
     expected = sources.read(source, columns, folder, texts=len(columns.text))

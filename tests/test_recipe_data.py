@@ -26,7 +26,7 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
     write(tmp_path, "a.csv", "abcdefgh")
     write(tmp_path, "b.csv", "ijklmnop")
     made = recipe(tmp_path, train=["a.csv", "b.csv"], dev_fraction=0.5)
-    split = prepare.read(made, "topic")
+    split = prepare.read_split(made, "topic")
     train, dev = ({e.texts[0] for e in side} for side in (split.train, split.dev))
     assert (len(train), len(dev)) == (8, 8)
     assert train | dev == set("abcdefghijklmnop")
@@ -35,7 +35,7 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
 
 def test_a_split_that_cannot_be_made_names_the_file(tmp_path: Path):
     write(tmp_path, "a.csv", "aaaa")
-    said = message(ValueError, prepare.read, recipe(tmp_path), "topic")
+    said = message(ValueError, prepare.read_split, recipe(tmp_path), "topic")
     assert said.startswith("a.csv: a split needs two groups of examples without a common text, found 1 in 4 examples.")
 
 

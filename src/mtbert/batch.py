@@ -17,7 +17,7 @@ from mtbert.answers import Labels
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.task import Task
 
-Ints = npt.NDArray[np.int32]
+Int32s = npt.NDArray[np.int32]
 TokenIds = npt.NDArray[np.int32 | np.uint16]  # two bytes are enough for most vocabularies
 Rows = npt.NDArray[np.int64]  # row numbers
 Floats = npt.NDArray[np.float64]
@@ -83,7 +83,7 @@ class Sequences:
     """Token sequences in one flat array; sequence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
 
     ids: TokenIds
-    segments: Ints
+    segments: Int32s
     offsets: npt.NDArray[np.int64]
 
     def __len__(self) -> int:

@@ -21,8 +21,8 @@ Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
 
-PART = 4096  # rows that become Python objects at a time
-LARGEST = 2**22  # bytes that are decoded at once
+ROWS_AT_ONCE = 4096  # rows that become Python objects at a time
+MOST_DECODED = 2**22  # bytes that are decoded at once
 
 
 class TextColumn(Sequence[str]):
@@ -52,7 +52,7 @@ class TextColumn(Sequence[str]):
             UnicodeEncodeError: If one holds half a surrogate pair.
         """
         made, left = GrowingColumn(), iter(texts)
-        while part := list(islice(left, PART)):
+        while part := list(islice(left, ROWS_AT_ONCE)):
             made.extend(part)
         return made.column()
 
@@ -92,10 +92,10 @@ class TextColumn(Sequence[str]):
         return str(self._bytes[self.starts[row] : self.stops[row]], "utf-8")
 
     def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), PART):
-            starts, stops = self.starts[first : first + PART], self.stops[first : first + PART]
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            starts, stops = self.starts[first : first + ROWS_AT_ONCE], self.stops[first : first + ROWS_AT_ONCE]
             low, high = int(starts.min()), int(stops.max())
-            near = bytes(self._bytes[low:high]) if high - low < LARGEST else b"\xff"
+            near = bytes(self._bytes[low:high]) if high - low < MOST_DECODED else b"\xff"
             places = zip((starts - low).tolist(), (stops - low).tolist(), strict=True)
             if near.isascii():  # then bytes are characters, and slices of one string are five times as fast
                 text = near.decode()
@@ -176,8 +176,8 @@ class CodedColumn(Sequence[str | None]):
 
     def __iter__(self) -> Iterator[str | None]:
         values = [*self.values, None]  # the last is that of code -1
-        for first in range(0, len(self), PART):
-            yield from map(values.__getitem__, self.codes[first : first + PART].tolist())
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            yield from map(values.__getitem__, self.codes[first : first + ROWS_AT_ONCE].tolist())
 
     @overload
     def __getitem__(self, row: int) -> str | None: ...

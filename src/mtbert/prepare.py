@@ -140,7 +140,7 @@ class Split:
     tables: Sequence[Table]
 
 
-def read(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
+def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
     """The examples of the task called ``name``, with dev as the recipe says: a file, or a part of train.
 
     Raises:
@@ -166,7 +166,7 @@ def read(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
 
 
 def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer, afresh: bool) -> Prepared:
-    split = read(recipe, settings.name, afresh=afresh)
+    split = read_split(recipe, settings.name, afresh=afresh)
     check_rows(settings, len(split.train))
     train, dev = (
         tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
@@ -199,7 +199,7 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
     def make(spool: Spool) -> None:
         spool.add("dev", grouped_split(table.texts, *drawn)[1])
 
-    keep = len(table) >= cache.FEW
+    keep = len(table) >= cache.FEWEST
     try:
         dev = cache.kept("split", [*_digests(table.texts, keep), *drawn], make, keep=keep).arrays["dev"]
     except ValueError as error:
@@ -209,7 +209,7 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
 
 def _clusters(examples: Examples, positives: bool) -> Rows:
     """Returns the clusters of all texts, ``[examples, texts]``, from the cache if they are there."""
-    keep = len(examples) >= cache.FEW
+    keep = len(examples) >= cache.FEWEST
     linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
     depends_on = [*_digests(examples.texts, keep), linked]
     found = cache.kept("clusters", depends_on, lambda s: s.add("numbers", clusters(examples, positives)), keep=keep)

@@ -24,15 +24,15 @@ from mtbert import files
 
 StoredArray = npt.NDArray[Any]
 
-FORMAT = 2  # raised with each change to a file, or to what is made of the same data
-FEW = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
+CACHE_FORMAT = 2  # raised with each change to a file, or to what is made of the same data
+FEWEST = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
 UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
 SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
 ENTRY_KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
 DTYPES = ("|u1", "<u2", "<i4", "<i8")
 ALIGNED = 64  # bytes
 TAIL = 40  # bytes behind the footer: its digest and its length
-PART = 2**20  # bytes that are hashed or copied at a time
+BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Spool:
             target.write(bytes(-target.tell() % ALIGNED))
             source.seek(0)
             first, digest = target.tell(), hashlib.sha256()
-            while part := source.read(PART):
+            while part := source.read(BYTES_AT_ONCE):
                 digest.update(part)
                 target.write(part)
             source.close()
@@ -109,10 +109,10 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
     """
     if keep:
         with suppress(OSError, ValueError):
-            return read(kind, depends_on)
+            return look_up(kind, depends_on)
         try:
             put(kind, depends_on, make)
-            return read(kind, depends_on)
+            return look_up(kind, depends_on)
         except OSError:
             pass
     with Spool() as spool:
@@ -120,7 +120,7 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
         return spool.kept()
 
 
-def read(kind: str, depends_on: Sequence[object]) -> Kept:
+def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
     """Returns what :func:`put` left.
 
     Raises:
@@ -186,7 +186,7 @@ def file_digest(path: Path, *, afresh: bool) -> str:
     """
     if not afresh:
         with suppress(OSError, ValueError):
-            notes = read("file", [str(path.resolve())]).notes
+            notes = look_up("file", [str(path.resolve())]).notes
             if notes["stat"] == _stat(path):
                 return str(notes["sha256"])
     return files.sha256(path, "")
@@ -217,7 +217,7 @@ def _folder() -> Path:
 
 
 def _file(kind: str, depends_on: Sequence[object]) -> Path:
-    return _folder() / f"{hashlib.sha256(json.dumps([FORMAT, *depends_on]).encode()).hexdigest()}.{kind}"
+    return _folder() / f"{hashlib.sha256(json.dumps([CACHE_FORMAT, *depends_on]).encode()).hexdigest()}.{kind}"
 
 
 def _expire(folder: Path) -> None:
@@ -236,7 +236,7 @@ def _seal(file: Path, footer: bytes) -> bytes:
 def _hashed(opened: BinaryIO, first: int, size: int) -> str:
     opened.seek(first)
     digest, left = hashlib.sha256(), size
-    while left and (part := opened.read(min(left, PART))):
+    while left and (part := opened.read(min(left, BYTES_AT_ONCE))):
         digest.update(part)
         left -= len(part)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mtbert.messages import clean, few, shown
 from mtbert.numbers import number, without_point
 
-LONGEST = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
+LONGEST_TEXT = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
 
 
 def place(name: str, unit: str, number: int, column: str) -> str:
@@ -31,8 +31,8 @@ def as_text(value: object) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"the text must be a string, found {shown(value)}. Quote it, or drop the row.")
-    if len(value) > LONGEST:
-        raise ValueError(f"the text has {len(value):,} characters, but at most {LONGEST:,} are read. Cut it.")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"the text has {len(value):,} characters, but at most {LONGEST_TEXT:,} are read. Cut it.")
     return _utf8("text", value).strip()
 
 

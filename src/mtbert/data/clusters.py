@@ -8,14 +8,11 @@ Dimension key: n examples.
 from collections import OrderedDict, deque
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Examples
-from mtbert.columns import hashes, numbered
-
-Ints = npt.NDArray[np.int64]
+from mtbert.columns import Ints, hashes, numbered
 
 
 def clusters(examples: Examples, positives: bool) -> Ints:

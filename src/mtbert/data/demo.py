@@ -15,7 +15,7 @@ import numpy as np
 from mtbert.batch import Example
 
 T = TypeVar("T")
-Row = tuple[tuple[str, ...], float]  # texts, label
+DemoRow = tuple[tuple[str, ...], float]  # texts, label
 SIZES = {"train": 1600, "dev": 300}
 
 
@@ -42,13 +42,15 @@ def examples(task: str, split: str) -> list[Example]:
     return [Example(f"generated-{task}-{split}-{i}", texts, label) for i, (texts, label) in enumerate(rows)]
 
 
-def _distinct(grammar: Callable[[np.random.Generator], list[Row]], rng: np.random.Generator, size: int) -> list[Row]:
+def _distinct(
+    grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
+) -> list[DemoRow]:
     """Returns ``size`` distinct rows, made from whole groups that ``grammar`` draws.
 
     If groups have two rows and split sizes are even, twins always end up in the same split.
     """
     seen: set[tuple[str, ...]] = set()
-    rows: list[Row] = []
+    rows: list[DemoRow] = []
     while len(rows) < size:
         group = grammar(rng)
         keys = {tuple(sorted(texts)) for texts, _ in group}
@@ -97,11 +99,11 @@ FRAMES = (
 )
 
 
-def _sst(rng: np.random.Generator) -> list[Row]:
+def _sst(rng: np.random.Generator) -> list[DemoRow]:
     """Returns two sentences about two aspects; the second exchanges what the first says of them, and so the grades."""
     frame, subjects, grades = _pick(rng, FRAMES), _some(rng, ASPECTS, 2), _some(rng, list(PHRASES), 2)
     said = [phrase.format(_pick(rng, WORDS[word])) for phrase, word in (_pick(rng, PHRASES[g]) for g in grades)]
-    rows: list[Row] = []
+    rows: list[DemoRow] = []
     for win, lose in ((0, 1), (1, 0)):
         text = frame.format(win=f"the {subjects[0]} is {said[win]}", lose=f"the {subjects[1]} is {said[lose]}")
         rows.append(((text[0].upper() + text[1:] + ".",), float(grades[win] + 2)))
@@ -198,11 +200,11 @@ TOPICS = (
 )
 
 
-def _quora(rng: np.random.Generator) -> list[Row]:
+def _quora(rng: np.random.Generator) -> list[DemoRow]:
     """Returns two pairs: a question and its paraphrase, and a question and one with other things or another intent."""
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)
-    rows: list[Row] = []
+    rows: list[DemoRow] = []
     for label in (1, 0):
         one, two, three, four = _some(rng, topic.things, 4)
         i, j = _some(rng, range(len(intent)), 2)
@@ -272,7 +274,7 @@ class Scene:
         return f"The {mood} {who} {verb} the {whom} {place}."
 
 
-def _sts(rng: np.random.Generator) -> list[Row]:
+def _sts(rng: np.random.Generator) -> list[DemoRow]:
     """Returns one pair: a scene, and the same scene with some parts changed and sometimes in other words."""
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))
@@ -294,4 +296,4 @@ def _sts(rng: np.random.Generator) -> list[Row]:
     return [(texts, round(max(0.0, score), 1))]
 
 
-GRAMMARS: dict[str, Callable[[np.random.Generator], list[Row]]] = {"sst": _sst, "quora": _quora, "sts": _sts}
+GRAMMARS: dict[str, Callable[[np.random.Generator], list[DemoRow]]] = {"sst": _sst, "quora": _quora, "sts": _sts}

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from mtbert import files
 from mtbert.data import objects, parquet, plain, separated
-from mtbert.data.records import LARGEST, Records
+from mtbert.data.records import LARGEST_TABLE, Records
 from mtbert.messages import near, reason, shown
 
-TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each also with .gz behind it
-SUFFIXES = (*TEXTS, ".parquet")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each also with .gz behind it
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 BOM = b"\xef\xbb\xbf"
 
@@ -33,14 +33,14 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
     """
     suffix, packed = _kind(name, path)
     try:
-        with _open(name, path, 2**63 if packed or suffix == ".parquet" else LARGEST) as file:
+        with _open(name, path, 2**63 if packed or suffix == ".parquet" else LARGEST_TABLE) as file:
 
             def digest() -> str:
                 file.seek(0)
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
             if suffix == ".parquet":
-                columns, rows = parquet.table(name, file, None if every else wanted)
+                columns, rows = parquet.parquet_records(name, file, None if every else wanted)
                 yield Records(columns, rows, unit="row", digest=digest)
                 return
             with plain.decoded(name, file, packed) as text:
@@ -50,7 +50,7 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
                     names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
                     yield Records(names, kept, unit="item" if is_array else "line", late=not every, digest=digest)
                 else:
-                    line, columns, rows = separated.table(name, suffix, text, wanted, every)
+                    line, columns, rows = separated.separated_records(name, suffix, text, wanted, every)
                     yield Records(columns, rows, header=f", line {line}", digest=digest)
     except FileNotFoundError:
         raise
@@ -69,13 +69,13 @@ def _kind(name: str, path: Path) -> tuple[str, bool]:
             f"{name}: a spreadsheet, which is not read. Save the sheet as CSV (UTF-8), or from Python: "
             'pandas.read_excel(FILE).to_csv("FILE.csv", index=False).'
         )
-    if suffix not in (TEXTS if packed else SUFFIXES):
+    if suffix not in (TEXT_SUFFIXES if packed else SUFFIXES):
         if path.is_dir():
             raise ValueError(f"{name}: a folder, not a file. Name one of the files in it, or use hub: for a data set.")
         found = shown(suffix + ".gz" if packed else suffix)
         raise ValueError(
             f"{name}: {found} is not a known kind of file. Use one of {', '.join(SUFFIXES)}, or one of the first "
-            f"{len(TEXTS)} with .gz behind it."
+            f"{len(TEXT_SUFFIXES)} with .gz behind it."
         )
     return suffix, packed
 

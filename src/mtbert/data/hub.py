@@ -10,7 +10,7 @@ from mtbert.messages import reason, shown
 
 
 @contextmanager
-def opened(
+def opened_data_set(
     name: str, source: str, config: str | None, split: str | None, root: Path, wanted: Sequence[str]
 ) -> Iterator[Records]:
     """Yields the rows of a data set, with the values of the ``wanted`` columns.

@@ -16,7 +16,7 @@ from mtbert.columns import Ints, numbered
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
-PART = 2**17  # rows whose tokens are counted at once
+COUNTED_AT_ONCE = 2**17  # rows whose tokens are counted at once
 UNKNOWN = 0.2  # share of a text's tokens from which on the text counts as unknown
 
 
@@ -114,10 +114,10 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
             whole[rows] = [len(encoding) for encoding in tokenizer.encode_batch(given)]
         lengths += whole
         of_text += made.lengths - tokenizer.num_special_tokens_to_add(len(columns) == 2)
-        for start in range(0, len(data), PART):
-            ends = made.offsets[start : start + PART + 1]
+        for start in range(0, len(data), COUNTED_AT_ONCE):
+            ends = made.offsets[start : start + COUNTED_AT_ONCE + 1]
             before = np.concatenate([[0], np.cumsum(made.ids[ends[0] : ends[-1]] == unknown)])
-            not_known[start : start + PART] += np.diff(before[ends - ends[0]])
+            not_known[start : start + COUNTED_AT_ONCE] += np.diff(before[ends - ends[0]])
     return Tokens(lengths, int(np.sum(not_known > UNKNOWN * of_text)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import NoReturn
 
-from mtbert.data.cells import LONGEST
+from mtbert.data.cells import LONGEST_TEXT
 from mtbert.data.plain import Text
 from mtbert.data.records import Record
 from mtbert.messages import reason, shown
@@ -60,8 +60,8 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
                 found, at = decode(rest, at)
                 return found
             except json.JSONDecodeError as error:
-                if len(rest) - at > LONGEST:
-                    raise wrong(f"or an item of more than {LONGEST:,} characters", at) from None
+                if len(rest) - at > LONGEST_TEXT:
+                    raise wrong(f"or an item of more than {LONGEST_TEXT:,} characters", at) from None
                 index = error.pos - at
                 if not more():
                     raise wrong(error.msg, index) from None

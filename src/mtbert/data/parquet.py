@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from mtbert.data.records import LARGEST, Record
+from mtbert.data.records import LARGEST_TABLE, Record
 from mtbert.messages import reason, shown
 
 BATCH = 256  # rows: few, as each may have a text of megabytes
 
 
-def table(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
+def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
     """Returns the names of all columns, and the values of the wanted ones, or of all, in each row.
 
     Raises:
@@ -28,9 +28,10 @@ def table(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequ
             for i in range(group.num_columns)
             if any(f"{group.column(i).path_in_schema}.".startswith(f"{column}.") for column in asked)
         )
-    if size > LARGEST:
+    if size > LARGEST_TABLE:
         raise ValueError(
-            f"{name}: the columns read unpack to {size:,} bytes, but at most {LARGEST:,} are read. Keep fewer rows."
+            f"{name}: the columns read unpack to {size:,} bytes, but at most {LARGEST_TABLE:,} are read. "
+            "Keep fewer rows."
         )
     found = [column for column in asked if column in columns]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mtbert.data.cells import LONGEST
-from mtbert.data.records import LARGEST
+from mtbert.data.cells import LONGEST_TEXT
+from mtbert.data.records import LARGEST_TABLE
 from mtbert.messages import reason
 
 
@@ -24,15 +24,15 @@ class Text:
         self.top = top  # the beginning of the text, from which the kind of content can be seen
         self.line = 0  # number of lines that have been read completely
         self._stream = stream
-        self._left = LARGEST
+        self._left = LARGEST_TABLE
 
     def __iter__(self) -> Iterator[str]:
         """Yields all lines, with their line breaks."""
         while line := self._take(self._stream.readline):
             self.line += 1
-            if len(line) > LONGEST:
+            if len(line) > LONGEST_TEXT:
                 raise ValueError(
-                    f"{self.name}, line {self.line}: more than {LONGEST:,} characters, which is no row of texts. "
+                    f"{self.name}, line {self.line}: more than {LONGEST_TEXT:,} characters, which is no row of texts. "
                     "Check that the file is what it should be."
                 )
             yield line
@@ -45,12 +45,12 @@ class Text:
 
     def _take(self, read: Callable[[int], str]) -> str:
         try:
-            text = read(LONGEST + 1)
+            text = read(LONGEST_TEXT + 1)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{self.name}: not a whole gzip file ({reason(error)}). Pack it again.") from None
         self._left -= len(text)
         if self._left < 0:
-            raise ValueError(f"{self.name}: unpacks to more than {LARGEST:,} characters. Keep fewer rows.")
+            raise ValueError(f"{self.name}: unpacks to more than {LARGEST_TABLE:,} characters. Keep fewer rows.")
         if "\0" in text:
             line = self._at(text, text.index("\0"))
             raise ValueError(f"{self.name}, line {line}: a NUL character is not text. Save the file as UTF-8 text.")

@@ -20,7 +20,7 @@ MOST_ROWS = 20_000_000  # that fit in a large machine's memory
 
 
 @dataclass
-class Dropped:
+class DroppedRows:
     """Rows that were dropped for one reason: the line of the first, and how many there are."""
 
     first: int
@@ -38,7 +38,7 @@ class Reader:
         self._keys += [("id", columns.id)] if columns.id is not None else []
         self._keys += [("where", column) for column in where]
         self.wanted = [column for _, column in self._keys]
-        self._dropped: dict[tuple[int, str], Dropped] = {}  # by file and reason
+        self._dropped: dict[tuple[int, str], DroppedRows] = {}  # by file and reason
         self._records = 0
         self._waiting: list[list[Any]] = []  # rows, as texts, label and id
         self._texts = [GrowingColumn() for _ in columns.text]
@@ -192,7 +192,7 @@ class Reader:
                 yield f"{part.name}: {count(len(repeated), 'row')} with an id used before (first: {example})."
 
     def _drop(self, file: int, why: str, line: int) -> None:
-        self._dropped.setdefault((file, why), Dropped(line)).number += 1
+        self._dropped.setdefault((file, why), DroppedRows(line)).number += 1
 
     def _check_columns(self, name: str, records: Records) -> None:
         known = list(records.columns)

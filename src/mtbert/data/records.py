@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-LARGEST = 2**32  # bytes of a table, unpacked
+LARGEST_TABLE = 2**32  # bytes of a table, unpacked
 
 Record = tuple[int, Sequence[object]]
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 from itertools import chain
 
 from mtbert.data import tabs
-from mtbert.data.cells import LONGEST
+from mtbert.data.cells import LONGEST_TEXT
 from mtbert.data.plain import Text
 from mtbert.data.records import Record
 from mtbert.messages import count
 
 
-def table(
+def separated_records(
     name: str, suffix: str, text: Text, wanted: Sequence[str], every: bool
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
     """Returns the line of the header, the names of all columns, and the values of the wanted ones, or of ``every`` one.
@@ -20,7 +20,7 @@ def table(
     Raises:
         ValueError: If there is no header; while reading, if a row cannot be one.
     """
-    csv.field_size_limit(LONGEST)  # of the csv module as a whole; its own limit cuts off long texts
+    csv.field_size_limit(LONGEST_TEXT)  # of the csv module as a whole; its own limit cuts off long texts
     lines = iter(text)
     blank = 0
     for top in lines:
@@ -69,7 +69,7 @@ def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int)
         if "new-line character" in str(error):
             raise _bare_return(name, line) from None
         if "field limit" in str(error):
-            what = f"a field of more than {LONGEST:,} characters"
+            what = f"a field of more than {LONGEST_TEXT:,} characters"
         else:
             what = str(error).replace("\t", "\\t")
         raise ValueError(

@@ -158,21 +158,21 @@ def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afres
         return read(source, columns, root, texts=texts)
     depends_on = [source.files, digests, source.where, texts, columns.model_dump()]
     with suppress(OSError, ValueError):
-        return Table.loaded(cache.read("table", depends_on))
+        return Table.loaded(cache.look_up("table", depends_on))
     table = read(source, columns, root, texts=texts)
-    if len(table) < cache.FEW or [part.digest for part in table.parts] != digests:
+    if len(table) < cache.FEWEST or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
         cache.put("table", depends_on, table.keep)
         for path, digest in zip(paths, digests, strict=True):
             cache.remember(path, digest)
-        return Table.loaded(cache.read("table", depends_on))
+        return Table.loaded(cache.look_up("table", depends_on))
     return table
 
 
 def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[str]) -> AbstractContextManager[Records]:
     if source.hub is not None:
-        return hub.opened(name, source.hub, source.config, source.split, root, wanted)
+        return hub.opened_data_set(name, source.hub, source.config, source.split, root, wanted)
     return formats.opened(name, root / source.files[file], wanted)
 
 

@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from mtbert.data.cells import LONGEST
+from mtbert.data.cells import LONGEST_TEXT
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*+)"(?=\t|\Z)')
 _OPEN = re.compile(r'"(?:[^"]|"")*+\Z')
@@ -73,7 +73,7 @@ def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[s
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
     while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):
-        more = _closing(source, taken, LONGEST - len(body))
+        more = _closing(source, taken, LONGEST_TEXT - len(body))
         if not more:
             break
         body += "".join(more)

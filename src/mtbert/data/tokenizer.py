@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from mtbert import files, json_files
-from mtbert.batch import Ints, Rows, Sequences
+from mtbert.batch import Int32s, Rows, Sequences
 from mtbert.columns import TextTuples
 from mtbert.data import cache, trial
 from mtbert.data.cache import Spool
@@ -23,7 +23,7 @@ from mtbert.messages import shown
 # 5,000 texts at a time are no faster.
 CHUNK = 1000
 # Bytes of tokenizer.json, and of a file with one token per line; for XLM-R's 250,000 tokens they are 17 MB and 5 MB.
-LARGEST, LARGEST_LIST = 128 * 2**20, 32 * 2**20
+LARGEST_TOKENIZER, LARGEST_LIST = 128 * 2**20, 32 * 2**20
 FETCH = "Fetch the model again."
 
 _Made = TypeVar("_Made")
@@ -88,7 +88,7 @@ def sequences(
         ValueError: If ``max_length`` leaves no room beside the special tokens, or the tokenizer fails on a text.
     """
     # To look at the vocabulary takes as long as a few hundred texts.
-    few = len(texts) < cache.FEW
+    few = len(texts) < cache.FEWEST
     kind = np.int32 if few or max(tokenizer.get_vocab().values(), default=0) >= 2**16 else np.uint16
 
     def make(spool: Spool) -> None:
@@ -120,7 +120,7 @@ def sequences(
 
 def _tokens(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
-) -> tuple[Ints, Ints, Rows, Rows]:
+) -> tuple[Int32s, Int32s, Rows, Rows]:
     """Returns all ids and segment ids, the length of each sequence, and the numbers of those that were truncated."""
     special = {size: tokenizer.num_special_tokens_to_add(size == 2) for size in {len(text) for text in texts}}
     for number in special.values():
@@ -200,7 +200,7 @@ def _made(make: Callable[[], _Made], wrong: str) -> _Made:
 
 
 def _whole(file: Path) -> Tokenizer:
-    content = _content(file, LARGEST)
+    content = _content(file, LARGEST_TOKENIZER)
     tokenizer = _made(lambda: Tokenizer.from_buffer(content), f"{file}: not a tokenizer")
     tokenizer.no_truncation()
     tokenizer.no_padding()

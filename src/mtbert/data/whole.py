@@ -15,7 +15,7 @@ class Whole:
     rows: Sequence[Mapping[str, object]]
 
 
-def read(name: str, path: Path, wanted: Sequence[str]) -> Whole:
+def read_whole(name: str, path: Path, wanted: Sequence[str]) -> Whole:
     """Returns everything in a file. If several columns have the same name, only the last of them is kept.
 
     Args:

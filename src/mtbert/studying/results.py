@@ -190,7 +190,9 @@ def read_run(run: Path) -> Results:
 
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps of a whole run; reads the data of the tasks that ``dev`` lacks."""
-    sizes = {name: dev[name].train if name in dev else len(prepare.read(recipe, name).train) for name in recipe.tasks}
+    sizes = {
+        name: dev[name].train if name in dev else len(prepare.read_split(recipe, name).train) for name in recipe.tasks
+    }
     return RoundPlan.of(recipe, sizes).steps
 
 
@@ -240,7 +242,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
         for name in (n for n in first.recipe.tasks if n in first.predicted and n not in dev):
-            split = prepare.read(first.recipe, name)
+            split = prepare.read_split(first.recipe, name)
             dev[name] = DevData(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():

@@ -11,7 +11,7 @@ from rich.console import Console
 from mtbert import files
 from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
-from mtbert.data.records import LARGEST
+from mtbert.data.records import LARGEST_TABLE
 from mtbert.data.sources import Source
 from mtbert.data.whole import Whole
 from mtbert.messages import few, shown, warn
@@ -36,7 +36,9 @@ def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warni
     with _input(file) as (name, folder):
         data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
         columns = recipe.tasks[task].columns
-        given = whole.read(name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else [])))
+        given = whole.read_whole(
+            name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else []))
+        )
     ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
     if ignored:
         warn(warnings, f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}.")
@@ -63,12 +65,12 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
     kind = "jsonl" if part.removeprefix(formats.BOM).lstrip().startswith(b"{") else "csv"
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / f"standard-input.{kind}"
-        left = LARGEST
+        left = LARGEST_TABLE
         with files.naming(place), place.open("wb") as copy:
             while part:
                 left -= len(part)
                 if left < 0:
-                    raise ValueError(f"--input -: more than {LARGEST:,} bytes. Give fewer rows at a time.")
+                    raise ValueError(f"--input -: more than {LARGEST_TABLE:,} bytes. Give fewer rows at a time.")
                 copy.write(part)
                 part = sys.stdin.buffer.read(COPIED)
         yield place.name, Path(folder)
