@@ -35,7 +35,7 @@ def test_columns_that_are_not_needed_are_not_read(tmp_path: Path):
 
 
 def test_a_column_that_unpacks_to_an_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mtbert.data.parquet.LARGEST", 10_000)
+    monkeypatch.setattr("mtbert.data.parquet.LARGEST_TABLE", 10_000)
     table = pa.table({"text": ["a", "b"], "label": [1, 2], "more": ["x" * 20_000, "y"]})
     pq.write_table(table, tmp_path / "a.parquet")
     assert len(read(Source(path="a.parquet"), ONE, tmp_path, texts=1).rows) == 2

@@ -29,10 +29,10 @@ def test_standard_input_is_copied_in_parts_and_has_a_limit(toy, mtbert, monkeypa
     content = "\ufeffid,sentence\n" + "".join(f"x{i},not bad {i}\n" for i in range(9))
     size = len(content.encode())
     monkeypatch.setattr("mtbert.use.inputs.COPIED", 16)
-    monkeypatch.setattr("mtbert.use.inputs.LARGEST", size)
+    monkeypatch.setattr("mtbert.use.inputs.LARGEST_TABLE", size)
     done = mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin=content)
     assert [row["sentence"] for row in csv.DictReader(io.StringIO(done.out))] == [f"not bad {i}" for i in range(9)]
-    monkeypatch.setattr("mtbert.use.inputs.LARGEST", size - 1)
+    monkeypatch.setattr("mtbert.use.inputs.LARGEST_TABLE", size - 1)
     said = mtbert("predict", toy / "run", "--task", "sst", "--input", "-", stdin=content).mistake
     assert said == f"--input -: more than {size - 1} bytes. Give fewer rows at a time."
 
