@@ -94,6 +94,15 @@ def test_all_kinds_of_texts_come_back_as_they_were(texts: Texts, folder: Path):
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.parametrize("highest", [2**16 - 1, 2**16, 70_000])
+def test_ids_of_a_large_vocabulary_come_back(highest: int, folder: Path):
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": highest}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    for _ in range(2):
+        found, _ = kept([("a", "b")] * 1000, tokenizer)
+        assert found.ids.tolist() == [1, highest] * 1000
+
+
 @pytest.mark.parametrize(
     "changed",
     [

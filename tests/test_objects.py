@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from reading import ONE, refusal, write
+from reading import ONE, message, refusal, write
 
 from mtbert.data.sources import read
-from mtbert.data.tables import Row
+from mtbert.data.tables import Columns, Row
 
 
 def test_jsonl_values_of_any_kind_become_labels(tmp_path: Path):
@@ -97,3 +97,25 @@ def test_json_may_also_hold_one_object_per_line(tmp_path: Path):
 )
 def test_a_broken_array_is_one_line_that_names_the_place(tmp_path: Path, content: str, said: str):
     assert said in refusal(tmp_path, "a.json", content)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ('{"text": 5, "label": 1}', "{", "a.jsonl, line 2: not JSON"),
+        ('{"text": 5, "lable": 1}', '{"text": "a"}', "a.jsonl: there is no column 'label', found 'text', 'lable'."),
+        ('{"text": 5, "label": 1}', '{"text": 6}', "a.jsonl, line 1, column 'text': the text must be a string"),
+    ],
+)
+def test_a_mistake_of_the_file_comes_before_one_in_a_cell(tmp_path: Path, first: str, second: str, said: str):
+    source = write(tmp_path, "a.jsonl", f"{first}\n{second}\n")
+    assert message(ValueError, read, source, ONE, tmp_path, texts=1).startswith(said)
+
+
+def test_an_id_that_only_a_later_object_has_is_missing_before(tmp_path: Path):
+    columns = Columns(text="text", id="id")
+    source = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b"}\n')
+    assert list(read(source, columns, tmp_path, texts=1, labelled=False).ids) == ["1", "2"]
+    source = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "id": "x"}\n{"text": 3}\n')
+    said = message(ValueError, read, source, columns, tmp_path, texts=1, labelled=False)
+    assert said.startswith("a.jsonl, line 1, column 'id': the id is empty.")

@@ -181,6 +181,11 @@ def test_chunks_do_not_change_the_result(tokenizer):
     assert found.lengths.tolist() == [i % 5 + 2 for i in range(2 * CHUNK + 1)]
 
 
+def test_segments_are_those_of_their_tokens_also_where_the_first_chunk_has_none(tokenizer):
+    found, _ = sequences(tokenizer, [("the",)] * CHUNK + [("the", "cat")], 20, segments=True)
+    assert found.segments.tolist() == [0] * (3 * CHUNK) + [0, 0, 0, 1, 1]
+
+
 def test_no_texts_give_no_sequences(tokenizer):
     found, cut = sequences(tokenizer, [], 20, segments=True)
     assert (len(found), found.ids.tolist(), found.offsets.tolist(), cut.tolist()) == (0, [], [0], [])

@@ -14,6 +14,7 @@ import pytest
 import toy_run
 from rich.console import Console
 
+from mtbert.data import cache
 from mtbert.recipe.files import load_recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
@@ -118,6 +119,19 @@ def test_resuming_a_finished_run_changes_nothing(folder: Path):
     before = everything(folder / "run")
     resume_run(folder / "run", SILENT)
     assert everything(folder / "run") == before
+
+
+def test_resuming_on_changed_data_is_refused_although_size_times_and_inode_are_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache, "FEWEST", 10)
+    monkeypatch.setattr(cache, "SETTLED", -(10**12))
+    monkeypatch.setattr(cache, "_stat", lambda path: [1, 2, 3, 4, 5])
+    start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
+    file = folder / "data/sts.csv"
+    file.write_text(file.read_text()[:-2] + "5\n")
+    with pytest.raises(ValueError, match=r"sts\.csv: changed since the run in .*run began"):
+        resume_run(folder / "run", SILENT)
 
 
 def test_resuming_on_changed_data_is_refused(folder: Path):
