@@ -40,5 +40,5 @@ def test_the_picture_never_shows_a_module_above_one_that_may_import_it():
 
 def test_the_document_names_each_package_and_module():
     text = (ROOT / "docs/architecture.md").read_text()
-    left_out = {"seeds", "profiling", "progress_bar", "numbers", "metrics"}  # small helpers, in the picture alone
+    left_out = {"seeds", "profiling", "numbers", "metrics"}  # small helpers, in the picture alone
     assert {name for name in modules() if f"`{name}/`" not in text and f"`{name}.py`" not in text} == left_out
