@@ -1,7 +1,8 @@
-"""Training, scoring, studies and tuning from Python: what the commands do, without their words.
+"""Training, scoring, studies and tuning from Python.
 
-Nothing is printed unless ``progress`` is true; mistakes are raised as ValueError, FileNotFoundError or TypeError, whose
-messages are those of the command line. Packages that only studies need, such as matplotlib, are imported by them.
+These functions do the same as the commands, but print nothing unless ``progress`` is true. Mistakes raise ValueError,
+FileNotFoundError or TypeError with the messages of the command line. Packages that only studies need, such as
+matplotlib, are imported by studies only.
 """
 
 import json
@@ -32,14 +33,14 @@ Changes = Mapping[str, Any] | Sequence[str]
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that has ended: ``path`` is its folder, ``scores`` are those of its best model on dev."""
+    """A run that has ended: ``path`` is its folder, and ``scores`` are the scores of its best model on dev."""
 
     path: Path
     scores: Scores
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The best model of the run, loaded when it is first asked for."""
+        """The best model of the run, loaded on first use."""
         return load(self.path)
 
     def _repr_html_(self) -> str:
@@ -48,14 +49,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Studied:
-    """A study that has ended: its folder, and why runs failed, by their name."""
+    """A study that has ended: its folder ``path``, and ``failed``, the reason for each failed run by its name."""
 
     path: Path
     failed: Mapping[str, str]
 
     @property
     def report(self) -> Path:
-        """The page with tables, figures and errors; it is there if a run came to its end."""
+        """The path of the report, a page with tables, figures and errors; it exists if at least one run has ended."""
         from mtbert.studying.report import REPORT_FILE
 
         return self.path / REPORT_FILE
@@ -74,31 +75,32 @@ def train(
     track: str | None = None,
     progress: bool = False,
 ) -> Trained:
-    """Trains one model on the tasks of a recipe, and returns its folder, its scores and a predictor.
+    """Trains one model on the tasks of a recipe, and returns the run.
 
     Args:
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
         data: Rows by task, for tasks that then need no ``train`` in the recipe: a pandas or polars DataFrame, a
             ``datasets.Dataset``, a pyarrow Table or a list of dicts, or a dict of these for ``train``, ``dev`` and
-            ``test``. The columns are those that the recipe names; by default ``text`` and ``label``. The rows that are
-            read are kept in the folder of the run, so that it can be resumed, scored and moved.
+            ``test``. The rows need the columns that the recipe names, by default ``text`` and ``label``. They are
+            copied into the folder of the run, so that it can be resumed, scored and moved.
         out: The folder of the run; by default ``runs/NAME``, and ``runs/run`` for a recipe without a name.
         changes: Settings to change, such as ``{"train.lr": 2e-5}``, or as on the command line ``["train.lr=2e-5"]``.
-        overwrite: Whether to replace a run that is there.
-        resume: The folder of a run to go on with, in place of a recipe; ``changes`` can then change ``data.root``.
-        epochs: With ``resume``: how many epochs to train in all, also for a run that has ended.
-        profile: Whether to print, with ``progress``, where the time of a step goes.
-        track: A tracker that gets all numbers too: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
+        overwrite: Whether to replace an existing run.
+        resume: The folder of a run to resume, in place of a recipe; ``changes`` can then change only ``data.root``.
+        epochs: With ``resume``, the number of epochs to train in all, even if the run has ended.
+        profile: Whether to print where the time of a step goes; it is printed only with ``progress``.
+        track: A tracker that also gets all numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:
-        ``scores["task"]["metric"]`` and ``scores.overall`` of the best model on dev, ``path``, and ``predictor``.
+        The run: ``scores["task"]["metric"]`` and ``scores.overall`` of its best model on dev, its folder ``path``, and
+        its ``predictor``.
 
     Raises:
-        ValueError: If the recipe or the data cannot be used, or ``out`` is there already.
-        FileNotFoundError: If a file is not there.
-        TypeError: If rows are of another type.
+        ValueError: If the recipe or the data cannot be used, or ``out`` exists.
+        FileNotFoundError: If a file does not exist.
+        TypeError: If ``data`` holds rows of a type that is not listed above.
         FloatingPointError: If a loss is not finite.
 
     >>> import mtbert
@@ -128,11 +130,12 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     Args:
         run: The folder of a run, or its ``best/`` or ``last/``.
         split: ``dev``, ``test``, or a labelled file of ``task``.
-        task: The only task to score; by default all whose predictions were trained.
-        changes: Changes of ``data.root`` and of the columns and files of tasks, as for :func:`train`.
+        task: The only task to score. By default, all tasks whose predictions were trained are scored.
+        changes: New values of ``data.root``, or of columns and files of tasks, as for :func:`train`.
 
     Returns:
-        ``scores["task"]["metric"]``, ``scores.overall``, and ``scores.constant``, those of the best constant answer.
+        The scores: ``scores["task"]["metric"]``, ``scores.overall``, and ``scores.constant``, the metrics of the best
+        constant answer.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
@@ -152,20 +155,22 @@ def study(
     workers: int = 1,
     progress: bool = False,
 ) -> Studied:
-    """Runs every recipe of a study with every seed, and writes its report; a study that was stopped goes on.
+    """Runs every recipe of a study with every seed, and writes a report.
+
+    The same call resumes a study that was stopped.
 
     Args:
         study: A study file, or the name of a shipped study.
         out: The folder of the study; by default ``studies/NAME``.
-        changes: Changes of all recipes, as for :func:`train`.
-        workers: Runs at a time, each a process of its own, while memory lasts.
+        changes: Settings to change in all recipes, as for :func:`train`.
+        workers: The number of runs at the same time, each in a process of its own; fewer if memory is short.
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
-        ``path``, ``report`` (the page), and ``failed``: why runs failed, by their name.
+        The study: its folder ``path``, its page ``report``, and ``failed``, the reason for each failed run by its name.
 
     Raises:
-        ValueError, FileNotFoundError: If the study cannot be used, or ``out`` is something else.
+        ValueError, FileNotFoundError: If the study cannot be used, or ``out`` is the folder of something else.
 
     >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
     PosixPath('studies/my-study/report.html')
@@ -186,18 +191,20 @@ def tune(
     on_dev: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Finds good settings in the ranges of a recipe, and returns the file of the recipe with the best ones.
+    """Finds good settings in the ranges of a recipe, and returns the path of a recipe file with the best ones.
 
     Args:
         recipe: A recipe file with a ``tune`` part, or the name of a shipped recipe.
-        trials: Trials in all, with those of earlier calls.
+        trials: The number of trials, including those of earlier calls.
         out: The folder of the trials; by default ``tuned/NAME``.
-        changes: Changes of the recipe, as for :func:`train`.
-        on_dev: Whether to score on dev, about which no result can then be claimed, in place of a slice of train.
+        changes: Settings of the recipe to change, as for :func:`train`.
+        on_dev: Whether to score trials on dev instead of a part of train. The score on dev is then no fair estimate any
+            more.
         progress: Whether to show a progress bar and print the best trials.
 
     Raises:
-        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` is of another.
+        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` holds another
+            tuning.
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
     """
@@ -210,7 +217,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns the recipe that reads ``data`` from files in ``out``, and the rows for these files."""
+    """Returns a recipe that reads ``data`` from files in ``out``, and the rows to write into these files."""
     splits = {task: by_split(task, given) for task, given in data.items()}
     files_of = {task: {split: file_of(task, split) for split in given} for task, given in splits.items()}
     settings = given_recipe(recipe, overrides, files_of)
@@ -227,7 +234,7 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns the name of a recipe or a study, which its folder gets."""
+    """Returns the name of a recipe or a study, after which its folder is named."""
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

@@ -25,7 +25,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Example:
-    """One row. Its ``label`` is one number, or one for each part of the answer, ``nan`` where a part is missing."""
+    """One row: its id, its texts and its label.
+
+    The label is a number, or one number for each part of the answer, ``nan`` for a missing part. None means that there
+    is no label.
+    """
 
     id: str
     texts: tuple[str, ...]
@@ -33,12 +37,12 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Rows in columns; an :class:`Example` is made when one is asked for.
+    """The examples of a task, stored in columns. Reading a row creates an :class:`Example`.
 
     Args:
         ids: A column with the id of each row.
         texts: One column for each text of a row.
-        labels: ``[B]`` or ``[B, K]``, as the task's type reads them; ``nan`` where one is missing.
+        labels: ``[B]`` or ``[B, K]``, as the task's answer type reads them; a missing label is ``nan``.
     """
 
     def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Labels) -> None:
@@ -46,7 +50,7 @@ class Examples(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Self:
-        """Returns the columns of rows that are there as objects.
+        """Returns the given examples in columns.
 
         >>> Examples.of([Example("a", ("one",), 1.0), Example("b", ("two",), None)]).labels.tolist()
         [1.0, nan]
@@ -59,7 +63,7 @@ class Examples(Sequence[Example]):
         )
 
     def take(self, rows: Rows) -> "Examples":
-        """Returns the rows of these numbers, in this order."""
+        """Returns the examples with these row numbers, in this order."""
         return Examples(self.ids.take(rows), [column.take(rows) for column in self.texts], self.labels[rows])
 
     def __len__(self) -> int:
@@ -96,12 +100,11 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task's examples beside their tokens.
+    """The examples of a task and their tokens.
 
-    ``sequences`` holds one entry per text that is encoded on its own: two for separate pairs, else
-    one; each has as many sequences as there are examples. ``truncated`` counts examples cut to max_length.
-    ``clusters``, ``[examples, texts]``, numbers the texts so that those which mean the same share a number; it is
-    there where a loss or the order of rows asks for it.
+    ``sequences`` has two entries for separate pairs, else one; each entry holds one sequence per example. ``truncated``
+    is the number of examples cut to ``max_length``. ``clusters``, ``[examples, texts]``, gives the same number to texts
+    that mean the same; it is None unless a loss or the order of rows needs it.
     """
 
     task: Task
@@ -115,17 +118,17 @@ class Dataset:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each example, both sequences of a separate pair together."""
+        """The number of tokens of each example; a separate pair counts both sequences."""
         total: npt.NDArray[np.int64] = np.sum([s.lengths for s in self.sequences], axis=0)
         return total
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a task lies in a step: sequences ``[first, last)`` and tokens ``[start, stop)``.
+    """The place of a task in a batch: sequences ``[first, last)`` and tokens ``[start, stop)``.
 
-    ``order_S`` sends the span's sequences, sorted by length, back to the order of the examples (of
-    separate pairs: first all first texts, then all second texts).
+    The sequences of a span are sorted by length. ``order_S`` are the indices that put them back into the order of the
+    examples; for separate pairs, all first texts come before all second texts.
     """
 
     first: int
@@ -137,7 +140,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """Boundaries of a step: ``offsets[s]`` is the first token of sequence ``s`` (``S + 1`` numbers)."""
+    """The boundaries of a batch: its sequences, and the span of each task.
+
+    ``offsets``, ``S + 1`` numbers, holds the first token of each sequence and the number of all tokens.
+    """
 
     offsets: tuple[int, ...]
     spans: Mapping[str, Span]
@@ -152,7 +158,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All sequences of a step, one after the other, without padding; ``clusters`` as in :class:`Dataset`."""
+    """The input of one forward pass: all sequences one after the other, without padding.
+
+    ``labels``, ``example_ids`` and ``clusters`` are kept by task; ``clusters`` are those of :class:`Dataset`.
+    """
 
     layout: Layout
     ids_N: Tensor
@@ -167,10 +176,10 @@ class StepBatch:
 class Output:
     """The model's output for the examples of one task.
 
-    ``embeddings_MD`` is what the first layer read for the task's tokens, ``first_SD`` what the last one gave for the
-    first token of each sequence, in the order of the examples: of separate pairs first all first texts, then all second
-    texts. ``vectors`` are one ``[B, D]`` per sequence of an example. ``prediction``, ``[B]`` or ``[B, K]``, is what
-    ``Task.predicts`` says.
+    ``embeddings_MD`` is the input of the first layer for the task's tokens. ``first_SD`` is the output of the last
+    layer for the first token of each sequence, in the order of the examples; for separate pairs, all first texts come
+    before all second texts. ``vectors`` has one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B]`` or
+    ``[B, K]``; ``Task.predicts`` says what its numbers mean.
     """
 
     embeddings_MD: Tensor
@@ -180,10 +189,9 @@ class Output:
 
 
 def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torch.device) -> StepBatch:
-    """One batch of the given rows of each data set, the tasks' spans in the order given.
+    """Returns the batch with the given rows of each data set; the spans of the tasks are in the given order.
 
-    Labels are the targets of the task's type, float32: class indices, 0/1, or scores mapped to 0..1; ``nan`` where one
-    is missing.
+    Its labels are targets, float32: class indices, 0/1, or scores mapped to 0..1; a missing label is ``nan``.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]
@@ -215,7 +223,7 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
 
 
 def only(batch: StepBatch, name: str) -> StepBatch:
-    """The part of the task called ``name``, as a batch of its own."""
+    """Returns the part of the task called ``name`` as a batch of its own."""
     span = batch.layout.spans[name]
     tokens = slice(span.start, span.stop)
     return StepBatch(
@@ -239,15 +247,18 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def _tokens(
     data: Dataset, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns ids, segments and positions ``[3, M]`` of these rows' sequences, sorted by length; where each ends; and
-    for each sequence in the order of the examples its place among the sorted ones."""
+    """Returns the tokens of these rows, sorted by the length of their sequences, and two arrays about the sequences.
+
+    The tokens are ids, segments and positions, ``[3, M]``. The first array holds the end of each sorted sequence,
+    ``[S]``. The second holds, for each sequence in the order of the examples, its place among the sorted ones, ``[S]``.
+    """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts
     order = np.argsort(lengths, kind="stable")
     lengths = lengths[order]
     ends = np.cumsum(lengths)
     positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-    at = np.repeat(starts[order], lengths) + positions  # the place of each token in the flat array that it is from
+    at = np.repeat(starts[order], lengths) + positions  # the place of each token in the flat array that it comes from
     origin = np.repeat(order // len(rows), lengths)  # the number of that array: 0, or 1 for a second text
     found = np.empty((3, len(at)), np.int64)
     found[2] = positions

@@ -1,4 +1,4 @@
-"""The command line. Imports stay inside the commands, so that ``--help`` needs no torch."""
+"""The command line. The commands import what they need, so that ``--help`` does not load torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,21 +60,21 @@ def train(
         typer.Option(
             "--set",
             metavar="A.B=C",
-            help="Change one setting of the recipe; may be repeated. With --resume: data.root alone.",
+            help="Change one setting of the recipe; may be repeated. With --resume: only data.root.",
         ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume a run that was stopped.")] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="With --resume: train for N epochs in all, also a finished run.", metavar="N"),
+        typer.Option(min=1, help="With --resume: train for N epochs in all, even if the run has ended.", metavar="N"),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="After 25 steps, print where the time of a step goes; training goes on.")
     ] = False,
     track: Annotated[
         str | None,
-        typer.Option(metavar="TRACKER", help="Send all numbers to tensorboard, wandb, mlflow or trackio too."),
+        typer.Option(metavar="TRACKER", help="Also send all numbers to tensorboard, wandb, mlflow or trackio."),
     ] = None,
 ) -> None:
     """Train one model on the tasks of a recipe.
@@ -120,7 +120,7 @@ def train(
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="dev, test, or a labelled file (then with --task).")] = "dev",
-    task: Annotated[str | None, typer.Option(help="Only this task. Default: all of them.")] = None,
+    task: Annotated[str | None, typer.Option(help="Score only this task. Default: all tasks.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
     set_: RunOverrides = None,
 ) -> None:
@@ -159,8 +159,8 @@ def predict(
 ) -> None:
     """Answer one task for texts: the class with its probabilities, or the score.
 
-    The columns of the file are those of the recipe; a label column is not needed. The order and all columns are kept,
-    with the answers behind them.
+    The file has the columns that the recipe names; it needs no label column. The output keeps the order of the rows and
+    all columns, and adds the answers as further columns.
 
     Examples:
 
@@ -183,18 +183,18 @@ def predict(
 @app.command()
 def tune(
     recipe: RecipeName,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, with those of earlier calls.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier calls.")] = 20,
     out: Annotated[Path | None, typer.Option(help="The folder of the trials. Default: tuned/RECIPE.")] = None,
     set_: Overrides = None,
     on_dev: Annotated[
-        bool, typer.Option("--on-dev", help="Score on dev, about which no result can then be claimed.")
+        bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
     ] = False,
 ) -> None:
     """Find good settings in the ranges of a recipe (its tune: part), and write NAME-tuned.yaml with them.
 
-    Trials are scored on a slice of train that shares no text with the rest, dev_fraction of it; dev stays unseen. A
-    trial's score is that of the best of its evaluations. What falls behind is pruned at an evaluation. A tuning that
-    was stopped goes on with the same command. Wants the extra tune.
+    Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
+    score of a trial is its best evaluation. A trial that falls behind is stopped at an evaluation. The same command
+    resumes a tuning that was stopped. It needs the optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 
@@ -212,15 +212,16 @@ def study(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one.")],
     out: Annotated[Path | None, typer.Option(help="The study's folder. Default: studies/STUDY.")] = None,
     set_: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, while memory lasts.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at the same time; fewer if memory is short.")] = 1,
 ) -> None:
-    """Run every recipe of a study with every seed, and say which techniques help, by how much and how sure.
+    """Run every recipe of a study with every seed, and report which techniques help, by how much and how surely.
 
-    A study that was stopped, or whose file has new rows or seeds, goes on with the same command: what has ended is
-    not run again.
+    The same command resumes a study that was stopped, or whose file has new rows or seeds. Runs that have ended are not
+    repeated.
 
-    Shipped: demo (minutes, generated data), quick (the paper's table 4, short), paper (its tables 2 to 4), best (quick
-    and the recipe best), best-parts (that recipe without one of its parts).
+    Shipped: demo (minutes, generated data), paper (the recipes called paper/...), quick (techniques of the study paper,
+    on MiniLM and shorter), best (quick, and the recipe best), best-parts (the recipe best, each time without one of its
+    parts).
 
     Examples:
 
@@ -241,15 +242,16 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="The folder of a run, or of a study.")],
     test: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=FILE", help="Score --row on this labelled file, once; one for each task."),
+        typer.Option(metavar="TASK=FILE", help="Score --row on this labelled file, once; give one file per task."),
     ] = None,
     row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
-    """Write report.html: what helps and how sure, tables, figures, and the errors to look at.
+    """Write report.html: which techniques help and how surely, tables, figures, and errors to look at.
 
-    The page is one file that needs no network. A study that goes on gives a report of what has ended.
+    The page is one file that needs no network. During a study, it reports on the runs that have ended.
 
-    Test files are for one row, chosen by what it did on dev: they are scored once, and the folder remembers that.
+    Test files are for one row, chosen by its scores on dev. They can be scored only once; the folder keeps a record of
+    it.
 
     Examples:
 
@@ -272,7 +274,7 @@ def report(
 
 @recipes_app.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
-    """Print a recipe with everything that it extends, every default and every --set filled in.
+    """Print a complete recipe: what it extends, every default and every --set are filled in.
 
     Example:
 
@@ -285,7 +287,7 @@ def show(recipe: RecipeName, set_: Overrides = None) -> None:
 
 @recipes_app.command("list")
 def list_() -> None:
-    """Print the recipes that come with mtbert, and what each of them is.
+    """Print the recipes that come with mtbert, each with a description.
 
     Example:
 
@@ -301,7 +303,7 @@ def list_() -> None:
 
 @recipes_app.command("schema")
 def schema() -> None:
-    """Print the JSON Schema of recipe files, for completion and checks in an editor.
+    """Print the JSON Schema of recipe files, with which editors complete and check them.
 
     Example:
 
@@ -318,9 +320,9 @@ def schema() -> None:
 def check(
     recipe: RecipeName,
     set_: Overrides = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 on a warning too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe and say what is in them: sizes, labels, lengths, duplicates, leaks, passes.
+    """Read the data of a recipe and print their sizes, labels, lengths, duplicates, leaks and passes.
 
     Exits with 2 on an error in the data.
 
@@ -339,5 +341,5 @@ def check(
 
 
 def main() -> None:
-    """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
+    """Runs a command, see :func:`mtbert.exit_codes.run_command`."""
     run_command(app)

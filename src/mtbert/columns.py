@@ -1,8 +1,8 @@
-"""Columns of a table: texts, repeated texts and numbers, without a Python object for each row.
+"""Columns of a table: texts, repeated texts and numbers, stored without a Python object for each row.
 
-Texts lie as Arrow lays them: one block of UTF-8, and where each begins and ends. The block may be a mapped file, so
-that ten million texts need no memory of their own. Arrow's own arrays are not used, because a run on CSV files must
-also work where pyarrow is not installed.
+Texts are stored in Arrow's layout: one block of UTF-8, and the byte at which each text begins and ends. The block may
+be a memory-mapped file, so that ten million texts need no memory of their own. Arrow's own arrays are not used, because
+a run on CSV files must also work without pyarrow.
 
 Dimension key: n rows.
 """
@@ -26,13 +26,13 @@ MOST_DECODED = 2**22  # bytes that are decoded at once
 
 
 class TextColumn(Sequence[str]):
-    """A column of texts; a string is made when one is asked for.
+    """A column of texts, each of which becomes a Python string only when it is read.
 
     Args:
         block: UTF-8, ``[bytes]``.
         starts: The byte at which each text begins, ``[n]``.
-        stops: The byte behind each text, ``[n]``.
-        digest: SHA-256 of ``block`` in hex digits, where it is known.
+        stops: The byte after the end of each text, ``[n]``.
+        digest: The SHA-256 of ``block`` in hex digits, if it is known already.
 
     >>> column = TextColumn.of(["one", "zwölf", ""])
     >>> column[1], list(column.take(np.array([2, 0])))
@@ -49,7 +49,7 @@ class TextColumn(Sequence[str]):
         """Returns a column with these texts.
 
         Raises:
-            UnicodeEncodeError: If one holds half a surrogate pair.
+            UnicodeEncodeError: If a text contains half a surrogate pair.
         """
         made, left = GrowingColumn(), iter(texts)
         while part := list(islice(left, ROWS_AT_ONCE)):
@@ -58,15 +58,15 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def stored(cls, block: Bytes, offsets: Ints, digest: str | None = None) -> Self:
-        """Returns the column whose texts lie one after the other; ``offsets`` has ``n + 1`` numbers."""
+        """Returns the column whose texts lie in ``block`` one after the other; ``offsets`` has ``n + 1`` numbers."""
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> "TextColumn":
-        """Returns the texts of these rows, in this order; they share the block."""
+        """Returns a column with the texts of these rows, in this order; it shares the block."""
         return TextColumn(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
-        """Returns a SHA-256 that differs where a text does: of the block, and of where the texts lie in it."""
+        """Returns the SHA-256 of the block and of the places of the texts in it."""
         if self._digest is None:
             self._digest = hashlib.sha256(self._bytes).hexdigest()
         found = hashlib.sha256(self._digest.encode())
@@ -76,7 +76,7 @@ class TextColumn(Sequence[str]):
 
     @cached_property
     def folded(self) -> Hashes:
-        """A hash of each text without outer space and case, ``[n]``: texts that are the same to a reader share one."""
+        """The hash of each text, ``[n]``; texts that differ only in case or outer space have the same hash."""
         return hashes(text.strip().casefold() for text in self)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class TextColumn(Sequence[str]):
             low, high = int(starts.min()), int(stops.max())
             near = bytes(self._bytes[low:high]) if high - low < MOST_DECODED else b"\xff"
             places = zip((starts - low).tolist(), (stops - low).tolist(), strict=True)
-            if near.isascii():  # then bytes are characters, and slices of one string are five times as fast
+            if near.isascii():  # each byte is a character then, and slicing one string is five times as fast
                 text = near.decode()
                 yield from (text[start:stop] for start, stop in places)
             else:
@@ -128,7 +128,7 @@ class TextTuples(Sequence[tuple[str, ...]]):
 
 
 class NumberColumn(Sequence[str]):
-    """A column of texts that are numbers written out, as ids are where a table has none."""
+    """A column of whole numbers, read as texts; the ids of a table without ids are such numbers."""
 
     def __init__(self, numbers: Ints) -> None:
         self.numbers = numbers
@@ -149,11 +149,11 @@ class NumberColumn(Sequence[str]):
 
 
 class CodedColumn(Sequence[str | None]):
-    """A column of cells of which many are the same, as labels are.
+    """A column of cells, many of which are equal, such as labels.
 
     Args:
-        values: The different texts, in the order of their first row.
-        codes: The number of each row's text among them, ``[n]``; -1 where the cell is missing.
+        values: The different texts, in the order in which they first occur.
+        codes: The index in ``values`` of each row's text, ``[n]``; -1 for a missing cell.
     """
 
     def __init__(self, values: Sequence[str], codes: npt.NDArray[np.int32]) -> None:
@@ -175,7 +175,7 @@ class CodedColumn(Sequence[str | None]):
         return len(self.codes)
 
     def __iter__(self) -> Iterator[str | None]:
-        values = [*self.values, None]  # the last is that of code -1
+        values = [*self.values, None]  # code -1 is the last one, None
         for first in range(0, len(self), ROWS_AT_ONCE):
             yield from map(values.__getitem__, self.codes[first : first + ROWS_AT_ONCE].tolist())
 
@@ -191,31 +191,34 @@ class CodedColumn(Sequence[str | None]):
 
 
 class GrowingColumn:
-    """A column of texts while it grows."""
+    """A column of texts that is still growing."""
 
     def __init__(self) -> None:
         self._block = bytearray()
         self._offsets = array("q", [0])
 
     def extend(self, texts: Iterable[str]) -> None:
-        """Adds texts; many at once are faster.
+        """Appends texts; it is faster to append many at once.
 
         Raises:
-            UnicodeEncodeError: If one holds half a surrogate pair.
+            UnicodeEncodeError: If a text contains half a surrogate pair.
         """
         encoded = list(map(str.encode, texts))
         self._block += b"".join(encoded)
         self._offsets.extend(accumulate(map(len, encoded), initial=self._offsets.pop()))
 
     def column(self) -> TextColumn:
-        """Returns the column, which shares its memory: nothing can be appended from then on."""
+        """Returns the finished column.
+
+        It shares the memory of this object, to which nothing can be appended any more.
+        """
         return TextColumn.stored(np.frombuffer(self._block, np.uint8), np.frombuffer(self._offsets, np.int64))
 
 
 def hashes(texts: Iterable[str]) -> Hashes:
-    """Returns 64 bits of each text's BLAKE2b hash, ``[n]``: the same ones in every process.
+    """Returns a 64-bit BLAKE2b hash of each text, ``[n]``, the same in every process.
 
-    Two of 20 million different texts share a hash once in 90,000 such tables.
+    Among 20 million different texts, two share a hash in one of 90,000 such tables.
     """
     found, blake = bytearray(), hashlib.blake2b
     for text in texts:
@@ -224,7 +227,7 @@ def hashes(texts: Iterable[str]) -> Hashes:
 
 
 def numbered(keys: npt.NDArray[np.generic]) -> Ints:
-    """Returns for each key a number that equal ones share, ``[n]``: 0, 1, ... in the order of their first row.
+    """Returns a number for each key, ``[n]``, which equal keys share: 0, 1, ... in the order in which they first occur.
 
     >>> numbered(np.array([30, 10, 30, 20])).tolist()
     [0, 1, 0, 2]

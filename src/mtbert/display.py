@@ -1,4 +1,4 @@
-"""Progress of a run on the screen: two live lines on a terminal, plain lines elsewhere."""
+"""The progress of a run: two live lines on a terminal or in a notebook, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
 SECONDS_BETWEEN_LINES = 20.0
-SMOOTHING = 0.05  # of the losses shown
-SHORTEST_NAME = 3  # characters that a task's name is cut to before losses are left out
-FORWARD = 1 / 3  # of the time that training needs for as many tokens, until an evaluation has been timed
+SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
+SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
+FORWARD = 1 / 3  # assumed time of an evaluation per token, as a share of training time, until one has been timed
 
 
 class Display:
-    """Progress of training and of scoring dev on ``console``, with the time left for both."""
+    """Shows on ``console`` the progress of training and of scoring dev, with the time left for both."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -27,13 +27,13 @@ class Display:
         self.conflicting: float | None = None
         self.epoch = self.epochs = 0
         self.done = self.steps = 0
-        self.warm = False  # whether this process has done a step
-        self.trained = self.tokens = 0  # steps and tokens since then
-        self.training = 0.0  # seconds that they took
-        self.evaluations: Sequence[int] = ()  # numbers of steps
+        self.warm = False  # whether this process has made a step
+        self.trained = self.tokens = 0  # steps and tokens after the first step of this process
+        self.training = 0.0  # seconds of these steps
+        self.evaluations: Sequence[int] = ()  # the steps after which dev is scored
         self.dev_tokens = self.dev = self.scored = 0  # tokens and examples of dev, and the examples scored so far
-        self.scoring: float | None = None  # when scoring began, where it goes on
-        self.last_scoring: float | None = None  # seconds of the last one
+        self.scoring: float | None = None  # the time at which the current scoring of dev began; None between scorings
+        self.last_scoring: float | None = None  # seconds of the last scoring
         self.now = time.monotonic()
         self.bar = LiveBar(console, self._frame, self._line, SECONDS_BETWEEN_LINES)
 
@@ -47,34 +47,34 @@ class Display:
     def begin(
         self, steps: int, done: int, *, epochs: int, evaluations: Sequence[int], dev: int, dev_tokens: int
     ) -> None:
-        """Training starts, or goes on, at step ``done`` of ``steps``.
+        """Begins to show a run, of which ``done`` of ``steps`` steps have been made.
 
         Args:
             steps: Optimizer steps of the whole run.
-            done: Those that are done.
+            done: The steps that have been made.
             epochs: Epochs of the whole run.
-            evaluations: The numbers of steps done at which dev is scored.
-            dev: Examples that are scored each time.
-            dev_tokens: Their tokens.
+            evaluations: The numbers of steps after which dev is scored.
+            dev: The number of examples that are scored each time.
+            dev_tokens: The number of tokens in these examples.
         """
         self.steps, self.done, self.epochs = steps, done, epochs
         self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens
         self.now = time.monotonic()
 
     def warn(self, line: str) -> None:
-        """Prints a warning: something in the run deserves a look."""
+        """Prints a warning about the run."""
         warn(self.console, line)
 
     def step(
         self, epoch: int, step: int, losses: Mapping[str, float], tokens: int, conflicting: float | None = None
     ) -> None:
-        """One optimizer step is done; ``conflicting`` is the share of steps with a conflict of gradients so far."""
+        """Shows one more optimizer step; ``conflicting`` is the share of steps so far whose gradients conflict."""
         for name, value in losses.items():
             old = self.losses.get(name, value)
             self.losses[name] = old + SMOOTHING * (value - old)
         self.epoch, self.done, self.conflicting = epoch, step, conflicting
         before, self.now = self.now, time.monotonic()
-        if not self.warm:  # the first step reserves memory and compiles kernels: it says nothing of the others
+        if not self.warm:  # not timed: the first step reserves memory and compiles kernels
             self.warm = True
             return
         self.trained += 1
@@ -83,11 +83,11 @@ class Display:
         self.bar.moved()
 
     def evaluating(self) -> None:
-        """Dev is about to be scored."""
+        """Begins to show that dev is being scored."""
         self.scoring, self.scored = time.monotonic(), 0
 
     def tick(self, examples: int) -> None:
-        """``examples`` more of dev are scored."""
+        """Shows that ``examples`` more examples of dev have been scored."""
         if self.scoring is not None:
             self.scored += examples
             self.bar.moved()
@@ -101,7 +101,7 @@ class Display:
         *,
         best: bool,
     ) -> None:
-        """Dev is scored."""
+        """Prints the scores on dev, and marks them if they are the best so far."""
         self.now = time.monotonic()
         if self.scoring is not None:
             self.last_scoring = self.now - self.scoring
@@ -114,7 +114,7 @@ class Display:
 
     @property
     def left(self) -> float | None:
-        """The seconds left for training and for scoring dev; ``None`` before there is anything to judge by."""
+        """The estimated seconds left for training and scoring dev; None until a second step has been made."""
         if not self.trained:
             return None
         scoring = self.last_scoring
@@ -138,7 +138,7 @@ class Display:
         return self.tokens / max(self.training, 1e-9)
 
     def _frame(self) -> Group:
-        """The two live lines: where the run is, and the losses; none is wider than the terminal."""
+        """Returns the two live lines, how far the run is and its losses; neither is wider than the terminal."""
         width = self.console.width
         left = f"{clock(self.left)} left"
         if self.scoring is not None:
@@ -159,7 +159,8 @@ class Display:
 def losses_line(losses: Mapping[str, float], width: int | None = None) -> str:
     """Returns ``task.loss value`` of each loss, on one line of at most ``width`` characters.
 
-    Where they do not fit, the names of tasks are cut, the longest first; then the last losses are left out and counted.
+    If the line is too long, the names of tasks are cut, the longest first. If it is still too long, the last losses are
+    omitted, and their number is shown instead.
 
     >>> losses_line({"sentiment.ce": 1.25, "sts.mse": 0.5}, width=30)
     'senti….ce 1.250  sts.mse 0.500'

@@ -1,4 +1,4 @@
-"""Running a command: every failure becomes one line and an exit code."""
+"""Running a command so that every failure becomes one line and an exit code."""
 
 import os
 import sys
@@ -10,13 +10,17 @@ from mtbert.messages import clean
 
 
 def run_command(app: typer.Typer) -> None:
-    """Runs a command. A user's mistake is one line and exit code 2; a run that failed on its own ends with 1."""
+    """Runs a command and exits with its code.
+
+    A mistake of the user prints one line and exits with 2. A run that fails for another reason exits with 1, and a
+    stopped one with 130.
+    """
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk is still an error of ours
+        sys.stdout.flush()  # here a full disk still raises an error that is handled below
     except typer.TyperException as error:
         said = error.format_message()
-        if said:  # without a command, the help was all there is to say
+        if said:  # empty if no command was given: then the help has been printed
             context = getattr(error, "ctx", None)  # errors outside of a command have none
             command = context.command_path if context is not None else "mtbert"
             _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
@@ -27,7 +31,7 @@ def run_command(app: typer.Typer) -> None:
         _fail(str(error), 2)
     except FloatingPointError as error:
         _fail(str(error), 1)
-    except BrokenPipeError:  # the reader of our output, such as head, is done
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         _drop_output()
     except OSError as error:
         from mtbert.files import FULL
@@ -57,5 +61,5 @@ def _fail(message: str, code: int) -> None:
 
 
 def _drop_output() -> None:
-    """Sends what standard output still holds nowhere, so that the interpreter does not fail on it when it ends."""
+    """Discards the buffered rest of standard output, so that the interpreter does not fail on it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The tables of the seams: the settings that a key of a recipe chooses from by their ``kind``."""
+"""Tables of techniques: the settings classes from which a key of a recipe chooses one by its ``kind``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mtbert.settings import Settings
 
 
 def by_kind(value: Any) -> Any:
-    """Returns settings in place of the name of their kind.
+    """Returns ``value``, with the bare name of a kind replaced by settings of that kind.
 
     >>> by_kind("pcgrad")
     {'kind': 'pcgrad'}
@@ -23,10 +23,11 @@ def by_kind(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kinds:
-    """The classes that a field may hold, one of which its ``kind`` names; the field is annotated with this table.
+    """The settings classes that a field of a recipe may hold, one of which its ``kind`` selects.
 
-    In ``losses: tuple[Annotated[LossSettings, LOSSES], ...]`` a type checker reads what all losses have in common, and
-    pydantic what each of them takes. A kind alone stands for its settings with their defaults.
+    The field is annotated with this table. For ``losses: tuple[Annotated[LossSettings, LOSSES], ...]`` a type checker
+    uses the protocol ``LossSettings``, and pydantic uses the classes of the table. The bare name of a kind stands for
+    that kind with its default settings.
     """
 
     package: str
@@ -34,7 +35,7 @@ class Kinds:
 
     @cached_property
     def classes(self) -> Mapping[str, type[Settings]]:
-        """The classes by their kind, in the order of the table."""
+        """The classes by their kind, in the order of the table; they are imported on first use."""
         places = [name.rpartition(".") for name in self.names]
         found = [getattr(import_module(f"{self.package}.{module}"), name) for module, _, name in places]
         return {settings.model_fields["kind"].default: settings for settings in found}

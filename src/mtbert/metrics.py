@@ -16,7 +16,7 @@ _LOWEST = {metric.name: metric.lowest for answer in ANSWER_TYPES.values() for me
 
 
 def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
-    """Returns one metric of a task; if it is :func:`undefined`, that of the best constant answer.
+    """Returns one metric of a task; if it is :func:`undefined`, the metric of the best constant answer.
 
     Args:
         task: The task; its range is the unit of errors.
@@ -49,15 +49,15 @@ def baseline(task: Task, metric: str, labels: Labels) -> float:
 
 
 def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of the aggregates over ``tasks``: the paper's, the plain mean, or one task's metric alone."""
+    """Returns the names of all aggregates over ``tasks``: ``overall``, ``mean``, and the name of each task."""
     return ("overall", "mean", *tasks)
 
 
 def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
     """Returns one number over tasks from ``{task: (metric, value)}``.
 
-    ``overall`` is the mean after mapping correlations from -1..1 to 0..1, as the paper's table 4 does;
-    ``mean`` is the plain mean; a task's name is that task's metric.
+    ``overall`` is the mean after correlations have been mapped from -1..1 to 0..1. ``mean`` is the mean without that.
+    The name of a task gives that task's metric alone.
     """
     if name in scores:
         return scores[name][1]

@@ -1,4 +1,4 @@
-"""From a recipe to data sets: read, complete the tasks, split, tokenise."""
+"""From a recipe to data sets: reads tables, completes the tasks, splits train and dev, and tokenises."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from mtbert.task import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with labels and range filled in, and its data; ``digests`` hold a sha256 of each source by name."""
+    """A task with labels and range filled in, and its data. ``digests`` has the SHA-256 of each source by its name."""
 
     task: Task
     train: Dataset
@@ -37,7 +37,7 @@ class Prepared:
     digests: Mapping[str, str]
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """The warnings of reading, and one for each split with texts that were cut."""
+        """Returns the warnings from reading, and one for each split with examples that were cut."""
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
             for split, data in (("train", self.train), ("dev", self.dev))
@@ -47,13 +47,18 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> dict[str, Prepared]:
-    """The data of every task of the recipe.
+    """Returns the data of every task of the recipe.
 
-    Tables, splits, clusters and tokens are kept in the user's cache folder under the SHA-256 of their files. It is
-    computed ``afresh``, or else only where the size, times or inode of a file have changed.
+    Tables, splits, clusters and tokens are kept in the user's cache folder under the SHA-256 of their files.
+
+    Args:
+        recipe: The recipe.
+        tokenizer: The tokenizer of its encoder.
+        afresh: Whether to compute the SHA-256 of every file again. Otherwise this is done only for files whose size,
+            times or inode have changed.
 
     Raises:
-        ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
+        ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
     """
     with _rooted(recipe):
         return {name: _prepare(recipe, task, tokenizer, afresh) for name, task in recipe.tasks.items()}
@@ -61,7 +66,7 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> di
 
 @contextmanager
 def _rooted(recipe: Recipe) -> Iterator[None]:
-    """Says of a file that is not there where its path starts."""
+    """Adds to the error for a missing file where its path starts."""
     try:
         yield
     except FileNotFoundError as error:
@@ -72,9 +77,11 @@ def _rooted(recipe: Recipe) -> Iterator[None]:
 
 
 def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, *, keep: bool = False) -> Dataset:
-    """The examples beside their tokens; texts over ``max_length`` are cut, longest first, and counted.
+    """Returns the examples with their tokens.
 
-    ``keep`` is for texts that come again: their tokens are looked for in the user's cache folder, and left there.
+    Sequences over ``max_length`` are cut, the longer text first, and counted.
+
+    With ``keep``, the tokens are read from the user's cache folder if they are there, and stored there otherwise.
     """
     parts = [
         sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
@@ -89,7 +96,7 @@ def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: i
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
-    """Returns the recipe with the class weights that follow from the data: numbers in place of ``balanced``.
+    """Returns the recipe with numbers in place of ``class_weights: balanced``, computed from train.
 
     Raises:
         ValueError: If a class has no row in train.
@@ -117,10 +124,11 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
 
 
 def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the test data of a trained task, and the warnings of reading them.
+    """Returns the test data of a trained task, and the warnings from reading them.
 
     Raises:
-        ValueError, FileNotFoundError: If the recipe names none, or with the place of what cannot be read.
+        ValueError, FileNotFoundError: If the recipe names no test data, or they cannot be read; the message names the
+            place.
     """
     settings = recipe.tasks[task.name]
     if settings.test is None:
@@ -141,10 +149,10 @@ class Split:
 
 
 def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
-    """The examples of the task called ``name``, with dev as the recipe says: a file, or a part of train.
+    """Returns the examples of the task called ``name``; dev is a source of its own or a part of train.
 
     Raises:
-        ValueError, FileNotFoundError: With the file, line and column of what cannot be read.
+        ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
     """
     settings = recipe.tasks[name]
     tables = [
@@ -190,7 +198,10 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
 
 
 def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) -> Rows:
-    """The places of the rows of train that make dev: drawn from all of the file, so that two tasks of it agree."""
+    """Returns the places of the train rows that become dev.
+
+    They are drawn from the whole file, even if the task reads only some of its rows, so that tasks of one file agree.
+    """
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
         table = sources.read_kept(everything, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
@@ -208,7 +219,7 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
 
 
 def _clusters(examples: Examples, positives: bool) -> Rows:
-    """Returns the clusters of all texts, ``[examples, texts]``, from the cache if they are there."""
+    """Returns the cluster of each text, ``[examples, texts]``, from the cache if possible."""
     keep = len(examples) >= cache.FEWEST
     linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
     depends_on = [*_digests(examples.texts, keep), linked]

@@ -1,4 +1,4 @@
-"""The progress bar of every command: live lines on a terminal or in a notebook, a plain line now and then elsewhere."""
+"""The progress bar of every command: live lines on a terminal or in a notebook, elsewhere a plain line now and then."""
 
 import html
 import io
@@ -12,15 +12,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-BAR = (6, 20)  # characters of the bar, at least and at most
+BAR = (6, 20)  # least and most characters of the bar
 SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
 
 
 class LiveBar:
     """Shows on ``console`` how far some work is, between :meth:`start` and :meth:`stop`.
 
-    A terminal and a notebook show what ``frame`` returns, and it disappears at the end. Anything else, such as a file,
-    gets what ``line`` returns, at most once in ``seconds``. A quiet console gets nothing.
+    A terminal or a notebook shows the result of ``frame`` until the end, when it disappears. Any other output, such as
+    a file, gets the result of ``line``, at most once in ``seconds``. A quiet console gets nothing.
     """
 
     def __init__(
@@ -30,24 +30,24 @@ class LiveBar:
         self.in_notebook = console.is_jupyter and not console.quiet
         on_terminal = console.is_interactive and not console.is_jupyter and not console.quiet
         self.live = Live(console=console, get_renderable=frame, transient=True) if on_terminal else None
-        self.output: Any = None  # what the notebook shows
-        self.since = time.monotonic()  # the last frame or line
+        self.output: Any = None  # the output area of the notebook
+        self.since = time.monotonic()  # time of the last frame or line
 
     def start(self) -> None:
-        """Begins to show; every start needs a :meth:`stop`."""
+        """Starts the bar; every start must be followed by :meth:`stop`."""
         if self.live is not None:
             self.live.start()
         self.since = time.monotonic()
 
     def stop(self) -> None:
-        """Removes what is live."""
+        """Stops the bar and removes its live lines."""
         if self.live is not None:
             self.live.stop()
         if self.output is not None:
             self._draw("")
 
     def moved(self) -> None:
-        """Shows how things stand, where that is due."""
+        """Shows the current state, if the last frame or line is old enough."""
         now = time.monotonic()
         wait = SECONDS_BETWEEN_FRAMES if self.in_notebook else self.seconds
         if self.live is not None or now - self.since < wait:
@@ -64,7 +64,7 @@ class LiveBar:
         return file.getvalue()
 
     def _draw(self, text: str) -> None:
-        # rich's own way needs ipywidgets; this needs nothing that a notebook does not have.
+        # rich's own live display in notebooks needs ipywidgets; this one needs no other package.
         from IPython.display import HTML, display  # type: ignore[import-not-found]
 
         content = HTML(f"<pre>{html.escape(text)}</pre>" if text else "")
@@ -75,9 +75,9 @@ class LiveBar:
 
 
 def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: int, last: str = "") -> Table:
-    """Returns one line of at most ``width`` characters: ``first``, a bar, ``rest``, and ``last`` where it fits.
+    """Returns one line of at most ``width`` characters: ``first``, a bar, ``rest``, and ``last`` if there is room.
 
-    The bar is left out where fewer than ``BAR[0]`` characters are left for it.
+    The bar is omitted if fewer than ``BAR[0]`` characters are left for it.
     """
     cells = [first, *rest]
     room = width - sum(len(cell) + 2 for cell in cells)
@@ -92,7 +92,7 @@ def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: 
 
 
 def clock(seconds: float | None) -> str:
-    """Returns ``3:05``, or ``2:03:05`` from an hour on.
+    """Returns a time in minutes and seconds, ``3:05``, or from one hour on with hours, ``2:03:05``.
 
     >>> clock(185), clock(7385), clock(None)
     ('3:05', '2:03:05', '-:--')

@@ -1,4 +1,4 @@
-"""The scores of a model on all its tasks, and their table on the screen and in a notebook."""
+"""The scores of a model on its tasks, and their table for a terminal or a notebook."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,9 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     Attributes:
         recipe: The recipe of the run, which chooses each task's metric.
-        evaluations: By task: metrics, those of the best constant answer, and the number of examples.
-        title: Which model was scored, and on what.
+        evaluations: The evaluation of each task: its metrics, those of the best constant answer, and the number of
+            examples.
+        title: The title of the table: which model was scored, and on what data.
     """
 
     recipe: Recipe
@@ -34,7 +35,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     @property
     def constant(self) -> dict[str, dict[str, float]]:
-        """The metrics of the best constant answer, by task: a model that learnt something beats them."""
+        """The metrics of the best constant answer, by task. A model that has learnt something beats them."""
         return {name: dict(one.baseline) for name, one in self.evaluations.items()}
 
     def __getitem__(self, task: str) -> Mapping[str, float]:
@@ -62,7 +63,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
 
 def _remark(metric: str, score: Evaluation) -> str:
-    """Returns what makes a score doubtful, in a word or two."""
+    """Returns a remark on a doubtful score, such as ``collapsed``; empty if there is no doubt."""
     if score.collapsed:
         return "collapsed"
     return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
@@ -74,13 +75,13 @@ def score_table(
     title: str,
     other: tuple[str, Mapping[str, Evaluation]] | None = None,
 ) -> Table:
-    """Returns the scores beside those of the best constant answer of each task.
+    """Returns a table of scores, beside the scores of the best constant answer to each task.
 
     Args:
-        recipe: The run's.
-        scores: By task.
-        title: Says which model was scored, and on what.
-        other: The name and the scores of another model, for a column of its own.
+        recipe: The recipe of the run.
+        scores: The evaluation of each task.
+        title: The title of the table: which model was scored, and on what data.
+        other: The name and the evaluations of another model, shown in a further column.
     """
     table = Table("task", Column("metric", no_wrap=True), title=title)
     beside = [] if other is None else [other[1]]

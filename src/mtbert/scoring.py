@@ -21,16 +21,16 @@ from mtbert.model.model import Model
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
-TOKENS = 4096  # of one forward pass without gradients
-TOKENS_ON_GPU = 2**15  # fewer would leave it waiting for the host: a pass is hundreds of kernels, whatever its size
+TOKENS = 4096  # most tokens of one forward pass without gradients
+TOKENS_ON_GPU = 2**15  # a GPU would wait for the host with fewer: each pass launches hundreds of kernels
 THRESHOLD_SAMPLE = 2000  # train rows that the threshold of a binary cosine head is fitted on
 
-Tick = Callable[[int], None]  # called with each batch's number of examples
+Tick = Callable[[int], None]  # called after each batch with its number of examples
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One task's scores on one data set, beside the best constant answer."""
+    """The scores of one task on one data set, with those of the best constant answer as ``baseline``."""
 
     metrics: dict[str, float]
     baseline: dict[str, float]
@@ -42,7 +42,7 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
     """Returns raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU.
 
     Raises:
-        FloatingPointError: If one is not finite; the message names the example.
+        FloatingPointError: If a prediction is not finite; the message names the example.
     """
     return _forward(model, data, np.arange(len(data)), lambda out: (out.prediction,), tick)[0]
 
@@ -51,18 +51,18 @@ def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
     """Returns sentence vectors in the order of the examples: one ``[B, D]`` per sequence, float32 on the CPU.
 
     Raises:
-        FloatingPointError: If one is not finite; the message names the example.
+        FloatingPointError: If a prediction is not finite; the message names the example.
     """
     return _forward(model, data, np.arange(len(data)), lambda out: out.vectors, tick)
 
 
 def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
-    """Returns the scores of the task of ``data`` on all its rows."""
+    """Returns the scores of ``model`` on all rows of ``data``."""
     return evaluate_predicted(data, predict_and_decide(model, data, tick))
 
 
 def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
-    """Returns what the model says of ``data``: raw predictions, and what they decide.
+    """Returns the raw predictions of the model for ``data``, and the decisions that follow from them.
 
     Raises:
         FloatingPointError: If a prediction is not finite.
@@ -72,7 +72,7 @@ def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None)
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
-    """Returns the scores of the answers that :func:`predict_and_decide` gave for ``data``."""
+    """Returns the scores of the predictions and decisions from :func:`predict_and_decide` for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.answer.metrics}
     return Evaluation(
@@ -84,24 +84,24 @@ def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
 
 
 def undefined_scores(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
-    """Returns a warning for each of the metrics ``names`` that is undefined, each once."""
+    """Returns one warning for each of the metrics ``names`` that is undefined; equal warnings occur once."""
     task, labels = data.task, data.examples.labels
     found = (metrics.undefined(task, name, predicted.read_by(task.answer.metric(name)), labels) for name in names)
     return list(dict.fromkeys(filter(None, found)))
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
-    """Returns what raw predictions decide, see :meth:`mtbert.answers.PredictionKind.decide`."""
+    """Returns the decisions that follow from raw predictions, see :meth:`mtbert.answers.PredictionKind.decide`."""
     return task.predicts.decide(prediction, _threshold(model, task))
 
 
 def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
-    """Returns one answer per example, as a person wants it, see :meth:`mtbert.answers.PredictionKind.decode`."""
+    """Returns one answer per example in a form for people, see :meth:`mtbert.answers.PredictionKind.decode`."""
     return task.predicts.decode(task, prediction, _threshold(model, task))
 
 
 def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
-    """Sets the threshold of a head that needs one: the most accurate on a sample of train.
+    """Sets the threshold of a head that needs one to the most accurate threshold on a sample of train.
 
     Does nothing for other heads.
     """
@@ -128,7 +128,7 @@ def _forward(
     for chunk in _chunks(data.lengths[rows[by_length]], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
         batch = collate([(data, rows[by_length[chunk]])], device)
         collected.append(tuple(t.float() for t in pick(model(batch)[data.task.name])))
-        # The batch before: to copy this one now would be to wait for it, and a GPU would then wait for the next.
+        # Copies the outputs of the previous batch. Copying this one would wait for it, and leave a GPU without work.
         collected[-2:-1] = [tuple(t.cpu() for t in out) for out in collected[-2:-1]]
         tick(chunk.stop - chunk.start)
     back = torch.from_numpy(np.argsort(by_length))
@@ -149,7 +149,7 @@ def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> N
 
 
 def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
-    """Slices of at most ``tokens`` tokens, and of at least one example."""
+    """Yields slices of at most ``tokens`` tokens each, or of one example that is longer."""
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):
         if total + length > tokens and i > first:

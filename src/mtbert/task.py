@@ -1,4 +1,4 @@
-"""Tasks: the part of a recipe that a trained model keeps. No torch here."""
+"""Tasks: the part of a recipe that a trained model keeps. This file does not import torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
@@ -29,7 +29,7 @@ class Head(Settings):
 
 
 class Task(Settings):
-    """A task as a model needs it to predict."""
+    """A task: the settings that a model needs to predict."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     type: TypeName
@@ -50,7 +50,7 @@ class Task(Settings):
     @model_validator(mode="before")
     @classmethod
     def _labels_by_code(cls, data: Any) -> Any:
-        """Takes ``labels: {"0": bad, "1": good}`` apart into codes, as files write them, and names."""
+        """Splits ``labels: {"0": bad, "1": good}`` into the codes that files use and the names of the classes."""
         labels = data.get("labels") if isinstance(data, Mapping) else None
         if not isinstance(labels, Mapping):
             return data
@@ -62,7 +62,7 @@ class Task(Settings):
     @field_validator("labels", mode="before", json_schema_input_type=tuple[str, ...] | dict[str, str] | None)
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return value  # a mapping was taken apart before; this says so in the schema
+        return value  # _labels_by_code has split a mapping already; this validator adds the mapping to the schema
 
     @field_validator("head", mode="before", json_schema_input_type=Head | HeadName)
     @classmethod
@@ -93,12 +93,12 @@ class Task(Settings):
 
     @property
     def answer(self) -> AnswerType:
-        """All that the task's type says of its answers."""
+        """The answer type of the task."""
         return ANSWER_TYPES[self.type]
 
     @property
     def head_kind(self) -> HeadKind:
-        """What its kind of head is."""
+        """The properties of the task's kind of head."""
         return HEADS[self.head.kind]
 
     @property
@@ -116,7 +116,7 @@ class Task(Settings):
         return 1 if self.inputs == "single" else 2
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Returns the columns of texts as they are encoded: two separate ones each alone, else all together."""
+        """Returns the text columns grouped by token sequence: separate texts one by one, otherwise all in one group."""
         return tuple((column,) for column in columns) if self.sequences == 2 else (tuple(columns),)
 
     @property

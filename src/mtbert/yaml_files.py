@@ -1,4 +1,4 @@
-"""Recipes and studies by name or path: files of the user and of the package, each of which may extend another."""
+"""Recipe and study files, found by name or path. A file comes from the user or the package, and may extend another."""
 
 import copy
 import os
@@ -11,12 +11,12 @@ from typing import Any
 from mtbert import files, yaml_text
 from mtbert.messages import clean, few, near, shown
 
-LONGEST_CHAIN = 20  # files that extend each other
+LONGEST_CHAIN = 20  # largest number of files that extend one another
 
 
 @dataclass(frozen=True)
 class Extended:
-    """The mapping in one file, without what it extends."""
+    """The content of one file, without the files that it extends."""
 
     path: Path
     shipped: bool
@@ -25,31 +25,35 @@ class Extended:
 
 @dataclass(frozen=True)
 class YamlFiles:
-    """One kind of YAML files. ``what`` is its name in messages, ``key`` a key that each file or its base has."""
+    """One kind of YAML files: recipes or studies.
+
+    ``what`` is its name in messages, and ``key`` is the key that messages ask for.
+    """
 
     what: str
     key: str
-    folder: str  # of the package, which holds the shipped ones
+    folder: str  # the folder of the package with the shipped files
 
     def shipped(self) -> list[str]:
         """Returns the names of the files that come with the package."""
         return sorted(p.relative_to(self._home).with_suffix("").as_posix() for p in self._home.rglob("*.yaml"))
 
     def describe(self, name: str) -> str:
-        """Returns what the shipped file of that name holds, in one line: the first comment in it."""
+        """Returns a one-line description of a shipped file: the first comment in it."""
         with (self._home / f"{name}.yaml").open(encoding="utf-8") as file:
             return file.readline().removeprefix("#").strip()
 
     def read(self, name: str, beside: Path) -> list[Extended]:
-        """Returns the file called ``name`` and those that it extends, one after the other, the base last.
+        """Returns the file called ``name``, followed by the files that it extends, the base last.
 
         Args:
             name: The name of a shipped file, or a path.
-            beside: The folder that a relative path starts from; in ``extends`` it starts from the folder of the file.
+            beside: The folder from which a relative path starts. A path in ``extends`` starts from the folder of its
+                file.
 
         Raises:
-            FileNotFoundError: If one of them is not there; the message lists the shipped ones.
-            ValueError: If one of them cannot be read, or extends itself.
+            FileNotFoundError: If one of the files does not exist; the message lists the shipped files.
+            ValueError: If one of the files cannot be read, or extends itself.
         """
         chain: list[Extended] = []
         base: Any = name
@@ -78,7 +82,7 @@ class YamlFiles:
         if name in self.shipped():
             return self._home / f"{name}.yaml", True
         path = beside / name
-        if name and os.path.exists(path):  # unlike Path.exists, no name is too long for it
+        if name and os.path.exists(path):  # unlike Path.exists, it raises no error for a name that is too long
             return files.resolved(path), False
         raise self._missing(name, path)
 
@@ -93,7 +97,7 @@ class YamlFiles:
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``base`` with ``change`` laid over it, key by key; anything but a mapping replaces what was there."""
+    """Returns ``base`` with ``change`` merged into it: mappings key by key, while any other value replaces the old."""
     result = dict(copy.deepcopy(base))
     for key, value in change.items():
         old = result.get(key)

@@ -1,12 +1,12 @@
-"""The seam of every answer type: what an answer is, from the cell of a table to what a person reads.
+"""The interface of answer types: everything about an answer, from the cell of a table to the text that a person reads.
 
-An answer type is one file with an :class:`AnswerType`, and one line in ``answers/known.py``. It has two halves.
+An answer type is one file that defines an :class:`AnswerType`, and one line in ``answers/known.py``. It has two halves.
 A :class:`LabelKind` says what a label is: how a cell becomes one, and how labels and decisions are shown. A
 :class:`PredictionKind` says what the numbers of a head mean: how many there are, what they decide, how wrong they are.
-A type has one for heads with layers, and may have another for the cosine head.
+A type has one prediction kind for heads with layers, and may have another for the cosine head.
 
-Labels are float64 arrays of the type's own shape, ``[B]`` or ``[B, K]``, with ``nan`` where one is missing. Torch is
-imported inside functions alone: a recipe is read without it.
+Labels are float64 arrays, ``[B]`` or ``[B, K]`` depending on the type; a missing label is ``nan``. The files of answer
+types import torch inside functions only, so that recipes can be read without loading torch.
 
 Dimension key: B examples, K numbers of one answer: logits of the classes, or scores of several aspects.
 """
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
-Cells = Sequence[str | None]  # a column as it is written; None where a cell is empty
+Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
 
-YES_NO = "yes/no labels"  # what label 1 says of a pair: both texts mean the same
+YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
 
 
 class TaskFacts(Protocol):
-    """The part of a task that its answers depend on."""
+    """The fields of a task that its answers depend on."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,10 @@ class TaskFacts(Protocol):
 
 
 class WrongCell(ValueError):
-    """A cell that cannot be a label. ``row`` and ``column`` say which one of the given cells; the message says why."""
+    """Raised for a cell that cannot be a label.
+
+    ``row`` and ``column`` locate the cell; the message gives the reason.
+    """
 
     def __init__(self, row: int, why: str, column: int = 0) -> None:
         super().__init__(why)
@@ -65,21 +68,21 @@ class WrongCell(ValueError):
 class Metric:
     """One number that says how good answers are.
 
-    All functions take labels as :data:`Labels`, and decisions as :meth:`PredictionKind.decide` makes them, or raw
-    predictions where ``ranks`` is true; both ``[B]`` or ``[B, K]``.
+    All functions take labels, and decisions as returned by :meth:`PredictionKind.decide`; if ``ranks`` is true they
+    take raw predictions instead of decisions. All these arrays are ``[B]`` or ``[B, K]``.
     """
 
     name: str
     value: Callable[[TaskFacts, Array, Labels], float]
     constant: Callable[[TaskFacts, Labels], float]  # the value of the best constant answer
-    undefined: Callable[[Array, Labels], str | None] = lambda answers, labels: None  # why there is no value
-    ranks: bool = False  # it reads raw predictions, so no threshold matters
-    higher_is_better: bool = True  # else it is reported, and no recipe may choose it
-    lowest: float = 0.0  # of its range, whose highest is 1; the overall score maps it onto 0 to 1
-    # Right or wrong, [B], where the value is the share of the right ones.
+    undefined: Callable[[Array, Labels], str | None] = lambda answers, labels: None  # why the value is undefined
+    ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
+    higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
+    lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
+    # Whether each answer is right, [B]; only for a metric that is the share of right answers.
     right: Callable[[Array, Labels], npt.NDArray[np.bool_]] | None = None
-    # The values on resampled examples, [R, S], of answers [S, B] and how often each example was drawn, [R, B]. A quick
-    # way for a metric that has one.
+    # Returns the values on resampled examples, [R, S], from answers [S, B], labels [B], and how often each resample
+    # drew each example, [R, B]. Only for a metric that has a fast way to compute them.
     resampled: Callable[[Array, Labels, Labels], Labels] | None = None
 
 
@@ -90,31 +93,31 @@ class Metric:
 class Distribution:
     """The labels of one split: counts of classes or of bins, and a few numbers about all of them."""
 
-    heading: str  # of the names
+    heading: str  # of the column of names
     counts: tuple[tuple[str, int], ...]
     numbers: tuple[tuple[str, float], ...] = ()
-    classes: bool = False  # each name needs examples enough to learn from, and may be listed by its count
+    classes: bool = False  # whether the names are classes, each of which needs enough examples to learn from
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table for a terminal. The first ``texts`` columns hold words; numbers stand in the others."""
+    """A table for a terminal."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    title: str = ""  # above a table with a frame
-    lead: str = ""  # a line above a table without one
-    names: int = 0  # the column of names, which are cut where they are too long
+    title: str = ""  # printed above a table with a frame
+    lead: str = ""  # a line printed above a table without a frame
+    names: int = 0  # the index of the column of names; too long names are cut
 
 
 @dataclass(frozen=True)
 class Judged:
     """How wrong the answers to ``B`` examples are.
 
-    ``answer`` is in the unit of labels, ``[B]`` or ``[B, K]``; all else is ``[B]``. ``loss_B`` orders the answers, the
-    worst highest: ``-log p(label)`` in nats; for a cosine how far it lies on the wrong side of the threshold; for a
-    score its distance. ``distance_B`` counts classes, or is in the unit of labels. ``p_B`` is the probability of the
-    answer, ``nan`` where the head knows none.
+    ``answer`` is in the unit of labels, ``[B]`` or ``[B, K]``; all other fields are ``[B]``. ``loss_B`` is higher for
+    worse answers: it is ``-log p(label)`` in nats; for a cosine, how far the cosine lies on the wrong side of the
+    threshold; for a score, the distance. ``distance_B`` is a number of classes, or a difference in the unit of labels.
+    ``p_B`` is the probability of the answer, ``nan`` if the head gives no probabilities.
     """
 
     answer: Labels
@@ -128,57 +131,61 @@ class Judged:
 
 
 class LabelKind(Protocol):
-    """What a label is, and how labels and decisions are shown."""
+    """The label half of an answer type: what a label is, and how labels and decisions are shown."""
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The names of the figures and tables of a report that fit such labels."""
+        """The names of the figures and tables of the report that make sense for these labels."""
         ...
 
     @property
     def graded(self) -> bool:
-        """Whether an answer is more or less wrong: groups of examples are then told by their mean distance."""
+        """Whether answers can be more or less wrong; if so, groups of examples are compared by their mean distance."""
         ...
 
     def check(self, task: TaskFacts) -> None:
-        """Raises ValueError unless ``labels``, ``codes`` and ``range`` of a recipe can be those of such labels."""
+        """Raises ValueError if ``labels``, ``codes`` or ``range`` of the task do not fit labels of this kind."""
         ...
 
     def missing(self, task: TaskFacts) -> str | None:
-        """Returns what a trained model must know of the task and does not, as ``labels``."""
+        """Returns the name of a field that a trained model needs and the task lacks, such as ``labels``; else None."""
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the fields of the task that follow from its data: the columns of train and of dev, where named.
+        """Returns the fields of the task that follow from its data, such as its classes.
+
+        Args:
+            task: The task, as far as its recipe describes it.
+            columns: The label column of train, and that of dev if there is a dev source.
 
         Raises:
-            ValueError: If these cannot be the labels of such a task.
+            ValueError: If the cells cannot be labels of the task.
         """
         ...
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
-        """Returns the labels in a column, ``[B]`` or ``[B, K]``: ``nan`` where one is missing.
+        """Returns the labels in a column, ``[B]`` or ``[B, K]``; a missing label is ``nan``.
 
         Raises:
             WrongCell: If a cell cannot be a label.
-            ValueError: If the task's labels cannot be told apart.
+            ValueError: If two of the task's labels are written alike.
         """
         ...
 
     def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        """Returns what losses get in place of labels, in the same shape: class indices, or scores mapped to 0 to 1."""
+        """Returns the labels as losses read them, in the same shape: class indices, or scores mapped to 0 to 1."""
         ...
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns what ``data check`` shows of the labels of one split."""
+        """Returns the distribution of the labels of one split, which ``data check`` shows."""
         ...
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns what ``data check`` warns about in the task's own names and range, a line each."""
+        """Returns the warnings of ``data check`` about the task's class names or range, one line each."""
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        """Returns whether these can be decisions for so many examples: their shape, type and values."""
+        """Returns whether ``decision`` has the shape, dtype and values of decisions for ``examples`` examples."""
         ...
 
     def collapsed(self, decision: Array) -> bool:
@@ -186,28 +193,28 @@ class LabelKind(Protocol):
         ...
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
-        """Returns the names of all answers that there are, where they can be listed."""
+        """Returns the names of all possible answers; None if they cannot be listed."""
         ...
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns one label or :attr:`Judged.answer` for the report: an index of ``choices``, or a number or words."""
+        """Returns a label or an answer for the report: an index of ``choices``, a number, or words."""
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
-        """Returns what ``evaluate`` shows beside the scores."""
+        """Returns the tables and lines that ``evaluate`` prints beside the scores."""
         ...
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
-        """Returns what ``evaluate --json`` says beside the scores, in values that JSON has words for."""
+        """Returns the details that ``evaluate --json`` prints beside the scores, as JSON values."""
         ...
 
 
 class PredictionKind(Protocol):
-    """What the numbers of a head mean: predictions are ``[B, *shape]``."""
+    """The prediction half of an answer type: what the numbers of a head mean. Predictions are ``[B, *shape]``."""
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """What a loss may read of predictions and labels, by name; a loss says in ``Needs.reads`` what it wants."""
+        """The names of what losses can read from these predictions and their labels; see ``Needs.reads`` of a loss."""
         ...
 
     @property
@@ -227,58 +234,58 @@ class PredictionKind(Protocol):
 
     @property
     def fitted(self) -> bool:
-        """Whether a threshold between yes and no is fitted on train data; else it is 0."""
+        """Whether the threshold between yes and no is fitted on train data; otherwise it is 0."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         """Returns the shape of one example's prediction: ``()`` for one number.
 
         Raises:
-            ValueError: If it depends on labels that are not known yet.
+            ValueError: If the shape depends on the task's labels and these are not known yet.
         """
         ...
 
     def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
-        """Returns what raw predictions decide.
+        """Returns the decisions that follow from raw predictions, ``[B]`` or ``[B, K]``.
 
-        That is class indices as int64, or scores mapped to 0 to 1, unclamped, as float64; ``[B]`` or ``[B, K]``.
+        Decisions are class indices as int64, or scores as float64, mapped to 0 to 1 but not clamped.
         """
         ...
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns one answer per example as a person wants it, by name: texts, numbers, ``None`` or lists of these."""
+        """Returns one answer per example in a form for people: texts, numbers, None or lists of these, by name."""
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns how far apart two predictions for the same examples are, ``[B]``, at least float32.
+        """Returns the divergence between two predictions for the same examples, ``[B]``, at least float32.
 
         ``detached`` stops the gradient of the targets, see :func:`mtbert.answers.divergence.symmetric_kl`.
         """
         ...
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong answers are, from their predictions and decisions as float64."""
+        """Returns how wrong the answers are; ``prediction`` and ``decision`` are float64."""
         ...
 
 
 @dataclass(frozen=True)
 class AnswerType:
-    """An answer type: its name in recipes, and all that it says."""
+    """An answer type: its name in recipes, its two halves and its metrics."""
 
     name: str
     labels: LabelKind
     metrics: tuple[Metric, ...]  # the default first
-    predictions: Mapping[str, PredictionKind]  # by what a head gives: see ``answers/heads.py``
+    predictions: Mapping[str, PredictionKind]  # by the output of a head, ``HeadKind.gives`` in ``answers/heads.py``
 
     @property
     def choosable(self) -> tuple[str, ...]:
-        """The metrics that a recipe may choose, the default first; higher is better in all of them."""
+        """The names of the metrics that a recipe may choose, the default first; all of them are better when higher."""
         return tuple(metric.name for metric in self.metrics if metric.higher_is_better)
 
     def metric(self, name: str) -> Metric:
-        """Returns the metric of that name.
+        """Returns the metric called ``name``.
 
         Raises:
-            KeyError: If the type has none.
+            KeyError: If the type has no such metric.
         """
         return {metric.name: metric for metric in self.metrics}[name]

@@ -1,4 +1,4 @@
-"""Yes or no: one logit, or the cosine of two vectors and a threshold.
+"""The answer type "yes or no": one logit, or the cosine of two vectors compared with a threshold.
 
 Dimension key: B examples.
 """
@@ -63,7 +63,7 @@ class Logit:
 
 @dataclass(frozen=True)
 class ThresholdCosine:
-    """Predictions ``[B]``: cosines, between -1 and 1; above a threshold, which is fitted on train, they mean yes."""
+    """Predictions ``[B]``: cosines from -1 to 1. A cosine above the threshold, which is fitted on train, means yes."""
 
     feeds: tuple[str, ...] = ("cosine", YES_NO)
     loss: str = "mse"
@@ -78,7 +78,7 @@ class ThresholdCosine:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``label`` and ``cosine``: a cosine knows no probability."""
+        """Returns ``label`` and ``cosine``; a cosine gives no probabilities."""
         chosen = class_answer(task, self.decide(prediction, threshold))
         return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
 
@@ -97,22 +97,25 @@ class ThresholdCosine:
 
 
 def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
-    """Returns the cosine that parts labels 0 from labels 1 with the fewest errors.
+    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
 
-    Between equally good cosines the middle of the first best gap is taken; -2 and 2 call all examples the same.
+    It lies in the middle between two neighbouring cosines. If several such places are equally good, the lowest is
+    returned. The thresholds -2 and 2 give all examples the same answer.
     """
     by_cosine = np.argsort(cosines_B, kind="stable")
     cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
-    # Right answers when the first i are called 0 and the others 1.
+    # The number of right answers if the first i examples are called 0 and the others 1.
     no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
     right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
-    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold parts equal cosines
-    edges = np.concatenate([[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]])  # rounding gives 1.0000001
+    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold separates equal cosines
+    edges = np.concatenate(
+        [[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]]
+    )  # not 1: rounding gives cosines of 1.0000001
     return float(edges[right.argmax()])
 
 
 def _between(cosine_B: Labels, decision_B: Labels) -> float:
-    """Returns a threshold of the decisions: halfway between the largest cosine called 0 and the smallest called 1."""
+    """Returns a threshold that gives these decisions: halfway between the largest cosine of 0 and the smallest of 1."""
     no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
     if not len(no) or not len(yes):
         return float(yes.min() if len(yes) else no.max())

@@ -1,4 +1,4 @@
-"""Labels that are classes: what the three types with classes share.
+"""The label half that the three answer types with classes share.
 
 Dimension key: B examples, K classes.
 """
@@ -22,7 +22,7 @@ MOST_CONFUSED = 12  # with a column each
 
 @dataclass(frozen=True)
 class OfClass:
-    """How well one class is found; a share of nothing is 0."""
+    """Precision, recall and counts of one class. A share of zero answers or examples is 0."""
 
     label: str
     precision: float  # share of the answers with this class that are right
@@ -36,8 +36,8 @@ class OfClass:
 class ClassLabels:
     """Labels ``[B]`` that are indices of the task's classes."""
 
-    only: int | None = None  # the number of classes, where a type fixes it
-    ordered: bool = False  # the order of the classes means something
+    only: int | None = None  # the number of classes, if the type fixes it
+    ordered: bool = False  # whether the order of the classes has a meaning
     figures: tuple[str, ...] = ("confusion",)
     graded: bool = False
 
@@ -56,7 +56,7 @@ class ClassLabels:
         return "labels" if task.labels is None else None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the classes of train, sorted as numbers if all are numbers, else alphabetically."""
+        """Returns the classes found in train, sorted as numbers if all of them are numbers, else alphabetically."""
         if task.labels is not None:
             return {}
         found = sorted({cell for cell in columns[0] if cell is not None})
@@ -103,7 +103,7 @@ class ClassLabels:
         return Distribution("label", tuple(zip(names, counts, strict=True)), classes=True)
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns warnings about the names of the classes: sets of labels in one cell, numbers without names."""
+        """Returns warnings about class names that look like sets of labels, or that are numbers without a meaning."""
         labels = task.labels or ()
         found = []
         looking, parts = sets(labels)
@@ -112,7 +112,7 @@ class ClassLabels:
                 f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} "
                 f"classes are made of {parts:,} parts. A row has one label here, so make a yes/no task of each part."
             )
-        # Numbers of an ordinal task are its order, and those of a yes/no task mean no and yes.
+        # In an ordinal task the numbers are the order, and in a yes/no task 0 and 1 mean no and yes.
         numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}
         if labels and numbered and task.codes is None and not self.ordered:
             found.append(
@@ -127,7 +127,7 @@ class ClassLabels:
         return kind and bool(((decision >= 0) & (decision < classes)).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether 99% of the answers are one class."""
+        """Returns whether at least 99% of the answers are the same class."""
         return bool(np.unique(decision, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -193,7 +193,7 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list[int]]:
-    """Returns how many examples of each class (rows) get each class as an answer (columns)."""
+    """Returns the confusion matrix: rows are the true classes, columns the answers, and cells count examples."""
     from sklearn.metrics import confusion_matrix
 
     classes = range(len(task.labels or ()))
@@ -202,7 +202,7 @@ def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list
 
 
 def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
-    """Returns the names of the classes that were decided on."""
+    """Returns the class name of each decision."""
     names = task.labels or ()
     return [names[int(i)] for i in decision_B]
 
@@ -215,9 +215,9 @@ def check_codes(task: TaskFacts) -> None:
 
 
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
-    """Returns the class names that look like sets of labels, and how many different parts they are made of.
+    """Returns the class names that look like sets of labels, and the number of different labels in them.
 
-    Nothing counts as a set unless the same parts come again: ``Washington, DC`` among other cities does not.
+    A name counts as a set only if its parts occur again in other names: ``Washington, DC`` among other cities is none.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)
@@ -244,7 +244,7 @@ def _parts(label: str) -> list[str]:
 
 
 def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
-    """Returns what to do about a label that is none of the classes; numbers may be codes of the named classes."""
+    """Returns a repair for a label that is not one of the classes; a number may be the code of a named class."""
     labels = task.labels or ()
     found = {each for each in cells if each is not None}
     for first in (0, 1):

@@ -1,4 +1,4 @@
-"""Classes without an order: one logit per class.
+"""The answer type for classes without an order: one logit per class.
 
 Dimension key: B examples, K classes.
 """

@@ -1,8 +1,8 @@
-"""How far apart two predictions of one model for the same examples are.
+"""Divergences between two predictions of one model for the same examples.
 
-Each measure is a difference of means times a difference of what the model puts out: ``(p - q) * (log p - log q)``
-summed over classes, ``(sigmoid(a) - sigmoid(b)) * (a - b)``, ``(a - b) * (a - b)``. All are symmetric, at least 0,
-and finite with finite gradients however sure the predictions are.
+Each measure is a difference of means times a difference of model outputs: ``(p - q) * (log p - log q)`` summed over
+classes, ``(sigmoid(a) - sigmoid(b)) * (a - b)``, ``(a - b) * (a - b)``. All are symmetric, at least 0, and finite with
+finite gradients however sure the predictions are.
 
 Dimension key: B batch, K classes.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
     """Returns ``KL(p || q) + KL(q || p)`` per example, ``[B]``, in nats.
 
-    ``detached`` stops the gradient of the target ``p`` in each ``KL(p || q)``. The value is the same; near
-    ``p = q`` the gradient is half as large, and that of one side alone is the gradient of one KL.
+    ``detached`` stops the gradient of the target ``p`` in each ``KL(p || q)``. The value is the same; near ``p = q``
+    the gradient is half as large. With respect to one of the two predictions alone, it is the gradient of one KL.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)
@@ -34,18 +34,18 @@ def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -
 
 
 def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves its gradient, as it does near 0 for the KLs."""
+    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves its gradient, as it does for the KLs near 0."""
     apart_B = at_least_float32(scores_B) - at_least_float32(other_B)
     return _stopped(apart_B, detached) * apart_B
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Returns ``x``, in float32 where its type has fewer bits."""
+    """Returns ``x``, converted to float32 if its dtype has fewer bits."""
     import torch
 
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _stopped(means: Tensor, detached: bool) -> Tensor:
-    # The gradient of sum p_fixed * log(p_fixed / q) + q_fixed * log(q_fixed / p): only logarithms move.
+    # Gives the gradient of sum p_fixed * log(p_fixed / q) + q_fixed * log(q_fixed / p): only the logarithms have one.
     return means.detach() if detached else means

@@ -1,9 +1,9 @@
-"""Every kind of head that a recipe can name, and what it makes of vectors; ``model/heads.py`` builds them."""
+"""Every kind of head that a recipe can name, and what its predictions are; ``model/heads.py`` builds the heads."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-OUTPUTS = "outputs"  # numbers of a last layer
+OUTPUTS = "outputs"  # the numbers that a last linear layer gives
 COSINE = "cosine"  # the cosine of two vectors
 
 
@@ -12,12 +12,12 @@ class HeadKind:
     """A kind of head; ``gives`` names the kind of prediction that an answer type must have for it."""
 
     gives: str
-    layers: int  # with weights, and with dropout before each
-    compares: bool = False  # it compares the two vectors of a pair, each a mean over tokens
+    layers: int  # the number of linear layers, each with dropout before it
+    compares: bool = False  # whether it compares the two vectors of a pair, each of which is a mean over tokens
 
     @property
     def has_weights(self) -> bool:
-        """Whether it has anything to train, and dropout."""
+        """Whether the head has weights to train, and therefore dropout."""
         return self.layers > 0
 
 

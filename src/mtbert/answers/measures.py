@@ -1,4 +1,4 @@
-"""The metrics of classes and of scores; scikit-learn and SciPy compute them, and are imported on first use.
+"""The metrics of classes and of scores, computed by scikit-learn and SciPy, which are imported on first use.
 
 Dimension key: B examples, S seeds, R resamples.
 """
@@ -52,7 +52,7 @@ def _mae(task: TaskFacts, scores_B: Array, labels_B: Labels) -> float:
     from sklearn.metrics import mean_absolute_error
 
     low, high = task.range or (0.0, 1.0)
-    # Clamped, as answers are: a score outside the range is never given to anyone.
+    # Clamped as answers are: no answer lies outside the range.
     return float(mean_absolute_error(labels_B, low + (high - low) * np.clip(scores_B, 0, 1)))
 
 
@@ -71,10 +71,10 @@ def _constant(scores_B: Array, labels_B: Labels) -> str | None:
 
 
 def _pearson_resampled(x_SB: Array, y_B: Labels, counts_RB: Labels) -> Labels:
-    """Returns weighted correlations, ``[R, S]``; 0 where a side is constant, as for ``_constant``."""
+    """Returns the correlation on each resample, ``[R, S]``; 0 if scores or labels are constant there."""
     weights_RB = counts_RB / len(y_B)
     x_SB = x_SB.astype(np.float64)
-    x_SB = x_SB - x_SB.mean(1, keepdims=True)  # the moments of numbers near 0 lose no digits
+    x_SB = x_SB - x_SB.mean(1, keepdims=True)  # so that the moments lose no digits
     y_B = y_B - y_B.mean()
     mean_x_RS, mean_y_R1 = weights_RB @ x_SB.T, (weights_RB @ y_B)[:, None]
     covariance_RS = weights_RB @ (x_SB * y_B).T - mean_x_RS * mean_y_R1
@@ -103,7 +103,7 @@ AUC = Metric(
 AVERAGE_PRECISION = Metric(
     "average_precision",
     _average_precision,
-    constant=lambda task, labels_B: float(np.mean(labels_B == 1)),  # that of equal numbers for all
+    constant=lambda task, labels_B: float(np.mean(labels_B == 1)),  # the value if all predictions are equal
     undefined=lambda prediction_B, labels_B: _one_label("average_precision", prediction_B, labels_B),
     ranks=True,
 )

@@ -1,4 +1,4 @@
-"""Classes in an order, such as stars: one logit per class, and an error counts how many classes it is off."""
+"""The answer type for ordered classes, such as stars: one logit per class; errors are counted in classes."""
 
 from mtbert.answers import AnswerType
 from mtbert.answers.class_labels import ClassLabels

@@ -1,4 +1,4 @@
-"""Scores in a range: one number, or the cosine of two vectors; both on the range mapped to 0 to 1.
+"""The answer type for scores in a range: one number, or the cosine of two vectors, on the range mapped to 0 to 1.
 
 Dimension key: B examples.
 """
@@ -24,10 +24,10 @@ from mtbert.numbers import number
 if TYPE_CHECKING:
     from torch import Tensor
 
-BINS = 10  # of a histogram
-COLLAPSED_STD = 1e-3  # of the range
-NEAR = 0.1  # of the range: a score further from its label than that is called wrong
-RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # squares of scores and differences are numbers
+BINS = 10  # number of bins in a histogram of scores
+COLLAPSED_STD = 1e-3  # share of the range: scores with a smaller standard deviation count as all the same
+NEAR = 0.1  # share of the range: a score further from its label counts as wrong
+RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # keeps squares finite and above 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ScoreLabels:
         return None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the range from the lowest to the highest score of all columns."""
+        """Returns the range from the lowest to the highest score in all columns."""
         if task.range is not None:
             return {}
         scores = [
@@ -76,7 +76,7 @@ class ScoreLabels:
         edges = [at(task, i / BINS) for i in range(BINS + 1)]
         counts = np.bincount(np.clip(np.searchsorted(edges, known_B, "right") - 1, 0, BINS - 1), minlength=BINS)
         names = [f"{edge:.4g}" for edge in edges]
-        for digits in range(5, 18):  # scores may differ in their last digits alone
+        for digits in range(5, 18):  # scores may differ only in their last digits
             if len(set(names)) == len(names):
                 break
             names = [f"{edge:.{digits}g}" for edge in edges]
@@ -94,7 +94,7 @@ class ScoreLabels:
         return kind and bool(np.isfinite(decision).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether the scores, mapped to 0 to 1, hardly differ."""
+        """Returns whether the scores, mapped to 0 to 1, are nearly all the same."""
         return bool(np.std(decision) < COLLAPSED_STD)
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -112,11 +112,11 @@ class ScoreLabels:
 
 @dataclass(frozen=True)
 class Score:
-    """Predictions ``[B]``: scores, or cosines in their place, on the range mapped to 0 to 1 and unclamped."""
+    """Predictions ``[B]``: scores mapped from the range to 0 to 1, or cosines in their place; neither is clamped."""
 
     feeds: tuple[str, ...] = ("score",)
     loss: str = "mse"
-    start: float = 0.5  # the middle of the range: a small learning rate gets there late
+    start: float = 0.5  # the middle of the range, which a small learning rate would take long to reach
     gaussian: bool = True
     fitted: bool = False
 
@@ -148,7 +148,7 @@ def at(task: TaskFacts, fraction: float) -> float:
 
 
 def fraction(task: TaskFacts, scores: Labels) -> Labels:
-    """Returns where scores lie in the task's range, 0 at its lowest and 1 at its highest."""
+    """Returns the places of scores in the task's range: 0 is the lowest score and 1 the highest."""
     if task.range is None:
         return scores
     low, high = task.range
@@ -156,7 +156,7 @@ def fraction(task: TaskFacts, scores: Labels) -> Labels:
 
 
 def check_range(task: TaskFacts) -> None:
-    """Raises ValueError unless the task's range, if it has one, can be computed with."""
+    """Raises ValueError if the task has a range that is empty, or too large or small to compute with."""
     if task.range is not None:
         low, high = task.range
         if not low < high:
@@ -166,7 +166,7 @@ def check_range(task: TaskFacts) -> None:
 
 
 def is_range(low: float, high: float) -> bool:
-    """Returns whether scores from ``low`` to ``high`` can be computed with: what :data:`RANGES` says."""
+    """Returns whether the range from ``low`` to ``high`` meets the condition :data:`RANGES`."""
     return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 
@@ -174,7 +174,7 @@ def score(cell: str, limits: tuple[float, float] | None, row: int, column: int =
     """Returns the score in a cell.
 
     Raises:
-        WrongCell: If it is no number, or outside ``limits``.
+        WrongCell: If the cell is not a number, or is outside ``limits``.
     """
     low, high = limits or (-math.inf, math.inf)
     repair = f"Give {low:g} to {high:g}, or drop the row." if limits else "Give a number, or drop the row."

@@ -18,13 +18,17 @@ from torch.nn.utils import parametrize
 from mtbert.model.model import Model, TaskSlices
 
 Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # the modules whose gradients _gradients knows
-_FORWARDS = (nn.Linear.forward, nn.LayerNorm.forward, nn.Embedding.forward)  # a subclass may compute something else
+_FORWARDS = (
+    nn.Linear.forward,
+    nn.LayerNorm.forward,
+    nn.Embedding.forward,
+)  # not of a subclass that computes something else
 
 
 class ByTask:
-    """Collects, for each task, the gradients of ``weights``: all that are trained in ``model.encoder``.
+    """Collects the gradient of each task for ``weights``, all trained weights of ``model.encoder``.
 
-    While it is watching they get no ``grad`` of their own; all other weights get theirs as ever.
+    Inside :meth:`watching` these weights get no ``grad``; all other weights get theirs as usual.
     """
 
     def __init__(self, model: Model, weights: Sequence[nn.Parameter]) -> None:
@@ -35,15 +39,16 @@ class ByTask:
         self._rows: TaskSlices = {}
 
     def watch(self, rows: TaskSlices) -> None:
-        """Hears which rows the modules of a forward pass will read; each pass inside :meth:`watching` must say it."""
+        """Stores which rows of a pass belong to which task; must be called before each pass inside :meth:`watching`."""
         self._rows = rows
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watches the forward passes that run inside; their backward passes belong into :meth:`collecting`.
+        """Watches the forward passes made inside; their backward passes must be made inside :meth:`collecting`.
 
         Raises:
-            TypeError: If a weight is in a module of another kind than :data:`Weighted`; the message names both.
+            TypeError: If a weight belongs to a module that is not one of :data:`Weighted`; the message names the
+                module.
         """
         handles = [module.register_forward_hook(self._watch) for module in self._modules()]
         for weight in self.weights:
@@ -60,7 +65,7 @@ class ByTask:
     def collecting(self) -> Iterator[None]:
         """Collects the gradients of every backward pass that runs inside.
 
-        Gradients that a loss computes for itself, as SMART does for its noise, run outside and are not counted.
+        A backward pass that a loss makes for itself, as SMART does for its noise, happens outside and is not collected.
         """
         self._collecting = True
         try:
@@ -69,7 +74,7 @@ class ByTask:
             self._collecting = False
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Returns one task's gradient: a tensor per weight, ``None`` for a weight that the task does not touch."""
+        """Returns the gradient of one task: a tensor per weight, None for a weight that the task does not use."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:
@@ -105,14 +110,15 @@ class ByTask:
                         before = self._found.get((task, module, key))
                         self._found[task, module, key] = gradient if before is None else before + gradient
 
-        out_RO.requires_grad_()  # the embeddings' rows come from weights alone
+        out_RO.requires_grad_()  # needed for embeddings, whose inputs have no gradient
         out_RO.register_hook(collect)  # type: ignore[no-untyped-call]
 
 
 def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
-    """The gradients of a module's weight and bias from those of the rows that it gave."""
+    """Returns the gradients of a module's weight and bias from its input rows and the gradient of its output rows."""
     if isinstance(module, nn.Embedding):
-        # The function that autograd calls: sparse or dense, and on a GPU without waiting for the number of rows.
+        # The function that autograd calls itself. It gives sparse or dense gradients, and on a GPU it does not wait for
+        # the number of rows.
         gradient: Tensor = torch.ops.aten.embedding_backward(
             gradient_RO.to(module.weight.dtype), x_RI, len(module.weight), -1, False, module.sparse
         )

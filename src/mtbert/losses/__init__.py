@@ -1,10 +1,11 @@
-"""The seam of every loss: a pass already made goes in, a scalar comes out.
+"""The interface of losses: a loss reads a forward pass that has been made, and returns a scalar.
 
-Main losses, auxiliary losses and regularisers are the same thing here. A loss is one file: a pure function on tensors,
-and its settings as a frozen class that says what it :class:`Needs` and is called with a :class:`Pass`. A loss that
-needs more than a pass is an :class:`Own` or an :class:`Averaged`, and is made a :data:`Loss` once it has that.
+Main losses, auxiliary losses and regularisers all have this interface. A loss is one file with a pure function on
+tensors, and a frozen settings class. The class says what the loss :class:`Needs`, and its objects are called with a
+:class:`Pass`. Settings that need more than a pass are an :class:`Own` or an :class:`Averaged`; they return a
+:data:`Loss` when they are given it.
 
-A recipe is read without torch, so a loss's file imports torch inside its functions.
+The file of a loss imports torch inside its functions, so that recipes can be read without loading torch.
 
 Dimension key: B examples, M tokens of a task, D width.
 """
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
 class Needs:
     """The requirements of a loss on the task and the run; a recipe that does not meet them is refused."""
 
-    because: str  # what it reads, for the message
-    reads: tuple[str, ...] = ()  # one of ``PredictionKind.feeds``, by name; none: what every type has
+    because: str  # what the loss reads, for the message
+    reads: tuple[str, ...] = ()  # one of these must be in ``PredictionKind.feeds`` of the task; empty: any task will do
     inputs: tuple[str, ...] = ("single", "packed", "separate")
-    vectors: bool = False  # it reads no prediction, so any head will do
-    labels: bool = True  # it reads labels
-    dropout: bool = False  # it compares passes that differ in their dropout alone
-    clusters: bool = False  # it reads which texts mean the same
+    vectors: bool = False  # the loss reads vectors and no prediction, so it does not train the head
+    labels: bool = True  # the loss reads labels
+    dropout: bool = False  # the loss compares passes that differ only in their dropout
+    clusters: bool = False  # the loss reads which texts mean the same
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass already made: all that a loss may know or draw from.
+    """A forward pass that has been made, for one task: everything that a loss may read or draw from.
 
-    ``labels``, float32, are class indices, 0/1, or scores mapped to 0..1: ``[B]``, or ``[B, K]`` with ``nan`` where one
-    is missing. ``masks`` is the generator's state before the first layer.
+    ``labels``, float32, are class indices, 0/1, or scores mapped to 0..1: ``[B]``, or ``[B, K]`` with ``nan`` for a
+    missing one. ``masks`` is the state of the generator before the first layer.
     """
 
     model: Model
@@ -54,35 +55,38 @@ class Pass:
     labels: Tensor
     generator: torch.Generator
     masks: Tensor
-    watch: Watch | None = None  # hears which rows each further pass reads
+    watch: Watch | None = None  # is called with the rows that each further pass reads
 
     @cached_property
     def alone(self) -> StepBatch:
-        """This task's part of the batch."""
+        """The part of the batch that belongs to this task."""
         from mtbert.batch import only
 
         return only(self.batch, self.task.name)
 
     def embed(self, generator: torch.Generator | None) -> Tensor:
-        """Returns the embedding layer's output for this task once more, ``[M, D]``; ``generator`` draws the dropout."""
+        """Returns the output of the embedding layer for this task, computed again, ``[M, D]``.
+
+        ``generator`` draws the dropout; None for no dropout.
+        """
         return self.model.embed(self.alone, generator, watch=self.watch)
 
     def finish(
         self, x_MD: Tensor, generator: torch.Generator | None, *, model: Model | None = None, exact: bool = False
     ) -> Output:
-        """Returns the output of another pass of this task, from the embedding layer's output on.
+        """Returns the output of another pass of this task, which starts from an output of the embedding layer.
 
         Args:
-            x_MD: What the first layer reads, ``[M, D]``.
-            generator: Draws the dropout; ``None``: none.
-            model: The model of that pass, where it is not the model of this one.
-            exact: In float32, also where the model computes in bfloat16.
+            x_MD: The input of the first layer, ``[M, D]``.
+            generator: Draws the dropout; None for no dropout.
+            model: The model that makes the pass; by default the model of this pass.
+            exact: Whether to compute in float32 even if the model computes in bfloat16.
         """
         made = (model or self.model).finish(self.alone, x_MD, generator, exact=exact, watch=self.watch)
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a generator that gives a pass of :attr:`alone` the same dropout masks each time."""
+        """Returns a generator that starts at ``masks``, so that passes of :attr:`alone` get the same dropout masks."""
         import torch
 
         generator = torch.Generator(self.generator.device)
@@ -91,19 +95,19 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether ``finish(out.embeddings_MD, twin())`` is this pass again, bit for bit.
+        """Whether ``finish(out.embeddings_MD, twin())`` repeats this pass bit for bit.
 
-        With dropout it is not where other tasks are in the batch: one draw made the masks of them all.
+        With dropout, it does not if the batch has other tasks, because the masks of all tasks were drawn together.
         """
         return len(self.batch.layout.spans) == 1 or not self.model.random(self.task.name)
 
 
 Loss: TypeAlias = "Callable[[Pass], Tensor]"
-"""A scalar: the mean over the task's examples, where a loss does not say otherwise."""
+"""Returns a scalar for a pass: a mean over the examples of the task, unless the docstring of a loss says otherwise."""
 
 
 class _Settings(Protocol):
-    """The common part of all losses' settings."""
+    """The fields that the settings of all losses have."""
 
     needs: ClassVar[Needs]
 
@@ -115,30 +119,30 @@ class _Settings(Protocol):
 
 
 class Plain(_Settings, Protocol):
-    """A loss that needs no more than a pass: its settings are a :data:`Loss`."""
+    """The settings of a loss that needs only a pass; they are a :data:`Loss` themselves."""
 
     def __call__(self, p: Pass, /) -> Tensor: ...
 
 
 @runtime_checkable
 class Own(_Settings, Protocol):
-    """A loss with trained weights that are no part of the model."""
+    """The settings of a loss with weights of its own, which are trained but are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns the module with these weights, for an encoder of that width; ``generator`` draws them."""
+        """Returns a module with the loss's own weights, drawn from ``generator``; ``width`` is that of the encoder."""
         ...
 
     def with_own(self, own: nn.Module) -> Loss:
-        """Returns the loss that uses the module."""
+        """Returns the loss that uses the module ``own``, which :meth:`build` has returned."""
         ...
 
 
 @runtime_checkable
 class Averaged(_Settings, Protocol):
-    """A loss that compares the model with the one that has averaged weights (``train.ema``)."""
+    """The settings of a loss that compares the model with a second one, which has averaged weights (``train.ema``)."""
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares with ``average``."""
+        """Returns the loss that compares with the model ``average``."""
         ...
 
 
@@ -147,28 +151,28 @@ LossSettings = Plain | Own | Averaged
 
 @runtime_checkable
 class ClassWeighted(Plain, Protocol):
-    """A loss in which examples count by their class."""
+    """The settings of a loss that weights examples by their class."""
 
     @property
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
     def balanced(self, rows_K: Sequence[int]) -> ClassWeighted:
-        """Returns the loss with numbers in place of ``balanced``, from the number of train rows of each class."""
+        """Returns the settings with numbers in place of ``balanced``, from the number of train rows per class."""
         ...
 
 
 @runtime_checkable
 class WholeBatch(Protocol):
-    """A :data:`Loss` in two halves, so that a step cut into forward passes still compares all its examples."""
+    """A :data:`Loss` in two halves, which compares all examples of a step even if the step takes several passes."""
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the tensors to compare, ``[B, ...]`` each: those of several passes are concatenated."""
+        """Returns the tensors to compare, ``[B, ...]`` each; the caller concatenates those of several passes."""
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss of what :meth:`gather` gave for all passes, a scalar."""
+        """Returns the loss, a scalar, of the concatenated results of :meth:`gather`."""
         ...
 
     def __call__(self, p: Pass, /) -> Tensor:
-        """Returns the loss of one pass that has all examples."""
+        """Returns the loss of a single pass that has all examples."""
         ...

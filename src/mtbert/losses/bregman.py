@@ -1,4 +1,4 @@
-"""Momentum Bregman proximal point: predictions stay near those of the averaged weights.
+"""Momentum Bregman proximal point: keeps predictions near those of the averaged weights.
 
 Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
 Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(x; theta_ema))`` with ``mu = 1``, the
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Bregman(Settings):
-    """The mean divergence from the prediction of the averaged model, which has no dropout and no gradient."""
+    """The mean divergence from the predictions of the averaged model, which are made without dropout and gradient."""
 
     needs: ClassVar = Needs(
         because="a prediction",
@@ -31,7 +31,7 @@ class Bregman(Settings):
     weight: float = Field(default=1.0, ge=0, description="mu")
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares with the predictions of ``average``."""
+        """Returns the loss that compares with the predictions of the model ``average``."""
         import torch
 
         def loss(p: Pass) -> Tensor:

@@ -1,7 +1,8 @@
-"""Cross-entropy of classes and of binary decisions, with weights of classes and smoothed labels.
+"""Cross-entropy for classes and for yes/no labels, with class weights and label smoothing.
 
-``balanced`` weights give all classes the same sum over train: ``n / (K * n_k)`` where ``n_k`` of ``n`` rows are in a
-class, one of ``K`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; the name is scikit-learn's).
+``balanced`` weights give all classes the same total weight over train: ``n / (K * n_k)`` for a class with ``n_k`` of
+``n`` rows, if there are ``K`` classes (King and Zeng, "Logistic Regression in Rare Events Data", 2001; the name is
+scikit-learn's).
 
 Dimension key: B batch, K classes.
 """
@@ -30,10 +31,10 @@ _DESCRIPTION = "one number per label, in the order of labels; balanced: n / (K *
 class CrossEntropy(Settings):
     """The mean negative log-likelihood of the true class, in nats.
 
-    With ``class_weights`` each example counts by the weight of its class; the mean stays that over examples, so that a
-    step cut into passes has the same gradient (PyTorch divides by the weights of the batch). With
-    ``smoothing`` that share of the target is spread evenly over all classes (Szegedy et al., "Rethinking the Inception
-    Architecture for Computer Vision", 2016).
+    With ``class_weights`` the loss of each example is multiplied by the weight of its class. It is still divided by the
+    number of examples, so that a step cut into several passes has the same gradient; PyTorch divides by the sum of the
+    weights. ``smoothing`` is the share of the target that is spread evenly over all classes (Szegedy et al.,
+    "Rethinking the Inception Architecture for Computer Vision", 2016).
     """
 
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class")
@@ -53,14 +54,14 @@ class CrossEntropy(Settings):
         return losses_B.mean()
 
     def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, from the number of train rows of each class."""
+        """Returns these settings with numbers in place of ``balanced``, from the number of train rows per class."""
         return self.model_copy(update={"class_weights": _balanced(rows_K)})
 
 
 class BinaryCrossEntropy(Settings):
     """The mean negative log-likelihood of a 0/1 label under one logit, in nats.
 
-    ``smoothing`` and ``class_weights`` mean what they mean for :class:`CrossEntropy` of two classes.
+    ``smoothing`` and ``class_weights`` have the same effect as in :class:`CrossEntropy` with two classes.
     """
 
     needs: ClassVar = Needs(reads=("logit",), because="one logit for two classes")
@@ -80,7 +81,7 @@ class BinaryCrossEntropy(Settings):
         return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=logits_B.new_tensor(yes / no))
 
     def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, from the number of train rows of each class."""
+        """Returns these settings with numbers in place of ``balanced``, from the number of train rows per class."""
         return self.model_copy(update={"class_weights": _balanced(rows_K)})
 
 

@@ -1,4 +1,4 @@
-"""CoSENT: pairs with a higher label have a higher cosine.
+"""CoSENT: pairs with a higher label should have a higher cosine.
 
 Source: Su, "CoSENT: a more effective sentence embedding scheme than Sentence-BERT", 2022 (in Chinese,
 kexue.fm/archives/8847), as in the sentence-transformers library. Only the order of the labels counts.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
     """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))`` over all ``(i, j)`` with ``label_i > label_j``.
 
-    A scalar in nats: 0 where no label is higher than another. It is one logarithm over the batch and not
-    a mean over pairs, so it grows with the batch, slowly.
+    A scalar in nats, 0 if all labels are equal. It is one logarithm over the batch and not a mean over pairs, so it
+    grows slowly with the size of the batch.
     """
     import torch
 
@@ -34,7 +34,7 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
 
 
 class CoSENT(Settings):
-    """:func:`cosent` of a batch's cosines and labels."""
+    """The loss :func:`cosent` of the cosines and labels of a batch."""
 
     needs: ClassVar = Needs(reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
     kind: Literal["cosent"] = "cosent"

@@ -1,9 +1,9 @@
-"""Ordinal log loss: a wrong class costs more the further it is from the right one.
+"""Ordinal log loss: probability on a wrong class costs more the further the class is from the right one.
 
-Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text
-Classification", COLING 2022. Their code takes ``log(1 - p)`` directly, which is ``nan`` as soon as one
-right answer leads by 17 logits; ``_log_not`` below is finite there. The paper under study adds it to
-cross-entropy and calls the sum CEOLL: in a recipe, ``losses: [ce, oll]``.
+Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text Classification", COLING 2022.
+Their code computes ``log(1 - p)`` directly, which is ``nan`` as soon as one right answer leads by 17 logits;
+``_log_not`` below is finite there. The sum of this loss and cross-entropy, ``losses: [ce, oll]`` in a recipe, is also
+called CEOLL.
 
 Dimension key: B batch, K classes.
 """

@@ -1,8 +1,8 @@
-"""Multiple negatives ranking: among all second sentences of a batch, the right one is the most similar.
+"""Multiple negatives ranking: the right second sentence should be the most similar among all in the batch.
 
-Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with
-the scaled cosine of the sentence-transformers library. Unlike there, sentences of one cluster are not
-each other's negatives: Quora asks the same question in many rows.
+Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
+of the sentence-transformers library. Unlike there, sentences of the same cluster are not used as negatives of each
+other, because data such as Quora's contain the same question in many rows.
 
 Dimension key: B positive pairs, D width.
 """
@@ -30,13 +30,13 @@ def multiple_negatives(
     Args:
         anchors_BD: The first vectors, ``[B, D]``.
         positives_BD: The second vectors, ``[B, D]``; row ``i`` belongs to anchor ``i``.
-        clusters_B: Numbers of what the rows say, ``[B]``; rows of one number are left out of each other's sum.
+        clusters_B: The cluster of each row, ``[B]``; rows of the same cluster are left out of each other's sum.
         scale: Multiplies the cosine; one over a temperature.
-        symmetric: The mean of this and of the same with anchors and positives exchanged.
+        symmetric: Whether to return the mean of this loss and of the loss with anchors and positives exchanged.
 
     Returns:
-        A scalar in float32 or float64: 0 without rows and for one row, and connected to the graph in both
-        cases. A zero vector has the cosine 0 with everything.
+        A scalar in float32 or float64. For no row or one row it is 0, and still part of the graph. A zero vector has
+        cosine 0 with every vector.
     """
     import torch
 
@@ -49,7 +49,10 @@ def multiple_negatives(
 
 
 def _unit(x_BD: Tensor) -> Tensor:
-    """The rows at length 1, in float32 at least; a zero row stays zero, with a gradient of ordinary size."""
+    """Returns the rows scaled to length 1, in float32 at least.
+
+    A zero row stays zero, and its gradient has an ordinary size.
+    """
     x_BD = at_least_float32(x_BD)
     norm_B1 = x_BD.norm(dim=-1, keepdim=True)
     unit_BD: Tensor = x_BD / norm_B1.where(norm_B1 > 0, 1.0)
@@ -68,7 +71,7 @@ POSITIVE_PAIRS = Needs(
 def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     """Returns both sentences' vectors, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
 
-    Both sentences of such a pair are in one cluster, so that of the first serves for both.
+    Both sentences of such a pair are in the same cluster, which is therefore returned once.
     """
     anchors_BD, positives_BD = p.out.vectors
     rows_B = p.labels == 1
@@ -76,7 +79,7 @@ def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MultipleNegatives(Settings):
-    """:func:`multiple_negatives` over the batch's positive pairs; pairs labelled 0 take no part."""
+    """The loss :func:`multiple_negatives` over the positive pairs of a batch; pairs labelled 0 are ignored."""
 
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["mnrl"] = "mnrl"
@@ -85,7 +88,7 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns :func:`positive_pairs`."""
+        """Returns the result of :func:`positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

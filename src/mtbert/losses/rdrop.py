@@ -1,8 +1,8 @@
-"""R-Drop: two passes that differ in their dropout alone must agree.
+"""R-Drop: two passes that differ only in their dropout should give the same predictions.
 
 Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021: ``alpha / 2 * (KL(p1 || p2) +
-KL(p2 || p1))``, with ``alpha`` from 1 to 5. Different here: their loss adds the cross-entropy of the second pass, ours
-keeps the one of the first pass alone. Scores have half the squared error.
+KL(p2 || p1))``, with ``alpha`` from 1 to 5. Difference: their loss contains the cross-entropy of both passes, while
+here only the first pass has a main loss. For scores the loss is half the squared error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class RDrop(Settings):
-    """The mean of half the symmetric divergence from a second pass with masks of its own, embeddings included."""
+    """Half the symmetric divergence from a second pass with dropout masks of its own, as a mean over examples.
+
+    The second pass has new masks in the embedding layer too.
+    """
 
     needs: ClassVar = Needs(
         because="a prediction",

@@ -1,4 +1,4 @@
-"""Squared error of scores.
+"""The squared error of scores.
 
 Dimension key: B examples, K scores of an example.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def squared_error_of_known(scores_BK: Tensor, labels_BK: Tensor) -> Tensor:
-    """Returns the mean of ``(score - label)**2`` over the labels that an example has, ``[B]``; 0 if it has none."""
+    """Returns the mean of ``(score - label)**2`` over the labels of each example, ``[B]``; 0 if it has no label."""
     known_BK = ~labels_BK.isnan()
     error_BK = (scores_BK - labels_BK.where(known_BK, scores_BK.detach())).square()
     return error_BK.sum(-1) / known_BK.sum(-1).clamp(min=1)
@@ -26,9 +26,9 @@ def squared_error_of_known(scores_BK: Tensor, labels_BK: Tensor) -> Tensor:
 class MeanSquaredError(Settings):
     """The mean squared difference between prediction and label, both on the task's range mapped to 0..1.
 
-    Examples count the same, however many labels they have.
+    All examples count the same, however many labels they have.
 
-    For scores from 0 to 5 this is 1/25 of the error in the labels' own unit. With the cosine head the
+    For scores from 0 to 5 this is 1/25 of the squared error in the unit of the labels. With the cosine head the
     prediction is the cosine itself, unclamped, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 

@@ -1,10 +1,9 @@
-"""SimCSE: a sentence is nearest to its paraphrase, or to itself under another dropout mask.
+"""SimCSE: a sentence should be nearest to its paraphrase, or to itself under another dropout mask.
 
-Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The
-supervised form is the one of the paper under study, ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i,
-h_j+) / t))``; its print has ``h_j`` in the sum, which would compare anchors with each other and leave
-the positive out. This is :func:`mtbert.losses.ranking.multiple_negatives` at scale ``1 / t``, and so is
-the unsupervised form, where ``h_i+`` is ``h_i`` once more.
+Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
+``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))`` without the hard negatives of the source. It equals
+:func:`mtbert.losses.ranking.multiple_negatives` with scale ``1 / t``. So does the unsupervised form, in which ``h_i+``
+is a second vector of the same sentence.
 
 Dimension key: B examples, S sentences (2B for separate pairs), D width.
 """
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SimCSE(Settings):
-    """The supervised form over the batch's positive pairs: ``mnrl`` with ``scale: 1 / temperature``."""
+    """The supervised form over the positive pairs of a batch; it equals ``mnrl`` with ``scale: 1 / temperature``."""
 
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
@@ -37,7 +36,7 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns :func:`~mtbert.losses.ranking.positive_pairs`."""
+        """Returns the result of :func:`~mtbert.losses.ranking.positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
@@ -52,9 +51,10 @@ class SimCSE(Settings):
 class UnsupervisedSimCSE(Settings):
     """The unsupervised form over all sentences of the batch, whatever their labels.
 
-    Each sentence passes a second time with masks of its own. Its vector is the first token's last state
-    through a layer that only this loss uses (a tanh behind it) and that no saved model keeps, whatever
-    pooling the task has. Sentences of one cluster, equal ones among them, are not each other's negatives.
+    Each sentence passes through the model a second time, with new dropout masks. Whatever pooling the task has, the
+    vector of a sentence is the last layer's output for its first token, passed through a linear layer and a tanh. Only
+    this loss uses that layer, and a saved model does not contain it. Sentences of the same cluster, such as equal ones,
+    are not used as negatives of each other.
     """
 
     needs: ClassVar = Needs(
@@ -70,7 +70,7 @@ class UnsupervisedSimCSE(Settings):
     temperature: float = Field(default=0.05, ge=1e-4, description="divides the cosine")
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns one linear layer with BERT's initial weights, and a tanh."""
+        """Returns a linear layer with BERT's initial weights, followed by a tanh."""
         from torch import nn
 
         from mtbert.model.heads import linear
@@ -78,13 +78,13 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss that sends first tokens' states through ``own``."""
+        """Returns the loss that passes the vectors of first tokens through ``own``."""
         return TwoPasses(own, self.temperature)
 
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """The loss of :class:`UnsupervisedSimCSE` with its layer."""
+    """The loss of :class:`UnsupervisedSimCSE`, with its own layer."""
 
     layer: nn.Module
     temperature: float

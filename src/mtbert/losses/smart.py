@@ -1,9 +1,9 @@
-"""SMART: predictions must not move when the embeddings are disturbed in the worst direction.
+"""SMART: predictions should not move when the embeddings are disturbed in the worst direction.
 
 Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
-Principled Regularized Optimization", ACL 2020: ``R = mean over examples of max over |x' - x| <= radius of
-l(f(x), f(x'))``, added to the task's loss with a weight ``lambda_s``. The paper under study used the package
-smart-pytorch, which does something else; both are here, see :class:`Smart`.
+Principled Regularized Optimization", ACL 2020: ``R = mean over examples of max over |x' - x| <= radius of l(f(x),
+f(x'))``, added to the task's loss with a weight ``lambda_s``. The package smart-pytorch does something else; both are
+here, see :class:`Smart`.
 
 Dimension key: M tokens of the task, S sequences, D width, B batch.
 """
@@ -40,28 +40,28 @@ def adversary(
     noise_std: float,
     radius: float,
 ) -> Tensor:
-    """Noise that moves ``f(x + noise)`` away from ``clean``, ``[M, D]``, without a graph.
+    """Returns noise that moves ``f(x + noise)`` away from ``clean``, ``[M, D]``, without a graph.
 
     It starts as Gaussian noise. ``g`` is the gradient, with respect to the noise, of the sum of ``apart`` over the
     examples, so that an example's noise does not depend on how many others there are. A step is
 
-    - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, for each token: whatever the
-      other numbers are, the largest element of a token's noise ends at about 1;
-    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, the norm over the sequence, then each element clamped to
-      the radius. Where ``g`` is 0 for a whole sequence its noise is clamped alone.
+    - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, for each token. So the
+      largest element of a token's noise is about 1, whatever the settings are;
+    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, with the norm over the sequence; then each element
+      is clamped to the radius. If ``g`` is 0 for a whole sequence, its noise is only clamped.
 
     Args:
-        f: From embeddings ``[M, D]`` to predictions.
+        f: A function from embeddings, ``[M, D]``, to predictions.
         x_MD: The undisturbed embeddings.
-        clean: What ``f`` gives, or gave, for them.
-        apart: ``(prediction, clean) -> [B]``.
+        clean: The predictions for ``x_MD``.
+        apart: The divergence between two predictions, ``(prediction, clean) -> [B]``.
         generator: Draws the noise at the start, and nothing else.
-        mode: What a step is.
+        mode: The kind of step, see above.
         offsets: Sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``; none is empty.
-        steps: How many; each costs a forward pass and a backward pass to the embeddings.
-        step_size: Above.
+        steps: The number of steps; each costs a forward pass, and a backward pass to the embeddings.
+        step_size: The factor of the gradient, see above.
         noise_std: Standard deviation of each element at the start.
-        radius: ``paper`` only.
+        radius: The largest absolute element of the noise; for mode ``paper`` only.
     """
     import torch
 
@@ -84,7 +84,7 @@ def adversary(
 
 
 def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
-    """The largest absolute element of each token's sequence, ``[M]``; 1 in place of 0."""
+    """Returns for each token the largest absolute element in its sequence, ``[M]``, or 1 if that is 0."""
     import torch
 
     most_S = torch.segment_reduce(gradient_MD.abs().amax(-1), "max", offsets=offsets_S, unsafe=True)
@@ -100,18 +100,18 @@ class Smart(Settings):
     embeddings, so that positions and segments are added twice.
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``: large, nearly random noise (see
-      :func:`adversary`), and a divergence whose targets are detached, in both halves of the final one. Different
-      here: the final loss is the mean over the batch where theirs is the sum. The loss of the inner maximisation is
-      the sum, as theirs; with its ``kl_loss`` there, as often used, it is the same loss divided by the batch size.
+      :func:`adversary`), and a divergence whose targets are detached, in both halves of the final one. One
+      difference: the final loss is a mean over the batch, theirs a sum. The loss of the inner maximisation is a sum
+      as theirs; with their ``kl_loss`` in its place, as often used, it is that sum divided by the batch size.
     - ``paper`` is Jiang et al.: the noise stays within ``radius``, and the final loss has all its gradients. So small
-      a change drowns in bfloat16, so all of its passes are made in float32, and it is next to inert even there.
+      a change is lost in bfloat16, so all passes of this mode are in float32; even so it has hardly any effect.
 
-    Scores have the squared error in place of the KL, and in ``reference`` the same detached targets, which halve its
-    gradient. The paper under study does not say its ``lambda_s``; 0.02 is in smart-pytorch's README, and MT-DNN uses 1.
+    For scores the squared error takes the place of the KL; in ``reference`` its targets are detached too, which halves
+    its gradient. The default ``lambda_s`` of 0.02 is the one in smart-pytorch's README; MT-DNN uses 1.
 
-    A dropout mask of its own would move the noisy pass more than the noise does, so by default both passes have the
-    same masks; where the masks of the pass already made cannot be drawn again (another task was in the batch), that
-    means one more clean pass. ``shared_masks: false`` is the published way.
+    Different dropout masks would move the noisy pass more than the noise does, so by default both passes have the same
+    masks. If the masks of the pass already made cannot be drawn again, because another task was in the batch, this
+    takes one more clean pass. ``shared_masks: false`` gives each pass its own masks, as published.
     """
 
     needs: ClassVar = Needs(because="a prediction", labels=False)

@@ -1,4 +1,4 @@
-"""Weights of the tasks' losses that are learned: a task that is uncertain counts less.
+"""Learned weights of the tasks' losses: a task with more uncertainty counts less.
 
 Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
 Semantics", 2018, equations 5 and 10, in terms of ``s = log(sigma**2)`` as their code has it.
@@ -6,7 +6,7 @@ Semantics", 2018, equations 5 and 10, in terms of ``s = log(sigma**2)`` as their
 
 from torch import Tensor
 
-RATE = 0.01  # of s: at a rate for weights of 1e-5 it would stay where it is
+RATE = 0.01  # learning rate of s, which would hardly move at the rate of the other weights, such as 1e-5
 
 
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, gaussian: bool) -> Tensor:
@@ -15,7 +15,7 @@ def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, ga
     Args:
         loss: A task's weighted losses on a part of its batch, scaled by ``share``.
         log_variance: ``s``, a scalar parameter of the task; 0 at the start.
-        share: Of the task's examples in this step that the part holds.
+        share: The share of the task's examples in this step that are in the part.
         gaussian: Whether the likelihood is Gaussian, as for scores.
     """
     precision = (-log_variance).exp()

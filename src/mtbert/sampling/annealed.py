@@ -4,8 +4,6 @@ Source: Stickland and Murray, "BERT and PALs", 2019. A task's probability is pro
 power. The power falls from 1 to 0.2 in equal steps, one per epoch: ``1 - 0.8 * (epoch - 1) / (epochs - 1)``. In a run
 of a single epoch it is 1.
 
-Difference from the paper under study: the formula printed there divides by zero in the first epoch.
-
 Dimension key: T tasks.
 """
 

@@ -1,4 +1,4 @@
-"""Round robin: every task in turn, which is how the paper under study alternates its batches.
+"""Round robin: every task in turn.
 
 Dimension key: T tasks.
 """
