@@ -215,6 +215,29 @@ def test_a_notebook_shows_scores_as_a_table(folder: Path):
     assert result.scores.constant["same"]["pearson"] == 0.0
 
 
+def test_what_makes_scores_doubtful_comes_back_with_them_and_is_shown_below(folder: Path):
+    rows = data()
+    rows["mood"]["train"].loc[5, "label"] = None
+    rows["mood"]["dev"] = rows["mood"]["train"].iloc[[0, 2]]  # one label, so no order to rank by
+    result = mtbert.train(recipe(folder), data=rows, out=folder / "run")
+    dropped = "dropped 1 row without a label in column 'label' (first: row 6)."
+    assert f"task mood: data of task mood: {dropped}" in result.scores.warnings
+    once = mtbert.evaluate(result.path)
+    assert once.warnings == (
+        f"data/mood-train.parquet: {dropped}",
+        "task mood: auc where all labels are equal is undefined; reported as 0.5.",
+        "task mood: average_precision where all labels are equal is undefined; reported as 0.",
+    )
+    assert repr(once).splitlines()[-3].startswith(f"warning: {once.warnings[0]}")
+    assert mtbert.evaluate(result.path, task="same").warnings == ()
+    shutil.rmtree(result.path / "best")
+    assert (
+        mtbert.evaluate(result.path).warnings[0].endswith("before its first evaluation, so its newest model answers.")
+    )
+    resumed = mtbert.train(resume=result.path, epochs=2)
+    assert len(set(resumed.scores.warnings)) == len(resumed.scores.warnings)
+
+
 def test_training_in_another_thread_catches_no_signals(folder: Path):
     found: list[Any] = []
     thread = threading.Thread(

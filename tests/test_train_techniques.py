@@ -169,7 +169,7 @@ def test_a_second_task_on_the_same_file_trains_vectors_and_is_not_scored(folder:
     assert list(lines[-1]["evaluation"]) == ["sst", "quora", "sts"]
     from mtbert.use.evaluate import score_run
 
-    assert list(score_run(folder / "run", "dev", None, SILENT).scored) == ["sst", "quora", "sts"]
+    assert list(score_run(folder / "run", "dev", None).scored) == ["sst", "quora", "sts"]
 
 
 @pytest.mark.parametrize(

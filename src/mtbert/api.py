@@ -17,7 +17,7 @@ from rich.console import Console
 from mtbert import files
 from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
 from mtbert.messages import plain_console
-from mtbert.recipe.files import RECIPE_FILE, given_recipe, load_run_recipe, shipped_recipes, with_absolute_files
+from mtbert.recipe.files import given_recipe, shipped_recipes, with_absolute_files
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
@@ -94,8 +94,8 @@ def train(
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:
-        The run: ``scores["task"]["metric"]`` and ``scores.overall`` of its best model on dev, its folder ``path``, and
-        its ``predictor``.
+        The run: ``scores["task"]["metric"]`` and ``scores.overall`` of its best model on dev, ``scores.warnings``, its
+        folder ``path``, and its ``predictor``.
 
     Raises:
         ValueError: If the recipe or the data cannot be used, or ``out`` exists.
@@ -121,7 +121,7 @@ def train(
         path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else Path(out))
         settings, rows = _with_rows(recipe, _overrides(changes), data or {}, path)
         found = start_run(settings, path, console, overwrite=overwrite, profile=profile, track=tracker, rows=rows)
-    return Trained(path, Scores(load_run_recipe(path / RECIPE_FILE), found, f"dev: {path}"))
+    return Trained(path, found)
 
 
 def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = None, changes: Changes = ()) -> Scores:
@@ -134,8 +134,8 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
         changes: New values of ``data.root``, or of columns and files of tasks, as for :func:`train`.
 
     Returns:
-        The scores: ``scores["task"]["metric"]``, ``scores.overall``, and ``scores.constant``, the metrics of the best
-        constant answer.
+        The scores: ``scores["task"]["metric"]``, ``scores.overall``, ``scores.constant``, the metrics of the best
+        constant answer, and ``scores.warnings``, the lines that say what makes them doubtful.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
@@ -143,8 +143,7 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93
     """
-    quiet = _console(progress=False)
-    return score_run(Path(run), str(split), task, quiet, overrides=_overrides(changes)).scores
+    return score_run(Path(run), str(split), task, overrides=_overrides(changes)).scores
 
 
 def study(

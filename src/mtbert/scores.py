@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
+from mtbert.messages import warn
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
@@ -22,11 +23,13 @@ class Scores(Mapping[str, Mapping[str, float]]):
         evaluations: The evaluation of each task: its metrics, those of the best constant answer, and the number of
             examples.
         title: The title of the table: which model was scored, and on what data.
+        warnings: What makes the scores doubtful, such as dropped rows, one line each.
     """
 
     recipe: Recipe
     evaluations: Mapping[str, Evaluation]
     title: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def overall(self) -> float:
@@ -59,6 +62,8 @@ class Scores(Mapping[str, Mapping[str, float]]):
             record=True, file=file, width=100, markup=False, emoji=False, highlight=False, force_jupyter=False
         )
         console.print(score_table(self.recipe, self.evaluations, self.title))
+        for line in self.warnings:
+            warn(console, line)
         return console
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files, json_files
-from mtbert.messages import shown
+from mtbert.messages import shown, warn
 from mtbert.studying.held_out_scores import HELD_OUT_FILE, HeldOutScore, HeldOutScores, read_held_out
 from mtbert.studying.results import DevData, Results
 from mtbert.studying.statistics import Estimate
@@ -70,8 +70,9 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
         predicted = {}
         for name, file in tests.items():
             console.print(f"{row}, seed {seed}: {name}, {file}", soft_wrap=True)
-            warned = Console(quiet=True) if name in held else console
-            data, predicted[name] = answer_file(run.folder, name, str(file), warned)
+            data, predicted[name], warnings = answer_file(run.folder, name, str(file))
+            for line in () if name in held else warnings:  # those of the file, which all runs read
+                warn(console, line)
             held[name] = replace(results.dev[name], examples=data.examples)
         tested[seed] = replace(run, predicted=predicted)
     outline = results.outline.model_copy(update={"rows": {row: None}, "reference": row})

@@ -1,6 +1,7 @@
 """The loop of a run: steps, evaluations and checkpoints, from where the run stands to the end of its plan."""
 
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from tokenizers import Tokenizer
 from mtbert import files
 from mtbert.display import Display
 from mtbert.recipe.identity import identity
-from mtbert.scoring import Evaluation
 from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
@@ -27,12 +27,11 @@ def fit(
     display: Display,
     profile: Profile | None = None,
     track: trackers.LogStep | None = None,
-) -> dict[str, Evaluation]:
-    """Trains from where ``run`` stands to the end of its plan.
+) -> list[str]:
+    """Trains from where ``run`` stands to the end of its plan, and returns the warnings that it gave.
 
     Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
-    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics. Returns the
-    last evaluation, or nothing if the run had ended before.
+    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, with ``last/`` written.
@@ -41,8 +40,7 @@ def fit(
     settings = run.recipe.train
     evaluations = run.plan.evaluations(settings.evaluate_every)
     every = settings.checkpoint_every * run.plan.steps_per_round
-    scores: dict[str, Evaluation] = {}
-    warned: set[str] = set()
+    warned: list[str] = []
 
     def save(folder: Path) -> None:
         save_model(run.predictor, tokenizer, folder, run.done)
@@ -61,6 +59,12 @@ def fit(
             run_state.seal(folder, identity(run.recipe))
 
         files.write_folder(out / "last", write)
+
+    def warn(lines: Iterable[str]) -> None:
+        for line in lines:
+            if line not in warned:
+                display.warn(line)
+                warned.append(line)
 
     with history.RunLog(out, track) as log, signals() as stopping, display:
         display.begin(
@@ -81,26 +85,23 @@ def fit(
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
                     display.evaluating()
-                    for line in run.inert() if run.evaluated == 0 else ():
-                        display.warn(line)
+                    if run.evaluated == 0:
+                        warn(run.inert())
                     scores = run.evaluate(tick)
-                    for line in run.undefined():
-                        if line not in warned:
-                            display.warn(line)
-                            warned.add(line)
+                    warn(run.undefined())
                     aggregates = {
                         name: run.recipe.aggregate(name, {task: s.metrics for task, s in scores.items()})
                         for name in ("overall", "mean")
                     }
                     log.evaluation(run.done, scores, aggregates)
-                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.stale == 0)
-                    if run.stale == 0:
+                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.improved)
+                    if run.improved:
                         files.write_folder(out / "best", save)
                     save_last()
                 elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
                     save_last()
                 if run.over:
-                    return scores
+                    return warned
                 if stopping():
                     raise Stopped
                 begun = time.perf_counter()

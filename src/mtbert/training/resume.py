@@ -16,7 +16,7 @@ from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
 from mtbert.recipe.older import check_resumable
 from mtbert.recipe.settings import Recipe
-from mtbert.scoring import Evaluation
+from mtbert.scores import Scores
 from mtbert.storage import run_state
 from mtbert.storage.card import check_card
 from mtbert.training import history, session, trackers
@@ -35,7 +35,7 @@ def resume_run(
     epochs: int | None = None,
     profile: bool = False,
     track: Tracker | None = None,
-) -> dict[str, Evaluation]:
+) -> Scores:
     """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
 
     With ``epochs`` the run, finished or not, is trained for that many epochs in all: ``recipe.yaml`` says so from then
@@ -61,7 +61,7 @@ def resume_run(
         run, tokenizer, notes = _restored(out, overrides, epochs)
         tell(console, notes)
         console.print(f"going on at step {run.done} of {run.plan.steps}")
-        return session.lead(run, tokenizer, out, console, profile, track)
+        return session.lead(run, tokenizer, out, console, profile, track, notes)
 
 
 def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:

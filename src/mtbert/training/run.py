@@ -198,6 +198,11 @@ class Run:
         ]
 
     @property
+    def improved(self) -> bool:
+        """Whether the last evaluation is the best so far."""
+        return self.stale == 0
+
+    @property
     def over(self) -> bool:
         """Whether the plan is done, or patience is out."""
         return self.done >= self.plan.steps or self.stopped_early

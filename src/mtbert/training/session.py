@@ -1,6 +1,6 @@
 """Leading a run that is ready from its first printed line to its last: plan, training, scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
-from mtbert.messages import count, few
+from mtbert.messages import Note, count, few
 from mtbert.recipe.settings import as_plain
-from mtbert.scores import score_table
+from mtbert.scores import Scores, score_table
 from mtbert.scoring import Evaluation
 from mtbert.training import history, trackers
 from mtbert.training.fit import fit
@@ -23,8 +23,25 @@ from mtbert.training.trackers import Tracker
 
 
 def lead(
-    run: Run, tokenizer: Tokenizer, out: Path, console: Console, profile: bool, track: Tracker | None
-) -> dict[str, Evaluation]:
+    run: Run,
+    tokenizer: Tokenizer,
+    out: Path,
+    console: Console,
+    profile: bool,
+    track: Tracker | None,
+    notes: Sequence[Note] = (),
+) -> Scores:
+    """Trains to the end of the plan, and returns the scores on dev of the model that predicts.
+
+    Args:
+        run: The run, at its first step or further.
+        tokenizer: Saved beside the model.
+        out: The folder of the run.
+        console: Shows the plan, the progress and the scores.
+        profile: Whether to look at the time of some steps.
+        track: Gets all numbers too.
+        notes: Those that were printed before; the scores carry the warnings among them.
+    """
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
     console.print(
@@ -47,8 +64,10 @@ def lead(
     looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
     settings = trackers.settings(as_plain(run.recipe)) | {"steps": run.plan.steps}
     with track(out, settings) if track is not None else nullcontext() as log:
-        fit(run, tokenizer, out, Display(console), looking, log)
-    return _finish(run, out, console)
+        warned = fit(run, tokenizer, out, Display(console), looking, log)
+    scores = _finish(run, out, console)
+    warnings = (*(note.text for note in notes if note.warning), *warned)
+    return Scores(run.recipe, scores, f"dev: {out}", warnings)
 
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:

@@ -14,7 +14,7 @@ from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe, as_plain
-from mtbert.scoring import Evaluation
+from mtbert.scores import Scores
 from mtbert.training import session
 from mtbert.training.assemble import assemble
 from mtbert.training.trackers import Tracker
@@ -29,7 +29,7 @@ def start_run(
     profile: bool = False,
     track: Tracker | None = None,
     rows: MemoryRows = NO_ROWS,
-) -> dict[str, Evaluation]:
+) -> Scores:
     """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
 
     From the first moment on no other process can train in ``out``. A run that is there is overwritten only when
@@ -46,7 +46,8 @@ def start_run(
         with rows.named():
             made = assemble(recipe if place is None else _rooted(recipe, str(place)))
         made = replace(made, recipe=recipe)
-        tell(console, [Note(rows.renamed(note.text), note.warning) for note in (*made.notes, *made.data_notes)])
+        notes = [Note(rows.renamed(note.text), note.warning) for note in (*made.notes, *made.data_notes)]
+        tell(console, notes)
         run = made.run()
         record = environment.make_record(made.device, made.digests, recipe_digest(as_plain(recipe)))
 
@@ -59,7 +60,7 @@ def start_run(
             (folder / RECIPE_FILE).write_text(dump_recipe(kept), encoding="utf-8")
 
         held.replace(write)
-        return session.lead(run, made.tokenizer, out, console, profile, track)
+        return session.lead(run, made.tokenizer, out, console, profile, track, notes)
 
 
 def _rooted(recipe: Recipe, root: str | None) -> Recipe:

@@ -18,59 +18,59 @@ from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
-from mtbert.use.trained import as_trained, warn_of_early_model
+from mtbert.use.trained import as_trained, early_model
 
 # Scores ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """A model's answers to a split, and their scores, by task."""
+    """A model's answers to a split, and their scores, by task; ``warnings`` say what makes them doubtful."""
 
     predictor: Predictor
     recipe: Recipe
     split: str
     scored: Mapping[str, Scored]
+    warnings: tuple[str, ...]
 
     @property
     def scores(self) -> Scores:
         """The scores of all tasks."""
         found = {name: one.evaluation for name, one in self.scored.items()}
-        return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}")
+        return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}", self.warnings)
 
 
-def score_run(
-    path: Path, split: str, task: str | None, warnings: Console, *, overrides: Sequence[str] = ()
-) -> RunScores:
+def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[str] = ()) -> RunScores:
     """Returns the answers of the model at ``path`` to dev or test data of its recipe, or to a labelled file.
 
     Args:
         path: The folder of a run, or of a model in it.
         split: ``dev``, ``test``, or a labelled file of ``task``.
         task: The only task to score; ``None``: all whose predictions were trained.
-        warnings: Gets the warnings of reading.
         overrides: Changes of the run's recipe, as ``a.b=c``.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
     """
     predictor, recipe = as_trained(path, overrides)
-    warn_of_early_model(predictor, path, warnings)
     if split == "dev":
-        data = _dev(predictor, recipe, task, warnings)
+        data, warnings = _dev(predictor, recipe, task)
     elif split == "test":
-        data = _test(predictor, recipe, task, warnings)
+        data, warnings = _test(predictor, recipe, task)
     elif task is None:
         raise ValueError(
             f"--split {clean(split)}: say whose labels these are, with --task {' or --task '.join(recipe.tasks)}."
         )
     else:
-        data = {task: labelled(predictor, recipe, task, split, warnings)}
+        of_file, warnings = labelled(predictor, recipe, task, split)
+        data = {task: of_file}
     scored = {name: _score(predictor, d) for name, d in data.items()}
-    for one in scored.values():
-        for warning in scoring.undefined_scores(one.data, one.predicted, one.evaluation.metrics):
-            warn(warnings, warning)
-    return RunScores(predictor, recipe, split, scored)
+    undefined = [
+        line
+        for one in scored.values()
+        for line in scoring.undefined_scores(one.data, one.predicted, one.evaluation.metrics)
+    ]
+    return RunScores(predictor, recipe, split, scored, (*early_model(predictor, path), *warnings, *undefined))
 
 
 def evaluate_run(
@@ -84,7 +84,9 @@ def evaluate_run(
     as_json: bool = False,
 ) -> None:
     """Prints what :func:`score_run` returns: tables on ``console``, or ``as_json`` on standard output."""
-    found = score_run(path, split, task, warnings, overrides=overrides)
+    found = score_run(path, split, task, overrides=overrides)
+    for line in found.warnings:
+        warn(warnings, line)
     if as_json:
         predictor = found.predictor
         value = breakdown.as_json(found.recipe, found.scored, str(predictor.folder), predictor.step, split)
@@ -97,15 +99,15 @@ def evaluate_run(
             console.print(table, soft_wrap=isinstance(table, str))
 
 
-def answer_file(path: Path, task: str, file: str, console: Console) -> tuple[Dataset, Predicted]:
-    """Returns the rows of a labelled file, and what the model at ``path`` answers; ``console`` gets warnings.
+def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, tuple[str, ...]]:
+    """Returns the rows of a labelled file, what the model at ``path`` answers, and the warnings of reading.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.
     """
     predictor, recipe = as_trained(path, ())
-    data = labelled(predictor, recipe, task, file, console)
-    return data, scoring.predict_and_decide(predictor.model, data)
+    data, warnings = labelled(predictor, recipe, task, file)
+    return data, scoring.predict_and_decide(predictor.model, data), warnings
 
 
 def _score(predictor: Predictor, data: Dataset) -> Scored:
@@ -113,23 +115,19 @@ def _score(predictor: Predictor, data: Dataset) -> Scored:
     return Scored(data, predicted, scoring.evaluate_predicted(data, predicted))
 
 
-def _dev(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
+def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # The model's classes and range, not those of files that may have changed since.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
     tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
     prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
-    for warning in (w for p in prepared.values() for w in p.warnings):
-        warn(warnings, warning)
-    return {name: p.dev for name, p in prepared.items()}
+    return {name: p.dev for name, p in prepared.items()}, tuple(w for p in prepared.values() for w in p.warnings)
 
 
-def _test(predictor: Predictor, recipe: Recipe, task: str | None, warnings: Console) -> dict[str, Dataset]:
+def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     scored = (n for n, t in recipe.tasks.items() if t.scored and t.test is not None)
     names = [known_task(predictor, recipe, task).name] if task else list(scored)
     if not names:
         raise ValueError("--split test: the recipe of this run names no test data. Give a labelled file.")
     read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
-    for warning in (w for _, found in read.values() for w in found):
-        warn(warnings, warning)
-    return {name: data for name, (data, _) in read.items()}
+    return {name: data for name, (data, _) in read.items()}, tuple(w for _, found in read.values() for w in found)

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from mtbert import files
 from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
 from mtbert.data.sources import Source
 from mtbert.data.whole import Whole
-from mtbert.messages import few, shown, warn
+from mtbert.messages import few, shown
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 from mtbert.use.outputs import STANDARD_OUTPUT
@@ -23,31 +21,32 @@ from mtbert.use.predictor import Predictor
 COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
-def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> Dataset:
-    """Returns the rows of ``file`` with their labels, as ``task`` reads them; warnings go to ``warnings``."""
-    return _read(predictor, recipe, task, file, Path(), warnings, labelled=True)
+def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the rows of ``file`` with their labels, as ``task`` reads them, and the warnings of reading."""
+    return _read(predictor, recipe, task, file, Path(), labelled=True)
 
 
-def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str, warnings: Console) -> tuple[Dataset, Whole]:
-    """Returns the rows of ``file`` as ``task`` reads them, without labels, and the whole file with all its columns.
+def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
+    """Returns the rows of ``file`` as ``task`` reads them, without labels, the whole file, and warnings.
 
     If the recipe names an id column that the file lacks, the whole file gets one, which numbers the rows from 1.
     """
     with _input(file) as (name, folder):
-        data = _read(predictor, recipe, task, name, folder, warnings, labelled=False)
+        data, warnings = _read(predictor, recipe, task, name, folder, labelled=False)
         columns = recipe.tasks[task].columns
         given = whole.read_whole(
             name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else []))
         )
     ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
     if ignored:
-        warn(warnings, f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}.")
+        copied = f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}."
+        warnings = (*warnings, copied)
     id_ = columns.id
     if id_ is None or id_ in given.columns:
-        return data, given
-    warn(warnings, f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
+        return data, given, warnings
+    numbered = f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name."
     rows = [{id_: own} | dict(row) for own, row in zip(data.examples.ids, given.rows, strict=True)]
-    return data, Whole((id_, *given.columns), rows)
+    return data, Whole((id_, *given.columns), rows), (*warnings, numbered)
 
 
 @contextmanager
@@ -77,15 +76,13 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 
 
 def _read(
-    predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, warnings: Console, *, labelled: bool
-) -> Dataset:
-    """Returns the rows of a file, read from the columns that the recipe names."""
+    predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, *, labelled: bool
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the rows of a file, read from the columns that the recipe names, and the warnings of reading."""
     chosen = known_task(predictor, recipe, task)
     columns = recipe.tasks[task].columns
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
-    for warning in table.warnings:
-        warn(warnings, warning)
-    return predictor.dataset(task, labels.labelled_examples(table, chosen))
+    return predictor.dataset(task, labels.labelled_examples(table, chosen)), table.warnings
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from mtbert.data.sources import Source
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, shown, warn
 from mtbert.recipe.files import RECIPE_FILE
@@ -17,7 +16,7 @@ from mtbert.use import outputs
 from mtbert.use.inputs import unlabelled
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import load
-from mtbert.use.trained import recipe_of, warn_of_early_model
+from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,24 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if to_screen and sys.stdout is None:
         raise ValueError("standard output is closed. Give --output FILE.")
     recipe = None
-    if source is not None or question.overrides or not to_screen or question.vectors is not None:
-        recipe = recipe_of(path, question.overrides, needed=source is not None or bool(question.overrides))
+    writes = not to_screen or question.vectors is not None
+    if source is not None or question.overrides or (writes and find_recipe(path) is not None):
+        recipe = recipe_of(path, question.overrides)
     output, vectors_file = _targets(path, question, recipe)
     predictor = load(path)
-    warn_of_early_model(predictor, path, console)
-    if text is not None:
-        if predictor.task(question.task).texts == 2 and pair is None:
-            raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
-        data = predictor.read(question.task, [text] if pair is None else [(text, pair)])
-        given = Whole(("text", "text_pair")[: len(data.examples.texts)], ())
-        given = Whole(given.columns, [dict(zip(given.columns, data.examples[0].texts, strict=True))])
+    for line in early_model(predictor, path):
+        warn(console, line)
+    if recipe is not None and source is not None:
+        data, given, warnings = unlabelled(predictor, recipe, question.task, source)
+        for line in warnings:
+            warn(console, line)
     else:
-        assert recipe is not None
-        data, given = unlabelled(predictor, recipe, question.task, str(source), console)
+        texts = tuple(each for each in (text, pair) if each is not None)
+        if predictor.task(question.task).texts == 2 and len(texts) == 1:
+            raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
+        data = predictor.read(question.task, [texts[0]] if len(texts) == 1 else [texts])
+        columns = ("text", "text_pair")[: len(texts)]
+        given = Whole(columns, [dict(zip(columns, data.examples[0].texts, strict=True))])
     answers = predictor.answers(data)
     if text is not None and to_screen:
         console.file = sys.stdout
@@ -85,11 +88,11 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     reads: dict[Path, str] = {}
     if question.source not in (None, STANDARD_OUTPUT):
         reads[Path(str(question.source))] = "the input file"
-    for name, task in (recipe.tasks if recipe is not None else {}).items():
-        for source in (s for field in type(task).model_fields if isinstance(s := getattr(task, field), Source)):
-            for file in filter(None, (*source.files, source.hub)):
-                assert recipe is not None
-                reads[recipe.root() / file] = f"data of task {name}"
+    if recipe is not None:
+        for name, task in recipe.tasks.items():
+            for source in filter(None, (task.train, task.dev, task.test)):
+                for file in filter(None, (*source.files, source.hub)):
+                    reads[recipe.root() / file] = f"data of task {name}"
     home = path.resolve().parent if (path.resolve().parent / RECIPE_FILE).is_file() else path
 
     def checked(option: str, name: str, known: Sequence[str]) -> Path:

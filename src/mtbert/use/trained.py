@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from mtbert import environment
-from mtbert.messages import clean, few, warn
+from mtbert.messages import clean, few
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.use.predictor import Predictor, load
@@ -15,10 +13,11 @@ from mtbert.use.predictor import Predictor, load
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
-def warn_of_early_model(predictor: Predictor, path: Path, console: Console) -> None:
-    """Prints a warning if ``path`` is a run without a best model, so that its last model is used instead."""
+def early_model(predictor: Predictor, path: Path) -> list[str]:
+    """Returns a warning if ``path`` is a run without a best model, so that its last model is used instead."""
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
-        warn(console, f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers.")
+        return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
+    return []
 
 
 # Models, recipes and files -----------------------------------------------------------------------------------
@@ -31,41 +30,42 @@ def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]
         FileNotFoundError: If there is no model or no recipe at ``path``.
         ValueError: If a file is damaged, or an override changes a setting that the trained model fixes.
     """
-    predictor, recipe = load(path), recipe_of(path, overrides, needed=True)
-    assert recipe is not None
+    predictor, recipe = load(path), recipe_of(path, overrides)
     device = next(predictor.model.parameters()).device
     predictor.model.compute = environment.precision(recipe.train.precision, device)
     return predictor, recipe
 
 
-def recipe_of(path: Path, overrides: Sequence[str], *, needed: bool) -> Recipe | None:
+def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
     """Returns the recipe of a run, changed by ``overrides``.
 
     Args:
         path: The run, or its ``best/`` or ``last/``.
         overrides: Changes as for ``--set``; only ``data.root`` and the :data:`CHANGEABLE` settings of tasks can change.
-        needed: Whether a missing recipe is an error; otherwise None is returned for it.
 
     Raises:
-        FileNotFoundError: If the recipe is ``needed`` and missing.
+        FileNotFoundError: If there is no recipe.
         ValueError: If the recipe is damaged, or an override changes a setting that the trained model fixes.
     """
-    for folder in (path, path.resolve().parent):
-        file = folder / RECIPE_FILE
-        if file.is_file():
-            found, changed = load_run_recipe(file), load_run_recipe(file, overrides)
-            for key in _differences(as_plain(found), as_plain(changed)):
-                if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
-                    raise ValueError(
-                        f"--set {clean('.'.join(key))}: the model was trained with this setting, so it cannot be "
-                        f"changed. These can: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
-                    )
-            return changed
-    if not needed:
-        return None
-    raise FileNotFoundError(
-        f"{path}: no {RECIPE_FILE} here or one folder up, so columns are unknown. Give a run's folder."
-    )
+    file = find_recipe(path)
+    if file is None:
+        raise FileNotFoundError(
+            f"{path}: no {RECIPE_FILE} here or one folder up, so columns are unknown. Give a run's folder."
+        )
+    found, changed = load_run_recipe(file), load_run_recipe(file, overrides)
+    for key in _differences(as_plain(found), as_plain(changed)):
+        if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
+            raise ValueError(
+                f"--set {clean('.'.join(key))}: the model was trained with this setting, so it cannot be "
+                f"changed. These can: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
+            )
+    return changed
+
+
+def find_recipe(path: Path) -> Path | None:
+    """Returns the file of the recipe of a run, or of one of its folders; None if there is none."""
+    files = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
