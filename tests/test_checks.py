@@ -9,9 +9,10 @@ from rich.console import Console
 from tiny import model
 
 from mtbert import prepare
-from mtbert.recipe.checks import check_config
+from mtbert.model.settings import Pal
+from mtbert.recipe.checks import check_config, check_recipe, check_with_encoder
 from mtbert.recipe.files import load_recipe, merge
-from mtbert.recipe.parts import ModelRecipe, TaskRecipe
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
 from mtbert.training import assemble
@@ -74,3 +75,18 @@ def test_dropout_in_a_head_reaches_only_losses_that_read_its_prediction():
     assert [task.head_dropout(loss) for loss in task.losses] == [0.25, 0.0]
     cosine = TaskRecipe.model_validate(pairs | {"head": {"kind": "cosine", "dropout": 0.25}})
     assert [cosine.head_dropout(loss) for loss in cosine.losses] == [0.0]
+
+
+def test_dropout_in_an_adapter_is_dropout_too():
+    raw = {"name": "t", "type": "binary", "inputs": "single", "train": "t.csv", "head": {"dropout": 0.0}}
+    tasks = {"t": TaskRecipe.model_validate(raw | {"losses": ("bce", "rdrop")})}
+    encoder, train = model(ONE, shape={"hidden_dropout": 0.0, "attention_dropout": 0.0}).encoder, TrainRecipe()
+    adapted = ModelRecipe(max_length=8, dropout=0.0, pal=Pal())
+    check_recipe(tasks, adapted, train)
+    check_with_encoder(tasks, adapted, train, encoder)
+    for other in (None, Pal(kind="low_rank"), Pal(dropout=0.0)):
+        bare = adapted.model_copy(update={"pal": other})
+        with pytest.raises(ValueError, match=r"tasks\.t: loss 'rdrop' .* found model\.dropout 0"):
+            check_recipe(tasks, bare, train)
+        with pytest.raises(ValueError, match=r"tasks\.t: loss 'rdrop' .* has none in its config"):
+            check_with_encoder(tasks, bare, train, encoder)

@@ -131,5 +131,10 @@ def test_a_rank_correlation_is_mapped_too():
     assert aggregate("overall", {"s": ("spearman", -1.0), "c": ("macro_f1", 0.5)}) == 0.25
 
 
+def test_a_name_that_is_no_aggregate_is_no_mean():
+    with pytest.raises(KeyError, match="sst"):
+        aggregate("sst", {"sts": ("pearson", 0.5)})
+
+
 def test_the_aggregates_are_two_and_each_task():
     assert aggregates(["a", "b"]) == ("overall", "mean", "a", "b")

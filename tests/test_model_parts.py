@@ -33,6 +33,7 @@ LOUD = {"dropout": 0.1}
     [
         (DRY, {}, None, False),
         (Head(dropout=0.1), {}, None, True),
+        (Head(kind="cosine", dropout=0.1), {}, None, False),
         (DRY, {"hidden_dropout": 0.1}, None, True),
         (DRY, {"attention_dropout": 0.1}, None, True),
         (DRY, {}, QUIET, False),
@@ -44,7 +45,8 @@ LOUD = {"dropout": 0.1}
 def test_a_pass_is_random_if_there_is_any_dropout_after_its_embeddings(
     task: Head, encoder: dict[str, float], adapters: Pal | None, random: bool
 ):
-    made = tiny.model(ONE.model_copy(update={"head": task}), TWO, adapters=adapters, shape=encoder)
+    one = TWO.model_copy(update={"name": "one"}) if task.kind == "cosine" else ONE
+    made = tiny.model(one.model_copy(update={"head": task}), TWO, adapters=adapters, shape=encoder)
     assert made.random("one") is random
     data = tiny.dataset(made.tasks["one"], [3, 5], labels=[0.0, 1.0])
     batch = collate([(data, np.arange(2))], tiny.CPU)
@@ -72,7 +74,7 @@ def test_predictions_are_float32_where_products_are_bfloat16():
 def test_vectors_of_separate_pairs_lie_example_by_example():
     made = tiny.model(TWO)
     data = tiny.dataset(TWO, [3, 5], [4, 2], labels=[0.0, 1.0])
-    found_B2D = Predictor(made, tokenizer=None).vectors(data)
+    found_B2D = Predictor(made, tokenizer=None).vectors_of(data)
     with torch.no_grad():
         u_BD, v_BD = made(collate([(data, np.arange(2))], tiny.CPU))["two"].vectors
     assert found_B2D.shape == (2, 2, tiny.WIDTH)

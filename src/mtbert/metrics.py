@@ -58,10 +58,18 @@ def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
 
     ``overall`` is the mean after correlations have been mapped from -1..1 to 0..1. ``mean`` is the mean without that.
     The name of a task gives that task's metric alone.
+
+    Raises:
+        KeyError: If ``name`` is not one of :func:`aggregates`.
     """
-    if name in scores:
-        return scores[name][1]
-    values = [unit_scale(metric, value) if name == "overall" else value for metric, value in scores.values()]
+    if name == "overall":
+        return _mean([unit_scale(metric, value) for metric, value in scores.values()])
+    if name == "mean":
+        return _mean([value for _, value in scores.values()])
+    return scores[name][1]
+
+
+def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 

@@ -106,6 +106,11 @@ class Task(Settings):
         """The meaning of the numbers that the task's head gives."""
         return self.answer.predictions[self.head_kind.gives]
 
+    @property
+    def dropout(self) -> float:
+        """The rate of the dropout in its head: 0 for a head without weights."""
+        return self.head.dropout if self.head_kind.has_weights else 0.0
+
     def pooled(self, default: Pooling) -> Pooling:
         """Returns the task's own pooling, the mean for a head that compares vectors, or ``default``."""
         return self.pooling or ("mean" if self.head_kind.compares else default)

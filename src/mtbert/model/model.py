@@ -54,14 +54,10 @@ class Model(nn.Module):
         self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
         # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build_head(task, width, seed) for name, task in tasks.items()})
-        adapted = [name for name in tasks if adapters is not None and adapters.adapts(name)]
-        self.adapters = nn.ModuleDict(
-            {
-                f"for_{name}": pal.build_adapter(adapters, encoder.config, name, seed)
-                for name in adapted
-                if adapters is not None
-            }
-        )
+        self.adapters = nn.ModuleDict()
+        if adapters is not None:
+            for name in filter(adapters.adapts, tasks):
+                self.adapters[f"for_{name}"] = pal.build_adapter(adapters, encoder.config, name, seed)
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
         """Outputs by task; ``generator`` draws the dropout, ``None`` means none (evaluation)."""
@@ -121,11 +117,8 @@ class Model(nn.Module):
 
     def random(self, name: str) -> bool:
         """Whether a training pass of the task called ``name`` draws dropout behind the embedding layer."""
-        c, adapted = self.encoder.config, f"for_{name}" in self.adapters
-        rates = [c.hidden_dropout, c.attention_dropout, self.tasks[name].head.dropout]
-        return any(rates) or (
-            adapted and self.pal is not None and self.pal.kind == "attention" and self.pal.dropout > 0
-        )
+        c, adapter = self.encoder.config, 0.0 if self.pal is None else self.pal.dropout_of(name)
+        return any((c.hidden_dropout, c.attention_dropout, self.tasks[name].dropout, adapter))
 
     def pooling_of(self, task: Task) -> Pooling:
         """How the vectors of ``task`` are made."""

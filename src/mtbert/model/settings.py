@@ -47,6 +47,10 @@ class Pal(Settings):
         """
         return self.tasks is None or task in self.tasks
 
+    def dropout_of(self, task: str) -> float:
+        """Returns the rate of the dropout in the network of the task called ``task``; 0 if it has none."""
+        return self.dropout if self.kind == "attention" and self.adapts(task) else 0.0
+
     @property
     def resolved_width(self) -> int:
         """The width between the projections: the one given, or that of the source."""

@@ -51,7 +51,8 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
     """Raises ValueError if a loss compares passes that differ in dropout alone, and the recipe turns it off."""
     for name, task in tasks.items():
         for loss in task.losses:
-            if loss.needs.dropout and model.dropout == 0 and task.head_dropout(loss) == 0:
+            other = (task.head_dropout(loss), model.adapter_dropout(name))
+            if loss.needs.dropout and model.dropout == 0 and not any(other):
                 raise ValueError(
                     f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, found "
                     "model.dropout 0. Set model.dropout: 0.1, or leave it to the encoder's config (null)."
@@ -144,7 +145,8 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
                 "Freeze fewer layers, or give it a head and a loss that trains it."
             )
         for loss in task.losses:
-            rates = (config.hidden_dropout, config.attention_dropout, task.head_dropout(loss))
+            own = (task.head_dropout(loss), model.adapter_dropout(name))
+            rates = (config.hidden_dropout, config.attention_dropout, *own)
             if loss.needs.dropout and not any(rates):
                 raise ValueError(
                     f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "

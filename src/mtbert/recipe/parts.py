@@ -110,7 +110,7 @@ class TaskRecipe(Task):
 
     def head_dropout(self, loss: LossSettings) -> float:
         """Returns the rate of the dropout in the head that ``loss`` sees: 0 if it reads vectors alone."""
-        return self.head.dropout if self.head_kind.has_weights and not loss.needs.vectors else 0.0
+        return 0.0 if loss.needs.vectors else self.dropout
 
     @property
     def task(self) -> Task:
@@ -156,6 +156,10 @@ class ModelRecipe(Settings):
     def adapts(self, task: str) -> bool:
         """Returns whether the task called ``task`` has a network of its own beside the encoder's layers."""
         return self.pal is not None and self.pal.adapts(task)
+
+    def adapter_dropout(self, task: str) -> float:
+        """Returns the rate of the dropout in the network of the task called ``task``; 0 if it has none."""
+        return self.pal.dropout_of(task) if self.pal is not None else 0.0
 
 
 def _paper_as_list(value: Any) -> Any:
