@@ -1,4 +1,4 @@
-"""The shape of an encoder from the config.json of a Hugging Face folder; the families say what may stand in it."""
+"""Reading the shape of an encoder from the config.json of a Hugging Face folder; families define its valid content."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +13,17 @@ from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Config
 from mtbert.model.families.known import FAMILIES
 
-LARGEST = 16 * 2**20  # bytes of a config.json; one with 20,000 names of classes has one
+LARGEST = 16 * 2**20  # bytes of a config.json; a file with 20,000 class names has about one MiB
 
 
 def read_config(file: Path) -> EncoderConfig:
-    """Returns the shape of the encoder that a config.json describes; what it leaves out is as in transformers.
+    """Returns the shape of the encoder that a config.json describes; missing keys have the defaults of transformers.
 
-    Keys that the encoder's family does not read are kept in ``source`` and written again with the encoder.
+    Keys that the family does not read are kept in ``source``, and are written again when the encoder is saved.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not the config of an encoder supported here.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file does not describe an encoder of a known family.
     """
     source = read_json(file, "Give the folder of a model with a whole config.json beside its weights.", LARGEST)
     if not isinstance(source, dict):

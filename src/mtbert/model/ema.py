@@ -1,6 +1,6 @@
-"""Averaged weights: a second model that follows the trained one.
+"""Averaged weights: a second model whose weights follow those of the trained model.
 
-A recipe is read without torch, so this file imports torch inside its functions.
+This file imports torch inside its functions, so that recipes can be read without loading torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A padding-free encoder: embeddings, the layers that its family builds, and a pooler where there is one.
+"""An encoder without padding: embeddings, the layers that its family builds, and a pooler if the family has one.
 
 Dimension key: N tokens of a step, S sequences of a step, D width.
 """
@@ -17,8 +17,8 @@ from mtbert.model.dropout import dropout
 from mtbert.model.layer import EncoderLayer
 
 Adapter = Callable[[int, Tensor], Tensor]
-"""``(layer, x_ND) -> [N, D]``, added to the last sum of the layer; ``x_ND`` is what its attention reads. A layer with
-norms behind its sums normalises the addition too."""
+"""A function ``(layer, x_ND) -> [N, D]`` whose result is added to the last sum of layer ``layer``; ``x_ND`` is the
+input of its attention. A layer with a norm after that sum normalises the addition too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class EncoderConfig:
     family: str
     layer: Callable[["EncoderConfig", int], EncoderLayer] = field(
         repr=False, compare=False
-    )  # builds one, given its number
+    )  # builds the layer with a given number
     vocab_size: int
     width: int
     embedding_width: int
@@ -38,24 +38,24 @@ class EncoderConfig:
     activation: str
     layer_norm_eps: float
     norm_bias: bool = True
-    final_norm: bool = False  # a norm behind the last layer
-    max_length: int  # tokens of the longest sequence: 512 for RoBERTa's 514 positions
-    position_offset: int | None  # the row of the first token's position; None: no table of positions
-    segment_types: int  # 0: no segment embeddings
+    final_norm: bool = False  # whether there is a norm after the last layer
+    max_length: int  # most tokens in a sequence: 512 for RoBERTa, which has 514 positions
+    position_offset: int | None  # the row of the first position in the table of positions; None if there is no table
+    segment_types: int  # 0 if there are no segment embeddings
     pooler: bool
     hidden_dropout: float
     attention_dropout: float
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def norm(self, width: int) -> nn.LayerNorm:
-        """Returns a new norm of ``width`` numbers."""
+        """Returns a new layer normalisation of ``width`` numbers."""
         return nn.LayerNorm(width, self.layer_norm_eps, bias=self.norm_bias)
 
 
 class Encoder(nn.Module):
     """Embeddings and transformer layers; every parameter belongs to a Linear, LayerNorm or Embedding.
 
-    Adversarial losses disturb what lies between :meth:`embed` and :meth:`encode`.
+    A pass is split into :meth:`embed` and :meth:`encode`, so that adversarial losses can disturb the embeddings.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions_N + (self.config.position_offset or 0))
         if self.segment_embedding is not None:
-            # A checkpoint with one kind of segment has no other for the second text of a pair.
+            # A checkpoint with a single segment type uses it for the second text of a pair too.
             x = x + self.segment_embedding(segments_N.clamp(max=self.config.segment_types - 1))
         x = dropout(self.embedding_norm(x), self.config.hidden_dropout, generator)
         return x if self.embedding_projection is None else self.embedding_projection(x)
@@ -93,9 +93,14 @@ class Encoder(nn.Module):
         *,
         first_only: bool = False,
     ) -> Tensor:
-        """The last layer's output, ``[N, D]``, from what :meth:`embed` gave or a disturbed copy of it.
+        """Returns the output of the last layer, ``[N, D]``, or with ``first_only`` only for first tokens, ``[S, D]``.
 
-        ``first_only``: of the first token of each sequence, ``[S, D]``; the last layer then works for no other.
+        Args:
+            x_ND: The output of :meth:`embed`, or a disturbed copy of it.
+            groups: The groups of the batch, for attention.
+            generator: Draws the dropout; None for no dropout.
+            adapter: Computes what is added in each layer; None adds nothing.
+            first_only: Whether the last layer computes only the first token of each sequence.
         """
         tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
@@ -107,10 +112,10 @@ class Encoder(nn.Module):
         return x_ND[:tokens] if groups.dummies and not first_only else x_ND
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
-        """The checkpoint's pooler on the first token of each sequence, ``[S, D]``.
+        """Returns the output of the checkpoint's pooler for the vectors of first tokens, ``[S, D]``.
 
         Raises:
-            ValueError: If the checkpoint has none.
+            ValueError: If the checkpoint has no pooler.
         """
         if self.pooler is None:
             raise ValueError(f"this {self.config.family} encoder has no pooler. Use the vector of the first token.")
@@ -119,10 +124,10 @@ class Encoder(nn.Module):
     # What others ask about the parameters: nobody else reads their names ------------------------------------
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Returns how far up each parameter lies.
+        """Returns the depth of each parameter.
 
-        Embeddings are at 0, the lowest layer at 1, the highest at ``config.layers``, and whatever lies behind it, such
-        as the pooler, is at one more.
+        Embeddings have depth 0, the layers 1 to ``config.layers`` from the lowest to the highest, and everything after
+        the layers, such as the pooler, one more.
         """
         embeddings: list[nn.Module | None] = [
             self.word_embedding,
@@ -142,20 +147,23 @@ class Encoder(nn.Module):
         }
 
     def behind(self, *, pooled: bool) -> list[nn.Parameter]:
-        """Returns the parameters that the vector of a text depends on; not ``pooled``: without those of the pooler."""
+        """Returns the parameters on which vectors depend; the pooler's are among them only if ``pooled``."""
         of_pooler = set() if pooled or self.pooler is None else set(self.pooler.parameters())
         return [parameter for parameter in self.parameters() if parameter not in of_pooler]
 
     def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
-        """The linear layers that may be changed by a low rank: ``0.qkv``, the module, and how many it stacks."""
+        """Yields the linear layers that LoRA can change.
+
+        Each has a name such as ``0.qkv``, the module, and the number of matrices that are stacked in it.
+        """
         for i, layer in enumerate(self._layers()):
             for name, (module, stacked) in layer.matrices().items():
                 yield f"{i}.{name}", module, stacked
 
     def multiplied(self, *, first_only: bool) -> int:
-        """Returns the number of parameters in the layers that every token meets.
+        """Returns the number of parameters in the layers by which every token is multiplied.
 
-        ``first_only`` is that of :meth:`encode`.
+        ``first_only`` has the same meaning as for :meth:`encode`.
         """
         *others, last = self._layers()
         busy = last.for_every_token() if first_only else last.parameters()

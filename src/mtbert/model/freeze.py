@@ -1,4 +1,4 @@
-"""Freezing: a part of the encoder that stays as it was pre-trained."""
+"""Freezing: a part of the encoder keeps its pre-trained weights."""
 
 from typing import Literal
 

@@ -16,7 +16,7 @@ from mtbert.model.dropout import dropout
 from mtbert.seeds import torch_generator
 from mtbert.task import Task
 
-INIT_STD = 0.02  # BERT's own
+INIT_STD = 0.02  # standard deviation of BERT's initial weights
 
 
 class LinearHead(nn.Module):
@@ -35,7 +35,7 @@ class LinearHead(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns what the task predicts, ``[B, *shape]``: ``[B, K]``, or ``[B]`` for one number."""
+        """Returns the predictions, ``[B, *shape]``: ``[B, K]``, or ``[B]`` for one number."""
         x_BF = pair_features(vectors, self.features)
         for i, layer in enumerate(self.layers):
             x_BF = layer(dropout(x_BF if i == 0 else x_BF.relu(), self.p, generator))
@@ -43,9 +43,9 @@ class LinearHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """The cosine of the two vectors, in float32, unclamped: a clamp would stop the gradient of negative ones.
+    """The cosine of the two vectors, in float32 and not clamped: a clamp would stop the gradient of negative cosines.
 
-    ``threshold`` parts the two classes of a binary task; it is fitted on train and saved with the model.
+    ``threshold`` separates the two classes of a binary task. It is fitted on train and saved with the model.
     """
 
     threshold: Tensor
@@ -55,7 +55,7 @@ class CosineHead(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.5))
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns ``[B]``, between -1 and 1."""
+        """Returns the cosines, ``[B]``, from -1 to 1."""
         u_BD, v_BD = vectors
         return cosine_similarity(u_BD.float(), v_BD.float())
 
@@ -63,8 +63,8 @@ class CosineHead(nn.Module):
 def build_head(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
     """Returns the head of ``task``.
 
-    Its weights depend on ``seed`` and the task's name alone, not on other tasks. Without a seed it has shapes alone,
-    on "meta".
+    Its initial weights depend only on ``seed`` and the task's name, not on other tasks. Without a seed the weights have
+    shapes but no numbers (device "meta").
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator)
@@ -80,7 +80,10 @@ _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}
 
 
 def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
-    """Returns ``[B, F]``: the one vector as it is, or (u, v) with |u - v| and u * v as ``kind`` says."""
+    """Returns the features of examples, ``[B, F]``.
+
+    A single vector is returned unchanged. For two, ``kind`` says whether u and v are followed by |u - v| and u * v.
+    """
     if kind is None:
         return vectors[0]
     u_BD, v_BD = vectors
@@ -89,8 +92,13 @@ def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
 
 
 def linear(into: int, out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Returns a linear layer with BERT's initial weights, or without a generator one on "meta"."""
-    layer = nn.Linear(into, out, device="meta")  # no global random number is spent on weights to be replaced
+    """Returns a linear layer with BERT's initial weights.
+
+    Without a generator, its weights have shapes but no numbers (device "meta").
+    """
+    layer = nn.Linear(
+        into, out, device="meta"
+    )  # so that no global random number is drawn for weights that are replaced
     if generator is None:
         return layer
     layer.to_empty(device="cpu")

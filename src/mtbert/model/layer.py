@@ -1,7 +1,7 @@
 """The layer of an encoder, and the parts that it is built from.
 
-A family chooses the parts: norms before the two halves of a layer or after them, linear layers with a bias or without,
-an activation with a gate or without, an attention that rotates by position or does not.
+A family chooses the parts: norms before or after the two halves of a layer, linear layers with or without a bias, an
+activation with or without a gate, and attention with or without rotary positions.
 
 Dimension key: N tokens of a step, S sequences of a step, D width, F intermediate width, H heads, E width of a head.
 """
@@ -32,7 +32,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 @dataclass(frozen=True)
 class Gated:
-    """An activation with a gate, ``[N, 2 * F] -> [N, F]``: the first half is activated, the second multiplies it."""
+    """An activation with a gate, ``[N, 2 * F] -> [N, F]``: the activation of the first half times the second half."""
 
     activation: Activation
 
@@ -66,20 +66,20 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Attention:
-    """How the queries, keys and values of a layer are mixed; its matrices are the layer's own.
+    """Attention over the queries, keys and values of a layer; the matrices that make these belong to the layer.
 
-    A bias on the scores, or a window beyond which no token is seen, would be a field here, handed on to
-    :func:`~mtbert.model.attention.attend`, as the dropout rate is.
+    A bias on the scores, or a window of visible tokens, would become a field here and an argument of
+    :func:`~mtbert.model.attention.attend`, like the dropout rate.
     """
 
     heads: int
-    dropout: float  # of the probabilities
+    dropout: float  # the rate for the attention probabilities
     rotary: Rotary | None = None
 
     def __call__(
         self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
     ) -> Tensor:
-        """Returns ``[N, D]``, or with ``first_only`` the first token of each sequence alone, ``[S, D]``."""
+        """Returns the mixed values, ``[N, D]``, or with ``first_only`` only those of first tokens, ``[S, D]``."""
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
         return attend(qkv_N3D, groups, self.heads, self.dropout, generator, first_only=first_only)
@@ -88,9 +88,9 @@ class Attention:
 class EncoderLayer(nn.Module):
     """Self-attention, then the feed-forward network, each added to its input.
 
-    A family gives the norms that it has: before each half (pre-norm), behind each sum (post-norm), or both. Linear
-    layers have biases or not; ``intermediate`` is twice as wide as ``output`` reads where ``activation`` is
-    :class:`Gated`.
+    A family passes the norms that it has: before each half (pre-norm), after each sum (post-norm), or both. Linear
+    layers may lack biases. If ``activation`` is :class:`Gated`, ``intermediate`` must have twice as many outputs as
+    ``output`` has inputs.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class EncoderLayer(nn.Module):
         *,
         first_only: bool,
     ) -> Tensor:
-        """The layer's output, ``[N, D]``, or with ``first_only``, from the attention on, ``[S, D]``.
+        """Returns the output of the layer, ``[N, D]``, or with ``first_only`` only that of first tokens, ``[S, D]``.
 
-        ``adapter`` reads what the attention reads, ``[N, D]``; its result is added to the last sum, before the norm
-        behind it if there is one.
+        ``adapter`` gets the same input as the attention, ``[N, D]``. Its result is added to the last sum, before a norm
+        that follows.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
@@ -151,7 +151,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns the linear layers by name, each with the number of matrices that are stacked in it."""
+        """Returns the linear layers by name, each with the number of matrices stacked in it."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),
@@ -160,5 +160,5 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that work for every token, also where only first tokens are wanted."""
+        """Returns the parameters that are applied to every token even if only first tokens are wanted."""
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

@@ -1,10 +1,10 @@
-"""Low-rank adaptation (LoRA): the encoder stays as it is, and its matrices get trained changes of low rank.
+"""Low-rank adaptation (LoRA): the encoder is frozen, and a trained change of low rank is added to each of its matrices.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021: ``W + (alpha / rank) * B A`` with A
-Gaussian and B zero, so that training starts at the encoder itself. The paper gives A no variance; here it is that
-of the authors' code, ``1 / (3 I)``. Query, key and value, one stacked matrix here, have a change each.
-Differences: every matrix of a layer is changed, not those of the attention alone; and the sum is one weight, not
-a path beside it, so that path has no dropout, and a step saves the optimizer's memory but hardly any time.
+Gaussian and B zero, so that training starts at the encoder itself. Their paper does not give the variance of A; here it
+is ``1 / (3 I)``, as in their code. Query, key and value, which are one stacked matrix here, have a change each.
+Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight and
+is not a path beside it. So it has no dropout of its own, and training saves the optimizer's memory but hardly any time.
 
 Dimension key: P matrices stacked in one, R rank, I inputs, O outputs of one matrix.
 """
@@ -21,7 +21,7 @@ from mtbert.seeds import torch_generator
 
 
 class Change(nn.Module):
-    """A matrix of ``P`` stacked ones plus its change, ``(alpha / rank) * B A`` for each of them."""
+    """Adds the change ``(alpha / rank) * B A`` to each of the ``P`` matrices that are stacked in a weight."""
 
     def __init__(self, weight: Tensor, stacked: int, settings: Lora, generator: torch.Generator) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class Change(nn.Module):
         self.b = nn.Parameter(weight.new_zeros(stacked, outputs // stacked, settings.rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns ``[P * O, I]``."""
+        """Returns the changed weight, ``[P * O, I]``."""
         return weight + self.scale * (self.b @ self.a).flatten(0, 1)
 
 
 def add(encoder: Encoder, settings: Lora, seed: int) -> None:
-    """Freezes ``encoder`` and gives every matrix of its layers a trained change.
+    """Freezes ``encoder`` and adds a trained change to every matrix of its layers.
 
-    The first weights of a change depend on ``seed`` and the matrix's name alone.
+    The initial weights of a change depend only on ``seed`` and the name of the matrix.
     """
     encoder.requires_grad_(False)
     for name, module, stacked in encoder.matrices():
@@ -49,11 +49,14 @@ def add(encoder: Encoder, settings: Lora, seed: int) -> None:
 
 
 def merged(encoder: Encoder) -> Encoder:
-    """``encoder`` itself where it has no changes, else a copy of it whose plain, trainable weights contain them."""
+    """Returns an encoder whose plain weights contain the changes; this is ``encoder`` itself if it has none.
+
+    The weights of the returned copy are trainable.
+    """
     if not any(parametrize.is_parametrized(module) for module in encoder.modules()):
         return encoder
-    # A new one: a deep copy shares the classes on which torch keeps the changed weights, and to undo the changes
-    # of the copy would undo those of the original.
+    # Not a deep copy: it would share the classes in which torch keeps the changed weights, so removing the changes of
+    # the copy would also remove those of the original.
     with torch.device("meta"):
         plain = Encoder(encoder.config)
     weights = {}

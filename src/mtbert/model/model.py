@@ -1,4 +1,4 @@
-"""One encoder, one head per task, one pass for everything in a batch.
+"""The model: one encoder and one head per task, with one forward pass for all tasks of a batch.
 
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
@@ -17,9 +17,9 @@ from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
 TaskSlices = Mapping[int, Mapping[str, slice]]
-"""The rows of each task in what a module of the encoder reads, by the number of all rows: tokens or sequences."""
+"""The rows of each task in the input of a module, by the number of rows of that input: all tokens, or all sequences."""
 Watch = Callable[[TaskSlices], None]
-"""Hears, before modules of the encoder run, which rows they will read."""
+"""A function that is called with the rows of each task before modules of the encoder run on them."""
 
 
 class Model(nn.Module):
@@ -27,11 +27,11 @@ class Model(nn.Module):
 
     Args:
         encoder: The shared encoder.
-        tasks: By name; labels and ranges filled in.
-        pooling: Of every task that does not choose its own.
+        tasks: The tasks by name, with labels and ranges filled in.
+        pooling: The pooling of every task that does not choose its own.
         max_length: The longest sequence in tokens; longer texts are cut.
-        seed: Of the initial weights of heads and adapters; ``None`` leaves them without numbers, to be loaded.
-        adapters: Settings of the tasks' projected attention layers; ``None`` for none.
+        seed: The seed of the initial weights of heads and adapters. None leaves them without numbers, to be loaded.
+        adapters: The settings of the tasks' projected attention layers; None if there are none.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Model(nn.Module):
         self.max_length = max_length
         self.pal = adapters
         width = encoder.config.width
-        self.compute = torch.float32  # bfloat16: products in it, weights and sums stay float32
-        # Prefixed because nn.ModuleDict refuses keys such as 'type' that are names of its own.
+        self.compute = torch.float32  # the dtype of matrix products; weights and sums are float32 also with bfloat16
+        # The prefix is needed because nn.ModuleDict refuses keys such as 'type', which are names of its own attributes.
         self.heads = nn.ModuleDict({f"for_{name}": heads.build_head(task, width, seed) for name, task in tasks.items()})
         self.adapters = nn.ModuleDict()
         if adapters is not None:
@@ -60,13 +60,13 @@ class Model(nn.Module):
                 self.adapters[f"for_{name}"] = pal.build_adapter(adapters, encoder.config, name, seed)
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
-        """Outputs by task; ``generator`` draws the dropout, ``None`` means none (evaluation)."""
+        """Returns the output for each task; ``generator`` draws the dropout, None means no dropout (evaluation)."""
         return self.finish(batch, self.embed(batch, generator), generator)
 
     def embed(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, watch: Watch | None = None
     ) -> Tensor:
-        """The embedding layer's output, ``[N, D]``."""
+        """Returns the output of the embedding layer, ``[N, D]``."""
         if watch is not None:
             watch(_rows(batch.layout))
         with self._precision(), timed("encoder"):
@@ -81,9 +81,12 @@ class Model(nn.Module):
         exact: bool = False,
         watch: Watch | None = None,
     ) -> dict[str, Output]:
-        """The rest of the pass, from the embedding layer's output on; ``exact``: all of it in float32."""
+        """Returns the output for each task, computed from ``x_ND``, an output of :meth:`embed`.
+
+        With ``exact`` everything is computed in float32.
+        """
         layout = batch.layout
-        # Kernels of bfloat16 are compiled for each shape, and a second time that shape costs nothing.
+        # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
         groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
         first_only = self.first_only(layout.spans)
@@ -108,20 +111,20 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """The number of parameters in the encoder's layers that multiply every token of a batch with all tasks."""
+        """The number of parameters that multiply every token of a batch with all tasks, in the encoder's layers."""
         return self.encoder.multiplied(first_only=self.first_only(self.tasks))
 
     def head(self, name: str) -> nn.Module:
-        """The head of the task called ``name``."""
+        """Returns the head of the task called ``name``."""
         return self.heads[f"for_{name}"]
 
     def random(self, name: str) -> bool:
-        """Whether a training pass of the task called ``name`` draws dropout behind the embedding layer."""
+        """Returns whether a training pass of the task called ``name`` draws dropout after the embedding layer."""
         c, adapter = self.encoder.config, 0.0 if self.pal is None else self.pal.dropout_of(name)
         return any((c.hidden_dropout, c.attention_dropout, self.tasks[name].dropout, adapter))
 
     def pooling_of(self, task: Task) -> Pooling:
-        """How the vectors of ``task`` are made."""
+        """Returns the pooling that makes the vectors of ``task``."""
         return task.pooled(self.pooling)
 
     def _output(
@@ -134,7 +137,11 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Output:
-        """``hidden_RD``: the last layer's output for the task's tokens, or for the first ones of its sequences."""
+        """Returns the output for one task.
+
+        ``hidden_RD`` is the output of the last layer for all tokens of the task, or with ``first_only`` for the first
+        token of each of its sequences.
+        """
         span = layout.spans[name]
         first_SD = hidden_RD
         if not first_only:
@@ -164,7 +171,7 @@ def _rows(layout: Layout, dummies: int = 0) -> dict[int, dict[str, slice]]:
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:
-    """The mean over each sequence's tokens, special ones included, in float32, ``[S, D]``."""
+    """Returns the mean over the tokens of each sequence, including special tokens, in float32, ``[S, D]``."""
     mean: Tensor = torch.segment_reduce(_at_least_float32(hidden_ND), "mean", offsets=offsets_S, unsafe=True)
     return mean
 

@@ -1,12 +1,12 @@
-"""Projected attention layers (PAL): a small network of each task's own beside every layer of the shared encoder.
+"""Projected attention layers (PAL): a small network for each task beside every layer of the shared encoder.
 
 Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task
-Learning", ICML 2019, where the paper is silent their code: 6 heads, a bias in every linear layer, erf GELU. In
-every layer ``h' = LN(FFN(a) + a + PAL(h))``: ``a`` is the attention's output after its normalisation, ``h`` the
+Learning", ICML 2019. What the paper leaves open is as in their code: 6 heads, a bias in every linear layer, GELU with
+erf. In every layer ``h' = LN(FFN(a) + a + PAL(h))``: ``a`` is the attention's output after its normalisation, ``h`` the
 layer's input. Difference: each task draws its first weights from a generator of its own.
 
-A layer with norms before its halves (pre-norm), which the paper does not have, adds ``PAL(h)`` to its last sum; ``h``
-is what its attention reads, normalised as every ``h`` of the paper is.
+The source has no layers with norms before their halves (pre-norm). Here such a layer adds ``PAL(h)`` to its last sum,
+where ``h`` is the normalised input of its attention; every ``h`` of the source is normalised too.
 
 Dimension key: N tokens of a step, M tokens of a task, D encoder width, W width of the small network.
 """
@@ -26,7 +26,10 @@ from mtbert.seeds import torch_generator
 
 
 class Projected(nn.Module):
-    """One task's networks, ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``; ``MHA`` has no output matrix."""
+    """The networks of one task, one per layer: ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``.
+
+    ``MHA`` has no output matrix.
+    """
 
     def __init__(self, settings: Pal, config: EncoderConfig) -> None:
         super().__init__()
@@ -39,8 +42,8 @@ class Projected(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(config.layers)) if attention else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
-        """Returns the addition to encoder layer ``layer``, ``[M, D]``; ``generator`` draws dropout, ``None``: none."""
-        projection = layer % len(self.down)  # 0 where all layers share one
+        """Returns the addition to encoder layer number ``layer``, ``[M, D]``; ``generator`` draws the dropout."""
+        projection = layer % len(self.down)  # always 0 if all layers share one
         x_MW = self.down[projection](x_MD)
         if self.qkv is None:
             added_MD: Tensor = self.up[projection](F.gelu(x_MW))
@@ -50,11 +53,12 @@ class Projected(nn.Module):
 
 
 def build_adapter(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> Projected:
-    """Returns the network of the task called ``name``.
+    """Returns the networks of the task called ``name``.
 
-    Its weights depend on ``seed`` and the name, not on other tasks. Without a seed it has shapes alone, on "meta".
+    Their initial weights depend only on ``seed`` and the name, not on other tasks. Without a seed the weights have
+    shapes but no numbers (device "meta").
     """
-    with torch.device("meta"):  # no global random number is spent on weights to be replaced
+    with torch.device("meta"):  # so that no global random number is drawn for weights that are replaced
         module = Projected(settings, config)
     if seed is None:
         return module
@@ -71,10 +75,15 @@ def build_adapter(settings: Pal, config: EncoderConfig, name: str, seed: int | N
 def adapter(
     modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None, *, rounded: bool = False
 ) -> Adapter | None:
-    """Returns the function that the encoder calls in each layer: a task's network on its tokens, zeros elsewhere.
+    """Returns the function that the encoder calls in each layer, or None if no task of the batch has networks.
 
-    ``modules`` are :func:`build`'s by task name; ``None`` comes back when no task of the batch has one. ``rounded`` is
-    that of :class:`Groups`: few shapes, as the encoder has them.
+    The function applies the networks of each task to the tokens of that task, and returns zeros for all other tokens.
+
+    Args:
+        modules: The networks of each task from :func:`build_adapter`, by name.
+        layout: The layout of the batch.
+        generator: Draws the dropout; None for no dropout.
+        rounded: Whether to round shapes up, as in :class:`Groups`.
     """
     groups = {
         name: Groups(layout.only(name), next(modules[name].parameters()).device, rounded)
@@ -86,7 +95,7 @@ def adapter(
     sizes = [span.stop - span.start for span in layout.spans.values()]
 
     def add(layer: int, x_ND: Tensor) -> Tensor:
-        # split, not slices: its backward is one concatenation, that of a slice fills all N tokens with zeros.
+        # split, not slices: the backward pass of split is one concatenation, but each slice's fills N rows with zeros.
         *parts, dummies = torch.split(x_ND, [*sizes, len(x_ND) - sum(sizes)])
         added = [
             of_task(name, layer, x_MD) if name in groups else torch.zeros_like(x_MD)

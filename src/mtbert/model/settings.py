@@ -1,7 +1,7 @@
-"""Settings of the techniques that give the model modules of their own.
+"""Settings of the techniques that add modules to the model.
 
-A recipe is read without torch: these classes stand apart from the modules, in ``pal.py`` and ``lora.py``, because a
-subclass of ``nn.Module`` cannot be defined without it.
+Recipes can be read without loading torch. So these classes are separate from the modules in ``pal.py`` and ``lora.py``,
+because a subclass of ``nn.Module`` cannot be defined without torch.
 """
 
 from typing import Literal, Self
@@ -53,17 +53,17 @@ class Pal(Settings):
 
     @property
     def resolved_width(self) -> int:
-        """The width between the projections: the one given, or that of the source."""
+        """The width between the projections: ``width``, or the width that the source uses."""
         return self.width or (204 if self.kind == "attention" else 100)
 
     @property
     def resolved_shared(self) -> bool:
-        """Whether all layers share the projections: as given, or as in the source."""
+        """Whether all layers share the projections: ``shared``, or what the source does."""
         return self.kind == "attention" if self.shared is None else self.shared
 
 
 class Lora(Settings):
-    """Low-rank changes of the encoder's matrices are trained in place of the encoder."""
+    """Low-rank changes of the encoder's matrices, which are trained instead of the encoder."""
 
     rank: int = Field(default=8, gt=0, le=2**13)
     alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")

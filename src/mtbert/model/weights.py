@@ -1,4 +1,4 @@
-"""Encoders from and to folders in the Hugging Face layout: config.json beside the weights."""
+"""Loading and saving encoders in folders with the Hugging Face layout: config.json beside the weights."""
 
 import json
 import re
@@ -23,10 +23,10 @@ from mtbert.model.stored import FLOATS, check_finite, stored
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder, the folder it came from, and the names that did not match between the two.
+    """An encoder, the folder it came from, and the names of weights that only one of the two has.
 
-    ``missing`` can only name the pooler; ``unexpected`` are tensors without a place in an encoder, such
-    as the heads of pre-training.
+    ``missing`` can only contain weights of the pooler. ``unexpected`` are tensors that an encoder has no place for,
+    such as the heads of pre-training.
     """
 
     encoder: Encoder
@@ -36,14 +36,17 @@ class LoadedEncoder:
 
 
 def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
-    """Returns the encoder at ``path``: a folder, a hub id (``org/name``), or ``demo``; float32, on the CPU.
+    """Returns the encoder at ``path``, in float32 on the CPU.
 
-    Shapes are compared with those of its config before any number is read. ``dropout`` replaces both rates of its
-    config.
+    Shapes are checked against the config before any number is read.
+
+    Args:
+        path: A folder, a hub id (``org/name``), or ``demo``.
+        dropout: Replaces both dropout rates of the config, unless it is None.
 
     Raises:
-        FileNotFoundError: If there is no such folder or hub id, or a file is missing in it.
-        ValueError: If the files are not those of a supported encoder; the message names the file.
+        FileNotFoundError: If there is no such folder or hub id, or it lacks a file.
+        ValueError: If a file does not fit an encoder of a known family; the message names the file.
     """
     folder = find_encoder(path)
     config = read_config(folder / "config.json")
@@ -78,11 +81,11 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
             f"{most / 2**30:,.0f}. Choose a smaller encoder."
         )
     names = encoder_names(encoder.config).items()
-    # cat copies, so that no parameter stays a view of a mapped file.
+    # cat copies, so that no parameter remains a view of a mapped file.
     state = {ours: torch.cat([tensors[name].read() for name in theirs]).float() for ours, theirs in names}
     try:
         check_finite(folder, state, FETCH)
-    except ValueError:  # in the file it has another name
+    except ValueError:  # the weight has another name in its file, which the message should give
         for name in encoder_state(encoder):
             check_finite(tensors[name].file, {name: tensors[name].read().float()}, FETCH)
         raise
@@ -91,7 +94,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
 
 
 def _unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder without numbers: no time, memory, or global random number is spent on them."""
+    """Returns an encoder whose weights have shapes but no numbers, which costs neither time nor memory."""
     with torch.device("meta"):
         return Encoder(config)
 
@@ -129,7 +132,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 
 
 def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
-    """The encoder's weights under their Hugging Face names, without the prefix of the base model."""
+    """Returns the encoder's weights by their Hugging Face names, without the prefix of the base model."""
     ours = encoder.state_dict()
     return {
         name: part
@@ -139,7 +142,10 @@ def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def hf_config(encoder: Encoder) -> dict[str, Any]:
-    """The config.json the encoder was read from, naming the bare model and today's type of number."""
+    """Returns the config.json to save with the encoder.
+
+    It is the one that the encoder was read from, but names the class without a head and the current dtype.
+    """
     source = dict(encoder.config.source)
     source.pop("torch_dtype", None)
     dtype = str(encoder.word_embedding.weight.dtype).removeprefix("torch.")
@@ -147,7 +153,7 @@ def hf_config(encoder: Encoder) -> dict[str, Any]:
 
 
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
-    """Our parameter names and those of a checkpoint, which are stacked in this order: the whole mapping."""
+    """Returns, for each of our parameters, the checkpoint's parameters that are stacked in it, in this order."""
     names = FAMILIES[config.family].names
     return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}
 
@@ -161,6 +167,6 @@ def _theirs(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def _modern(name: str, prefix: str) -> str:
-    """A checkpoint's name without its prefix, and with LayerNorm's parameters as they are called today."""
+    """Returns a checkpoint's name without its prefix, and with today's names for the parameters of LayerNorm."""
     name = name.removeprefix(prefix)
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))

@@ -1,4 +1,4 @@
-"""Everything that a run starts from, assembled: encoder, tokenizer, data, heads."""
+"""Assembling everything that a run starts from: encoder, tokenizer, data and heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from mtbert.training.run import Run
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything that a run starts from; ``notes`` say what deserves a look, one line each."""
+    """Everything that a run starts from; ``notes`` are lines to print before training."""
 
     recipe: Recipe
     device: torch.device
@@ -37,12 +37,12 @@ class Assembled:
     notes: tuple[Note, ...]
 
     def run(self) -> Run:
-        """Returns a run at its first step; the model goes to the device."""
+        """Returns a run before its first step; moves the model to the device."""
         return Run(self.recipe, self.model, self.data, self.device)
 
     @property
     def data_notes(self) -> list[Note]:
-        """The warnings of reading the data."""
+        """The warnings from reading the data."""
         longest = self.recipe.model.max_length
         return [
             Note(f"task {name}: {line}", warning=True)
@@ -52,15 +52,15 @@ class Assembled:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of each source of data, by its name."""
+        """The SHA-256 of each data source by its name."""
         return {name: digest for prepared in self.data.values() for name, digest in prepared.digests.items()}
 
 
 def check_data(recipe: Recipe, console: Console) -> list[str]:
-    """Prints what is in the data of ``recipe``; returns the warnings.
+    """Prints a report on the data of ``recipe``, and returns the warnings.
 
     Raises:
-        ValueError, FileNotFoundError: Whatever would keep a run from its first step.
+        ValueError, FileNotFoundError: If a run of the recipe could not start.
     """
     made = assemble(recipe)
     tell(console, made.notes)
@@ -78,12 +78,12 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
 
 
 def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool = False) -> Assembled:
-    """Returns everything a run starts from; ``assemble(recipe).run()`` is a run at its first step.
+    """Returns everything that a run starts from; ``assemble(recipe).run()`` is a run before its first step.
 
     Args:
-        recipe: Of the run. Its threads, if it says so, are those of the whole process from now on.
-        checkpointed: The model folder that the weights come from; None: the recipe's encoder.
-        afresh: Whether every data file is read for its SHA-256, also where nothing seems to have changed.
+        recipe: The recipe. Its number of threads, if it has one, is set for the whole process.
+        checkpointed: The model folder from which all weights are loaded; None loads the encoder that the recipe names.
+        afresh: Whether to compute the SHA-256 of every data file again, even if the file seems unchanged.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.
@@ -125,13 +125,13 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
 
 
 def _finished(recipe: Recipe) -> Path | None:
-    """The model folder that the recipe's encoder is, if it is one of ours."""
+    """Returns the model folder that the recipe names as its encoder; None if it names no folder of a trained model."""
     path = Path(recipe.model.path)
     return find_model_folder(path) if path.is_dir() else None
 
 
 def _go_on_with_heads(model: Model, folder: Path) -> Note:
-    """Loads the heads of the tasks that the finished model in ``folder`` has too; says which."""
+    """Loads the heads of the tasks that the trained model in ``folder`` also has; returns a note about them."""
     card = read_card(folder)
     known = card.tasks
     both = [name for name in model.tasks if name in known]
@@ -161,7 +161,7 @@ def _go_on_with_heads(model: Model, folder: Path) -> Note:
 
 
 def _adapter(pal: Pal | None, name: str) -> str:
-    """The settings of one task's adapter, as a recipe may have them; null if it has none."""
+    """Returns the settings of one task's adapter as JSON; ``null`` if it has none."""
     if pal is None or not pal.adapts(name):
         return "null"
     return pal.model_dump_json(exclude={"tasks"})

@@ -1,4 +1,4 @@
-"""The loop of a run: steps, evaluations and checkpoints, from where the run stands to the end of its plan."""
+"""The loop of a run: steps, evaluations and checkpoints, until the end of its plan."""
 
 import time
 from collections.abc import Iterable
@@ -28,10 +28,18 @@ def fit(
     profile: Profile | None = None,
     track: trackers.LogStep | None = None,
 ) -> list[str]:
-    """Trains from where ``run`` stands to the end of its plan, and returns the warnings that it gave.
+    """Trains ``run`` from its current step to the end of its plan, and returns the warnings that were shown.
 
-    Writes ``metrics.jsonl`` (what a resumed run repeats bitwise), ``timings.jsonl``, ``last/`` and ``best/``
-    in ``out``; ``profile`` looks at some steps, ``track`` hears the numbers of each line of the metrics.
+    ``out`` gets ``metrics.jsonl``, whose content a resumed run repeats bitwise, ``timings.jsonl``, ``last/`` and
+    ``best/``.
+
+    Args:
+        run: The run.
+        tokenizer: The tokenizer that is saved with the model.
+        out: The folder of the run.
+        display: Shows the progress.
+        profile: Measures some steps, if given.
+        track: Is called with the numbers of each line of ``metrics.jsonl``, if given.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, with ``last/`` written.
@@ -98,7 +106,7 @@ def fit(
                     if run.improved:
                         files.write_folder(out / "best", save)
                     save_last()
-                elif run.done % every == 0 and run.evaluated < run.done:  # what was evaluated was saved then
+                elif run.done % every == 0 and run.evaluated < run.done:  # an evaluated state is saved already
                     save_last()
                 if run.over:
                     return warned

@@ -1,9 +1,9 @@
-"""The objective of a step: all losses of all tasks, weighted and summed, in as many forward passes as memory asks for.
+"""The objective of a step: the weighted sum of all losses of all tasks, in one or more forward passes.
 
-Losses that compare the examples of a batch with each other see the whole batch even so: they are computed on
-what all passes gathered, without a graph, and their gradient is fed back through a second run of each pass with the
-same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
-(GradCache), 2021.
+A step takes several passes if memory is limited. A loss that compares the examples of a batch still sees all of them:
+it is computed on tensors that all passes gather without a graph. Its gradient then flows back through a second run of
+each pass with the same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory
+Limited Setup" (GradCache), 2021.
 
 Dimension key: B examples of a task in a pass.
 """
@@ -27,12 +27,12 @@ from mtbert.recipe.settings import Recipe
 from mtbert.seeds import torch_generator
 from mtbert.training.optim import norm
 
-TaskRows = tuple[Dataset, npt.NDArray[np.int64]]  # rows of one task's data
+TaskRows = tuple[Dataset, npt.NDArray[np.int64]]  # the data of a task, and numbers of rows in it
 
 
 @dataclass
 class Tally:
-    """Sums over the forward passes of a step; ``losses`` are unweighted means by ``task.loss``."""
+    """Sums over the forward passes of a step: tokens, and losses by ``task.loss``, unweighted."""
 
     losses: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
@@ -40,7 +40,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Term:
-    """A loss of a task with all that it needs; ``key`` is ``task.loss``."""
+    """A loss of a task, ready to be called; ``key`` is ``task.loss``."""
 
     key: str
     kind: str
@@ -50,16 +50,23 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Fed:
-    """A whole-batch loss and its gradient with respect to what one pass gathered."""
+    """The share of a whole-batch loss that one pass gets: its value, and its gradients for the gathered tensors."""
 
     value: Tensor
     gradients: tuple[Tensor | None, ...]
 
 
 class Objective:
-    """The losses of ``recipe`` on the passes of ``model``.
+    """Computes the losses of a recipe in forward passes of a model.
 
-    ``own`` holds the weights that only losses need: they are trained, and are no part of a saved model.
+    Args:
+        recipe: The recipe, with numbers in place of balanced class weights.
+        model: The model that is trained.
+        generator: Draws dropout and noise.
+        average: The model with averaged weights, if the run keeps one.
+
+    Attributes:
+        own: The weights that belong to losses. They are trained, but a saved model does not contain them.
     """
 
     def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, average: Model | None) -> None:
@@ -78,10 +85,10 @@ class Objective:
         if recipe.train.weighting == "uncertainty":
             self.log_variance.update({f"for_{name}": nn.Parameter(torch.zeros(())) for name in recipe.tasks})
             self.own["log_variance"] = self.log_variance
-        self.own.to(model.encoder.word_embedding.weight)  # its device and type
+        self.own.to(model.encoder.word_embedding.weight)  # to the same device and dtype
 
     def _ready(self, task: str, loss: LossSettings) -> Loss:
-        """Returns the loss of a task with what it needs beside a pass: weights of its own, or the averaged model."""
+        """Returns a loss that can be called: it has got its own weights, or the averaged model, if it needs them."""
         if isinstance(loss, Own):
             draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
             own = self.own[f"{task}:{loss.kind}"] = loss.build(self.model.encoder.config.width, draws)
@@ -97,8 +104,12 @@ class Objective:
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[Tensor]:
         """Yields one scalar per forward pass over ``parts``; their sum is the objective of the step.
 
-        Call ``backward`` on each before asking for the next, so that no more than one pass is in memory. ``watch``
-        hears which rows of a pass are whose.
+        Call ``backward`` on each scalar before taking the next, so that only one pass is in memory at a time.
+
+        Args:
+            parts: The rows of the step.
+            tally: Gets the losses and the number of tokens.
+            watch: Is called before each pass with the rows that belong to each task.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names it and the examples.
@@ -119,25 +130,28 @@ class Objective:
             self.generator.set_state(state)
             passes = self._passes(batch, watch)
             surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
-            # The other losses draw from where the first run ended: no number is used twice.
+            # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
             yield self._total(passes, examples, tally, surrogates)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
-        """The weights that only losses need, each with its factor on the learning rate."""
+        """Returns the weights that belong to losses, each with its factor on the learning rate."""
         weights = {id(p) for p in self.log_variance.parameters()}
         fixed = RATE / self.recipe.train.lr
         return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}
 
     def learned(self) -> dict[str, float]:
-        """The variance of each task, ``sigma2(task)``, where task weights are learned."""
+        """Returns the variance of each task as ``sigma2(task)``; empty unless task weights are learned."""
         if self.recipe.train.weighting == "fixed":
             return {}
         return {f"sigma2({name})": float(self.log_variance[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
 
     def gradients(self, parts: Sequence[TaskRows]) -> dict[str, dict[str, float]]:
-        """The norm, over the encoder, of each weighted loss's gradient, by task and loss; draws and keeps nothing."""
+        """Returns the norm of each weighted loss's gradient over the encoder, by task and loss.
+
+        The generator and all weights stay unchanged.
+        """
         state = self.generator.get_state()
         weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
         norms: dict[str, dict[str, float]] = {}
@@ -151,7 +165,7 @@ class Objective:
         return norms
 
     def _passes(self, batch: StepBatch, watch: Watch | None = None) -> dict[str, Pass]:
-        """One forward pass for all tasks of the batch."""
+        """Makes one forward pass for all tasks of the batch, and returns it task by task."""
         x_ND = self.model.embed(batch, self.generator, watch=watch)
         masks = self.generator.get_state()
         outputs = self.model.finish(batch, x_ND, self.generator, watch=watch)
@@ -170,7 +184,7 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns task, key and loss for each loss of these tasks that compares examples with each other."""
+        """Returns task, key and loss for each whole-batch loss of these tasks."""
         return [
             (name, term.key, term.loss)
             for name in names
@@ -181,7 +195,7 @@ class Objective:
     def _total(
         self, passes: Mapping[str, Pass], examples: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> Tensor:
-        """The weighted sum over tasks and losses, each scaled by this pass's share of the step's examples."""
+        """Returns the weighted sum over tasks and losses, each scaled by this pass's share of the step's examples."""
         terms = []
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
@@ -190,7 +204,7 @@ class Objective:
             for term in self.terms[name]:
                 with timed("losses"):
                     value = surrogates[term.key] if term.key in surrogates else share * term.loss(made)
-                number = float(value.detach())  # once: on a GPU the host waits for it
+                number = float(value.detach())  # read once, because on a GPU the host waits for it
                 if not math.isfinite(number):
                     raise FloatingPointError(_not_finite(term.key, number, made))
                 tally.losses[term.key] = tally.losses.get(term.key, 0.0) + number
@@ -203,7 +217,11 @@ class Objective:
         return torch.stack(terms).sum()
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
-        """The generator's state before each pass, what each pass is fed with, and the state after the last."""
+        """Computes the whole-batch losses of a step from passes without a graph.
+
+        Returns the generator's state before each pass, the shares of the losses that each pass gets by key, and the
+        generator's state after the last pass.
+        """
         states, gathered = [], []
         with torch.no_grad():
             for batch in batches:
@@ -231,8 +249,8 @@ class Objective:
 def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[list[TaskRows]]:
     """Yields the rows of each forward pass of a step.
 
-    Without a ``budget`` one pass has all rows. With one, a pass has at most that many tokens, or a single example that
-    has more. Every row comes exactly once, in the order of ``parts``.
+    Without a ``budget`` there is one pass with all rows. With a budget, a pass has at most that many tokens, or a
+    single example that has more. Every row occurs exactly once, in the order of ``parts``.
     """
     if budget is None:
         yield list(parts)
@@ -251,7 +269,7 @@ def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[lis
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """A scalar with the loss's value and, through what ``made`` gathers, its gradient."""
+    """Returns a scalar with the value of the loss, whose gradient flows through the tensors that ``made`` gathers."""
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
     return fed.value + through - through.detach()

@@ -1,4 +1,4 @@
-"""Resuming a run from its last checkpoint, after checking that nothing changed since."""
+"""Resuming a run from its last checkpoint, after a check that nothing has changed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,16 +36,22 @@ def resume_run(
     profile: bool = False,
     track: Tracker | None = None,
 ) -> Scores:
-    """Goes on with the run in ``out`` from its last checkpoint, on the CPU bitwise as if it had never stopped.
+    """Resumes the run in ``out`` from its last checkpoint, and returns the scores on dev of the model that predicts.
 
-    With ``epochs`` the run, finished or not, is trained for that many epochs in all: ``recipe.yaml`` says so from then
-    on, the learning rate and a sampler follow the schedule of the longer run, and patience counts anew. Data that were
-    moved are found with ``data.root=FOLDER`` in ``overrides``, which ``recipe.yaml`` says from then on. Returns the
-    scores on dev of the model that predicts.
+    On a CPU the result is bitwise identical to that of an uninterrupted run.
+
+    Args:
+        out: The folder of the run.
+        console: Shows progress and scores.
+        overrides: ``data.root=FOLDER`` if the data were moved; ``recipe.yaml`` is changed accordingly.
+        epochs: Trains the run, even if it has ended, for this many epochs in all. ``recipe.yaml`` is changed, the
+            learning rate and the sampler follow the schedule of the longer run, and patience is counted anew.
+        profile: Whether to print where the time of a step goes.
+        track: A tracker that also gets all numbers.
 
     Raises:
-        ValueError, FileNotFoundError: If ``overrides`` change anything else, ``out`` is no run, another process trains
-            it, or its data, threads or checkpoint changed or broke.
+        ValueError, FileNotFoundError: If ``overrides`` change anything else, ``out`` is not a run, another process
+            trains it, or its data or files are changed or damaged.
     """
     for override in overrides:
         if override.partition("=")[0] != "data.root":
@@ -65,7 +71,7 @@ def resume_run(
 
 
 def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:
-    """Returns the run in ``out`` as its last checkpoint left it, and notes; what was logged since goes."""
+    """Returns the run in ``out`` at its last checkpoint, its tokenizer, and notes; cuts the log to that point."""
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
@@ -109,7 +115,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
         state = run.state()
     history.cut(out, state.values, recipe)
     if epochs is not None:
-        if run.stale:  # patience counts anew, also after a kill before the next checkpoint
+        if run.stale:  # patience is counted anew, even if the process is killed before the next checkpoint
             run.stale = 0
             run_state.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), identity(recipe))
         notes.append(_new_rate(run, begun))
@@ -119,7 +125,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
 
 
 def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
-    """Raises an error unless recipe, record and ``last`` are as they were saved, by one run; returns notes."""
+    """Returns notes; raises an error unless recipe, record and ``last`` belong to one run and are unchanged."""
     notes = []
     sealed = None if last is None else run_state.check_seal(last)
     if last is not None and sealed is None:
@@ -143,12 +149,12 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
 
 
 def _kept(out: Path) -> dict[str, Any]:
-    """Returns the recipe as it is written in the run ``out``: an older version had fewer settings."""
+    """Returns the recipe as it is written in the run ``out``, which an older version may have made."""
     return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns the recipe for ``epochs`` epochs."""
+    """Returns the recipe with ``epochs`` epochs, which must be more than it has."""
     if epochs <= recipe.train.epochs:
         raise ValueError(f"--epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
@@ -156,7 +162,7 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def _new_rate(run: Run, begun: Recipe) -> Note:
-    """Returns what more epochs than the run was begun with do to the learning rate."""
+    """Returns a note on how additional epochs change the learning rate of the run."""
     settings = run.recipe.train
     before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
     lr, then = (
@@ -171,20 +177,21 @@ def _new_rate(run: Run, begun: Recipe) -> Note:
 
 
 def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
-    """Puts the epochs, and if they ``moved`` the place of the data, into the run's file; all else there stays."""
+    """Writes the number of epochs into the recipe file of the run, and ``data.root`` too if the data ``moved``."""
     kept = _kept(out)
-    # First, so that after a kill between the two the run goes on: this digest fits the old file and the new one.
+    # Written first, because this digest fits both the old and the new recipe file: a run that is killed between the two
+    # writes can still be resumed.
     same = recipe_digest(kept)
     if record.recipe != same:
         write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": same}))
     now: dict[str, Any] = {"train": {"epochs": recipe.train.epochs}}
-    if moved:  # else a root that is written relative to this file stays so
+    if moved:  # otherwise a root that is written relative to this file stays relative
         now["data"] = {"root": recipe.data.root}
     change_run_recipe(out / RECIPE_FILE, now)
 
 
 def _saved_before(metrics: Path) -> bool:
-    """Whether a checkpoint must have been there: a run saves one before it goes on from its first evaluation."""
+    """Returns whether the run must have saved a checkpoint: the log goes on after the first evaluation."""
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)
     return next(evaluated, len(lines)) < len(lines) - 1

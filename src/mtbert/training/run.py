@@ -1,7 +1,7 @@
-"""A run at one moment: its model, optimizer and random state, and the step that moves it on.
+"""The state of a run, which is its model, optimizer and random state, and the step that advances it.
 
-Everything that a step draws is a pure function of the seed and of counts that the run state holds, so a run that is
-stopped at any step and restored continues bitwise.
+Dropout and noise come from a generator whose state is saved. Everything else that a step draws is a pure function of
+the seed and of counts in the run state. So a run can be stopped after any step, restored, and continued bitwise.
 
 Dimension key: T tasks.
 """
@@ -33,17 +33,18 @@ from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
 
-INERT = 1e-3  # a loss with less than this share of a task's gradient is pointed out
-INERT_ROWS = 16  # of each task, to find that out
+INERT = 1e-3  # a loss with a smaller share of its task's gradient gets a warning
+INERT_ROWS = 16  # rows of each task from which these shares are computed
 
 
 @dataclass(frozen=True)
 class Step:
     """The record of one optimizer step; ``losses`` are unweighted means by ``task.loss``.
 
-    ``diagnostics``, where there are any: ``p(task)``, the probability that it was this task's turn; ``cos(a, b)``
-    between the gradients of two tasks, ``conflicting``, the share of steps so far with a negative one, and
-    ``weight(task)`` of each gradient in the combined one; ``sigma2(task)``, where task weights are learned.
+    ``diagnostics`` may hold ``p(task)``, the probability with which the sampler chose the task; ``cos(a, b)``, the
+    cosine between the gradients of two tasks; ``conflicting``, the share of steps so far with a negative cosine;
+    ``weight(task)``, the weight of the task's gradient in the combined one; and ``sigma2(task)``, the variance of a
+    task whose weight is learned.
     """
 
     step: int
@@ -56,7 +57,7 @@ class Step:
 
 
 class Run:
-    """The model, its optimizer and its random state at one moment of a run."""
+    """A run: its model, optimizer and random state, which :meth:`step` advances by one optimizer step."""
 
     def __init__(self, recipe: Recipe, model: Model, data: Mapping[str, Prepared], device: torch.device) -> None:
         self.recipe = recipe
@@ -85,16 +86,16 @@ class Run:
             self.trained, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
         )
         words = self.model.encoder.word_embedding
-        words.sparse = device.type == "cpu"  # elsewhere memory is filled faster than rows are sorted
+        words.sparse = device.type == "cpu"  # on a GPU, filling memory is faster than sorting rows
         self.words = RowGradient(words.weight)
-        self.done = 0  # optimizer steps
-        self.taken = [0] * len(self.streams)  # batches of each task
-        self.evaluated = 0  # the step of the last evaluation
-        self.predicted: dict[str, Predicted] = {}  # in that evaluation; not kept over a stop
+        self.done = 0  # optimizer steps so far so far
+        self.taken = [0] * len(self.streams)  # batches of each task so far so far
+        self.evaluated = 0  # steps before the last evaluation
+        self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
         self.best = -math.inf
-        self.stale = 0  # evaluations since the best
-        self.conflicting = 0  # steps in which two tasks' gradients pointed apart
-        self.moved: dict[str, bool] = {}  # whether a loss was ever not 0 since the run began or went on
+        self.stale = 0  # evaluations after the best one
+        self.conflicting = 0  # steps in which the gradients of two tasks had a negative cosine
+        self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
 
     @property
     def scored(self) -> dict[str, Prepared]:
@@ -103,7 +104,7 @@ class Run:
 
     @property
     def predictor(self) -> Model:
-        """The model that is scored and saved: with averaged weights where the recipe says so."""
+        """The model that is scored and saved: the one with averaged weights, if the recipe says so."""
         ema = self.recipe.train.ema
         return self.ema if self.ema is not None and ema is not None and ema.predicts else self.model
 
@@ -111,7 +112,7 @@ class Run:
         """Makes one optimizer step and returns its record.
 
         Raises:
-            FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are as before.
+            FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are then unchanged.
         """
         settings = self.recipe.train
         with timed("data"):
@@ -129,7 +130,7 @@ class Run:
             with timed("optimizer"):
                 norm = total_norm(self.trained)
             shrink = max(1.0, norm / (settings.clip or math.inf))
-            if not norm / shrink < LARGEST_NORM:  # nor if one of them is nan
+            if not norm / shrink < LARGEST_NORM:  # also true if the norm is nan
                 raise FloatingPointError(
                     f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
                     "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
@@ -151,9 +152,10 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def inert(self) -> list[str]:
-        """One line for each loss that was always 0, or that hardly moves the encoder now; nothing is changed.
+        """Returns a warning for each loss that was 0 in every step, or has hardly any share of the encoder's gradient.
 
-        New heads pass on too little of a regulariser's gradient to tell: ask when they are trained.
+        This changes nothing in the run. Untrained heads pass on little of a regulariser's gradient, so call it only
+        after some training.
         """
         idle = [
             f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "
@@ -176,7 +178,7 @@ class Run:
         ]
 
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
-        """Scores of every task on all its dev rows; notes whether they are the best so far."""
+        """Returns the scores of every scored task on all of dev, and counts evaluations since the best one."""
         scores = {}
         for name, data in self.scored.items():
             sample = numpy_generator(self.recipe.train.seed, "threshold", name)
@@ -190,7 +192,7 @@ class Run:
         return scores
 
     def undefined(self) -> list[str]:
-        """Returns a warning for each task whose ``metric`` is undefined on what the last evaluation found."""
+        """Returns a warning for each task whose chosen metric is undefined on the answers of the last evaluation."""
         return [
             line
             for name, predicted in self.predicted.items()
@@ -204,17 +206,17 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """Whether the plan is done, or patience is out."""
+        """Whether the run has ended: all steps are done, or it stopped early."""
         return self.done >= self.plan.steps or self.stopped_early
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience is out: as many evaluations as ``train.patience`` were no better than the best."""
+        """Whether the last ``train.patience`` evaluations were all no better than the best one before them."""
         patience = self.recipe.train.patience
         return patience is not None and self.stale >= patience
 
     def state(self) -> RunState:
-        """Everything, beside the model that predicts, that the next step depends on."""
+        """Returns everything that the next step depends on, except the weights of the model that predicts."""
         tensors = self._tensors() | {
             f"optimizer.{i}.{key}": value
             for i, entry in self.optimizer.state_dict()["state"].items()
@@ -235,10 +237,10 @@ class Run:
         )
 
     def restore(self, state: RunState) -> None:
-        """Puts the run where :meth:`state` found it; the weights of the model that predicts are loaded apart.
+        """Restores a state that :meth:`state` returned; the weights of the model that predicts are loaded separately.
 
         Raises:
-            ValueError: If the state is not of this run; the message names the file of ``last/`` and the value.
+            ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.
         """
         values = state.values
         joint = self.recipe.train.mode == "joint"
@@ -259,9 +261,9 @@ class Run:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _moments(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Returns the optimizer's part of a state's tensors, all of which are checked.
+        """Returns the optimizer's part of the tensors of a state, after checking all of them.
 
-        A weight that had no gradient so far has no moments.
+        A weight that has not had a gradient yet has no moments.
         """
         expected = self._tensors()
         moments = {}
@@ -274,7 +276,7 @@ class Run:
         return moments
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Returns what trains beside the model that predicts, by name."""
+        """Returns the tensors of :meth:`_modules` by name."""
         return {
             f"{n}.{key}": value for n, module in self._modules().items() for key, value in module.state_dict().items()
         }
@@ -286,12 +288,12 @@ class Run:
             modules["average"] = self.ema
         if (
             self.ema is not None or self.recipe.model.lora is not None
-        ):  # a saved model has the average, or plain weights
+        ):  # the model folder holds averaged or merged weights, not these
             modules["model"] = self.model
         return modules
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """The rows of this step, of all tasks or of the one whose turn it is, and the probability of each task."""
+        """Returns the rows of this step, from all tasks or the one that the sampler chose, and the probabilities."""
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}
         if self.recipe.train.mode == "alternate":
@@ -307,7 +309,7 @@ class Run:
         return parts, diagnostics
 
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Combines the tasks' gradients of the shared weights into their ``grad``; returns how they point and weigh."""
+        """Combines the gradients of the tasks into ``grad`` of the shared weights; returns cosines and weights."""
         with timed("aggregation"):
             gram_TT = gram(found)
         if not torch.isfinite(gram_TT).all():

@@ -1,4 +1,4 @@
-"""Leading a run that is ready from its first printed line to its last: plan, training, scores."""
+"""Training a run that is ready, and printing its plan, its progress and its scores."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -34,7 +34,7 @@ def lead(
     """Trains to the end of the plan, and returns the scores on dev of the model that predicts.
 
     Args:
-        run: The run, at its first step or further.
+        run: The run, new or restored.
         tokenizer: Saved beside the model.
         out: The folder of the run.
         console: Shows the plan, the progress and the scores.
@@ -71,7 +71,7 @@ def lead(
 
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
-    """Prints how the run ended and what its model scores; returns the scores of the model that predicts."""
+    """Prints how the run ended and its scores; returns the scores of the model that predicts."""
     lines = history.read_log(out / history.METRICS)
     best, last = history.best(lines, run.recipe), history.last(lines)
     if best is None or last is None:
@@ -119,7 +119,7 @@ def _plan_table(run: Run) -> Table:
 
 
 def _class_weights(run: Run) -> Iterator[str]:
-    """A line for each loss whose class weights follow from the data."""
+    """Yields a line for each loss whose class weights were computed from the data."""
     for name, task in run.objective.recipe.tasks.items():
         for loss, written in zip(task.losses, run.recipe.tasks[name].losses, strict=True):
             if isinstance(loss, ClassWeighted) and loss != written:

@@ -30,17 +30,26 @@ def start_run(
     track: Tracker | None = None,
     rows: MemoryRows = NO_ROWS,
 ) -> Scores:
-    """Trains ``recipe`` into the new folder ``out`` and returns the scores on dev at the end.
+    """Trains ``recipe`` in the new folder ``out``, and returns the scores on dev of the model that predicts.
 
-    From the first moment on no other process can train in ``out``. A run that is there is overwritten only when
-    nothing in the recipe and the data can fail any more; a start that fails leaves no new folder. With ``rows`` from
-    memory, the recipe's ``data.root`` is ``out``, and the run's file does not name it: the folder may be moved.
+    No other process can train in ``out`` meanwhile. An existing run is overwritten only after everything in the recipe
+    and the data has been checked, and a start that fails leaves no new folder.
+
+    Args:
+        recipe: The recipe. With ``rows``, its ``data.root`` is ``out``.
+        out: The folder of the run.
+        console: Shows progress and scores.
+        overwrite: Whether to replace an existing run.
+        profile: Whether to print where the time of a step goes.
+        track: A tracker that also gets all numbers.
+        rows: Data from memory, which are copied into the folder. The recipe there then names no ``data.root``, so that
+            the folder can be moved.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, ``out`` exists, or
             another process trains there.
     """
-    _check_place(out, overwrite=True)  # before anything, also a lock, is put into a folder that is no run
+    _check_place(out, overwrite=True)  # before a lock is put into a folder of something else
     with locks.alone(out, "train") as held, rows.written(held.folder) as place:
         _check_place(out, overwrite)
         with rows.named():
@@ -68,7 +77,7 @@ def _rooted(recipe: Recipe, root: str | None) -> Recipe:
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
-    """Raises ValueError unless a new run can be in ``out``: it is free, or a run that ``overwrite`` lets go."""
+    """Raises ValueError unless ``out`` is free, or holds a run and ``overwrite`` is true."""
     found = locks.find_held(out)
     if found is None or locks.is_free(out):
         return

@@ -1,7 +1,7 @@
-"""The seam of encoder families: what a config.json may say, what shape it means, and what its weights are called.
+"""The interface of encoder families: a family says how to read a config.json, build layers, and name weights.
 
-A family is one file: the settings that it reads from a config.json, a function from these to the shape of the encoder,
-one that builds its layers from the parts of :mod:`mtbert.model.layer`, and a table of names.
+A family is one file. It defines the keys that it reads from a config.json, a function from these to the shape of the
+encoder, a function that builds a layer from the parts in :mod:`mtbert.model.layer`, and a table of weight names.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from mtbert.model.layer import ACTIVATIONS
 
 
 def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -> Any:
-    """Returns a setting with a message for a value that is wrong: ``KEY must be WHAT, found ... REPAIR``."""
+    """Returns a setting whose error message for a wrong value is ``KEY must be WHAT, found ... REPAIR``."""
     return Field(default=default, description=what, json_schema_extra={"repair": repair}, **limits)
 
 
@@ -31,7 +31,7 @@ def dropout_rate(default: float = 0.1) -> Any:
 
 
 def tiny(default: float) -> Any:
-    """Returns a setting for what a norm adds to a variance."""
+    """Returns a setting for the small number that a norm adds to the variance."""
     return must_be("a number above 0, to 0.1", default, gt=0, le=0.1)
 
 
@@ -50,11 +50,11 @@ ActivationName = Annotated[str, AfterValidator(_known)]
 
 
 class Config(BaseModel):
-    """The keys of a config.json that every family reads; a family adds its own, and others change nothing."""
+    """The keys of a config.json that every family reads. A family adds its own keys; all other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
-    # First, what is no encoder of these: the message names the first key that is wrong.
+    # These keys come first because the message names the first wrong key: they tell whether this is an encoder at all.
     position_embedding_type: Literal["absolute"] = must_be(
         "'absolute'", "absolute", "Choose an encoder with absolute positions."
     )
@@ -72,12 +72,14 @@ class Family(Generic[C]):
     """A kind of encoder.
 
     Args:
-        name: Of the family, for messages.
-        types: Each ``model_type`` of a config.json that is of this family, and its bare model's class in transformers.
-        config: The settings in a config.json.
-        encoder: Their meaning: the shape of the encoder.
-        prefix: Begins the name of each weight in a checkpoint with heads of pre-training.
-        names: Each of our modules, and the modules of a checkpoint that are stacked in it; ``{}`` is a layer's number.
+        name: The name of the family, for messages.
+        types: Each ``model_type`` of a config.json that belongs to this family, with its class in transformers without
+            a head.
+        config: The keys that the family reads from a config.json.
+        encoder: A function from these keys to the shape of the encoder.
+        prefix: The prefix of each weight's name in a checkpoint that also has heads of pre-training.
+        names: For each of our modules, the modules of a checkpoint that are stacked in it; ``{}`` stands for the number
+            of a layer.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""BERT: tables of words, positions and segments, norms behind the halves of a layer, biases everywhere, a pooler.
+"""BERT: embeddings of words, positions and segments, norms after the halves of a layer, biases everywhere, a pooler.
 
 Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
 """
@@ -11,7 +11,7 @@ from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
 
 
 class BertConfig(Config):
-    """What it leaves out is as in transformers."""
+    """The keys of a BERT's config.json; missing keys have the defaults of transformers."""
 
     hidden_size: int = whole_number(2**14)
     num_hidden_layers: int = whole_number(2**8)

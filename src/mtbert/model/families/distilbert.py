@@ -1,4 +1,4 @@
-"""DistilBERT: BERT without segments and pooler, and without dropout behind its attention.
+"""DistilBERT: BERT without segments, pooler, and dropout after the attention.
 
 Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019.
 """
@@ -9,7 +9,7 @@ from mtbert.model.layer import EncoderLayer
 
 
 class DistilBertConfig(Config):
-    """Its keys have other names than BERT's."""
+    """The keys of a DistilBERT's config.json, which have other names than BERT's."""
 
     dim: int = whole_number(2**14)
     n_layers: int = whole_number(2**8)

@@ -10,7 +10,7 @@ from mtbert.model.families import Family, bert, whole_number
 
 
 class ElectraConfig(bert.BertConfig):
-    """What it leaves out is as in transformers."""
+    """The keys of an ELECTRA's config.json; missing keys have the defaults of transformers."""
 
     embedding_size: int = whole_number(2**14, default=128)
 

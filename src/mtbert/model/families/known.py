@@ -1,4 +1,4 @@
-"""Every family of encoders that can be loaded: one line each."""
+"""The registry of encoder families that can be loaded: one line each."""
 
 from mtbert.model.families import Family
 from mtbert.model.families.bert import BERT as BERT

@@ -1,4 +1,4 @@
-"""RoBERTa, and under other names XLM-R and CamemBERT: BERT with positions that start behind the row of padding.
+"""RoBERTa, XLM-R and CamemBERT: BERT with positions that start after the row of the padding token.
 
 Source: Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2019.
 """
@@ -10,7 +10,7 @@ from mtbert.model.families import Family, bert, whole_number
 
 
 class RobertaConfig(bert.BertConfig):
-    """What it leaves out is as in transformers."""
+    """The keys of a RoBERTa's config.json; missing keys have the defaults of transformers."""
 
     pad_token_id: int = whole_number(2**20, default=1, least=0)
 
