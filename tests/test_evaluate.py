@@ -4,6 +4,7 @@ Dimension key: B examples.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import torch
 from tiny import CPU, dataset, model
 
 from mtbert import scoring
+from mtbert.answers.binary import Logit, best_threshold
+from mtbert.answers.heads import OUTPUTS
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.batch import collate
 from mtbert.model.model import Model
 from mtbert.scoring import decide, decode, evaluate_model, fit_threshold, predict_examples
@@ -159,6 +163,19 @@ def test_the_threshold_is_fitted_on_a_sample(monkeypatch):
     rows = np.random.default_rng(0).permutation(50)[:6]
     low, high = cosines[max(r for r in rows if r < 25)], cosines[min(r for r in rows if r >= 25)]
     assert fitted(cosines, labels, monkeypatch, sample=6)[0] == pytest.approx((low + high) / 2, abs=1e-6)
+
+
+def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch):
+    fitting = replace(ANSWER_TYPES["binary"], predictions={OUTPUTS: replace(Logit(), fit=best_threshold)})
+    monkeypatch.setitem(ANSWER_TYPES, "binary", fitting)
+    task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
+    made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
+    logits_B = torch.tensor([0.25, 0.75, 1.25])
+    monkeypatch.setattr(scoring, "_forward", lambda model, data, rows, pick: (logits_B[rows],))
+    fit_threshold(made, data, np.random.default_rng(0))
+    assert made.head("f").threshold.item() == 1.0
+    assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]
+    assert "threshold" in made.head("f").state_dict()
 
 
 def test_a_head_without_a_threshold_stays_as_it_is(made):

@@ -13,17 +13,15 @@ import torch
 from torch import Tensor
 
 from mtbert import metrics
-from mtbert.answers.binary import best_threshold
 from mtbert.batch import Dataset, Output, collate
 from mtbert.messages import shown
-from mtbert.model.heads import CosineHead
 from mtbert.model.model import Model
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
 TOKENS = 4096  # most tokens of one forward pass without gradients
 TOKENS_ON_GPU = 2**15  # a GPU would wait for the host with fewer: each pass launches hundreds of kernels
-THRESHOLD_SAMPLE = 2000  # train rows that the threshold of a binary cosine head is fitted on
+THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on
 
 Tick = Callable[[int], None]  # called after each batch with its number of examples
 
@@ -105,12 +103,12 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
 
     Does nothing for other heads.
     """
-    head = model.head(train.task.name)
-    if not isinstance(head, CosineHead) or not train.task.predicts.fitted:
+    fit, threshold = train.task.predicts.fit, model.head(train.task.name).threshold
+    if fit is None or threshold is None:
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    cosines_B = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
-    head.threshold.fill_(best_threshold(cosines_B, train.examples.labels[rows]))
+    prediction = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
+    threshold.fill_(fit(prediction, train.examples.labels[rows]))
 
 
 @torch.no_grad()
@@ -161,5 +159,5 @@ def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
 
 
 def _threshold(model: Model, task: Task) -> float:
-    head = model.head(task.name)
-    return float(head.threshold) if isinstance(head, CosineHead) else 0.0
+    threshold = model.head(task.name).threshold
+    return 0.0 if threshold is None else float(threshold)

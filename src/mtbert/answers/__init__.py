@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
+
+ThresholdFit = Callable[[Labels, Labels], float]  # takes predictions and labels
+FigureName = Literal["confusion", "distances", "similarity"]  # figures and tables of the report that fit some labels
 
 YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
 
@@ -134,13 +137,18 @@ class LabelKind(Protocol):
     """The label half of an answer type: what a label is, and how labels and decisions are shown."""
 
     @property
-    def figures(self) -> tuple[str, ...]:
+    def figures(self) -> tuple[FigureName, ...]:
         """The names of the figures and tables of the report that make sense for these labels."""
         ...
 
     @property
     def graded(self) -> bool:
         """Whether answers can be more or less wrong; if so, groups of examples are compared by their mean distance."""
+        ...
+
+    @property
+    def wrong(self) -> str:
+        """A sentence for the report that says when an answer counts as wrong; empty if that is plain."""
         ...
 
     def check(self, task: TaskFacts) -> None:
@@ -196,6 +204,10 @@ class LabelKind(Protocol):
         """Returns the names of all possible answers; None if they cannot be listed."""
         ...
 
+    def summary(self, task: TaskFacts) -> str:
+        """Returns the possible labels in a few words: the classes, or the range."""
+        ...
+
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns a label or an answer for the report: an index of ``choices``, a number, or words."""
         ...
@@ -233,8 +245,8 @@ class PredictionKind(Protocol):
         ...
 
     @property
-    def fitted(self) -> bool:
-        """Whether the threshold between yes and no is fitted on train data; otherwise it is 0."""
+    def fit(self) -> ThresholdFit | None:
+        """Returns the threshold that decides best, from predictions and labels of train data; None: it is always 0."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import YES_NO, AnswerType, Judged, Labels, TaskFacts
+from mtbert.answers import YES_NO, AnswerType, Judged, Labels, TaskFacts, ThresholdFit
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.classification import with_probabilities
 from mtbert.answers.divergence import bernoulli_kl, squared_error
@@ -30,7 +30,7 @@ class Logit:
     loss: str = "bce"
     start: float = 0.0
     gaussian: bool = False
-    fitted: bool = False
+    fit: ThresholdFit | None = None
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
@@ -61,6 +61,24 @@ class Logit:
         )
 
 
+def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
+    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
+
+    It lies in the middle between two neighbouring cosines. If several such places are equally good, the lowest is
+    returned. The thresholds -2 and 2 give all examples the same answer.
+    """
+    by_cosine = np.argsort(cosines_B, kind="stable")
+    cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
+    # The number of right answers if the first i examples are called 0 and the others 1.
+    no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
+    right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
+    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold separates equal cosines
+    edges = np.concatenate(
+        [[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]]
+    )  # not 1: rounding gives cosines of 1.0000001
+    return float(edges[right.argmax()])
+
+
 @dataclass(frozen=True)
 class ThresholdCosine:
     """Predictions ``[B]``: cosines from -1 to 1. A cosine above the threshold, which is fitted on train, means yes."""
@@ -69,7 +87,7 @@ class ThresholdCosine:
     loss: str = "mse"
     start: float = 0.0
     gaussian: bool = True
-    fitted: bool = True
+    fit: ThresholdFit | None = best_threshold
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
@@ -94,24 +112,6 @@ class ThresholdCosine:
             loss_B=-(2 * labels - 1) * (prediction - _between(prediction, decision)),
             wrong_B=distance_B > 0,
         )
-
-
-def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
-
-    It lies in the middle between two neighbouring cosines. If several such places are equally good, the lowest is
-    returned. The thresholds -2 and 2 give all examples the same answer.
-    """
-    by_cosine = np.argsort(cosines_B, kind="stable")
-    cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
-    # The number of right answers if the first i examples are called 0 and the others 1.
-    no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
-    right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
-    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold separates equal cosines
-    edges = np.concatenate(
-        [[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]]
-    )  # not 1: rounding gives cosines of 1.0000001
-    return float(edges[right.argmax()])
 
 
 def _between(cosine_B: Labels, decision_B: Labels) -> float:

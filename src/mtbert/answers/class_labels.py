@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import Array, Cells, Distribution, Labels, Shown, TaskFacts, WrongCell
+from mtbert.answers import Array, Cells, Distribution, FigureName, Labels, Shown, TaskFacts, WrongCell
 from mtbert.messages import LONGEST, clean, few, near, shown
 from mtbert.numbers import number, without_point
 
@@ -38,8 +38,9 @@ class ClassLabels:
 
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
-    figures: tuple[str, ...] = ("confusion",)
+    figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = False
+    wrong: str = ""
 
     def check(self, task: TaskFacts) -> None:
         labels = task.labels
@@ -132,6 +133,9 @@ class ClassLabels:
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
         return task.labels
+
+    def summary(self, task: TaskFacts) -> str:
+        return ", ".join(task.labels or ())
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         return float(label)

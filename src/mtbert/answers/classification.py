@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import AnswerType, Judged, Labels, TaskFacts
+from mtbert.answers import AnswerType, Judged, Labels, TaskFacts, ThresholdFit
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.divergence import symmetric_kl
 from mtbert.answers.heads import OUTPUTS
@@ -29,7 +29,7 @@ class Logits:
     loss: str = "ce"
     start: float = 0.0
     gaussian: bool = False
-    fitted: bool = False
+    fit: ThresholdFit | None = None
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         if task.labels is None:

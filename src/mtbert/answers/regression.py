@@ -8,12 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import AnswerType, Array, Cells, Distribution, Judged, Labels, Shown, TaskFacts, WrongCell
+from mtbert.answers import (
+    AnswerType,
+    Array,
+    Cells,
+    Distribution,
+    FigureName,
+    Judged,
+    Labels,
+    Shown,
+    TaskFacts,
+    ThresholdFit,
+    WrongCell,
+)
 from mtbert.answers.class_labels import check_codes
 from mtbert.answers.divergence import squared_error
 from mtbert.answers.heads import COSINE, OUTPUTS
@@ -23,6 +35,8 @@ from mtbert.numbers import number
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Number = TypeVar("_Number", float, Labels)
 
 BINS = 10  # number of bins in a histogram of scores
 COLLAPSED_STD = 1e-3  # share of the range: scores with a smaller standard deviation count as all the same
@@ -34,8 +48,9 @@ RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # keeps squ
 class ScoreLabels:
     """Labels ``[B]`` that are scores in the task's own range."""
 
-    figures: tuple[str, ...] = ("similarity",)
+    figures: tuple[FigureName, ...] = ("similarity",)
     graded: bool = True
+    wrong: str = f"A score counts as wrong if it is further from its label than {NEAR:g} of the range."
 
     def check(self, task: TaskFacts) -> None:
         if task.labels is not None:
@@ -100,6 +115,9 @@ class ScoreLabels:
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
         return None
 
+    def summary(self, task: TaskFacts) -> str:
+        return "{:g} to {:g}".format(*ends(task))
+
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         return round(float(label), 4)
 
@@ -107,7 +125,7 @@ class ScoreLabels:
         return []
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
-        return {"range": list(task.range or (0.0, 1.0))}
+        return {"range": list(ends(task))}
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,7 @@ class Score:
     loss: str = "mse"
     start: float = 0.5  # the middle of the range, which a small learning rate would take long to reach
     gaussian: bool = True
-    fitted: bool = False
+    fit: ThresholdFit | None = None
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
@@ -134,17 +152,26 @@ class Score:
         return squared_error(prediction, other, detached=detached)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        low, high = task.range or (0.0, 1.0)
-        answer_B = low + (high - low) * decision.clip(0, 1)
+        answer_B = at(task, decision.clip(0, 1))
         distance_B = np.abs(answer_B - labels)
         unknown_B = np.full(len(labels), np.nan)
-        return Judged(answer_B, unknown_B, distance_B, distance_B, distance_B > NEAR * (high - low))
+        return Judged(answer_B, unknown_B, distance_B, distance_B, distance_B > NEAR * width(task))
 
 
-def at(task: TaskFacts, fraction: float) -> float:
-    """Returns the score that lies at ``fraction`` of the task's range."""
-    low, high = task.range or (0.0, 1.0)
-    return low + (high - low) * fraction
+def ends(task: TaskFacts) -> tuple[float, float]:
+    """Returns the lowest and the highest score of the task: 0 and 1 while its range is unknown."""
+    return task.range or (0.0, 1.0)
+
+
+def width(task: TaskFacts) -> float:
+    """Returns the difference between the highest and the lowest score of the task."""
+    low, high = ends(task)
+    return high - low
+
+
+def at(task: TaskFacts, fraction: _Number) -> _Number:
+    """Returns the score, or an array of scores, that lies at ``fraction`` of the task's range."""
+    return ends(task)[0] + width(task) * fraction
 
 
 def fraction(task: TaskFacts, scores: Labels) -> Labels:

@@ -1,6 +1,6 @@
 """The report on the data of each task before any training: sizes, labels, lengths, and doubts about them.
 
-``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report` does all three.
+``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report_on_data` does all three.
 """
 
 from collections.abc import Sequence

@@ -22,6 +22,8 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 class LinearHead(nn.Module):
     """One linear layer on the features, or two with a ReLU between (kind ``mlp``)."""
 
+    threshold: Tensor | None  # of a type that fits one
+
     def __init__(self, task: Task, width: int, generator: torch.Generator | None) -> None:
         super().__init__()
         self.features = task.head.features if task.inputs == "separate" else None
@@ -33,6 +35,7 @@ class LinearHead(nn.Module):
         layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
         nn.init.constant_(layers[-1].bias, task.predicts.start)
         self.layers = nn.ModuleList(layers)
+        self.register_buffer("threshold", torch.tensor(0.0) if task.predicts.fit is not None else None)
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns the predictions, ``[B, *shape]``: ``[B, K]``, or ``[B]`` for one number."""
@@ -48,7 +51,7 @@ class CosineHead(nn.Module):
     ``threshold`` separates the two classes of a binary task. It is fitted on train and saved with the model.
     """
 
-    threshold: Tensor
+    threshold: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +63,10 @@ class CosineHead(nn.Module):
         return cosine_similarity(u_BD.float(), v_BD.float())
 
 
-def build_head(task: Task, width: int, seed: int | None) -> LinearHead | CosineHead:
+AnyHead = LinearHead | CosineHead
+
+
+def build_head(task: Task, width: int, seed: int | None) -> AnyHead:
     """Returns the head of ``task``.
 
     Its initial weights depend only on ``seed`` and the task's name, not on other tasks. Without a seed the weights have
@@ -70,7 +76,7 @@ def build_head(task: Task, width: int, seed: int | None) -> LinearHead | CosineH
     return _BUILDERS[task.head_kind.gives](task, width, generator)
 
 
-_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None], LinearHead | CosineHead]] = {
+_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None], AnyHead]] = {
     OUTPUTS: LinearHead,
     COSINE: lambda task, width, generator: CosineHead(),
 }

@@ -114,9 +114,11 @@ class Model(nn.Module):
         """The number of parameters that multiply every token of a batch with all tasks, in the encoder's layers."""
         return self.encoder.multiplied(first_only=self.first_only(self.tasks))
 
-    def head(self, name: str) -> nn.Module:
+    def head(self, name: str) -> heads.AnyHead:
         """Returns the head of the task called ``name``."""
-        return self.heads[f"for_{name}"]
+        head = self.heads[f"for_{name}"]
+        assert isinstance(head, heads.AnyHead)
+        return head
 
     def random(self, name: str) -> bool:
         """Returns whether a training pass of the task called ``name`` draws dropout after the embedding layer."""

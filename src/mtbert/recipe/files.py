@@ -108,7 +108,7 @@ def _validated(raw: dict[str, Any], overrides: Sequence[str], name: str) -> Reci
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Returns the recipe as YAML that ``load`` reads back to an equal one."""
+    """Returns the recipe as YAML that :func:`load_recipe` reads back to an equal one."""
     return yaml_text.dump(as_plain(recipe))
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from mtbert.answers import Judged
-from mtbert.answers.regression import NEAR
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.text_table import TextTable
 
@@ -125,16 +124,17 @@ class Errors:
             if row != reference and any(cells):
                 rows.append((row, *cells))
         if rows:
+            means = dict.fromkeys(dev.task.answer.labels.wrong for dev in self.results.dev.values())
+            words = (
+                "fixed: wrong in most seeds of the reference, and right in most seeds of the row. broken: the reverse."
+            )
             heads = [f"{task} {what}" for task in self.results.dev for what in ("fixed", "broken")]
             yield TextTable(
                 "changes",
                 f"Dev examples that a row fixes or breaks, compared with {reference}",
                 ("row", *heads),
                 tuple(rows),
-                (
-                    "fixed: wrong in most seeds of the reference, and right in most seeds of the row. broken: the "
-                    f"reverse. A score counts as wrong if it is further from its label than {NEAR:g} of the range.",
-                ),
+                (" ".join([words, *filter(None, means)]),),
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:

@@ -34,7 +34,7 @@ def data_table(results: Results) -> TextTable:
     """Returns the tasks with the sizes of their data."""
     rows = []
     for name, dev in results.dev.items():
-        labels = ", ".join(dev.task.labels) if dev.task.labels else "{:g} to {:g}".format(*(dev.task.range or (0, 1)))
+        labels = dev.task.answer.labels.summary(dev.task)
         rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", f"{len(dev.examples):,}"))
     return TextTable("data", "Data", ("task", "type", "metric", "labels", "train", "dev"), tuple(rows))
 
