@@ -5,8 +5,10 @@ What several parts must agree on is checked in ``checks.py``, for the whole reci
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from mtbert.answers.heads import HEADS
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.balance import BalanceSettings
 from mtbert.balance.known import BALANCING
 from mtbert.balance.sum import Sum
@@ -40,16 +42,27 @@ class TaskRecipe(Task):
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
     dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
     columns: Columns = Columns()
-    losses: tuple[Annotated[LossSettings, LOSSES], ...] = ()
+    losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
     weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
     no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
-    metric: str = ""
+    metric: str = Field(default="", validate_default=True)
+
+    @field_validator("losses")
+    @classmethod
+    def _default_loss(cls, losses: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        if losses or not {"type", "head"} <= info.data.keys():  # else type or head is wrong, which is an error already
+            return losses
+        predicts = ANSWER_TYPES[info.data["type"]].predictions.get(HEADS[info.data["head"].kind].gives)
+        return () if predicts is None else (LOSSES.classes[predicts.loss](),)
+
+    @field_validator("metric")
+    @classmethod
+    def _default_metric(cls, metric: str, info: ValidationInfo) -> str:
+        return metric if metric or "type" not in info.data else ANSWER_TYPES[info.data["type"]].choosable[0]
 
     @model_validator(mode="after")
     def _fits_the_type(self) -> Self:
-        if not self.losses:
-            object.__setattr__(self, "losses", (LOSSES.classes[self.predicts.loss](),))
         kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
             if loss.needs.reads and not set(loss.needs.reads) & set(self.predicts.feeds):
@@ -67,8 +80,6 @@ class TaskRecipe(Task):
                     f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
                 )
         choosable = self.answer.choosable
-        if not self.metric:
-            object.__setattr__(self, "metric", choosable[0])
         if self.metric not in choosable:
             raise ValueError(
                 f"metric {shown(self.metric)} does not fit type '{self.type}'. Use {' or '.join(choosable)}."

@@ -26,7 +26,7 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the record that :func:`score` made in ``out``, ``None`` if there is none.
+    """Returns the scores on test that are recorded in ``out``; None if no row was scored on test.
 
     Raises:
         ValueError: If the record is damaged.
