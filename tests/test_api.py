@@ -310,6 +310,11 @@ def test_a_model_of_pairs_alone_takes_one_pair_and_refuses_texts(folder: Path):
     assert model([]) == []
     with pytest.raises(ValueError, match=r"^no task of this model takes single texts\. Give pairs; its tasks are same"):
         model("the dog")
+    for given in (None, 3, ("the dog", None)):
+        with pytest.raises(ValueError, match=f"^task same, text 0: must be .*, found {re.escape(repr(given))}"):
+            model([given])
+    with pytest.raises(ValueError, match=r"^task same, text 0: takes 2 text\(s\), found 3: \('a', 'b', 'c'\)\.$"):
+        model([("a", "b", "c")])
     shutil.rmtree(folder / "run/best")
     assert model(("the dog", "a cat"))
 

@@ -61,6 +61,16 @@ def test_labels_of_several_types_are_read_as_in_a_file(make: Any):
     assert table.column("label").to_pylist() == expected
 
 
+@pytest.mark.parametrize("make", [list, lambda rows: pd.DataFrame(rows, dtype=object)], ids=["list", "pandas"])
+@pytest.mark.parametrize(
+    "nothing", [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, np.datetime64("NaT")], ids=repr
+)
+def test_what_pandas_and_numpy_call_missing_is_a_missing_text_label_and_id(make: Any, nothing: object):
+    rows = [{"text": "a", "label": "x", "id": "1"}, {"text": nothing, "label": nothing, "id": nothing}]
+    table = arrow_table(make(rows), Columns(id="id"), NAME)
+    assert [value or None for value in table.to_pylist()[1].values()] == [None, None, None]
+
+
 def test_columns_are_those_of_the_recipe():
     rows = [{"one": "a", "two": "b", "stars": 4.5, "key": 7}]
     table = arrow_table(rows, Columns(text=("one", "two"), label="stars", id="key"), NAME)
@@ -84,6 +94,7 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
         ("label", {1}, "the label must be one value, found {1}. Fix or drop the row."),
         ("label", np.array([1, 2]), "the label must be one value, found array([1, 2]). Fix or drop the row."),
         ("label", 1j, "the label must be one value, found 1j. Fix or drop the row."),
+        pytest.param("label", 10**5000, "the label is too long a number. Give it as text, or drop the row.", id="long"),
         ("label", b"x", "the label must be one value, found b'x'. Fix or drop the row."),
     ],
 )

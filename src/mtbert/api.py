@@ -16,8 +16,9 @@ from rich.console import Console
 
 from mtbert import files
 from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
-from mtbert.messages import plain_console
+from mtbert.messages import plain_console, shown
 from mtbert.recipe.files import given_recipe, shipped_recipes, with_absolute_files
+from mtbert.recipe.given import plain
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
@@ -109,17 +110,19 @@ def train(
     >>> mtbert.train(recipe, data={"mood": {"train": rows, "dev": rows}}, out="runs/mood")  # doctest: +SKIP
     """
     console = _console(progress)
-    if (recipe is None) == (resume is None) or (resume is not None and (out is not None or overwrite or data)):
+    if (recipe is None) == (resume is None) or (
+        resume is not None and (out is not None or overwrite or data is not None)
+    ):
         raise ValueError("train: give a recipe, or resume=RUN without recipe, data, out and overwrite.")
     if epochs is not None and resume is None:
         raise ValueError("train: epochs is for resume. For a new run change train.epochs.")
     tracker = None if track is None else trackers.tracker(track, console)
     if recipe is None:
-        path = Path(str(resume))
+        path = _path("resume", resume)
         found = resume_run(path, console, overrides=_overrides(changes), epochs=epochs, profile=profile, track=tracker)
     else:
-        path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else Path(out))
-        settings, rows = _with_rows(recipe, _overrides(changes), data or {}, path)
+        path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
+        settings, rows = _with_rows(recipe, _overrides(changes), {} if data is None else data, path)
         found = start_run(settings, path, console, overwrite=overwrite, profile=profile, track=tracker, rows=rows)
     return Trained(path, found)
 
@@ -143,7 +146,7 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93
     """
-    return score_run(Path(run), str(split), task, overrides=_overrides(changes)).scores
+    return score_run(_path("run", run), str(_path("split", split)), task, overrides=_overrides(changes)).scores
 
 
 def study(
@@ -176,8 +179,10 @@ def study(
     """
     from mtbert.studying import commands, plan
 
-    path = files.check_out(Path("studies") / _name(study, plan.shipped_studies()) if out is None else Path(out))
-    found = plan.load_study(str(study), _overrides(changes))
+    if workers < 1:
+        raise ValueError(f"study: workers must be at least 1, found {workers}.")
+    path = files.check_out(Path("studies") / _name(study, plan.shipped_studies()) if out is None else _path("out", out))
+    found = plan.load_study(str(_path("study", study)), _overrides(changes))
     return Studied(path, commands.run_study(found, path, workers, _console(progress)))
 
 
@@ -209,14 +214,20 @@ def tune(
     """
     from mtbert.studying.tuning import Tuning, run_tuning
 
-    path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else Path(out))
-    return run_tuning(Tuning(str(recipe), tuple(_overrides(changes)), on_dev, path), trials, _console(progress))
+    if trials < 1:
+        raise ValueError(f"tune: trials must be at least 1, found {trials}.")
+    path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
+    return run_tuning(
+        Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path), trials, _console(progress)
+    )
 
 
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
     """Returns a recipe that reads ``data`` from files in ``out``, and the rows to write into these files."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data: must be a dict of rows by task, found {type(data).__name__}. Give {{TASK: rows}}.")
     splits = {task: by_split(task, given) for task, given in data.items()}
     files_of = {task: {split: file_of(task, split) for split in given} for task, given in splits.items()}
     settings = given_recipe(recipe, overrides, files_of)
@@ -239,10 +250,20 @@ def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
     return str(given) if str(given) in shipped else Path(given).stem
 
 
+def _path(what: str, given: object) -> Path:
+    if not isinstance(given, str | Path):
+        raise TypeError(f"{what}: must be a path or a name, found {type(given).__name__}.")
+    return Path(given)
+
+
 def _overrides(changes: Changes) -> list[str]:
     if isinstance(changes, Mapping):
-        return [f"{path}={json.dumps(value)}" for path, value in changes.items()]
-    return list(changes)
+        return [f"{path}={json.dumps(plain(value, f'changes, {shown(path)}'))}" for path, value in changes.items()]
+    listed = list(changes)
+    if isinstance(changes, str) or not all(isinstance(change, str) for change in listed):
+        said = 'must be a dict or a list of texts such as ["train.lr=1e-3"]'
+        raise TypeError(f"changes: {said}, found {shown(changes)}.")
+    return listed
 
 
 def _console(progress: bool) -> Console:

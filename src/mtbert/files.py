@@ -145,12 +145,15 @@ def check_out(folder: Path) -> Path:
     """Returns ``folder``, the value of ``--out``, unless its name or a broken link rules it out.
 
     Raises:
-        ValueError: If the name has characters that a terminal cannot show, or the folder is a link to a missing place.
+        ValueError: If the name has characters that a terminal cannot show, or the folder is the working folder, which
+            could not be replaced, or a link to a missing place.
     """
     if clean(str(folder)) != str(folder):  # this includes bytes that are not UTF-8
         raise ValueError(f"--out {shown(str(folder))}: has characters that cannot be shown. Give another --out.")
     if os.path.islink(folder) and not os.path.exists(folder):
         raise ValueError(f"--out {folder}: a link to a place that does not exist. Remove it, or give another --out.")
+    if resolved(folder) == resolved(Path()):
+        raise ValueError(f"--out {folder}: the working folder. Give another --out, or go to another folder.")
     return folder
 
 
@@ -293,6 +296,10 @@ def settle(place: Path) -> None:
 
 
 def _beside(place: Path) -> tuple[Path, Path]:
+    if place.name in ("", ".."):  # "." and "..", which have no name of their own
+        place = resolved(place)
+        if not place.name:
+            raise ValueError(f"{place}: the root of all folders. Give another path.")
     return place.with_name(f".{place.name}.new"), place.with_name(f".{place.name}.old")
 
 

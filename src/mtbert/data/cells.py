@@ -44,7 +44,7 @@ def as_label(value: object) -> str | None:
     """
     if isinstance(value, list | tuple | dict | bytes):
         raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row.")
-    text = "" if value is None else _utf8("label", str(value)).strip()
+    text = "" if value is None else _utf8("label", _written("label", value)).strip()
     if isinstance(value, bool):
         text = text.lower()
     return None if text == "" or (len(text) == 3 and text.lower() == "nan") else without_point(text)
@@ -58,7 +58,7 @@ def as_id(value: object) -> str:
     """
     if isinstance(value, list | tuple | dict | bytes):
         raise ValueError(f"the id must be one value, found {shown(value)}. Fix or drop the row.")
-    return "" if value is None else _utf8("id", str(value)).strip()
+    return "" if value is None else _utf8("id", _written("id", value)).strip()
 
 
 def same(found: str | None, wanted: str | None) -> bool:
@@ -78,6 +78,13 @@ def check_name(name: str) -> None:
     """Raises ValueError if a file or folder has a name that a recipe, which is UTF-8 text, cannot contain."""
     if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
         raise ValueError(f"the name must be UTF-8 text, found {shown(name)}. Rename it.")
+
+
+def _written(what: str, value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        raise ValueError(f"the {what} is too long a number. Give it as text, or drop the row.") from None
 
 
 def _utf8(what: str, text: str) -> str:

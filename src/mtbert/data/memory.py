@@ -23,6 +23,7 @@ FOLDER = "data"  # of a run
 SPLITS = ("train", "dev", "test")
 KINDS = "a pandas or polars DataFrame, a datasets.Dataset, a pyarrow Table or a list of dicts"
 _VALUES = (str, int, float, Decimal, date, type(None))  # what a cell may be; bool is an int, datetime is a date
+_MISSING = ("NAType", "NaTType")  # of pandas, beside nan
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def _arrow(key: str, column: str, values: Any, name: str) -> Any:
     for number, value in enumerate(values, 1):
         if isinstance(value, np.generic):
             value = value.item()
+        if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):
+            value = None
         try:
             if not isinstance(value, _VALUES):
                 found = "a string" if key == "text" else "one value"

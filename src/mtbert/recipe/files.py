@@ -9,6 +9,7 @@ from typing import Any
 from mtbert import files, yaml_text
 from mtbert.data.sources import Source
 from mtbert.messages import clean, few, near, shown
+from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.yaml_files import YamlFiles, merge
@@ -55,7 +56,10 @@ def given_recipe(
 
     Raises:
         FileNotFoundError, ValueError: As for :func:`load_recipe`; also if there is no such task.
+        TypeError: If ``given`` is something else, or holds what a recipe file cannot.
     """
+    if not isinstance(given, str | Path | Mapping | Recipe):
+        raise TypeError(f"recipe: must be a path, the name of a shipped one, a dict or a Recipe, found {shown(given)}.")
     name = (
         str(given)
         if isinstance(given, str | Path)
@@ -66,15 +70,18 @@ def given_recipe(
     if isinstance(given, Recipe):
         raw = as_plain(given)
     elif isinstance(given, Mapping):
-        own = _anchor(_long(copy.deepcopy({**given})), Path(), name)
+        own = _anchor(_long(plain(given, f"recipe {name}")), Path(), name)
         base = own.pop("extends", None)
+        if not isinstance(base, str | None):
+            raise ValueError(f"recipe {name}, extends: must be the name of a recipe, found {shown(base)}.")
         raw = own if base is None else merge(_resolve(base, Path()), own)
     else:
         raw = _resolve(name, Path())
     tasks = raw.get("tasks")
     for task in files_of:
         if isinstance(tasks, Mapping) and task not in tasks:
-            raise ValueError(f"data: the recipe has no task {shown(task)}.{near(task, tasks, f'It has {few(tasks)}.')}")
+            hint = near(str(task), map(str, tasks), f"It has {few(tasks)}.")
+            raise ValueError(f"data: the recipe has no task {shown(task)}.{hint}")
     return _validated(merge(raw, {"tasks": files_of}) if files_of else raw, overrides, name)
 
 

@@ -24,6 +24,7 @@ from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
+_NO_TEXTS = (bytes, bytearray, Mapping, Set)  # iterable, but no sequences of texts
 SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 
 
@@ -56,8 +57,11 @@ class Predictor:
             ValueError: If no task takes such inputs, or an example has the wrong number of texts or an empty one.
             FloatingPointError: If an answer is not finite.
         """
-        items = _listed(min(self.tasks.values(), key=lambda task: task.texts), texts)
-        size = 1 if items and isinstance(items[0], str) else 2
+        shortest = min(self.tasks.values(), key=lambda task: task.texts)
+        items = _listed(shortest, texts)
+        size = len(_parts(items[0]) or ()) if items else 0
+        if size not in (1, 2):  # no texts for any task: the first one refuses them
+            size = shortest.texts
         names = [name for name, task in self.tasks.items() if task.texts == size]
         if items and not names:
             given, taken = ("single texts", "pairs") if size == 1 else ("pairs", "single texts")
@@ -104,7 +108,7 @@ class Predictor:
             ValueError: If the model has no such task; the message names those it has.
         """
         if name not in self.tasks:
-            raise ValueError(f"task {clean(name)}: this model has no such task. Use {' or '.join(self.tasks)}.")
+            raise ValueError(f"task {few([name])}: this model has no such task. Use {' or '.join(self.tasks)}.")
         return self.tasks[name]
 
     def read(self, task: str, texts: Texts) -> Dataset:
@@ -174,7 +178,7 @@ def _listed(task: Task, texts: Any) -> list[Any]:
     if kind == "DataFrame":  # known by its name, because none of the libraries that have one is imported here
         columns = 'its column, as frame["text"]' if task.texts == 1 else 'frame[["one", "other"]].values.tolist()'
         raise TypeError(f"task {task.name}: texts must not be a whole DataFrame. Give {columns}.")
-    if isinstance(texts, bytes | bytearray | Mapping | Set):
+    if isinstance(texts, _NO_TEXTS):
         raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.")
     try:
         return list(texts)
@@ -182,14 +186,18 @@ def _listed(task: Task, texts: Any) -> list[Any]:
         raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.") from None
 
 
+def _parts(given: Any) -> tuple[Any, ...] | None:
+    """Returns what a caller gave for one example as a tuple of its texts; None if it is neither text nor sequence."""
+    if isinstance(given, str):
+        return (given,)
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
+
+
 def _checked(task: Task, index: int, given: Any) -> tuple[str, ...]:
     """Returns the stripped texts of one example."""
     where = f"task {task.name}, text {index}"
-    if isinstance(given, str):
-        parts: tuple[Any, ...] = (given,)
-    elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | Mapping | Set):
-        parts = tuple(given)
-    else:
+    parts = _parts(given)
+    if parts is None:
         raise ValueError(f"{where}: must be {'text' if task.texts == 1 else 'a pair of texts'}, found {shown(given)}.")
     if len(parts) != task.texts:
         raise ValueError(f"{where}: takes {task.texts} text(s), found {len(parts)}: {shown(given)}.")

@@ -1,0 +1,48 @@
+"""Values that a caller made in Python, as a recipe file would hold them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtbert.messages import shown
+from mtbert.yaml_text import DEEPEST_YAML
+
+
+def plain(value: Any, what: str) -> Any:
+    """Returns ``value`` with lists for tuples, text for paths and plain numbers for those of numpy.
+
+    Args:
+        value: Dicts, lists and single values; it is not changed.
+        what: What messages call it.
+
+    Raises:
+        TypeError: If it holds something that a recipe file cannot.
+        ValueError: If it has too many levels, as a list that holds itself has.
+
+    >>> plain({"rates": (np.float32(0.5), 1), "path": Path("a/b")}, "recipe")
+    {'rates': [0.5, 1], 'path': 'a/b'}
+    """
+
+    def walk(value: Any, depth: int) -> Any:
+        if depth > DEEPEST_YAML:
+            raise ValueError(
+                f"{what}: has more than {DEEPEST_YAML} lists and dicts inside each other. Make it flatter."
+            )
+        if isinstance(value, Mapping):
+            return {key: walk(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item, depth + 1) for item in value]
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, Path):
+            return str(value)
+        if not isinstance(value, str | int | float | None):
+            raise TypeError(
+                f"{what}: must hold dicts, lists, texts, numbers, true, false and None, found {shown(value)}. "
+                "Convert it."
+            )
+        return value
+
+    return walk(value, 0)
