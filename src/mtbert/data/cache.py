@@ -1,9 +1,9 @@
-"""Arrays that were made once and are mapped from a file from then on: tables, splits, clusters and tokens.
+"""A cache of arrays on disk, which are computed once and memory-mapped later: tables, splits, clusters and tokens.
 
-A file is named by all that its arrays depend on. It holds the bytes of the arrays, each at a multiple of 64, then a
-footer in JSON that says where they are and what their SHA-256 is, then the SHA-256 of name and footer, and the length
-of the footer. Nothing in it is code. What is damaged or missing is made anew, and where nothing can be written
-everything is made in memory.
+The name of a file is a digest of everything that its arrays depend on. The file has four parts: the bytes of the
+arrays, each of which starts at a multiple of 64; a footer in JSON with the place and the SHA-256 of each array; the
+SHA-256 of name and footer; and the length of the footer. It contains no code. A damaged or missing file is made again.
+If no file can be written, the arrays are made in memory.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from mtbert import files
 
 StoredArray = npt.NDArray[Any]
 
-CACHE_FORMAT = 2  # raised with each change to a file, or to what is made of the same data
+CACHE_FORMAT = 2  # raised when the format of files changes, or the arrays that are made from the same data
 FEWEST = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
 UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
 SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
@@ -37,7 +37,7 @@ BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, the SHA-256 of each, and small values beside them. Arrays of a file are mapped and read-only."""
+    """Arrays by name, the SHA-256 of each, and small values. Arrays from a file are memory-mapped and read-only."""
 
     arrays: Mapping[str, StoredArray]
     digests: Mapping[str, str]
@@ -45,7 +45,7 @@ class Kept:
 
 
 class Spool:
-    """Arrays that grow part by part: in memory, or in files of ``folder`` that have no name."""
+    """Arrays that grow part by part, in memory or in nameless files in ``folder``."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.notes: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class Spool:
             file.close()
 
     def add(self, name: str, part: StoredArray) -> None:
-        """Puts ``part`` behind the parts of this name; all must be of one type.
+        """Appends ``part`` to the array called ``name``; all parts must have the same dtype.
 
         Raises:
             OSError: If the disk fails.
@@ -79,12 +79,12 @@ class Spool:
         self._files[name].write(written.data)
 
     def kept(self) -> Kept:
-        """Returns the arrays of a spool in memory."""
+        """Returns the arrays; only for a spool in memory."""
         arrays = {name: np.frombuffer(block, self._dtypes[name]) for name, block in self._memory.items()}
         return Kept(arrays, {}, self.notes)
 
     def copy(self, target: BinaryIO) -> dict[str, list[Any]]:
-        """Writes the arrays of a spool in files; returns type, place, bytes and SHA-256 of each."""
+        """Copies the arrays of a spool in files to ``target``; returns dtype, place, bytes and SHA-256 of each."""
         found: dict[str, list[Any]] = {}
         for name, source in self._files.items():
             target.write(bytes(-target.tell() % ALIGNED))
@@ -99,13 +99,13 @@ class Spool:
 
 
 def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None], *, keep: bool = True) -> Kept:
-    """Returns the arrays that ``make`` puts into a spool, from the user's cache folder if they are there.
+    """Returns the arrays that ``make`` puts into a spool, taken from the user's cache folder if possible.
 
     Args:
         kind: One of ``ENTRY_KINDS``, without the dot.
-        depends_on: All that the arrays follow from, as values that JSON can hold.
-        make: Fills the spool; it may be called twice.
-        keep: False makes them in memory, and leaves nothing in the cache.
+        depends_on: Everything that the arrays depend on, as JSON values.
+        make: Fills a spool with the arrays; it may be called twice.
+        keep: Whether to use the cache; if False, the arrays are made in memory.
     """
     if keep:
         with suppress(OSError, ValueError):
@@ -121,10 +121,10 @@ def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None],
 
 
 def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
-    """Returns what :func:`put` left.
+    """Returns the arrays that :func:`put` has written.
 
     Raises:
-        OSError, ValueError: If it is not there, or not as it was written.
+        OSError, ValueError: If there is no such file, or it is damaged.
     """
     file = _file(kind, depends_on)
     with files.open_regular(file, 2**63) as opened:
@@ -142,9 +142,9 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
         for _, first, size, digest in found["arrays"].values():
             if _hashed(opened, first, size) != digest:
                 raise ValueError(f"{file}: damaged.")
-        # A plain view: slices of np.memmap itself run Python code, and a batch takes two of each sequence.
+        # A plain view, because slicing np.memmap runs Python code, and a batch takes two slices of each sequence.
         whole = np.asarray(np.memmap(opened, np.uint8, "r"))
-    with suppress(OSError):  # a folder that can only be read is of use too
+    with suppress(OSError):  # a read-only folder can be used too
         os.utime(file)
     arrays = {
         name: whole[first : first + size].view(dtype) for name, (dtype, first, size, _) in found["arrays"].items()
@@ -153,9 +153,9 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
 
 
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
-    """Keeps what ``make`` puts into a spool: beside the file, which is renamed at the end.
+    """Writes the arrays that ``make`` puts into a spool to the cache.
 
-    So a kill or a second writer leaves a whole file or none.
+    The file is renamed into place at the end, so a kill or a second writer leaves a whole file or none.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -165,7 +165,7 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
     _expire(file.parent)
     with Spool(file.parent) as spool:
         make(spool)
-        handle, name = tempfile.mkstemp(file.suffix, dir=file.parent)  # for its owner alone: it holds texts
+        handle, name = tempfile.mkstemp(file.suffix, dir=file.parent)  # private, because it holds texts
         try:
             with os.fdopen(handle, "wb") as new:
                 footer = json.dumps({"arrays": spool.copy(new), "notes": spool.notes}).encode()
@@ -179,10 +179,12 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
 
 
 def file_digest(path: Path, *, afresh: bool) -> str:
-    """Returns the SHA-256 of a file: unless ``afresh``, that of before where path, size, times and inode are the same.
+    """Returns the SHA-256 of a file.
+
+    Unless ``afresh`` is true, the stored digest is returned if path, size, times and inode are unchanged.
 
     Raises:
-        OSError, ValueError: If it cannot be read.
+        OSError, ValueError: If the file cannot be read.
     """
     if not afresh:
         with suppress(OSError, ValueError):
@@ -193,7 +195,7 @@ def file_digest(path: Path, *, afresh: bool) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Keeps the SHA-256 of a file for :func:`file_digest`, unless it was changed just now.
+    """Stores the SHA-256 of a file for :func:`file_digest`, unless the file was changed just now.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -221,7 +223,7 @@ def _file(kind: str, depends_on: Sequence[object]) -> Path:
 
 
 def _expire(folder: Path) -> None:
-    """Removes files that no run has read for a long time, also what killed writers and older versions left."""
+    """Removes files that no run has read for a long time, including those of killed writers and older versions."""
     for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
             if other.suffix in ENTRY_KINDS and time.time() - other.stat().st_mtime > UNUSED:
@@ -229,7 +231,7 @@ def _expire(folder: Path) -> None:
 
 
 def _seal(file: Path, footer: bytes) -> bytes:
-    """Returns the digest of a footer and of its file's name, which stands for what the arrays depend on."""
+    """Returns the SHA-256 of a footer and of its file's name, which identifies what the arrays depend on."""
     return hashlib.sha256(file.name.encode() + footer).digest()
 
 

@@ -1,4 +1,4 @@
-"""The report on the data of each task before any training: sizes, labels, lengths, and doubts about them.
+"""The report of ``mtbert data check`` on the data of each task: sizes, labels, lengths, and warnings about them.
 
 ``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report_on_data` does all three.
 """
@@ -15,14 +15,14 @@ from rich.text import Text
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TaskData, measure, shared
 from mtbert.messages import clean, few, shown, warn
 
-MOST_CLASSES = 20  # that are listed
-MUCH = 0.01  # share of examples that are cut, or unknown to the vocabulary, that is worth a warning
-FEW = 5  # examples of a class in a split below which nothing is learnt or told about it
-RARE = 0.05  # share of an even share of train that a class should have
+MOST_CLASSES = 20  # most classes that are listed
+MUCH = 0.01  # share of examples, cut or unknown to the vocabulary, from which on there is a warning
+FEW = 5  # a class with fewer examples in a split gets a warning
+RARE = 0.05  # a class with less than this part of an even share of train gets a warning
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:
-    """Returns one line for each thing that makes a result doubtful, the warnings of reading first."""
+    """Returns warnings about the data, one line each; the warnings from reading come first."""
     task, overlap = figures.data.task, figures.overlap
     found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
@@ -52,7 +52,7 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Which classes have no example, and which have fewer than ``FEW`` or than ``rare``."""
+    """Returns warnings about classes without an example, and with fewer than ``FEW`` or than ``rare`` examples."""
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:

@@ -1,6 +1,7 @@
-"""Which texts say the same, and batches in which none of them meets another.
+"""Clusters of texts that mean the same, and batches without two texts of one cluster.
 
-A text of the same cluster as another is no negative for it: Quora has one question in many pairs.
+Texts of the same cluster must not be used as negatives of each other: in Quora's data, many pairs contain the same
+question.
 
 Dimension key: n examples.
 """
@@ -16,12 +17,12 @@ from mtbert.columns import Ints, hashes, numbered
 
 
 def clusters(examples: Examples, positives: bool) -> Ints:
-    """A number for each text, ``[n, texts]``; equal texts share it.
+    """Returns the number of each text's cluster, ``[n, texts]``; equal texts are in the same cluster.
 
     Args:
-        examples: At least one; all with the same number of texts.
-        positives: The two texts of an example with label 1 share a number too, and so do all texts that such
-            examples link in a chain.
+        examples: At least one example.
+        positives: Whether the two texts of an example with label 1 are in the same cluster too, and so all texts that
+            are linked by a chain of such examples.
     """
     keys = np.stack([hashes(column) for column in examples.texts], axis=1)
     texts = numbered(keys.ravel()).reshape(keys.shape)
@@ -35,19 +36,19 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
-    """The rows of ``order`` rearranged so that batches do not hold a cluster twice, and cut to whole batches.
+    """Returns the rows of ``order``, rearranged so that batches do not hold a cluster twice, and cut to whole batches.
 
-    A row that would bring a cluster its batch already has waits, and comes before new rows into the next
-    batch. When only such rows are left they are let in, so the last batches may hold a cluster twice; without
-    a row that must wait, ``order`` stays as it is. The two texts of one row may be in one cluster.
+    A row waits if its batch already has one of its clusters, and is put into a later batch before new rows. If only
+    waiting rows are left, they are put into batches anyway, so the last batches may hold a cluster twice. If no row has
+    to wait, ``order`` is unchanged. The two texts of one row may be in the same cluster.
 
     Args:
         order: Row numbers, each at most once.
-        clusters: A number per text of every row, ``[n, texts]``, from :func:`clusters`.
+        clusters: The cluster of each text of every row, ``[n, texts]``, from :func:`clusters`.
         batch_size: Rows of a batch.
 
     Raises:
-        ValueError: If there are fewer rows than one batch has.
+        ValueError: If there are too few rows for one batch.
     """
     if len(order) < batch_size:
         raise ValueError(
@@ -55,10 +56,10 @@ def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
         )
     of_row = list(map(tuple, clusters.tolist()))
     fresh = iter(order.tolist())
-    # Waiting rows: by a cluster that kept them out, then by all their clusters, which makes them equivalent. So a
-    # batch looks at few rows of a large cluster. What was served goes to the end.
+    # Waiting rows, by a cluster that kept them out and then by all of their clusters. Rows with the same clusters are
+    # interchangeable, so a batch looks at few rows of a large cluster. A cluster that was served goes to the end.
     waiting: dict[int, OrderedDict[tuple[int, ...], deque[int]]] = {}
-    held: set[int] = set()  # clusters of the batch
+    held: set[int] = set()  # the clusters in the current batch
     rows: list[int] = []
 
     def place(row: int) -> None:

@@ -1,7 +1,7 @@
 """Tables in files: column names and numbered rows of each kind of file, read in bounded memory.
 
-A file is read from its beginning to its end, no more than a line, an object or a batch of rows at a time, and only
-the columns that somebody asked for are kept. Nothing but regular files is opened.
+A file is read once from beginning to end, by lines, objects or small batches of rows. Only the wanted columns are kept.
+Only regular files are opened.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from mtbert.data import objects, parquet, plain, separated
 from mtbert.data.records import LARGEST_TABLE, Records
 from mtbert.messages import near, reason, shown
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each also with .gz behind it
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each may be followed by .gz
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 BOM = b"\xef\xbb\xbf"
@@ -23,13 +23,17 @@ BOM = b"\xef\xbb\xbf"
 
 @contextmanager
 def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False) -> Iterator[Records]:
-    """Gives the rows of a file, called ``name`` in messages, with the values of the ``wanted`` columns.
+    """Yields the records of a file, with the values of the ``wanted`` columns.
 
-    With ``every`` the rows have the values of all columns; the file is taken apart in the same way.
+    Args:
+        name: What messages call the file.
+        path: The file.
+        wanted: The columns to read.
+        every: Whether to read all columns; ``wanted`` then only helps to detect what separates them.
 
     Raises:
         FileNotFoundError: If there is no such file; the message names the nearest one.
-        ValueError: If the file is of no known kind, or cannot be read; the message names the line.
+        ValueError: If the kind of the file is unknown, or it cannot be read; the message names the line.
     """
     suffix, packed = _kind(name, path)
     try:
@@ -60,7 +64,7 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
 
 
 def _kind(name: str, path: Path) -> tuple[str, bool]:
-    """The suffix that says what is in a file, and whether gzip packed it."""
+    """Returns the suffix that tells the kind of a file, and whether the file is compressed by gzip."""
     bare = path.name.lower()
     packed = bare.endswith(".gz")
     suffix = Path(bare.removesuffix(".gz")).suffix
@@ -85,7 +89,7 @@ def _open(name: str, path: Path, largest: int) -> io.BufferedReader:
         return files.open_regular(path, largest, name)
     except FileNotFoundError:
         if not path.parent.is_dir():
-            folder = Path(name).parent  # of a bare name it is ".", which says nothing
+            folder = Path(name).parent  # "." for a bare name, which is left out of the message
             missing = shown(str(path.parent if folder == Path() else folder))
             raise FileNotFoundError(f"{name}: there is no folder {missing}. Check the path.") from None
         try:

@@ -1,4 +1,4 @@
-"""From labels as written to numbers: a task's classes or range, and the examples that the model learns from."""
+"""Turning labels as they are written into numbers: the classes or range of a task, and its examples."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from mtbert.task import Task
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
-    """Returns the task with the fields filled in that follow from its tables: the classes, or the range.
+    """Returns the task with its classes or its range filled in from its tables.
 
     Raises:
-        ValueError: If the columns cannot hold labels of the task's type; the message names file, line and column.
+        ValueError: If the columns do not hold labels of the task's type; the message names file, line and column.
     """
     try:
         found = task.answer.labels.complete(task, [table.labels for table in tables])
@@ -34,7 +34,7 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     """
     cells = table.labels
     try:
-        # Each different cell once; the last of them, which code -1 finds, is a missing one.
+        # Each different cell is read once; the last one, to which code -1 refers, is a missing cell.
         labels = task.answer.labels.read(task, [*cells.values, None])[cells.codes]
     except WrongCell as error:
         first = int(np.argmax(cells.codes == error.row))

@@ -1,6 +1,6 @@
-"""Figures of a task's data before any training: sizes, lengths, labels, repeats, and what train and dev share.
+"""Figures about a task's data: sizes, lengths, labels, repeated examples, and the overlap of train and dev.
 
-Texts are compared without case and outer space throughout.
+Texts are always compared without case and outer space.
 """
 
 import json
@@ -17,12 +17,12 @@ from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
 COUNTED_AT_ONCE = 2**17  # rows whose tokens are counted at once
-UNKNOWN = 0.2  # share of a text's tokens from which on the text counts as unknown
+UNKNOWN = 0.2  # a text with a larger share of unknown tokens counts as unknown
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of each example before the cut, and how many examples the vocabulary mostly does not know."""
+    """The number of tokens of each example before it is cut, and the number of examples with many unknown tokens."""
 
     lengths: npt.NDArray[np.int64]
     unknown: int
@@ -30,10 +30,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's data before training.
+    """The data of a task, for a report before training.
 
-    ``passes`` are made over train in the whole run, ``warnings`` are those of reading, and ``tokens`` are those of
-    train and dev.
+    ``passes`` is the number of passes over train in the whole run. ``tokens`` has one entry for train and one for dev.
+    ``warnings`` are the warnings from reading.
     """
 
     task: Task
@@ -47,7 +47,7 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many examples of one set repeat an example, or at least one text, of another."""
+    """The number of examples in one set that repeat an example of another set, or at least one text."""
 
     examples: int
     texts: int
@@ -55,29 +55,29 @@ class Overlap:
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """Figures of one split."""
+    """The figures of one split."""
 
     size: int
     labels: Distribution
-    tokens: tuple[int, int, int, int]  # before the cut, of the example at 50, 90 and 99%, and of the longest
+    tokens: tuple[int, int, int, int]  # lengths before the cut: percentiles 50, 90 and 99, and the longest
     cut: int
-    unknown: int  # examples, by their tokens
-    repeated: int  # examples with the texts of an earlier one
-    conflicts: int  # different texts that occur with different labels
+    unknown: int  # examples with many unknown tokens
+    repeated: int  # examples with the same texts as an earlier one
+    conflicts: int  # texts, or pairs of texts, that occur with different labels
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a task."""
+    """The figures of a task."""
 
     data: TaskData
     train: SplitFigures
     dev: SplitFigures
-    overlap: Overlap  # dev examples found in train
+    overlap: Overlap  # dev examples that repeat train
 
 
 def shared(a: Examples, b: Examples) -> Overlap:
-    """How many examples of ``b`` are in ``a`` (in either order of the texts), and how many share a text with ``a``."""
+    """Returns how many examples of ``b`` occur in ``a``, in either order of texts, and how many share a text."""
     numbers = numbered(np.concatenate([column.folded for column in (*a.texts, *b.texts)]))
     size = len(a) * len(a.texts)
     of_a, of_b = (part.reshape(len(side.texts), -1) for part, side in ((numbers[:size], a), (numbers[size:], b)))
@@ -99,9 +99,9 @@ def measure(data: TaskData) -> Figures:
 
 
 def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
-    """Returns what the tokens of a data set are like; only texts that were cut are encoded again, whole.
+    """Returns the number of tokens of each example, and of the examples with many unknown tokens.
 
-    ``unknown`` is the tokenizer's :func:`unknown_id`.
+    Only texts that were cut are tokenised again. ``unknown`` is the tokenizer's :func:`unknown_id`.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(data.examples.texts)
@@ -122,7 +122,7 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:
-    """Returns the number of the unknown token, -1 where there is none; takes as long as to save the tokenizer."""
+    """Returns the id of the unknown token, or -1 if there is none. It takes as long as saving the tokenizer."""
     model = json.loads(tokenizer.to_str())["model"]
     found = model.get("unk_id") if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
     return -1 if found is None else int(found)
@@ -133,7 +133,7 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     texts = numbered(np.concatenate([column.folded for column in data.examples.texts]))
     same = numbered(_rows(texts.reshape(-1, len(data)), len(texts)))
     bytes_of_label = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
-    # A pair of texts once for each of its labels.
+    # The number of each text, or pair of texts, once for each of its different labels.
     labelled = np.unique(same * len(data) + numbered(bytes_of_label)) // len(data)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
@@ -149,6 +149,9 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _rows(numbers: Ints, size: int) -> Ints:
-    """Returns a number for each row from those of its one or two texts, ``[texts, rows]``, which are below ``size``."""
+    """Returns a number for each row, computed from the numbers of its one or two texts.
+
+    ``numbers`` is ``[texts, rows]``; all of them are below ``size``.
+    """
     found: Ints = numbers[0] * size + numbers[-1]
     return found

@@ -19,23 +19,23 @@ from mtbert.data import cells
 from mtbert.data.tables import Columns
 from mtbert.messages import clean, few, near, reason, shown
 
-FOLDER = "data"  # of a run
+FOLDER = "data"  # in the folder of a run
 SPLITS = ("train", "dev", "test")
 KINDS = "a pandas or polars DataFrame, a datasets.Dataset, a pyarrow Table or a list of dicts"
-_VALUES = (str, int, float, Decimal, date, type(None))  # what a cell may be; bool is an int, datetime is a date
+_VALUES = (str, int, float, Decimal, date, type(None))  # the types of a cell; a bool is an int too, and a datetime is a date
 _MISSING = ("NAType", "NaTType")  # of pandas, beside nan
 
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows from memory as Arrow tables, by the file of a run that they go to, with the names for messages."""
+    """Rows from memory: Arrow tables by the file that they are written to, and names of these rows for messages."""
 
     tables: Mapping[str, Any]
     names: Mapping[str, str]
 
     @contextmanager
     def written(self, run: Path) -> Iterator[Path | None]:
-        """Writes the files into a folder beside ``run`` that is removed at the end; yields it, or None without rows."""
+        """Writes the files into a temporary folder beside ``run``, and yields that folder, or None without rows."""
         if not self.tables:
             yield None
             return
@@ -54,14 +54,14 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Lets the message of an error name rows as the caller knows them, and not the file that they went to."""
+        """Replaces file names in error messages by the names under which the caller knows the rows."""
         try:
             yield
         except ValueError as error:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with the name of the rows for each file."""
+        """Returns ``text`` with each file name replaced by the name of its rows."""
         for file, name in self.names.items():
             text = text.replace(file, name)
         return text
@@ -71,7 +71,7 @@ NO_ROWS = MemoryRows({}, {})
 
 
 def by_split(task: str, given: Any) -> dict[str, Any]:
-    """Returns what a caller gave for a task as rows by split; bare rows are train.
+    """Returns the rows that a caller gave for a task, by split; rows without a split are train.
 
     Raises:
         ValueError: If a split is not one of ``SPLITS``.
@@ -88,26 +88,26 @@ def by_split(task: str, given: Any) -> dict[str, Any]:
 
 
 def file_of(task: str, split: str) -> str:
-    """Returns where the rows of a split go, inside the folder of the run."""
+    """Returns the file for the rows of a split, relative to the folder of the run."""
     return f"{FOLDER}/{task}-{split}.parquet"
 
 
 def name_of(task: str, split: str) -> str:
-    """Returns what messages call the rows of a split."""
+    """Returns the name of the rows of a split in messages."""
     return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
 
 
 def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
-    """Returns the columns of ``rows`` that a task reads as an Arrow table; ``rows`` are not changed.
+    """Returns the columns that a task reads from ``rows`` as an Arrow table.
 
     Args:
-        rows: One of ``KINDS``.
+        rows: Rows in one of the forms that ``KINDS`` lists; they are not changed.
         columns: Which columns hold texts, label and id.
         name: What messages call the rows.
 
     Raises:
         TypeError: If ``rows`` are of another type.
-        ValueError: If there are no rows, a column is missing or there twice, or a cell is no single value.
+        ValueError: If there are no rows, a column is missing or occurs twice, or a cell is not a single value.
     """
     import pyarrow as pa
 
@@ -160,7 +160,7 @@ def _from_pandas(series: Any) -> Any:
 
 
 def _arrow(key: str, column: str, values: Any, name: str) -> Any:
-    """Returns a column as an Arrow array: as it is where each cell is sure to be one value, else cell by cell."""
+    """Returns a column as an Arrow array; its cells are checked one by one unless its type makes that unnecessary."""
     import pyarrow as pa
 
     if isinstance(values, pa.Array | pa.ChunkedArray):

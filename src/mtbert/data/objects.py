@@ -11,12 +11,12 @@ from mtbert.data.plain import Text
 from mtbert.data.records import Record
 from mtbert.messages import reason, shown
 
-MOST_COLUMNS = 1000  # that messages can name
+MOST_COLUMNS = 1000  # most columns that are remembered for messages
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Gives the object on each line that is not blank, and the number of the line."""
+    """Yields the number and the object of each line that is not blank."""
     for line in text:
         if not line.strip():
             continue
@@ -28,21 +28,21 @@ def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Gives the objects of one JSON array, numbered from 1, each decoded as soon as it is there."""
+    """Yields the objects of a JSON array, numbered from 1; each is decoded as soon as it has been read."""
     decode = json.JSONDecoder().raw_decode
     part = 2**20
-    rest, at, lines, ended = "", 0, 0, False  # what is not decoded yet begins at rest[at]; lines before rest
+    rest, at, lines, ended = "", 0, 0, False  # undecoded text starts at rest[at]; lines counts the lines before rest
 
     def more() -> bool:
         nonlocal rest, at, lines, ended
         lines += rest.count("\n", 0, at)
-        # At least doubled, so that a long object is not looked at too often.
+        # At least doubled, so that a long object is not parsed too often.
         new = "" if ended else text.part(max(part, len(rest) - at))
         rest, at, ended = rest[at:] + new, 0, ended or not new
         return not ended
 
     def sign() -> str:
-        """The next character that is not space; empty at the end."""
+        """Returns the next character that is not space; an empty text at the end."""
         nonlocal at
         while True:
             at = SPACE.match(rest, at).end()  # type: ignore[union-attr]  # it always matches
@@ -89,7 +89,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 def whole_objects(
     name: str, objects: Iterator[tuple[int, dict[str, object]]]
 ) -> tuple[Collection[str], Sequence[Record]]:
-    """Returns all names and all values; the last object may alone have a name."""
+    """Returns all names and all values. All objects are read first, because any of them may have a new name."""
     kept = list(objects)
     if not kept:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")
@@ -100,13 +100,13 @@ def whole_objects(
 def keep(
     name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
 ) -> tuple[Collection[str], Iterator[Record]]:
-    """Returns the names found so far, which grow while the values of the wanted ones are read."""
+    """Returns the names and the records; the names grow while the records, with the wanted values, are read."""
     columns: dict[str, None] = {}
 
     def rows() -> Iterator[Record]:
         number = None
         for number, record in objects:
-            if not record.keys() <= columns.keys():  # seldom: objects mostly have the names of those before
+            if not record.keys() <= columns.keys():  # rarely true, because most objects have the names of earlier ones
                 columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
             yield number, [*map(record.get, wanted)]
         if number is None:

@@ -1,4 +1,4 @@
-"""Tables in Parquet files: a few rows at a time, and no column but those asked for."""
+"""Reading Parquet files: a few rows at a time, and only the wanted columns."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from typing import Any, BinaryIO
 from mtbert.data.records import LARGEST_TABLE, Record
 from mtbert.messages import reason, shown
 
-BATCH = 256  # rows: few, as each may have a text of megabytes
+BATCH = 256  # rows read at once; few, because a row may hold megabytes of text
 
 
 def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
-    """Returns the names of all columns, and the values of the wanted ones, or of all, in each row.
+    """Returns the names of all columns, and the rows with the values of the wanted columns, or of all if None.
 
     Raises:
-        ValueError: If it is no Parquet file, or what is to be read is too large.
+        ValueError: If the file is not a Parquet file, or the wanted columns are too large.
     """
     import pyarrow.parquet as pq
 
@@ -39,7 +39,7 @@ def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> 
         number = 0
         with _errors(name):
             for batch in table.iter_batches(batch_size=BATCH, columns=list(dict.fromkeys(found)), use_threads=False):
-                # A column alone: a value that Python has no word for is then named with its column.
+                # Column by column, so that the error for a value that Python cannot represent names its column.
                 values = {column: _values(name, column, batch.column(column)) for column in batch.schema.names}
                 nothing = [None] * batch.num_rows
                 for row in zip(*(values.get(column, nothing) for column in asked), strict=True):

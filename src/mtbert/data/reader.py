@@ -1,4 +1,4 @@
-"""From records to a table: cells become columns, or their rows are dropped and counted."""
+"""Turning records into a table: cells go into columns, and rows that cannot be used are dropped and counted."""
 
 from array import array
 from bisect import bisect_right
@@ -15,23 +15,23 @@ from mtbert.data.records import Records
 from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count, near, shown
 
-TOGETHER = 256  # rows that are moved into columns at once: few, as each may have a text of megabytes
-MOST_ROWS = 20_000_000  # that fit in a large machine's memory
+TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
+MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a large machine
 
 
 @dataclass
 class DroppedRows:
-    """Rows that were dropped for one reason: the line of the first, and how many there are."""
+    """The rows that were dropped for one reason: the line of the first, and their number."""
 
     first: int
     number: int = 0
 
 
 class Reader:
-    """Makes columns of the records of one file after the other, and counts what it drops."""
+    """Turns the records of several files, one after the other, into a table, and counts the rows that it drops."""
 
     def __init__(self, columns: Columns, where: dict[str, str | None], labelled: bool) -> None:
-        self.chosen = 0  # records that ``where`` lets in
+        self.chosen = 0  # records that satisfy ``where``
         self._columns, self._where, self._labelled = columns, where, labelled
         self._keys = [("text", column) for column in columns.text]
         self._keys += [("label", columns.label)] if labelled and columns.label is not None else []
@@ -40,20 +40,20 @@ class Reader:
         self.wanted = [column for _, column in self._keys]
         self._dropped: dict[tuple[int, str], DroppedRows] = {}  # by file and reason
         self._records = 0
-        self._waiting: list[list[Any]] = []  # rows, as texts, label and id
+        self._waiting: list[list[Any]] = []  # rows that are not in columns yet, as texts, label and id
         self._texts = [GrowingColumn() for _ in columns.text]
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
         self._labels: dict[str | None, int] = {None: -1}
         self._codes = array("i")
         self._ends: list[int] = []
-        self._unnamed: ValueError | None = None  # for the first row without an id, where the file may have none
+        self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
 
     def read(self, file: int, name: str, records: Records) -> None:
         """Adds the rows of a file.
 
         Raises:
-            ValueError: If a column is missing, a cell cannot be what it should be, or there are no rows.
+            ValueError: If a column is missing, a cell cannot be converted, or there are no rows.
         """
         if not records.late:
             self._check_columns(name, records)
@@ -70,7 +70,7 @@ class Reader:
             except ValueError as error:
                 if not records.late:
                     raise
-                wrong = error  # a mistake in a later line of the file comes first, and so does a missing column
+                wrong = error  # raised later, because a damaged line or a missing column is reported first
         if records.late:
             self._check_columns(name, records)
         if self._unnamed is not None and self._has_id(records):  # a later object had one
@@ -83,7 +83,7 @@ class Reader:
         self._ends.append(len(self._lines))
 
     def table(self, parts: Sequence[TableFile]) -> Table:
-        """Returns all rows as a table; nothing can be read from then on.
+        """Returns all rows as a table; afterwards nothing more can be read.
 
         Raises:
             ValueError: If no row is left.
@@ -143,7 +143,7 @@ class Reader:
         return add
 
     def _settle(self) -> None:
-        """Moves the rows that wait into the columns."""
+        """Moves the waiting rows into the columns."""
         if not self._waiting:
             return
         made, labels = list(zip(*self._waiting, strict=True)), self._labels
@@ -157,7 +157,7 @@ class Reader:
         self._waiting.clear()
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of a record as its id, where the file has no ids."""
+        """Returns the number of a record as its id, for a file without ids."""
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):
             raise error
@@ -168,7 +168,7 @@ class Reader:
         return self._labelled or self._columns.id in records.columns
 
     def _warnings(self, parts: Sequence[TableFile], ids: TextColumn | NumberColumn) -> Iterator[str]:
-        """Gives one line for each reason to drop rows, and one for repeated ids.
+        """Yields a warning for each reason for which rows were dropped, and one for repeated ids.
 
         Raises:
             ValueError: If no row is left.
@@ -185,7 +185,9 @@ class Reader:
             _, first, inverse = np.unique(np.frombuffer(self._hashes, np.int64), return_index=True, return_inverse=True)
             before = first[inverse]
             suspects = np.flatnonzero(before != np.arange(len(ids))).tolist()
-            repeated = [row for row in suspects if ids[row] == ids[before[row]]]  # not of other texts with this hash
+            repeated = [
+                row for row in suspects if ids[row] == ids[before[row]]
+            ]  # a different id may have the same hash
             if repeated:
                 part = parts[bisect_right(self._ends, repeated[0])]
                 example = f"{shown(ids[repeated[0]])}, {part.unit} {self._lines[repeated[0]]}"
@@ -224,7 +226,7 @@ def _made(
     at: Callable[[int, str], str],
     line: int,
 ) -> list[Any]:
-    """Returns each value as its function in ``make`` converts it; an error says where the value stands."""
+    """Returns the values, each converted by its function in ``make``; an error names the place of the value."""
     made: list[Any] = []
     try:
         for each, value in zip(make, values, strict=False):

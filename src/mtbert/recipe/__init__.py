@@ -1,1 +1,1 @@
-"""A recipe: everything a run is, as validated data."""
+"""Recipes: the complete, validated description of a run."""

@@ -1,6 +1,7 @@
-"""Checks across the fields of a recipe, as early as each is possible: before data, with the encoder, with the rows.
+"""Checks of a recipe that concern several of its parts.
 
-What one part can check alone, such as whether a loss fits its task, stands in ``parts.py``.
+Each check is made as early as possible: before data are read, with the encoder, or with the rows. Checks that concern a
+single part, such as whether a loss fits its task, are in ``parts.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Tasks = Mapping[str, TaskRecipe]
 
 
 def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
-    """Raises ValueError where the parts of a recipe do not fit each other."""
+    """Raises ValueError if the parts of a recipe do not fit each other."""
     _check_scores(tasks, train)
     _check_dropout(tasks, model)
     _check_average(tasks, train)
@@ -33,7 +34,7 @@ def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
 
 
 def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError unless something is scored, and ``train.select`` names a score."""
+    """Raises ValueError if no task is scored, or ``train.select`` does not name a score."""
     for reserved in ("overall", "mean"):
         if reserved in tasks:
             raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
@@ -48,7 +49,7 @@ def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
-    """Raises ValueError if a loss compares passes that differ in dropout alone, and the recipe turns it off."""
+    """Raises ValueError if a loss compares passes that differ only in dropout, and the recipe turns dropout off."""
     for name, task in tasks.items():
         for loss in task.losses:
             other = (task.head_dropout(loss), model.adapter_dropout(name))
@@ -60,7 +61,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss reads averaged weights that are not kept, or nothing reads those that are."""
+    """Raises ValueError if averaged weights are needed by a loss but not kept, or kept but not used."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]
@@ -76,7 +77,7 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting is about several tasks, and there is one."""
+    """Raises ValueError if a setting is for several tasks, and the recipe has only one."""
     for setting, asked in (
         ("aggregation", train.aggregation.kind != "sum"),
         ("conflicts", train.conflicts),
@@ -87,14 +88,14 @@ def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
-    """Raises ValueError if PAL is for a task that is not there."""
+    """Raises ValueError if the PAL settings name a task that the recipe does not have."""
     unknown = [name for name in (model.pal and model.pal.tasks) or () if name not in tasks]
     if unknown:
         raise ValueError(f"model.pal.tasks: there is no task {shown(unknown[0])}. Known: {few(tasks)}. Mend the name.")
 
 
 def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting is about weights of the encoder, all of which are frozen."""
+    """Raises ValueError if a setting is for trained weights of the encoder, and the whole encoder is frozen."""
     for setting, asked in (
         ("aggregation", train.aggregation.kind != "sum"),
         ("conflicts", train.conflicts),
@@ -130,9 +131,9 @@ def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
 
 
 def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, encoder: Encoder) -> None:
-    """Raises ValueError where the encoder, or the packages that are there, cannot do what the recipe asks for.
+    """Raises ValueError if the encoder or the installed packages cannot do what the recipe asks for.
 
-    Parameters of ``encoder`` that the recipe freezes must be frozen already.
+    The parameters that the recipe freezes must already be frozen in ``encoder``.
     """
     train.aggregation.check_installed()
     config = encoder.config

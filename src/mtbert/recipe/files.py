@@ -1,4 +1,4 @@
-"""Recipe files: ``extends``, ``--set`` overrides, folders that paths start from, shipped recipes."""
+"""Recipe files: ``extends``, ``--set`` overrides, relative paths, and the recipes that come with the package."""
 
 import copy
 import os
@@ -19,23 +19,28 @@ RECIPE_FILE = "recipe.yaml"  # in the folder of a run, of a tuning, and of each 
 TaskFiles = Mapping[str, Mapping[str, str]]
 
 RECIPES = YamlFiles("recipe", key="tasks", folder="recipes")
-DEEPEST = 20  # keys of a path
+DEEPEST = 20  # most keys in the path of a setting
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = None) -> Recipe:
-    """Returns the recipe of that name or path, with ``a.b=c`` overrides on top; paths start from ``beside``.
+    """Returns the recipe called ``name``, changed by ``overrides``.
+
+    Args:
+        name: The name of a shipped recipe, or the path of a file.
+        overrides: Changes, each as ``a.b=c``.
+        beside: The folder from which a relative ``name`` starts; by default the working folder.
 
     Raises:
-        FileNotFoundError: If there is no such recipe; the message lists those shipped.
-        ValueError: With one line per mistake: file, path of the key, what was found, what to do.
+        FileNotFoundError: If there is no such recipe; the message lists the shipped recipes.
+        ValueError: If the recipe has mistakes; the message has one line per mistake with file, key, value and repair.
     """
     return _validated(_resolve(name, beside or Path()), overrides, name)
 
 
 def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe in the folder of a run or a tuning, with ``overrides`` on top.
+    """Returns the recipe in the folder of a run or a tuning, changed by ``overrides``.
 
-    A recipe that an earlier version wrote there is read as what it means today.
+    A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
         FileNotFoundError, ValueError: As for :func:`load_recipe`.
@@ -46,13 +51,13 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
 def given_recipe(
     given: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], files_of: TaskFiles
 ) -> Recipe:
-    """Returns the recipe that a caller gave in one of four forms, with files in place of the data of some tasks.
+    """Returns the recipe that a caller gave in one of four forms, reading the data of some tasks from other files.
 
     Args:
-        given: A path, the name of a shipped recipe, the content of a recipe file (paths in it start from the working
-            folder), or a recipe.
+        given: A path, the name of a shipped recipe, the content of a recipe file, or a recipe. Paths in a content start
+            from the working folder.
         overrides: Changes, as ``a.b=c``.
-        files_of: By task and split, the file that holds the rows.
+        files_of: The files to read, by task and split.
 
     Raises:
         FileNotFoundError, ValueError: As for :func:`load_recipe`; also if there is no such task.
@@ -86,7 +91,7 @@ def given_recipe(
 
 
 def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
-    """Returns the recipe with absolute paths to all files, but for the splits of tasks that ``but`` names."""
+    """Returns the recipe with absolute paths of data files, except those of the tasks and splits in ``but``."""
 
     def absolute(source: Source) -> Source:
         root = recipe.root()
@@ -104,7 +109,7 @@ def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
 
 
 def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:
-    """Lays ``change`` over the recipe in the folder of a run, and leaves everything else as it is written there."""
+    """Merges ``change`` into the recipe file of a run, and leaves the rest of the file as it is."""
     files.write_text(file, yaml_text.dump(merge(yaml_text.read_yaml(file, "recipe", "tasks"), change)))
 
 
@@ -125,7 +130,7 @@ def shipped_recipes() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """Returns what the shipped recipe of that name is, in one line: the first comment of its file.
+    """Returns a one-line description of a shipped recipe: the first comment in its file.
 
     >>> describe("paper/surgery")
     'Gradient surgery (table 4).'
@@ -134,13 +139,13 @@ def describe(name: str) -> str:
 
 
 def _resolve(name: str, beside: Path) -> dict[str, Any]:
-    """Returns the settings in a recipe's file, laid over those of the recipes that it extends."""
+    """Returns the settings in a recipe's file, merged into those of the recipes that it extends."""
     merged: dict[str, Any] = {}
     for file in reversed(RECIPES.read(name, beside)):
         raw = _long(file.raw)
         if not file.shipped:
             raw = _anchor(raw, file.path.parent, str(file.path))
-        merged.pop("control", None)  # of the base: this recipe differs from it in more than one technique
+        merged.pop("control", None)  # the base's control lacks more than one technique of this recipe
         merged = merge(merged, raw)
         if not file.shipped:
             merged = _rooted(merged, file.path.parent)
@@ -148,7 +153,7 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:
-    """``raw`` with ``head: mlp`` written as ``head: {kind: mlp}``, so that changing its dropout keeps the kind."""
+    """Returns ``raw`` with ``head: mlp`` written as ``head: {kind: mlp}``, to which a merge can add other settings."""
     tasks = raw.get("tasks")
     parts = [(task, "head") for task in tasks.values()] if isinstance(tasks, dict) else []
     parts += [(raw.get("model"), "pal"), (raw.get("train"), "sampler"), (raw.get("train"), "aggregation")]
@@ -159,7 +164,7 @@ def _long(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    """``raw`` with its relative folders made absolute: those written in a file start from that file's folder."""
+    """Returns ``raw`` with absolute paths in place of its relative folders, which start from the folder of the file."""
     raw = copy.deepcopy(raw)
     data, model = raw.get("data"), raw.get("model")
     try:
@@ -177,7 +182,7 @@ def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
 
 
 def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """``raw`` with its data in ``folder`` where it does not say."""
+    """Returns ``raw`` with ``data.root`` set to ``folder``, unless it has a ``data.root``."""
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and data.get("root") is None:
         data["root"] = str(files.resolved(folder))

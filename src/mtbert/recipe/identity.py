@@ -1,4 +1,4 @@
-"""Digests of recipes: which settings make two runs the same run."""
+"""Digests of recipes, from which two runs can be recognised as the same run."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from mtbert.yaml_files import merge
 
 
 def identity(recipe: Recipe) -> str:
-    """Returns the SHA-256 of every setting but the place of the data and the number of epochs, which may change.
+    """Returns the SHA-256 of every setting except the place of the data and the number of epochs, which may change.
 
-    Settings that have their default are left out, so that a later version with more of them finds the same.
+    Settings that have their default are left out, so that a later version with more settings gets the same digest.
     """
-    # Runs of earlier versions have digests with this name of the list.
+    # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
     train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds})
     return _sha256(_changed(recipe.placeless().model_copy(update={"train": train})))
 
 
 def _changed(value: Any) -> Any:
-    """Returns ``value`` as plain values, without the settings that have their default, but with every ``kind``."""
+    """Returns ``value`` as plain values without the settings that have their default; every ``kind`` stays."""
     if isinstance(value, Settings):
         each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
         return {
@@ -37,12 +37,12 @@ def _changed(value: Any) -> Any:
 
 
 def recipe_digest(raw: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of a recipe as a run's file holds it, but for what :func:`identity` leaves out too."""
+    """Returns the SHA-256 of the recipe file of a run, except for the settings that :func:`identity` leaves out."""
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 
 
 def digest_with_epochs(raw: Mapping[str, Any]) -> str:
-    """Returns the digest that the records of older runs have, which counts the number of epochs too."""
+    """Returns the digest in the records of older runs, which depends on the number of epochs too."""
     return _sha256({**raw, "data": {"root": None}})
 
 

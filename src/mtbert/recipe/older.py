@@ -1,4 +1,4 @@
-"""Recipes in the folders of runs that an earlier version of mtbert made."""
+"""Reading recipes from the folders of runs that an earlier version of mtbert made."""
 
 import copy
 from pathlib import Path
@@ -8,7 +8,7 @@ from mtbert.recipe.parts import PAPER_ROUNDS
 
 
 def modern(raw: dict[str, Any]) -> dict[str, Any]:
-    """Returns a run's recipe without the keys and values that are no settings any more; it describes the same run.
+    """Returns an equivalent recipe without the keys and values that today's version does not have.
 
     >>> modern({"tasks": {"a": {"batch_size": 8}}, "train": {"accumulate": 2, "rounds": "paper"}})
     {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max']}}
@@ -27,7 +27,7 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_resumable(raw: dict[str, Any], run: Path) -> None:
-    """Raises ValueError if this version would take other steps than the one that made the run's recipe."""
+    """Raises ValueError if this version would make other steps than the version that began the run."""
     if _accumulated(raw) > 1:
         raise ValueError(
             f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. "

@@ -1,6 +1,6 @@
-"""The parts of a recipe: a task with its data and losses, the encoder, training, ranges to tune; each checks itself.
+"""The parts of a recipe: tasks with their data and losses, the encoder, training, and ranges to tune.
 
-What several parts must agree on is checked in ``checks.py``, for the whole recipe.
+Each part checks itself. Conditions on several parts are checked for the whole recipe in ``checks.py``.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -32,7 +32,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TaskRecipe(Task):
-    """A task, where its data are, and how it is trained."""
+    """A task with its data and the settings of its training."""
 
     train: Source
     dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
@@ -112,25 +112,26 @@ class TaskRecipe(Task):
 
     @property
     def scored(self) -> bool:
-        """Whether its predictions are trained: a loss reads labels, and the head, if not only the vectors under it.
+        """Whether the predictions of the task are trained, so that they can be scored.
 
-        For a head without weights vectors are enough.
+        They are if a loss reads labels and trains the head. If the head has no weights, the loss may read vectors
+        alone.
         """
         in_head = self.head_kind.has_weights
         return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)
 
     def head_dropout(self, loss: LossSettings) -> float:
-        """Returns the rate of the dropout in the head that ``loss`` sees: 0 if it reads vectors alone."""
+        """Returns the rate of the head's dropout for ``loss``: 0 if the loss reads vectors alone."""
         return 0.0 if loss.needs.vectors else self.dropout
 
     @property
     def task(self) -> Task:
-        """The part that the model keeps."""
+        """The part of the settings that the model keeps."""
         return Task(**{name: getattr(self, name) for name in Task.model_fields})
 
 
 class DataRecipe(Settings):
-    """Where files are."""
+    """The place of the data files."""
 
     root: str | None = Field(default=None, description="folder of relative paths; null: the folder of the recipe file")
 
@@ -142,7 +143,7 @@ class DataRecipe(Settings):
 
 
 class ModelRecipe(Settings):
-    """The encoder and what is common to all tasks."""
+    """The encoder, and settings of the model that all tasks share."""
 
     path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
@@ -165,7 +166,7 @@ class ModelRecipe(Settings):
         return self
 
     def adapts(self, task: str) -> bool:
-        """Returns whether the task called ``task`` has a network of its own beside the encoder's layers."""
+        """Returns whether the task called ``task`` has networks of its own beside the encoder's layers."""
         return self.pal is not None and self.pal.adapts(task)
 
     def adapter_dropout(self, task: str) -> float:
@@ -174,7 +175,7 @@ class ModelRecipe(Settings):
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value``; ValueError for the name that an earlier version had for one list."""
+    """Returns ``value``; raises ValueError for a name that earlier versions had for one list."""
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
     return value
@@ -260,7 +261,7 @@ class TrainRecipe(Settings):
 
 
 class Range(Settings):
-    """Numbers that ``mtbert tune`` may choose from; integers where both ends are."""
+    """A range from which ``mtbert tune`` chooses numbers; they are integers if both ends are integers."""
 
     low: int | float
     high: int | float

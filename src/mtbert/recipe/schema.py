@@ -6,14 +6,16 @@ from mtbert.recipe.settings import Recipe
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Returns the JSON Schema of a recipe file, for editors; no key is required, as a file may extend another."""
+    """Returns the JSON Schema of a recipe file. It requires no key, because a file may extend another."""
     result = Recipe.model_json_schema()
     definitions = result["$defs"]
     for part in (result, *definitions.values()):
         part.pop("required", None)
     result["properties"]["extends"] = {"type": "string", "description": "the recipe this one changes: a name or a path"}
     tasks = result["properties"]["tasks"]
-    tasks["additionalProperties"] = {"anyOf": [tasks["additionalProperties"], {"type": "null"}]}  # null: not this task
+    tasks["additionalProperties"] = {
+        "anyOf": [tasks["additionalProperties"], {"type": "null"}]
+    }  # null removes the task of a base
     del tasks["minProperties"], definitions["TaskRecipe"]["properties"]["name"]
     several = {"type": "array", "items": {"type": "string"}}
     definitions["Source"] = {"anyOf": [{"type": "string"}, several, definitions["Source"]]}

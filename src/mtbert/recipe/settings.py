@@ -1,4 +1,4 @@
-"""The whole recipe: tasks, data, model and training, which must fit each other."""
+"""The whole recipe: tasks, data, model and training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from mtbert.settings import Settings, explain, tuples
 
 
 class Recipe(Settings):
-    """A whole run."""
+    """A recipe: all settings of a run, whose parts must fit each other."""
 
     control: str | None = Field(
         default=None,
@@ -43,16 +43,19 @@ class Recipe(Settings):
         return self
 
     def aggregate(self, name: str, scores: Mapping[str, Mapping[str, float]]) -> float:
-        """The named aggregate of each task's chosen metric, from all metrics by task."""
+        """Returns an aggregate over tasks, such as ``overall``, of the metric that each task has chosen.
+
+        ``scores`` holds all metrics of each task.
+        """
         chosen = {task: (self.tasks[task].metric, values[self.tasks[task].metric]) for task, values in scores.items()}
         return metrics.aggregate(name, chosen)
 
     def placeless(self) -> Self:
-        """Returns the recipe without the place of its data, which may move while the recipe stays the same."""
+        """Returns the recipe without the place of its data, which may change."""
         return self.model_copy(update={"data": DataRecipe()})
 
     def root(self) -> Path:
-        """The folder that relative data paths start from."""
+        """Returns the folder from which relative paths of data start."""
         return Path(self.data.root or ".")
 
 
@@ -60,7 +63,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
     """Returns ``raw`` as a recipe; ``name`` is what error messages call it.
 
     Raises:
-        ValueError: With one line per mistake.
+        ValueError: If there are mistakes; the message has one line for each.
     """
     try:
         return Recipe.model_validate(tuples(raw))
@@ -69,7 +72,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
 
 
 def as_plain(recipe: Recipe) -> dict[str, Any]:
-    """Returns the recipe as mappings, lists and plain values, everything filled in."""
+    """Returns the recipe as mappings, lists and plain values, with all defaults filled in."""
     raw = recipe.model_dump(mode="json")
     for task in raw["tasks"].values():
         del task["name"]
