@@ -111,7 +111,7 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: b
 
 @dataclass(frozen=True)
 class Note:
-    """One line that a person should see; a ``warning`` deserves a look."""
+    """One line for the user; ``warning`` says whether it is a warning."""
 
     text: str
     warning: bool = False

@@ -1,4 +1,4 @@
-"""Tables with a line of column names and a row in each line: separated by commas, semicolons or tabs."""
+"""Reading tables whose columns are separated by commas, semicolons or tabs, with a line of column names at the top."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,14 @@ from mtbert.messages import count
 def separated_records(
     name: str, suffix: str, text: Text, wanted: Sequence[str], every: bool
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
-    """Returns the line of the header, the names of all columns, and the values of the wanted ones, or of ``every`` one.
+    """Returns the line number of the header, the names of all columns, and the rows.
+
+    The rows have the values of the wanted columns, or with ``every`` of all columns.
 
     Raises:
-        ValueError: If there is no header; while reading, if a row cannot be one.
+        ValueError: If there is no header; while the rows are read, if a row is damaged.
     """
-    csv.field_size_limit(LONGEST_TEXT)  # of the csv module as a whole; its own limit cuts off long texts
+    csv.field_size_limit(LONGEST_TEXT)  # applies to the whole csv module, whose own limit is too low for long texts
     lines = iter(text)
     blank = 0
     for top in lines:
@@ -37,13 +39,13 @@ def separated_records(
 
 
 def _separator(top: str, wanted: Sequence[str]) -> str:
-    """The character between columns: the first under which the header has the most wanted ones.
+    """Returns the character between columns: the one with which the header contains the most wanted columns.
 
-    Only the header can tell: a file of one column may have commas in its texts.
+    Only the header is used, because texts in a file with one column may contain commas.
     """
 
     def found(sign: str) -> int:
-        with suppress(csv.Error):  # the row is read again, and then refused
+        with suppress(csv.Error):  # the error is raised when the row is read again
             header = [field.strip() for field in next(csv.reader([top], delimiter=sign), [])]
             return sum(column in header for column in wanted)
         return 0
@@ -52,7 +54,7 @@ def _separator(top: str, wanted: Sequence[str]) -> str:
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows of fields, each with the number of its first line; a blank line has no fields."""
+    """Yields the number of the first line and the fields of each row; a blank line has no fields."""
     first = next(lines)
     line = blank + 1
     try:
@@ -87,9 +89,13 @@ def _bare_return(name: str, line: int) -> ValueError:
 def _whole(
     name: str, sign: str, columns: Sequence[str], fields: Iterator[tuple[int, list[str]]], wanted: Sequence[str]
 ) -> Iterator[Record]:
-    """The values of the wanted columns; rows must have as many fields as the header."""
+    """Yields the values of the wanted columns.
+
+    Raises:
+        ValueError: If a row has more or fewer fields than the header.
+    """
     at = [columns.index(column) if column in columns else None for column in wanted]
-    blanks: list[Record] = []  # in a file of one column: empty texts, if another row follows
+    blanks: list[Record] = []  # blank lines of a one-column file, which are empty texts if another row follows
     for line, row in fields:
         if len(row) == len(columns):
             if blanks:
@@ -97,7 +103,7 @@ def _whole(
                 blanks.clear()
             yield line, [None if i is None else row[i] for i in at]
         elif not row:
-            # A blank line is nothing in a wide file, and an empty text in a file of one column.
+            # A blank line is ignored, but in a file with one column it is an empty text.
             if len(columns) == 1:
                 blanks.append((line, [None if i is None else "" for i in at]))
         else:

@@ -1,4 +1,4 @@
-"""Where the rows of a task are, and how they are read: from files, a hub data set or the generated demo."""
+"""The sources of a task's rows, and reading them: files, a hub data set, or the generated demo."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from mtbert.settings import Settings
 class Source(Settings):
     """Where a table comes from: exactly one of ``path``, ``hub`` and ``generated``.
 
-    A plain string is a path, and a list of strings are several files with the same columns.
+    A plain string stands for a path, and a list of strings for several files with the same columns.
     """
 
     path: str | tuple[str, ...] | None = Field(
@@ -95,7 +95,7 @@ class Source(Settings):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files, as the recipe names them; none of a data set."""
+        """The files as the recipe names them; empty for a data set."""
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     def shares(self, other: "Source") -> bool:
@@ -107,19 +107,19 @@ class Source(Settings):
 
 
 def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: bool = True) -> Table:
-    """Returns the rows of a source, in order; those of several files one file after the other.
+    """Returns the rows of a source in order; several files are read one after the other.
 
     Args:
-        source: Where the rows are; ``generated`` ones have no columns, so ``columns`` is then not looked at.
+        source: The source. ``columns`` is ignored for a ``generated`` source.
         columns: The columns to read.
         root: The folder that relative paths start from.
         texts: The number of texts the task reads, 1 or 2.
-        labelled: True drops, with one counted warning each, rows without a label and rows with an empty text. False
-            (input of a prediction) keeps every row, and no labels; the id column may be missing.
+        labelled: If true, rows without a label and rows with an empty text are dropped, and a warning counts them. If
+            false, as for the input of a prediction, all rows are kept without labels, and the id column may be missing.
 
     Raises:
         FileNotFoundError: If there is no such file; the message names the nearest one.
-        ValueError: If the content cannot be read, or an unlabelled row has an empty text.
+        ValueError: If the content cannot be read, or a row without a label has an empty text.
     """
     if source.generated is not None:
         return _generated(source.generated, str(source.split), texts, labelled)
@@ -145,9 +145,9 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
 
 
 def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
-    """Returns the labelled rows of a source as :func:`read` does, from the user's cache folder if they are there.
+    """Returns the labelled rows of a source as :func:`read` does, taken from the user's cache folder if possible.
 
-    ``afresh`` computes the SHA-256 of a file also where its size, times and inode are as before.
+    With ``afresh``, the SHA-256 of a file is computed again even if its size, times and inode are unchanged.
     """
     if not source.files:
         return read(source, columns, root, texts=texts)
@@ -199,7 +199,7 @@ def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
 
 
 def _digested(table: Table) -> Table:
-    """Returns a table that no file holds with the SHA-256 of its rows, as one JSON array."""
+    """Returns a table that is not from a file, with the SHA-256 of its rows written as a JSON array."""
     digest = hashlib.sha256(b"[")
     for number in range(len(table)):
         row = table.row(number)

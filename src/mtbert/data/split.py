@@ -1,4 +1,4 @@
-"""A train and a dev part that share no text."""
+"""Splitting rows into train and dev so that the two share no text."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from mtbert.columns import Hashes, TextColumn, numbered
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Returns the rows of train and of dev, each in ascending order; rows that share a text are on the same side.
 
-    A text is the same in any case, and sharing is passed on: of ``(a, b), (b, c), (c, d)`` all are on one side. Whole
-    groups are drawn at random while they fit, so one giant group stays in train, and dev gets as close to its share as
-    the remaining groups allow.
+    Texts are compared without case. Rows that are linked by a chain of shared texts, such as ``(a, b), (b, c), (c,
+    d)``, form a group and stay together. Groups are drawn for dev at random while they fit, so a giant group stays in
+    train, and dev gets as close to its share as the other groups allow.
 
     Args:
-        texts: The texts of the rows, a column for each text of a row.
+        texts: The texts of the rows: one column for each text of a row.
         fraction: The share of rows that dev should get, between 0 and 1.
-        seed: The same seed and texts give the same split.
+        seed: The seed of the draw. The same seed and texts give the same split.
 
     Raises:
         ValueError: If fraction is not between 0 and 1, or if all rows are one group.
@@ -54,7 +54,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
 
 def _groups(keys: Sequence[Hashes]) -> tuple[Rows, Rows]:
-    """Returns the group of each row, tied to others by equal keys, and the size of each: in order of the first row."""
+    """Returns the group of each row, and the size of each group; groups are numbered by their first row."""
     rows = len(keys[0])
     if len(keys) == 1:
         group_n = numbered(keys[0])

@@ -1,4 +1,4 @@
-"""Rows of a table: which columns hold what, and how cells become rows or are dropped."""
+"""Tables: the rows of a source, and the columns that a task reads."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ from mtbert.settings import Settings
 
 
 class Columns(Settings):
-    """Which columns hold what; ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``."""
+    """The names of the columns that hold texts, label and id.
+
+    In a recipe: ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``.
+    """
 
     text: tuple[str, ...] = Field(default=("text",), description="one or two column names")
     label: str | None = "label"
@@ -38,9 +41,9 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class Row:
-    """One row as written: stripped texts and label.
+    """A row as it is written, with stripped texts and label.
 
-    ``line`` is its first line, or its number from 1, in the file (or data set) of that number in its table.
+    ``line`` is its first line, or its number from 1, in its file or data set; ``file`` is the index of that file.
     """
 
     line: int
@@ -52,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file or data set of a table; ``unit`` is what its rows are counted in."""
+    """A file or data set of a table; ``unit`` is what the places of its rows count, such as lines."""
 
     name: str
     digest: str  # the SHA-256 of the file's bytes, or else of the rows
@@ -61,10 +64,17 @@ class TableFile:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a source in columns, and the files or the data set that they are in.
+    """The rows of a source in columns, and the files or data set that they come from.
 
-    ``lines`` has the first line of each row, or its number from 1, in its file; ``ends`` has for each file the number
-    of rows up to its end.
+    Attributes:
+        parts: The files, or the data set.
+        ids: The id of each row.
+        texts: One column for each text of a row.
+        labels: The label of each row, as it is written.
+        lines: The first line of each row, or its number from 1, in its file.
+        ends: The number of rows up to the end of each file.
+        warnings: The warnings from reading.
+        column: The name of the label column, for messages.
     """
 
     parts: tuple[TableFile, ...]
@@ -78,19 +88,19 @@ class Table:
 
     @property
     def name(self) -> str:
-        """All names, for messages."""
+        """The names of all files, for messages."""
         return names(self.parts)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def at(self, row: int) -> str:
-        """Returns where a label stands, for messages: ``sts.csv, line 812, column 'similarity'``."""
+        """Returns the place of a label, for messages: ``sts.csv, line 812, column 'similarity'``."""
         part = self.parts[self._file(row)]
         return cells.place(part.name, part.unit, int(self.lines[row]), self.column)
 
     def places(self) -> Ints:
-        """Returns a number for each row that tells its file and line."""
+        """Returns a number for each row that identifies its file and line."""
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
 
     @property
@@ -106,7 +116,7 @@ class Table:
         return bisect_right(self.ends, row)
 
     def keep(self, spool: Spool) -> None:
-        """Puts all of a table that was just read into a spool; ids and lines that only count are left out."""
+        """Puts the table into a spool; ids and lines that are just consecutive numbers are not stored."""
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {

@@ -1,7 +1,7 @@
-"""Tables separated by tabs as people write them: a quote is a character like others, unless it encloses a field.
+"""Reading tables separated by tabs, in which a quote is an ordinary character unless it encloses a whole field.
 
-A field is quoted where it begins and ends with a quote, and every quote between them is doubled; such a field may hold
-tabs and line breaks, as programs write them. Everything else is taken as it stands: ``"So" it is`` is a text.
+A field is quoted if it begins and ends with a quote and all quotes inside are doubled; such a field may contain tabs
+and line breaks. Every other field is taken as it is: ``"So" it is`` is a text.
 """
 
 import re
@@ -16,7 +16,7 @@ _INSIDE = re.compile(r'(?:[^"]|"")*+')
 
 
 class BareReturn(ValueError):
-    """A carriage return that ends no line, in line ``line``."""
+    """Raised for a carriage return inside line number ``line``."""
 
     def __init__(self, line: int) -> None:
         super().__init__(line)
@@ -24,13 +24,13 @@ class BareReturn(ValueError):
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Gives the fields of each row, and the number of its first line, from 1; a blank line has no fields.
+    """Yields the number of the first line, from 1, and the fields of each row; a blank line has no fields.
 
-    The first row is the header: its number of fields decides where a quote at the beginning of a field could enclose
-    more than the line. What can be rows of that number without quotes is taken as such.
+    The first row is the header. A quote encloses several lines only if the row then has as many fields as the header,
+    and the lines do not have that many fields by themselves.
 
     Raises:
-        BareReturn: If a field that is not quoted holds a carriage return.
+        BareReturn: If a field that is not quoted contains a carriage return.
     """
     source = _Lines(lines)
     width, line = 0, 1
@@ -40,7 +40,7 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         else:
             taken, fields = _row(first, source, width, line)
         if len(fields) != width and (body := _body(first)) and body.count("\t") + 1 == width:
-            taken, fields = 1, body.split("\t")  # quotes that only seem to enclose something
+            taken, fields = 1, body.split("\t")  # the quotes enclose nothing
         width = width or len(fields)
         yield line, fields
         line += taken
@@ -48,14 +48,14 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """Lines that can be looked at before they are taken."""
+    """Lines that can be read ahead before they are taken."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._source = iter(lines)
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns the line after the next ``number`` ones; ``None`` behind the last."""
+        """Returns the line after the next ``number`` lines; None after the last line."""
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:
@@ -69,7 +69,7 @@ class _Lines:
 
 
 def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[str]]:
-    """How many lines the row takes that begins with ``first``, and its fields."""
+    """Returns the number of lines in the row that begins with ``first``, and its fields."""
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
     while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):
@@ -83,14 +83,14 @@ def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[s
 
 
 def _body(line: str) -> str:
-    """The line without its end."""
+    """Returns the line without its line break."""
     if line.endswith("\n"):
         return line[:-2] if line.endswith("\r\n") else line[:-1]
     return line.removesuffix("\r")
 
 
 def _split(body: str, line: int) -> tuple[list[str], bool]:
-    """The fields of a row, and whether the last begins with a quote that nothing closes."""
+    """Returns the fields of a row, and whether a field begins with a quote that is not closed."""
     if not body:
         return [], False
     if '"' not in body:
@@ -118,7 +118,7 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Whether the next line that is not blank has as many fields as the header, or there is none."""
+    """Returns whether the next line that is not blank has as many fields as the header, or there is no such line."""
     while (following := source.after(taken)) is not None:
         if body := _body(following):
             return body.count("\t") + 1 == width
@@ -127,7 +127,7 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """The lines up to the one that closes the open quote, of at most ``most`` characters; none if it does not come."""
+    """Returns the next lines up to the one that closes an open quote; none if ``most`` characters do not contain it."""
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:
         lines.append(line)

@@ -9,7 +9,7 @@ from mtbert.data import formats
 
 @dataclass(frozen=True)
 class Whole:
-    """All columns of a file, and its rows in the same order as from :func:`mtbert.data.sources.read`."""
+    """All columns of a file, and its rows in the order of :func:`mtbert.data.sources.read`."""
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, object]]

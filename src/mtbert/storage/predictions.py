@@ -21,8 +21,8 @@ PREDICTIONS = "predictions.safetensors"
 class Predicted:
     """A model's predictions for one data set, in the order of its examples.
 
-    ``prediction`` holds the raw numbers of the head, ``[B]`` or ``[B, K]``, float32. ``decision`` is what they decide,
-    ``[B]`` or ``[B, K]``: class indices as int64, or scores mapped to 0..1, as float64.
+    ``prediction`` holds the raw numbers of the head, ``[B]`` or ``[B, K]``, float32. ``decision`` holds the decisions
+    that follow from them, ``[B]`` or ``[B, K]``: class indices as int64, or scores mapped to 0..1, as float64.
     """
 
     prediction: Tensor

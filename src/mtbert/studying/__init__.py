@@ -1,1 +1,1 @@
-"""Many runs compared: recipes times seeds, with statistics, tables and figures."""
+"""Studies: many runs, recipes times seeds, compared with statistics, tables and figures."""

@@ -1,4 +1,4 @@
-"""What ``mtbert study`` and ``mtbert report`` do: run a study in a folder, and write its report."""
+"""The commands ``mtbert study``, which runs a study in a folder, and ``mtbert report``, which writes its report."""
 
 import os
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
         console: Shows progress, warnings and the tables.
 
     Returns:
-        Why runs failed, by the name of the run.
+        The reason for each failed run, by the name of the run.
 
     A run uses as many threads as its recipe says. Without a number there, the machine's cores are shared among the
     workers, as they were when the study began.

@@ -1,4 +1,4 @@
-"""The errors of a study's runs: how far off answers are, which are worst, and what a technique fixes and breaks.
+"""The errors of a study's runs: their sizes, the worst of them, and those that a technique fixes or causes.
 
 Dimension key: B examples, K classes, S seeds.
 """
@@ -24,7 +24,7 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns how wrong the answers of ``result`` to the task of ``dev`` are."""
+    """Returns how wrong the answers of a run to the task of ``dev`` are."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)

@@ -1,4 +1,4 @@
-"""Scoring one row of a study on test files, once: the row is chosen by dev before."""
+"""Scoring one row of a study on test files, once, after the row has been chosen by its scores on dev."""
 
 import math
 from collections.abc import Mapping

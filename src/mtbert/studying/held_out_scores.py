@@ -1,4 +1,4 @@
-"""The scores of one row of a study on test files, in ``test.json``. They are made once and never again."""
+"""The scores of one row of a study on test files, stored in ``test.json``; they are made only once."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """One score on test over the seeds of a row."""
+    """A score on test, over the seeds of a row."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed
@@ -29,7 +29,7 @@ def read_held_out(out: Path) -> HeldOutScores | None:
     """Returns the scores on test that are recorded in ``out``; None if no row was scored on test.
 
     Raises:
-        ValueError: If the record is damaged.
+        ValueError: If the file is damaged.
     """
     file = out / HELD_OUT_FILE
     return json_files.read_settings(file, HeldOutScores, "Put the old file back.") if file.exists() else None

@@ -25,7 +25,7 @@ class PlannedRow:
     """A row of a plan: everything about its runs except the seed."""
 
     name: str
-    source: str  # the recipe's name in the study's file
+    source: str  # the name of the recipe in the study's file
     recipe: Recipe
     control: str | None  # the row that lacks one technique of this one
 
@@ -42,7 +42,7 @@ class Plan:
     rows: Mapping[str, PlannedRow]
     seeds: tuple[int, ...]
     reference: str
-    printed: Printed | None = None  # by the names of these rows
+    printed: Printed | None = None  # numbers that another source prints for these rows
 
     @property
     def runs(self) -> list[tuple[str, int]]:
@@ -66,8 +66,8 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
         overrides: Changes of every row's recipe, as ``a.b=c``; they come after those in the file.
 
     Raises:
-        FileNotFoundError: If the study or one of its recipes is not there; the message lists the shipped ones.
-        ValueError: If the file is wrong; the message has file, key, what was found and what to do.
+        FileNotFoundError: If the study or one of its recipes does not exist; the message lists the shipped ones.
+        ValueError: If the file has a mistake; the message names file, key and value, and says what to do.
     """
     chain = STUDIES.read(name, Path())
     raw: dict[str, Any] = {}
@@ -85,13 +85,13 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
     Args:
         study: The settings.
-        name: How messages call the study.
-        folder: Where the files of its recipes lie.
+        name: What messages call the study.
+        folder: The folder from which the paths of its recipes start.
         overrides: Changes of every row's recipe, as ``a.b=c``; they come last.
 
     Raises:
-        FileNotFoundError: If a recipe is not there.
-        ValueError: If a recipe cannot be used, a row or a task that is named is not there, or rows cannot be compared.
+        FileNotFoundError: If a recipe does not exist.
+        ValueError: If a recipe cannot be used, a named row or task does not exist, or rows cannot be compared.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
@@ -172,7 +172,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises ValueError if printed numbers are of a row, a task or a metric that the study's file does not have."""
+    """Raises ValueError if a printed number belongs to a row, task or metric that the study does not have."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

@@ -138,7 +138,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns the comparison that the page begins with: against controls, or the reference where no row has one."""
+    """Returns the comparison at the top of the page: with controls, or with the reference if no row has a control."""
     return "control" if summary.comparisons["control"] else "reference"
 
 

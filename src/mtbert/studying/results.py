@@ -41,7 +41,7 @@ class Outline(Settings):
     seeds: tuple[int, ...]
     reference: str
     threads: int  # of each run whose recipe names none
-    printed: Printed | None = None  # what another source prints, by the names of these rows
+    printed: Printed | None = None  # numbers that another source prints for these rows
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
 
 
 def read_outline(out: Path) -> Outline:
-    """Returns what :func:`write_outline` wrote.
+    """Returns the outline of the study in ``out``, from its ``study.json``.
 
     Raises:
-        FileNotFoundError, ValueError: If it is not there or damaged.
+        FileNotFoundError, ValueError: If the file is missing or damaged.
     """
     file = out / OUTLINE_FILE
     if not file.exists():
@@ -143,7 +143,8 @@ def read_study(out: Path) -> Results:
     """Returns the runs that have ended of the study in ``out``.
 
     Raises:
-        FileNotFoundError, ValueError: If it is no study, a file of it is damaged, or runs saw different data.
+        FileNotFoundError, ValueError: If ``out`` holds no study, a file is damaged, or runs were made with different
+            data.
     """
     outline = read_outline(out)
     runs: dict[str, dict[int, EndedRun]] = {}
@@ -266,7 +267,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
-    """Returns whether these can be answers to ``dev``: as many, of its kind, and with the score that the run logged."""
+    """Returns whether ``predicted`` fits ``dev``: its shape, its values, and the score that the run logged for it."""
     task, decision = dev.task, predicted.decision.numpy()
     shape = result.recipe.tasks[task.name].predicts.shape(task)
     if not task.answer.labels.fits(task, decision, len(dev.examples)):
@@ -276,7 +277,7 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     answers = predicted.read_by(dev.scored_by)
     if not np.isfinite(answers).all():
         return False
-    if not result.steps:  # answers that were packed without what their run logged
+    if not result.steps:  # answers that were packed without the log of their run
         return True
     logged = result.evaluation
     then = None if logged is None else history.task_scores(logged).get(task.name)

@@ -60,7 +60,7 @@ class RunPlace:
 
     @property
     def ended(self) -> Path:
-        """Returns the file that is there once the run has ended: :class:`EndRecord`."""
+        """Returns the file with the :class:`EndRecord`, which exists once the run has ended."""
         return self.folder / "ended.json"
 
     @property
@@ -132,7 +132,7 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> d
         console: Shows the progress.
 
     Returns:
-        Why runs failed, by name.
+        The reason for each failed run, by its name.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, when all workers have saved their state.
@@ -205,7 +205,7 @@ def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
 
 
 class _Shown:
-    """Shows which runs go on, and how much time is left."""
+    """Shows which runs are going on, and the time left."""
 
     BETWEEN = 60.0  # seconds between lines
     LOOK = 1.0  # seconds between looks at the logs of the runs
@@ -234,7 +234,7 @@ class _Shown:
         self.console.print(f"{name}: {said}  ({count} of {len(self.places)}, {self._left()})", soft_wrap=True)
 
     def moved(self, running: Iterable[str]) -> None:
-        """Looks at the logs of the ``running`` ones, but not more often than once in ``LOOK`` seconds."""
+        """Reads the logs of the runs in ``running``, at most once in ``LOOK`` seconds, and shows their progress."""
         now = time.monotonic()
         if now - self.looked < self.LOOK:
             return
@@ -249,7 +249,7 @@ class _Shown:
         return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
 
     def _left(self) -> str:
-        """By what was done since the start; a run counts as one, whatever it takes."""
+        """Returns the time left, estimated from the progress since the start; all runs count the same."""
         now = sum(self.done[name] - share for name, share in self.begun.items())
         if all(share == 1 for share in self.done.values()):
             return "all ended"

@@ -49,20 +49,21 @@ class Printed(Settings):
     sizes: dict[str, Sizes] = Field(default={}, description="numbers of examples, by task")
 
     def said(self, score: float | None) -> str:
-        """Returns a score with all its decimal places; nothing for None."""
+        """Returns a score as text with all its decimal places; an empty text for None."""
         return "" if score is None else f"{score:.{self.digits}f}"
 
     def contradicted(self, scores: PrintedScores) -> float | None:
-        """Returns the overall that the scores of the tasks give, where the printed one differs by more than rounding.
+        """Returns ``overall`` computed from the printed scores of the tasks, if it contradicts the printed one.
 
-        None without a contradiction, or without an overall and several tasks.
+        It does if the two differ by more than rounding. Returns None otherwise, and if ``overall`` or the scores of at
+        least two tasks are not printed.
         """
         parts = ((key.rpartition("."), score) for key, score in scores.items() if key != OVERALL)
         by_task = {task: (metric, score) for (task, _, metric), score in parts}
         if OVERALL not in scores or len(by_task) < 2:
             return None
         formula = metrics.aggregate(OVERALL, by_task)
-        # Each score is off by half a unit of its last place at most, the overall too; a correlation counts half.
+        # Rounding changes each score, and the overall, by half a unit of its last place at most; a correlation counts half.
         weights = [metrics.unit_scale(metric, 1.0) - metrics.unit_scale(metric, 0.0) for metric, _ in by_task.values()]
         rounding = 10**-self.digits / 2 * (math.fsum(weights) / len(weights) + 1)
         return formula if abs(formula - scores[OVERALL]) > rounding else None

@@ -116,7 +116,10 @@ def holm(p_T: Sequence[float]) -> list[float]:
 
 
 def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bool_]) -> float:
-    """Returns McNemar's two-sided p-value for two runs that are right equally often, from both runs' right answers."""
+    """Returns the two-sided p-value of McNemar's exact test that two runs give equally many right answers.
+
+    The arguments say which answers of each run are right, ``[B]``.
+    """
     table = [
         [int((right_a_B & right_b_B).sum()), int((right_a_B & ~right_b_B).sum())],
         [int((~right_a_B & right_b_B).sum()), int((~right_a_B & ~right_b_B).sum())],

@@ -30,8 +30,8 @@ class Comparison:
 
     other: str  # the row that is compared with
     difference: Estimate  # positive where the row is better
-    p: float  # that there is no difference
-    corrected: float  # the same by Holm's method, for all rows that are compared in this score
+    p: float  # the p-value of the hypothesis that there is no difference
+    corrected: float  # p corrected by Holm's method for all rows that are compared in this score
 
     @property
     def verdict(self) -> Verdict:
@@ -64,7 +64,7 @@ class Summary:
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns `` (collapsed: sst)`` for a row with collapsed runs, with their tasks; else an empty text."""
+        """Returns a mark such as `` (collapsed: sst)`` for a row with collapsed runs; otherwise an empty text."""
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
 
@@ -80,7 +80,7 @@ class Summary:
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
-        varied = [d.detectable(alpha) for d in found if d.se > 0]  # two equal rows say nothing about it
+        varied = [d.detectable(alpha) for d in found if d.se > 0]  # rows with equal answers tell nothing about it
         return float(np.median(varied)) if varied else None
 
 

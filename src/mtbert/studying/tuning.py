@@ -84,9 +84,9 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
         trials: Number of trials, those of earlier calls included.
         console: Shows progress, and the best trials at the end.
 
-    A tuning that was stopped or killed goes on with the same call, and makes the same trials as one that was not. The
-    score of a trial is the recipe's ``train.select`` in the best of its evaluations, as for any run. A trial is pruned
-    when it falls below the median of the others at the same share of its schedule. Each setting is drawn from a
+    The same call resumes a tuning that was stopped or killed, which then makes the same trials as an uninterrupted one.
+    The score of a trial is the recipe's ``train.select`` in the best of its evaluations, as for any run. A trial is
+    pruned when it falls below the median of the others at the same share of its schedule. Each setting is drawn from a
     generator that is seeded by the trial's number and the setting's path. All trials train with the recipe's seed.
 
     Raises:
@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial that was cut off, else a new one; None if there are enough."""
+    """Returns the trial that was cut off, or else a new trial; None if there are enough trials."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -337,7 +337,7 @@ class _Shown:
         self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)
 
     def _left(self) -> str:
-        """Returns the time left as far as the trials of this call tell."""
+        """Returns the time left, estimated from the trials of this call."""
         since, before = self.begun or (0.0, self.done)
         passed = self.done - before
         seconds = (time.monotonic() - since) / passed * (self.trials - self.done) if passed else None

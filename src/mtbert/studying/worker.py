@@ -1,7 +1,7 @@
 """One run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-The folder is one of :class:`RunPlace`. The worker trains its recipe, or goes on with a run that was cut off. When its
-standard input ends it stops as after Ctrl-C, so a killed study leaves no worker behind.
+The folder is one of :class:`RunPlace`. The worker trains its recipe, or resumes a run that was cut off. It stops, as
+after Ctrl-C, when its standard input ends, so a killed study leaves no worker behind.
 """
 
 import json
@@ -40,7 +40,7 @@ def work(place: RunPlace) -> None:
 
 
 def _seconds(timings: Path) -> float:
-    """Returns the seconds of all steps. A repeated step counts once, a line cut off by a kill not at all."""
+    """Returns the seconds of all steps. A repeated step counts once, and a line that a kill cut off does not count."""
     by_step = {}
     for line in timings.read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):

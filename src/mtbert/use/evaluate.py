@@ -46,7 +46,7 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
     Args:
         path: The folder of a run, or of a model in it.
         split: ``dev``, ``test``, or a labelled file of ``task``.
-        task: The only task to score; ``None``: all whose predictions were trained.
+        task: The only task to score; None scores all tasks whose predictions were trained.
         overrides: Changes of the run's recipe, as ``a.b=c``.
 
     Raises:
@@ -83,7 +83,7 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
-    """Prints what :func:`score_run` returns: tables on ``console``, or ``as_json`` on standard output."""
+    """Prints the scores from :func:`score_run`: tables on ``console``, or with ``as_json`` JSON on standard output."""
     found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:
         warn(warnings, line)

@@ -36,11 +36,11 @@ class Question:
 
 
 def predict_run(path: Path, question: Question, console: Console) -> None:
-    """Answers a question as the command of this name describes it; ``console`` gets all but the answers.
+    """Answers a question and writes the answers; everything else is printed on ``console``.
 
     Raises:
         ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or a file may not be
-            written; then nothing is.
+            written. Then nothing is written.
     """
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):

@@ -25,7 +25,7 @@ from mtbert.task import Task
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
 _NO_TEXTS = (bytes, bytearray, Mapping, Set)  # iterable, but no sequences of texts
-SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
+SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are not UTF-8 by these characters
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,12 +34,12 @@ class Predictor:
 
     model: Model
     tokenizer: Tokenizer
-    folder: Path | None = None  # where it was loaded from
-    step: int | None = None  # optimizer steps that made it, where its folder says so
+    folder: Path | None = None  # the model folder that it was loaded from
+    step: int | None = None  # optimizer steps that it was trained for; None if unknown
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """The tasks that it answers, by name."""
+        """The tasks that the model answers, by name."""
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
@@ -53,7 +53,7 @@ class Predictor:
             One dict per text or pair, in order; an answer is what :meth:`predict` gives.
 
         Raises:
-            TypeError: If ``texts`` is no sequence of texts.
+            TypeError: If ``texts`` is not a sequence of texts.
             ValueError: If no task takes such inputs, or an example has the wrong number of texts or an empty one.
             FloatingPointError: If an answer is not finite.
         """
@@ -82,7 +82,7 @@ class Predictor:
             scores ``{"score": ...}`` in the task's range.
 
         Raises:
-            TypeError: If ``texts`` is no sequence of texts.
+            TypeError: If ``texts`` is not a sequence of texts.
             ValueError: If there is no such task, or an example has the wrong number of texts or an empty one.
             FloatingPointError: If an answer is not finite.
         """
@@ -97,15 +97,15 @@ class Predictor:
 
     @property
     def name(self) -> str:
-        """Which model this is, for people: its folder, and its step where known."""
+        """A description of the model for people: its folder, and its step if known."""
         folder = "a model in memory" if self.folder is None else clean(str(self.folder))
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def task(self, name: str) -> Task:
-        """Returns the task of that name.
+        """Returns the task called ``name``.
 
         Raises:
-            ValueError: If the model has no such task; the message names those it has.
+            ValueError: If the model has no such task; the message names the tasks that it has.
         """
         if name not in self.tasks:
             raise ValueError(f"task {few([name])}: this model has no such task. Use {' or '.join(self.tasks)}.")
@@ -120,7 +120,7 @@ class Predictor:
         return self.dataset(task, Examples(NumberColumn(np.arange(len(rows))), columns, unlabelled))
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
-        """Returns examples as a data set of the task, beside their tokens."""
+        """Returns examples as a data set of the task, with their tokens."""
         return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
@@ -167,7 +167,8 @@ def _listed(task: Task, texts: Any) -> list[Any]:
     """Returns the single texts or pairs in what a caller gave.
 
     Raises:
-        TypeError: If that has no order, or its items are no texts, as the columns of a frame or the keys of a mapping.
+        TypeError: If it has no order, or its items are not texts, such as the keys of a mapping or the columns of a
+            frame.
     """
     if isinstance(texts, str):
         return [texts]
