@@ -1,6 +1,7 @@
 """The report of ``mtbert data check`` on the data of each task: sizes, labels, lengths, and warnings about them.
 
-``mtbert.data.measure`` counts, :func:`warnings` judges, :func:`render` draws; :func:`report_on_data` does all three.
+:mod:`mtbert.data.measure` computes the figures. :func:`warnings` and :func:`render` turn them into warnings and tables,
+and :func:`report_on_data` prints everything.
 """
 
 from collections.abc import Sequence

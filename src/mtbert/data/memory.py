@@ -22,15 +22,8 @@ from mtbert.messages import clean, few, near, reason, shown
 FOLDER = "data"  # in the folder of a run
 SPLITS = ("train", "dev", "test")
 KINDS = "a pandas or polars DataFrame, a datasets.Dataset, a pyarrow Table or a list of dicts"
-_VALUES = (
-    str,
-    int,
-    float,
-    Decimal,
-    date,
-    type(None),
-)  # the types of a cell; a bool is an int too, and a datetime is a date
-_MISSING = ("NAType", "NaTType")  # of pandas, beside nan
+_VALUES = (str, int, float, Decimal, date, type(None))  # types of a cell; bool is an int, datetime a date
+_MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides nan
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _validated(raw: dict[str, Any], overrides: Sequence[str], name: str) -> Reci
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Returns the recipe as YAML that :func:`load_recipe` reads back to an equal one."""
+    """Returns the recipe as YAML, from which :func:`load_recipe` reads an equal recipe."""
     return yaml_text.dump(as_plain(recipe))
 
 

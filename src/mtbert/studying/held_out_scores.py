@@ -26,7 +26,7 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the scores on test that are recorded in ``out``; None if no row was scored on test.
+    """Returns the scores on test that are stored in ``out``; None if no row was scored on test.
 
     Raises:
         ValueError: If the file is damaged.

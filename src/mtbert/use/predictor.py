@@ -24,7 +24,7 @@ from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
-_NO_TEXTS = (bytes, bytearray, Mapping, Set)  # iterable, but no sequences of texts
+_NO_TEXTS = (bytes, bytearray, Mapping, Set)  # types that are iterable but are not sequences of texts
 SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are not UTF-8 by these characters
 
 
