@@ -27,6 +27,7 @@ from mtbert.storage.predictions import load_predictions
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.snapshot import restore, snapshot
 from mtbert.training.start import start_run
 from mtbert.yaml_files import merge
 
@@ -245,12 +246,12 @@ def test_a_run_saves_resumes_and_predicts(folder: Path):
     run = make_from(made)
     for _ in range(6):
         run.step()
-    run_state.save_state(run.state(), folder)
+    run_state.save_state(snapshot(run), folder)
     again = make_from(made)
     again.ema.load_state_dict(run.ema.state_dict())  # the averaged weights are saved separately
-    again.restore(run_state.load_state(folder))
+    restore(again, run_state.load_state(folder))
     assert again.generator.get_state().equal(run.generator.get_state())
-    before, after = run.state().tensors, again.state().tensors
+    before, after = snapshot(run).tensors, snapshot(again).tensors
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     for _ in range(6):

@@ -16,6 +16,7 @@ from mtbert.display import Display
 from mtbert.recipe.settings import Recipe
 from mtbert.training.fit import fit
 from mtbert.training.run import Run
+from mtbert.training.snapshot import restore, snapshot
 from mtbert.training.stopping import Stopped
 
 folder = toy_run.shared_folder
@@ -43,9 +44,9 @@ class Watched:
         try:
             fit(self.run, self.tokenizer, self.folder, Display(SILENT))
         except Stopped:
-            state = self.run.state()
+            state = snapshot(self.run)
             self.run = self._new()
-            self.run.restore(state)
+            restore(self.run, state)
             return self.fit()
         return self
 
@@ -105,8 +106,8 @@ def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step_or_evaluation(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     found = Watched(folder, monkeypatch, [0.5, 0.4, 0.3, 0.2], 2).fit()
-    state, found.run = found.run.state(), found._new()
-    found.run.restore(state)
+    state, found.run = snapshot(found.run), found._new()
+    restore(found.run, state)
     assert found.fit().run.done == 3
     assert found.kept == [1]
     assert found.run.stale == 2  # nor another evaluation

@@ -18,6 +18,7 @@ from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
+from mtbert.training.snapshot import restore, snapshot
 from mtbert.training.start import start_run
 
 folder = toy_run.shared_folder
@@ -123,9 +124,9 @@ def gone_on(run: Run, folder: Path) -> Run:
     last = folder / f"last-{next(NUMBERS)}"
     tokenizer = toy_run.build(folder)[1]
     files.write_folder(last, lambda to: save_model(run.predictor, tokenizer, to, run.done))
-    run_state.save_state(run.state(), last)
+    run_state.save_state(snapshot(run), last)
     again = assemble(run.recipe, last).run()
-    again.restore(run_state.load_state(last))
+    restore(again, run_state.load_state(last))
     return again
 
 

@@ -78,13 +78,9 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
     """Raises ValueError if a setting is for several tasks, and the recipe has only one."""
-    for setting, asked in (
-        ("aggregation", train.aggregation.kind != "sum"),
-        ("conflicts", train.conflicts),
-        ("sampler", train.sampler.kind != "round_robin"),
-    ):
-        if asked and len(tasks) == 1:
-            raise ValueError(f"train.{setting} is about several tasks, found one. Drop it, or add a task.")
+    settings = [*train.read_gradients, *(["sampler"] if train.chooses_tasks else [])]
+    if settings and len(tasks) == 1:
+        raise ValueError(f"train.{settings[0]} is about several tasks, found one. Drop it, or add a task.")
 
 
 def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
@@ -96,16 +92,12 @@ def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
 
 def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
     """Raises ValueError if a setting is for trained weights of the encoder, and the whole encoder is frozen."""
-    for setting, asked in (
-        ("aggregation", train.aggregation.kind != "sum"),
-        ("conflicts", train.conflicts),
-        ("layer_decay", train.layer_decay is not None),
-    ):
-        if asked:
-            raise ValueError(
-                f"train.{setting} is about weights that the tasks share, and model.freeze: all trains none of them. "
-                f"Freeze fewer layers, or drop train.{setting}."
-            )
+    settings = [*train.read_gradients, *([] if train.layer_decay is None else ["layer_decay"])]
+    if settings:
+        raise ValueError(
+            f"train.{settings[0]} is about weights that the tasks share, and model.freeze: all trains none of them. "
+            f"Freeze fewer layers, or drop train.{settings[0]}."
+        )
     for name, task in tasks.items():
         if not task.head_kind.has_weights and not model.adapts(name):
             raise ValueError(

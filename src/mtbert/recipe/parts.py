@@ -243,16 +243,26 @@ class TrainRecipe(Settings):
     )
     select: str = Field(default="overall", description="what 'best' means: overall, mean, or a task's name")
 
+    @property
+    def read_gradients(self) -> tuple[str, ...]:
+        """The names of the settings that read the gradient of each task; without them, all losses are added up."""
+        needed = {"aggregation": not isinstance(self.aggregation, Sum), "conflicts": self.conflicts}
+        return tuple(name for name, wanted in needed.items() if wanted)
+
+    @property
+    def chooses_tasks(self) -> bool:
+        """Whether the sampler does more than to take every task in turn."""
+        return not isinstance(self.sampler, RoundRobin)
+
     @model_validator(mode="after")
     def _fits_the_mode(self) -> Self:
         if self.mode == "alternate":
-            for name, asked in (("aggregation", self.aggregation.kind != "sum"), ("conflicts", self.conflicts)):
-                if asked:
-                    raise ValueError(
-                        f"{name} compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
-                        f"each. Use mode: joint, or drop {name}."
-                    )
-        elif self.sampler.kind != "round_robin":
+            for name in self.read_gradients:
+                raise ValueError(
+                    f"{name} compares the gradients of all tasks in a step, and mode 'alternate' has one task in "
+                    f"each. Use mode: joint, or drop {name}."
+                )
+        elif self.chooses_tasks:
             raise ValueError(
                 f"sampler '{self.sampler.kind}' chooses the one task of a step, and mode 'joint' has all tasks in "
                 "each, so it would change nothing. Use mode: alternate, or drop sampler."

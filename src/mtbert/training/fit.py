@@ -17,6 +17,7 @@ from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
 from mtbert.training.profile import Profile
 from mtbert.training.run import Run
+from mtbert.training.snapshot import snapshot
 from mtbert.training.stopping import Stopped, signals
 
 
@@ -59,7 +60,7 @@ def fit(
         written = log.sync()
 
         def write(folder: Path) -> None:
-            state = run.state()
+            state = snapshot(run)
             save(folder)
             run_state.save_state(
                 replace(state, values=state.values.model_copy(update={"metrics_bytes": written})), folder

@@ -24,6 +24,7 @@ from mtbert.training.assemble import assemble
 from mtbert.training.optim import learning_rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
+from mtbert.training.snapshot import restore, snapshot
 from mtbert.training.trackers import Tracker
 
 
@@ -104,7 +105,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
         check_card(made.model, last)
         state = run_state.load_state(last)
         try:
-            run.restore(state)
+            restore(run, state)
         except ValueError as error:
             raise ValueError(f"{last}/{error}. {run_state.STATE_REPAIR}") from None
     elif _saved_before(out / history.METRICS):
@@ -112,7 +113,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
             f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
         )
     else:
-        state = run.state()
+        state = snapshot(run)
     history.cut(out, state.values, recipe)
     if epochs is not None:
         if run.stale:  # patience is counted anew, even if the process is killed before the next checkpoint

@@ -7,13 +7,11 @@ Dimension key: T tasks.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-from torch import Tensor
 
 from mtbert import scoring
 from mtbert.balance.by_task import ByTask
@@ -26,9 +24,7 @@ from mtbert.sampling.stream import Stream
 from mtbert.sampling.turn import Progress, draw
 from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
-from mtbert.storage import run_state
 from mtbert.storage.predictions import Predicted
-from mtbert.storage.run_state import RunState, Values
 from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
@@ -78,7 +74,11 @@ class Run:
         ]
         seed = int(numpy_generator(settings.seed, "dropout").integers(2**63))
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.ema = None if settings.ema is None else settings.ema.start(self.model)
+        self.ema: Model | None = None
+        self.predictor = self.model  # the model that is scored and saved
+        if settings.ema is not None:
+            self.ema = settings.ema.start(self.model)
+            self.predictor = self.ema if settings.ema.predicts else self.model
         self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema)
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
         self.trained = factors(model, settings.layer_decay) | self.objective.factors()
@@ -102,12 +102,6 @@ class Run:
         """The data of the tasks whose predictions are trained."""
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 
-    @property
-    def predictor(self) -> Model:
-        """The model that is scored and saved: the one with averaged weights, if the recipe says so."""
-        ema = self.recipe.train.ema
-        return self.ema if self.ema is not None and ema is not None and ema.predicts else self.model
-
     def step(self) -> Step:
         """Makes one optimizer step and returns its record.
 
@@ -118,23 +112,15 @@ class Run:
         with timed("data"):
             drawn, diagnostics = self._draw()
         tally = Tally()
-        apart = ByTask(self.model, self.shared) if settings.conflicts or settings.aggregation.kind != "sum" else None
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            with apart.watching() if apart else nullcontext():
-                for loss in self.objective.losses(drawn, tally, apart.watch if apart else None):  # one per forward pass
-                    with timed("backward"), apart.collecting() if apart else nullcontext():
+            if settings.read_gradients:
+                diagnostics |= self._backward_by_task(drawn, tally)
+            else:
+                for loss in self.objective.losses(drawn, tally):  # one for each forward pass
+                    with timed("backward"):
                         loss.backward()  # type: ignore[no-untyped-call]
-            if apart:
-                diagnostics |= self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
-            with timed("optimizer"):
-                norm = total_norm(self.trained)
-            shrink = max(1.0, norm / (settings.clip or math.inf))
-            if not norm / shrink < LARGEST_NORM:  # also true if the norm is nan
-                raise FloatingPointError(
-                    f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
-                    "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
-                )
+            norm, shrink = self._norm(tally)
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
         lr = settings.lr * learning_rate(
@@ -150,6 +136,69 @@ class Run:
         epoch = self.plan.epoch(self.done)
         self.done += 1
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
+
+    def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
+        """Returns the rows of this step, from all tasks or the one that the sampler chose, and the probabilities."""
+        chosen: Sequence[int] = range(len(self.streams))
+        diagnostics = {}
+        if self.recipe.train.mode == "alternate":
+            progress = Progress(self.plan.epoch(self.done), len(self.plan.rounds), self.done, self.plan.steps)
+            probabilities_T = self.recipe.train.sampler([s.size for s in self.streams], progress)
+            chosen = [draw(probabilities_T, self.recipe.train.seed, self.done)]
+            diagnostics = {f"p({s.name})": float(p) for s, p in zip(self.streams, probabilities_T, strict=True)}
+        parts = []
+        for i in chosen:
+            stream = self.streams[i]
+            parts.append((self.data[stream.name].train, stream.rows(self.taken[i])))
+            self.taken[i] += 1
+        return parts, diagnostics
+
+    def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
+        """Gives the shared weights the combination of the tasks' gradients as their ``grad``; returns diagnostics."""
+        apart = ByTask(self.model, self.shared)
+        with apart.watching():
+            for loss in self.objective.losses(drawn, tally, apart.watch):
+                with timed("backward"), apart.collecting():
+                    loss.backward()  # type: ignore[no-untyped-call]
+        return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
+
+    def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
+        """Combines the gradients of the tasks into ``grad`` of the shared weights; returns cosines and weights."""
+        with timed("aggregation"):
+            gram_TT = gram(found)
+        if not torch.isfinite(gram_TT).all():
+            raise FloatingPointError(
+                f"the gradient of {' + '.join(tally.losses)} is not finite although the losses are. "
+                "Lower train.lr, or use train.precision: fp32."
+            )
+        draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
+        with timed("aggregation"):
+            weights_T = self.recipe.train.aggregation(gram_TT, draws)
+            check_weights(self.recipe.train.aggregation.method, weights_T)
+            for parameter, gradient in zip(self.shared, combine(found, weights_T), strict=True):
+                parameter.grad = gradient
+        names = [data.task.name for data, _ in drawn]
+        cosines_TT = cosines(gram_TT)
+        pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
+        self.conflicting += any(cosine < 0 for cosine in pairs.values())
+        weights = {f"weight({name})": float(weight) for name, weight in zip(names, weights_T, strict=True)}
+        return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
+
+    def _norm(self, tally: Tally) -> tuple[float, float]:
+        """Returns the norm of the gradient, and the number that clipping divides the gradient by.
+
+        Raises:
+            FloatingPointError: If the gradient is not finite, or too large for the optimizer.
+        """
+        with timed("optimizer"):
+            norm = total_norm(self.trained)
+        shrink = max(1.0, norm / (self.recipe.train.clip or math.inf))
+        if not norm / shrink < LARGEST_NORM:  # also true if the norm is nan
+            raise FloatingPointError(
+                f"the gradient of {' + '.join(tally.losses)} is {norm:g} although the losses are "
+                "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
+            )
+        return norm, shrink
 
     def inert(self) -> list[str]:
         """Returns a warning for each loss that was 0 in every step, or has hardly any share of the encoder's gradient.
@@ -214,126 +263,3 @@ class Run:
         """Whether the last ``train.patience`` evaluations were all no better than the best one before them."""
         patience = self.recipe.train.patience
         return patience is not None and self.stale >= patience
-
-    def state(self) -> RunState:
-        """Returns everything that the next step depends on, except the weights of the model that predicts."""
-        tensors = self._tensors() | {
-            f"optimizer.{i}.{key}": value
-            for i, entry in self.optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
-        return RunState(
-            values=Values(
-                done=self.done,
-                taken=tuple(self.taken),
-                evaluated=self.evaluated,
-                best=self.best if math.isfinite(self.best) else None,
-                stale=self.stale,
-                conflicting=self.conflicting,
-                generator=run_state.generator_state(self.generator),
-                tensors=len(tensors),
-            ),
-            tensors=tensors,
-        )
-
-    def restore(self, state: RunState) -> None:
-        """Restores a state that :meth:`state` returned; the weights of the model that predicts are loaded separately.
-
-        Raises:
-            ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.
-        """
-        values = state.values
-        joint = self.recipe.train.mode == "joint"
-        with _named(run_state.VALUES):
-            run_state.check_values(values, self.plan.steps, len(self.streams), joint)
-            run_state.set_generator_state(self.generator, values.generator)
-        with _named(run_state.TENSORS):
-            moments = self._moments(state.tensors)
-        self.done, self.taken, self.evaluated = values.done, list(values.taken), values.evaluated
-        self.best = -math.inf if values.best is None else values.best
-        self.stale, self.conflicting = values.stale, values.conflicting
-        for name, module in self._modules().items():
-            prefix = f"{name}."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
-            )
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-    def _moments(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Returns the optimizer's part of the tensors of a state, after checking all of them.
-
-        A weight that has not had a gradient yet has no moments.
-        """
-        expected = self._tensors()
-        moments = {}
-        for i, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"]):
-            entry = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-            if any(f"optimizer.{i}.{key}" in tensors for key in entry):
-                expected |= {f"optimizer.{i}.{key}": tensor for key, tensor in entry.items()}
-                moments[i] = {key: tensors.get(f"optimizer.{i}.{key}", tensor) for key, tensor in entry.items()}
-        run_state.check_tensors(tensors, expected)
-        return moments
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors of :meth:`_modules` by name."""
-        return {
-            f"{n}.{key}": value for n, module in self._modules().items() for key, value in module.state_dict().items()
-        }
-
-    def _modules(self) -> dict[str, torch.nn.Module]:
-        """Returns the modules that are trained or averaged beside the model that predicts."""
-        modules: dict[str, torch.nn.Module] = {"own": self.objective.own}
-        if self.ema is not None:
-            modules["average"] = self.ema
-        if (
-            self.ema is not None or self.recipe.model.lora is not None
-        ):  # the model folder holds averaged or merged weights, not these
-            modules["model"] = self.model
-        return modules
-
-    def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """Returns the rows of this step, from all tasks or the one that the sampler chose, and the probabilities."""
-        chosen: Sequence[int] = range(len(self.streams))
-        diagnostics = {}
-        if self.recipe.train.mode == "alternate":
-            progress = Progress(self.plan.epoch(self.done), len(self.plan.rounds), self.done, self.plan.steps)
-            probabilities_T = self.recipe.train.sampler([s.size for s in self.streams], progress)
-            chosen = [draw(probabilities_T, self.recipe.train.seed, self.done)]
-            diagnostics = {f"p({s.name})": float(p) for s, p in zip(self.streams, probabilities_T, strict=True)}
-        parts = []
-        for i in chosen:
-            stream = self.streams[i]
-            parts.append((self.data[stream.name].train, stream.rows(self.taken[i])))
-            self.taken[i] += 1
-        return parts, diagnostics
-
-    def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Combines the gradients of the tasks into ``grad`` of the shared weights; returns cosines and weights."""
-        with timed("aggregation"):
-            gram_TT = gram(found)
-        if not torch.isfinite(gram_TT).all():
-            raise FloatingPointError(
-                f"the gradient of {' + '.join(tally.losses)} is not finite although the losses are. "
-                "Lower train.lr, or use train.precision: fp32."
-            )
-        draws = torch_generator("aggregation", self.recipe.train.seed, self.done)
-        with timed("aggregation"):
-            weights_T = self.recipe.train.aggregation(gram_TT, draws)
-            check_weights(self.recipe.train.aggregation.method, weights_T)
-            for parameter, gradient in zip(self.shared, combine(found, weights_T), strict=True):
-                parameter.grad = gradient
-        names = [data.task.name for data, _ in drawn]
-        cosines_TT = cosines(gram_TT)
-        pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
-        self.conflicting += any(cosine < 0 for cosine in pairs.values())
-        weights = {f"weight({name})": float(weight) for name, weight in zip(names, weights_T, strict=True)}
-        return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
-
-
-@contextmanager
-def _named(file: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None

@@ -1,0 +1,97 @@
+"""The saved state of a run: everything that the next step needs beside the model that predicts."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mtbert.storage import run_state
+from mtbert.storage.run_state import RunState, Values
+from mtbert.training.run import Run
+
+
+def snapshot(run: Run) -> RunState:
+    """Returns everything that the next step depends on, except the weights of the model that predicts."""
+    tensors = _tensors(run) | {
+        f"optimizer.{i}.{key}": value
+        for i, entry in run.optimizer.state_dict()["state"].items()
+        for key, value in entry.items()
+    }
+    return RunState(
+        values=Values(
+            done=run.done,
+            taken=tuple(run.taken),
+            evaluated=run.evaluated,
+            best=run.best if math.isfinite(run.best) else None,
+            stale=run.stale,
+            conflicting=run.conflicting,
+            generator=run_state.generator_state(run.generator),
+            tensors=len(tensors),
+        ),
+        tensors=tensors,
+    )
+
+
+def restore(run: Run, state: RunState) -> None:
+    """Restores a state that :func:`snapshot` returned; the weights of the model that predicts are loaded separately.
+
+    Raises:
+        ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.
+    """
+    values = state.values
+    joint = run.recipe.train.mode == "joint"
+    with _named(run_state.VALUES):
+        run_state.check_values(values, run.plan.steps, len(run.streams), joint)
+        run_state.set_generator_state(run.generator, values.generator)
+    with _named(run_state.TENSORS):
+        moments = _moments(run, state.tensors)
+    run.done, run.taken, run.evaluated = values.done, list(values.taken), values.evaluated
+    run.best = -math.inf if values.best is None else values.best
+    run.stale, run.conflicting = values.stale, values.conflicting
+    for name, module in _modules(run).items():
+        prefix = f"{name}."
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)})
+    groups = run.optimizer.state_dict()["param_groups"]
+    run.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Returns the optimizer's part of the tensors of a state, after checking all of them.
+
+    A weight that has not had a gradient yet has no moments.
+    """
+    expected = _tensors(run)
+    moments = {}
+    for i, parameter in enumerate(p for group in run.optimizer.param_groups for p in group["params"]):
+        entry = {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+        if any(f"optimizer.{i}.{key}" in tensors for key in entry):
+            expected |= {f"optimizer.{i}.{key}": tensor for key, tensor in entry.items()}
+            moments[i] = {key: tensors.get(f"optimizer.{i}.{key}", tensor) for key, tensor in entry.items()}
+    run_state.check_tensors(tensors, expected)
+    return moments
+
+
+def _tensors(run: Run) -> dict[str, Tensor]:
+    """Returns the tensors of :func:`_modules` by name."""
+    return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
+
+
+def _modules(run: Run) -> dict[str, torch.nn.Module]:
+    """Returns the modules that are trained or averaged beside the model that predicts."""
+    modules: dict[str, torch.nn.Module] = {"own": run.objective.own}
+    if run.ema is not None:
+        modules["average"] = run.ema
+    # A saved model holds the averaged weights, or plain weights in place of low-rank changes.
+    if run.ema is not None or run.recipe.model.lora is not None:
+        modules["model"] = run.model
+    return modules
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
