@@ -32,11 +32,14 @@ def task(name: str, head: str = "linear") -> Task:
 
 
 def asked(source: str) -> Iterator[str]:
-    """Gives every comparison of a type or a kind of head with a string, as ``task.type == "binary"`` is one."""
+    """Gives every comparison of a type or a kind with a string, as ``task.type == "binary"`` is one.
+
+    A class may ask for a kind of its own.
+    """
 
     def is_name(node: ast.expr) -> bool:
         text = ast.unparse(node)
-        return text.endswith((".type", "head.kind", "head_kind.gives")) and "device" not in text
+        return text.endswith((".type", ".kind", "head_kind.gives")) and "device" not in text and text != "self.kind"
 
     def is_text(node: ast.expr) -> bool:
         parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
@@ -53,7 +56,7 @@ def asked(source: str) -> Iterator[str]:
             yield repr(node.value)
 
 
-def test_nothing_outside_asks_which_type_a_task_or_which_kind_a_head_is():
+def test_nothing_asks_which_type_a_task_is_or_which_kind_a_head_a_sampler_or_an_aggregation_is():
     files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
     assert {file.name: found for file in files if (found := list(asked(file.read_text())))} == {}
 
@@ -63,9 +66,11 @@ def test_nothing_outside_asks_which_type_a_task_or_which_kind_a_head_is():
     [
         ('task.type == "ordinal"', ["task.type == 'ordinal'", "'ordinal'"]),
         ('x = settings.head.kind in ("cosine", "mlp")', ["settings.head.kind in ('cosine', 'mlp')"]),
+        ('train.aggregation.kind != "sum"', ["train.aggregation.kind != 'sum'"]),
         ("match task.type:\n case other: ...", ["match task.type"]),
         ('{"binary": 1}[task.type]', ["'binary'"]),
         ('device.type == "cuda" or error["type"] == "missing" or task.type == other.type', []),
+        ('self.kind == "attention"', []),
     ],
 )
 def test_a_question_for_a_type_is_found_in_any_form(source: str, found: list[str]):

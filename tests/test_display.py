@@ -16,18 +16,6 @@ from mtbert.scoring import Evaluation
 LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.0321}
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Replaces the clock by one that only moves when the returned function is called."""
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def passes(seconds: float) -> None:
-        now[0] += seconds
-
-    return passes
-
-
 def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]:
     """Returns the live lines in the middle of a run with ``tasks`` tasks that have ordinary names."""
     file = io.StringIO()

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -39,18 +38,6 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     return one
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Replaces the clock by one that only moves when the returned function is called."""
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def passes(seconds: float) -> None:
-        now[0] += seconds
-
-    return passes
 
 
 def frame() -> RenderableType:

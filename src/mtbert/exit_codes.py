@@ -7,6 +7,7 @@ from contextlib import suppress
 import typer
 
 from mtbert.messages import clean
+from mtbert.training.stopping import Stopped
 
 
 def run_command(app: typer.Typer) -> None:
@@ -25,6 +26,8 @@ def run_command(app: typer.Typer) -> None:
             command = context.command_path if context is not None else "mtbert"
             _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
         sys.exit(error.exit_code)
+    except Stopped as error:
+        _fail(str(error), 130)
     except typer.Abort:
         _fail("stopped", 130)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -40,8 +43,6 @@ def run_command(app: typer.Typer) -> None:
             _fail(f"{error.filename or 'standard output'}: {error.strerror}. Make room, and go on.", 1)
         _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
     except Exception as error:
-        if type(error).__name__ == "Stopped":  # by name, because importing it would import torch
-            _fail(str(error), 130)
         from mtbert import environment
 
         if environment.out_of_memory(error):

@@ -38,8 +38,8 @@ class Projected(nn.Module):
         copies = 1 if settings.resolved_shared else config.layers
         self.down = nn.ModuleList(nn.Linear(config.width, width) for _ in range(copies))
         self.up = nn.ModuleList(nn.Linear(width, config.width) for _ in range(copies))
-        attention = settings.kind == "attention"
-        self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(config.layers)) if attention else None
+        every_layer = range(config.layers)
+        self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in every_layer) if settings.attends else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
         """Returns the addition to encoder layer number ``layer``, ``[M, D]``; ``generator`` draws the dropout."""

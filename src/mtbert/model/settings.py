@@ -31,7 +31,7 @@ class Pal(Settings):
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
         width, heads = self.resolved_width, self.heads
-        if self.kind == "attention" and width % heads:
+        if self.attends and width % heads:
             fitting = max(n for n in range(1, heads) if width % n == 0)
             raise ValueError(
                 f"heads must divide the width, found {heads} heads and width {width}. "
@@ -49,17 +49,22 @@ class Pal(Settings):
 
     def dropout_of(self, task: str) -> float:
         """Returns the rate of the dropout in the network of the task called ``task``; 0 if it has none."""
-        return self.dropout if self.kind == "attention" and self.adapts(task) else 0.0
+        return self.dropout if self.attends and self.adapts(task) else 0.0
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is attention between the projections."""
+        return self.kind == "attention"
 
     @property
     def resolved_width(self) -> int:
         """The width between the projections: ``width``, or the width that the source uses."""
-        return self.width or (204 if self.kind == "attention" else 100)
+        return self.width or (204 if self.attends else 100)
 
     @property
     def resolved_shared(self) -> bool:
         """Whether all layers share the projections: ``shared``, or what the source does."""
-        return self.kind == "attention" if self.shared is None else self.shared
+        return self.attends if self.shared is None else self.shared
 
 
 class Lora(Settings):
