@@ -264,7 +264,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 
 def find_folder(folder: Path) -> Path | None:
-    """Returns where the last complete content of ``folder`` is; ``None`` if there is none.
+    """Returns the path of the last complete content of ``folder``; None if there is none.
 
     The content lies beside ``folder`` if :func:`write_folder` was killed between its two renames, or if another process
     is between them now. So only the process that writes in the folder may move the content back (:func:`settle`).

@@ -91,7 +91,7 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
 
 
 def find_held(folder: Path) -> Path | None:
-    """Returns where the content of ``folder`` is, even in the middle of a replacement; ``None`` if there is none."""
+    """Returns the path of the content of ``folder``, even in the middle of a replacement; None if it has none."""
     found = files.find_folder(folder)
     return found if found == folder or (found and (found / LOCK).exists()) else None
 

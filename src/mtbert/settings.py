@@ -64,10 +64,10 @@ HUGGING_FACE = {
 
 @dataclass(frozen=True)
 class Dropped:
-    """A key that an earlier version had.
+    """A setting that earlier versions had.
 
     Attributes:
-        ignored: The values that mean what happens without the key; they are accepted, as old recipes hold them.
+        ignored: The values that make no difference. They are accepted, because old recipes contain them.
         instead: What to write in place of any other value; ``{value}`` stands for it.
     """
 
@@ -92,7 +92,11 @@ class Settings(BaseModel):
 
 
 def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
-    """Returns ``data`` without keys that earlier versions had; ValueError where the value of one of them matters."""
+    """Returns ``data`` without the keys that only earlier versions had.
+
+    Raises:
+        ValueError: If such a key has a value that would change the meaning of the settings.
+    """
     found = [key for key in dropped if isinstance(data, Mapping) and key in data]
     for key in found:
         if data[key] not in dropped[key].ignored:
@@ -102,7 +106,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
-    """Returns the details of ``error``; for unknown keys of this mapping they suggest one of the ``known`` keys."""
+    """Returns the details of ``error``, in which each unknown key gets a suggestion from the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}

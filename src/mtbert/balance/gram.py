@@ -100,9 +100,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a tensor and a weight with the same product, such that float32 can represent the weight.
+    """Returns the product ``part * weight`` as a tensor and a weight that float32 can represent.
 
-    A tiny gradient that conflicts with a large one gets a weight beyond the range of float32.
+    A tiny gradient that conflicts with a large one gets a weight outside the range of float32; a part of such a weight
+    is multiplied into the tensor.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR

@@ -93,7 +93,7 @@ def file_of(task: str, split: str) -> str:
 
 
 def name_of(task: str, split: str) -> str:
-    """Returns the name of the rows of a split in messages."""
+    """Returns the name by which messages call the rows of a split."""
     return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
 
 

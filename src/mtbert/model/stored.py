@@ -1,4 +1,4 @@
-"""The tensors of a model folder: their names and shapes at once, and their numbers when they are read.
+"""The tensors in a model folder, of which names and shapes are known before any numbers are loaded.
 
 No code from a file is executed. The shapes in a safetensors file can be read without loading its tensors. A PyTorch
 file is a pickle: it is read with ``weights_only``, after a check that its size fits the encoder and that it names

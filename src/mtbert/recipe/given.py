@@ -11,11 +11,11 @@ from mtbert.yaml_text import DEEPEST_YAML
 
 
 def plain(value: Any, what: str) -> Any:
-    """Returns ``value`` with lists for tuples, text for paths and plain numbers for those of numpy.
+    """Returns ``value`` with tuples replaced by lists, paths by text, and numbers of NumPy by plain numbers.
 
     Args:
         value: Dicts, lists and single values; it is not changed.
-        what: What messages call it.
+        what: What messages call the value.
 
     Raises:
         TypeError: If it holds something that a recipe file cannot.

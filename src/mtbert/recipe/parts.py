@@ -175,7 +175,7 @@ class ModelRecipe(Settings):
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value``; raises ValueError for a name that earlier versions had for one list."""
+    """Returns ``value`` unchanged; raises ValueError for ``rounds: paper``, which only earlier versions accept."""
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
     return value

@@ -93,7 +93,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, that of the run's settings."""
+    """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, the digest of the settings."""
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))
 

@@ -312,7 +312,7 @@ def _taken(result: EndedRun) -> dict[str, Points]:
 
 
 def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the reference and the row with the best score in the task, as far as they have one."""
+    """Returns the reference and the row with the best score in the task; either is left out if it has no score."""
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
     return [row for row in dict.fromkeys(wanted) if row in known]

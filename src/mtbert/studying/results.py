@@ -140,7 +140,7 @@ def read_outline(out: Path) -> Outline:
 
 
 def read_study(out: Path) -> Results:
-    """Returns the runs that have ended of the study in ``out``.
+    """Returns the results of the study in ``out``, from the runs that have ended.
 
     Raises:
         FileNotFoundError, ValueError: If ``out`` holds no study, a file is damaged, or runs were made with different

@@ -104,7 +104,7 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
 
 
 def holm(p_T: Sequence[float]) -> list[float]:
-    """Returns the p-values, corrected for their number by Holm's method (1979), bitwise equal to those of statsmodels.
+    """Returns the p-values corrected for their number by Holm's method (1979), bitwise as statsmodels does.
 
     ``multipletests`` of statsmodels runs a garbage collection in each call, which takes a hundred times as long.
     """
@@ -116,9 +116,10 @@ def holm(p_T: Sequence[float]) -> list[float]:
 
 
 def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bool_]) -> float:
-    """Returns the two-sided p-value of McNemar's exact test that two runs give equally many right answers.
+    """Returns the two-sided p-value of McNemar's exact test, for two runs on the same examples.
 
-    The arguments say which answers of each run are right, ``[B]``.
+    The hypothesis is that both runs have the same probability of a right answer. The arguments say which answers of
+    each run are right, ``[B]``.
     """
     table = [
         [int((right_a_B & right_b_B).sum()), int((right_a_B & ~right_b_B).sum())],

@@ -153,7 +153,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns the scores on test of the row that was chosen for it, beside the printed ones where there are some."""
+    """Returns the scores on test of the row that was chosen for it, beside printed scores if there are any."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)

@@ -20,7 +20,7 @@ def open_storage(out: Path) -> "optuna.Study":
     """Returns Optuna's study in the folder.
 
     Raises:
-        ValueError: If its storage is damaged, or gone although trials are there.
+        ValueError: If its storage is damaged, or is missing although the folder has trials.
     """
     import optuna
     from sqlalchemy import URL

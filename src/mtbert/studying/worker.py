@@ -56,7 +56,7 @@ def _stop_with_parent() -> None:
 
 
 def main() -> None:
-    """Works in the folder that the command line names; exits with 130 after a stop, and with 1 after a failure.
+    """Runs the worker in the folder that the command line names; exits with 130 after a stop, and 1 after a failure.
 
     The last line that it prints says why it stopped or failed.
     """

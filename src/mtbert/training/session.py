@@ -35,7 +35,7 @@ def lead(
 
     Args:
         run: The run, new or restored.
-        tokenizer: Saved beside the model.
+        tokenizer: The tokenizer that is saved with the model.
         out: The folder of the run.
         console: Shows the plan, the progress and the scores.
         profile: Whether to look at the time of some steps.

@@ -1,1 +1,1 @@
-"""Using a trained model: answers, scores, files."""
+"""Using a trained model: its answers, its scores, and files of both."""

@@ -25,7 +25,7 @@ class Scored:
 
 
 def answer_tables(scored: Scored) -> Iterator[Table | str]:
-    """Yields the tables and lines that the screen shows about a task's answers beside their scores."""
+    """Yields the tables and lines about a task's answers that are printed after its scores."""
     task = scored.data.task
     for part in task.answer.labels.tables(task, scored.predicted.decision.numpy(), scored.data.examples.labels):
         if isinstance(part, str):

@@ -86,7 +86,7 @@ def _read(
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
-    """Returns the model's task of that name.
+    """Returns the model's task called ``task``.
 
     Raises:
         ValueError: If the model or the recipe has no such task.

@@ -21,7 +21,7 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 @dataclass(frozen=True)
 class Question:
-    """The question that ``predict`` answers, and where the answers go; ``-`` is standard input and output."""
+    """The task and texts that ``predict`` reads, and the files that it writes; ``-`` is standard input or output."""
 
     task: str
     source: str | None = None
