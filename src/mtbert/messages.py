@@ -96,7 +96,7 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: b
     """Returns a console that prints every text as it is; text for a ``file`` goes there from a notebook too."""
     from rich.console import Console
 
-    # A label or a path may hold "[b]" or ":smile:", which are no markup here.
+    # A label or a path may hold "[b]" or ":smile:", which are not markup here.
     in_notebook = None if file is None else False
     return Console(
         file=file,

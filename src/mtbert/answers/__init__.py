@@ -96,7 +96,7 @@ class Metric:
 class Distribution:
     """The labels of one split: counts of classes or of bins, and a few numbers about all of them."""
 
-    heading: str  # of the column of names
+    heading: str  # the heading of the column of names
     counts: tuple[tuple[str, int], ...]
     numbers: tuple[tuple[str, float], ...] = ()
     classes: bool = False  # whether the names are classes, each of which needs enough examples to learn from

@@ -16,8 +16,8 @@ from mtbert.messages import LONGEST, clean, few, near, shown
 from mtbert.numbers import number, without_point
 
 COLLAPSED_SHARE = 0.99
-MOST_LISTED = 30  # with a line each on the screen
-MOST_CONFUSED = 12  # with a column each
+MOST_LISTED = 30  # most classes in the table of classes
+MOST_CONFUSED = 12  # most classes in the confusion matrix
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one
 ENTRY_KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
 DTYPES = ("|u1", "<u2", "<i4", "<i8")
 ALIGNED = 64  # bytes
-TAIL = 40  # bytes behind the footer: its digest and its length
+TAIL = 40  # bytes after the footer: its digest and its length
 BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 

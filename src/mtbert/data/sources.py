@@ -34,7 +34,7 @@ class Source(Settings):
     config: str | None = Field(default=None, description="hub only: the configuration, e.g. 'sst2' of 'nyu-mll/glue'")
     split: str | None = Field(
         default=None,
-        description="hub: its name of the split; null: of a saved data set without splits; generated: train or dev",
+        description="hub: the name of the split, or null for a saved data set without splits; generated: train or dev",
     )
     generated: str | None = Field(default=None, description="a task of the generated demo: sst, quora or sts")
     where: dict[str, Any] | None = Field(
@@ -154,7 +154,7 @@ def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afres
     paths = [root / name for name in source.files]
     try:
         digests = [cache.file_digest(path, afresh=afresh) for path in paths]
-    except (OSError, ValueError):  # reading says what is wrong
+    except (OSError, ValueError):  # read() below raises the error with its place
         return read(source, columns, root, texts=texts)
     depends_on = [source.files, digests, source.where, texts, columns.model_dump()]
     with suppress(OSError, ValueError):

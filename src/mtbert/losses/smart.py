@@ -118,9 +118,9 @@ class Smart(Settings):
     kind: Literal["smart"] = "smart"
     weight: float = Field(default=0.02, ge=0, description="lambda_s")
     mode: Mode = Field(default="reference", description="as smart-pytorch does it, or as Jiang et al. write it")
-    steps: int = Field(default=1, ge=1, description="of the inner maximisation")
+    steps: int = Field(default=1, ge=1, description="steps of the inner maximisation")
     step_size: float = Field(default=1e-3, gt=0, le=1e6)
-    noise_std: float = Field(default=1e-5, gt=0, le=1e6, description="of the noise at the start")
+    noise_std: float = Field(default=1e-5, gt=0, le=1e6, description="standard deviation of the noise at the start")
     radius: float = Field(default=1e-5, gt=0, le=1e6, description="paper only: the largest change of an element")
     shared_masks: bool = Field(default=True, description="the same dropout masks in the clean and the noisy pass")
 

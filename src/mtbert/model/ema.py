@@ -27,7 +27,7 @@ class Ema(Settings):
 
     decay: float = Field(default=0.99, gt=0, lt=1)
     predicts: bool = Field(
-        default=True, description="the average is what is scored and saved; else losses alone read it"
+        default=True, description="true: the average is scored and saved; false: only losses read it"
     )
 
     def start(self, model: Model) -> Model:

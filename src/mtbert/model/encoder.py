@@ -121,7 +121,7 @@ class Encoder(nn.Module):
             raise ValueError(f"this {self.config.family} encoder has no pooler. Use the vector of the first token.")
         return torch.tanh(self.pooler(cls_SD))
 
-    # What others ask about the parameters: nobody else reads their names ------------------------------------
+    # Questions about the parameters; no other module uses their names -----------------------------------------
 
     def depths(self) -> dict[nn.Parameter, int]:
         """Returns the depth of each parameter.

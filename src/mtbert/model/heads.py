@@ -22,7 +22,7 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 class LinearHead(nn.Module):
     """One linear layer on the features, or two with a ReLU between (kind ``mlp``)."""
 
-    threshold: Tensor | None  # of a type that fits one
+    threshold: Tensor | None  # only of an answer type that fits one
 
     def __init__(self, task: Task, width: int, generator: torch.Generator | None) -> None:
         super().__init__()

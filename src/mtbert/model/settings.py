@@ -18,15 +18,20 @@ class Pal(Settings):
         default="attention", description="low_rank: the two projections alone, no attention between them"
     )
     width: int | None = Field(
-        default=None, gt=0, le=2**13, description="between the projections; null: 204 for attention, 100 for low_rank"
+        default=None,
+        gt=0,
+        le=2**13,
+        description="width between the projections; null: 204 for attention, 100 for low_rank",
     )
     heads: int = Field(default=6, gt=0, le=2**13, description="attention only; must divide the width")
     shared: bool | None = Field(
         default=None,
         description="projections shared by all layers; null: as in the source, true for attention, false for low_rank",
     )
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="attention only: of its probabilities")
-    tasks: tuple[str, ...] | None = Field(default=None, min_length=1, description="those that have one; null: all")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="attention only: dropout rate of its probabilities")
+    tasks: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="the tasks with such networks; null: all"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:

@@ -40,10 +40,12 @@ class TaskRecipe(Task):
         default=None, description="read by mtbert evaluate --split test and by nothing else, and scored as dev is"
     )
     dev_fraction: float = Field(default=0.1, gt=0, lt=1)
-    dev_seed: int = Field(default=0, ge=0, description="of that split; apart from train.seed, so that seeds compare")
+    dev_seed: int = Field(
+        default=0, ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev"
+    )
     columns: Columns = Columns()
     losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
-    weight: float = Field(default=1.0, ge=0, description="of this task's losses in the sum")
+    weight: float = Field(default=1.0, ge=0, description="factor of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
     no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
     metric: str = Field(default="", validate_default=True)
@@ -51,7 +53,7 @@ class TaskRecipe(Task):
     @field_validator("losses")
     @classmethod
     def _default_loss(cls, losses: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        if losses or not {"type", "head"} <= info.data.keys():  # else type or head is wrong, which is an error already
+        if losses or not {"type", "head"} <= info.data.keys():  # a wrong type or head is an error already
             return losses
         predicts = ANSWER_TYPES[info.data["type"]].predictions.get(HEADS[info.data["head"].kind].gives)
         return () if predicts is None else (LOSSES.classes[predicts.loss](),)
@@ -148,7 +150,9 @@ class ModelRecipe(Settings):
     path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
     max_length: int = Field(default=128, ge=8)
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="of the encoder; null: as in its config")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout rate of the encoder; null: as in its config"
+    )
     pal: Annotated[Pal | None, BeforeValidator(by_kind, json_schema_input_type=Pal | str | None)] = Field(
         default=None, description="projected attention layers of each task"
     )
@@ -210,7 +214,7 @@ class TrainRecipe(Settings):
     )
     conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
     weighting: Literal["fixed", "uncertainty"] = Field(
-        default="fixed", description="of the tasks; uncertainty: learned"
+        default="fixed", description="weights of the tasks; uncertainty: learned"
     )
     rounds: RoundsOrCycle = Field(
         default="min",
@@ -221,7 +225,7 @@ class TrainRecipe(Settings):
     lr: float = Field(default=5e-5, gt=0)
     betas: tuple[Share, Share] = (0.9, 0.999)
     layer_decay: float | None = Field(
-        default=None, gt=0, le=1, description="of the rate, from each layer to the next below"
+        default=None, gt=0, le=1, description="factor on the learning rate from each layer to the next below"
     )
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
@@ -232,10 +236,12 @@ class TrainRecipe(Settings):
     token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int | None = Field(default=None, gt=0, le=4096, description="of the CPU; null: PyTorch's choice, recorded")
+    threads: int | None = Field(
+        default=None, gt=0, le=4096, description="threads of the CPU; null: PyTorch's choice, which is recorded"
+    )
     seed: int = Field(default=0, ge=0, lt=2**63)
     evaluate_every: Literal["epoch"] | Annotated[int, Field(gt=0)] = Field(
-        default="epoch", description="or a number of rounds"
+        default="epoch", description="epoch, or a number of rounds"
     )
     checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
     patience: int | None = Field(

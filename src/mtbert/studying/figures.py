@@ -39,9 +39,9 @@ Points = Sequence[tuple[float, float]]  # step and value
 class Drawn:
     """A figure with its texts."""
 
-    name: str  # of its files
+    name: str  # the name of its files
     title: str
-    alt: str  # what it shows, for those who cannot see it
+    alt: str  # a description, for people who cannot see the figure
     figure: Figure
 
     def write(self, folder: Path) -> None:

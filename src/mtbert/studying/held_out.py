@@ -71,7 +71,7 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
         for name, file in tests.items():
             console.print(f"{row}, seed {seed}: {name}, {file}", soft_wrap=True)
             data, predicted[name], warnings = answer_file(run.folder, name, str(file))
-            for line in () if name in held else warnings:  # those of the file, which all runs read
+            for line in () if name in held else warnings:  # the warnings about the file are the same for all runs
                 warn(console, line)
             held[name] = replace(results.dev[name], examples=data.examples)
         tested[seed] = replace(run, predicted=predicted)

@@ -40,7 +40,7 @@ class Outline(Settings):
     sources: dict[str, str]  # the name of each row's recipe
     seeds: tuple[int, ...]
     reference: str
-    threads: int  # of each run whose recipe names none
+    threads: int  # threads of each run whose recipe names no number
     printed: Printed | None = None  # numbers that another source prints for these rows
 
 
@@ -75,8 +75,8 @@ class EndedRun:
     predicted: Mapping[str, Predicted]  # by task: the answers of the model that predicts
     step: int | None  # the optimizer step after which that model was saved; None if unknown
     steps: Sequence[history.Line]  # the lines of metrics.jsonl
-    seconds: float  # of training alone
-    folder: Path  # of the run
+    seconds: float  # seconds of training steps
+    folder: Path  # the folder of the run
 
     @property
     def evaluation(self) -> history.Line | None:
@@ -104,7 +104,7 @@ class Results:
 
     outline: Outline
     dev: Mapping[str, DevData]  # by task
-    runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed, without rows none of whose runs has ended
+    runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed; only rows with a run that has ended
     missing: Sequence[str]  # names of the runs that have not ended
     warnings: Sequence[str]
 

@@ -34,7 +34,7 @@ STEPS = re.compile(rb"step (\d+)/(\d+)")
 class EndRecord(Settings):
     """The content of ``ended.json``, which a run writes when it has ended."""
 
-    seconds: float  # of training alone
+    seconds: float  # seconds of training steps
 
 
 @dataclass(frozen=True)

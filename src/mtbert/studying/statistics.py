@@ -28,7 +28,7 @@ from mtbert.task import Task
 RESAMPLES = 2000
 LEVEL = 0.95
 POWER = 0.8
-SURE = 2 / 3  # probability that seeds vary no more than the bound behind the degrees of freedom
+SURE = 2 / 3  # confidence of the upper bound on the variance of seeds, which sets the degrees of freedom
 _CHUNK = 100  # resamples at a time, for the memory of their counts
 
 

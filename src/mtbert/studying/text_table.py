@@ -13,7 +13,7 @@ EMPTY = ""  # a cell without a value
 class TextTable:
     """A table whose cells are text, the same text wherever the table is shown."""
 
-    name: str  # of its files
+    name: str  # the name of its files
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

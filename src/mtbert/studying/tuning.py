@@ -43,7 +43,7 @@ SHOWN = 5  # trials in the table at the end
 class Tuning:
     """What is tuned, and where."""
 
-    name: str  # of the recipe
+    name: str  # the recipe: a file, or the name of a shipped one
     overrides: tuple[str, ...]  # changes of it, as a.b=c
     on_dev: bool  # trials are scored on dev, not on a slice of train
     out: Path
@@ -188,7 +188,7 @@ def _try(
             if score is None or step == steps:
                 return
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # a trial that goes on reports a step again
+                warnings.simplefilter("ignore", UserWarning)  # a resumed trial reports a step again
                 trial.report(score, round(1000 * step / steps))  # trials may differ in length
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{score:.4f} at step {step}, below the median")
@@ -249,7 +249,7 @@ def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
     """Returns a trial's setting at ``path``, drawn from the trials before, the trial's number and the path."""
     import optuna
 
-    # Each draw has a sampler of its own, so that a trial that goes on draws the same wherever it was cut off.
+    # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.
     trial.study.sampler = optuna.samplers.TPESampler(seed=crc32(f"{trial.number} {path}".encode()))
     if not isinstance(values, Range):  # Optuna's storage takes neither lists nor mappings
         return json.loads(trial.suggest_categorical(path, [json.dumps(value) for value in values]))
@@ -314,7 +314,7 @@ class _Shown:
         self.console, self.trials = console, trials
         self.number = 0
         self.done = 0.0  # trials
-        self.begun: tuple[float, float] | None = None  # when the first trial of this call began, and what was done then
+        self.begun: tuple[float, float] | None = None  # the time of this call's first trial, and trials done then
         self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
 
     def __enter__(self) -> Self:

@@ -154,7 +154,10 @@ def _append(file: FileIO, line: Line) -> None:
 
 
 def cut(out: Path, state: Values, recipe: Recipe) -> None:
-    """Truncates the logs in ``out``: ``metrics.jsonl`` to its length when ``state`` was saved, timings to whole lines.
+    """Truncates the logs in ``out`` before a run continues.
+
+    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved, and ``timings.jsonl`` to its last whole
+    line.
 
     Raises:
         ValueError: If ``metrics.jsonl`` is not the log of a run in this state; the message says why.

@@ -192,7 +192,10 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
 
 
 def _saved_before(metrics: Path) -> bool:
-    """Returns whether the run must have saved a checkpoint: the log goes on after the first evaluation."""
+    """Returns whether the log shows that the run has saved a checkpoint.
+
+    It does if it has lines after the first evaluation, because a run saves a checkpoint before it continues.
+    """
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)
     return next(evaluated, len(lines)) < len(lines) - 1

@@ -1,4 +1,4 @@
-"""The saved state of a run: everything that the next step needs beside the model that predicts."""
+"""Saving and restoring a run: everything that the next step needs, except the weights of the model that predicts."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -140,7 +140,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to Weights & Biases: offline into the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` is set."""
+    """Logs to Weights & Biases: into files in the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` is set."""
     import wandb
 
     run = wandb.init(
@@ -151,7 +151,7 @@ def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
         dir=folder,
         config=dict(settings),
         mode=None if "WANDB_MODE" in os.environ else "offline",
-        settings=wandb.Settings(console="off"),  # else wandb would record the progress bar as a log
+        settings=wandb.Settings(console="off"),  # otherwise wandb would record the progress bar
     )
     return Tracking(
         lambda step, numbers: run.log(dict(numbers), step=step), lambda ended: run.finish(exit_code=0 if ended else 1)

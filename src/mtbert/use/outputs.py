@@ -88,7 +88,7 @@ def _same(a: Path, b: Path) -> bool:
 class Answered:
     """A table of input rows with their answers."""
 
-    columns: Sequence[str]  # in order: those of the input, then the answers
+    columns: Sequence[str]  # the input columns, followed by the answers
     rows: Sequence[OutputRow]
     renamed: Mapping[str, str]  # answers whose name was also an input column: old name to new name
 

@@ -1,4 +1,4 @@
-"""DistilBERT: BERT without segments, pooler, and dropout after the attention.
+"""DistilBERT: BERT without segment embeddings, without a pooler, and without dropout after the attention.
 
 Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019.
 """
