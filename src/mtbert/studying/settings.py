@@ -63,7 +63,7 @@ class Printed(Settings):
         if OVERALL not in scores or len(by_task) < 2:
             return None
         formula = metrics.aggregate(OVERALL, by_task)
-        # Rounding changes a score, and the overall, by half a unit of the last place or less; a correlation counts half.
+        # Rounding changes a score, and overall, by half a unit of the last place or less; a correlation counts half.
         weights = [metrics.unit_scale(metric, 1.0) - metrics.unit_scale(metric, 0.0) for metric, _ in by_task.values()]
         rounding = 10**-self.digits / 2 * (math.fsum(weights) / len(weights) + 1)
         return formula if abs(formula - scores[OVERALL]) > rounding else None
