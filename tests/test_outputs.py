@@ -169,6 +169,11 @@ def test_columns_stay_in_their_order_and_answers_follow_them_with_six_digits():
     assert found.renamed == {}
 
 
+def test_numbers_in_a_list_of_an_answer_have_six_digits_too():
+    found = answered(["id"], [{"id": 1}], [{"scores": [0.123456789, None], "names": ["a", "b"]}])
+    assert found.rows == [{"id": 1, "scores": [0.123457, None], "names": ["a", "b"]}]
+
+
 def test_an_answer_never_takes_the_place_of_a_column():
     found = answered(
         ["label", "predicted_score"], [{"label": "gold", "predicted_score": 3}], [{"label": "x", "score": 1.0}]

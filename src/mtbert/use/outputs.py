@@ -121,6 +121,8 @@ def _free(name: str, taken: Sequence[str]) -> str:
 
 
 def _rounded(value: object) -> object:
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 

@@ -70,7 +70,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     answers = predictor.answers(data)
     if text is not None and to_screen:
         console.file = sys.stdout
-        console.print(_answer_line(answers[0]), soft_wrap=True)
+        console.print(answer_line(answers[0]), soft_wrap=True)
     else:
         written = outputs.answered(given.columns, given.rows, answers)
         for name, renamed in written.renamed.items():
@@ -108,7 +108,20 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     return output, vectors
 
 
-def _answer_line(answer: Mapping[str, Any]) -> str:
+def answer_line(answer: Mapping[str, Any]) -> str:
+    """Returns an answer on one line; numbers, lists and missing values have their name before them.
+
+    >>> answer_line({"label": "good", "p(good)": 0.75, "also": ["fair", "fine"], "mood": None})
+    'good  p(good) 0.7500  also fair, fine  mood none'
+    """
     return "  ".join(
-        f"{clean(key)} {value:.4f}" if isinstance(value, float) else clean(value) for key, value in answer.items()
+        clean(value) if isinstance(value, str) else f"{clean(key)} {_told(value)}" for key, value in answer.items()
     )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_told, value)) or "none"
+    if value is None:
+        return "none"
+    return f"{value:.4f}" if isinstance(value, float) else clean(str(value))
