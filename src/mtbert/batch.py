@@ -160,7 +160,7 @@ class Layout:
 class StepBatch:
     """The input of one forward pass: all sequences one after the other, without padding.
 
-    ``labels``, ``example_ids`` and ``clusters`` are kept by task; ``clusters`` are those of :class:`Dataset`.
+    ``labels``, ``example_ids`` and ``clusters`` have an entry per task; see :class:`Dataset` for ``clusters``.
     """
 
     layout: Layout

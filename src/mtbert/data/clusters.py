@@ -21,8 +21,8 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
     Args:
         examples: At least one example.
-        positives: Whether the two texts of an example with label 1 are in the same cluster too, and so all texts that
-            are linked by a chain of such examples.
+        positives: Whether the two texts of an example with label 1 are in the same cluster too. Then all texts that are
+            linked by a chain of such examples are in one cluster.
     """
     keys = np.stack([hashes(column) for column in examples.texts], axis=1)
     texts = numbered(keys.ravel()).reshape(keys.shape)

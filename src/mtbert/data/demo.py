@@ -100,7 +100,10 @@ FRAMES = (
 
 
 def _sst(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns two sentences about two aspects; the second exchanges what the first says of them, and so the grades."""
+    """Returns two rows, each a sentence about the same two aspects, with its grade.
+
+    The second sentence exchanges what the first says about the two aspects, and so has the grade of the other.
+    """
     frame, subjects, grades = _pick(rng, FRAMES), _some(rng, ASPECTS, 2), _some(rng, list(PHRASES), 2)
     said = [phrase.format(_pick(rng, WORDS[word])) for phrase, word in (_pick(rng, PHRASES[g]) for g in grades)]
     rows: list[DemoRow] = []

@@ -180,7 +180,7 @@ def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.b
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Returns how many tokens of each text stay where both together have more than ``room``; the longer is cut first.
+    """Returns how many tokens of each text stay if both together have more than ``room``; the longer is cut first.
 
     >>> _longest_first(9, 2, 7), _longest_first(5, 5, 7), _longest_first(6, 5, 7)
     ((5, 2), (3, 4), (4, 3))

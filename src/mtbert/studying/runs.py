@@ -82,7 +82,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the place of a row's run with a seed, in the study's folder ``out``."""
+    """Returns the place of the run of ``row`` with ``seed`` in the study's folder ``out``."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 

@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises ValueError if there is nothing to tune, or the recipe cannot take a choice or one end of a range."""
+    """Raises ValueError if there is nothing to tune, or the recipe refuses a choice or one end of a range."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(

@@ -33,9 +33,9 @@ LONGEST_SETTING = 6000  # characters of a setting's value in MLflow
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open tracker: what logs the numbers of a step, and what closes the tracker.
+    """An open tracker: a function that logs the numbers of a step, and a function that closes the tracker.
 
-    ``close`` takes whether the run ended normally.
+    The argument of ``close`` says whether the run ended normally.
     """
 
     log: LogStep

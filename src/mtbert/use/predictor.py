@@ -151,7 +151,7 @@ class Predictor:
 
 
 def load(path: str | Path) -> Predictor:
-    """Returns the trained model of a run (its best on dev), or of one of its folders ``best/`` and ``last/``.
+    """Returns a predictor with the best model of a run, or with the model in its folder ``best/`` or ``last/``.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
