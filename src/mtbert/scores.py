@@ -23,7 +23,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
         evaluations: The evaluation of each task: its metrics, those of the best constant answer, and the number of
             examples.
         title: The title of the table: which model was scored, and on what data.
-        warnings: What makes the scores doubtful, such as dropped rows, one line each.
+        warnings: The reasons why the scores are doubtful, such as dropped rows, one line each.
     """
 
     recipe: Recipe
@@ -33,7 +33,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     @property
     def overall(self) -> float:
-        """The aggregate over all tasks: the mean of each task's metric, mapped to 0..1."""
+        """The mean over all tasks of each task's metric, mapped to 0..1."""
         return self.recipe.aggregate("overall", {name: one.metrics for name, one in self.evaluations.items()})
 
     @property

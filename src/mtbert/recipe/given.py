@@ -1,4 +1,4 @@
-"""Values that a caller made in Python, as a recipe file would hold them."""
+"""Turning Python values from a caller into the plain values that a recipe file can hold."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +18,8 @@ def plain(value: Any, what: str) -> Any:
         what: What messages call the value.
 
     Raises:
-        TypeError: If it holds something that a recipe file cannot.
-        ValueError: If it has too many levels, as a list that holds itself has.
+        TypeError: If ``value`` holds something that a recipe file cannot hold.
+        ValueError: If ``value`` is nested too deeply, such as a list that contains itself.
 
     >>> plain({"rates": (np.float32(0.5), 1), "path": Path("a/b")}, "recipe")
     {'rates': [0.5, 1], 'path': 'a/b'}

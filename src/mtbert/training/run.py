@@ -88,8 +88,8 @@ class Run:
         words = self.model.encoder.word_embedding
         words.sparse = device.type == "cpu"  # on a GPU, filling memory is faster than sorting rows
         self.words = RowGradient(words.weight)
-        self.done = 0  # optimizer steps so far so far
-        self.taken = [0] * len(self.streams)  # batches of each task so far so far
+        self.done = 0  # optimizer steps so far
+        self.taken = [0] * len(self.streams)  # batches of each task so far
         self.evaluated = 0  # steps before the last evaluation
         self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
         self.best = -math.inf

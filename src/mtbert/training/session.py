@@ -31,16 +31,16 @@ def lead(
     track: Tracker | None,
     notes: Sequence[Note] = (),
 ) -> Scores:
-    """Trains to the end of the plan, and returns the scores on dev of the model that predicts.
+    """Trains a run to the end of its plan, and returns the scores on dev of the model that predicts.
 
     Args:
         run: The run, new or restored.
         tokenizer: The tokenizer that is saved with the model.
         out: The folder of the run.
         console: Shows the plan, the progress and the scores.
-        profile: Whether to look at the time of some steps.
-        track: Gets all numbers too.
-        notes: Those that were printed before; the scores carry the warnings among them.
+        profile: Whether to print where the time of a step goes.
+        track: A tracker that also gets all numbers.
+        notes: The notes that were printed before training. The warnings among them become part of the scores.
     """
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")

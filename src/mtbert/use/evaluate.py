@@ -25,7 +25,7 @@ from mtbert.use.trained import as_trained, early_model
 
 @dataclass(frozen=True)
 class RunScores:
-    """A model's answers to a split, and their scores, by task; ``warnings`` say what makes them doubtful."""
+    """A model's answers to a split, and their scores, by task; ``warnings`` are reasons to doubt them."""
 
     predictor: Predictor
     recipe: Recipe
@@ -100,7 +100,7 @@ def evaluate_run(
 
 
 def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, tuple[str, ...]]:
-    """Returns the rows of a labelled file, what the model at ``path`` answers, and the warnings of reading.
+    """Returns the rows of a labelled file, the answers of the model at ``path`` to them, and the warnings from reading.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.

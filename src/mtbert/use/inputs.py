@@ -22,12 +22,12 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the rows of ``file`` with their labels, as ``task`` reads them, and the warnings of reading."""
+    """Returns the rows of ``file`` with their labels, as ``task`` reads them, and the warnings from reading."""
     return _read(predictor, recipe, task, file, Path(), labelled=True)
 
 
 def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
-    """Returns the rows of ``file`` as ``task`` reads them, without labels, the whole file, and warnings.
+    """Returns the rows of ``file`` without labels, as ``task`` reads them; the whole file; and warnings.
 
     If the recipe names an id column that the file lacks, the whole file gets one, which numbers the rows from 1.
     """
@@ -78,7 +78,7 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 def _read(
     predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, *, labelled: bool
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the rows of a file, read from the columns that the recipe names, and the warnings of reading."""
+    """Returns the rows of a file, read from the columns that the recipe names, and the warnings from reading."""
     chosen = known_task(predictor, recipe, task)
     columns = recipe.tasks[task].columns
     table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)

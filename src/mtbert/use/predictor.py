@@ -1,4 +1,4 @@
-"""A trained model that answers texts: :func:`load` reads one, :class:`Predictor` answers.
+"""A trained model that answers texts: :func:`load` returns it as a :class:`Predictor`.
 
 Dimension key: B texts, D width.
 """
@@ -60,7 +60,7 @@ class Predictor:
         shortest = min(self.tasks.values(), key=lambda task: task.texts)
         items = _listed(shortest, texts)
         size = len(_parts(items[0]) or ()) if items else 0
-        if size not in (1, 2):  # no texts for any task: the first one refuses them
+        if size not in (1, 2):  # no task takes such inputs; the first task raises the error
             size = shortest.texts
         names = [name for name, task in self.tasks.items() if task.texts == size]
         if items and not names:
@@ -164,7 +164,7 @@ def load(path: str | Path) -> Predictor:
 
 
 def _listed(task: Task, texts: Any) -> list[Any]:
-    """Returns the single texts or pairs in what a caller gave.
+    """Returns the texts or pairs that a caller gave, as a list.
 
     Raises:
         TypeError: If it has no order, or its items are not texts, such as the keys of a mapping or the columns of a
@@ -188,7 +188,7 @@ def _listed(task: Task, texts: Any) -> list[Any]:
 
 
 def _parts(given: Any) -> tuple[Any, ...] | None:
-    """Returns what a caller gave for one example as a tuple of its texts; None if it is neither text nor sequence."""
+    """Returns the texts that a caller gave for one example, as a tuple; None if they are neither text nor sequence."""
     if isinstance(given, str):
         return (given,)
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
