@@ -21,7 +21,7 @@ from mtbert.model import heads
 from mtbert.task import Head, Task
 
 PACKAGE = Path(mtbert.__file__).parent
-TYPES = ("classification", "ordinal", "binary", "regression")
+TYPES = ("classification", "ordinal", "binary", "regression", "multilabel")
 FIT = {(name, head) for name in TYPES for head in ("linear", "mlp")} | {("binary", "cosine"), ("regression", "cosine")}
 
 
@@ -80,7 +80,7 @@ def test_a_question_for_a_type_is_found_in_any_form(source: str, found: list[str
 def test_the_tables_list_the_types_and_the_heads():
     assert tuple(ANSWER_TYPES) == TYPES
     assert tuple(HEADS) == ("linear", "mlp", "cosine")
-    said = "Input should be 'classification', 'ordinal', 'binary' or 'regression'"
+    said = "Input should be 'classification', 'ordinal', 'binary', 'regression' or 'multilabel'"
     with pytest.raises(ValidationError, match=said):
         Task(name="t", type="scores", inputs="single")
     with pytest.raises(ValidationError, match="Input should be 'linear', 'mlp' or 'cosine'"):
@@ -98,7 +98,7 @@ def test_a_type_and_a_head_fit_or_are_refused(name: str, head: str):
     made = heads.build_head(given, 4, 0)
     prediction = made((torch.ones(2, 4), torch.ones(2, 4)), None).detach()
     assert prediction.shape == (2, *given.predicts.shape(given))
-    assert given.predicts.decide(prediction, 0.5).shape == (2,)
+    assert len(given.predicts.decide(prediction, 0.5)) == 2
     assert given.predicts.divergence(prediction, prediction).tolist() == [0, 0]
     default = LOSSES.classes[given.predicts.loss]
     assert set(default.needs.reads) & set(given.predicts.feeds)  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def test_what_a_loss_reads_some_type_feeds():
     fed = {name for answer in ANSWER_TYPES.values() for kind in answer.predictions.values() for name in kind.feeds}
     read = {name for loss in LOSSES.classes.values() for name in loss.needs.reads}  # type: ignore[attr-defined]
     assert read <= fed
-    assert read == {"logits", "ordered logits", "logit", "score", "cosine", "yes/no labels"}
+    assert read == {"logits", "ordered logits", "logit", "logits of labels", "score", "cosine", "yes/no labels"}
 
 
 def test_metrics_of_one_name_have_one_scale_and_the_first_can_be_chosen():
@@ -125,6 +125,7 @@ def test_figures_of_a_report_are_known_by_their_names():
         "ordinal": ("confusion", "distances"),
         "binary": ("confusion",),
         "regression": ("similarity",),
+        "multilabel": (),
     }
 
 

@@ -234,7 +234,7 @@ def test_labels_that_are_sets_are_recognised(labels: tuple[str, ...], found: tup
     example = messages.shown(found[0][0]) if found[0] else ""
     assert said == [
         f"t: labels look like sets of labels, as {example} does: {len(labels)} classes are made of {found[1]} parts. "
-        "A row has one label here, so make a yes/no task of each part."
+        "A row has one label here; for sets use type: multilabel."
     ] * bool(found[0])
 
 

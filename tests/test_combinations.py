@@ -80,6 +80,7 @@ def template(folder: Path, mode: str) -> Raw:
         "ordinal": sst | {"losses": ["ce"]},
         "packed": quora | {"losses": ["bce"]},
         "pair": quora | {"inputs": "separate", "losses": ["bce"]},
+        "sets": sst | {"type": "multilabel", "losses": ["bce"]},
         "score": sts | {"losses": ["mse"], "dev": None},
         "cosine": sts | {"inputs": "separate", "head": "cosine", "losses": ["mse"], "dev": None},
     }
@@ -150,7 +151,7 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
             patched.setattr("mtbert.training.assemble.load_encoder", read)
             patched.setattr(
                 "mtbert.training.assemble.prepare",
-                lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks},
+                lambda recipe, tokenizer, afresh: {name: data[name] for name in recipe.tasks},
             )
             return assemble(settings).run()
 

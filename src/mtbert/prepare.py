@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from mtbert.answers import YES_NO
+from mtbert.answers import YES_NO, Labels
 from mtbert.batch import Dataset, Examples, Rows
-from mtbert.columns import TextColumn, TextTuples
+from mtbert.columns import Ints, TextColumn, TextTuples
 from mtbert.data import cache, labels, sources
 from mtbert.data.cache import Spool
 from mtbert.data.clusters import clusters
@@ -108,19 +108,26 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
     if not any(isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" for loss in settings.losses):
         return settings
     labels = data.task.labels or ()
-    given = data.train.examples.labels
-    rows_K = np.bincount(given[~np.isnan(given)].astype(np.int64), minlength=len(labels)).tolist()
-    without = [label for label, rows in zip(labels, rows_K, strict=True) if not rows]
+    rows = _rows_of_each(data.train.examples.labels, len(labels))
+    without = [label for label, found in zip(labels, rows, strict=True) if not found.all()]
     if without:
+        needed = "rows of every class" if rows.ndim == 1 else "rows with and without every label"
         raise ValueError(
-            f"task {settings.name}: class_weights: balanced needs rows of every class in train, found none of "
+            f"task {settings.name}: class_weights: balanced needs {needed} in train, found none of "
             f"{few(without, quoted=True)}. Add rows, drop the label, or give the weights as a list."
         )
     losses = tuple(
-        loss.balanced(rows_K) if isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" else loss
+        loss.balanced(rows) if isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" else loss
         for loss in settings.losses
     )
     return settings.model_copy(update={"losses": losses})
+
+
+def _rows_of_each(labels: Labels, classes: int) -> Ints:
+    """Returns the number of rows of each class, ``[K]``, or those without and with each label of a set, ``[K, 2]``."""
+    if labels.ndim == 1:
+        return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=classes)
+    return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
 
 
 def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset, tuple[str, ...]]:

@@ -288,6 +288,7 @@ class AnswerType:
     labels: LabelKind
     metrics: tuple[Metric, ...]  # the default first
     predictions: Mapping[str, PredictionKind]  # by the output of a head, ``HeadKind.gives`` in ``answers/heads.py``
+    sets: bool = False  # a cell holds any number of labels; ``LabelKind`` gets it as JSON text, see ``data/cells.py``
 
     @property
     def choosable(self) -> tuple[str, ...]:

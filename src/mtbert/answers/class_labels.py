@@ -111,7 +111,7 @@ class ClassLabels:
         if looking:
             found.append(
                 f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} "
-                f"classes are made of {parts:,} parts. A row has one label here, so make a yes/no task of each part."
+                f"classes are made of {parts:,} parts. A row has one label here; for sets use type: multilabel."
             )
         # In an ordinal task the numbers are the order, and in a yes/no task 0 and 1 mean no and yes.
         numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}

@@ -10,6 +10,7 @@ _PLACES = (  # ``module.NAME`` inside this package
     "ordinal.ORDINAL",
     "binary.BINARY",
     "regression.REGRESSION",
+    "multilabel.MULTILABEL",
 )
 
 

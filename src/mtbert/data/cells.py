@@ -3,6 +3,8 @@
 A cell that cannot be converted raises ValueError with a clause that says why; callers put the place before it.
 """
 
+import json
+from ast import literal_eval
 from collections.abc import Sequence
 
 from mtbert.messages import clean, few, shown
@@ -43,11 +45,57 @@ def as_label(value: object) -> str | None:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
     """
     if isinstance(value, list | tuple | dict | bytes):
-        raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row.")
+        repair = ", or use type: multilabel" if isinstance(value, list | tuple) else ""
+        raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row{repair}.")
     text = "" if value is None else _utf8("label", _written("label", value)).strip()
     if isinstance(value, bool):
         text = text.lower()
     return None if text == "" or (len(text) == 3 and text.lower() == "nan") else without_point(text)
+
+
+def as_labels(value: object, separator: str) -> str | None:
+    """Returns a cell as the JSON list of its labels, each once; None if it is empty or nan.
+
+    The cell is a list, or the text of one in JSON or Python, or labels with ``separator`` between them.
+
+    Raises:
+        ValueError: If a label is missing or no single value, or cannot be encoded as UTF-8.
+    """
+    if not isinstance(value, list | tuple):
+        text = as_label(value)
+        if text is None:
+            return None
+        value = _listed(text) if text.startswith("[") else [part for part in text.split(separator) if part.strip()]
+        if not text.startswith("[") and not value:
+            raise ValueError(f"{shown(text)} names no label. Write [] for an empty set, or leave the cell empty.")
+    names = [as_label(item) for item in value]
+    if None in names:
+        raise ValueError(f"a label of a set must not be empty, found {shown(value)}. Fix or drop the row.")
+    return json.dumps(list(dict.fromkeys(names)), ensure_ascii=False)
+
+
+def as_yes_no(value: object) -> str | None:
+    """Returns a cell as 0 or 1, also if it is written as false or true; None if it is empty or nan.
+
+    Raises:
+        ValueError: If the cell is none of these.
+    """
+    text = as_label(value)
+    found = {"false": "0", "true": "1"}.get((text or "").lower(), text)
+    if found not in ("0", "1", None):
+        raise ValueError(f"must be 0, 1 or empty, found {shown(value)}. Fix or drop the row.")
+    return found
+
+
+def _listed(text: str) -> list[object]:
+    for parse in (json.loads, literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    raise ValueError(f'{shown(text)} is no list. Write it as ["a", "b"], or drop the row.')
 
 
 def as_id(value: object) -> str:

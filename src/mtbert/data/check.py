@@ -123,7 +123,7 @@ def _labels(train: SplitFigures, dev: SplitFigures) -> Table:
     rows = list(zip(train.labels.counts, dev.labels.counts, strict=True))
     if train.labels.classes and len(rows) > MOST_CLASSES:
         rows = sorted(rows, key=lambda row: -row[0][1])
-    widest = max(count / part.size for part in (train, dev) for _, count in part.labels.counts)
+    widest = max(count / part.size for part in (train, dev) for _, count in part.labels.counts) or 1.0
     for (name, a), (_, b) in rows[:MOST_CLASSES]:
         x, y = a / train.size / widest, b / dev.size / widest
         table.add_row(Text(clean(name)), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))

@@ -115,7 +115,8 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
     if not size:
         raise ValueError(f"{name}: no rows. Add rows.")
     wanted = [("text", column) for column in columns.text]
-    wanted += [(key, column) for key, column in (("label", columns.label), ("id", columns.id)) if column is not None]
+    wanted += [("label", column) for column in columns.labels]
+    wanted += [("id", columns.id)] if columns.id is not None else []
     for key, column in wanted:
         if column not in found:
             hint = near(column, map(str, found))
@@ -124,7 +125,7 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
             )
         if found.count(column) > 1:
             raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")
-    made = {column: _arrow(key, column, values(column), name) for key, column in wanted}
+    made = {column: _arrow(key, column, values(column), name, columns) for key, column in wanted}
     return pa.table(made)
 
 
@@ -159,7 +160,7 @@ def _from_pandas(series: Any) -> Any:
         return [None if nothing is True else value for value, nothing in zip(series, series.isna(), strict=True)]
 
 
-def _arrow(key: str, column: str, values: Any, name: str) -> Any:
+def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> Any:
     """Returns a column as an Arrow array; its cells are checked one by one unless its type makes that unnecessary."""
     import pyarrow as pa
 
@@ -175,15 +176,18 @@ def _arrow(key: str, column: str, values: Any, name: str) -> Any:
         except (ValueError, OverflowError) as error:
             why = f"holds a value that cannot be read ({reason(error)}). Write it as text."
             raise ValueError(f"{name}, column {shown(column)}: {why}") from None
-    make = {"text": cells.as_text, "label": cells.as_label, "id": cells.as_id}[key]
+    make = {"text": cells.as_text, "label": columns.as_label, "id": cells.as_id}[key]
+    sets = key == "label" and columns.separator is not None
     made = []
     for number, value in enumerate(values, 1):
         if isinstance(value, np.generic):
             value = value.item()
+        elif sets and isinstance(value, np.ndarray):
+            value = value.tolist()
         if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):
             value = None
         try:
-            if not isinstance(value, _VALUES):
+            if not (isinstance(value, _VALUES) or (sets and isinstance(value, list | tuple))):
                 found = "a string" if key == "text" else "one value"
                 raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
             made.append(make(value))

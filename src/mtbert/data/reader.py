@@ -34,7 +34,7 @@ class Reader:
         self.chosen = 0  # records that satisfy ``where``
         self._columns, self._where, self._labelled = columns, where, labelled
         self._keys = [("text", column) for column in columns.text]
-        self._keys += [("label", columns.label)] if labelled and columns.label is not None else []
+        self._keys += [("label", column) for column in columns.labels] if labelled else []
         self._keys += [("id", columns.id)] if columns.id is not None else []
         self._keys += [("where", column) for column in where]
         self.wanted = [column for _, column in self._keys]
@@ -98,17 +98,18 @@ class Reader:
             lines=np.frombuffer(self._lines, np.int64),
             ends=tuple(self._ends),
             warnings=tuple(self._warnings(parts, ids)),
-            column=self._columns.label or "label",
+            column=", ".join(self._columns.labels) or "label",
         )
 
     def _adder(self, file: int, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
         """Returns the function that adds a record of the file, or drops it."""
         columns, labelled = self._columns, self._labelled
         texts, end = len(columns.text), len(self._keys) - len(self._where)
-        make = [_MAKE[key] for key, _ in self._keys]
+        make = [columns.as_label if key == "label" else _MAKE[key] for key, _ in self._keys]
         chosen_by, make = make[end:], make[:end]
         wanted = list(self._where.values())
         id_key = columns.id
+        without = f"without a label in column{'s' * (len(columns.labels) > 1)} {quoted(columns.labels)}"
 
         def at(line: int, column: str) -> str:
             return cells.place(name, records.unit, line, column)
@@ -121,10 +122,12 @@ class Reader:
             self.chosen += 1
             made = _made(make, values, self.wanted, at, line)
             given = made[:texts]
-            label = made[texts] if labelled else None
-            if labelled and label is None:
-                self._drop(file, f"without a label in column {shown(columns.label)}", line)
-                return
+            if labelled:
+                label = columns.row_label(made[texts : texts + len(columns.labels)])
+                if label is None:
+                    self._drop(file, without, line)
+                    return
+                made[texts : texts + len(columns.labels)] = [label]
             if "" in given:
                 if labelled:
                     self._drop(file, "with an empty text", line)
@@ -213,7 +216,6 @@ class Reader:
 
 _MAKE: dict[str, Callable[[object], Any]] = {
     "text": cells.as_text,
-    "label": cells.as_label,
     "id": cells.as_id,
     "where": cells.as_label,
 }

@@ -110,7 +110,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     """Returns the rows of a source in order; several files are read one after the other.
 
     Args:
-        source: The source. ``columns`` is ignored for a ``generated`` source.
+        source: The source. The names of ``columns`` are ignored for a ``generated`` source.
         columns: The columns to read.
         root: The folder that relative paths start from.
         texts: The number of texts the task reads, 1 or 2.
@@ -122,7 +122,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         ValueError: If the content cannot be read, or a row without a label has an empty text.
     """
     if source.generated is not None:
-        return _generated(source.generated, str(source.split), texts, labelled)
+        return _generated(source, columns, texts, labelled)
     found = ", ".join(filter(None, (source.config, source.split)))
     named = list(map(readable, source.files or [f"{source.hub} [{found}]" if found else str(source.hub)]))
     if len(columns.text) != texts:
@@ -176,9 +176,10 @@ def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[s
     return formats.opened(name, root / source.files[file], wanted)
 
 
-def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
+def _generated(source: Source, columns: Columns, texts: int, labelled: bool) -> Table:
     from mtbert.data import demo
 
+    task, split = str(source.generated), str(source.split)
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
     if len(made[0].texts) != texts:
@@ -191,7 +192,7 @@ def _generated(task: str, split: str, texts: int, labelled: bool) -> Table:
             parts=(TableFile(name, "", "row"),),
             ids=TextColumn.of(e.id for e in made),
             texts=tuple(map(TextColumn.of, zip(*(e.texts for e in made), strict=True))),
-            labels=CodedColumn.of(cells.as_label(e.label) if labelled else None for e in made),
+            labels=CodedColumn.of(columns.as_label(e.label) if labelled else None for e in made),
             lines=np.arange(1, len(made) + 1),
             ends=(len(made),),
         )

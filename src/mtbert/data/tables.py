@@ -1,5 +1,6 @@
 """Tables: the rows of a source, and the columns that a task reads."""
 
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,16 @@ class Columns(Settings):
     """
 
     text: tuple[str, ...] = Field(default=("text",), description="one or two column names")
-    label: str | None = "label"
+    label: str | tuple[str, ...] | None = Field(
+        default="label", description="one column; for sets also a list of columns that hold 0 or 1, named as the labels"
+    )
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
+    separator: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10,
+        description="between the labels of a set that is written in one cell; null: ; for sets",
+    )
 
     @field_validator("text", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
@@ -36,7 +45,36 @@ class Columns(Settings):
             raise ValueError(
                 f"text must name one column or two different ones, found {few(self.text, most=4, quoted=True)}."
             )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"label must name different columns, found {few(self.labels, quoted=True)}.")
         return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of labels."""
+        return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
+
+    def as_label(self, value: object) -> str | None:
+        """Returns a cell of a label column as text; None if it is missing.
+
+        That is 0 or 1 where each label has a column, else the JSON list of the labels where the task has sets.
+
+        Raises:
+            ValueError: If the cell cannot be that.
+        """
+        if isinstance(self.label, tuple):
+            return cells.as_yes_no(value)
+        return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
+
+    def row_label(self, made: Sequence[str | None]) -> str | None:
+        """Returns the label of a row from what :meth:`as_label` made of its label columns.
+
+        Where each label has a column, that is a JSON object of those that are not missing.
+        """
+        if not isinstance(self.label, tuple):
+            return made[0]
+        known = {column: int(cell) for column, cell in zip(self.label, made, strict=True) if cell is not None}
+        return json.dumps(known, ensure_ascii=False) if known else None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ Dimension key: B examples, M tokens of a task, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy.typing as npt
 
 from mtbert.task import Task
 
@@ -156,8 +158,11 @@ class ClassWeighted(Plain, Protocol):
     @property
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
-    def balanced(self, rows_K: Sequence[int]) -> ClassWeighted:
-        """Returns the settings with numbers in place of ``balanced``, from the number of train rows per class."""
+    def balanced(self, rows: npt.ArrayLike) -> ClassWeighted:
+        """Returns the settings with numbers in place of ``balanced``.
+
+        ``rows`` counts those of train: of each class, ``[K]``, or without and with each label of a set, ``[K, 2]``.
+        """
         ...
 
 

@@ -1,20 +1,23 @@
-"""Cross-entropy for classes and for yes/no labels, with class weights and label smoothing.
+"""Cross-entropy for classes, for yes/no labels and for sets of labels, with class weights and label smoothing.
 
 ``balanced`` weights give all classes the same total weight over train: ``n / (K * n_k)`` for a class with ``n_k`` of
 ``n`` rows, if there are ``K`` classes (King and Zeng, "Logistic Regression in Rare Events Data", 2001; the name is
-scikit-learn's).
+scikit-learn's). A label of a set is a yes/no decision of its own: its weight is that of yes, where no has weight 1, and
+``balanced`` is the number of rows without the label divided by the number of rows with it.
 
-Dimension key: B batch, K classes.
+Dimension key: B batch, K classes, or labels of a set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Discriminator, Field, Tag
 
 from mtbert.losses import Needs, Pass
+from mtbert.losses.missing import mean_of_known
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ ClassWeights = Annotated[
     Discriminator(lambda value: "[name]" if isinstance(value, str) else "[list]"),
 ]
 _DESCRIPTION = "one number per label, in the order of labels; balanced: n / (K * n_k), from the rows of train"
+_OF_SETS = f"{_DESCRIPTION}; for sets: what its yes counts beside its no; balanced: rows without it / rows with it"
 
 
 class CrossEntropy(Settings):
@@ -53,26 +57,29 @@ class CrossEntropy(Settings):
         )
         return losses_B.mean()
 
-    def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, from the number of train rows per class."""
-        return self.model_copy(update={"class_weights": _balanced(rows_K)})
+    def balanced(self, rows: npt.ArrayLike) -> Self:
+        """Returns these settings with numbers in place of ``balanced``, see :class:`mtbert.losses.ClassWeighted`."""
+        return self.model_copy(update={"class_weights": _balanced(rows)})
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of a 0/1 label under one logit, in nats.
+    """The mean negative log-likelihood of a 0/1 label under one logit, in nats; for sets first the mean over labels.
 
-    ``smoothing`` and ``class_weights`` have the same effect as in :class:`CrossEntropy` with two classes.
+    Labels of a set that are missing are left out; examples count the same, however many labels they have. ``smoothing``
+    and ``class_weights`` have the same effect as in :class:`CrossEntropy` with two classes; see above for sets.
     """
 
-    needs: ClassVar = Needs(reads=("logit",), because="one logit for two classes")
+    needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes")
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
+    class_weights: ClassWeights | None = Field(default=None, description=_OF_SETS)
 
     def __call__(self, p: Pass) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
+        if p.labels.dim() > 1:
+            return self._of_sets(p.out.prediction, p.labels)
         logits_B = p.out.prediction
         targets_B = p.labels.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
         if self.class_weights is None:
@@ -80,13 +87,23 @@ class BinaryCrossEntropy(Settings):
         no, yes = _numbers(self.class_weights)
         return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=logits_B.new_tensor(yes / no))
 
-    def balanced(self, rows_K: Sequence[int]) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, from the number of train rows per class."""
-        return self.model_copy(update={"class_weights": _balanced(rows_K)})
+    def _of_sets(self, logits_BK: Tensor, labels_BK: Tensor) -> Tensor:
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        yes_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
+        targets_BK = labels_BK.nan_to_num().to(logits_BK.dtype) * (1 - self.smoothing) + self.smoothing / 2
+        losses_BK = binary_cross_entropy_with_logits(logits_BK, targets_BK, pos_weight=yes_K, reduction="none")
+        return mean_of_known(losses_BK, labels_BK).mean()
+
+    def balanced(self, rows: npt.ArrayLike) -> Self:
+        """Returns these settings with numbers in place of ``balanced``, see :class:`mtbert.losses.ClassWeighted`."""
+        return self.model_copy(update={"class_weights": _balanced(rows)})
 
 
-def _balanced(rows_K: Sequence[int]) -> tuple[float, ...]:
-    return tuple(sum(rows_K) / (len(rows_K) * rows) for rows in rows_K)
+def _balanced(rows: npt.ArrayLike) -> tuple[float, ...]:
+    counts = np.asarray(rows)
+    weights = counts[:, 0] / counts[:, 1] if counts.ndim == 2 else counts.sum() / (len(counts) * counts)
+    return tuple(weights.tolist())
 
 
 def _numbers(weights: ClassWeights) -> tuple[float, ...]:

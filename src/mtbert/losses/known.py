@@ -5,6 +5,7 @@ from mtbert.kinds import Kinds
 LOSSES = Kinds(
     "mtbert.losses",
     (
+        "asymmetric.Asymmetric",
         "bregman.Bregman",
         "classification.BinaryCrossEntropy",
         "classification.CrossEntropy",

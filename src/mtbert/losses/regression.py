@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mtbert.losses import Needs, Pass
+from mtbert.losses.missing import mean_of_known
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def squared_error_of_known(scores_BK: Tensor, labels_BK: Tensor) -> Tensor:
-    """Returns the mean of ``(score - label)**2`` over the labels of each example, ``[B]``; 0 if it has no label."""
-    known_BK = ~labels_BK.isnan()
-    error_BK = (scores_BK - labels_BK.where(known_BK, scores_BK.detach())).square()
-    return error_BK.sum(-1) / known_BK.sum(-1).clamp(min=1)
 
 
 class MeanSquaredError(Settings):
@@ -41,5 +35,5 @@ class MeanSquaredError(Settings):
 
         prediction, labels = p.out.prediction, p.labels.to(p.out.prediction.dtype)
         if labels.dim() > 1:
-            return squared_error_of_known(prediction, labels).mean()
+            return mean_of_known((prediction - labels.nan_to_num()).square(), labels).mean()
         return mse_loss(prediction, labels)

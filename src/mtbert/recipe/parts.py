@@ -3,6 +3,7 @@
 Each part checks itself. Conditions on several parts are checked for the whole recipe in ``checks.py``.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
@@ -43,12 +44,33 @@ class TaskRecipe(Task):
     dev_seed: int = Field(
         default=0, ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev"
     )
-    columns: Columns = Columns()
+    columns: Columns = Field(default=Columns(), validate_default=True)
     losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
     weight: float = Field(default=1.0, ge=0, description="factor of this task's losses in the sum")
     batch_size: int = Field(default=16, gt=0, le=10**6)
     no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
     metric: str = Field(default="", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_from_columns(cls, data: Any) -> Any:
+        """Takes the names of the labels from ``columns: {label: [toxic, insult]}`` where the task has no others."""
+        columns = data.get("columns") if isinstance(data, Mapping) else None
+        label = columns.get("label") if isinstance(columns, Mapping) else getattr(columns, "label", None)
+        return {**data, "labels": label} if isinstance(label, list | tuple) and data.get("labels") is None else data
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_fit_the_type(cls, columns: Columns, info: ValidationInfo) -> Columns:
+        if "type" not in info.data:
+            return columns
+        if ANSWER_TYPES[info.data["type"]].sets:
+            return columns.model_copy(update={"separator": columns.separator or ";"})
+        for key, of_sets in (("label", isinstance(columns.label, tuple)), ("separator", columns.separator is not None)):
+            if of_sets:
+                found = shown(getattr(columns, key))
+                raise ValueError(f"{key}: {found} is for sets of labels, found type '{info.data['type']}'. Drop it.")
+        return columns
 
     @field_validator("losses")
     @classmethod
@@ -91,6 +113,16 @@ class TaskRecipe(Task):
             raise ValueError(
                 f"inputs '{self.inputs}' takes {count(self.texts, 'text column')}, found {found}. "
                 "Name as many in columns.text."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_labels(self) -> Self:
+        columns, written = self.columns.label, self.codes or self.labels or ()
+        if isinstance(columns, tuple) and set(columns) != set(written):
+            raise ValueError(
+                f"columns.label and labels must name the same, found {few(columns, quoted=True)} and "
+                f"{few(written, quoted=True)}. Drop labels, or map each column to its label."
             )
         return self
 

@@ -19,6 +19,7 @@ from mtbert.messages import clean
 from mtbert.recipe.files import RECIPE_FILE
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
+SEPARATED = ("", ".csv", ".tsv")  # standard output too
 VECTORS = (".npy", ".safetensors")
 DIGITS = 6  # significant digits of a number in a file
 RENAMED_PREFIX = "predicted_"  # put before the name of an answer that is also the name of an input column
@@ -112,6 +113,19 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
                 names[key] = _free(key, (*columns, *names.values()))
         rows.append({c: record.get(c) for c in columns} | {names[k]: _rounded(v) for k, v in answer.items()})
     return Answered([*columns, *names.values()], rows, {k: v for k, v in names.items() if k != v})
+
+
+def joined(answer: OutputRow, separator: str) -> OutputRow:
+    """Returns the answer with the texts of each list in one, ``separator`` between them.
+
+    Lists that could not be told from others then stay: the empty one, and those with ``separator`` in a text.
+    """
+    return {
+        name: separator.join(value)
+        if isinstance(value, list) and value and not any(separator in text for text in value)
+        else value
+        for name, value in answer.items()
+    }
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

@@ -72,10 +72,14 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         console.file = sys.stdout
         console.print(answer_line(answers[0]), soft_wrap=True)
     else:
+        suffix = Path(question.output).suffix.lower()
+        separator = _separator(recipe, question.task)
+        if separator is not None and suffix in outputs.SEPARATED:
+            answers = [outputs.joined(answer, separator) for answer in answers]
         written = outputs.answered(given.columns, given.rows, answers)
         for name, renamed in written.renamed.items():
             warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
-        outputs.write_answers(written, output, Path(question.output).suffix.lower())
+        outputs.write_answers(written, output, suffix)
         if not to_screen:
             console.print(f"{count(len(answers), 'answer')} in {clean(question.output)}", soft_wrap=True)
     if vectors_file is not None:
@@ -106,6 +110,12 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
         if output == vectors:
             raise ValueError(f"--vectors {clean(question.vectors)}: is the file of --output. Give another.")
     return output, vectors
+
+
+def _separator(recipe: Recipe | None, task: str) -> str | None:
+    """Returns what stands between the labels of a set in the task's files, if it has sets."""
+    known = recipe.tasks.get(task) if recipe is not None else None
+    return None if known is None else known.columns.separator
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:

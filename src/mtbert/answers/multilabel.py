@@ -1,0 +1,324 @@
+"""Sets of labels: one logit per label, and any number of labels may be right, none among them.
+
+A cell is the JSON list of the labels that a row has, as ``data/cells.py`` makes it of lists and of joined names. Where
+each label has a column of its own, it is a JSON object of those that are known: ``{"toxic": 1, "threat": 0}``.
+
+Dimension key: B examples, K labels, S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import (
+    AnswerType,
+    Array,
+    Cells,
+    Distribution,
+    FigureName,
+    Judged,
+    Labels,
+    Metric,
+    Shown,
+    TaskFacts,
+    ThresholdFit,
+    WrongCell,
+)
+from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, OfClass, sets
+from mtbert.answers.divergence import bernoulli_kl
+from mtbert.answers.heads import OUTPUTS
+from mtbert.messages import LONGEST, clean, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COMMONEST = 10  # pairs of labels that are shown
+AS_CLASSES = ClassLabels()  # labels have the names, codes and order that classes have
+
+
+@dataclass(frozen=True)
+class SetLabels:
+    """Labels ``[B, K]``: 1 for each label that a row has, 0 for the others, ``nan`` for those that nobody knows."""
+
+    figures: tuple[FigureName, ...] = ()
+    graded: bool = True
+    wrong: str = "A set counts as wrong if one of its labels is wrong or missing."
+
+    def check(self, task: TaskFacts) -> None:
+        AS_CLASSES.check(task)
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return AS_CLASSES.missing(task)
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns the labels of all sets of train, sorted as numbers if all are numbers, else alphabetically."""
+        return AS_CLASSES.complete(task, [[name for _, name, _ in _named(columns[0])]]) if task.labels is None else {}
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        labels_BK = np.full((len(cells), len(task.labels or ())), np.nan)
+        labels_BK[[cell is not None and cell.startswith("[") for cell in cells]] = 0  # a list is all that a row has
+        named = _named(cells)
+        try:
+            found = AS_CLASSES.read(task, [name for _, name, _ in named]).astype(np.int64)
+        except WrongCell as error:
+            raise WrongCell(named[error.row][0], str(error)) from None
+        labels_BK[[row for row, _, _ in named], found] = [value for _, _, value in named]
+        return labels_BK
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return labels
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        """Returns how many rows have each label, and how full the sets are."""
+        yes_BK, unknown_BK = labels == 1, np.isnan(labels)
+        numbers = (
+            ("labels of a set", float(yes_BK.sum(1).mean())),
+            ("share of empty sets", float((~yes_BK.any(1) & ~unknown_BK.all(1)).mean())),
+            ("share unknown", float(unknown_BK.mean())),
+        )
+        counts = tuple(zip(task.labels or (), yes_BK.sum(0).tolist(), strict=True))
+        return Distribution("label", counts, numbers, classes=True)
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        """Returns a warning if names look like several labels with another separator between them."""
+        looking, parts = sets(task.labels or ())
+        if not looking:
+            return []
+        return [
+            f"{task.name}: {shown(looking[0])} looks like several labels, of {parts:,} in all. "
+            "Set columns.separator to the sign between them."
+        ]
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        kind = decision.shape == (examples, len(task.labels or ())) and decision.dtype == np.int64
+        return kind and bool(np.isin(decision, (0, 1)).all())
+
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether 99% of the answers are the same set."""
+        return bool(np.unique(decision, axis=0, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
+
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return None
+
+    def summary(self, task: TaskFacts) -> str:
+        return AS_CLASSES.summary(task)
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        """Returns the names of the labels, an unknown one with a question mark; ``none`` for an empty set."""
+        told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
+        return "; ".join(told) or "none"
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        names = [clean(label[:LONGEST]) for label in task.labels or ()]
+        if len(names) > MOST_LISTED:
+            return [f"{task.name}: {len(names):,} labels, too many for a line each here; --json has them all."]
+        each = [
+            (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
+            for name, c in zip(names, by_label(task, decision, labels), strict=True)
+        ]
+        heads = ("label", "precision", "recall", "f1", "examples", "answers")
+        found: list[Shown | str] = [Shown(heads, tuple(each), title=f"{task.name}, by label")]
+        pairs = tuple((f"{names[i]}, {names[j]}", str(n), str(said)) for i, j, n, said in together(decision, labels))
+        if pairs:
+            found.append(Shown(("labels", "examples", "answers"), pairs, title=f"{task.name}, commonest pairs"))
+        return found
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        names = task.labels or ()
+        return {
+            "labels": list(names),
+            "by_label": [asdict(one) for one in by_label(task, decision, labels)],
+            "pairs": [
+                {"labels": [names[i], names[j]], "examples": n, "answers": said}
+                for i, j, n, said in together(decision, labels)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class LabelLogits:
+    """Predictions ``[B, K]``: for each label the logit of yes, ``log(p / (1 - p))``."""
+
+    feeds: tuple[str, ...] = ("logits of labels",)
+    loss: str = "bce"
+    start: float = 0.0
+    gaussian: bool = False
+    fit: ThresholdFit | None = None
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        if task.labels is None:
+            raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
+        return (len(task.labels),)
+
+    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+        return (prediction > threshold).long().numpy()
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+        """Returns ``labels``, the list of those more probable than not, and ``p(LABEL)`` for each label."""
+        names = task.labels or ()
+        return [
+            {"labels": [name for name, x in zip(names, yes_K, strict=True) if x]}
+            | {f"p({name})": p for name, p in zip(names, p_K, strict=True)}
+            for yes_K, p_K in zip(self.decide(prediction, threshold), prediction.sigmoid().tolist(), strict=True)
+        ]
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        """Returns the mean over labels of that of one logit: its scale is that of the loss, for any number of them."""
+        return bernoulli_kl(prediction, other, detached=detached).mean(-1)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        """Returns the number of wrong labels as the distance; the probability of a set is that of all its labels."""
+        from scipy.special import log_expit
+
+        wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)
+        return Judged(
+            answer=decision,
+            p_B=np.exp(log_expit((2 * decision - 1) * prediction).sum(1)),
+            distance_B=wrong_B,
+            loss_B=-np.nansum(log_expit((2 * labels - 1) * prediction), axis=1),
+            wrong_B=wrong_B > 0,
+        )
+
+
+def _named(cells: Cells) -> list[tuple[int, str, int]]:
+    """Returns the row, the name and the value (1 or 0) of every label that a cell names."""
+    found = []
+    for row, cell in enumerate(cells):
+        made = [] if cell is None else json.loads(cell)
+        each = made.items() if isinstance(made, dict) else ((name, 1) for name in made)
+        found += [(row, name, value) for name, value in each]
+    return found
+
+
+# Counts -----------------------------------------------------------------------------------------------------
+
+
+def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
+    """Returns where a label is answered and right, answered, and given: 1 or 0, ``[B, K]``, 0 where it is unknown."""
+    given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
+    right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))
+    return right, said, given
+
+
+def _share(part: Labels, whole: Labels) -> Labels:
+    """Returns ``part / whole``; a share of nothing is 0."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)
+
+
+def _shares(labels_BK: Labels) -> Labels:
+    """Returns for each label the share of yes among the rows in which it is known, ``[K]``."""
+    return _share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
+
+
+def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfClass]:
+    """Returns precision, recall, F1 and counts of each label over the rows in which it is known."""
+    right_K, said_K, given_K = (part.sum(0) for part in _counted(decision_BK, labels_BK))
+    shares = (_share(right_K, said_K), _share(right_K, given_K), _share(2 * right_K, said_K + given_K))
+    return [
+        OfClass(label, float(precision), float(recall), float(f1), int(given), int(said))
+        for label, precision, recall, f1, given, said in zip(task.labels or (), *shares, given_K, said_K, strict=True)
+    ]
+
+
+def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
+    """Returns the pairs of labels that most rows have: both indices, the number of rows and that of answers."""
+    _, said_BK, given_BK = _counted(decision_BK, labels_BK)
+    given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK
+    pairs = sorted(combinations(range(len(given_KK)), 2), key=lambda pair: -given_KK[pair])[:COMMONEST]
+    return [(i, j, int(given_KK[i, j]), int(said_KK[i, j])) for i, j in pairs if given_KK[i, j]]
+
+
+# Metrics ----------------------------------------------------------------------------------------------------
+
+
+def _f1_resampled(decision_SBK: Array, labels_BK: Labels, counts_RB: Labels, *, micro: bool) -> Labels:
+    """Returns F1 of all labels together, or its mean over labels, ``[R, S]``; that of a label without any rows is 0."""
+    found = []
+    for decision_BK in decision_SBK:
+        parts = [counts_RB @ part for part in _counted(decision_BK, labels_BK)]
+        right, said, given = (part.sum(1, keepdims=True) for part in parts) if micro else parts
+        found.append(_share(2 * right, said + given).mean(1))
+    return np.stack(found, 1)
+
+
+def _f1(decision_BK: Array, labels_BK: Labels, *, micro: bool) -> float:
+    once_1B = np.ones((1, len(labels_BK)))
+    return float(_f1_resampled(decision_BK[None], labels_BK, once_1B, micro=micro)[0, 0])
+
+
+def _best_micro_f1(labels_BK: Labels) -> float:
+    """Returns micro F1 of the best constant set: some labels with the largest shares of yes, as F1 is a ratio."""
+    known_K, given_K = (~np.isnan(labels_BK)).sum(0), (labels_BK == 1).sum(0)
+    by_share_K = np.argsort(-_shares(labels_BK), kind="stable")
+    said, right = known_K[by_share_K].cumsum(), given_K[by_share_K].cumsum()
+    return float(_share(2 * right, said + given_K.sum()).max())
+
+
+def _right(decision_BK: Array, labels_BK: Labels) -> npt.NDArray[np.bool_]:
+    right_B: npt.NDArray[np.bool_] = ((decision_BK == labels_BK) | np.isnan(labels_BK)).all(1)
+    return right_B
+
+
+def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> float:
+    return float(_right(decision_BK, labels_BK).mean())
+
+
+def _commonest(labels_BK: Labels) -> Labels:
+    """Returns the commonest set for every row, where unknown labels are taken to be as most known ones are."""
+    mostly_K = _shares(labels_BK) > 0.5
+    sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
+    return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)
+
+
+def _average_precision(task: TaskFacts, prediction_BK: Array, labels_BK: Labels) -> float:
+    """Returns the mean over labels of scikit-learn's average precision; that of a label without any rows is 0."""
+    from sklearn.metrics import average_precision_score
+
+    found = []
+    for prediction_B, labels_B in zip(prediction_BK.T, labels_BK.T, strict=True):
+        known_B = ~np.isnan(labels_B)
+        some = (labels_B == 1).any()
+        found.append(average_precision_score(labels_B[known_B], prediction_B[known_B]) if some else 0.0)
+    return float(np.mean(found))
+
+
+MICRO_F1 = Metric(
+    "micro_f1",
+    lambda task, decision, labels: _f1(decision, labels, micro=True),
+    constant=lambda task, labels: _best_micro_f1(labels),
+    resampled=lambda decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=True),
+)
+MACRO_F1 = Metric(
+    "macro_f1",
+    lambda task, decision, labels: _f1(decision, labels, micro=False),
+    constant=lambda task, labels: _f1(np.ones(labels.shape), labels, micro=False),  # yes to all; no gives 0
+    resampled=lambda decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=False),
+)
+EXACT_MATCH = Metric(
+    "exact_match",
+    _exact_match,
+    constant=lambda task, labels: _exact_match(task, _commonest(labels), labels),
+    right=_right,
+)
+AVERAGE_PRECISION = Metric(
+    "average_precision",
+    _average_precision,
+    constant=lambda task, labels: float(_shares(labels).mean()),  # that of equal numbers for all
+    undefined=lambda answers, labels: None if (labels == 1).any() else "average_precision where all sets are empty",
+    ranks=True,
+)
+
+MULTILABEL = AnswerType(
+    "multilabel",
+    SetLabels(),
+    (MICRO_F1, MACRO_F1, EXACT_MATCH, AVERAGE_PRECISION),
+    {OUTPUTS: LabelLogits()},
+    sets=True,
+)
