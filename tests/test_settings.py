@@ -20,12 +20,15 @@ from mtbert.settings import HUGGING_FACE
         ("tasks.a.head=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
         (
             "tasks.a.losses=[cee]",
-            "tasks.a.losses.0: must be one of 'bregman', 'bce', 'ce', 'cosent', 'oll', 'mnrl', 'rdrop', 'mse', "
+            "tasks.a.losses.0: must be one of 'asl', 'bregman', 'bce', 'ce', 'cosent', 'oll', 'mnrl', 'rdrop', 'mse', "
             "'simcse', 'simcse-unsup', 'smart', found {\"kind\": \"cee\"}.",
         ),
         ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
-        ("tasks.a.type=", "tasks.a.type: must be 'classification', 'ordinal', 'binary' or 'regression', found null."),
+        (
+            "tasks.a.type=",
+            "tasks.a.type: must be 'classification', 'ordinal', 'binary', 'regression' or 'multilabel', found null.",
+        ),
         ("tasks.a.labels=[0, b]", "tasks.a.labels.0: must be text; quote what looks like a number, found 0."),
         ("tasks.b={type: ordinal, inputs: single}", "tasks.b.train: must be given."),
         ("tasks.a b=3", "tasks.a b: must be a mapping, found 3."),
