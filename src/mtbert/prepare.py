@@ -12,7 +12,7 @@ from mtbert.answers import YES_NO, Labels
 from mtbert.batch import Dataset, Examples, Rows
 from mtbert.columns import Ints, TextColumn, TextTuples
 from mtbert.data import cache, labels, sources
-from mtbert.data.cache import Spool
+from mtbert.data.cache import Kept, Spool
 from mtbert.data.clusters import clusters
 from mtbert.data.split import grouped_split
 from mtbert.data.tables import Table
@@ -217,9 +217,14 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
     def make(spool: Spool) -> None:
         spool.add("dev", grouped_split(table.texts, *drawn)[1])
 
+    def check(found: Kept) -> None:
+        dev = found.array("dev", "<i8")
+        cache.check_range(dev, 0, len(table))
+        cache.check_range(np.diff(dev), 1, len(table))  # each row once, in order
+
     keep = len(table) >= cache.FEWEST
     try:
-        dev = cache.kept("split", [*_digests(table.texts, keep), *drawn], make, keep=keep).arrays["dev"]
+        dev = cache.kept("split", [*_digests(table.texts, keep), *drawn], make, check, keep=keep).arrays["dev"]
     except ValueError as error:
         raise ValueError(f"{table.name}: {error}") from None
     return table.places()[dev]
@@ -230,7 +235,14 @@ def _clusters(examples: Examples, positives: bool) -> Rows:
     keep = len(examples) >= cache.FEWEST
     linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
     depends_on = [*_digests(examples.texts, keep), linked]
-    found = cache.kept("clusters", depends_on, lambda s: s.add("numbers", clusters(examples, positives)), keep=keep)
+
+    def make(spool: Spool) -> None:
+        spool.add("numbers", clusters(examples, positives))
+
+    def check(found: Kept) -> None:
+        found.array("numbers", "<i8", size=len(examples) * len(examples.texts))
+
+    found = cache.kept("clusters", depends_on, make, check, keep=keep)
     return found.arrays["numbers"].reshape(len(examples), -1)
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from mtbert import files
 
@@ -29,8 +30,9 @@ FEWEST = 1000  # rows that are read and tokenised in a tenth of a second; files 
 UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
 SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
 ENTRY_KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
-DTYPES = ("|u1", "<u2", "<i4", "<i8")
+Dtype = Literal["|u1", "<u2", "<i4", "<i8"]
 ALIGNED = 64  # bytes
+LARGEST_FOOTER = 2**26  # bytes: names and digests of 100,000 files
 TAIL = 40  # bytes after the footer: its digest and its length
 BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
@@ -42,6 +44,26 @@ class Kept:
     arrays: Mapping[str, StoredArray]
     digests: Mapping[str, str]
     notes: Mapping[str, Any]
+
+    def array(self, name: str, *dtypes: str, size: int | None = None) -> StoredArray:
+        """Returns an array of one of these types, and of ``size`` values.
+
+        Raises:
+            ValueError: If there is no such array.
+        """
+        found = self.arrays.get(name)
+        if found is None or found.dtype.str not in dtypes or size not in (None, len(found)):
+            raise ValueError(f"{name}: not an array of {size} values of type {' or '.join(dtypes)}.")
+        return found
+
+
+class _Footer(BaseModel):
+    """What a file's footer must be: type, place, bytes and SHA-256 of each array, and the notes."""
+
+    model_config = ConfigDict(strict=True)
+
+    arrays: dict[str, tuple[Dtype, NonNegativeInt, NonNegativeInt, str]]
+    notes: dict[str, Any]
 
 
 class Spool:
@@ -69,7 +91,7 @@ class Spool:
         """
         written = np.ascontiguousarray(part)
         kind = self._dtypes.setdefault(name, written.dtype.newbyteorder("<").str)
-        if kind not in DTYPES or written.dtype != np.dtype(kind):
+        if kind not in get_args(Dtype) or written.dtype != np.dtype(kind):
             raise TypeError(f"{name}: {written.dtype} beside {kind}")
         if self._folder is None:
             self._memory.setdefault(name, bytearray()).extend(written.tobytes())
@@ -98,23 +120,32 @@ class Spool:
         return found
 
 
-def kept(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None], *, keep: bool = True) -> Kept:
+def kept(
+    kind: str,
+    depends_on: Sequence[object],
+    make: Callable[[Spool], None],
+    check: Callable[[Kept], object],
+    *,
+    keep: bool = True,
+) -> Kept:
     """Returns the arrays that ``make`` puts into a spool, taken from the user's cache folder if possible.
 
     Args:
         kind: One of ``ENTRY_KINDS``, without the dot.
         depends_on: Everything that the arrays depend on, as JSON values.
         make: Fills a spool with the arrays; it may be called twice.
+        check: Raises ValueError if the arrays of a file cannot be used; they are then made anew.
         keep: Whether to use the cache; if False, the arrays are made in memory.
     """
     if keep:
         with suppress(OSError, ValueError):
-            return look_up(kind, depends_on)
-        try:
+            found = look_up(kind, depends_on)
+            check(found)
+            return found
+        with suppress(OSError):
             put(kind, depends_on, make)
-            return look_up(kind, depends_on)
-        except OSError:
-            pass
+            with suppress(ValueError):
+                return look_up(kind, depends_on)
     with Spool() as spool:
         make(spool)
         return spool.kept()
@@ -134,22 +165,22 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
         opened.seek(end - TAIL)
         tail = opened.read(TAIL)
         length = int.from_bytes(tail[32:], "little")
-        opened.seek(max(0, end - TAIL - length))
-        footer = opened.read(min(length, end - TAIL))
+        if length > min(LARGEST_FOOTER, end - TAIL):
+            raise ValueError(f"{file}: damaged.")
+        opened.seek(end - TAIL - length)
+        footer = opened.read(length)
         if _seal(file, footer) != tail[:32]:
             raise ValueError(f"{file}: damaged.")
-        found = json.loads(footer)
-        for _, first, size, digest in found["arrays"].values():
-            if _hashed(opened, first, size) != digest:
+        found = _Footer.model_validate_json(footer)
+        for _, first, size, digest in found.arrays.values():
+            if first + size > end or _hashed(opened, first, size) != digest:
                 raise ValueError(f"{file}: damaged.")
         # A plain view, because slicing np.memmap runs Python code, and a batch takes two slices of each sequence.
         whole = np.asarray(np.memmap(opened, np.uint8, "r"))
     with suppress(OSError):  # a read-only folder can be used too
         os.utime(file)
-    arrays = {
-        name: whole[first : first + size].view(dtype) for name, (dtype, first, size, _) in found["arrays"].items()
-    }
-    return Kept(arrays, {name: each[3] for name, each in found["arrays"].items()}, found["notes"])
+    arrays = {name: whole[first : first + size].view(dtype) for name, (dtype, first, size, _) in found.arrays.items()}
+    return Kept(arrays, {name: each[3] for name, each in found.arrays.items()}, found.notes)
 
 
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
@@ -175,6 +206,18 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
             Path(name).unlink(missing_ok=True)
 
 
+def check_range(array: StoredArray, low: int, high: int) -> None:
+    """Raises ValueError unless all values are at least ``low`` and less than ``high``."""
+    if len(array) and not low <= int(array.min()) <= int(array.max()) < high:
+        raise ValueError(f"values must be from {low} to {high - 1}.")
+
+
+def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
+    """Raises ValueError unless the offsets begin with 0, grow by ``step`` or more each time, and stop at ``end``."""
+    if not len(offsets) or (offsets[0], offsets[-1]) != (0, end) or (np.diff(offsets) < step).any():
+        raise ValueError(f"offsets must grow from 0 to {end}.")
+
+
 # Digests of files ------------------------------------------------------------------------------------------
 
 
@@ -189,8 +232,8 @@ def file_digest(path: Path, *, afresh: bool) -> str:
     if not afresh:
         with suppress(OSError, ValueError):
             notes = look_up("file", [str(path.resolve())]).notes
-            if notes["stat"] == _stat(path):
-                return str(notes["sha256"])
+            if notes.get("stat") == _stat(path) and isinstance(digest := notes.get("sha256"), str):
+                return digest
     return files.sha256(path, "")
 
 

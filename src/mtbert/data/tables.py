@@ -4,13 +4,13 @@ import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
-from mtbert.data import cells
+from mtbert.data import cache, cells
 from mtbert.data.cache import Kept, Spool
 from mtbert.messages import few
 from mtbert.settings import Settings
@@ -181,25 +181,48 @@ class Table:
 
     @classmethod
     def loaded(cls, kept: Kept) -> Self:
-        """Returns the table that :meth:`keep` put into a spool."""
-        notes, arrays = kept.notes, kept.arrays
-        rows = len(arrays["codes"])
-        lines = arrays["lines"] if notes["lines"] is None else np.arange(notes["lines"], notes["lines"] + rows)
+        """Returns the table that :meth:`keep` put into a spool.
+
+        Raises:
+            ValueError: If ``kept`` is not such a table.
+        """
+        notes = _Notes.model_validate(kept.notes)
+        codes = kept.array("codes", "<i4")
+        rows, values = len(codes), list(_loaded(kept, "labels"))
+        cache.check_range(codes, -1, len(values))
+        cache.check_offsets(np.array([0, *notes.ends]), rows)
         ids: TextColumn | NumberColumn
-        if notes["ids"] == "texts":
-            ids = _loaded(kept, "ids")
+        if notes.ids == "texts":
+            ids = _loaded(kept, "ids", rows)
         else:
-            ids = NumberColumn(arrays["ids"] if notes["ids"] == "numbers" else np.arange(1, rows + 1))
+            ids = NumberColumn(
+                kept.array("ids", "<i8", size=rows) if notes.ids == "numbers" else np.arange(1, rows + 1)
+            )
+        first = notes.lines
         return cls(
-            parts=tuple(TableFile(*part) for part in notes["parts"]),
+            parts=tuple(TableFile(*part) for part in notes.parts),
             ids=ids,
-            texts=tuple(_loaded(kept, f"text {i}") for i in range(notes["texts"])),
-            labels=CodedColumn(list(_loaded(kept, "labels")), arrays["codes"]),
-            lines=lines,
-            ends=tuple(notes["ends"]),
-            warnings=tuple(notes["warnings"]),
-            column=notes["column"],
+            texts=tuple(_loaded(kept, f"text {i}", rows) for i in range(notes.texts)),
+            labels=CodedColumn(values, codes),
+            lines=kept.array("lines", "<i8", size=rows) if first is None else np.arange(first, first + rows),
+            ends=tuple(notes.ends),
+            warnings=tuple(notes.warnings),
+            column=notes.column,
         )
+
+
+class _Notes(BaseModel):
+    """What :meth:`Table.keep` notes beside the arrays."""
+
+    model_config = ConfigDict(strict=True)
+
+    parts: list[Annotated[list[str], Field(min_length=3, max_length=3)]]
+    texts: Literal[1, 2]
+    ids: Literal["texts", "rows", "numbers"]
+    ends: list[int]
+    warnings: list[str]
+    column: str
+    lines: Annotated[int, Field(ge=0, lt=2**40)] | None
 
 
 def _keep(spool: Spool, name: str, column: TextColumn) -> None:
@@ -208,8 +231,11 @@ def _keep(spool: Spool, name: str, column: TextColumn) -> None:
     spool.add(f"{name} offsets", column.stops[-1:])
 
 
-def _loaded(kept: Kept, name: str) -> TextColumn:
-    return TextColumn.stored(kept.arrays[name], kept.arrays[f"{name} offsets"], kept.digests[name])
+def _loaded(kept: Kept, name: str, rows: int | None = None) -> TextColumn:
+    block = kept.array(name, "|u1")
+    offsets = kept.array(f"{name} offsets", "<i8", size=None if rows is None else rows + 1)
+    cache.check_offsets(offsets, len(block))
+    return TextColumn.stored(block, offsets, kept.digests[name])
 
 
 def names(parts: Sequence[TableFile]) -> str:

@@ -16,7 +16,7 @@ from mtbert import files, json_files
 from mtbert.batch import Int32s, Rows, Sequences
 from mtbert.columns import TextTuples
 from mtbert.data import cache, trial
-from mtbert.data.cache import Spool
+from mtbert.data.cache import Kept, Spool
 from mtbert.messages import shown
 
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
@@ -89,7 +89,8 @@ def sequences(
     """
     # To look at the vocabulary takes as long as a few hundred texts.
     few = len(texts) < cache.FEWEST
-    kind = np.int32 if few or max(tokenizer.get_vocab().values(), default=0) >= 2**16 else np.uint16
+    largest = 0 if few else max(tokenizer.get_vocab().values(), default=0)
+    kind = np.int32 if few or largest >= 2**16 else np.uint16
 
     def make(spool: Spool) -> None:
         spool.add("offsets", np.zeros(1, np.int64))
@@ -108,11 +109,19 @@ def sequences(
             spool.add("cut", start + cut)
             end += len(ids)
 
+    def check(found: Kept) -> None:
+        ids = found.array("ids", np.dtype(kind).str)
+        cache.check_range(ids, 0, largest + 1)
+        cache.check_offsets(found.array("offsets", "<i8", size=len(texts) + 1), len(ids), step=1)
+        cache.check_range(found.array("cut", "<i8"), 0, len(texts))
+        if "segments" in found.arrays:
+            cache.check_range(found.array("segments", "<i4", size=len(ids)), 0, 2)
+
     depends_on: list[object] = []
     if keep := keep and isinstance(texts, TextTuples) and not few:
         depends_on += [column.digest() for column in texts.columns]
         depends_on += [tokenizer.to_str(), tokenizers.__version__, max_length, segments]
-    found = cache.kept("tokens", depends_on, make, keep=keep).arrays
+    found = cache.kept("tokens", depends_on, make, check, keep=keep).arrays
     ids = found["ids"]
     segment_ids = found.get("segments", np.broadcast_to(np.int32(0), len(ids)))
     return Sequences(ids=ids, segments=segment_ids, offsets=found["offsets"]), found["cut"]
