@@ -219,8 +219,8 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
 
     def check(found: Kept) -> None:
         dev = found.array("dev", "<i8")
-        cache.check_range(dev, 0, len(table))
-        cache.check_range(np.diff(dev), 1, len(table))  # each row once, in order
+        cache.check_within(dev, 0, len(table))
+        cache.check_within(np.diff(dev), 1, len(table))  # each row once, in order
 
     keep = len(table) >= cache.FEWEST
     try:

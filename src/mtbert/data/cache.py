@@ -206,7 +206,7 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
             Path(name).unlink(missing_ok=True)
 
 
-def check_range(array: StoredArray, low: int, high: int) -> None:
+def check_within(array: StoredArray, low: int, high: int) -> None:
     """Raises ValueError unless all values are at least ``low`` and less than ``high``."""
     if len(array) and not low <= int(array.min()) <= int(array.max()) < high:
         raise ValueError(f"values must be from {low} to {high - 1}.")

@@ -189,7 +189,7 @@ class Table:
         notes = _Notes.model_validate(kept.notes)
         codes = kept.array("codes", "<i4")
         rows, values = len(codes), list(_loaded(kept, "labels"))
-        cache.check_range(codes, -1, len(values))
+        cache.check_within(codes, -1, len(values))
         cache.check_offsets(np.array([0, *notes.ends]), rows)
         ids: TextColumn | NumberColumn
         if notes.ids == "texts":

@@ -111,11 +111,11 @@ def sequences(
 
     def check(found: Kept) -> None:
         ids = found.array("ids", np.dtype(kind).str)
-        cache.check_range(ids, 0, largest + 1)
+        cache.check_within(ids, 0, largest + 1)
         cache.check_offsets(found.array("offsets", "<i8", size=len(texts) + 1), len(ids), step=1)
-        cache.check_range(found.array("cut", "<i8"), 0, len(texts))
+        cache.check_within(found.array("cut", "<i8"), 0, len(texts))
         if "segments" in found.arrays:
-            cache.check_range(found.array("segments", "<i4", size=len(ids)), 0, 2)
+            cache.check_within(found.array("segments", "<i4", size=len(ids)), 0, 2)
 
     depends_on: list[object] = []
     if keep := keep and isinstance(texts, TextTuples) and not few:
