@@ -29,7 +29,7 @@ def lead(
     console: Console,
     profile: bool,
     track: Tracker | None,
-    notes: Sequence[Note] = (),
+    notes: Sequence[Note],
 ) -> Scores:
     """Trains a run to the end of its plan, and returns the scores on dev of the model that predicts.
 
