@@ -26,7 +26,7 @@ from benchmarks.report import alone
 from benchmarks.timing import limits, timed
 from mtbert import environment, scoring
 from mtbert.model.config import read_config
-from mtbert.model.hub import TOKENIZER_FILES, find_encoder
+from mtbert.model.download import TOKENIZER_FILES, find_encoder
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run

@@ -51,7 +51,7 @@ def stage(name: str, folder: Path) -> dict[str, float]:
     from mtbert.batch import collate
     from mtbert.data.measure import TaskData, count_tokens, measure, unknown_id
     from mtbert.data.tokenizer import load_tokenizer
-    from mtbert.model.hub import find_folder
+    from mtbert.model.download import find_encoder
     from mtbert.prepare import prepare
     from mtbert.recipe.settings import validate_recipe
     from mtbert.sampling.stream import Stream
@@ -60,7 +60,7 @@ def stage(name: str, folder: Path) -> dict[str, float]:
     recipe = validate_recipe(
         {"data": {"root": str(folder)}, "model": {"path": "demo", "max_length": 64}, "tasks": {"many": task}}, "many"
     )
-    tokenizer = load_tokenizer(find_folder("demo"))
+    tokenizer = load_tokenizer(find_encoder("demo"))
     found: dict[str, float] = {}
     began, cpu = time.perf_counter(), time.process_time()
     data = prepare(recipe, tokenizer)["many"]

@@ -22,7 +22,7 @@ from mtbert import environment
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model import heads
 from mtbert.model.config import read_config
-from mtbert.model.hub import find_encoder
+from mtbert.model.download import find_encoder
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import prepare
 

@@ -11,8 +11,8 @@ from benchmarks.sides import GOALS, TASKS, Rounds, Settings
 from mtbert import environment
 from mtbert.batch import Dataset, Example, Examples, Sequences
 from mtbert.model.config import read_config
+from mtbert.model.download import find_encoder
 from mtbert.model.encoder import Encoder
-from mtbert.model.hub import find_encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared

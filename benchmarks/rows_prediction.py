@@ -18,7 +18,7 @@ from benchmarks.report import Row, alone, compared
 from benchmarks.sides import GOALS, ROOT, Settings, copy_tokenizer
 from benchmarks.timing import Measure, paired, timed
 from mtbert.data import demo
-from mtbert.model.hub import find_encoder
+from mtbert.model.download import find_encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.prepare import prepare

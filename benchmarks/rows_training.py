@@ -13,7 +13,7 @@ from benchmarks.report import Row, compared
 from benchmarks.sides import GOALS, Rounds, Settings, Told, check, contest, steps_of, technique
 from benchmarks.timing import paired
 from mtbert.batch import collate
-from mtbert.model.hub import find_encoder
+from mtbert.model.download import find_encoder
 from mtbert.training.run import Run
 
 

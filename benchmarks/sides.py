@@ -19,8 +19,8 @@ import torch
 from benchmarks.report import Row, compared
 from benchmarks.timing import Measure, Paired, limits, paired, timed
 from mtbert.model.config import read_config
+from mtbert.model.download import TOKENIZER_FILES, find_encoder
 from mtbert.model.encoder import Encoder
-from mtbert.model.hub import TOKENIZER_FILES, find_encoder
 from mtbert.model.weights import save_encoder
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe

@@ -15,8 +15,8 @@ from rich.console import Console
 from mtbert.recipe.files import load_recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 # 6, 3 and 3 rows of train for three classes; 8 and 4 for two

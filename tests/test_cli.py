@@ -208,7 +208,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     ("error", "code"), [(ValueError("a"), 2), (PermissionError("a"), 2), (FloatingPointError("a"), 1), ("Stopped", 130)]
 )
 def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monkeypatch, capsys):
-    from mtbert.training.stopping import Stopped
+    from mtbert.training.signals import Stopped
 
     def fail(**_: object) -> None:
         raise Stopped("a") if error == "Stopped" else error

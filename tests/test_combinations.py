@@ -27,8 +27,8 @@ from mtbert.sampling.known import SAMPLERS
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 from mtbert.yaml_files import merge
 
 folder = toy_run.shared_folder

@@ -92,9 +92,9 @@ def test_the_tasks_own_metric_chooses_the_best_model(
     monkeypatch.setattr(scoring, "evaluate_predicted", lambda *_: scoring.Evaluation(next(scores), {}, False, 1))
     run = run_of(folder, {"sst": {"metric": metric}})
     run.evaluate(lambda _: None)
-    assert run.stale == 0
+    assert run.best.since == 0
     run.evaluate(lambda _: None)
-    assert (run.best, run.stale) == (best, stale)
+    assert (run.best.score, run.best.since) == (best, stale)
 
 
 # The likelihood of a task --------------------------------------------------------------------------------

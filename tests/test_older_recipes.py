@@ -18,8 +18,8 @@ from mtbert.recipe.settings import validate_recipe
 from mtbert.studying.runs import lay_out, run_place
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 from mtbert.yaml_files import merge
 
 SILENT = Console(quiet=True)

@@ -16,8 +16,8 @@ from mtbert.display import Display
 from mtbert.recipe.settings import Recipe
 from mtbert.training.fit import fit
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.snapshot import restore, snapshot
-from mtbert.training.stopping import Stopped
 
 folder = toy_run.shared_folder
 
@@ -83,7 +83,7 @@ def test_the_best_evaluation_is_kept_and_patience_counts_those_after_it(
     assert found.kept == best
     assert found.run.done == last
     assert found.saved == list(range(1, last + 1))
-    assert found.run.best == max(scores[:last])
+    assert found.run.best.score == max(scores[:last])
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
@@ -110,7 +110,7 @@ def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step_or_evaluation(
     restore(found.run, state)
     assert found.fit().run.done == 3
     assert found.kept == [1]
-    assert found.run.stale == 2  # nor another evaluation
+    assert found.run.best.since == 2  # nor another evaluation
     assert found.saved == [1, 2, 3]
 
 

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from mtbert.training.stopping import signals
+from mtbert.training.signals import signals
 
 PROGRAM = """
 import sys, time
-import mtbert.training.stopping
-mtbert.training.stopping.SECOND_SIGNAL = float(sys.argv[1])
-with mtbert.training.stopping.signals() as stopping:
+import mtbert.training.signals
+mtbert.training.signals.SECOND_SIGNAL = float(sys.argv[1])
+with mtbert.training.signals.signals() as stopping:
     print("ready", flush=True)
     while not stopping():
         time.sleep(0.01)

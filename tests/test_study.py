@@ -20,7 +20,7 @@ from mtbert.recipe.files import load_recipe
 from mtbert.studying import commands, plan, results, worker
 from mtbert.studying.runs import _room, lay_out, run_recipes
 from mtbert.studying.summary import summarise
-from mtbert.training.stopping import Stopped
+from mtbert.training.signals import Stopped
 
 SILENT = Console(quiet=True)
 folder = toy_study.folder

@@ -98,7 +98,7 @@ def test_a_saved_tokenizer_loads_as_it_was(kind, tmp_path):
 
 @pytest.mark.real
 def test_the_real_minilm_tokenizer_equals_transformers():
-    from mtbert.model.hub import find_encoder
+    from mtbert.model.download import find_encoder
 
     folder = find_encoder("demo")
     ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)

@@ -21,8 +21,8 @@ from mtbert.recipe.files import load_recipe
 from mtbert.training import trackers
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 from mtbert.training.trackers import Tracker, Tracking
 
 folder = toy_run.folder

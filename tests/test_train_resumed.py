@@ -18,8 +18,8 @@ from mtbert.data import cache
 from mtbert.recipe.files import load_recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 
 SILENT = Console(quiet=True)
 folder = toy_run.folder

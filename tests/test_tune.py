@@ -20,8 +20,8 @@ from mtbert import cli, locks
 from mtbert.recipe.files import load_recipe
 from mtbert.studying.tuning import Tuning, run_tuning
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 
 folder = toy_run.folder
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import typer
 
 from mtbert.messages import clean
-from mtbert.training.stopping import Stopped
+from mtbert.training.signals import Stopped
 
 
 def run_command(app: typer.Typer) -> None:

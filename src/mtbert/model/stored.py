@@ -24,7 +24,7 @@ from torch import Tensor
 from mtbert import files, json_files
 from mtbert.data.tokenizer import FETCH
 from mtbert.messages import clean, reason, shown
-from mtbert.model.hub import SAFETENSORS_FILES, TORCH_FILE
+from mtbert.model.download import SAFETENSORS_FILES, TORCH_FILE
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names of the floating-point dtypes
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

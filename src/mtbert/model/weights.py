@@ -1,4 +1,7 @@
-"""Loading and saving encoders in folders with the Hugging Face layout: config.json beside the weights."""
+"""Loading and saving encoders in folders with the Hugging Face layout: config.json beside the weights.
+
+The names of a checkpoint's weights stand in its family: see :mod:`mtbert.model.families`.
+"""
 
 import json
 import re
@@ -15,9 +18,9 @@ from torch import Tensor
 from mtbert.data.tokenizer import FETCH
 from mtbert.messages import count, few, shown
 from mtbert.model.config import read_config
+from mtbert.model.download import find_encoder
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families.known import FAMILIES
-from mtbert.model.hub import find_encoder
 from mtbert.model.stored import FLOATS, check_finite, stored
 
 

@@ -24,7 +24,7 @@ from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, loa
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.studying.plan import Plan
-from mtbert.training.stopping import Stopped, signals
+from mtbert.training.signals import Stopped, signals
 
 GUESS = 2 * 1024**3  # bytes that a worker is assumed to need while none is running
 LOOK = 0.2  # seconds between looks at the workers

@@ -29,8 +29,8 @@ from mtbert.recipe.settings import Recipe
 from mtbert.studying.trials import open_storage, storage_errors
 from mtbert.training import history, trackers
 from mtbert.training.resume import resume_run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 from mtbert.training.trackers import Tracking
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
 from mtbert.studying.runs import EndRecord, RunPlace
 from mtbert.training.resume import resume_run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 
 
 def work(place: RunPlace) -> None:

@@ -17,8 +17,8 @@ from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
 from mtbert.training.profile import Profile
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped, signals
 from mtbert.training.snapshot import snapshot
-from mtbert.training.stopping import Stopped, signals
 
 
 def fit(

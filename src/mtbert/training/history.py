@@ -17,6 +17,7 @@ from mtbert.scoring import Evaluation
 from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
+from mtbert.training.best import BestSoFar
 
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB
@@ -81,13 +82,10 @@ def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
 
     Returns None if there was no evaluation.
     """
-    found: Line | None = None
-    highest = float("-inf")
+    found, so_far = None, BestSoFar()
     for line in lines:
-        if "evaluation" in line:
-            score = selected(line, recipe)
-            if score > highest:
-                found, highest = line, score
+        if "evaluation" in line and so_far.count(selected(line, recipe)):
+            found = line
     return found
 
 
@@ -167,16 +165,15 @@ def cut(out: Path, state: Values, recipe: Recipe) -> None:
         log.touch()
     before = read_log(file, state.metrics_bytes)
     evaluations = [line for line in before if "evaluation" in line]
-    best, stale = float("-inf"), 0
+    so_far = BestSoFar()
     for line in evaluations:
-        score = selected(line, recipe)
-        best, stale = (score, 0) if score > best else (best, stale + 1)
+        so_far.count(selected(line, recipe))
     for what, found, saved in (
         ("steps", [line["step"] for line in before if "evaluation" not in line], [*range(1, state.done + 1)]),
         ("last evaluation", evaluations[-1]["step"] if evaluations else 0, state.evaluated),
-        ("best score", best, float("-inf") if state.best is None else state.best),
+        ("best score", so_far.score, float("-inf") if state.best is None else state.best),
         # A run that was given more epochs starts this count again, so the log may show more.
-        ("evaluations since the best", min(stale, state.stale), state.stale),
+        ("evaluations since the best", min(so_far.since, state.stale), state.stale),
     ):
         if found != saved:
             raise ValueError(

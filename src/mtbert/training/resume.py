@@ -1,4 +1,10 @@
-"""Resuming a run from its last checkpoint, after a check that nothing has changed."""
+"""Resuming a run from its last checkpoint, bitwise as if it had not been interrupted.
+
+Three things make that exact. Every draw of a step is a pure function of the seed and of counts: see
+:mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. The counts, the dropout generator, the optimizer and all
+weights are saved: :mod:`mtbert.training.snapshot`, in the files of :mod:`mtbert.storage.run_state`. And nothing else may
+have changed: this module checks recipe, data, threads and every saved file first.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,8 +122,8 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
         state = snapshot(run)
     history.cut(out, state.values, recipe)
     if epochs is not None:
-        if run.stale:  # patience is counted anew, even if the process is killed before the next checkpoint
-            run.stale = 0
+        if run.best.since:  # patience is counted anew, even if the process is killed before the next checkpoint
+            run.best.since = 0
             run_state.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), identity(recipe))
         notes.append(_new_rate(run, begun))
     if overrides or epochs is not None:

@@ -25,6 +25,7 @@ from mtbert.sampling.turn import Progress, draw
 from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
+from mtbert.training.best import BestSoFar
 from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
@@ -92,8 +93,7 @@ class Run:
         self.taken = [0] * len(self.streams)  # batches of each task so far
         self.evaluated = 0  # steps before the last evaluation
         self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
-        self.best = -math.inf
-        self.stale = 0  # evaluations after the best one
+        self.best = BestSoFar()
         self.conflicting = 0  # steps in which the gradients of two tasks had a negative cosine
         self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
 
@@ -236,8 +236,7 @@ class Run:
             scores[name] = scoring.evaluate_predicted(data.dev, self.predicted[name])
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
-        self.stale = 0 if chosen > self.best else self.stale + 1
-        self.best = max(self.best, chosen)
+        self.best.count(chosen)
         return scores
 
     def undefined(self) -> list[str]:
@@ -251,7 +250,7 @@ class Run:
     @property
     def improved(self) -> bool:
         """Whether the last evaluation is the best so far."""
-        return self.stale == 0
+        return self.best.since == 0
 
     @property
     def over(self) -> bool:
@@ -262,4 +261,4 @@ class Run:
     def stopped_early(self) -> bool:
         """Whether the last ``train.patience`` evaluations were all no better than the best one before them."""
         patience = self.recipe.train.patience
-        return patience is not None and self.stale >= patience
+        return patience is not None and self.best.since >= patience

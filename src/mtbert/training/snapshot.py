@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mtbert.storage import run_state
 from mtbert.storage.run_state import RunState, Values
+from mtbert.training.best import BestSoFar
 from mtbert.training.run import Run
 
 
@@ -24,8 +25,8 @@ def snapshot(run: Run) -> RunState:
             done=run.done,
             taken=tuple(run.taken),
             evaluated=run.evaluated,
-            best=run.best if math.isfinite(run.best) else None,
-            stale=run.stale,
+            best=run.best.score if math.isfinite(run.best.score) else None,
+            stale=run.best.since,
             conflicting=run.conflicting,
             generator=run_state.generator_state(run.generator),
             tensors=len(tensors),
@@ -48,8 +49,8 @@ def restore(run: Run, state: RunState) -> None:
     with _named(run_state.TENSORS):
         moments = _moments(run, state.tensors)
     run.done, run.taken, run.evaluated = values.done, list(values.taken), values.evaluated
-    run.best = -math.inf if values.best is None else values.best
-    run.stale, run.conflicting = values.stale, values.conflicting
+    run.best = BestSoFar(-math.inf if values.best is None else values.best, values.stale)
+    run.conflicting = values.conflicting
     for name, module in _modules(run).items():
         prefix = f"{name}."
         module.load_state_dict({k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)})
