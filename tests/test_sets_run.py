@@ -19,6 +19,7 @@ import pytest
 import toy_run
 import yaml
 from commands import Mtbert
+from mtbert.training.stopping import Stopped
 from rich.console import Console
 
 from mtbert import load
@@ -26,7 +27,6 @@ from mtbert.recipe.files import load_recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.start import start_run
-from mtbert.training.stopping import Stopped
 from mtbert.use.outputs import joined
 
 mtbert = commands.mtbert

@@ -1,9 +1,9 @@
 """Resuming a run from its last checkpoint, bitwise as if it had not been interrupted.
 
 Three things make that exact. Every draw of a step is a pure function of the seed and of counts: see
-:mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. The counts, the dropout generator, the optimizer and all
-weights are saved: :mod:`mtbert.training.snapshot`, in the files of :mod:`mtbert.storage.run_state`. And nothing else may
-have changed: this module checks recipe, data, threads and every saved file first.
+:mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. The counts, the dropout generator, the optimizer and
+all weights are saved: :mod:`mtbert.training.snapshot`, in the files of :mod:`mtbert.storage.run_state`. And nothing
+else may have changed: this module checks recipe, data, threads and every saved file first.
 """
 
 from collections.abc import Sequence
