@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks.report import Row
 from benchmarks.rows_growth import growth
-from benchmarks.rows_prediction import help_, memory, scoring, tokenising
+from benchmarks.rows_prediction import help_, memory, scoring, together, tokenising
 from benchmarks.rows_training import alternating, alternating_base, joint, pal, smart, surgery, trainer
 from benchmarks.sides import GOALS, Settings
 
@@ -18,6 +18,7 @@ GROUPS: Mapping[str, Group] = {
     "surgery": surgery,
     "pal": pal,
     "scoring": scoring,
+    "together": together,
     "tokenising": tokenising,
     "help": help_,
     "memory": memory,

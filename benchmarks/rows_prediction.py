@@ -1,9 +1,9 @@
-"""The rows of prediction and preparation: scoring, tokenising, ``mtbert --help`` and memory."""
+"""The rows of prediction and preparation: scoring, all tasks at once, tokenising, ``mtbert --help`` and memory."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ import torch
 from benchmarks.report import Row, alone, compared
 from benchmarks.sides import GOALS, ROOT, Settings, copy_tokenizer
 from benchmarks.timing import Measure, paired, timed
+from mtbert import environment
 from mtbert.data import demo
 from mtbert.model.download import find_encoder
 from mtbert.model.model import Model
@@ -24,12 +25,20 @@ from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.prepare import prepare
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.model_folder import matching_tokenizer
+from mtbert.task import Task
 from mtbert.training.assemble import assemble
 from mtbert.use.predictor import Predictor
 
 QUORA_PAIRS = 47_213  # in the train file that the goal of tokenising refers to
 
 BATCH_SIZES = (8, 32, 64, 128)
+
+TEXTS, TASKS_TOGETHER = 500, 10
+TYPES: Sequence[Mapping[str, Any]] = (
+    {"type": "ordinal", "labels": tuple("01234")},
+    {"type": "binary", "labels": ("no", "yes")},
+    {"type": "regression", "range": (0, 1)},
+)
 
 
 def scoring(s: Settings) -> Iterator[Row]:
@@ -88,6 +97,25 @@ def scoring(s: Settings) -> Iterator[Row]:
         )
         note = f"{len(pairs)} pairs, tokenising included; their batch size is {best}, the fastest of {BATCH_SIZES}"
         yield compared(row, GOALS[row], timed_pairs, unit="s", scale=1, note=note)
+
+
+def together(s: Settings) -> Iterator[Row]:
+    """Yields the row that compares ten tasks which answer the same texts with one of them."""
+    loaded = load_encoder(s.path()).encoder
+    names = [f"t{i}" for i in range(TASKS_TOGETHER)]
+    tasks = {name: Task(name=name, inputs="single", **TYPES[i % len(TYPES)]) for i, name in enumerate(names)}
+    made = Model(loaded, tasks, pooling="cls", max_length=min(128, loaded.config.max_length), seed=0)
+    device = environment.device("auto")
+    made.compute = environment.precision("auto", device)
+    predictor = Predictor(made.to(device), matching_tokenizer(find_encoder(s.path()), loaded))
+    texts = [example.texts[0] for split in ("train", "dev") for example in demo.examples("sst", split)][:TEXTS]
+    alone, all_ = predictor.predict("t2", texts), predictor(texts)
+    difference = max(abs(a["score"] - b["t2"]["score"]) for a, b in zip(alone, all_, strict=True))
+    if difference > 1e-6:
+        raise ValueError(f"a task answers together {difference:.2g} apart from alone: not comparable.")
+    pairs = paired(timed(lambda: predictor(texts)), timed(lambda: predictor.predict("t2", texts)), s.pairs)
+    note = f"{len(texts)} generated texts, tokenising included; {TASKS_TOGETHER} tasks over one of them"
+    yield compared("together", GOALS["together"], pairs, note=note)
 
 
 def _sequence_classifier(s: Settings, model: Model, settings: Recipe) -> Path:

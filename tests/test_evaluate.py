@@ -129,7 +129,7 @@ def fitted(
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
     monkeypatch.setattr(scoring, "THRESHOLD_SAMPLE", sample)
-    monkeypatch.setattr(scoring, "_forward", lambda model, data, rows, pick: (prediction_B[rows],))
+    monkeypatch.setattr(scoring, "_forward", lambda model, together, rows, pick: [(prediction_B[rows],)])
     data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
     fit_threshold(made, data, np.random.default_rng(0))
     return made.head("c").threshold.item(), float((decide(made, COSINE, prediction_B) == np.array(labels)).mean())

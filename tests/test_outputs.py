@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from mtbert import load
 from mtbert.use import outputs
-from mtbert.use.outputs import ANSWERS, VECTORS, Answered, answered, write_answers, write_vectors
+from mtbert.use.outputs import ANSWERS, VECTORS, Answered, answered, flat, write_answers, write_vectors
 
 # Which files may be written --------------------------------------------------------------------------------
 
@@ -186,6 +186,23 @@ def test_an_answer_never_takes_the_place_of_a_column():
 
 def test_a_row_without_a_value_for_a_column_has_none_in_the_table():
     assert answered(["a", "b"], [{"a": 1}], [{"score": 0.5}]).rows == [{"a": 1, "b": None, "score": 0.5}]
+
+
+SEVERAL = {"topic": {"label": "a", "p(a)": 2 / 3}, "quality": {"score": 1.23456789}}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".jsonl", '{"text": "x", "topic": {"label": "a", "p(a)": 0.666667}, "quality": {"score": 1.23457}}\n'),
+        (".csv", "text,topic.label,topic.p(a),quality.score\nx,a,0.666667,1.23457\n"),
+        (".tsv", "text\ttopic.label\ttopic.p(a)\tquality.score\nx\ta\t0.666667\t1.23457\n"),
+    ],
+)
+def test_answers_of_several_tasks_are_objects_in_json_and_columns_in_a_table(tmp_path, suffix, content):
+    answers = SEVERAL if suffix == ".jsonl" else flat(SEVERAL)
+    write_answers(answered(["text"], [{"text": "x"}], [dict(answers)]), tmp_path / "a", suffix)
+    assert (tmp_path / "a").read_text() == content
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])

@@ -85,7 +85,7 @@ def test_a_full_standard_output_is_one_line_and_exit_code_1(toy, tmp_path, comma
 def test_a_closed_standard_output_is_one_line(toy, mtbert, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(ValueError, match=r"^standard output is closed\. Give --output FILE\.$"):
-        predict_run(toy / "run", Question("sst", text="a"), Console(quiet=True))
+        predict_run(toy / "run", Question(("sst",), text="a"), Console(quiet=True))
 
 
 def test_weights_that_give_no_finite_answer_end_with_one_line_and_exit_code_1(mtbert, run_copy, tmp_path):

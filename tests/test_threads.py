@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tiny import model
@@ -16,7 +17,9 @@ TASKS = (
     Task(name="one", type="ordinal", inputs="single", labels=("bad", "so so", "good")),
     Task(name="packed", type="binary", inputs="packed", labels=("no", "yes")),
     Task(name="separate", type="regression", inputs="separate", range=(1, 5)),
+    Task(name="other", type="regression", inputs="single", range=(0, 1), pooling="mean"),
 )
+TASKS_OF = {task.name: task for task in TASKS}
 THREADS = 8
 CALLS = 25  # per thread
 
@@ -45,12 +48,21 @@ def test_eight_threads_get_the_answers_that_one_gets(switching: None):
 
     calls = []
     for i in range(THREADS * CALLS):
-        task = TASKS[i % 3]
+        task = TASKS[i % 4]
         texts = [tuple(text() for _ in range(task.texts)) for _ in range(rng.randrange(1, 6))]
         calls.append((predictors[i % 2], task.name, texts))
-    serial = [(p.predict(task, texts), p.vectors(task, texts)) for p, task, texts in calls]
+
+    def ask(
+        call: tuple[Predictor, str, list[tuple[str, ...]]],
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], object]:
+        predictor, task, texts = call
+        whole = texts if TASKS_OF[task].texts == 2 else [text for (text,) in texts]
+        return predictor.predict(task, texts), predictor(whole), predictor.vectors(task, texts).tolist()
+
+    serial = [ask(call) for call in calls]
     with ThreadPoolExecutor(THREADS) as pool:
-        parallel = list(pool.map(lambda call: (call[0].predict(*call[1:]), call[0].vectors(*call[1:])), calls))
-    for (answers, vectors), (expected, expected_vectors) in zip(parallel, serial, strict=True):
-        assert answers == expected
-        assert (vectors == expected_vectors).all()
+        assert list(pool.map(ask, calls)) == serial
+    for (_, task, _), (alone, together, _) in zip(calls, serial, strict=True):
+        for answer, answers in zip(alone, together, strict=True):
+            assert list(answers) == [t.name for t in TASKS if t.texts == TASKS_OF[task].texts]
+            assert answers[task] == pytest.approx(answer, abs=1e-6)

@@ -144,7 +144,12 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    task: Annotated[str, typer.Option(help="The task to answer.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The task to answer; may be repeated. Default: all that take such texts.", show_default=False
+        ),
+    ] = None,
     input_: Annotated[
         str | None,
         typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv, tsv or jsonl on standard input."),
@@ -157,12 +162,19 @@ def predict(
     ] = None,
     set_: RunOverrides = None,
 ) -> None:
-    """Answer one task for texts: the class with its probabilities, or the score.
+    """Answer one task or all tasks for texts: the class with its probabilities, or the score.
 
     The file has the columns that the recipe names; it needs no label column. The output keeps the order of the rows and
-    all columns, and adds the answers as further columns.
+    all columns, and adds the answers as further columns. Without exactly one --task, these are named after their tasks:
+    topic.label in a table, {"topic": {"label": ...}} in jsonl.
 
     Examples:
+
+      mtbert predict runs/demo --text "not bad at all"
+
+      mtbert predict runs/mine --input new.csv --output answers.jsonl
+
+      mtbert predict runs/mine --task topic --task quality --input new.csv
 
       mtbert predict runs/demo --task sst --text "not bad at all"
 
@@ -176,7 +188,7 @@ def predict(
     """
     from mtbert.use.predict import Question, predict_run
 
-    asked = Question(task, input_, text, text_pair, output, vectors, tuple(set_ or ()))
+    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()))
     predict_run(run, asked, plain_console(stderr=True))
 
 

@@ -3,7 +3,7 @@
 Dimension key: B examples, K classes, D width.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,27 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
     Raises:
         FloatingPointError: If a prediction is not finite; the message names the example.
     """
-    return _forward(model, data, np.arange(len(data)), lambda out: (out.prediction,), tick)[0]
+    return predict_together(model, [data], tick)[data.task.name]
+
+
+def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
+    """Returns by task what :func:`predict_examples` returns for each data set.
+
+    Data sets that hold the same ``sequences`` object are encoded once, but for tasks with adapters, which change what
+    every layer gives.
+
+    Raises:
+        FloatingPointError: If a prediction is not finite; the message names the task and the example.
+    """
+    sharing: dict[tuple[int, str | None], list[Dataset]] = {}
+    for one in data:
+        name = one.task.name
+        sharing.setdefault((id(one.sequences), name if model.adapted(name) else None), []).append(one)
+    found: dict[str, Tensor] = {}
+    for together in sharing.values():
+        parts = _forward(model, together, np.arange(len(together[0])), lambda out: (out.prediction,), tick)
+        found |= {one.task.name: part for one, (part,) in zip(together, parts, strict=True)}
+    return {one.task.name: found[one.task.name] for one in data}
 
 
 def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
@@ -51,7 +71,7 @@ def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
     Raises:
         FloatingPointError: If a prediction is not finite; the message names the example.
     """
-    return _forward(model, data, np.arange(len(data)), lambda out: out.vectors, tick)
+    return _forward(model, [data], np.arange(len(data)), lambda out: out.vectors, tick)[0]
 
 
 def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
@@ -107,32 +127,40 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
     if fit is None or threshold is None:
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    prediction = _forward(model, train, rows, lambda out: (out.prediction,))[0].double().numpy()
-    threshold.fill_(fit(prediction, train.examples.labels[rows]))
+    ((prediction,),) = _forward(model, [train], rows, lambda out: (out.prediction,))
+    threshold.fill_(fit(prediction.double().numpy(), train.examples.labels[rows]))
 
 
 @torch.no_grad()
 def _forward(
     model: Model,
-    data: Dataset,
+    together: Sequence[Dataset],
     rows: npt.NDArray[np.int64],
     pick: Callable[[Output], tuple[Tensor, ...]],
     tick: Tick = lambda _: None,
-) -> tuple[Tensor, ...]:
-    """Returns the tensors that ``pick`` takes from the outputs, in the order of ``rows``."""
+) -> list[tuple[Tensor, ...]]:
+    """Returns for each data set the tensors that ``pick`` takes from its outputs, in the order of ``rows``.
+
+    All data sets have the same sequences, which are encoded once.
+    """
+    data, names = together[0], [one.task.name for one in together]
     by_length = np.argsort(data.lengths[rows], kind="stable")
     device = next(model.parameters()).device
-    collected: list[tuple[Tensor, ...]] = []
+    collected: list[list[Tensor]] = []  # of each batch, those of one task after the other
     for chunk in _chunks(data.lengths[rows[by_length]], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
         batch = collate([(data, rows[by_length[chunk]])], device)
-        collected.append(tuple(t.float() for t in pick(model(batch)[data.task.name])))
+        outputs = model(batch, readers={data.task.name: names})
+        collected.append([t.float() for name in names for t in pick(outputs[name])])
         # Copies the outputs of the previous batch. Copying this one would wait for it, and leave a GPU without work.
-        collected[-2:-1] = [tuple(t.cpu() for t in out) for out in collected[-2:-1]]
+        collected[-2:-1] = [[t.cpu() for t in out] for out in collected[-2:-1]]
         tick(chunk.stop - chunk.start)
     back = torch.from_numpy(np.argsort(by_length))
-    found = tuple(torch.cat([t.cpu() for t in parts])[back] for parts in zip(*collected, strict=True))
-    for part in found:
-        _check_finite(data, rows, part)
+    parts = [torch.cat([t.cpu() for t in part])[back] for part in zip(*collected, strict=True)]
+    each = len(parts) // len(together)
+    found = [tuple(parts[i * each : (i + 1) * each]) for i in range(len(together))]
+    for one, tensors in zip(together, found, strict=True):
+        for part in tensors:
+            _check_finite(one, rows, part)
     return found
 
 

@@ -1,6 +1,7 @@
 """Reading a file with all of its columns, for commands that copy them into their output."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,3 +30,15 @@ def read_whole(name: str, path: Path, wanted: Sequence[str]) -> Whole:
     with formats.opened(name, path, wanted, every=True) as records:
         rows = [dict(zip(records.columns, values, strict=True)) for _, values in records.rows]
         return Whole(tuple(dict.fromkeys(records.columns)), rows)
+
+
+def read_columns(name: str, path: Path, wanted: Sequence[str]) -> Collection[str]:
+    """Returns the names of the columns of a file; ``wanted`` ones are as in :func:`read_whole`.
+
+    Raises:
+        FileNotFoundError, ValueError: If the file cannot be read.
+    """
+    with formats.opened(name, path, wanted) as records:
+        if records.late:
+            deque(records.rows, maxlen=0)
+        return records.columns

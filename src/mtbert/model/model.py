@@ -3,7 +3,8 @@
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ TaskSlices = Mapping[int, Mapping[str, slice]]
 """The rows of each task in the input of a module, by the number of rows of that input: all tokens, or all sequences."""
 Watch = Callable[[TaskSlices], None]
 """A function that is called with the rows of each task before modules of the encoder run on them."""
+Readers = Mapping[str, Sequence[str]]
+"""The tasks whose heads read the sequences of a span, by the name of the span."""
 
 
 class Model(nn.Module):
@@ -59,9 +62,14 @@ class Model(nn.Module):
             for name in filter(adapters.adapts, tasks):
                 self.adapters[f"for_{name}"] = pal.build_adapter(adapters, encoder.config, name, seed)
 
-    def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
-        """Returns the output for each task; ``generator`` draws the dropout, None means no dropout (evaluation)."""
-        return self.finish(batch, self.embed(batch, generator), generator)
+    def forward(
+        self, batch: StepBatch, generator: torch.Generator | None = None, *, readers: Readers | None = None
+    ) -> dict[str, Output]:
+        """Returns the output for each task; ``generator`` draws the dropout, None means no dropout (evaluation).
+
+        ``readers`` is as in :meth:`finish`.
+        """
+        return self.finish(batch, self.embed(batch, generator), generator, readers=readers)
 
     def embed(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, watch: Watch | None = None
@@ -80,16 +88,19 @@ class Model(nn.Module):
         *,
         exact: bool = False,
         watch: Watch | None = None,
+        readers: Readers | None = None,
     ) -> dict[str, Output]:
         """Returns the output for each task, computed from ``x_ND``, an output of :meth:`embed`.
 
-        With ``exact`` everything is computed in float32.
+        With ``exact`` everything is computed in float32. The head of the task that a span is named after reads it, or
+        with ``readers`` the heads of those tasks; one that has an adapter must be the only reader of its own span.
         """
         layout = batch.layout
+        readers = {name: (name,) for name in layout.spans} if readers is None else readers
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
         groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
-        adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if f"for_{name}" in self.adapters}
-        first_only = self.first_only(layout.spans)
+        adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if self.adapted(name)}
+        first_only = self.first_only(chain.from_iterable(readers.values()))
         if watch is not None:
             watch(_rows(layout, groups.dummies))
         with self._precision(exact):
@@ -101,8 +112,11 @@ class Model(nn.Module):
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with timed("heads"):
                 return {
-                    name: self._output(name, layout, x_MD, hidden_RD, first_only, generator, watch)
+                    task: output
                     for name, x_MD, hidden_RD in parts
+                    for task, output in self._outputs(
+                        name, readers[name], layout, x_MD, hidden_RD, first_only, generator, watch
+                    )
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
@@ -120,6 +134,10 @@ class Model(nn.Module):
         assert isinstance(head, heads.AnyHead)
         return head
 
+    def adapted(self, name: str) -> bool:
+        """Returns whether the task called ``name`` has an adapter, so that its sequences need a pass of their own."""
+        return f"for_{name}" in self.adapters
+
     def random(self, name: str) -> bool:
         """Returns whether a training pass of the task called ``name`` draws dropout after the embedding layer."""
         c, adapter = self.encoder.config, 0.0 if self.pal is None else self.pal.dropout_of(name)
@@ -129,19 +147,20 @@ class Model(nn.Module):
         """Returns the pooling that makes the vectors of ``task``."""
         return task.pooled(self.pooling)
 
-    def _output(
+    def _outputs(
         self,
         name: str,
+        readers: Sequence[str],
         layout: Layout,
         x_MD: Tensor,
         hidden_RD: Tensor,
         first_only: bool,
         generator: torch.Generator | None,
         watch: Watch | None,
-    ) -> Output:
-        """Returns the output for one task.
+    ) -> Iterator[tuple[str, Output]]:
+        """Yields each reader of the span ``name``, with its output.
 
-        ``hidden_RD`` is the output of the last layer for all tokens of the task, or with ``first_only`` for the first
+        ``hidden_RD`` is the output of the last layer for all tokens of the span, or with ``first_only`` for the first
         token of each of its sequences.
         """
         span = layout.spans[name]
@@ -149,17 +168,28 @@ class Model(nn.Module):
         if not first_only:
             offsets_S = send(torch.tensor(layout.offsets[span.first : span.last + 1]) - span.start, x_MD.device)
             first_SD = take(hidden_RD, offsets_S[:-1])
-        if self.pooling_of(self.tasks[name]) == "mean":
-            pooled_SD = mean_pool(hidden_RD, offsets_S)
-        elif self.encoder.config.pooler:
-            if watch is not None:
-                watch({len(first_SD): {name: slice(None)}})
-            pooled_SD = self.encoder.pooled(first_SD)
-        else:
-            pooled_SD = first_SD
-        vectors = take(pooled_SD, span.order_S).chunk(self.tasks[name].sequences)
-        prediction = _at_least_float32(self.head(name)(vectors, generator))
-        return Output(embeddings_MD=x_MD, first_SD=take(first_SD, span.order_S), vectors=vectors, prediction=prediction)
+        made: dict[Pooling, Tensor] = {}
+        for reader in readers:
+            task = self.tasks[reader]
+            pooling = self.pooling_of(task)
+            if pooling not in made:
+                if pooling == "mean":
+                    pooled_SD = mean_pool(hidden_RD, offsets_S)
+                elif self.encoder.config.pooler:
+                    if watch is not None:
+                        watch({len(first_SD): {name: slice(None)}})
+                    pooled_SD = self.encoder.pooled(first_SD)
+                else:
+                    pooled_SD = first_SD
+                made[pooling] = take(pooled_SD, span.order_S)
+            vectors = made[pooling].chunk(task.sequences)
+            prediction = _at_least_float32(self.head(reader)(vectors, generator))
+            yield (
+                reader,
+                Output(
+                    embeddings_MD=x_MD, first_SD=take(first_SD, span.order_S), vectors=vectors, prediction=prediction
+                ),
+            )
 
     def _precision(self, exact: bool = False) -> torch.autocast:
         device = next(self.parameters()).device.type

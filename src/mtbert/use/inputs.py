@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
 from mtbert.data.sources import Source
+from mtbert.data.tables import Table
 from mtbert.data.whole import Whole
-from mtbert.messages import few, shown
+from mtbert.messages import clean, few, shown
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 from mtbert.use.outputs import STANDARD_OUTPUT
@@ -23,30 +24,88 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the rows of ``file`` with their labels, as ``task`` reads them, and the warnings from reading."""
-    return _read(predictor, recipe, task, file, Path(), labelled=True)
+    chosen = known_task(predictor, recipe, task)
+    table = _table(recipe, chosen, file, Path(), labelled=True)
+    return predictor.dataset(task, labels.labelled_examples(table, chosen)), table.warnings
 
 
-def unlabelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
-    """Returns the rows of ``file`` without labels, as ``task`` reads them; the whole file; and warnings.
+def unlabelled(
+    predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
+) -> tuple[list[Dataset], Whole, list[str]]:
+    """Returns the rows of ``file`` as each task reads them, without labels, the whole file, and warnings.
 
-    If the recipe names an id column that the file lacks, the whole file gets one, which numbers the rows from 1.
+    Without ``tasks`` every task answers whose columns of texts the file has. If the file has none of the id columns that
+    the recipe names, the whole file gets one, which numbers the rows from 1.
     """
     with _input(file) as (name, folder):
-        data, warnings = _read(predictor, recipe, task, name, folder, labelled=False)
-        columns = recipe.tasks[task].columns
-        given = whole.read_whole(
-            name, folder / name, (*columns.text, *([columns.id] if columns.id is not None else []))
-        )
-    ignored = [c for c in given.columns if c not in (*columns.text, columns.id)]
+        warnings: list[str] = []
+        if not tasks:
+            tasks, warnings = _fitting(predictor, recipe, name, folder)
+        chosen = {task: known_task(predictor, recipe, task) for task in tasks}
+        texts = list(dict.fromkeys(column for task in tasks for column in recipe.tasks[task].columns.text))
+        ids = list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
+        alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
+        for task in tasks:
+            alike.setdefault((recipe.tasks[task].columns.text, chosen[task].texts), []).append(task)
+        data: dict[str, Dataset] = {}
+        for together in alike.values():
+            table = _table(recipe, chosen[together[0]], name, folder, labelled=False)
+            warnings += table.warnings
+            data |= {d.task.name: d for d in predictor.datasets(together, table.ids, table.texts)}
+        given = whole.read_whole(name, folder / name, (*texts, *ids))
+    in_order = [data[task] for task in tasks]
+    ignored = [c for c in given.columns if c not in (*texts, *ids)]
     if ignored:
-        copied = f"{name}: columns that the task does not read, copied as they are: {few(ignored, quoted=True)}."
-        warnings = (*warnings, copied)
-    id_ = columns.id
-    if id_ is None or id_ in given.columns:
-        return data, given, warnings
-    numbered = f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name."
-    rows = [{id_: own} | dict(row) for own, row in zip(data.examples.ids, given.rows, strict=True)]
-    return data, Whole((id_, *given.columns), rows), (*warnings, numbered)
+        who = "the task does" if len(tasks) == 1 else "these tasks do"
+        warnings.append(f"{name}: columns that {who} not read, copied as they are: {few(ignored, quoted=True)}.")
+    if not ids or any(id_ in given.columns for id_ in ids):
+        return in_order, given, warnings
+    id_ = ids[0]
+    warnings.append(f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
+    rows = [{id_: own} | dict(row) for own, row in zip(in_order[0].examples.ids, given.rows, strict=True)]
+    return in_order, Whole((id_, *given.columns), rows), warnings
+
+
+def answering(
+    recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Returns the candidates that can answer, and a warning that names the others if there are any.
+
+    Args:
+        recipe: The recipe of the run. A task whose answers it does not train is left out.
+        candidates: Names of tasks.
+        name: The input, for messages.
+        reasons: Other reasons why tasks cannot answer, by name.
+
+    Raises:
+        ValueError: If no candidate is left.
+    """
+    untrained = {
+        n: "no loss trains its answers" for n in candidates if n in recipe.tasks and not recipe.tasks[n].scored
+    }
+    against = {n: why for n in candidates if (why := reasons.get(n) or untrained.get(n))}
+    left_out = few([f"{n} ({why})" for n, why in against.items()])
+    found = [n for n in candidates if n not in against]
+    if not found:
+        repair = "Rename columns, or name them with --set tasks.NAME.columns.text=COLUMN."
+        raise ValueError(
+            f"{clean(name)}: no task can answer: {left_out}. {repair if reasons else 'Ask one of them with --task.'}"
+        )
+    return found, [f"{name}: left out: {left_out}."] if against else []
+
+
+def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the tasks whose columns of texts a file has, and a warning if there are other tasks."""
+    reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
+    texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}
+    found = whole.read_columns(
+        name, folder / name, list(dict.fromkeys(c for columns in texts.values() for c in columns))
+    )
+    for task, columns in texts.items():
+        missing = [column for column in columns if column not in found]
+        if missing:
+            reasons[task] = f"no column {few(missing, quoted=True)}"
+    return answering(recipe, list(predictor.tasks), name, reasons)
 
 
 @contextmanager
@@ -75,14 +134,10 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
         yield place.name, Path(folder)
 
 
-def _read(
-    predictor: Predictor, recipe: Recipe, task: str, file: str, root: Path, *, labelled: bool
-) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the rows of a file, read from the columns that the recipe names, and the warnings from reading."""
-    chosen = known_task(predictor, recipe, task)
-    columns = recipe.tasks[task].columns
-    table = sources.read(Source(path=file), columns, root, texts=chosen.texts, labelled=labelled)
-    return predictor.dataset(task, labels.labelled_examples(table, chosen)), table.warnings
+def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool) -> Table:
+    """Returns the rows of a file, read from the columns that the recipe names for ``task``."""
+    columns = recipe.tasks[task.name].columns
+    return sources.read(Source(path=file), columns, root, texts=task.texts, labelled=labelled)
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:

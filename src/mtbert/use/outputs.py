@@ -94,6 +94,15 @@ class Answered:
     renamed: Mapping[str, str]  # answers whose name was also an input column: old name to new name
 
 
+def flat(answers: Mapping[str, Mapping[str, object]]) -> OutputRow:
+    """Returns the answers of several tasks to a row as those of one: ``topic.label``, ``topic.p(a)``, ...
+
+    >>> flat({"topic": {"label": "a", "p(a)": 0.9}, "quality": {"score": 3.5}})
+    {'topic.label': 'a', 'topic.p(a)': 0.9, 'quality.score': 3.5}
+    """
+    return {f"{task}.{key}": value for task, answer in answers.items() for key, value in answer.items()}
+
+
 def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[OutputRow]) -> Answered:
     """Returns a table with all input columns, unchanged, followed by the answers, rounded to ``DIGITS`` digits.
 
@@ -137,6 +146,8 @@ def _free(name: str, taken: Sequence[str]) -> str:
 def _rounded(value: object) -> object:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 

@@ -8,22 +8,26 @@ from typing import Any
 
 from rich.console import Console
 
+from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
-from mtbert.messages import clean, count, shown, warn
+from mtbert.messages import clean, count, few, shown, warn
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
-from mtbert.use.inputs import unlabelled
-from mtbert.use.outputs import STANDARD_OUTPUT
-from mtbert.use.predictor import load
+from mtbert.use.inputs import answering, unlabelled
+from mtbert.use.outputs import STANDARD_OUTPUT, OutputRow
+from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 
 @dataclass(frozen=True)
 class Question:
-    """The task and texts that ``predict`` reads, and the files that it writes; ``-`` is standard input or output."""
+    """The tasks and texts that ``predict`` reads, and the files that it writes; ``-`` is standard input or output.
 
-    task: str
+    With one task named, its answers stand by themselves; with several or none, each under the name of its task.
+    """
+
+    tasks: tuple[str, ...] = ()  # none: all that take such inputs
     source: str | None = None
     text: str | None = None
     text_pair: str | None = None
@@ -48,43 +52,76 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     to_screen = question.output == STANDARD_OUTPUT
     if to_screen and sys.stdout is None:
         raise ValueError("standard output is closed. Give --output FILE.")
+    for task in question.tasks:
+        if question.tasks.count(task) > 1:
+            raise ValueError(f"--task {clean(task)}: is given more than once. Give it once.")
+    alone = question.tasks[0] if len(question.tasks) == 1 else None
+    if question.vectors is not None and alone is None:
+        raise ValueError(
+            f"--vectors {clean(question.vectors)}: a task has vectors of its own, so give exactly one --task, found "
+            f"{len(question.tasks)}."
+        )
     recipe = None
-    writes = not to_screen or question.vectors is not None
-    if source is not None or question.overrides or (writes and find_recipe(path) is not None):
+    optional = not question.tasks or not to_screen or question.vectors is not None
+    if source is not None or question.overrides or (optional and find_recipe(path) is not None):
         recipe = recipe_of(path, question.overrides)
     output, vectors_file = _targets(path, question, recipe)
     predictor = load(path)
     for line in early_model(predictor, path):
         warn(console, line)
     if recipe is not None and source is not None:
-        data, given, warnings = unlabelled(predictor, recipe, question.task, source)
-        for line in warnings:
-            warn(console, line)
+        data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
     else:
-        texts = tuple(each for each in (text, pair) if each is not None)
-        if predictor.task(question.task).texts == 2 and len(texts) == 1:
-            raise ValueError(f"task {clean(question.task)}: reads pairs of texts. Give --text-pair too.")
-        data = predictor.read(question.task, [texts[0]] if len(texts) == 1 else [texts])
-        columns = ("text", "text_pair")[: len(texts)]
-        given = Whole(columns, [dict(zip(columns, data.examples[0].texts, strict=True))])
-    answers = predictor.answers(data)
+        data, given, warnings = _one_row(predictor, recipe, question)
+    for line in warnings:
+        warn(console, line)
+    answers = predictor.answers_together(data)
     if text is not None and to_screen:
         console.file = sys.stdout
-        console.print(answer_line(answers[0]), soft_wrap=True)
+        width = max(map(len, answers[0]))
+        for task, answer in answers[0].items():
+            before = "" if alone else f"{task:{width}}  "
+            console.print(before + answer_line(answer), soft_wrap=True)
     else:
         suffix = Path(question.output).suffix.lower()
-        separator = _separator(recipe, question.task)
-        if separator is not None and suffix in outputs.SEPARATED:
-            answers = [outputs.joined(answer, separator) for answer in answers]
-        written = outputs.answered(given.columns, given.rows, answers)
+        rows = (_columns_of(row, recipe, alone, suffix) for row in answers)
+        written = outputs.answered(given.columns, given.rows, rows)
         for name, renamed in written.renamed.items():
             warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
         outputs.write_answers(written, output, suffix)
         if not to_screen:
-            console.print(f"{count(len(answers), 'answer')} in {clean(question.output)}", soft_wrap=True)
+            what = "answer" if alone else "row"
+            whose = "" if alone else f" with the answers of {few(answers[0])}"
+            console.print(f"{count(len(answers), what)}{whose} in {clean(question.output)}", soft_wrap=True)
     if vectors_file is not None:
-        outputs.write_vectors(predictor.vectors_of(data), vectors_file)
+        outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
         console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
+
+
+def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
+    """Returns the one text or pair of a question as each task reads it, as a table of one row, and warnings."""
+    texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
+    for task in question.tasks:
+        if predictor.task(task).texts == 2 and len(texts) == 1:
+            raise ValueError(f"task {clean(task)}: reads pairs of texts. Give --text-pair too.")
+    tasks, warnings = list(question.tasks), list[str]()
+    if not tasks:
+        tasks = predictor.taking(len(texts))
+    if not question.tasks and recipe is not None:
+        tasks, warnings = answering(recipe, tasks, "--text", {})
+    data = predictor.read_together(tasks, [texts[0]] if len(texts) == 1 else [texts])
+    columns = ("text", "text_pair")[: len(texts)]
+    return data, Whole(columns, [dict(zip(columns, data[0].examples[0].texts, strict=True))]), warnings
+
+
+def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
+    """Returns the answers to a row as an output file holds them: those of the task ``alone``, or of all tasks."""
+    if suffix in outputs.SEPARATED:
+        separators = {task: _separator(recipe, task) for task in row}
+        row = {task: outputs.joined(a, sep) if (sep := separators[task]) is not None else a for task, a in row.items()}
+    if alone is not None:
+        return row[alone]
+    return dict(row) if suffix == ".jsonl" else outputs.flat(row)
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:

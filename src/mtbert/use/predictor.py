@@ -5,7 +5,7 @@ Dimension key: B texts, D width.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Predictor:
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
         """Returns, for each text or pair, the answers of all tasks that take such inputs: ``{task: answer}``.
 
+        A text is encoded once for all tasks that encode it alike.
+
         Args:
             texts: A sequence of texts, or of pairs as tuples or lists of two. One text counts as a list of one, and so
                 does a tuple of two texts if every task is about pairs.
@@ -59,21 +61,17 @@ class Predictor:
         """
         shortest = min(self.tasks.values(), key=lambda task: task.texts)
         items = _listed(shortest, texts)
-        size = len(_parts(items[0]) or ()) if items else 0
-        if size not in (1, 2):  # no task takes such inputs; the first task raises the error
-            size = shortest.texts
-        names = [name for name, task in self.tasks.items() if task.texts == size]
-        if items and not names:
-            given, taken = ("single texts", "pairs") if size == 1 else ("pairs", "single texts")
-            raise ValueError(f"no task of this model takes {given}. Give {taken}; its tasks are {few(self.tasks)}.")
-        answers = [self.predict(name, items) for name in names]
-        return [dict(zip(names, each, strict=True)) for each in zip(*answers, strict=True)]
+        if not items:
+            return []
+        size = len(_parts(items[0]) or ())
+        # If that is the number of texts of no task, the first task refuses them.
+        return self.predict(self.taking(size if size in (1, 2) else shortest.texts), items)
 
-    def predict(self, task: str, texts: Texts) -> list[dict[str, Any]]:
-        """Returns one answer per text or pair, in order.
+    def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
+        """Returns one answer per text or pair, in order; if several tasks are named, ``{task: answer}``.
 
         Args:
-            task: The name of the task.
+            task: The name of the task, or a list of names. A text is encoded once for all that encode it alike.
             texts: A list, an array, a column or any other sequence of texts, or of pairs for a task of pairs. A single
                 text, or a tuple of two for a task of pairs, counts as a list of one.
 
@@ -83,10 +81,13 @@ class Predictor:
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
-            ValueError: If there is no such task, or an example has the wrong number of texts or an empty one.
+            ValueError: If there is no such task, an example has the wrong number of texts or an empty one, or one of
+                several tasks takes single texts and another pairs.
             FloatingPointError: If an answer is not finite.
         """
-        return self.answers(self.read(task, texts))
+        if isinstance(task, str):
+            return self.answers(self.read(task, texts))
+        return self.answers_together(self.read_together(task, texts))
 
     def vectors(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
         """Returns the vectors that the task's head reads: ``[B, D]``, or ``[B, 2, D]`` for separate pairs, float32.
@@ -101,6 +102,18 @@ class Predictor:
         folder = "a model in memory" if self.folder is None else clean(str(self.folder))
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
+    def taking(self, texts: int) -> list[str]:
+        """Returns the names of the tasks that take this number of texts, 1 or 2.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        names = [name for name, task in self.tasks.items() if task.texts == texts]
+        if not names:
+            given, taken = ("single texts", "pairs") if texts == 1 else ("pairs", "single texts")
+            raise ValueError(f"no task of this model takes {given}. Give {taken}; its tasks are {few(self.tasks)}.")
+        return names
+
     def task(self, name: str) -> Task:
         """Returns the task called ``name``.
 
@@ -113,11 +126,36 @@ class Predictor:
 
     def read(self, task: str, texts: Texts) -> Dataset:
         """Returns texts as a data set of the task, with ids that count from 0."""
-        chosen = self.task(task)
-        rows = [_checked(chosen, i, given) for i, given in enumerate(_listed(chosen, texts))]
-        columns = [TextColumn.of(row[i] for row in rows) for i in range(chosen.texts)]
-        unlabelled = chosen.answer.labels.read(chosen, [None] * len(rows))
-        return self.dataset(task, Examples(NumberColumn(np.arange(len(rows))), columns, unlabelled))
+        return self.read_together([task], texts)[0]
+
+    def read_together(self, tasks: Sequence[str], texts: Texts) -> list[Dataset]:
+        """Returns texts as a data set of each task, as :meth:`datasets` does, with ids that count from 0."""
+        if not tasks:
+            raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
+        first, *others = [self.task(name) for name in dict.fromkeys(tasks)]
+        for other in others:
+            if other.texts != first.texts:
+                single, pairs = sorted((first, other), key=lambda task: task.texts)
+                raise ValueError(
+                    f"task {single.name} takes single texts, but task {pairs.name} pairs. Ask one after the other."
+                )
+        rows = [_checked(first, i, given) for i, given in enumerate(_listed(first, texts))]
+        columns = [TextColumn.of(row[i] for row in rows) for i in range(first.texts)]
+        return self.datasets([task.name for task in (first, *others)], NumberColumn(np.arange(len(rows))), columns)
+
+    def datasets(
+        self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
+    ) -> list[Dataset]:
+        """Returns rows without labels as a data set of each task; tasks that encode texts alike share the tokens."""
+        made: dict[tuple[str, bool], Dataset] = {}
+        found = []
+        for task in map(self.task, tasks):
+            examples = Examples(ids, texts, task.answer.labels.read(task, [None] * len(ids)))
+            form = task.inputs, task.segments
+            if form not in made:
+                made[form] = self.dataset(task.name, examples)
+            found.append(replace(made[form], task=task, examples=examples))
+        return found
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
         """Returns examples as a data set of the task, with their tokens."""
@@ -125,7 +163,18 @@ class Predictor:
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
         """Returns one answer per example, as :meth:`predict` gives them."""
-        return scoring.decode(self.model, data.task, scoring.predict_examples(self.model, data)) if len(data) else []
+        return [answers[data.task.name] for answers in self.answers_together([data])]
+
+    def answers_together(self, data: Sequence[Dataset]) -> list[dict[str, dict[str, Any]]]:
+        """Returns, for each example, the answer of each data set by the name of its task.
+
+        The data sets have the same rows; those that share their tokens are encoded once.
+        """
+        if not len(data[0]):
+            return []
+        predictions = scoring.predict_together(self.model, data)
+        answers = [scoring.decode(self.model, one.task, predictions[one.task.name]) for one in data]
+        return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
         """Returns one vector per example, as :meth:`vectors` gives them."""
