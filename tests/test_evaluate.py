@@ -171,7 +171,7 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
     task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
     made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
     logits_B = torch.tensor([0.25, 0.75, 1.25])
-    monkeypatch.setattr(scoring, "_forward", lambda model, data, rows, pick: (logits_B[rows],))
+    monkeypatch.setattr(scoring, "_forward", lambda model, together, rows, pick: [(logits_B[rows],)])
     fit_threshold(made, data, np.random.default_rng(0))
     assert made.head("f").threshold.item() == 1.0
     assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]

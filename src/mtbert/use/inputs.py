@@ -34,8 +34,8 @@ def unlabelled(
 ) -> tuple[list[Dataset], Whole, list[str]]:
     """Returns the rows of ``file`` as each task reads them, without labels, the whole file, and warnings.
 
-    Without ``tasks`` every task answers whose columns of texts the file has. If the file has none of the id columns that
-    the recipe names, the whole file gets one, which numbers the rows from 1.
+    Without ``tasks`` every task answers whose columns of texts the file has. If the file has none of the id columns of
+    the recipe, the whole file gets one, which numbers the rows from 1.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []
