@@ -224,7 +224,8 @@ def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monk
     [
         (["train", "toy", "--nope"], "No such option: --nope"),
         (["retrain"], "No such command 'retrain'."),
-        (["predict", "run"], "Missing option '--task'."),
+        (["predict"], "Missing argument 'RUN'."),
+        (["predict", "run", "--task"], "Option '--task' requires an argument."),
         (["train"], "give a RECIPE, or --resume RUN without one."),
     ],
 )
