@@ -32,6 +32,7 @@ from mtbert.use.outputs import joined
 mtbert = commands.mtbert
 
 SILENT = Console(quiet=True)
+ANSWER = ["labels", "p(good)", "p(long)"]
 ROWS = [
     (f"{'good' if i % 2 else 'a'} {'runs' if i % 3 == 0 else 'the'} {toy_run.WORDS[i % 7]}", i % 2 == 1, i % 3 == 0)
     for i in range(60)
@@ -124,6 +125,17 @@ def test_predict_gives_lists_and_in_csv_joined_names_that_can_be_read_again(fold
     assert spoken.startswith("labels good, long  p(good) 0.")
     (loaded,) = load(folder / "run").predict("names", ["good runs a"])
     assert loaded["labels"] == ["good", "long"]
+
+
+def test_several_tasks_of_sets_answer_with_lists_and_in_csv_with_joined_names(folder: Path, said: Callable[..., str]):
+    (folder / "both.csv").write_text("text\ngood runs a\n")
+    (row,) = csv.DictReader(io.StringIO(said("predict", folder / "run", "--input", folder / "both.csv")))
+    assert list(row) == ["text", *(f"{task}.{key}" for task in ("names", "wide") for key in ANSWER)]
+    assert row["names.labels"] == "good;long"
+    said("predict", folder / "run", "--input", folder / "both.csv", "--output", folder / "both.jsonl")
+    found = json.loads((folder / "both.jsonl").read_text())
+    assert list(found["wide"]) == ANSWER
+    assert found["names"]["labels"] == ["good", "long"]
 
 
 def test_a_set_with_the_separator_in_a_name_is_written_as_a_list():

@@ -117,8 +117,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
 def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
     """Returns the answers to a row as an output file holds them: those of the task ``alone``, or of all tasks."""
     if suffix in outputs.SEPARATED:
-        separators = {task: _separator(recipe, task) for task in row}
-        row = {task: outputs.joined(a, sep) if (sep := separators[task]) is not None else a for task, a in row.items()}
+        row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
     if alone is not None:
         return row[alone]
     return dict(row) if suffix == ".jsonl" else outputs.flat(row)
@@ -149,10 +148,11 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
     return output, vectors
 
 
-def _separator(recipe: Recipe | None, task: str) -> str | None:
-    """Returns what stands between the labels of a set in the task's files, if it has sets."""
+def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
+    """Returns an answer with each list as one text, written as in the task's files, if these hold sets of labels."""
     known = recipe.tasks.get(task) if recipe is not None else None
-    return None if known is None else known.columns.separator
+    separator = None if known is None else known.columns.separator
+    return answer if separator is None else outputs.joined(answer, separator)
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
