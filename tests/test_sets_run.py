@@ -19,13 +19,13 @@ import pytest
 import toy_run
 import yaml
 from commands import Mtbert
-from mtbert.training.stopping import Stopped
 from rich.console import Console
 
 from mtbert import load
 from mtbert.recipe.files import load_recipe
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
+from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
 from mtbert.use.outputs import joined
 
