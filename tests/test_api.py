@@ -330,3 +330,19 @@ def test_the_example_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyP
     exec(named, found)
     assert found["result"].path == Path("runs/topic")
     assert set(found["model"](["The app crashes."])[0]["topic"]) == {"label", "p(bug)", "p(wish)"}
+
+
+@pytest.mark.parametrize("starts", [False, True], ids=["data", "encoder"])
+def test_a_run_that_the_recipe_reads_is_not_overwritten(starts: bool, folder: Path):
+    run = folder / "run"
+    mtbert.train(recipe(folder), data=data(), out=run, changes=QUICK)
+    before = sorted(path for path in run.rglob("*") if path.name != "lock")
+    changes: dict[str, Any] = QUICK | ({"model.path": str(run)} if starts else {})
+    reads = run if starts else run / "data/mood-train.parquet"
+    again: Any = {"recipe": recipe(folder), "data": data()} if starts else {"recipe": run / "recipe.yaml"}
+    (folder / "link").symlink_to(folder)
+    with pytest.raises(ValueError, match=f"^{run}: the recipe reads {reads}, which overwriting would remove"):
+        mtbert.train(**again, out=folder / "link/run", overwrite=True, changes=changes)
+    assert sorted(path for path in run.rglob("*") if path.name != "lock") == before
+    mtbert.train(**again, out=folder / "other", overwrite=True, changes=changes)
+    mtbert.train(recipe(folder), data=data(), out=run, overwrite=True, changes=QUICK)  # new rows in place of the old

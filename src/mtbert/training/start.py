@@ -8,6 +8,7 @@ from rich.console import Console
 from mtbert import environment, locks
 from mtbert.data.memory import FOLDER, NO_ROWS, MemoryRows
 from mtbert.environment import ENVIRONMENT_FILE
+from mtbert.files import resolved
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, tell
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
@@ -52,6 +53,8 @@ def start_run(
     _check_place(out, overwrite=True)  # before a lock is put into a folder of something else
     with locks.alone(out, "train") as held, rows.written(held.folder) as place:
         _check_place(out, overwrite)
+        if not locks.is_free(out):
+            _check_reads(recipe, held.folder, rows)
         with rows.named():
             made = assemble(recipe if place is None else _rooted(recipe, str(place)))
         made = replace(made, recipe=recipe)
@@ -74,6 +77,15 @@ def start_run(
 
 def _rooted(recipe: Recipe, root: str | None) -> Recipe:
     return recipe.model_copy(update={"data": DataRecipe(root=root)})
+
+
+def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
+    """Raises ValueError if the recipe reads data or an encoder in ``out``, which would be lost with the old run."""
+    sources = (source for task in recipe.tasks.values() for source in (task.train, task.dev, task.test))
+    files_read = (file for source in sources if source is not None for file in source.files if file not in rows.tables)
+    for path in (*(resolved(recipe.root() / file) for file in files_read), Path(recipe.model.path)):
+        if path.is_absolute() and resolved(path).is_relative_to(out):  # others are names: demo, or an id of the hub
+            raise ValueError(f"{out}: the recipe reads {path}, which overwriting would remove. Give another --out.")
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
