@@ -91,7 +91,7 @@ def test_answers_have_collapsed_where_nearly_all_are_the_same_set():
 def test_the_distribution_counts_the_rows_of_each_label_and_how_full_the_sets_are():
     found = LABELS.distribution(TOPICS, np.array([[1, 1, 0], [0, 0, 0], [0, NAN, NAN], [1, 0, 0]]))
     assert found.counts == (("art", 2), ("money", 1), ("sport", 0))
-    assert found.numbers == (("labels of a set", 0.75), ("share of empty sets", 0.5), ("share unknown", 2 / 12))
+    assert found.numbers == (("labels of a set", 0.75), ("share of empty sets", 0.25), ("share unknown", 2 / 12))
     assert found.classes
 
 

@@ -80,7 +80,7 @@ class SetLabels:
         yes_BK, unknown_BK = labels == 1, np.isnan(labels)
         numbers = (
             ("labels of a set", float(yes_BK.sum(1).mean())),
-            ("share of empty sets", float((~yes_BK.any(1) & ~unknown_BK.all(1)).mean())),
+            ("share of empty sets", float((labels == 0).all(1).mean())),
             ("share unknown", float(unknown_BK.mean())),
         )
         counts = tuple(zip(task.labels or (), yes_BK.sum(0).tolist(), strict=True))
