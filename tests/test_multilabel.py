@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from mtbert import metrics
 from mtbert.answers import WrongCell
+from mtbert.answers.multilabel import together
 from mtbert.task import Task
 
 NAN = np.nan
@@ -186,12 +187,20 @@ def test_no_constant_set_has_a_higher_f1_than_the_constant_answer(metric: str, m
         assert metrics.baseline(TOPICS, metric, labels_BK) == pytest.approx(best)
 
 
+def test_the_constant_set_has_the_labels_with_the_largest_share_of_the_rows_that_know_them():
+    labels_BK = np.zeros((40, 3))
+    labels_BK[:5, 0], labels_BK[5:, 0], labels_BK[:6, 1] = 1, NAN, 1
+    # The first label alone: 5 right of 5 said, of 11 given.
+    assert metrics.baseline(TOPICS, "micro_f1", labels_BK) == pytest.approx(10 / 16)
+
+
 def test_the_constant_of_exact_match_is_the_commonest_set_and_of_average_precision_the_share_of_yes():
     labels_BK = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 1], [0, 0, 0]], float)
     assert metrics.baseline(TOPICS, "exact_match", labels_BK) == 0.5
     assert metrics.baseline(TOPICS, "average_precision", labels_BK) == pytest.approx((0.75 + 0 + 0.5) / 3)
-    unknown = np.array([[1, NAN, 1], [1, 0, 1], [0, 0, 0], [1, 0, NAN]])
-    assert metrics.baseline(TOPICS, "exact_match", unknown) == 0.75
+    # Most know that the first label is there, so those that do not know it have the same set.
+    unknown = np.array([[1, 1, 0]] * 2 + [[NAN, 1, 0]] * 3 + [[0, 0, 0]])
+    assert metrics.baseline(TOPICS, "exact_match", unknown) == pytest.approx(5 / 6)
 
 
 def test_where_all_sets_are_empty_average_precision_is_undefined_and_f1_is_0():
@@ -230,6 +239,12 @@ def test_evaluate_shows_each_label_and_the_commonest_pairs():
     assert pairs.rows == (("art, money", "1", "1"), ("art, sport", "1", "0"), ("money, sport", "1", "0"))
     alone = LABELS.tables(TOPICS, SAID, np.eye(4, 3))
     assert [part.title for part in alone] == ["t, by label"]
+
+
+def test_the_commonest_pairs_come_first_and_ten_are_shown():
+    given = np.array([[1, 1, 0], [1, 0, 1], [1, 0, 1]], float)
+    assert together(np.ones((3, 3), int), given) == [(0, 2, 2, 3), (0, 1, 1, 3)]
+    assert len(together(np.ones((2, 9), int), np.ones((2, 9)))) == 10
 
 
 def test_evaluate_as_json_has_the_same_in_plain_values():
