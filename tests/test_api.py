@@ -208,6 +208,7 @@ def test_a_notebook_shows_scores_as_a_table(folder: Path):
     result = mtbert.train(recipe(folder), data=data(), out=folder / "run")
     page = result._repr_html_()
     assert page == result.scores._repr_html_()
+    assert str(result) == repr(result) == f"{folder / 'run'}\n{result.scores}"
     assert page.startswith("<pre")
     assert re.search(rf"mood.*accuracy.*{result.scores['mood']['accuracy']:.4f}", repr(result.scores))
     for word in ("mood", "same", "overall", "constant", f"{result.scores.overall:.4f}"):
@@ -313,7 +314,7 @@ def test_a_model_of_pairs_alone_takes_one_pair_and_refuses_texts(folder: Path):
     for given in (None, 3, ("the dog", None)):
         with pytest.raises(ValueError, match=f"^task same, text 0: must be .*, found {re.escape(repr(given))}"):
             model([given])
-    with pytest.raises(ValueError, match=r"^task same, text 0: takes 2 text\(s\), found 3: \('a', 'b', 'c'\)\.$"):
+    with pytest.raises(ValueError, match=r"^task same, text 0: takes 2 texts, found 3: \('a', 'b', 'c'\)\.$"):
         model([("a", "b", "c")])
     shutil.rmtree(folder / "run/best")
     assert model(("the dog", "a cat"))

@@ -20,7 +20,8 @@ ROWS = [{"text": "a", "label": 1}]
 
 @pytest.mark.parametrize("given", [ROWS, "a.csv", 3, []])
 def test_data_that_are_not_rows_by_task_are_refused(given: Any, tmp_path: Path):
-    said = f"data: must be a dict of rows by task, found {type(given).__name__}. Give {{TASK: rows}}."
+    found = f"found {type(given).__name__}. Give {{TASK: rows}}, with tasks of the recipe."
+    said = f"data: must be a dict of rows by task, {found}"
     with pytest.raises(TypeError, match=f"^{re.escape(said)}$"):
         mtbert.train(RECIPE, data=given, out=tmp_path / "run")
 
@@ -30,6 +31,22 @@ def test_a_task_of_data_that_is_no_text_is_refused(task: Any, tmp_path: Path):
     said = f"data: the recipe has no task {task!r}. It has mood."
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         mtbert.train(RECIPE, data={task: ROWS}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("given", [ROWS, {"mood": ROWS}, 3])
+def test_rows_to_score_are_refused_without_being_shown(given: Any):
+    said = f"split: must be 'dev', 'test' or the path of a labelled file, found {type(given).__name__}. Write the rows"
+    with pytest.raises(TypeError, match=f"^{re.escape(said)} to a file\\.$"):
+        mtbert.evaluate("run", given)
+
+
+def test_a_task_without_train_may_have_data_in_its_place(tmp_path: Path):
+    for tasks, said in (
+        ({"mood": {"type": "binary", "inputs": "single"}}, "tasks.mood.train: must be given, or data={'mood': rows}."),
+        ({"mood": 3}, "tasks.mood: must be a mapping, found 3."),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(f'recipe given as a dict, {said}')}$"):
+            mtbert.train({"tasks": tasks}, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("given", [3, False, ["base"], b"base"])
@@ -87,7 +104,6 @@ def test_what_is_no_path_is_refused():
         (lambda given: mtbert.train(RECIPE, out=given), "out"),
         (lambda given: mtbert.train(resume=given), "resume"),
         (mtbert.evaluate, "run"),
-        (lambda given: mtbert.evaluate("run", given), "split"),
         (mtbert.study, "study"),
         (mtbert.tune, "recipe"),
     ):
@@ -107,7 +123,7 @@ def test_the_working_folder_is_no_out_but_may_be_resumed_and_scored(tmp_path: Pa
     run = mtbert.train(tmp_path / "toy.yaml", out=tmp_path / "run", changes={"train.epochs": 1, "train.rounds": 1})
     monkeypatch.chdir(run.path)
     for out in (".", "", "../run", run.path):
-        with pytest.raises(ValueError, match=rf"^--out {re.escape(str(Path(out)))}: the working folder\. Give another"):
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(Path(out)))}: the working folder\. Give another"):
             mtbert.train(tmp_path / "toy.yaml", out=out, overwrite=True)
     assert mtbert.evaluate(".").overall == run.scores.overall
     assert mtbert.train(resume=".", epochs=2).path == Path()

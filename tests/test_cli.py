@@ -124,12 +124,13 @@ def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     assert mtbert("train", "demo", "--resume", toy / "run").mistake == wanted
     assert mtbert("train", "--resume", toy / "run", "--overwrite").mistake == wanted
     assert mtbert("train", "--resume", toy / "run", "--set", "a=b").mistake == (
-        "--set a=b: with --resume only data.root may change. Leave it out."
+        "a=b: of a run that is resumed, only data.root may change. Leave it out."
     )
     assert mtbert("train", "gone.yaml").mistake.startswith("recipe gone.yaml: no such file and no such shipped recipe.")
     run = toy / "run"
     assert mtbert("train", toy / "toy.yaml", "--out", run).mistake == (
-        f"{run}: exists. Go on with: mtbert train --resume {run}; or give another --out, or --overwrite."
+        f"{run}: exists. Go on with: mtbert train --resume {run}; or give another folder, "
+        "or replace the run (--overwrite; from Python overwrite=True)."
     )
     assert mtbert("train", "--resume", tmp_path).mistake == (
         f"{tmp_path}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {tmp_path}"
@@ -249,7 +250,7 @@ def test_a_run_that_another_process_trains_is_left_alone(toy, mtbert, run_copy):
         before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
         for call in (("--resume", run_copy), (toy / "toy.yaml", "--out", run_copy, "--overwrite")):
             said = mtbert("train", *call).mistake
-            assert said == f"{run_copy}: another mtbert train is at work there. Wait for it, or give another --out."
+            assert said == f"{run_copy}: another mtbert train is at work there. Wait for it, or give another folder."
         assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
 
 

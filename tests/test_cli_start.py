@@ -36,9 +36,9 @@ def test_a_wrong_option_is_still_one_line(monkeypatch: pytest.MonkeyPatch, capfd
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("circle", "--out circle: a link to a place that does not exist. Remove it, or give another --out."),
-        ("broken", "--out broken: a link to a place that does not exist. Remove it, or give another --out."),
-        ("\udcff\n", r"--out '\udcff\n': has characters that cannot be shown. Give another --out."),
+        ("circle", "circle: a link to a place that does not exist. Remove it, or give another folder."),
+        ("broken", "broken: a link to a place that does not exist. Remove it, or give another folder."),
+        ("\udcff\n", r"'\udcff\n': has characters that cannot be shown. Give another folder."),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_one_line(

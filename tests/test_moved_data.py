@@ -57,7 +57,10 @@ def test_other_data_at_the_new_place_are_refused_and_nothing_changes(folder: Pat
 
 @pytest.mark.parametrize("change", ["train.lr=1", "data=x", "data.rootx=a", "tasks.sst.train=a.csv"])
 def test_no_other_setting_of_a_run_can_be_changed(folder: Path, change: str):
-    assert resume(folder, "--set", change) == f"--set {change}: with --resume only data.root may change. Leave it out."
+    assert (
+        resume(folder, "--set", change)
+        == f"{change}: of a run that is resumed, only data.root may change. Leave it out."
+    )
 
 
 def test_a_kill_at_any_file_operation_leaves_a_run_that_resumes(folder: Path):

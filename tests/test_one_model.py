@@ -63,7 +63,7 @@ def test_the_returned_scores_are_those_of_the_model_that_predicts(ended: tuple[P
     shutil.copytree(run, tmp_path / "run")
     scores = resume_run(tmp_path / "run", SILENT)  # it had ended
     found = load_recipe(str(run / "recipe.yaml"))
-    overall = found.aggregate("overall", {name: score.metrics for name, score in scores.items()})
+    overall = found.aggregate("overall", scores)
     assert overall == evaluations(run)[2]
 
 
@@ -73,6 +73,7 @@ def test_if_the_last_model_is_the_best_there_is_one_column(tmp_path: Path):
     screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
     assert "best/, of step 2" in screen
     assert "last/, step" not in screen
+    assert "2 steps (joint), 1 epoch, on cpu with " in screen
 
 
 def test_both_model_folders_know_their_step(ended: tuple[Path, str]):
@@ -203,7 +204,7 @@ def test_a_run_that_stopped_early_resumes_if_it_is_made_longer(tmp_path: Path):
 
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
-    with pytest.raises(ValueError, match=rf"--epochs {epochs}: the run has 4 already\. Give more"):
+    with pytest.raises(ValueError, match=rf"^epochs {epochs}: the run has 4 already\. Give more"):
         resume_run(ended[0], SILENT, epochs=epochs)
 
 
@@ -240,7 +241,7 @@ def test_the_command_accepts_epochs_only_with_resume(ended: tuple[Path, str]):
     done = CliRunner().invoke(cli.app, ["train", "demo", "--epochs", "5"])
     assert re.search(r"--epochs is for --resume\. For a new run give --set train\.epochs=N", str(done.exception))
     done = CliRunner().invoke(cli.app, ["train", "--resume", str(ended[0]), "--epochs", "2"])
-    assert "--epochs 2: the run has 4 already" in str(done.exception)
+    assert "epochs 2: the run has 4 already" in str(done.exception)
 
 
 # What was logged -----------------------------------------------------------------------------------

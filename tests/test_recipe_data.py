@@ -55,7 +55,7 @@ def test_test_data_are_read_alone_and_with_the_classes_that_were_learnt(tmp_path
     assert [(e.texts[0], e.label) for e in data.examples] == [("a", 1.0), ("b", 0.0), ("c", 1.0)]
     assert warnings == ()
     said = message(ValueError, prepare.read_test, recipe(tmp_path), made.tasks["topic"].task, tokenizer)
-    assert said == "task topic: the recipe names no test data. Give a labelled file with --split FILE."
+    assert said == "task topic: the recipe names no test data. Score a labelled file instead."
     gone = recipe(tmp_path, test="u.csv")
     said = message(FileNotFoundError, prepare.read_test, gone, made.tasks["topic"].task, tokenizer)
     assert said.startswith(

@@ -204,7 +204,11 @@ def whole(*, train=None, model=None, **tasks):
         ),
         ({"model": {"pal": {"width": 65532}}}, "model.pal.width: must be less than or equal to 8192, found 65532."),
         ({"model": {"pal": {"heads": 10**12}}}, "model.pal.heads: must be less than or equal to 8192, found 1000000"),
-        ({"train": {"sampler": "annealing"}}, "train.sampler: must be one of 'round_robin', 'temperature',"),
+        (
+            {"train": {"sampler": "annealing"}},
+            "train.sampler: must be one of 'annealed', 'round_robin', 'temperature', found \"annealing\". "
+            "Did you mean 'annealed'?",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused_with_the_reason_and_the_repair(settings, said):

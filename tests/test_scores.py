@@ -40,9 +40,11 @@ def test_evaluate_scores_the_test_data_of_the_recipe(toy, mtbert, run_copy):
     assert done.code == 0
     assert ("44" in done.out, "quora" in done.out, "sst" in done.out) == (True, True, False)
     assert mtbert("evaluate", run_copy, "--split", "test", "--task", "sst", *change).mistake == (
-        "task sst: the recipe names no test data. Give a labelled file with --split FILE."
+        "task sst: the recipe names no test data. Score a labelled file instead."
     )
-    assert mtbert("evaluate", toy / "run", "--split", "test").mistake.startswith("--split test: the recipe of this run")
+    assert mtbert("evaluate", toy / "run", "--split", "test").mistake.startswith(
+        "the recipe of this run names no test data."
+    )
 
 
 def test_evaluate_scores_a_labelled_file_of_one_task(toy, mtbert):
@@ -64,7 +66,7 @@ def test_a_mistake_in_an_evaluation_is_one_line(toy, mtbert, tmp_path):
     assert mtbert("evaluate", tmp_path).mistake.startswith(f"{tmp_path}: no trained model here")
     assert mtbert("evaluate", run, "--task", "x").mistake.startswith("task x: this model has no such task.")
     assert mtbert("evaluate", run, "--split", "test.csv").mistake == (
-        "--split test.csv: say whose labels these are, with --task sst or --task quora or --task sts."
+        "test.csv: neither dev nor test, so a labelled file. Say of which task: sst, quora, sts."
     )
     gone = mtbert("evaluate", run, "--task", "sst", "--split", tmp_path / "test.csv").mistake
     assert gone == f"{tmp_path}/test.csv: there is no such file. Check the path."

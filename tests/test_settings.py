@@ -16,12 +16,18 @@ from mtbert.settings import HUGGING_FACE
         ("train.epoch=1", "train: unknown key 'epoch'. Did you mean 'epochs'?"),
         ("tasks.a.bach_size=1", "tasks.a: unknown key 'bach_size'. Did you mean 'batch_size'?"),
         ("tasks.a.losses=[{kind: oll, alhpa: 1}]", "tasks.a.losses.0: unknown key 'alhpa'. Did you mean 'alpha'?"),
-        ("tasks.a.head.kind=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
-        ("tasks.a.head=linaer", "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\"."),
+        (
+            "tasks.a.head.kind=linaer",
+            "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\". Did you mean 'linear'?",
+        ),
+        (
+            "tasks.a.head=linaer",
+            "tasks.a.head.kind: must be 'linear', 'mlp' or 'cosine', found \"linaer\". Did you mean 'linear'?",
+        ),
         (
             "tasks.a.losses=[cee]",
-            "tasks.a.losses.0: must be one of 'asl', 'bregman', 'bce', 'ce', 'cosent', 'oll', 'mnrl', 'rdrop', 'mse', "
-            "'simcse', 'simcse-unsup', 'smart', found {\"kind\": \"cee\"}.",
+            "tasks.a.losses.0: must be one of 'asl', 'bce', 'bregman', 'ce', 'cosent', 'mnrl', 'mse', 'oll', "
+            "'rdrop', 'simcse', 'simcse-unsup', 'smart', found \"cee\". Did you mean 'ce'?",
         ),
         ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),

@@ -84,6 +84,11 @@ def test_unlabelled_rows_without_the_id_column_are_numbered(tmp_path: Path):
     assert "there is no column 'id'" in refusal(tmp_path, "a.csv", "text,label\na,1\n", columns)
 
 
+def test_a_column_that_the_recipe_uses_already_is_not_suggested(tmp_path: Path):
+    said = refusal(tmp_path, "a.csv", "body,score\na,1\n", Columns(text="comment", label="score"))
+    assert said == "a.csv, line 1: there is no column 'comment', found 'body', 'score'. Set columns.text."
+
+
 def test_a_repeated_id_is_a_counted_warning(tmp_path: Path):
     source = write(tmp_path, "a.csv", "id,text,label\nx,a,1\ny,b,2\nx,c,3\nx,d,3\n")
     found = read(source, Columns(text="text", id="id"), tmp_path, texts=1)

@@ -24,7 +24,7 @@ from mtbert.training.start import start_run
 folder = toy_run.folder
 
 SILENT = Console(quiet=True)
-BUSY = "another mtbert train is at work there. Wait for it, or give another --out."
+BUSY = "another mtbert train is at work there. Wait for it, or give another folder."
 BEGUN = ["environment.json", "lock", "recipe.yaml"]
 
 

@@ -72,6 +72,21 @@ def test_a_study_killed_at_any_file_operation_of_its_start_resumes_and_leaves_no
     assert 5 < number < 100  # the number of operations that were tried
 
 
+def test_a_study_whose_files_are_not_there_starts_no_run_and_writes_nothing(study: Plan, tmp_path: Path):
+    out = tmp_path / "out"
+    (tmp_path / "data/quora.csv").unlink()
+    said = r"^.*quora\.csv: there is no such file\..* Relative paths start from data\.root, here '.*'; change it with"
+    with pytest.raises(FileNotFoundError, match=said):
+        commands.run_study(study, out, 1, SILENT)
+    assert not out.exists()
+    for seed in (0, 1):  # runs that have ended need no data any more
+        (out / f"cells/sum-{seed}").mkdir(parents=True)
+        (out / f"cells/sum-{seed}/ended.json").write_text("{}")
+    (out / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"study\.json"):
+        commands.run_study(study, out, 1, SILENT)
+
+
 def test_one_of_two_studies_in_a_folder_is_refused_and_changes_nothing(study: Plan, tmp_path: Path):
     out = tmp_path / "out"
     with locks.alone(out, "study"):

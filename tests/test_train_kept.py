@@ -55,7 +55,7 @@ def test_a_run_keeps_what_its_saved_weights_answered_on_dev(folder: Path):
     assert set(kept) == {"sst", "quora", "sts"}
     for name, predicted in kept.items():
         torch.testing.assert_close(predicted.prediction, scoring.predict_examples(model, dev[name]))
-        assert scoring.evaluate_predicted(dev[name], predicted) == scores[name]
+        assert scoring.evaluate_predicted(dev[name], predicted) == scores.evaluations[name]
 
 
 def test_resuming_a_finished_run_keeps_its_answers(folder: Path):
@@ -124,7 +124,7 @@ def test_labels_that_are_all_the_same_cause_a_warning(folder: Path, capsys: pyte
 
 
 def test_a_folder_that_is_not_a_run_is_never_overwritten(folder: Path):
-    with pytest.raises(ValueError, match=r"data: exists\. It is no run, so give another --out\."):
+    with pytest.raises(ValueError, match=r"data: exists\. It is no run, so give another folder\."):
         start_run(load_recipe(str(folder / "toy.yaml")), folder / "data", SILENT, overwrite=True)
     assert (folder / "data/sst.csv").exists()
 

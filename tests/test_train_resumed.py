@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and resumed is bitwise equal to one never stopped; with other data it is refused."""
 
+import io
 import json
 import os
 import shutil
@@ -114,11 +115,15 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(folder: Path):
     assert everything(folder / "early") == everything(folder / "whole")
 
 
-def test_resuming_a_finished_run_changes_nothing(folder: Path):
+def test_resuming_a_finished_run_says_that_it_had_ended_and_changes_nothing(folder: Path):
     start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
     before = everything(folder / "run")
-    resume_run(folder / "run", SILENT)
+    said = io.StringIO()
+    resume_run(folder / "run", Console(file=said, width=200))
     assert everything(folder / "run") == before
+    done = len((folder / "run/timings.jsonl").read_text().splitlines())
+    assert f"the run had ended at step {done} of {done}; its scores are below\n" in said.getvalue()
+    assert "going on" not in said.getvalue()
 
 
 def test_resuming_on_changed_data_is_refused_although_size_times_and_inode_are_the_same(

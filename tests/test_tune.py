@@ -174,7 +174,7 @@ def test_a_storage_that_is_damaged_or_gone_is_named(folder: Path, scored: Callab
     (tuning.out / "tune.db").unlink()
     if content is not None:
         (tuning.out / "tune.db").write_text(content * 100)
-    with pytest.raises(ValueError, match=r"tuned/tune\.db: (damaged|not there).* or give another --out\."):
+    with pytest.raises(ValueError, match=r"tuned/tune\.db: (damaged|not there).* or give another folder\."):
         run_tuning(tuning, 2, SILENT)
 
 
@@ -243,7 +243,7 @@ def test_a_task_whose_dev_would_be_the_slice_of_train_is_refused(folder: Path):
 def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[..., None]):
     scored(lambda number: [0.5])
     name = ranged(folder)
-    with pytest.raises(ValueError, match=r"data: exists and is no tuning\. Give another --out\."):
+    with pytest.raises(ValueError, match=r"data: exists and is no tuning\. Give another folder\."):
         run_tuning(Tuning(name, (), False, folder / "data"), 1, SILENT)
     tuning = Tuning(name, (), False, folder / "tuned")
     run_tuning(tuning, 1, SILENT)

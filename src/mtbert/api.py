@@ -32,7 +32,7 @@ RecipeLike = str | Path | Mapping[str, Any] | Recipe
 Changes = Mapping[str, Any] | Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A run that has ended: ``path`` is its folder, and ``scores`` are the scores of its best model on dev."""
 
@@ -43,6 +43,9 @@ class Trained:
     def predictor(self) -> Predictor:
         """The best model of the run, loaded on first use."""
         return load(self.path)
+
+    def __repr__(self) -> str:
+        return f"{self.path}\n{self.scores}"
 
     def _repr_html_(self) -> str:
         return self.scores._repr_html_()
@@ -146,7 +149,12 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93
     """
-    return score_run(_path("run", run), str(_path("split", split)), task, overrides=_overrides(changes)).scores
+    if not isinstance(split, str | Path):
+        found = type(split).__name__
+        raise TypeError(
+            f"split: must be 'dev', 'test' or the path of a labelled file, found {found}. Write the rows to a file."
+        )
+    return score_run(_path("run", run), str(split), task, overrides=_overrides(changes)).scores
 
 
 def study(
@@ -227,7 +235,10 @@ def _with_rows(
 ) -> tuple[Recipe, MemoryRows]:
     """Returns a recipe that reads ``data`` from files in ``out``, and the rows to write into these files."""
     if not isinstance(data, Mapping):
-        raise TypeError(f"data: must be a dict of rows by task, found {type(data).__name__}. Give {{TASK: rows}}.")
+        found = type(data).__name__
+        raise TypeError(
+            f"data: must be a dict of rows by task, found {found}. Give {{TASK: rows}}, with tasks of the recipe."
+        )
     splits = {task: by_split(task, given) for task, given in data.items()}
     files_of = {task: {split: file_of(task, split) for split in given} for task, given in splits.items()}
     settings = given_recipe(recipe, overrides, files_of)

@@ -142,18 +142,18 @@ def resolved(place: Path) -> Path:
 
 
 def check_out(folder: Path) -> Path:
-    """Returns ``folder``, the value of ``--out``, unless its name or a broken link rules it out.
+    """Returns ``folder``, the folder to write to, unless its name or a broken link rules it out.
 
     Raises:
         ValueError: If the name has characters that a terminal cannot show, or the folder is the working folder, which
             could not be replaced, or a link to a missing place.
     """
     if clean(str(folder)) != str(folder):  # this includes bytes that are not UTF-8
-        raise ValueError(f"--out {shown(str(folder))}: has characters that cannot be shown. Give another --out.")
+        raise ValueError(f"{shown(str(folder))}: has characters that cannot be shown. Give another folder.")
     if os.path.islink(folder) and not os.path.exists(folder):
-        raise ValueError(f"--out {folder}: a link to a place that does not exist. Remove it, or give another --out.")
+        raise ValueError(f"{folder}: a link to a place that does not exist. Remove it, or give another folder.")
     if resolved(folder) == resolved(Path()):
-        raise ValueError(f"--out {folder}: the working folder. Give another --out, or go to another folder.")
+        raise ValueError(f"{folder}: the working folder. Give another one, or go to another folder.")
     return folder
 
 

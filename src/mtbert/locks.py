@@ -81,7 +81,7 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
     except BlockingIOError:
         taken = None
     if taken is None:
-        raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another --out.")
+        raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another folder.")
     held = Held(place, taken, made)
     try:
         files.settle(place)

@@ -64,6 +64,14 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> di
         return {name: _prepare(recipe, task, tokenizer, afresh) for name, task in recipe.tasks.items()}
 
 
+def check_files(recipe: Recipe) -> None:
+    """Raises the error of :func:`prepare` if a file of train or dev is not there, or cannot be opened."""
+    with _rooted(recipe):
+        for task in recipe.tasks.values():
+            for source in filter(None, (task.train, task.dev)):
+                sources.check_files_of(source, recipe.root())
+
+
 @contextmanager
 def _rooted(recipe: Recipe) -> Iterator[None]:
     """Adds to the error for a missing file where its path starts."""
@@ -139,7 +147,7 @@ def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset
     """
     settings = recipe.tasks[task.name]
     if settings.test is None:
-        raise ValueError(f"task {task.name}: the recipe names no test data. Give a labelled file with --split FILE.")
+        raise ValueError(f"task {task.name}: the recipe names no test data. Score a labelled file instead.")
     with _rooted(recipe):
         table = sources.read(settings.test, settings.columns, recipe.root(), texts=settings.texts)
         return tokenize(task, labels.labelled_examples(table, task), tokenizer, recipe.model.max_length), table.warnings

@@ -152,16 +152,17 @@ _MUST = {
     "too_long": "must have at most {max_length} items",
     "string_type": "must be text; quote what looks like a number",
     "string_pattern_mismatch": "must consist of letters, digits, - and _",
-    "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "must have a kind",
 }
+_QUOTED = re.compile(r"'([^']+)'")  # pydantic lists names as 'a', 'b' or 'c'
 _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name for a member of a union, not a key
 
 
-def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line per mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that matches none of several allowed types is reported as one mistake.
+    A value that matches none of several allowed types is reported as one mistake. ``instead`` says for some keys, by
+    their path, what may be given in place of a missing one.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):
@@ -175,7 +176,14 @@ def explain(error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
         elif e["type"] == "too_short" and not given:
             said = "must not be empty"
         elif e["type"] == "missing":
-            said, found = "must be given", "."
+            said, found = "must be given" + (instead or {}).get(where, ""), "."
+        elif e["type"] == "union_tag_invalid":
+            kinds = sorted(_QUOTED.findall(context["expected_tags"]))
+            said = f"must be one of {few(kinds, most=len(kinds), quoted=True)}"
+            found = f", found {_found(given['kind'])}.{near(str(given['kind']), kinds)}"
+        elif e["type"] == "literal_error" and isinstance(given, str):
+            said = e["msg"].replace("Input should", "must")
+            found += near(given, _QUOTED.findall(context["expected"]))
         elif e["type"] in _MUST:
             said = _MUST[e["type"]].format(**context)
         else:

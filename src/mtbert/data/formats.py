@@ -63,6 +63,12 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
         raise ValueError(f"{name}: cannot be read ({why}). Check the path and its permissions.") from None
 
 
+def check_file(name: str, path: Path) -> None:
+    """Raises the errors of :func:`opened` if the file of a table is not there, cannot be opened, or is of no kind."""
+    _kind(name, path)
+    _open(name, path, 2**63).close()
+
+
 def _kind(name: str, path: Path) -> tuple[str, bool]:
     """Returns the suffix that tells the kind of a file, and whether the file is compressed by gzip."""
     bare = path.name.lower()

@@ -119,7 +119,8 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
     wanted += [("id", columns.id)] if columns.id is not None else []
     for key, column in wanted:
         if column not in found:
-            hint = near(column, map(str, found))
+            used = {name for _, name in wanted}
+            hint = near(column, (str(name) for name in found if name not in used))
             raise ValueError(
                 f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set columns.{key}."
             )

@@ -201,12 +201,13 @@ class Reader:
 
     def _check_columns(self, name: str, records: Records) -> None:
         known = list(records.columns)
+        unused = [column for column in known if column not in self.wanted]
         for key, column in self._keys:
             found = known.count(column)
             if not found and not (key == "id" and not self._has_id(records)):
                 raise ValueError(
                     f"{name}{records.header}: there is no column {shown(column)}, found {quoted(known)}."
-                    f"{near(column, known)} Set {key if key == 'where' else f'columns.{key}'}."
+                    f"{near(column, unused)} Set {key if key == 'where' else f'columns.{key}'}."
                 )
             if found > 1:
                 raise ValueError(

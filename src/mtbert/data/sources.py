@@ -144,6 +144,12 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     return table if source.hub is None else _digested(table)
 
 
+def check_files_of(source: Source, root: Path) -> None:
+    """Raises FileNotFoundError or ValueError unless the files of a source are there and can be opened."""
+    for file in source.files:
+        formats.check_file(readable(file), root / file)
+
+
 def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
     """Returns the labelled rows of a source as :func:`read` does, taken from the user's cache folder if possible.
 

@@ -87,7 +87,10 @@ def given_recipe(
         if isinstance(tasks, Mapping) and task not in tasks:
             hint = near(str(task), map(str, tasks), f"It has {few(tasks)}.")
             raise ValueError(f"data: the recipe has no task {shown(task)}.{hint}")
-    return _validated(merge(raw, {"tasks": files_of}) if files_of else raw, overrides, name)
+    instead = {}
+    if isinstance(given, Mapping) and isinstance(tasks, Mapping):
+        instead = {f"tasks.{few([task])}.train": f", or data={{{shown(task)}: rows}}" for task in tasks}
+    return _validated(merge(raw, {"tasks": files_of}) if files_of else raw, overrides, name, instead)
 
 
 def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
@@ -113,10 +116,12 @@ def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:
     files.write_text(file, yaml_text.dump(merge(yaml_text.read_yaml(file, "recipe", "tasks"), change)))
 
 
-def _validated(raw: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:
+def _validated(
+    raw: dict[str, Any], overrides: Sequence[str], name: str, instead: Mapping[str, str] | None = None
+) -> Recipe:
     for override in overrides:
         raw = merge(raw, _long(_override(override)))
-    return validate_recipe(_rooted(_anchor(raw, Path(), name), Path()), name)
+    return validate_recipe(_rooted(_anchor(raw, Path(), name), Path()), name, instead)
 
 
 def dump_recipe(recipe: Recipe) -> str:

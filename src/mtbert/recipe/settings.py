@@ -59,8 +59,8 @@ class Recipe(Settings):
         return Path(self.data.root or ".")
 
 
-def validate_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
-    """Returns ``raw`` as a recipe; ``name`` is what error messages call it.
+def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str] | None = None) -> Recipe:
+    """Returns ``raw`` as a recipe; ``name`` is what error messages call it, and ``instead`` is for :func:`explain`.
 
     Raises:
         ValueError: If there are mistakes; the message has one line for each.
@@ -68,7 +68,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"recipe {clean(name)}, {line}" for line in explain(error, raw))) from None
+        raise ValueError("\n".join(f"recipe {clean(name)}, {line}" for line in explain(error, raw, instead))) from None
 
 
 def as_plain(recipe: Recipe) -> dict[str, Any]:

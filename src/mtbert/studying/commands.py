@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.messages import count, warn
+from mtbert.prepare import check_files
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.studying import report, results
 from mtbert.studying.held_out import score_held_out
@@ -37,6 +38,9 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else
+    for row, seed in plan.runs:
+        if not run_place(out, row, seed).ended.exists():
+            check_files(plan.rows[row].seeded(seed))
     with locks.alone(out, "study"):
         return _run(plan, out, workers, console)
 
@@ -71,7 +75,7 @@ def _check_place(out: Path) -> None:
     if found is None or (found / results.OUTLINE_FILE).is_file():
         return
     if not found.is_dir() or not set(os.listdir(found)) <= started:
-        raise ValueError(f"{out}: exists and is no study. Give another --out.")
+        raise ValueError(f"{out}: exists and is no study. Give another folder.")
 
 
 def report_on(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:

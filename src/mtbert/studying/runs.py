@@ -106,7 +106,7 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
         begun = one.run / RECIPE_FILE
         if begun.is_file() and load_run_recipe(begun).placeless() != recipe.placeless():
             raise ValueError(
-                f"{one.folder}: was run with other settings. Give another --out, rename the row, or remove the folder."
+                f"{one.folder}: was run with other settings. Give another folder, rename the row, or remove the folder."
             )
         found[one] = recipe
     return found

@@ -27,11 +27,11 @@ def open_storage(out: Path) -> "optuna.Study":
 
     file = out / STORAGE
     if (out / "trials").exists() and not file.is_file():
-        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another --out.")
+        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another folder.")
     try:
         url = URL.create("sqlite", database=str(files.resolved(file))).render_as_string()
     except UnicodeEncodeError:
-        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another --out.") from None
+        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another folder.") from None
     try:
         return optuna.create_study(
             storage=url,
@@ -68,4 +68,4 @@ def storage_errors(out: Path) -> Iterator[None]:
 
 
 def _damaged(file: Path, error: BaseException) -> str:
-    return f"{file}: damaged ({reason(error)}). Put the old file back, or give another --out."
+    return f"{file}: damaged ({reason(error)}). Put the old file back, or give another folder."

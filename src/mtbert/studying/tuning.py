@@ -117,7 +117,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     if not ended:
         raise ValueError(
             f"{tuning.out}: none of {len(study.trials)} trials came to its end, see trials.csv. "
-            "Mend the ranges, and give another --out."
+            "Mend the ranges, and give another folder."
         )
     console.print(_table(ended, base))
     console.print(f"best: {tuning.best}  (all trials: {tuning.out / 'trials.csv'})", soft_wrap=True)
@@ -146,7 +146,7 @@ def _check_place(out: Path) -> None:
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
-        raise ValueError(f"{out}: exists and is no tuning. Give another --out.")
+        raise ValueError(f"{out}: exists and is no tuning. Give another folder.")
 
 
 def _begin(out: Path, base: Recipe) -> None:
@@ -155,7 +155,7 @@ def _begin(out: Path, base: Recipe) -> None:
     if not file.is_file():
         files.write_text(file, dump_recipe(base))
     if load_run_recipe(file).placeless() != base.placeless():
-        raise ValueError(f"{file}: has other settings, ranges or data to score on. Give another --out.")
+        raise ValueError(f"{file}: has other settings, ranges or data to score on. Give another folder.")
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":

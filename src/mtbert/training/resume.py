@@ -62,7 +62,7 @@ def resume_run(
     """
     for override in overrides:
         if override.partition("=")[0] != "data.root":
-            raise ValueError(f"--set {few([override])}: with --resume only data.root may change. Leave it out.")
+            raise ValueError(f"{few([override])}: of a run that is resumed, only data.root may change. Leave it out.")
     found = locks.find_held(out)
     if found is None or not (found / RECIPE_FILE).is_file():
         raise FileNotFoundError(
@@ -73,7 +73,12 @@ def resume_run(
             files.settle(out / name)
         run, tokenizer, notes = _restored(out, overrides, epochs)
         tell(console, notes)
-        console.print(f"going on at step {run.done} of {run.plan.steps}")
+        at = f"at step {run.done} of {run.plan.steps}"
+        console.print(
+            f"the run had ended {at}; its scores are below"
+            if run.over and run.evaluated == run.done
+            else f"going on {at}"
+        )
         return session.lead(run, tokenizer, out, console, profile, track, notes)
 
 
@@ -163,7 +168,7 @@ def _kept(out: Path) -> dict[str, Any]:
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
     """Returns the recipe with ``epochs`` epochs, which must be more than it has."""
     if epochs <= recipe.train.epochs:
-        raise ValueError(f"--epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
+        raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"train": train})
 

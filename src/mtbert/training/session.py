@@ -44,8 +44,9 @@ def lead(
     """
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
+    epochs = count(len(run.plan.rounds), "epoch")
     console.print(
-        f"{run.plan.steps} steps ({run.recipe.train.mode}), {len(run.plan.rounds)} epochs, on {run.device.type} "
+        f"{run.plan.steps} steps ({run.recipe.train.mode}), {epochs}, on {run.device.type} "
         f"with {torch.get_num_threads()} threads, {precision}"
     )
     for line in _class_weights(run):

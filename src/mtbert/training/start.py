@@ -85,7 +85,7 @@ def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
     files_read = (file for source in sources if source is not None for file in source.files if file not in rows.tables)
     for path in (*(resolved(recipe.root() / file) for file in files_read), Path(recipe.model.path)):
         if path.is_absolute() and resolved(path).is_relative_to(out):  # others are names: demo, or an id of the hub
-            raise ValueError(f"{out}: the recipe reads {path}, which overwriting would remove. Give another --out.")
+            raise ValueError(f"{out}: the recipe reads {path}, which overwriting would remove. Give another folder.")
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
@@ -94,8 +94,9 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if found is None or locks.is_free(out):
         return
     if not all((found / name).is_file() for name in (RECIPE_FILE, ENVIRONMENT_FILE)):
-        raise ValueError(f"{out}: exists. It is no run, so give another --out.")
+        raise ValueError(f"{out}: exists. It is no run, so give another folder.")
     if not overwrite:
         raise ValueError(
-            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another --out, or --overwrite."
+            f"{out}: exists. Go on with: mtbert train --resume {out}; or give another folder, or replace the run "
+            "(--overwrite; from Python overwrite=True)."
         )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtbert import files, scoring
 from mtbert.batch import Dataset
-from mtbert.messages import clean, warn
+from mtbert.messages import clean, few, warn
 from mtbert.prepare import prepare, read_test
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores, score_table
@@ -59,7 +59,7 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
         data, warnings = _test(predictor, recipe, task)
     elif task is None:
         raise ValueError(
-            f"--split {clean(split)}: say whose labels these are, with --task {' or --task '.join(recipe.tasks)}."
+            f"{clean(split)}: neither dev nor test, so a labelled file. Say of which task: {few(recipe.tasks)}."
         )
     else:
         of_file, warnings = labelled(predictor, recipe, task, split)
@@ -128,6 +128,6 @@ def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[
     scored = (n for n, t in recipe.tasks.items() if t.scored and t.test is not None)
     names = [known_task(predictor, recipe, task).name] if task else list(scored)
     if not names:
-        raise ValueError("--split test: the recipe of this run names no test data. Give a labelled file.")
+        raise ValueError("the recipe of this run names no test data. Score a labelled file instead.")
     read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
     return {name: data for name, (data, _) in read.items()}, tuple(w for _, found in read.values() for w in found)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, scoring
 from mtbert.batch import Dataset, Examples
 from mtbert.columns import NumberColumn, TextColumn
-from mtbert.messages import clean, few, shown
+from mtbert.messages import clean, count, few, shown
 from mtbert.model.model import Model
 from mtbert.prepare import tokenize
 from mtbert.storage.model_folder import load_model
@@ -250,7 +250,7 @@ def _checked(task: Task, index: int, given: Any) -> tuple[str, ...]:
     if parts is None:
         raise ValueError(f"{where}: must be {'text' if task.texts == 1 else 'a pair of texts'}, found {shown(given)}.")
     if len(parts) != task.texts:
-        raise ValueError(f"{where}: takes {task.texts} text(s), found {len(parts)}: {shown(given)}.")
+        raise ValueError(f"{where}: takes {count(task.texts, 'text')}, found {len(parts)}: {shown(given)}.")
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
             raise ValueError(f"{where}: must be UTF-8 text and not empty, found {shown(given)}.")
