@@ -42,3 +42,8 @@ def test_the_document_names_each_package_and_module():
     text = (ROOT / "docs/architecture.md").read_text()
     left_out = {"seeds", "profiling", "numbers", "metrics"}  # small helpers, in the picture alone
     assert {name for name in modules() if f"`{name}/`" not in text and f"`{name}.py`" not in text} == left_out
+
+
+def test_no_file_has_more_than_350_lines():
+    files = [file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    assert {str(file.relative_to(ROOT)): n for file in files if (n := len(file.read_text().splitlines())) > 350} == {}
