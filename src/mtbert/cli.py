@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mtbert.cli_options import Overrides, RecipeName, RunFolder, RunOverrides
+from mtbert.cli_recipe import data_app, recipes_app
 from mtbert.exit_codes import run_command
 from mtbert.messages import plain_console
 
@@ -15,8 +17,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recipes_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
-data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipe")
 app.add_typer(data_app, name="data")
 
@@ -36,17 +36,6 @@ def options(
     ] = False,
 ) -> None:
     """Reads the options that come before a command."""
-
-
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting of the recipe; may be repeated.")
-]
-RunOverrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Change data.root, or a task's columns or files; may be repeated."),
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its best/ or last/.")]
 
 
 @app.command()
@@ -282,74 +271,6 @@ def report(
             raise ValueError(f"--test {given}: give TASK=FILE, once for each task.")
         files[task] = Path(file)
     commands.report_on(path, plain_console(), row, files)
-
-
-@recipes_app.command("show")
-def show(recipe: RecipeName, set_: Overrides = None) -> None:
-    """Print a complete recipe: what it extends, every default and every --set are filled in.
-
-    Example:
-
-      mtbert recipe show demo --set train.epochs=1
-    """
-    from mtbert.recipe.files import dump_recipe, load_recipe
-
-    typer.echo(dump_recipe(load_recipe(recipe, set_ or ())), nl=False)
-
-
-@recipes_app.command("list")
-def list_() -> None:
-    """Print the recipes that come with mtbert, each with a description.
-
-    Example:
-
-      mtbert recipe list
-    """
-    from mtbert.recipe.files import describe, shipped_recipes
-
-    names = shipped_recipes()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:{width}}  {describe(name)}")
-
-
-@recipes_app.command("schema")
-def schema() -> None:
-    """Print the JSON Schema of recipe files, with which editors complete and check them.
-
-    Example:
-
-      mtbert recipe schema > recipe.schema.json
-    """
-    import json
-
-    from mtbert.recipe.schema import recipe_schema
-
-    typer.echo(json.dumps(recipe_schema(), indent=2))
-
-
-@data_app.command("check")
-def check(
-    recipe: RecipeName,
-    set_: Overrides = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
-) -> None:
-    """Read the data of a recipe and print their sizes, labels, lengths, duplicates, leaks and passes.
-
-    Exits with 2 on an error in the data.
-
-    Examples:
-
-      mtbert data check cs224n --set data.root=data
-
-      mtbert data check my-tasks.yaml --strict
-    """
-    from mtbert.recipe.files import load_recipe
-    from mtbert.training.assemble import check_data
-
-    warnings = check_data(load_recipe(recipe, set_ or ()), plain_console())
-    if warnings and strict:
-        raise typer.Exit(2)
 
 
 def main() -> None:

@@ -1,0 +1,16 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting of the recipe; may be repeated.")
+]
+RunOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change data.root, or a task's columns or files; may be repeated."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its best/ or last/.")]
