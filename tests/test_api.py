@@ -187,14 +187,6 @@ def test_a_task_without_data_says_so(folder: Path):
         mtbert.train(recipe(folder), data={"mood": data()["mood"]}, out=folder / "run")
 
 
-def test_what_does_not_go_together_is_refused(folder: Path):
-    for given in ({}, {"recipe": "demo", "resume": "runs/x"}, {"resume": "runs/x", "overwrite": True}):
-        with pytest.raises(ValueError, match=r"^train: give a recipe, or resume=RUN without recipe, data"):
-            mtbert.train(**given)
-    with pytest.raises(ValueError, match=r"^train: epochs is for resume"):
-        mtbert.train("demo", epochs=3)
-
-
 def test_progress_prints_what_the_command_prints(folder: Path, capsys: pytest.CaptureFixture[str]):
     rows = data()
     rows["same"] = [*rows["same"], {"one": "a", "two": "", "score": 1}]
@@ -325,12 +317,15 @@ def test_the_example_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyP
     code = guide.split("## From Python", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
     monkeypatch.chdir(folder)
     model = f'"model": {{"path": "{folder}/encoder", "max_length": 24}}'
-    named = code.replace('"train": {"epochs": 1}', f'"train": {{"epochs": 1}}, {model}')
+    named = code.replace('"train": {', f'{model}, "train": {{')
     assert named != code
     found: dict[str, Any] = {}
     exec(named, found)
     assert found["result"].path == Path("runs/topic")
     assert set(found["model"](["The app crashes."])[0]["topic"]) == {"label", "p(bug)", "p(wish)"}
+    scores = found["result"].scores  # both sides of the split have both classes
+    assert scores.constant["topic"]["accuracy"] < 1
+    assert scores.warnings == ()
 
 
 @pytest.mark.parametrize("starts", [False, True], ids=["data", "encoder"])

@@ -135,3 +135,11 @@ def test_the_working_folder_is_no_out_but_may_be_resumed_and_scored(tmp_path: Pa
 def test_the_root_of_all_folders_has_no_folder_beside_it():
     with pytest.raises(ValueError, match=r"^/: the root of all folders\. Give another path\.$"):
         files.find_folder(Path("/"))
+
+
+def test_what_does_not_go_together_is_refused():
+    for given in ({}, {"recipe": "demo", "resume": "runs/x"}, {"resume": "runs/x", "overwrite": True}):
+        with pytest.raises(ValueError, match=r"^train: give a recipe, or resume=RUN without recipe, data"):
+            mtbert.train(**given)
+    with pytest.raises(ValueError, match=r"^train: epochs is for resume"):
+        mtbert.train("demo", epochs=3)

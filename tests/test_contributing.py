@@ -9,6 +9,9 @@ import toy_run
 FOCAL = guide.example("Add a loss")
 
 
+RECIPE = guide.GUIDE.read_text().split("## Add a loss", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the package with the technique of the guide."""
@@ -22,14 +25,17 @@ def test_the_diff_adds_one_line_and_removes_none():
 def test_recipes_schema_and_training_know_the_new_technique(copy: Path):
     toy_run.set_up(copy / "toy")
     toy = str(copy / "toy/toy.yaml")
+    (copy / "focal.yaml").write_text(RECIPE)
     losses = "tasks.sst.losses=[ce, {kind: focal, gamma: 3, weight: 0.5}]"
-    trained, schema, refused, wrong = guide.run(
+    checked, trained, schema, refused, wrong = guide.run(
         copy,
+        ["data", "check", "focal.yaml", "--set", f"model.path={copy / 'toy/encoder'}", "--set", "model.max_length=24"],
         ["train", toy, "--set", losses, "--set", "train.rounds=3", "--out", "run"],
         ["recipe", "schema"],
         ["train", toy, "--set", "tasks.quora.losses=[focal]", "--out", "no"],
         ["train", toy, "--set", "tasks.sst.losses=[{kind: focal, gama: 3}]", "--out", "no"],
     )
+    assert checked[0] == 0, checked
     assert trained[0] == 0, trained
     assert "sst.focal" in (copy / "run/metrics.jsonl").read_text()
     assert "FocalLoss" in schema[1]
