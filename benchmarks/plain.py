@@ -94,7 +94,7 @@ class Features:
 
     def __init__(self, data: Dataset) -> None:
         (flat,) = data.sequences
-        self.ids, self.segments = (torch.from_numpy(x).long() for x in (flat.ids, flat.segments))
+        self.ids, self.segments = (torch.tensor(x).long() for x in (flat.ids, flat.segments))
         self.offsets = flat.offsets.tolist()
         rows = np.arange(len(data))
         self.labels = collate([(data, rows)], torch.device("cpu")).labels[data.task.name]

@@ -97,6 +97,6 @@ def test_codes_of_classes_come_from_yaml_and_back(tmp_path: Path):
     assert (changed.tasks["a"].labels, changed.tasks["a"].codes) == (("bad", "fine"), ("0", "1"))
 
 
-def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"recipe mine, data\.root: the name must be UTF-8 text, found '.*a\\udcff'\."):
-        recipe(tmp_path / "a\udcff")
+def test_a_folder_whose_name_is_not_utf_8_is_refused():
+    with pytest.raises(ValueError, match=r"recipe mine, data\.root: the name must be UTF-8 text, found 'a\\udcff'\."):
+        recipe(Path("a\udcff"))
