@@ -1,4 +1,4 @@
-"""What each answer type says: labels, decisions, answers for people, and how wrong they are, against literals."""
+"""Each answer type's labels, decisions, answers for people, and measures of wrongness, against literals."""
 
 import re
 

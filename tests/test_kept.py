@@ -1,4 +1,4 @@
-"""What a run makes of its tables is kept: columns, splits, clusters and tokens; a changed file is noticed."""
+"""A run keeps the columns, splits, clusters and tokens of its tables, and notices a changed file."""
 
 import os
 import time

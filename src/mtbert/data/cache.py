@@ -58,7 +58,7 @@ class Kept:
 
 
 class _Footer(BaseModel):
-    """What a file's footer must be: type, place, bytes and SHA-256 of each array, and the notes."""
+    """The footer of a file: type, place, bytes and SHA-256 of each array, and the notes."""
 
     model_config = ConfigDict(strict=True)
 

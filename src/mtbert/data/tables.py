@@ -212,7 +212,7 @@ class Table:
 
 
 class _Notes(BaseModel):
-    """What :meth:`Table.keep` notes beside the arrays."""
+    """The notes that :meth:`Table.keep` writes beside the arrays."""
 
     model_config = ConfigDict(strict=True)
 

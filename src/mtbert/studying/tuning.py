@@ -41,7 +41,7 @@ SHOWN = 5  # trials in the table at the end
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is tuned, and where."""
+    """A recipe to tune, and the folder of its trials."""
 
     name: str  # the recipe: a file, or the name of a shipped one
     overrides: tuple[str, ...]  # changes of it, as a.b=c
