@@ -221,8 +221,8 @@ def study(
     repeated.
 
     Shipped: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called paper/...),
-    quick (techniques of the study paper, on MiniLM and shorter), best (quick, and the recipe best), best-parts (the
-    recipe best, each time without one of its parts).
+    quick (the same techniques with MiniLM and shorter runs), best (the rows of quick and the recipe best), best-parts
+    (the recipe best, each time without one of its parts).
 
     Examples:
 

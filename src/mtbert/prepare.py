@@ -28,7 +28,10 @@ from mtbert.task import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with labels and range filled in, and its data. ``digests`` has the SHA-256 of each source by its name."""
+    """A task, whose labels and range are now known, with its data.
+
+    ``digests`` has the SHA-256 of each source by its name.
+    """
 
     task: Task
     train: Dataset

@@ -71,8 +71,8 @@ class WrongCell(ValueError):
 class Metric:
     """One number that says how good answers are.
 
-    All functions take labels, and decisions as returned by :meth:`PredictionKind.decide`; if ``ranks`` is true they
-    take raw predictions instead of decisions. All these arrays are ``[B]`` or ``[B, K]``.
+    Its functions take two arrays, each ``[B]`` or ``[B, K]``: the labels, and the decisions that
+    :meth:`PredictionKind.decide` returns. If ``ranks`` is true, they take raw predictions instead of decisions.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Conversion of a table's cells to texts, labels and ids.
 
-A cell that cannot be converted raises ValueError with a clause that says why; callers put the place before it.
+If a cell cannot be converted, ValueError is raised with the reason; the caller puts the cell's place before it.
 """
 
 import json

@@ -17,7 +17,7 @@ from mtbert.columns import Ints, hashes, numbered
 
 
 def clusters(examples: Examples, positives: bool) -> Ints:
-    """Returns the number of each text's cluster, ``[n, texts]``; equal texts are in the same cluster.
+    """Returns the index of the cluster that each text belongs to, ``[n, texts]``. Equal texts share a cluster.
 
     Args:
         examples: At least one example.

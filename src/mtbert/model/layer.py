@@ -66,7 +66,7 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention over the queries, keys and values of a layer; the matrices that make these belong to the layer.
+    """Attention over the queries, keys and values of a layer. The layer owns the matrices that compute them.
 
     A bias on the scores, or a window of visible tokens, would become a field here and an argument of
     :func:`~mtbert.model.attention.attend`, like the dropout rate.

@@ -145,7 +145,7 @@ def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises ValueError, which names the tensor, unless names, shapes and dtypes are as expected."""
+    """Checks that tensors have the expected names, shapes and dtypes; the ValueError names the first that has not."""
     for wrong, what in (
         (expected.keys() - found.keys(), "there must be"),
         (found.keys() - expected.keys(), "this run has no"),

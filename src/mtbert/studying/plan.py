@@ -1,4 +1,7 @@
-"""The plan of a study: its rows, each with a recipe and the row that it is compared with, times its seeds."""
+"""The plan of a study: every row is run with every seed.
+
+A row has a recipe, and names the row that it is compared with.
+"""
 
 import json
 import re
@@ -85,7 +88,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
     Args:
         study: The settings.
-        name: What messages call the study.
+        name: The study's name in messages.
         folder: The folder from which the paths of its recipes start.
         overrides: Changes of every row's recipe, as ``a.b=c``; they come last.
 

@@ -74,9 +74,9 @@ class Summary:
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns the true difference that the study would find in four of five repetitions; None without comparisons.
+        """Returns the smallest true difference that the study finds with 80% probability; None without comparisons.
 
-        It holds for the median of the comparisons, at 0.05 and with Holm's strictest correction.
+        It is computed for the median comparison, at a significance level of 0.05 with Holm's strictest correction.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

@@ -246,7 +246,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a trial's setting at ``path``, drawn from the trials before, the trial's number and the path."""
+    """Returns a value for the setting at ``path``; it depends on earlier trials, the trial's number and the path."""
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.

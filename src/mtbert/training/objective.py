@@ -88,7 +88,7 @@ class Objective:
         self.own.to(model.encoder.word_embedding.weight)  # to the same device and dtype
 
     def _ready(self, task: str, loss: LossSettings) -> Loss:
-        """Returns a loss that can be called: it has got its own weights, or the averaged model, if it needs them."""
+        """Returns a loss that is ready to be called, with the weights or the averaged model that it needs."""
         if isinstance(loss, Own):
             draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
             own = self.own[f"{task}:{loss.kind}"] = loss.build(self.model.encoder.config.width, draws)

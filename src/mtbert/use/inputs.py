@@ -95,7 +95,7 @@ def answering(
 
 
 def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the names of the tasks whose columns of texts a file has, and a warning if there are other tasks."""
+    """Returns the tasks whose text columns are all in the file, and a warning if other tasks are left out."""
     reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
     texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}
     found = whole.read_columns(

@@ -43,8 +43,8 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     """Answers a question and writes the answers; everything else is printed on ``console``.
 
     Raises:
-        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or a file may not be
-            written. Then nothing is written.
+        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or writing a file is
+            not allowed. In all these cases nothing is written.
     """
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):

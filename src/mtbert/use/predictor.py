@@ -146,7 +146,7 @@ class Predictor:
     def datasets(
         self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
     ) -> list[Dataset]:
-        """Returns rows without labels as a data set of each task; tasks that encode texts alike share the tokens."""
+        """Returns one data set per task from unlabelled rows; tasks that encode texts in the same way share tokens."""
         made: dict[tuple[str, bool], Dataset] = {}
         found = []
         for task in map(self.task, tasks):
