@@ -1,1 +1,1 @@
-"""Studies: many runs, recipes times seeds, compared with statistics, tables and figures."""
+"""Studies: each recipe is run with each seed, and the runs are compared in statistics, tables and figures."""

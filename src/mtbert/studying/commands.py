@@ -18,23 +18,24 @@ from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    """Runs all runs of a plan that have not ended, and writes the report.
+    """Runs every run of a study that has not ended yet, and writes the report.
+
+    A run uses the number of threads that its recipe gives. If the recipe gives none, the run gets an equal part of the
+    machine's cores. That part is fixed when the study begins, so later calls use the same one.
 
     Args:
-        plan: The study.
-        out: Its folder, new or from an earlier call with the same plan.
-        workers: Number of runs at the same time.
-        console: Shows progress, warnings and the tables.
+        plan: The plan of the study.
+        out: The folder of the study. It is new, or it comes from an earlier call with the same plan.
+        workers: The number of runs that train at the same time.
+        console: Shows progress, warnings and tables.
 
     Returns:
-        The reason for each failed run, by the name of the run.
-
-    A run uses as many threads as its recipe says. Without a number there, the machine's cores are shared among the
-    workers, as they were when the study began.
+        The reason for each failure, by the name of the failed run.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder holds something else, a run in it was made with other settings, or
-            another process runs a study there.
+        FileNotFoundError: If a data file is missing.
+        ValueError: If the folder holds something other than a study, a run in it was made with other settings, or
+            another process is running a study there.
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else
@@ -69,7 +70,10 @@ def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str
 
 
 def _check_place(out: Path) -> None:
-    """Raises ValueError if ``out`` holds something other than a study, or one that was killed at its start."""
+    """Raises a ValueError if ``out`` holds something other than a study.
+
+    A study that was killed at its very start is accepted, although it has no outline file yet.
+    """
     found = locks.find_held(out)
     started = {locks.LOCK, *(f".{results.OUTLINE_FILE}.{end}" for end in ("new", "old"))}
     if found is None or (found / results.OUTLINE_FILE).is_file():
@@ -79,16 +83,17 @@ def _check_place(out: Path) -> None:
 
 
 def report_on(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
-    """Writes the report of a study or of one run into its folder, with tables and figures, and prints the tables.
+    """Writes the report of a study, or of a single run, into its folder, with tables and figures; prints the tables.
 
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
-        row: The row to score on test first, which can be done only once.
-        test: A labelled test file for each task.
+        row: The row of the study to score on test data first. A study's test data can be used only once.
+        test: A labelled test file for each task of that row, by task.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder holds neither, no run has ended, or a file in it is damaged.
+        FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, or a file is
+            damaged.
     """
     found = results.read_run(path) if (path / RECIPE_FILE).is_file() else results.read_study(path)
     if not found.runs:
@@ -99,7 +104,7 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
 
 
 def _write(found: Results, out: Path, console: Console) -> None:
-    """Writes tables, figures and the report into ``out`` and prints the tables."""
+    """Writes the report, the tables and the figures into ``out``; prints the warnings and the tables."""
     for warning in [*found.warnings, *report.undefined_metrics(found)]:
         warn(console, warning)
     for table in report.write_report(found, out):

@@ -1,4 +1,4 @@
-"""The errors of a study's runs: their sizes, the worst of them, and those that a technique fixes or causes.
+"""Analyses the errors of a study's runs: how large they are, which are worst, and which a technique fixes or causes.
 
 Dimension key: B examples, K classes, S seeds.
 """
@@ -24,20 +24,20 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns how wrong the answers of a run to the task of ``dev`` are."""
+    """Returns, for each dev example of a task, how wrong the answer of the run ``result`` is."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)
 
 
 def overlap(texts: Sequence[str]) -> float:
-    """Returns the number of words that both texts have, as a share of all words in them (Jaccard), 0 to 1."""
+    """Returns the Jaccard similarity of the words of two texts, 0 to 1: words in both, divided by words in either."""
     first, second = (set(WORD.findall(text.lower())) for text in texts)
     return len(first & second) / max(1, len(first | second))
 
 
 class Errors:
-    """The errors of all runs of a study. Each answer is judged once."""
+    """The errors of all runs of a study on dev. Every answer is judged once, when the object is created."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -56,7 +56,11 @@ class Errors:
         }
 
     def tables(self) -> list[TextTable]:
-        """Returns tables of how far off answers are, how errors depend on shared words, and what rows fix and break."""
+        """Returns the tables of errors for the report.
+
+        They show how far off the answers are, how errors depend on the words that two texts share, and how many
+        examples each row of the study fixes or breaks.
+        """
         return [
             *(
                 self._distances(task)
@@ -68,7 +72,7 @@ class Errors:
         ]
 
     def _distances(self, task: str) -> TextTable:
-        """Returns the shares of right answers, of answers one class off, and of those further off."""
+        """Returns a table with the shares of answers that are right, one class off, two classes off, or further off."""
         rows = []
         for row, runs in self.judged[task].items():
             distances = np.stack([run.distance_B for run in runs])
@@ -88,7 +92,7 @@ class Errors:
         )
 
     def _by_overlap(self, task: str) -> TextTable:
-        """Returns the errors by the share of words that both texts have."""
+        """Returns a table of each row's mean error on text pairs, grouped by how many words the two texts share."""
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]
         bins = len(OVERLAP_BINS) - 1
@@ -138,9 +142,10 @@ class Errors:
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
-        """Returns 1 for an example that the row fixes, -1 for one that it breaks, else 0, ``[B]``.
+        """Compares the answers of a row with those of the reference row; returns an array ``[B]``.
 
-        None if the row or the reference has no answers to the task.
+        An example has 1 if the row fixes it: it is wrong in most seeds of the reference and right in most seeds of the
+        row. It has -1 in the reverse case, and otherwise 0. Returns None if one of the two rows has no answers.
         """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:
@@ -150,7 +155,10 @@ class Errors:
         return changed
 
     def examples(self, task: str) -> list[int]:
-        """Returns the examples to show: the worst of each row, and those that it fixes or breaks most clearly."""
+        """Returns the indices of the dev examples that the report shows for a task.
+
+        For each row, these are its worst answers, and the examples that it fixes or breaks most clearly.
+        """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}
         for row, loss_B in losses.items():
@@ -164,9 +172,10 @@ class Errors:
         return sorted(chosen)
 
     def browser(self) -> Mapping[str, Any]:
-        """Returns the data of the report's list of examples, as JSON values.
+        """Returns the data for the report's list of examples, as JSON values.
 
-        ``answers`` of an example has ``[answer, p, distance, loss]`` of each run, or null for a run without the task.
+        Each example has a list ``answers`` with an entry for every run: ``[answer, p, distance, loss]``, or null if the
+        run has no such task.
         """
         runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
         examples = []

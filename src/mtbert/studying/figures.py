@@ -1,7 +1,7 @@
-"""The figures of a study, as PNG and SVG.
+"""Draws the figures of a study, as PNG and SVG.
 
-They are readable in grey and by colour-blind people: lines and points that differ in colour (Okabe and Ito's palette)
-also differ in dash or marker.
+The figures can be read in grey and by colour-blind people: lines and points with different colours (palette of Okabe
+and Ito) also have different dashes or markers.
 
 Dimension key: B examples, K classes, W windows of steps.
 """
@@ -37,7 +37,7 @@ Points = Sequence[tuple[float, float]]  # step and value
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure with its texts."""
+    """A finished figure with its title and a description."""
 
     name: str  # the name of its files
     title: str
@@ -45,20 +45,20 @@ class Drawn:
     figure: Figure
 
     def write(self, folder: Path) -> None:
-        """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. The same figure gives the same bytes."""
+        """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. The same figure always gives the same bytes."""
         with _style():
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
 
 
 def study_figures(results: Results, summary: Summary) -> list[Drawn]:
-    """Returns the figures that fit the study or run."""
+    """Returns every figure for which the study, or the single run, has data."""
     with _style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the difference of each row from its control with its 95% interval, in one panel for each score."""
+    """Draws the difference between each row and its control with a 95% interval; every score has a panel."""
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
@@ -87,7 +87,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the training losses of each row and task, and the scores on dev if dev was scored more than once."""
+    """Draws the training losses of each row and task; also the scores on dev if dev was scored more than once."""
     figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
     for (row, task), ax in panels.items():
         runs = results.runs[row].values()
@@ -119,7 +119,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the cosines between the tasks' gradients, if runs logged them."""
+    """Draws the cosine between each two tasks' gradients over training, if the runs logged these cosines."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if not cosines:
         return
@@ -135,7 +135,7 @@ def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws how often each task was trained, in runs whose steps train one task each."""
+    """Draws how often each task was trained, for runs in which every step trains only one task."""
     shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
     if not shares:
         return
@@ -151,7 +151,10 @@ def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the confusion matrix of each task with classes, over all seeds: of the reference and of the best row."""
+    """Draws the confusion matrices of the reference row and the best row, for each task with classes.
+
+    Each matrix is the mean over the seeds of its row.
+    """
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
         if "confusion" not in dev.task.answer.labels.figures or not rows:
@@ -181,7 +184,7 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws answers against labels of each task with scores, for the first seed of the reference and the best row."""
+    """Draws answers against labels for each task with scores: the first seed of the reference and of the best row."""
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
         if "similarity" not in dev.task.answer.labels.figures or not rows:
@@ -223,13 +226,13 @@ def _style() -> Iterator[None]:
 
 
 def _panels(rows: int, columns: int, width: float, height: float, **share: Any) -> tuple[Figure, Any]:
-    """Returns a figure of ``rows`` x ``columns`` panels, each ``width`` x ``height`` inches."""
+    """Returns a figure and its grid of panels, ``rows`` x ``columns``, each about ``width`` x ``height`` inches."""
     figure = Figure(figsize=(max(3.4, width * columns + 0.8), max(1.8, height * rows + 0.5)), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **share)
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure over steps with a panel for each row and its named curves, and these panels."""
+    """Returns a figure and its panels: one panel for each row of the study, with the row's named curves over steps."""
     figure, axes = _wrapped(by_row)
     for ax, curves in zip(axes, by_row.values(), strict=True):
         for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
@@ -240,7 +243,7 @@ def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Ax
 
 
 def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with a panel for each name, ``across`` in a line, and these panels."""
+    """Returns a figure and its panels: one panel for each name, with at most ``across`` panels side by side."""
     columns = min(across, len(panels))
     figure, axes = _panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
     for ax, name in zip_longest(axes.flat, panels):
@@ -254,7 +257,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure over steps with a panel for each row and task, and these panels; each task has a title."""
+    """Returns a figure over steps, and its panels by row and task; ``titles`` has a title for each task."""
     figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -272,7 +275,7 @@ def _lines(number: int) -> list[dict[str, Any]]:
 
 
 def _windows(points: Points) -> tuple[Floats, Floats]:
-    """Returns the means of steps and values in windows, ``[W]`` each."""
+    """Splits a curve into windows; returns the mean step and the mean value of each window, as two arrays ``[W]``."""
     if not points:
         return np.zeros(0), np.zeros(0)
     parts = np.array_split(np.array(points, dtype=np.float64), min(WINDOWS, len(points)))
@@ -281,7 +284,7 @@ def _windows(points: Points) -> tuple[Floats, Floats]:
 
 
 def _losses(result: EndedRun, task: str) -> Points:
-    """Returns step and summed losses of each step that trained the task."""
+    """Returns a (step, loss) pair for each step that trained the task; the task's losses are summed."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]
@@ -295,14 +298,17 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _cosines(result: EndedRun) -> dict[str, Points]:
-    """Returns step and cosine for each two tasks whose cosine is among the first steps of the log."""
+    """Returns a curve of (step, cosine) for each pair of tasks whose cosine the first 50 log lines contain."""
     logged = [(line["step"], line.get("diagnostics", {})) for line in result.steps]
     keys = sorted({key for _, found in logged[:50] for key in found if key.startswith("cos(")})
     return {key: [(step, found[key]) for step, found in logged if key in found] for key in keys}
 
 
 def _taken(result: EndedRun) -> dict[str, Points]:
-    """Returns 1 or 0 for each task and step: whether the step trained the task. Empty if a step trained several."""
+    """Returns a curve for each task: 1 at steps that trained the task, and 0 at all other steps.
+
+    Returns an empty dict if there is only one task, or if some step trained several tasks.
+    """
     tasks = [task for task in result.recipe.tasks if _losses(result, task)]
     steps = {task: {step for step, _ in _losses(result, task)} for task in tasks}
     every = sorted(set().union(*steps.values()))
@@ -312,14 +318,17 @@ def _taken(result: EndedRun) -> dict[str, Points]:
 
 
 def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the reference and the row with the best score in the task; either is left out if it has no score."""
+    """Returns the names of the reference row and of the row with the best score in the task.
+
+    A row without a score in the task is left out.
+    """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
     return [row for row in dict.fromkeys(wanted) if row in known]
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Returns the shares of the answers (columns) for each label (rows), ``[K, K]``."""
+    """Returns a run's confusion matrix ``[K, K]``; line i holds the shares of the answers to examples of class i."""
     decided_B = run.predicted[dev.task.name].decision.numpy()
     classes = range(len(dev.task.labels or ()))
     shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")

@@ -1,4 +1,4 @@
-"""Scoring one row of a study on test files, once, after the row has been chosen by its scores on dev."""
+"""Scores one row of a study on test files. This is done only once, after the row was chosen by its scores on dev."""
 
 import math
 from collections.abc import Mapping
@@ -17,18 +17,19 @@ from mtbert.use.evaluate import answer_file
 
 
 def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path], out: Path, console: Console) -> None:
-    """Scores all runs of one row on test files, and writes the scores to ``test.json``.
+    """Scores all runs of one row of a study on test files, and writes the scores to ``test.json``.
 
     Args:
-        results: The study.
+        results: The results of the study.
         row: The name of the row.
-        tests: A labelled file for each task of the row.
-        out: The study's folder.
-        console: Shows which run answers which file.
+        tests: A labelled test file for each task of the row, by task.
+        out: The folder of the study.
+        console: Shows which run is being scored on which file.
 
     Raises:
-        ValueError, FileNotFoundError: If a row was scored on test before, there is no such row, one of its runs has
-            not ended, a task has no file, or a file cannot be read. Then nothing is written.
+        ValueError: If the study was scored on test before, the row does not exist or has a run that has not ended, the
+            files do not match the tasks, or the runs have already seen a file. Nothing is written then.
+        FileNotFoundError: If a file does not exist. Nothing is written then.
     """
     before = read_held_out(out)
     if before is not None:

@@ -1,4 +1,4 @@
-"""The scores of one row of a study on test files, stored in ``test.json``; they are made only once."""
+"""The scores of one row of a study on test files, as ``test.json`` stores them. A study is scored on test only once."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """A score on test, over the seeds of a row."""
+    """One score on test: its mean over the seeds of a row, with its uncertainty."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed
@@ -17,7 +17,7 @@ class HeldOutScore(Settings):
 
 
 class HeldOutScores(Settings):
-    """The content of ``test.json``: all scores of one row on test."""
+    """The content of ``test.json``: all scores on test of one row of a study."""
 
     row: str
     seeds: int
@@ -26,10 +26,10 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the scores on test that are stored in ``out``; None if no row was scored on test.
+    """Returns the scores on test that the study's folder ``out`` holds; None if no row has been scored on test.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file with the scores is damaged.
     """
     file = out / HELD_OUT_FILE
     return json_files.read_settings(file, HeldOutScores, "Put the old file back.") if file.exists() else None

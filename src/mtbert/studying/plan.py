@@ -1,6 +1,6 @@
 """The plan of a study: every row is run with every seed.
 
-A row has a recipe, and names the row that it is compared with.
+A row is a recipe under a name. It may also name another row as its control, with which it is compared.
 """
 
 import json
@@ -25,7 +25,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a plan: everything about its runs except the seed."""
+    """A row of a plan: everything that its runs have in common, so everything except the seed."""
 
     name: str
     source: str  # the name of the recipe in the study's file
@@ -33,14 +33,17 @@ class PlannedRow:
     control: str | None  # the row that lacks one technique of this one
 
     def seeded(self, seed: int) -> Recipe:
-        """Returns the recipe of the run with this seed."""
+        """Returns the row's recipe with ``train.seed`` set to ``seed``."""
         train = self.recipe.train.model_copy(update={"seed": seed})
         return self.recipe.model_copy(update={"train": train})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a study. Rows are in the order of the file; the reference is one of them."""
+    """All runs of a study.
+
+    The rows are in the order of the study's file, and ``reference`` is the name of one of them.
+    """
 
     rows: Mapping[str, PlannedRow]
     seeds: tuple[int, ...]
@@ -49,9 +52,10 @@ class Plan:
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Returns row and seed of every run, in the order in which they start.
+        """Returns a pair (name of the row, seed) for every run, in the order in which the runs start.
 
-        All rows of one seed come before the next seed, so that an unfinished study can already be compared.
+        All rows are run with the first seed before the second seed begins, and so on. An unfinished study can therefore
+        already be compared.
         """
         return [(name, seed) for seed in self.seeds for name in self.rows]
 
@@ -62,15 +66,16 @@ def shipped_studies() -> list[str]:
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
-    """Returns the plan of a study.
+    """Returns the plan of a study, read from its file.
 
     Args:
-        name: The name of a shipped study, or the path of a study's file.
-        overrides: Changes of every row's recipe, as ``a.b=c``; they come after those in the file.
+        name: The name of a study that comes with the package, or the path of a study's file.
+        overrides: Changes of every row's recipe, as ``a.b=c``. They are applied after the changes in the file.
 
     Raises:
-        FileNotFoundError: If the study or one of its recipes does not exist; the message lists the shipped ones.
-        ValueError: If the file has a mistake; the message names file, key and value, and says what to do.
+        FileNotFoundError: If the study or one of its recipes does not exist; the message lists those that come with
+            the package.
+        ValueError: If the file has a mistake; the message names the file, key and value, and says what to do.
     """
     chain = STUDIES.read(name, Path())
     raw: dict[str, Any] = {}
@@ -84,17 +89,18 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
 
 
 def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Returns the plan of a study's settings.
+    """Returns the plan of a study, made from its settings.
 
     Args:
-        study: The settings.
-        name: The study's name in messages.
-        folder: The folder from which the paths of its recipes start.
-        overrides: Changes of every row's recipe, as ``a.b=c``; they come last.
+        study: The settings of the study.
+        name: The name of the study in error messages.
+        folder: The folder that relative paths of recipes start from.
+        overrides: Changes of every row's recipe, as ``a.b=c``. They are applied last.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
-        ValueError: If a recipe cannot be used, a named row or task does not exist, or rows cannot be compared.
+        ValueError: If a recipe cannot be used, the settings name a row or task that does not exist, or rows cannot be
+            compared with each other.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
@@ -138,7 +144,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
 
 def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
-    """Raises ValueError if two rows would be scored on different examples of a task, or by different metrics."""
+    """Raises a ValueError if two rows would be scored on different examples of a task, or by different metrics."""
     first: dict[str, tuple[str, object]] = {}
     for row, planned in rows.items():
         for task, found in planned.recipe.tasks.items():
@@ -154,7 +160,10 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the control of the row ``base``; None if neither row nor recipe has one."""
+    """Returns the name of the row that is the control of the row ``base``.
+
+    Returns None if neither the row nor its recipe names a control.
+    """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]
     if row.control is not None:
@@ -175,7 +184,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises ValueError if a printed number belongs to a row, task or metric that the study does not have."""
+    """Raises a ValueError if a number quoted from another source has a row, task or metric that the study lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

@@ -1,4 +1,4 @@
-"""The report of a study or run: one HTML page that needs no network."""
+"""The report of a study, or of a single run: one HTML page that needs no network."""
 
 import base64
 import difflib
@@ -27,7 +27,7 @@ VERDICTS: Mapping[Verdict, str] = {"better": "helps", "worse": "hurts", "unclear
 
 
 def write_report(results: Results, out: Path) -> list[TextTable]:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables that a terminal shows."""
+    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables to show on the terminal."""
     summary = summarise(results)
     errors = Errors(results)
     drawn = study_figures(results, summary)
@@ -63,7 +63,10 @@ def write_report(results: Results, out: Path) -> list[TextTable]:
 
 
 def undefined_metrics(results: Results) -> list[str]:
-    """Returns a warning for each task whose metric is undefined on the answers of a run."""
+    """Returns a warning for each task whose metric is undefined in some run.
+
+    A correlation, for example, is undefined if all answers are the same.
+    """
     found = (
         metrics.undefined(dev.task, dev.metric, predicted.read_by(dev.scored_by), dev.labels)
         for by_seed in results.runs.values()
@@ -75,7 +78,7 @@ def undefined_metrics(results: Results) -> list[str]:
 
 
 def conclusion(results: Results, summary: Summary) -> str:
-    """Returns the result of the study or run in a few sentences that need no statistics."""
+    """Returns a few sentences that state the result of the study or run without statistical terms."""
     against = _against(summary)
     compared = summary.comparisons[against]
     judged = {row: main for row, by_score in compared.items() if (main := _main(summary, by_score)) is not None}
@@ -118,7 +121,10 @@ def _were(number: int) -> str:
 
 
 def _one_row(results: Results, summary: Summary) -> str:
-    """Returns the scores of the reference, or of the first row, in a few sentences."""
+    """Returns a few sentences about the scores of a single row, for a study in which no rows can be compared.
+
+    The row is the reference, or the first row if no run of the reference has ended.
+    """
     row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
     scores = summary.rows[row].scores
     if not scores:
@@ -138,7 +144,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns the comparison at the top of the page: with controls, or with the reference if no row has a control."""
+    """Returns what the top of the page compares rows with: their controls, or the reference if no row has a control."""
     return "control" if summary.comparisons["control"] else "reference"
 
 
@@ -148,7 +154,10 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns a line of the page for each technique: clear effects first, then by the size of the difference."""
+    """Returns one entry for each compared row, for the list of findings at the top of the page.
+
+    Clear effects come before unclear ones; in both groups, the largest improvement comes first.
+    """
     found = []
     for row, by_score in summary.comparisons[_against(summary)].items():
         main = _main(summary, by_score)
@@ -179,7 +188,7 @@ def _with_interval(comparison: Comparison) -> str:
 
 
 def _unfinished(results: Results) -> list[str]:
-    """Returns a warning if some runs have not ended."""
+    """Returns a list with one warning if some runs have not ended, and otherwise an empty list."""
     ended = sum(len(by_seed) for by_seed in results.runs.values())
     return [] if results.complete else [f"Only {ended} of {ended + len(results.missing)} runs have ended."]
 
@@ -189,13 +198,13 @@ def _picture(svg: Path) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    """Returns ``value`` as JSON that can stand in a script element, because it contains no tag."""
+    """Returns ``value`` as JSON text that is safe inside an HTML script element: ``&``, ``<`` and ``>`` are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def _recipes(results: Results) -> list[tuple[str, str]]:
-    """Returns the recipe of each row under a heading: in full, or as its differences from its control."""
+    """Returns a heading and a text for each row: its whole recipe, or the differences from its control's recipe."""
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}
     found = []
