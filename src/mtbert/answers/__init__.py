@@ -1,14 +1,14 @@
 """The interface of answer types: everything about an answer, from the cell of a table to the text that a person reads.
 
-An answer type is one file that defines an :class:`AnswerType`, and one line in ``answers/known.py``. It has two halves.
-A :class:`LabelKind` says what a label is: how a cell becomes one, and how labels and decisions are shown. A
-:class:`PredictionKind` says what the numbers of a head mean: how many there are, what they decide, how wrong they are.
-A type has one prediction kind for heads with layers, and may have another for the cosine head.
+Each answer type is an :class:`AnswerType`, defined in a file of its own and listed in ``answers/known.py``. It has two
+halves. A :class:`LabelKind` says what a label is: how a cell becomes a label, and how labels and decisions are shown.
+A :class:`PredictionKind` says what the numbers of a head mean: how many there are, which decision follows from them,
+and how wrong they are. A type has one prediction kind for heads with layers, and may have another for the cosine head.
 
 Labels are float64 arrays, ``[B]`` or ``[B, K]`` depending on the type; a missing label is ``nan``. The files of answer
-types import torch inside functions only, so that recipes can be read without loading torch.
+types import torch only inside functions, so that recipes can be read without loading torch.
 
-Dimension key: B examples, K numbers of one answer: logits of the classes, or scores of several aspects.
+Dimension key: B examples, K numbers of one answer, such as one logit per class.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TaskFacts(Protocol):
 
 
 class WrongCell(ValueError):
-    """Raised for a cell that cannot be a label.
+    """The error for a cell that cannot be read as a label.
 
     ``row`` and ``column`` locate the cell; the message gives the reason.
     """
@@ -69,10 +69,10 @@ class WrongCell(ValueError):
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that says how good answers are.
+    """A metric: it computes one number that says how good the answers to a data set are.
 
-    Its functions take two arrays, each ``[B]`` or ``[B, K]``: the labels, and the decisions that
-    :meth:`PredictionKind.decide` returns. If ``ranks`` is true, they take raw predictions instead of decisions.
+    ``value``, ``undefined`` and ``right`` take the decisions of :meth:`PredictionKind.decide` and the labels, each
+    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Distribution:
-    """The labels of one split: counts of classes or of bins, and a few numbers about all of them."""
+    """A summary of the labels in one split: how often each class or bin occurs, and a few statistics of all labels."""
 
     heading: str  # the heading of the column of names
     counts: tuple[tuple[str, int], ...]
@@ -104,7 +104,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Shown:
-    """A table for a terminal."""
+    """A table to print on a terminal."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -117,10 +117,12 @@ class Shown:
 class Judged:
     """How wrong the answers to ``B`` examples are.
 
-    ``answer`` is in the unit of labels, ``[B]`` or ``[B, K]``; all other fields are ``[B]``. ``loss_B`` is higher for
-    worse answers: it is ``-log p(label)`` in nats; for a cosine, how far the cosine lies on the wrong side of the
-    threshold; for a score, the distance. ``distance_B`` is a number of classes, or a difference in the unit of labels.
-    ``p_B`` is the probability of the answer, ``nan`` if the head gives no probabilities.
+    - ``answer``, ``[B]`` or ``[B, K]``: the answers in the unit of labels. All other fields are ``[B]``.
+    - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
+    - ``distance_B``: the distance between answer and label, in classes, in wrong labels, or in the unit of scores.
+    - ``loss_B``, higher for worse answers: ``-log p(label)`` in nats; for a cosine, how far it lies on the wrong side
+      of the threshold; for a score, the distance.
+    - ``wrong_B``: whether the answer counts as wrong.
     """
 
     answer: Labels
@@ -138,33 +140,33 @@ class LabelKind(Protocol):
 
     @property
     def figures(self) -> tuple[FigureName, ...]:
-        """The names of the figures and tables of the report that make sense for these labels."""
+        """The names of those figures and tables in the report that make sense for these labels."""
         ...
 
     @property
     def graded(self) -> bool:
-        """Whether answers can be more or less wrong; if so, groups of examples are compared by their mean distance."""
+        """Whether one answer can be more wrong than another. If so, the report compares groups by mean distance."""
         ...
 
     @property
     def wrong(self) -> str:
-        """A sentence for the report that says when an answer counts as wrong; empty if that is plain."""
+        """A sentence for the report that says when an answer counts as wrong; empty if that is obvious."""
         ...
 
     def check(self, task: TaskFacts) -> None:
-        """Raises ValueError if ``labels``, ``codes`` or ``range`` of the task do not fit labels of this kind."""
+        """Raises ValueError if the task's ``labels``, ``codes`` or ``range`` do not fit labels of this kind."""
         ...
 
     def missing(self, task: TaskFacts) -> str | None:
-        """Returns the name of a field that a trained model needs and the task lacks, such as ``labels``; else None."""
+        """Returns the name of a field, such as ``labels``, that the task lacks but a trained model needs; else None."""
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the fields of the task that follow from its data, such as its classes.
+        """Returns fields of the task that its recipe leaves open and its data determine, such as the names of classes.
 
         Args:
-            task: The task, as far as its recipe describes it.
-            columns: The label column of train, and that of dev if there is a dev source.
+            task: The task as its recipe describes it.
+            columns: The label column of the train data and, if there is a dev source, the label column of dev.
 
         Raises:
             ValueError: If the cells cannot be labels of the task.
@@ -172,24 +174,24 @@ class LabelKind(Protocol):
         ...
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
-        """Returns the labels in a column, ``[B]`` or ``[B, K]``; a missing label is ``nan``.
+        """Returns the labels in a column of cells, ``[B]`` or ``[B, K]``; a missing label is ``nan``.
 
         Raises:
             WrongCell: If a cell cannot be a label.
-            ValueError: If two of the task's labels are written alike.
+            ValueError: If two of the task's labels are written the same way.
         """
         ...
 
     def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        """Returns the labels as losses read them, in the same shape: class indices, or scores mapped to 0 to 1."""
+        """Returns the labels in the form that losses read: class indices, or scores mapped to 0 to 1; same shape."""
         ...
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns the distribution of the labels of one split, which ``data check`` shows."""
+        """Returns the distribution of the labels in one split, for ``mtbert data check``."""
         ...
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns the warnings of ``data check`` about the task's class names or range, one line each."""
+        """Returns warnings about the task's class names or range for ``mtbert data check``, one line each."""
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
@@ -205,78 +207,88 @@ class LabelKind(Protocol):
         ...
 
     def summary(self, task: TaskFacts) -> str:
-        """Returns the possible labels in a few words: the classes, or the range."""
+        """Returns a short description of the possible labels: the class names, or the range."""
         ...
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a label or an answer for the report: an index of ``choices``, a number, or words."""
+        """Returns a label or an answer as the report shows it: an index into ``choices``, a number, or words."""
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
-        """Returns the tables and lines that ``evaluate`` prints beside the scores."""
+        """Returns the tables and lines that ``mtbert evaluate`` prints in addition to the scores."""
         ...
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
-        """Returns the details that ``evaluate --json`` prints beside the scores, as JSON values."""
+        """Returns the details that ``mtbert evaluate --json`` prints in addition to the scores, as JSON values."""
         ...
 
 
 class PredictionKind(Protocol):
-    """The prediction half of an answer type: what the numbers of a head mean. Predictions are ``[B, *shape]``."""
+    """The prediction half of an answer type: what the numbers of a head mean.
+
+    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``.
+    """
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """The names of what losses can read from these predictions and their labels; see ``Needs.reads`` of a loss."""
+        """The names of the values that these predictions and their labels offer to losses; see ``Needs.reads``."""
         ...
 
     @property
     def loss(self) -> str:
-        """The kind of the default loss."""
+        """The kind of the default loss, such as ``ce``."""
         ...
 
     @property
     def start(self) -> float:
-        """The bias of the head's last layer before training."""
+        """The initial bias of the head's last layer."""
         ...
 
     @property
     def gaussian(self) -> bool:
-        """Whether the likelihood is Gaussian, for learned task weights: predictions are scores, not logits."""
+        """Whether the predictions are scores with a Gaussian likelihood, rather than logits.
+
+        Learned task weights depend on this.
+        """
         ...
 
     @property
     def fit(self) -> ThresholdFit | None:
-        """Returns the threshold that decides best, from predictions and labels of train data; None: it is always 0."""
+        """A function that finds the best threshold from predictions and labels of train data.
+
+        None if the threshold is always 0.
+        """
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
-        """Returns the shape of one example's prediction: ``()`` for one number.
+        """Returns the shape of the prediction for one example; ``()`` for a single number.
 
         Raises:
-            ValueError: If the shape depends on the task's labels and these are not known yet.
+            ValueError: If the shape depends on the task's labels, and these are not known yet.
         """
         ...
 
     def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
         """Returns the decisions that follow from raw predictions, ``[B]`` or ``[B, K]``.
 
-        Decisions are class indices as int64, or scores as float64, mapped to 0 to 1 but not clamped.
+        Decisions are int64 class indices, int64 zeros and ones for sets, or float64 scores. Scores are mapped to 0 to 1
+        but not clamped.
         """
         ...
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns one answer per example in a form for people: texts, numbers, None or lists of these, by name."""
+        """Returns a readable answer for each example: a dict of texts, numbers, None, or lists of these, by name."""
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the divergence between two predictions for the same examples, ``[B]``, at least float32.
+        """Returns the divergence between two predictions for the same examples, ``[B]``, in float32 or more precisely.
 
-        ``detached`` stops the gradient of the targets, see :func:`mtbert.answers.divergence.symmetric_kl`.
+        ``detached`` stops the gradient through the targets, see :func:`mtbert.answers.divergence.symmetric_kl`.
         """
         ...
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong the answers are; ``prediction`` and ``decision`` are float64."""
+        """Returns how wrong the answers are. The arguments ``prediction`` and ``decision`` are float64 arrays."""
         ...
 
 
@@ -292,7 +304,7 @@ class AnswerType:
 
     @property
     def choosable(self) -> tuple[str, ...]:
-        """The names of the metrics that a recipe may choose, the default first; all of them are better when higher."""
+        """The names of the metrics that a recipe may choose, the default first. For all of them, higher is better."""
         return tuple(metric.name for metric in self.metrics if metric.higher_is_better)
 
     def metric(self, name: str) -> Metric:

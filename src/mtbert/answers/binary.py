@@ -1,4 +1,4 @@
-"""The answer type "yes or no": one logit, or the cosine of two vectors compared with a threshold.
+"""The answer type for yes/no questions: one logit, or the cosine of two vectors compared with a threshold.
 
 Dimension key: B examples.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logit:
-    """Predictions ``[B]``: the logit of yes, ``log(p / (1 - p))``."""
+    """Predictions with one logit per example, ``[B]``: ``log(p / (1 - p))``, where ``p`` is the probability of yes."""
 
     feeds: tuple[str, ...] = ("logit", YES_NO)
     loss: str = "bce"
@@ -39,7 +39,7 @@ class Logit:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``label`` and ``p(CLASS)`` for both classes."""
+        """Returns for each example ``label``, the chosen class, and ``p(CLASS)`` for both classes."""
         import torch
 
         chosen = class_answer(task, self.decide(prediction, threshold))
@@ -64,8 +64,8 @@ class Logit:
 def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
     """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
 
-    It lies in the middle between two neighbouring cosines. If several such places are equally good, the lowest is
-    returned. The thresholds -2 and 2 give all examples the same answer.
+    The threshold is the midpoint of two neighbouring cosines. If several midpoints are equally good, the lowest is
+    returned. The result is -2 or 2 if it is best to give all examples the same answer.
     """
     by_cosine = np.argsort(cosines_B, kind="stable")
     cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
@@ -81,7 +81,10 @@ def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
 
 @dataclass(frozen=True)
 class ThresholdCosine:
-    """Predictions ``[B]``: cosines from -1 to 1. A cosine above the threshold, which is fitted on train, means yes."""
+    """Predictions with one cosine per example, ``[B]``, from -1 to 1.
+
+    A cosine above the threshold means yes. The threshold is fitted on the train data.
+    """
 
     feeds: tuple[str, ...] = ("cosine", YES_NO)
     loss: str = "mse"
@@ -96,7 +99,7 @@ class ThresholdCosine:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``label`` and ``cosine``; a cosine gives no probabilities."""
+        """Returns ``label`` and ``cosine`` for each example; a cosine gives no probabilities."""
         chosen = class_answer(task, self.decide(prediction, threshold))
         return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
 
@@ -115,7 +118,10 @@ class ThresholdCosine:
 
 
 def _between(cosine_B: Labels, decision_B: Labels) -> float:
-    """Returns a threshold that gives these decisions: halfway between the largest cosine of 0 and the smallest of 1."""
+    """Returns a threshold that reproduces the given decisions.
+
+    It is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1.
+    """
     no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
     if not len(no) or not len(yes):
         return float(yes.min() if len(yes) else no.max())

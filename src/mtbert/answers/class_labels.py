@@ -1,4 +1,4 @@
-"""The label half that the three answer types with classes share.
+"""The label half that all answer types with classes share: classification, ordinal and binary.
 
 Dimension key: B examples, K classes.
 """
@@ -22,7 +22,7 @@ MOST_CONFUSED = 12  # most classes in the confusion matrix
 
 @dataclass(frozen=True)
 class OfClass:
-    """Precision, recall and counts of one class. A share of zero answers or examples is 0."""
+    """Precision, recall, F1 and counts for one class. A ratio with denominator 0 is 0."""
 
     label: str
     precision: float  # share of the answers with this class that are right
@@ -34,7 +34,7 @@ class OfClass:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels:
-    """Labels ``[B]`` that are indices of the task's classes."""
+    """Labels that are indices of the task's classes, ``[B]``."""
 
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
@@ -57,7 +57,10 @@ class ClassLabels:
         return "labels" if task.labels is None else None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the classes found in train, sorted as numbers if all of them are numbers, else alphabetically."""
+        """Returns the classes that occur in the train data, unless the recipe names them.
+
+        They are sorted as numbers if all of them are numbers, else alphabetically.
+        """
         if task.labels is not None:
             return {}
         found = sorted({cell for cell in columns[0] if cell is not None})
@@ -104,7 +107,7 @@ class ClassLabels:
         return Distribution("label", tuple(zip(names, counts, strict=True)), classes=True)
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns warnings about class names that look like sets of labels, or that are numbers without a meaning."""
+        """Returns warnings about class names that look like sets of labels, or that are mere numbers."""
         labels = task.labels or ()
         found = []
         looking, parts = sets(labels)
@@ -128,7 +131,7 @@ class ClassLabels:
         return kind and bool(((decision >= 0) & (decision < classes)).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether at least 99% of the answers are the same class."""
+        """Returns whether at least 99% of the decisions are the same class."""
         return bool(np.unique(decision, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -184,7 +187,7 @@ class ClassLabels:
 
 
 def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfClass]:
-    """Returns precision, recall, F1 and counts of each class, in the order of the task's labels."""
+    """Returns precision, recall, F1 and counts for each class, in the order of the task's labels."""
     from sklearn.metrics import precision_recall_fscore_support
 
     classes = range(len(task.labels or ()))
@@ -197,7 +200,7 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list[int]]:
-    """Returns the confusion matrix: rows are the true classes, columns the answers, and cells count examples."""
+    """Returns the confusion matrix as counts of examples: a row per true class, a column per answer."""
     from sklearn.metrics import confusion_matrix
 
     classes = range(len(task.labels or ()))
@@ -212,16 +215,16 @@ def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
 
 
 def check_codes(task: TaskFacts) -> None:
-    """Raises ValueError unless there is one code for each label, or none at all."""
+    """Raises ValueError if the task has codes, but not exactly one for each label."""
     if task.codes is not None and len(task.codes) != len(task.labels or ()):
         found, labels = len(task.codes), len(task.labels or ())
         raise ValueError(f"codes must be one for each of labels, found {found} for {labels}.")
 
 
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
-    """Returns the class names that look like sets of labels, and the number of different labels in them.
+    """Returns the class names that look like sets of labels, and the number of different labels in all names.
 
-    A name counts as a set only if its parts occur again in other names: ``Washington, DC`` among other cities is none.
+    A separator in a name is not enough: its parts must occur in other names too, or all names must be in brackets.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)
@@ -248,7 +251,7 @@ def _parts(label: str) -> list[str]:
 
 
 def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
-    """Returns a repair for a label that is not one of the classes; a number may be the code of a named class."""
+    """Returns advice for a cell that is not one of the classes. If it is a number, it may be the code of a class."""
     labels = task.labels or ()
     found = {each for each in cells if each is not None}
     for first in (0, 1):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logits:
-    """Predictions ``[B, K]``: one logit per class."""
+    """Predictions with one logit per class, ``[B, K]``."""
 
     feeds: tuple[str, ...] = ("logits",)
     loss: str = "ce"
@@ -40,7 +40,7 @@ class Logits:
         return prediction.argmax(-1).numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``label``, the most probable class, and ``p(CLASS)`` for each class."""
+        """Returns for each example ``label``, the most probable class, and ``p(CLASS)`` for each class."""
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, prediction)
 
@@ -62,7 +62,7 @@ class Logits:
 
 
 def with_probabilities(task: TaskFacts, chosen: list[str], logits_BK: Tensor) -> list[dict[str, Any]]:
-    """Returns the chosen class of each example beside the probabilities of all classes."""
+    """Returns for each example the chosen class as ``label``, and the probability of each class as ``p(CLASS)``."""
     return [
         {"label": label} | {f"p({name})": float(p) for name, p in zip(task.labels or (), p_K, strict=True)}
         for label, p_K in zip(chosen, logits_BK.softmax(-1), strict=True)

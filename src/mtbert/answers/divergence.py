@@ -1,10 +1,11 @@
 """Divergences between two predictions of one model for the same examples.
 
-Each measure is a difference of means times a difference of model outputs: ``(p - q) * (log p - log q)`` summed over
-classes, ``(sigmoid(a) - sigmoid(b)) * (a - b)``, ``(a - b) * (a - b)``. All are symmetric, at least 0, and finite with
-finite gradients however sure the predictions are.
+Each divergence multiplies the difference of the predicted means by the difference of the model's outputs: for classes
+``(p - q) * (log p - log q)``, summed over classes; for a logit ``(sigmoid(a) - sigmoid(b)) * (a - b)``; for a score
+``(a - b) * (a - b)``. All are symmetric and at least 0. Values and gradients stay finite, however confident the
+predictions are.
 
-Dimension key: B batch, K classes.
+Dimension key: B examples, K classes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
     """Returns ``KL(p || q) + KL(q || p)`` per example, ``[B]``, in nats.
 
-    ``detached`` stops the gradient of the target ``p`` in each ``KL(p || q)``. The value is the same; near ``p = q``
-    the gradient is half as large. With respect to one of the two predictions alone, it is the gradient of one KL.
+    If ``detached`` is true, no gradient flows through the target of each KL: ``p`` in the first, ``q`` in the second.
+    The value is the same, but near ``p = q`` the gradient is half as large. The gradient with respect to one prediction
+    is then the gradient of a single KL, whose target is the other prediction.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)
@@ -28,13 +30,16 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
 
 
 def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns :func:`symmetric_kl` of the two classes behind one logit ``log(p / (1 - p))``, ``[B]``, in nats."""
+    """Returns the symmetric KL divergence of two yes/no predictions per example, ``[B]``, in nats.
+
+    Each prediction is a logit ``log(p / (1 - p))``. ``detached`` works as in :func:`symmetric_kl`.
+    """
     a_B, b_B = at_least_float32(logits_B), at_least_float32(other_B)
     return _stopped(a_B.sigmoid() - b_B.sigmoid(), detached) * (a_B - b_B)
 
 
 def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves its gradient, as it does for the KLs near 0."""
+    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves the gradient, as for the KL near ``p = q``."""
     apart_B = at_least_float32(scores_B) - at_least_float32(other_B)
     return _stopped(apart_B, detached) * apart_B
 

@@ -1,4 +1,4 @@
-"""Every kind of head that a recipe can name, and what its predictions are; ``model/heads.py`` builds the heads."""
+"""The kinds of head that a recipe can name, and the form of their predictions. ``model/heads.py`` builds the heads."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,7 +9,11 @@ COSINE = "cosine"  # the cosine of two vectors
 
 @dataclass(frozen=True)
 class HeadKind:
-    """A kind of head; ``gives`` names the kind of prediction that an answer type must have for it."""
+    """A kind of head.
+
+    ``gives`` is the form of its predictions, :data:`OUTPUTS` or :data:`COSINE`. A task can use the head only if its
+    answer type has predictions of that form.
+    """
 
     gives: str
     layers: int  # the number of linear layers, each with dropout before it
@@ -17,7 +21,7 @@ class HeadKind:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the head has weights to train, and therefore dropout."""
+        """Whether the head has weights to train. A head without weights has no dropout either."""
         return self.layers > 0
 
 

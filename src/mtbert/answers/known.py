@@ -1,4 +1,4 @@
-"""Every answer type that a recipe can name: one line each."""
+"""The table of all answer types that a recipe can name, one line each."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal

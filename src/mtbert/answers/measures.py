@@ -1,4 +1,4 @@
-"""The metrics of classes and of scores, computed by scikit-learn and SciPy, which are imported on first use.
+"""The metrics of classes and of scores. They use scikit-learn and SciPy, which are imported on first use.
 
 Dimension key: B examples, S seeds, R resamples.
 """
@@ -71,7 +71,7 @@ def _constant(scores_B: Array, labels_B: Labels) -> str | None:
 
 
 def _pearson_resampled(x_SB: Array, y_B: Labels, counts_RB: Labels) -> Labels:
-    """Returns the correlation on each resample, ``[R, S]``; 0 if scores or labels are constant there."""
+    """Returns the Pearson correlation for each resample and seed, ``[R, S]``; 0 where scores or labels are constant."""
     weights_RB = counts_RB / len(y_B)
     x_SB = x_SB.astype(np.float64)
     x_SB = x_SB - x_SB.mean(1, keepdims=True)  # so that the moments lose no digits

@@ -1,7 +1,8 @@
-"""Sets of labels: one logit per label, and any number of labels may be right, none among them.
+"""The answer type for sets of labels: one logit per label. An example may have any number of labels, even none.
 
-A cell is the JSON list of the labels that a row has, as ``data/cells.py`` makes it of lists and of joined names. Where
-each label has a column of its own, it is a JSON object of those that are known: ``{"toxic": 1, "threat": 0}``.
+A cell is the JSON list of the labels that a row has; ``data/cells.py`` makes it from a list or from joined names. If
+each label has a column of its own, the cell is a JSON object with the labels whose value is known:
+``{"toxic": 1, "threat": 0}``.
 
 Dimension key: B examples, K labels, S seeds, R resamples.
 """
@@ -45,7 +46,7 @@ AS_CLASSES = ClassLabels()  # labels have the names, codes and order that classe
 
 @dataclass(frozen=True)
 class SetLabels:
-    """Labels ``[B, K]``: 1 for each label that a row has, 0 for the others, ``nan`` for those that nobody knows."""
+    """Labels ``[B, K]``: 1 for a label that the row has, 0 for one that it lacks, ``nan`` for one that is unknown."""
 
     figures: tuple[FigureName, ...] = ()
     graded: bool = True
@@ -58,7 +59,7 @@ class SetLabels:
         return AS_CLASSES.missing(task)
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the labels of all sets of train, sorted as numbers if all are numbers, else alphabetically."""
+        """Returns the labels that occur in train data, sorted as numbers if all are numbers, else alphabetically."""
         return AS_CLASSES.complete(task, [[name for _, name, _ in _named(columns[0])]]) if task.labels is None else {}
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
@@ -76,7 +77,7 @@ class SetLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how many rows have each label, and how full the sets are."""
+        """Returns how many rows have each label, and statistics of the sets, such as their mean size."""
         yes_BK, unknown_BK = labels == 1, np.isnan(labels)
         numbers = (
             ("labels of a set", float(yes_BK.sum(1).mean())),
@@ -87,7 +88,7 @@ class SetLabels:
         return Distribution("label", counts, numbers, classes=True)
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns a warning if names look like several labels with another separator between them."""
+        """Returns a warning if a label looks like several labels that are joined by an undeclared separator."""
         looking, parts = sets(task.labels or ())
         if not looking:
             return []
@@ -101,7 +102,7 @@ class SetLabels:
         return kind and bool(np.isin(decision, (0, 1)).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether 99% of the answers are the same set."""
+        """Returns whether at least 99% of the decisions are the same set."""
         return bool(np.unique(decision, axis=0, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -111,7 +112,10 @@ class SetLabels:
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the names of the labels, an unknown one with a question mark; ``none`` for an empty set."""
+        """Returns the names of the labels in a set, separated by semicolons; ``none`` for an empty set.
+
+        An unknown label gets a question mark.
+        """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"
 
@@ -144,7 +148,7 @@ class SetLabels:
 
 @dataclass(frozen=True)
 class LabelLogits:
-    """Predictions ``[B, K]``: for each label the logit of yes, ``log(p / (1 - p))``."""
+    """Predictions with one logit per label, ``[B, K]``: ``log(p / (1 - p))``, where ``p`` is the probability of yes."""
 
     feeds: tuple[str, ...] = ("logits of labels",)
     loss: str = "bce"
@@ -161,7 +165,7 @@ class LabelLogits:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``labels``, the list of those more probable than not, and ``p(LABEL)`` for each label."""
+        """Returns for each example ``labels``, the list of predicted labels, and ``p(LABEL)`` for every label."""
         names = task.labels or ()
         return [
             {"labels": [name for name, x in zip(names, yes_K, strict=True) if x]}
@@ -170,11 +174,11 @@ class LabelLogits:
         ]
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the mean over labels of that of one logit: its scale is that of the loss, for any number of them."""
+        """Returns the mean of the labels' divergences, ``[B]``. Its scale does not depend on the number of labels."""
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns the number of wrong labels as the distance; the probability of a set is that of all its labels."""
+        """Returns how wrong each set is: the distance is the number of wrong labels, the loss a sum over labels."""
         from scipy.special import log_expit
 
         wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)
@@ -188,7 +192,7 @@ class LabelLogits:
 
 
 def _named(cells: Cells) -> list[tuple[int, str, int]]:
-    """Returns the row, the name and the value (1 or 0) of every label that a cell names."""
+    """Returns row, name and value (1 or 0) of every label that is named in ``cells``."""
     found = []
     for row, cell in enumerate(cells):
         made = [] if cell is None else json.loads(cell)
@@ -201,24 +205,27 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 
 
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns where a label is answered and right, answered, and given: 1 or 0, ``[B, K]``, 0 where it is unknown."""
+    """Returns three arrays ``[B, K]`` of ones and zeros: labels answered rightly, answered, and given.
+
+    All three are 0 where the label is unknown.
+    """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))
     return right, said, given
 
 
 def _share(part: Labels, whole: Labels) -> Labels:
-    """Returns ``part / whole``; a share of nothing is 0."""
+    """Returns ``part / whole``, and 0 where ``whole`` is 0."""
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)
 
 
 def _shares(labels_BK: Labels) -> Labels:
-    """Returns for each label the share of yes among the rows in which it is known, ``[K]``."""
+    """Returns for each label the share of rows that have it, among the rows in which it is known, ``[K]``."""
     return _share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 
 def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfClass]:
-    """Returns precision, recall, F1 and counts of each label over the rows in which it is known."""
+    """Returns precision, recall, F1 and counts for each label, over the rows in which the label is known."""
     right_K, said_K, given_K = (part.sum(0) for part in _counted(decision_BK, labels_BK))
     shares = (_share(right_K, said_K), _share(right_K, given_K), _share(2 * right_K, said_K + given_K))
     return [
@@ -228,7 +235,10 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 
 
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
-    """Returns the pairs of labels that most rows have: both indices, the number of rows and that of answers."""
+    """Returns the pairs of labels that most rows have, as tuples.
+
+    A tuple holds the index of each label, the number of rows that have both, and the number of answers that have both.
+    """
     _, said_BK, given_BK = _counted(decision_BK, labels_BK)
     given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK
     pairs = sorted(combinations(range(len(given_KK)), 2), key=lambda pair: -given_KK[pair])[:COMMONEST]
@@ -239,7 +249,10 @@ def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int,
 
 
 def _f1_resampled(decision_SBK: Array, labels_BK: Labels, counts_RB: Labels, *, micro: bool) -> Labels:
-    """Returns F1 of all labels together, or its mean over labels, ``[R, S]``; that of a label without any rows is 0."""
+    """Returns F1 for each resample and seed, ``[R, S]``: micro F1 if ``micro`` is true, else macro F1.
+
+    A label that occurs in no row and no answer has F1 0.
+    """
     found = []
     for decision_BK in decision_SBK:
         parts = [counts_RB @ part for part in _counted(decision_BK, labels_BK)]
@@ -254,7 +267,7 @@ def _f1(decision_BK: Array, labels_BK: Labels, *, micro: bool) -> float:
 
 
 def _best_micro_f1(labels_BK: Labels) -> float:
-    """Returns micro F1 of the best constant set: some labels with the largest shares of yes, as F1 is a ratio."""
+    """Returns the micro F1 of the best constant answer, which consists of the most frequent labels."""
     known_K, given_K = (~np.isnan(labels_BK)).sum(0), (labels_BK == 1).sum(0)
     by_share_K = np.argsort(-_shares(labels_BK), kind="stable")
     said, right = known_K[by_share_K].cumsum(), given_K[by_share_K].cumsum()
@@ -271,14 +284,14 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the commonest set for every row, where unknown labels are taken to be as most known ones are."""
+    """Returns the most common set, repeated for every row. An unknown label gets the value that most rows have."""
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)
 
 
 def _average_precision(task: TaskFacts, prediction_BK: Array, labels_BK: Labels) -> float:
-    """Returns the mean over labels of scikit-learn's average precision; that of a label without any rows is 0."""
+    """Returns scikit-learn's average precision, averaged over labels. A label that no row has counts as 0."""
     from sklearn.metrics import average_precision_score
 
     found = []

@@ -1,4 +1,7 @@
-"""The answer type for ordered classes, such as stars: one logit per class; errors are counted in classes."""
+"""The answer type for ordered classes, such as 1 to 5 stars: one logit per class.
+
+The size of an error is the difference between the class indices of answer and label.
+"""
 
 from mtbert.answers import AnswerType
 from mtbert.answers.class_labels import ClassLabels

@@ -1,4 +1,4 @@
-"""The answer type for scores in a range: one number, or the cosine of two vectors, on the range mapped to 0 to 1.
+"""The answer type for scores in a range that is mapped to 0 to 1: one number per example, or the cosine of two vectors.
 
 Dimension key: B examples.
 """
@@ -46,7 +46,7 @@ RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # keeps squ
 
 @dataclass(frozen=True)
 class ScoreLabels:
-    """Labels ``[B]`` that are scores in the task's own range."""
+    """Labels that are scores in the task's own range, ``[B]``."""
 
     figures: tuple[FigureName, ...] = ("similarity",)
     graded: bool = True
@@ -62,7 +62,7 @@ class ScoreLabels:
         return None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the range from the lowest to the highest score in all columns."""
+        """Returns the range from the lowest to the highest score in the data, unless the recipe sets the range."""
         if task.range is not None:
             return {}
         scores = [
@@ -109,7 +109,7 @@ class ScoreLabels:
         return kind and bool(np.isfinite(decision).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether the scores, mapped to 0 to 1, are nearly all the same."""
+        """Returns whether nearly all scores are the same: their standard deviation is less than 0.1% of the range."""
         return bool(np.std(decision) < COLLAPSED_STD)
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -130,7 +130,10 @@ class ScoreLabels:
 
 @dataclass(frozen=True)
 class Score:
-    """Predictions ``[B]``: scores mapped from the range to 0 to 1, or cosines in their place; neither is clamped."""
+    """Predictions with one score per example, ``[B]``, mapped from the task's range to 0 to 1.
+
+    The cosine head predicts a cosine, which is used as such a score. Predictions are not clamped.
+    """
 
     feeds: tuple[str, ...] = ("score",)
     loss: str = "mse"
@@ -145,7 +148,7 @@ class Score:
         return prediction.double().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``score``, in the task's range and clamped to it."""
+        """Returns ``score`` for each example, in the unit of the task's range and clamped to that range."""
         return [{"score": at(task, float(p.clamp(0, 1)))} for p in prediction]
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
@@ -159,23 +162,23 @@ class Score:
 
 
 def ends(task: TaskFacts) -> tuple[float, float]:
-    """Returns the lowest and the highest score of the task: 0 and 1 while its range is unknown."""
+    """Returns the lowest and the highest possible score of the task; 0 and 1 if its range is not known yet."""
     return task.range or (0.0, 1.0)
 
 
 def width(task: TaskFacts) -> float:
-    """Returns the difference between the highest and the lowest score of the task."""
+    """Returns the difference between the highest and the lowest possible score of the task."""
     low, high = ends(task)
     return high - low
 
 
 def at(task: TaskFacts, fraction: _Number) -> _Number:
-    """Returns the score, or an array of scores, that lies at ``fraction`` of the task's range."""
+    """Returns the score, or the array of scores, at ``fraction`` of the task's range: 0 gives the lowest score."""
     return ends(task)[0] + width(task) * fraction
 
 
 def fraction(task: TaskFacts, scores: Labels) -> Labels:
-    """Returns the places of scores in the task's range: 0 is the lowest score and 1 the highest."""
+    """Returns scores mapped from the task's range to 0 to 1; unchanged if the range is not known yet."""
     if task.range is None:
         return scores
     low, high = task.range
@@ -183,7 +186,7 @@ def fraction(task: TaskFacts, scores: Labels) -> Labels:
 
 
 def check_range(task: TaskFacts) -> None:
-    """Raises ValueError if the task has a range that is empty, or too large or small to compute with."""
+    """Raises ValueError if the task's range is empty, or if its numbers are too large or too close to compute with."""
     if task.range is not None:
         low, high = task.range
         if not low < high:
@@ -193,15 +196,15 @@ def check_range(task: TaskFacts) -> None:
 
 
 def is_range(low: float, high: float) -> bool:
-    """Returns whether the range from ``low`` to ``high`` meets the condition :data:`RANGES`."""
+    """Returns whether ``low`` and ``high`` meet the condition :data:`RANGES`, which prevents overflow and underflow."""
     return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 
 def score(cell: str, limits: tuple[float, float] | None, row: int, column: int = 0) -> float:
-    """Returns the score in a cell.
+    """Returns the score that is written in a cell.
 
     Raises:
-        WrongCell: If the cell is not a number, or is outside ``limits``.
+        WrongCell: If the cell is not a number, or the number is outside ``limits``.
     """
     low, high = limits or (-math.inf, math.inf)
     repair = f"Give {low:g} to {high:g}, or drop the row." if limits else "Give a number, or drop the row."

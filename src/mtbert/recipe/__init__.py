@@ -1,1 +1,1 @@
-"""Recipes: the complete, validated description of a run."""
+"""Recipes: a recipe is the complete, validated description of a run."""

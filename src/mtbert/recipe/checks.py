@@ -1,7 +1,7 @@
-"""Checks of a recipe that concern several of its parts.
+"""Checks that the parts of a recipe fit each other, the encoder and the data.
 
-Each check is made as early as possible: before data are read, with the encoder, or with the rows. Checks that concern a
-single part, such as whether a loss fits its task, are in ``parts.py``.
+Each check runs as soon as possible: with the recipe alone, with the loaded encoder, or with the number of train rows.
+Checks that concern a single part, such as whether a loss fits its task, are in ``parts.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
 
 
 def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if no task is scored, or ``train.select`` does not name a score."""
+    """Raises ValueError if no task is scored, a task has a reserved name, or ``train.select`` does not name a score."""
     for reserved in ("overall", "mean"):
         if reserved in tasks:
             raise ValueError(f"a task cannot be called '{reserved}': that is the name of an aggregate. Rename it.")
@@ -49,7 +49,7 @@ def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
-    """Raises ValueError if a loss compares passes that differ only in dropout, and the recipe turns dropout off."""
+    """Raises ValueError if a loss compares passes that differ only in dropout, but the recipe turns all dropout off."""
     for name, task in tasks.items():
         for loss in task.losses:
             other = (task.head_dropout(loss), model.adapter_dropout(name))
@@ -61,7 +61,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if averaged weights are needed by a loss but not kept, or kept but not used."""
+    """Raises ValueError if a loss needs averaged weights that are not kept, or if no loss uses those that are kept."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]
@@ -77,21 +77,24 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting is for several tasks, and the recipe has only one."""
+    """Raises ValueError if the recipe has only one task, but also a setting that makes sense only for several tasks."""
     settings = [*train.read_gradients, *(["sampler"] if train.chooses_tasks else [])]
     if settings and len(tasks) == 1:
         raise ValueError(f"train.{settings[0]} is about several tasks, found one. Drop it, or add a task.")
 
 
 def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
-    """Raises ValueError if the PAL settings name a task that the recipe does not have."""
+    """Raises ValueError if ``model.pal.tasks`` names a task that the recipe does not have."""
     unknown = [name for name in (model.pal and model.pal.tasks) or () if name not in tasks]
     if unknown:
         raise ValueError(f"model.pal.tasks: there is no task {shown(unknown[0])}. Known: {few(tasks)}. Mend the name.")
 
 
 def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting is for trained weights of the encoder, and the whole encoder is frozen."""
+    """Raises ValueError if a setting or a task needs trainable weights in the encoder.
+
+    It is called only if the recipe freezes the whole encoder.
+    """
     settings = [*train.read_gradients, *([] if train.layer_decay is None else ["layer_decay"])]
     if settings:
         raise ValueError(
@@ -110,7 +113,7 @@ def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
 
 
 def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
-    """Raises ValueError if the encoder has fewer positions or layers than the recipe asks for."""
+    """Raises ValueError if the recipe asks for more positions or more layers than the encoder has."""
     if model.max_length > config.max_length:
         raise ValueError(
             f"model.max_length: {model.max_length} is more than the {config.max_length} positions of {model.path}. "
@@ -123,9 +126,9 @@ def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
 
 
 def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, encoder: Encoder) -> None:
-    """Raises ValueError if the encoder or the installed packages cannot do what the recipe asks for.
+    """Raises ValueError if the encoder or the installed packages do not support what the recipe asks for.
 
-    The parameters that the recipe freezes must already be frozen in ``encoder``.
+    The caller must already have frozen the parameters of ``encoder`` that the recipe freezes.
     """
     train.aggregation.check_installed()
     config = encoder.config
@@ -151,7 +154,7 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
 
 
 def check_rows(task: TaskRecipe, rows: int) -> None:
-    """Raises ValueError if ``rows`` train rows are too few for the task's settings."""
+    """Raises ValueError if ``rows``, the number of train rows, is too small for the settings of the task."""
     if task.no_duplicates and rows < task.batch_size:
         raise ValueError(
             f"task {task.name}: no_duplicates cuts a pass to whole batches, and {rows} train rows are less than "

@@ -23,27 +23,27 @@ DEEPEST = 20  # most keys in the path of a setting
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = None) -> Recipe:
-    """Returns the recipe called ``name``, changed by ``overrides``.
+    """Returns the recipe called ``name`` with ``overrides`` applied.
 
     Args:
-        name: The name of a shipped recipe, or the path of a file.
-        overrides: Changes, each as ``a.b=c``.
-        beside: The folder from which a relative ``name`` starts; by default the working folder.
+        name: The name of a shipped recipe, or the path of a recipe file.
+        overrides: Changes of single settings, each written as ``a.b=c``, such as ``train.lr=2e-5``.
+        beside: The folder from which a relative path in ``name`` starts; by default the working directory.
 
     Raises:
-        FileNotFoundError: If there is no such recipe; the message lists the shipped recipes.
-        ValueError: If the recipe has mistakes; the message has one line per mistake with file, key, value and repair.
+        FileNotFoundError: If there is no such recipe. The message lists the shipped recipes.
+        ValueError: If the recipe has mistakes. The message has one line per mistake with file, key, value and repair.
     """
     return _validated(_resolve(name, beside or Path()), overrides, name)
 
 
 def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe in the folder of a run or a tuning, changed by ``overrides``.
+    """Returns the recipe stored in the folder of a run or a tuning, with ``overrides`` applied.
 
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
-        FileNotFoundError, ValueError: As for :func:`load_recipe`.
+        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`.
     """
     return _validated(modern(_resolve(str(file), Path())), overrides, str(file))
 
@@ -51,17 +51,18 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
 def given_recipe(
     given: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], files_of: TaskFiles
 ) -> Recipe:
-    """Returns the recipe that a caller gave in one of four forms, reading the data of some tasks from other files.
+    """Returns the recipe that a caller of the Python API has given in one of four forms.
 
     Args:
-        given: A path, the name of a shipped recipe, the content of a recipe file, or a recipe. Paths in a content start
-            from the working folder.
-        overrides: Changes, as ``a.b=c``.
-        files_of: The files to read, by task and split.
+        given: The path of a recipe file, the name of a shipped recipe, a dict with the content of a recipe file, or a
+            ``Recipe``. Relative paths in a dict start from the working directory.
+        overrides: Changes of single settings, each written as ``a.b=c``.
+        files_of: Data files that replace those of the recipe, as ``{task: {split: path}}``.
 
     Raises:
-        FileNotFoundError, ValueError: As for :func:`load_recipe`; also if there is no such task.
-        TypeError: If ``given`` is something else, or holds what a recipe file cannot.
+        FileNotFoundError: If there is no such recipe.
+        ValueError: If the recipe has mistakes, or if ``files_of`` names a task that the recipe does not have.
+        TypeError: If ``given`` has another type, or contains an object that a recipe file cannot hold.
     """
     if not isinstance(given, str | Path | Mapping | Recipe):
         raise TypeError(f"recipe: must be a path, the name of a shipped one, a dict or a Recipe, found {shown(given)}.")
@@ -94,7 +95,7 @@ def given_recipe(
 
 
 def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
-    """Returns the recipe with absolute paths of data files, except those of the tasks and splits in ``but``."""
+    """Returns the recipe with the paths of its data files made absolute. Splits listed in ``but`` keep their paths."""
 
     def absolute(source: Source) -> Source:
         root = recipe.root()
@@ -112,7 +113,7 @@ def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
 
 
 def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:
-    """Merges ``change`` into the recipe file of a run, and leaves the rest of the file as it is."""
+    """Merges the settings in ``change`` into the recipe file of a run. All other settings stay the same."""
     files.write_text(file, yaml_text.dump(merge(yaml_text.read_yaml(file, "recipe", "tasks"), change)))
 
 
@@ -125,7 +126,7 @@ def _validated(
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Returns the recipe as YAML, from which :func:`load_recipe` reads an equal recipe."""
+    """Returns the recipe as YAML text, from which :func:`load_recipe` reads an equal recipe."""
     return yaml_text.dump(as_plain(recipe))
 
 
@@ -135,7 +136,7 @@ def shipped_recipes() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """Returns a one-line description of a shipped recipe: the first comment in its file.
+    """Returns the one-line description of a shipped recipe, which is the first comment in its file.
 
     >>> describe("paper/surgery")
     'Gradient surgery (table 4).'
@@ -144,7 +145,7 @@ def describe(name: str) -> str:
 
 
 def _resolve(name: str, beside: Path) -> dict[str, Any]:
-    """Returns the settings in a recipe's file, merged into those of the recipes that it extends."""
+    """Returns the settings of a recipe file, laid over the settings of the recipes that it extends."""
     merged: dict[str, Any] = {}
     for file in reversed(RECIPES.read(name, beside)):
         raw = _long(file.raw)
@@ -158,7 +159,10 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:
-    """Returns ``raw`` with ``head: mlp`` written as ``head: {kind: mlp}``, to which a merge can add other settings."""
+    """Expands short forms in ``raw``, such as ``head: mlp`` to ``head: {kind: mlp}``, and returns ``raw``.
+
+    In the long form, a recipe that extends this one can add more settings of the head.
+    """
     tasks = raw.get("tasks")
     parts = [(task, "head") for task in tasks.values()] if isinstance(tasks, dict) else []
     parts += [(raw.get("model"), "pal"), (raw.get("train"), "sampler"), (raw.get("train"), "aggregation")]
@@ -169,7 +173,10 @@ def _long(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    """Returns ``raw`` with absolute paths in place of its relative folders, which start from the folder of the file."""
+    """Returns a copy of ``raw`` in which the folders ``data.root`` and ``model.path`` are absolute paths.
+
+    Relative paths start from ``folder``. A ``model.path`` that is not a folder stays unchanged: it may be a hub id.
+    """
     raw = copy.deepcopy(raw)
     data, model = raw.get("data"), raw.get("model")
     try:
@@ -187,7 +194,7 @@ def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
 
 
 def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns ``raw`` with ``data.root`` set to ``folder``, unless it has a ``data.root``."""
+    """Sets ``data.root`` in ``raw`` to ``folder`` if it is not set yet, and returns ``raw``."""
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and data.get("root") is None:
         data["root"] = str(files.resolved(folder))

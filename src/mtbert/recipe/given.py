@@ -1,4 +1,4 @@
-"""Turning Python values from a caller into the plain values that a recipe file can hold."""
+"""Conversion of a caller's Python values to the plain values that a recipe file can hold."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +11,15 @@ from mtbert.yaml_text import DEEPEST_YAML
 
 
 def plain(value: Any, what: str) -> Any:
-    """Returns ``value`` with tuples replaced by lists, paths by text, and numbers of NumPy by plain numbers.
+    """Returns a copy of ``value`` in which tuples are lists, paths are strings, and NumPy numbers are Python numbers.
 
     Args:
-        value: Dicts, lists and single values; it is not changed.
-        what: What messages call the value.
+        value: A nested structure of dicts, lists and single values.
+        what: The name of the value in error messages.
 
     Raises:
-        TypeError: If ``value`` holds something that a recipe file cannot hold.
-        ValueError: If ``value`` is nested too deeply, such as a list that contains itself.
+        TypeError: If ``value`` contains an object that a recipe file cannot hold.
+        ValueError: If ``value`` is nested too deeply, for example because a list contains itself.
 
     >>> plain({"rates": (np.float32(0.5), 1), "path": Path("a/b")}, "recipe")
     {'rates': [0.5, 1], 'path': 'a/b'}

@@ -1,4 +1,4 @@
-"""Digests of recipes, from which two runs can be recognised as the same run."""
+"""Digests of recipes, which show whether two runs have the same settings."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from mtbert.yaml_files import merge
 
 
 def identity(recipe: Recipe) -> str:
-    """Returns the SHA-256 of every setting except the place of the data and the number of epochs, which may change.
+    """Returns the SHA-256 of all settings except ``data.root`` and the number of epochs, which may change during a run.
 
-    Settings that have their default are left out, so that a later version with more settings gets the same digest.
+    Settings with their default value are left out, so that settings added by later versions do not change the digest.
     """
     # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
@@ -23,7 +23,7 @@ def identity(recipe: Recipe) -> str:
 
 
 def _changed(value: Any) -> Any:
-    """Returns ``value`` as plain values without the settings that have their default; every ``kind`` stays."""
+    """Returns ``value`` as plain values without the settings that have their default value. Every ``kind`` is kept."""
     if isinstance(value, Settings):
         each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
         return {
@@ -37,12 +37,12 @@ def _changed(value: Any) -> Any:
 
 
 def recipe_digest(raw: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of the recipe file of a run, except for the settings that :func:`identity` leaves out."""
+    """Returns the SHA-256 of a recipe file's content ``raw``, ignoring ``data.root`` and the number of epochs."""
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 
 
 def digest_with_epochs(raw: Mapping[str, Any]) -> str:
-    """Returns the digest in the records of older runs, which depends on the number of epochs too."""
+    """Returns the digest that older versions stored for a run. It depends on the number of epochs too."""
     return _sha256({**raw, "data": {"root": None}})
 
 

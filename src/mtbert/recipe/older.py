@@ -1,4 +1,4 @@
-"""Reading recipes from the folders of runs that an earlier version of mtbert made."""
+"""Conversion of recipes that earlier versions of mtbert stored in the folders of runs."""
 
 import copy
 from pathlib import Path
@@ -8,7 +8,7 @@ from mtbert.recipe.parts import PAPER_ROUNDS
 
 
 def modern(raw: dict[str, Any]) -> dict[str, Any]:
-    """Returns an equivalent recipe without the keys and values that today's version does not have.
+    """Returns an equivalent recipe in which the keys and values of earlier versions are replaced by today's.
 
     >>> modern({"tasks": {"a": {"batch_size": 8}}, "train": {"accumulate": 2, "rounds": "paper"}})
     {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max']}}
@@ -27,7 +27,7 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_resumable(raw: dict[str, Any], run: Path) -> None:
-    """Raises ValueError if this version would make other steps than the version that began the run."""
+    """Raises ValueError if this version of mtbert would continue the run with other steps than the older version."""
     if _accumulated(raw) > 1:
         raise ValueError(
             f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. "
@@ -36,7 +36,7 @@ def check_resumable(raw: dict[str, Any], run: Path) -> None:
 
 
 def _accumulated(raw: dict[str, Any]) -> int:
-    """Returns how many batches of each task formed a step of the run."""
+    """Returns the number of gradient accumulation steps in a recipe of an earlier version; 1 if it sets none."""
     train = raw.get("train")
     found = train.get("accumulate", 1) if isinstance(train, dict) else 1
     return found if isinstance(found, int) else 1

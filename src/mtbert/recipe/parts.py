@@ -1,6 +1,6 @@
-"""The parts of a recipe: tasks with their data and losses, the encoder, training, and ranges to tune.
+"""The parts of a recipe: each task with its data and losses, the encoder, the training, and the ranges for tuning.
 
-Each part checks itself. Conditions on several parts are checked for the whole recipe in ``checks.py``.
+Each part validates its own settings. Conditions that involve several parts are checked in ``checks.py``.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TaskRecipe(Task):
-    """A task with its data and the settings of its training."""
+    """A task of a recipe, with its data, its losses and the settings of its training."""
 
     train: Source
     dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
@@ -54,7 +54,7 @@ class TaskRecipe(Task):
     @model_validator(mode="before")
     @classmethod
     def _labels_from_columns(cls, data: Any) -> Any:
-        """Takes the names of the labels from ``columns: {label: [toxic, insult]}`` where the task has no others."""
+        """Fills in ``labels`` from ``columns: {label: [toxic, insult]}`` if the task does not set ``labels`` itself."""
         columns = data.get("columns") if isinstance(data, Mapping) else None
         label = columns.get("label") if isinstance(columns, Mapping) else getattr(columns, "label", None)
         return {**data, "labels": label} if isinstance(label, list | tuple) and data.get("labels") is None else data
@@ -148,24 +148,24 @@ class TaskRecipe(Task):
     def scored(self) -> bool:
         """Whether the predictions of the task are trained, so that they can be scored.
 
-        They are if a loss reads labels and trains the head. If the head has no weights, the loss may read vectors
-        alone.
+        They are trained if a loss reads labels and trains the head. A loss that reads labels and vectors, but no
+        predictions, is enough if the head has no weights.
         """
         in_head = self.head_kind.has_weights
         return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)
 
     def head_dropout(self, loss: LossSettings) -> float:
-        """Returns the rate of the head's dropout for ``loss``: 0 if the loss reads vectors alone."""
+        """Returns the dropout rate of the head while ``loss`` is computed; 0 if the loss does not use the head."""
         return 0.0 if loss.needs.vectors else self.dropout
 
     @property
     def task(self) -> Task:
-        """The part of the settings that the model keeps."""
+        """The settings of the task that are saved with the model, without those of data and training."""
         return Task(**{name: getattr(self, name) for name in Task.model_fields})
 
 
 class DataRecipe(Settings):
-    """The place of the data files."""
+    """The settings of the data as a whole: the folder that holds the files."""
 
     root: str | None = Field(default=None, description="folder of relative paths; null: the folder of the recipe file")
 
@@ -177,7 +177,7 @@ class DataRecipe(Settings):
 
 
 class ModelRecipe(Settings):
-    """The encoder, and settings of the model that all tasks share."""
+    """The encoder and the model settings that all tasks share."""
 
     path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
@@ -202,16 +202,16 @@ class ModelRecipe(Settings):
         return self
 
     def adapts(self, task: str) -> bool:
-        """Returns whether the task called ``task`` has networks of its own beside the encoder's layers."""
+        """Returns whether the task called ``task`` has an adapter: networks of its own beside the encoder's layers."""
         return self.pal is not None and self.pal.adapts(task)
 
     def adapter_dropout(self, task: str) -> float:
-        """Returns the rate of the dropout in the network of the task called ``task``; 0 if it has none."""
+        """Returns the dropout rate in the adapter of the task called ``task``; 0 if the task has no adapter."""
         return self.pal.dropout_of(task) if self.pal is not None else 0.0
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value`` unchanged; raises ValueError for ``rounds: paper``, which only earlier versions accept."""
+    """Returns ``value`` unchanged. Raises ValueError for ``rounds: paper``, which only earlier versions accept."""
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
     return value
@@ -227,7 +227,7 @@ PAPER_ROUNDS = ("min", "min", "min", "max")  # "rounds: paper" in recipes of ear
 
 
 class TrainRecipe(Settings):
-    """The optimizer, the schedule and the order of steps."""
+    """The settings of training: the optimizer, the schedule, and the order in which tasks take steps."""
 
     dropped: ClassVar = {
         "accumulate": Dropped(
@@ -283,13 +283,16 @@ class TrainRecipe(Settings):
 
     @property
     def read_gradients(self) -> tuple[str, ...]:
-        """The names of the settings that read the gradient of each task; without them, all losses are added up."""
+        """The names of the settings in use that need a separate gradient for each task.
+
+        If there are none, the losses of all tasks are simply added.
+        """
         needed = {"aggregation": not isinstance(self.aggregation, Sum), "conflicts": self.conflicts}
         return tuple(name for name, wanted in needed.items() if wanted)
 
     @property
     def chooses_tasks(self) -> bool:
-        """Whether the sampler does more than to take every task in turn."""
+        """Whether the sampler does more than take every task in turn."""
         return not isinstance(self.sampler, RoundRobin)
 
     @model_validator(mode="after")
@@ -309,7 +312,7 @@ class TrainRecipe(Settings):
 
 
 class Range(Settings):
-    """A range from which ``mtbert tune`` chooses numbers; they are integers if both ends are integers."""
+    """A range in which ``mtbert tune`` searches for a number. If both ends are integers, so is the number."""
 
     low: int | float
     high: int | float

@@ -1,4 +1,4 @@
-"""The JSON Schema of recipe files, for editors."""
+"""The JSON Schema of recipe files, which editors use for completion and checks."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mtbert.recipe.settings import Recipe
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Returns the JSON Schema of a recipe file. It requires no key, because a file may extend another."""
+    """Returns the JSON Schema of a recipe file. It requires no key, because a file may extend another recipe."""
     result = Recipe.model_json_schema()
     definitions = result["$defs"]
     for part in (result, *definitions.values()):

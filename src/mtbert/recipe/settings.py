@@ -1,4 +1,4 @@
-"""The whole recipe: tasks, data, model and training."""
+"""The class of a whole recipe (tasks, data, model and training), and its conversion from and to plain values."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from mtbert.settings import Settings, explain, tuples
 
 
 class Recipe(Settings):
-    """A recipe: all settings of a run, whose parts must fit each other."""
+    """A recipe: all settings of a run. Validation also checks that its parts fit each other."""
 
     control: str | None = Field(
         default=None,
@@ -43,27 +43,32 @@ class Recipe(Settings):
         return self
 
     def aggregate(self, name: str, scores: Mapping[str, Mapping[str, float]]) -> float:
-        """Returns an aggregate over tasks, such as ``overall``, of the metric that each task has chosen.
+        """Returns one number over all tasks: the aggregate called ``name``, such as ``overall``.
 
-        ``scores`` holds all metrics of each task.
+        ``scores`` maps each task to all its metrics. Only the metric that the recipe chooses for the task is used.
         """
         chosen = {task: (self.tasks[task].metric, values[self.tasks[task].metric]) for task, values in scores.items()}
         return metrics.aggregate(name, chosen)
 
     def placeless(self) -> Self:
-        """Returns the recipe without the place of its data, which may change."""
+        """Returns a copy of the recipe without ``data.root``, because the data may be moved."""
         return self.model_copy(update={"data": DataRecipe()})
 
     def root(self) -> Path:
-        """Returns the folder from which relative paths of data start."""
+        """Returns the folder from which the relative paths of data files start."""
         return Path(self.data.root or ".")
 
 
 def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str] | None = None) -> Recipe:
-    """Returns ``raw`` as a recipe; ``name`` is what error messages call it, and ``instead`` is for :func:`explain`.
+    """Returns the validated recipe with the settings ``raw``.
+
+    Args:
+        raw: The content of a recipe file, after ``extends`` has been resolved.
+        name: The name of the recipe in error messages.
+        instead: What may be given in place of a missing key, by the key's path; for error messages.
 
     Raises:
-        ValueError: If there are mistakes; the message has one line for each.
+        ValueError: If there are mistakes. The message has one line for each.
     """
     try:
         return Recipe.model_validate(tuples(raw))
@@ -72,7 +77,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
 
 
 def as_plain(recipe: Recipe) -> dict[str, Any]:
-    """Returns the recipe as mappings, lists and plain values, with all defaults filled in."""
+    """Returns the recipe as nested dicts, lists and plain values, with all defaults filled in."""
     raw = recipe.model_dump(mode="json")
     for task in raw["tasks"].values():
         del task["name"]
