@@ -1,7 +1,7 @@
-"""Attention over sequences of different lengths, stored one after another without padding.
+"""Self-attention over sequences of different lengths that are stored one after another, without padding.
 
-Dimension key: N tokens of a step, S sequences of a step, D width, H heads, G sequences of a group, L longest length of
-a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
+Dimension key: N tokens of a batch, S sequences of a batch, D width, H heads, G sequences of a group, L length of the
+longest sequence of a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
 """
 
 import math
@@ -23,9 +23,9 @@ SHORT = 32  # on a GPU, lengths 1..32 share a group
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive sequences of similar length, for which attention is one batched matrix product.
+    """Consecutive sequences of similar length, whose attention is computed in one batched matrix product.
 
-    Inside the product each sequence is padded to ``length`` places.
+    For that product, each sequence is padded to ``length`` tokens.
     """
 
     tokens: int
@@ -37,14 +37,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The sequences of a batch, divided in order into groups of similar length; no group spans two tasks.
+    """The sequences of a batch, divided in their order into groups of similar length.
+
+    No group contains sequences of two tasks.
 
     Args:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
-        device: The device of the groups' tensors.
-        rounded: Whether to round shapes up, so that kernels which are compiled per shape see few of them: the length of
-            a group becomes a multiple of ``STEP``, and :attr:`dummies` are appended so that the number of rows becomes
-            a multiple of :func:`multiple`.
+        device: The device on which the tensors of the groups are created.
+        rounded: Whether to round shapes up, so that kernels that are compiled for each shape can be reused. The length
+            of a group is then rounded up to a multiple of ``STEP``. The number of rows is rounded up to a multiple of
+            :func:`multiple`, by appending :attr:`dummies`.
     """
 
     layout: Layout
@@ -56,7 +58,7 @@ class Groups:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups, which together contain every token once."""
+        """The groups, in the order of the batch; each token is in exactly one group."""
         similar = (
             list(members)
             for span in self.layout.spans.values()
@@ -71,36 +73,43 @@ class Groups:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens in the batch, without dummies."""
+        """The number of tokens in the batch; :attr:`dummies` do not count."""
         return self.layout.offsets[-1]
 
     @property
     def dummies(self) -> int:
-        """The number of dummy rows after the tokens; no token attends to them and no result uses them."""
+        """The number of dummy rows that are appended after the tokens.
+
+        No token attends to dummy rows, and no result uses them.
+        """
         return -self.tokens % multiple(self.tokens) if self.rounded else 0
 
     @cached_property
     def boundaries(self) -> Tensor:
-        """Where the sequences begin and end, in tokens: ``[S + 1]``, int32."""
+        """The token offsets of the sequences: ``[S + 1]``, int32.
+
+        Sequence ``i`` begins at offset ``boundaries[i]`` and ends before offset ``boundaries[i + 1]``.
+        """
         return send(torch.tensor(self.layout.offsets, dtype=torch.int32), self.device)
 
     @cached_property
     def positions_N(self) -> Tensor:
-        """The place of each token in its sequence, from 0, and 0 for each dummy."""
+        """The position of each token in its sequence, counted from 0; the position of every dummy row is 0."""
         places = [torch.arange(length) for length in self.lengths]
         return send(torch.cat([*places, torch.zeros(self.dummies, dtype=torch.int64)]), self.device)
 
     @property
     def first_S(self) -> Tensor:
-        """The row of the first token of each sequence: ``[S]``, int64."""
+        """The row index of the first token of each sequence: ``[S]``, int64."""
         return self.boundaries[:-1].long()
 
 
 def room(length: int, device: torch.device) -> int:
-    """Returns the largest length that shares a group with ``length``.
+    """Returns the largest sequence length that belongs to the same group as ``length``.
 
-    On a GPU each group costs a dozen kernel launches per layer, whatever its size, so there are few groups there: up to
-    32, 64, 128 tokens and so on.
+    On a CPU, a group has lengths from 1 to 8, from 9 to 16, and so on. On a GPU, each group costs a dozen kernel
+    launches per layer, whatever its size. There, groups are therefore wider: from 1 to 32, from 33 to 64, from 65 to
+    128, and so on.
     """
     if device.type == "cuda":
         return max(SHORT, 1 << (length - 1).bit_length())
@@ -108,9 +117,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns the multiple that ``tokens`` is rounded up to.
+    """Returns the step for rounding up the number of tokens: the padded number is a multiple of this step.
 
-    It is the largest power of two, at most 64, that adds no more than a twelfth.
+    The step is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12
+    tokens, it is 1.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 
@@ -133,18 +143,18 @@ def attend(
     *,
     first_only: bool = False,
 ) -> Tensor:
-    """Returns multi-head attention of each token over the tokens of its own sequence.
+    """Returns the output of multi-head attention, in which each token attends to all tokens of its own sequence.
 
     Args:
-        qkv_N3D: Query, key and value of each token side by side, ``[N, 3 * D]``; the rows of dummies come last.
-        groups: The groups of the batch.
-        heads: The number of heads; must divide ``D``.
-        dropout_rate: Dropout rate of the attention probabilities.
+        qkv_N3D: The query, key and value of each token, side by side: ``[N, 3 * D]``. Dummy rows come last.
+        groups: The sequences of the batch, in groups.
+        heads: The number of heads, which must divide ``D``.
+        dropout_rate: The dropout rate of the attention probabilities.
         generator: Draws the dropout masks; None for evaluation.
-        first_only: Whether only the first token of each sequence attends.
+        first_only: Whether to compute the output of the first token of each sequence only.
 
     Returns:
-        ``[N, D]``, with zeros for dummies; ``[S, D]`` without dummies if ``first_only``.
+        ``[N, D]``, with zeros in dummy rows. If ``first_only``, ``[S, D]`` without dummy rows.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
@@ -160,7 +170,10 @@ def attend(
 
 
 def _has_kernel(qkv_N3D: Tensor, heads: int, dropout_rate: float) -> bool:
-    """Returns whether PyTorch's kernel for sequences of any lengths can be used: on a GPU, in bfloat16, no dropout."""
+    """Returns whether PyTorch's attention kernel for sequences of different lengths can be used.
+
+    It needs a GPU, bfloat16, a dropout rate of 0, and a head width that is a multiple of 8 and at most 256.
+    """
     head_width = qkv_N3D.shape[1] // (3 * heads)
     fits = qkv_N3D.dtype == torch.bfloat16 and head_width % 8 == 0 and head_width <= 256
     return qkv_N3D.device.type == "cuda" and fits and dropout_rate == 0.0
@@ -208,15 +221,15 @@ def _attend(
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Returns the given rows of ``x``; no row may occur twice."""
+    """Returns the rows of ``x`` with the indices ``rows``, which must all be different."""
     taken: Tensor = _Take.apply(x, rows)  # type: ignore[no-untyped-call]  # torch does not annotate apply
     return taken
 
 
 class _Take(torch.autograd.Function):
-    """Selects distinct rows of a tensor.
+    """Selects rows of a tensor by their indices, which must all be different.
 
-    The backward pass of ``index_select`` adds gradients row by row, which is ten times slower than the copy made here.
+    The backward pass copies the gradients to their rows. ``index_select`` would add them row by row: ten times slower.
     """
 
     @staticmethod

@@ -1,4 +1,7 @@
-"""Reading the shape of an encoder from the config.json of a Hugging Face folder; families define its valid content."""
+"""Reads the architecture of an encoder from the ``config.json`` of a Hugging Face model folder.
+
+The encoder families define which content is valid.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +20,10 @@ LARGEST = 16 * 2**20  # bytes of a config.json; a file with 20,000 class names h
 
 
 def read_config(file: Path) -> EncoderConfig:
-    """Returns the shape of the encoder that a config.json describes; missing keys have the defaults of transformers.
+    """Returns the architecture of the encoder that a ``config.json`` describes.
 
-    Keys that the family does not read are kept in ``source``, and are written again when the encoder is saved.
+    Optional keys that are missing get the defaults of transformers. The whole content of the file is kept in
+    ``source``, so that saving the encoder also writes the keys that its family does not read.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -52,7 +56,7 @@ def read_config(file: Path) -> EncoderConfig:
 
 
 def _first(error: ValidationError, kind: type[Config]) -> str:
-    """Returns the first of the errors as ``KEY must be ..., found ... REPAIR``."""
+    """Returns the message for the first validation error: ``KEY must be ..., found ... REPAIR``."""
     first = error.errors(include_url=False)[0]
     key = str(first["loc"][0])
     found = "nothing" if first["type"] == "missing" else shown(first["input"])

@@ -1,4 +1,4 @@
-"""Finding the folder of an encoder: a local one, one fetched from the Hugging Face hub, or the demo package's."""
+"""Finds the folder of an encoder: on the local disk, on the Hugging Face hub, or in the installed demo package."""
 
 import importlib.util
 import os
@@ -20,14 +20,14 @@ TORCH_FILE = "pytorch_model.bin"
 
 
 def find_encoder(path: str) -> Path:
-    """Returns the local folder of an encoder, fetched from the hub if necessary.
+    """Returns the local folder of an encoder, after downloading it from the Hugging Face hub if necessary.
 
     Args:
-        path: A folder, a hub id (``org/name``), or ``demo``.
+        path: A local folder, a hub id (``org/name``), or ``demo`` for the encoder in the demo package.
 
     Raises:
-        FileNotFoundError: If no such encoder can be found or fetched, or the demo package is not installed.
-        ValueError: If the demo package's weights do not have the expected SHA-256.
+        FileNotFoundError: If no such encoder can be found or downloaded, or if the demo package is not installed.
+        ValueError: If the weights in the demo package do not have the expected SHA-256.
     """
     if path == "demo":
         return _demo_folder()

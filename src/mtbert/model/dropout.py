@@ -1,4 +1,4 @@
-"""Dropout whose masks come from an explicit generator."""
+"""Dropout that draws its masks from an explicit random generator."""
 
 import numpy as np
 import torch
@@ -8,13 +8,13 @@ BITS = 16  # of each element's random number; with 8 bits, a rate of 0.1 would b
 
 
 def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """Returns ``x`` with each element set to zero with probability ``p``, and the others divided by ``1 - p``.
+    """Returns ``x`` after dropout: each element is set to 0 with probability ``p`` and otherwise divided by ``1 - p``.
 
     Args:
         x: Any tensor of floating-point numbers.
-        p: The dropout rate; on the CPU it is rounded to a multiple of 2**-16.
-        generator: Draws the mask, which depends only on the generator's state and the shape of ``x``. None means
-            evaluation: ``x`` is returned unchanged, as it is for ``p = 0``.
+        p: The dropout rate. On the CPU, it is rounded to a multiple of 2**-16.
+        generator: Draws the mask, which depends only on the generator's state and the shape of ``x``. If this is None
+            (evaluation) or ``p`` is 0, ``x`` is returned unchanged.
     """
     if generator is None or p == 0.0:
         return x

@@ -1,4 +1,4 @@
-"""Averaged weights: a second model whose weights follow those of the trained model.
+"""Averaged weights (EMA): a second model whose weights are a moving average of those of the trained model.
 
 This file imports torch inside its functions, so that recipes can be read without loading torch.
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Ema(Settings):
     """An exponential moving average of all weights.
 
-    In the first steps the decay is ``(1 + step) / (10 + step)``, so that the random weights of new heads do not stay
-    in the average.
+    In the first steps, the decay is only ``(1 + step) / (10 + step)``. The random initial weights of new heads
+    therefore soon vanish from the average.
     """
 
     decay: float = Field(default=0.99, gt=0, lt=1)
@@ -31,11 +31,14 @@ class Ema(Settings):
     )
 
     def start(self, model: Model) -> Model:
-        """Returns a copy of ``model`` that holds the average; it is not trained."""
+        """Returns a copy of ``model`` that will hold the average; its parameters are not trained."""
         return copy.deepcopy(model).requires_grad_(False)
 
     def update(self, average: Model, model: Model, step: int) -> None:
-        """Moves ``average`` towards ``model`` after optimizer step ``step`` (from 0)."""
+        """Moves the weights of ``average`` towards those of ``model``.
+
+        It is called after each optimizer step; ``step`` is the index of that step, counted from 0.
+        """
         import torch
 
         decay = min(self.decay, (1 + step) / (10 + step))

@@ -1,6 +1,6 @@
-"""An encoder without padding: embeddings, the layers that its family builds, and a pooler if the family has one.
+"""A transformer encoder without padding: embeddings, layers that its family builds, and in some families a pooler.
 
-Dimension key: N tokens of a step, S sequences of a step, D width.
+Dimension key: N tokens of a batch, S sequences of a batch, D width.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +23,10 @@ input of its attention. A layer with a norm after that sum normalises the additi
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The shape of an encoder; ``source`` is the ``config.json`` it was read from."""
+    """The architecture of an encoder: its sizes, its activation, its dropout rates, and how its layers are built.
+
+    ``source`` is the content of the ``config.json`` from which all this was read.
+    """
 
     family: str
     layer: Callable[["EncoderConfig", int], EncoderLayer] = field(
@@ -48,14 +51,15 @@ class EncoderConfig:
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def norm(self, width: int) -> nn.LayerNorm:
-        """Returns a new layer normalisation of ``width`` numbers."""
+        """Returns a new LayerNorm over vectors of ``width`` numbers."""
         return nn.LayerNorm(width, self.layer_norm_eps, bias=self.norm_bias)
 
 
 class Encoder(nn.Module):
-    """Embeddings and transformer layers; every parameter belongs to a Linear, LayerNorm or Embedding.
+    """The encoder: embeddings, transformer layers, and a final norm and a pooler if its family has them.
 
-    A pass is split into :meth:`embed` and :meth:`encode`, so that adversarial losses can disturb the embeddings.
+    Every parameter belongs to a Linear, LayerNorm or Embedding. A forward pass consists of two calls, :meth:`embed` and
+    :meth:`encode`, so that adversarial losses can perturb the embeddings in between.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -74,7 +78,11 @@ class Encoder(nn.Module):
     def embed(
         self, ids_N: Tensor, segments_N: Tensor, positions_N: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """Returns the input of the first layer, ``[N, D]``; ``positions_N`` counts from 0 in each sequence."""
+        """Returns the input of the first layer, ``[N, D]``.
+
+        ``positions_N`` holds the position of each token in its sequence, counted from 0. ``generator`` draws the
+        dropout mask; None means no dropout.
+        """
         x = self.word_embedding(ids_N)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions_N + (self.config.position_offset or 0))
@@ -93,14 +101,14 @@ class Encoder(nn.Module):
         *,
         first_only: bool = False,
     ) -> Tensor:
-        """Returns the output of the last layer, ``[N, D]``, or with ``first_only`` only for first tokens, ``[S, D]``.
+        """Returns the output of the last layer: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``.
 
         Args:
-            x_ND: The output of :meth:`embed`, or a disturbed copy of it.
-            groups: The groups of the batch, for attention.
-            generator: Draws the dropout; None for no dropout.
-            adapter: Computes what is added in each layer; None adds nothing.
-            first_only: Whether the last layer computes only the first token of each sequence.
+            x_ND: The output of :meth:`embed`, or a perturbed copy of it.
+            groups: The sequences of the batch, in groups for attention.
+            generator: Draws the dropout masks; None for no dropout.
+            adapter: A function whose result is added in each layer; None adds nothing.
+            first_only: Whether the last layer computes the output of the first token of each sequence only.
         """
         tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
@@ -112,7 +120,9 @@ class Encoder(nn.Module):
         return x_ND[:tokens] if groups.dummies and not first_only else x_ND
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
-        """Returns the output of the checkpoint's pooler for the vectors of first tokens, ``[S, D]``.
+        """Returns the output of the checkpoint's pooler, ``[S, D]``.
+
+        ``cls_SD`` is the output of the last layer for the first token of each sequence.
 
         Raises:
             ValueError: If the checkpoint has no pooler.
@@ -124,10 +134,10 @@ class Encoder(nn.Module):
     # Questions about the parameters; no other module uses their names -----------------------------------------
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Returns the depth of each parameter.
+        """Returns the depth of each parameter in the encoder.
 
-        Embeddings have depth 0, the layers 1 to ``config.layers`` from the lowest to the highest, and everything after
-        the layers, such as the pooler, one more.
+        Embeddings have depth 0. The layers have depths 1 to ``config.layers``, from the lowest to the highest.
+        Everything after the layers, such as the pooler, has depth ``config.layers + 1``.
         """
         embeddings: list[nn.Module | None] = [
             self.word_embedding,
@@ -147,23 +157,24 @@ class Encoder(nn.Module):
         }
 
     def behind(self, *, pooled: bool) -> list[nn.Parameter]:
-        """Returns the parameters on which vectors depend; the pooler's are among them only if ``pooled``."""
+        """Returns the parameters on which the encoder's output depends; those of the pooler only if ``pooled``."""
         of_pooler = set() if pooled or self.pooler is None else set(self.pooler.parameters())
         return [parameter for parameter in self.parameters() if parameter not in of_pooler]
 
     def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
-        """Yields the linear layers that LoRA can change.
+        """Yields the linear layers that LoRA can change, each as a tuple ``(name, module, stacked)``.
 
-        Each has a name such as ``0.qkv``, the module, and the number of matrices that are stacked in it.
+        ``name`` is a name such as ``0.qkv``. ``stacked`` is the number of matrices that are stacked in the module's
+        weight.
         """
         for i, layer in enumerate(self._layers()):
             for name, (module, stacked) in layer.matrices().items():
                 yield f"{i}.{name}", module, stacked
 
     def multiplied(self, *, first_only: bool) -> int:
-        """Returns the number of parameters in the layers by which every token is multiplied.
+        """Returns the number of parameters in the layers that are applied to every token.
 
-        ``first_only`` has the same meaning as for :meth:`encode`.
+        With ``first_only``, the last layer applies most of its parameters to first tokens only, and those do not count.
         """
         *others, last = self._layers()
         busy = last.for_every_token() if first_only else last.parameters()

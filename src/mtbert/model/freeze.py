@@ -1,4 +1,4 @@
-"""Freezing: a part of the encoder keeps its pre-trained weights."""
+"""Freezing: chosen parts of the encoder keep their pre-trained weights during training."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from mtbert.model.encoder import Encoder
 
 
 def freeze(encoder: Encoder, layers: int | Literal["all"]) -> None:
-    """Stops training of the embeddings and the lowest ``layers`` layers, or of the whole encoder."""
+    """Freezes the embeddings and the lowest ``layers`` layers of the encoder, or the whole encoder for ``all``."""
     if layers == "all":
         encoder.requires_grad_(False)
         return

@@ -1,4 +1,4 @@
-"""Heads: from the vectors of an example to its prediction.
+"""Heads: the small networks that compute the predictions of a task from the vectors of its examples.
 
 Dimension key: B examples, D encoder width, F features, K classes.
 """
@@ -20,7 +20,7 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 
 
 class LinearHead(nn.Module):
-    """One linear layer on the features, or two with a ReLU between (kind ``mlp``)."""
+    """A head with one linear layer, or with two linear layers and a ReLU between them (kind ``mlp``)."""
 
     threshold: Tensor | None  # only of an answer type that fits one
 
@@ -38,7 +38,11 @@ class LinearHead(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.0) if task.predicts.fit is not None else None)
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns the predictions, ``[B, *shape]``: ``[B, K]``, or ``[B]`` for one number."""
+        """Returns the predictions: ``[B, K]``, or ``[B]`` if a prediction is a single number.
+
+        ``vectors`` holds one tensor ``[B, D]``, or two for pairs of texts. ``generator`` draws the dropout masks; None
+        means no dropout.
+        """
         x_BF = pair_features(vectors, self.features)
         for i, layer in enumerate(self.layers):
             x_BF = layer(dropout(x_BF if i == 0 else x_BF.relu(), self.p, generator))
@@ -46,9 +50,10 @@ class LinearHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """The cosine of the two vectors, in float32 and not clamped: a clamp would stop the gradient of negative cosines.
+    """A head without weights, whose prediction is the cosine similarity of the two vectors of a pair, in float32.
 
-    ``threshold`` separates the two classes of a binary task. It is fitted on train and saved with the model.
+    The cosine is not clamped, because a clamp would stop the gradient of negative cosines. ``threshold`` separates the
+    two classes of a binary task. It is fitted on train and saved with the model.
     """
 
     threshold: Tensor | None
@@ -58,7 +63,7 @@ class CosineHead(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.5))
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns the cosines, ``[B]``, from -1 to 1."""
+        """Returns the cosine similarities of the pairs: ``[B]``, from -1 to 1."""
         u_BD, v_BD = vectors
         return cosine_similarity(u_BD.float(), v_BD.float())
 
@@ -67,10 +72,10 @@ AnyHead = LinearHead | CosineHead
 
 
 def build_head(task: Task, width: int, seed: int | None) -> AnyHead:
-    """Returns the head of ``task``.
+    """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
 
-    Its initial weights depend only on ``seed`` and the task's name, not on other tasks. Without a seed the weights have
-    shapes but no numbers (device "meta").
+    The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
+    weights have shapes but no values (device "meta").
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator)
@@ -86,9 +91,10 @@ _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}
 
 
 def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
-    """Returns the features of examples, ``[B, F]``.
+    """Returns the features of each example that a head reads, ``[B, F]``.
 
-    A single vector is returned unchanged. For two, ``kind`` says whether u and v are followed by |u - v| and u * v.
+    If ``kind`` is None, there is a single vector, which is returned unchanged. Otherwise there are two vectors u and v.
+    These are concatenated, and depending on ``kind``, |u - v| and u * v are appended.
     """
     if kind is None:
         return vectors[0]
@@ -98,9 +104,9 @@ def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
 
 
 def linear(into: int, out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Returns a linear layer with BERT's initial weights.
+    """Returns a new linear layer, initialised as in BERT.
 
-    Without a generator, its weights have shapes but no numbers (device "meta").
+    If ``generator`` is None, the weights have shapes but no values (device "meta").
     """
     layer = nn.Linear(
         into, out, device="meta"

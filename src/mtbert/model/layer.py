@@ -1,9 +1,9 @@
 """The layer of an encoder, and the parts that it is built from.
 
-A family chooses the parts: norms before or after the two halves of a layer, linear layers with or without a bias, an
-activation with or without a gate, and attention with or without rotary positions.
+An encoder family chooses the parts: norms before or after the two halves of a layer, linear layers with or without a
+bias, an activation with or without a gate, and attention with or without rotary positions.
 
-Dimension key: N tokens of a step, S sequences of a step, D width, F intermediate width, H heads, E width of a head.
+Dimension key: N tokens of a batch, S sequences of a batch, D width, F intermediate width, H heads, E width of a head.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 @dataclass(frozen=True)
 class Gated:
-    """An activation with a gate, ``[N, 2 * F] -> [N, F]``: the activation of the first half times the second half."""
+    """An activation with a gate: ``activation(first half of x) * second half of x``, ``[N, 2 * F] -> [N, F]``."""
 
     activation: Activation
 
@@ -43,16 +43,20 @@ class Gated:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary positions: queries and keys are turned by angles that grow with the token's place in its sequence.
+    """Rotary position embedding (RoPE): queries and keys are rotated by angles that grow with the token's position.
 
-    Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021. As in transformers, number
-    ``i`` of a head's first half is turned together with number ``i`` of its second half, by angles in float32.
+    Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021. As in transformers,
+    element ``i`` of the first half of a head is rotated together with element ``i`` of the second half. The angles are
+    computed in float32.
     """
 
     base: float
 
     def __call__(self, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
-        """Returns ``qkv_N3D`` with queries and keys turned; ``positions_N`` counts from 0 in each sequence."""
+        """Returns ``qkv_N3D`` with rotated queries and keys.
+
+        ``positions_N`` holds the position of each token in its sequence, counted from 0.
+        """
         qkv_N3HE = qkv_N3D.view(len(qkv_N3D), 3, heads, -1)
         width = qkv_N3HE.shape[3]
         steps = torch.arange(0, width, 2, dtype=torch.float32, device=qkv_N3D.device) / width
@@ -66,10 +70,10 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention over the queries, keys and values of a layer. The layer owns the matrices that compute them.
+    """The attention of a layer, computed from queries, keys and values.
 
-    A bias on the scores, or a window of visible tokens, would become a field here and an argument of
-    :func:`~mtbert.model.attention.attend`, like the dropout rate.
+    The matrices that compute the queries, keys and values belong to the layer. A new feature, such as a bias on the
+    scores or a sliding window, would become a field here and an argument of :func:`~mtbert.model.attention.attend`.
     """
 
     heads: int
@@ -79,18 +83,18 @@ class Attention:
     def __call__(
         self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
     ) -> Tensor:
-        """Returns the mixed values, ``[N, D]``, or with ``first_only`` only those of first tokens, ``[S, D]``."""
+        """Returns the output of the attention: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``."""
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
         return attend(qkv_N3D, groups, self.heads, self.dropout, generator, first_only=first_only)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then the feed-forward network, each added to its input.
+    """A transformer layer: self-attention and then a feed-forward network, each with a residual connection.
 
-    A family passes the norms that it has: before each half (pre-norm), after each sum (post-norm), or both. Linear
-    layers may lack biases. If ``activation`` is :class:`Gated`, ``intermediate`` must have twice as many outputs as
-    ``output`` has inputs.
+    A family passes the norms that it uses: before attention and feed-forward network (pre-norm), after each residual
+    sum (post-norm), or both. Linear layers may lack biases. If ``activation`` is :class:`Gated`, ``intermediate`` must
+    have twice as many outputs as ``output`` has inputs.
     """
 
     def __init__(
@@ -132,10 +136,10 @@ class EncoderLayer(nn.Module):
         *,
         first_only: bool,
     ) -> Tensor:
-        """Returns the output of the layer, ``[N, D]``, or with ``first_only`` only that of first tokens, ``[S, D]``.
+        """Returns the output of the layer: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``.
 
-        ``adapter`` gets the same input as the attention, ``[N, D]``. Its result is added to the last sum, before a norm
-        that follows.
+        ``adapter`` is called with the input of the attention, ``[N, D]``. Its result is added to the second residual
+        sum, before the norm that may follow.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
@@ -151,7 +155,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns the linear layers by name, each with the number of matrices stacked in it."""
+        """Returns the linear layers by name, each with the number of matrices that are stacked in its weight."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),
@@ -160,5 +164,5 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that are applied to every token even if only first tokens are wanted."""
+        """Returns the parameters that are applied to every token, even if only outputs of first tokens are computed."""
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

@@ -1,12 +1,15 @@
-"""Low-rank adaptation (LoRA): the encoder is frozen, and a trained change of low rank is added to each of its matrices.
+"""Low-rank adaptation (LoRA): the encoder is frozen, and a trainable low-rank change is added to its weight matrices.
 
-Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021: ``W + (alpha / rank) * B A`` with A
-Gaussian and B zero, so that training starts at the encoder itself. Their paper does not give the variance of A; here it
-is ``1 / (3 I)``, as in their code. Query, key and value, which are one stacked matrix here, have a change each.
-Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight and
-is not a path beside it. So it has no dropout of its own, and training saves the optimizer's memory but hardly any time.
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. A weight ``W`` becomes ``W + (alpha /
+rank) * B A``. A is drawn from a Gaussian and B is zero, so training starts at the unchanged encoder. The paper does not
+give the variance of A; here it is ``1 / (3 I)``, as in the authors' code. Query, key and value share one stacked weight
+here, but each of the three has its own change.
 
-Dimension key: P matrices stacked in one, R rank, I inputs, O outputs of one matrix.
+Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight
+instead of being computed in a parallel path, so it has no dropout of its own. Training therefore saves the memory of
+the optimizer, but hardly any time.
+
+Dimension key: P matrices stacked in one weight, R rank, I inputs and O outputs of one matrix.
 """
 
 import math
@@ -21,7 +24,7 @@ from mtbert.seeds import torch_generator
 
 
 class Change(nn.Module):
-    """Adds the change ``(alpha / rank) * B A`` to each of the ``P`` matrices that are stacked in a weight."""
+    """Adds a trainable change ``(alpha / rank) * B A`` to each of the ``P`` matrices that are stacked in a weight."""
 
     def __init__(self, weight: Tensor, stacked: int, settings: Lora, generator: torch.Generator) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class Change(nn.Module):
 
 
 def add(encoder: Encoder, settings: Lora, seed: int) -> None:
-    """Freezes ``encoder`` and adds a trained change to every matrix of its layers.
+    """Freezes ``encoder`` and adds a trainable low-rank change to every matrix of its layers.
 
     The initial weights of a change depend only on ``seed`` and the name of the matrix.
     """
@@ -49,9 +52,10 @@ def add(encoder: Encoder, settings: Lora, seed: int) -> None:
 
 
 def merged(encoder: Encoder) -> Encoder:
-    """Returns an encoder whose plain weights contain the changes; this is ``encoder`` itself if it has none.
+    """Returns an encoder with plain weights, into which the low-rank changes have been merged.
 
-    The weights of the returned copy are trainable.
+    If ``encoder`` has no such changes, it is returned itself. Otherwise a copy is returned, and all its weights are
+    trainable.
     """
     if not any(parametrize.is_parametrized(module) for module in encoder.modules()):
         return encoder

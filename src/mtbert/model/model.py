@@ -1,4 +1,4 @@
-"""The model: one encoder and one head per task, with one forward pass for all tasks of a batch.
+"""The model: one encoder that all tasks share, and one head per task. One forward pass serves all tasks of a batch.
 
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
@@ -26,15 +26,16 @@ Readers = Mapping[str, Sequence[str]]
 
 
 class Model(nn.Module):
-    """An encoder shared by the heads of all ``tasks``.
+    """A model with one head per task on a shared encoder.
 
     Args:
         encoder: The shared encoder.
-        tasks: The tasks by name, with labels and ranges filled in.
-        pooling: The pooling of every task that does not choose its own.
-        max_length: The longest sequence in tokens; longer texts are cut.
-        seed: The seed of the initial weights of heads and adapters. None leaves them without numbers, to be loaded.
-        adapters: The settings of the tasks' projected attention layers; None if there are none.
+        tasks: The tasks by name. Their class labels or score ranges must be known.
+        pooling: The pooling for tasks that do not choose their own.
+        max_length: The maximum length of a sequence in tokens; longer texts are truncated.
+        seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
+            saved ones are loaded.
+        adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
     """
 
     def __init__(
@@ -65,16 +66,21 @@ class Model(nn.Module):
     def forward(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, readers: Readers | None = None
     ) -> dict[str, Output]:
-        """Returns the output for each task; ``generator`` draws the dropout, None means no dropout (evaluation).
+        """Returns the output for each task.
 
-        ``readers`` is as in :meth:`finish`.
+        ``generator`` draws the dropout masks; None means no dropout (evaluation). ``readers`` is passed to
+        :meth:`finish`.
         """
         return self.finish(batch, self.embed(batch, generator), generator, readers=readers)
 
     def embed(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, watch: Watch | None = None
     ) -> Tensor:
-        """Returns the output of the embedding layer, ``[N, D]``."""
+        """Returns the output of the embedding layer, ``[N, D]``.
+
+        ``generator`` draws the dropout masks; None means no dropout. If given, ``watch`` is called first, with the rows
+        of each task.
+        """
         if watch is not None:
             watch(_rows(batch.layout))
         with self._precision(), timed("encoder"):
@@ -90,10 +96,16 @@ class Model(nn.Module):
         watch: Watch | None = None,
         readers: Readers | None = None,
     ) -> dict[str, Output]:
-        """Returns the output for each task, computed from ``x_ND``, an output of :meth:`embed`.
+        """Returns the output for each task: the second part of a forward pass, after :meth:`embed`.
 
-        With ``exact`` everything is computed in float32. The head of the task that a span is named after reads it, or
-        with ``readers`` the heads of those tasks; one that has an adapter must be the only reader of its own span.
+        Args:
+            batch: The batch. Its tokens are divided into spans, each named after a task.
+            x_ND: The output of :meth:`embed`, or a perturbed copy of it.
+            generator: Draws the dropout masks; None for no dropout.
+            exact: Whether to compute everything in float32.
+            watch: Called with the rows of each task before the layers run.
+            readers: For each span, the tasks whose heads read it; by default only the task that the span is named
+                after. A task with an adapter must be the only reader of its own span.
         """
         layout = batch.layout
         readers = {name: (name,) for name in layout.spans} if readers is None else readers
@@ -120,12 +132,12 @@ class Model(nn.Module):
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
-        """Returns whether every given task pools only first tokens, so that the last layer can skip all others."""
+        """Returns whether all given tasks pool only first tokens, so that the last layer can skip all other tokens."""
         return all(self.pooling_of(self.tasks[name]) == "cls" for name in names)
 
     @property
     def multiplied(self) -> int:
-        """The number of parameters that multiply every token of a batch with all tasks, in the encoder's layers."""
+        """The number of parameters in the encoder's layers that are applied to every token if a batch has all tasks."""
         return self.encoder.multiplied(first_only=self.first_only(self.tasks))
 
     def head(self, name: str) -> heads.AnyHead:
@@ -135,16 +147,16 @@ class Model(nn.Module):
         return head
 
     def adapted(self, name: str) -> bool:
-        """Returns whether the task called ``name`` has an adapter, so that its sequences need a pass of their own."""
+        """Returns whether the task called ``name`` has an adapter. If it has, its sequences need their own pass."""
         return f"for_{name}" in self.adapters
 
     def random(self, name: str) -> bool:
-        """Returns whether a training pass of the task called ``name`` draws dropout after the embedding layer."""
+        """Returns whether a training pass of the task called ``name`` uses any dropout after the embedding layer."""
         c, adapter = self.encoder.config, 0.0 if self.pal is None else self.pal.dropout_of(name)
         return any((c.hidden_dropout, c.attention_dropout, self.tasks[name].dropout, adapter))
 
     def pooling_of(self, task: Task) -> Pooling:
-        """Returns the pooling that makes the vectors of ``task``."""
+        """Returns the pooling of ``task``: its own, or that of the model if it chooses none."""
         return task.pooled(self.pooling)
 
     def _outputs(
@@ -158,10 +170,9 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields each reader of the span ``name``, with its output.
+        """Yields the name and the output of each task in ``readers``, all of which read the span called ``name``.
 
-        ``hidden_RD`` is the output of the last layer for all tokens of the span, or with ``first_only`` for the first
-        token of each of its sequences.
+        ``hidden_RD`` is the last layer's output for the span: all its tokens, or with ``first_only`` only first tokens.
         """
         span = layout.spans[name]
         first_SD = hidden_RD
@@ -203,7 +214,7 @@ def _rows(layout: Layout, dummies: int = 0) -> dict[int, dict[str, slice]]:
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:
-    """Returns the mean over the tokens of each sequence, including special tokens, in float32, ``[S, D]``."""
+    """Returns the mean of the token vectors of each sequence, special tokens included: ``[S, D]``, in float32."""
     mean: Tensor = torch.segment_reduce(_at_least_float32(hidden_ND), "mean", offsets=offsets_S, unsafe=True)
     return mean
 

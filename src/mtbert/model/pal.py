@@ -1,14 +1,15 @@
-"""Projected attention layers (PAL): a small network for each task beside every layer of the shared encoder.
+"""Projected attention layers (PAL): a small network for each task, in parallel with every layer of the shared encoder.
 
 Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task
-Learning", ICML 2019. What the paper leaves open is as in their code: 6 heads, a bias in every linear layer, GELU with
-erf. In every layer ``h' = LN(FFN(a) + a + PAL(h))``: ``a`` is the attention's output after its normalisation, ``h`` the
-layer's input. Difference: each task draws its first weights from a generator of its own.
+Learning", ICML 2019. Where the paper leaves details open, they are as in the authors' code: 6 heads, a bias in every
+linear layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``. Here ``h`` is the input of the
+layer, and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
+generator.
 
-The source has no layers with norms before their halves (pre-norm). Here such a layer adds ``PAL(h)`` to its last sum,
-where ``h`` is the normalised input of its attention; every ``h`` of the source is normalised too.
+In the source, all norms follow the residual sums (post-norm), so every ``h`` is normalised. In a pre-norm layer, ``h``
+is therefore the normalised input of the attention here, and ``PAL(h)`` is added to the last residual sum.
 
-Dimension key: N tokens of a step, M tokens of a task, D encoder width, W width of the small network.
+Dimension key: N tokens of a batch, M tokens of a task, D encoder width, W width of the small network.
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,10 @@ from mtbert.seeds import torch_generator
 
 
 class Projected(nn.Module):
-    """The networks of one task, one per layer: ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``.
+    """The PAL networks of one task, one per encoder layer: ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``.
 
-    ``MHA`` has no output matrix.
+    ``V_E`` projects down to the small width, and ``V_D`` projects back up. ``MHA`` is multi-head attention without an
+    output matrix.
     """
 
     def __init__(self, settings: Pal, config: EncoderConfig) -> None:
@@ -42,7 +44,10 @@ class Projected(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in every_layer) if settings.attends else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
-        """Returns the addition to encoder layer number ``layer``, ``[M, D]``; ``generator`` draws the dropout."""
+        """Returns what PAL adds in the encoder layer with index ``layer``: ``[M, D]``.
+
+        ``generator`` draws the dropout masks; None means no dropout.
+        """
         projection = layer % len(self.down)  # always 0 if all layers share one
         x_MW = self.down[projection](x_MD)
         if self.qkv is None:
@@ -53,10 +58,10 @@ class Projected(nn.Module):
 
 
 def build_adapter(settings: Pal, config: EncoderConfig, name: str, seed: int | None) -> Projected:
-    """Returns the networks of the task called ``name``.
+    """Returns new PAL networks for the task called ``name``.
 
-    Their initial weights depend only on ``seed`` and the name, not on other tasks. Without a seed the weights have
-    shapes but no numbers (device "meta").
+    The initial weights depend only on ``seed`` and the name, not on other tasks. If ``seed`` is None, the weights have
+    shapes but no values (device "meta").
     """
     with torch.device("meta"):  # so that no global random number is drawn for weights that are replaced
         module = Projected(settings, config)
@@ -75,14 +80,15 @@ def build_adapter(settings: Pal, config: EncoderConfig, name: str, seed: int | N
 def adapter(
     modules: Mapping[str, nn.Module], layout: Layout, generator: torch.Generator | None, *, rounded: bool = False
 ) -> Adapter | None:
-    """Returns the function that the encoder calls in each layer, or None if no task of the batch has networks.
+    """Returns the function that computes what PAL adds in each layer, or None if no task of the batch has PAL networks.
 
-    The function applies the networks of each task to the tokens of that task, and returns zeros for all other tokens.
+    The function applies each task's networks to the tokens of that task. It returns zeros for the tokens of tasks
+    without networks.
 
     Args:
-        modules: The networks of each task from :func:`build_adapter`, by name.
-        layout: The layout of the batch.
-        generator: Draws the dropout; None for no dropout.
+        modules: The networks from :func:`build_adapter`, by the name of their task.
+        layout: Which tokens of the batch belong to which task.
+        generator: Draws the dropout masks; None for no dropout.
         rounded: Whether to round shapes up, as in :class:`Groups`.
     """
     groups = {

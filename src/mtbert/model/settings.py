@@ -1,7 +1,7 @@
-"""Settings of the techniques that add modules to the model.
+"""The settings of PAL and LoRA, two techniques that add modules to the model.
 
-Recipes can be read without loading torch. So these classes are separate from the modules in ``pal.py`` and ``lora.py``,
-because a subclass of ``nn.Module`` cannot be defined without torch.
+They are separate from the modules in ``pal.py`` and ``lora.py``, because those files import torch, and recipes must be
+readable without loading torch.
 """
 
 from typing import Literal, Self
@@ -12,7 +12,7 @@ from mtbert.settings import Settings
 
 
 class Pal(Settings):
-    """A small network per task beside every layer of the encoder, with attention or without."""
+    """A small network for each task in parallel with every layer of the encoder, with or without attention."""
 
     kind: Literal["attention", "low_rank"] = Field(
         default="attention", description="low_rank: the two projections alone, no attention between them"
@@ -45,7 +45,7 @@ class Pal(Settings):
         return self
 
     def adapts(self, task: str) -> bool:
-        """Returns whether the task called ``task`` has a network.
+        """Returns whether the task called ``task`` has such networks.
 
         >>> Pal(tasks=("sst",)).adapts("sts"), Pal().adapts("sts")
         (False, True)
@@ -53,27 +53,27 @@ class Pal(Settings):
         return self.tasks is None or task in self.tasks
 
     def dropout_of(self, task: str) -> float:
-        """Returns the rate of the dropout in the network of the task called ``task``; 0 if it has none."""
+        """Returns the dropout rate in the networks of the task called ``task``; 0 if there is no dropout in them."""
         return self.dropout if self.attends and self.adapts(task) else 0.0
 
     @property
     def attends(self) -> bool:
-        """Whether there is attention between the projections."""
+        """Whether each network has attention between its two projections."""
         return self.kind == "attention"
 
     @property
     def resolved_width(self) -> int:
-        """The width between the projections: ``width``, or the width that the source uses."""
+        """The width between the two projections: ``width`` if it is set, otherwise the width that the paper uses."""
         return self.width or (204 if self.attends else 100)
 
     @property
     def resolved_shared(self) -> bool:
-        """Whether all layers share the projections: ``shared``, or what the source does."""
+        """Whether all layers share their projections: ``shared`` if it is set, otherwise as in the paper."""
         return self.attends if self.shared is None else self.shared
 
 
 class Lora(Settings):
-    """Low-rank changes of the encoder's matrices, which are trained instead of the encoder."""
+    """Low-rank changes of the encoder's weight matrices. They are trained, and the encoder itself is frozen."""
 
     rank: int = Field(default=8, gt=0, le=2**13)
     alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")

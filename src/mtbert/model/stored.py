@@ -1,8 +1,8 @@
-"""The tensors in a model folder, of which names and shapes are known before any numbers are loaded.
+"""Lists the tensors in a model folder with their names and shapes, before their values are read.
 
-No code from a file is executed. The shapes in a safetensors file can be read without loading its tensors. A PyTorch
-file is a pickle: it is read with ``weights_only``, after a check that its size fits the encoder and that it names
-nothing but what plain tensors need.
+No code from a file is executed. The shapes in a safetensors file can be read without its values. A PyTorch file is a
+pickle. It is first checked: its size must fit the encoder, and it may name only what plain tensors need. Then it is
+read with ``weights_only``.
 """
 
 import os
@@ -39,7 +39,7 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, not necessarily in memory yet."""
+    """A tensor in a file: its shape, its dtype, and a function that returns the tensor itself."""
 
     file: Path
     shape: tuple[int, ...]
@@ -48,15 +48,16 @@ class Stored:
 
 
 def stored(folder: Path, numbers: int) -> dict[str, Stored]:
-    """Returns the tensors in ``folder`` by their names in its files.
+    """Returns the tensors in ``folder``, keyed by their names in the weight files.
 
     Args:
-        folder: A folder with ``model.safetensors``, an index and its shards, or ``pytorch_model.bin``.
-        numbers: The number of parameters of the encoder. A PyTorch file is loaded whole, so it must not be much larger.
+        folder: A folder with ``model.safetensors``, with an index and its shards, or with ``pytorch_model.bin``.
+        numbers: The number of parameters of the encoder. It limits the size of a PyTorch file, which is always loaded
+            whole.
 
     Raises:
         FileNotFoundError: If the folder has no weights.
-        ValueError: If a file cannot be read; the message names it.
+        ValueError: If a file cannot be read; the message names the file.
     """
     whole, index, torch_file = (folder / name for name in (*SAFETENSORS_FILES[:2], TORCH_FILE))
     if os.path.lexists(whole):
@@ -69,7 +70,11 @@ def stored(folder: Path, numbers: int) -> dict[str, Stored]:
 
 
 def check_finite(file: Path, tensors: Mapping[str, Tensor], repair: str) -> None:
-    """Raises ValueError, which names ``file`` and the tensor, if a number in ``tensors`` is nan or infinite."""
+    """Checks that all numbers in ``tensors`` are finite.
+
+    Raises:
+        ValueError: If a number is nan or infinite. The message names ``file`` and the tensor, and ends with ``repair``.
+    """
     for name, tensor in tensors.items():
         # A sum takes a tenth of the time of isfinite, and it is finite only if all numbers are.
         if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
@@ -133,7 +138,10 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
 
 
 def _look_through(file: Path, size: int) -> None:
-    """Raises ValueError if a PyTorch file unpacks to more bytes than it has, or names more than plain tensors need."""
+    """Checks a PyTorch file before it is loaded.
+
+    Raises a ValueError if the file would unpack to more bytes than it has, or names more than plain tensors need.
+    """
     with file.open("rb") as opened:
         if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way
             opened.seek(0)

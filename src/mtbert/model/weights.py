@@ -1,6 +1,6 @@
-"""Loading and saving encoders in folders with the Hugging Face layout: config.json beside the weights.
+"""Loads and saves encoders in folders with the Hugging Face layout: ``config.json`` beside the weights.
 
-The names of a checkpoint's weights stand in its family: see :mod:`mtbert.model.families`.
+The names of the weights in a checkpoint are defined by the encoder's family: see :mod:`mtbert.model.families`.
 """
 
 import json
@@ -26,10 +26,10 @@ from mtbert.model.stored import FLOATS, check_finite, stored
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder, the folder it came from, and the names of weights that only one of the two has.
+    """An encoder, the folder that it was loaded from, and the weight names in which the two differ.
 
-    ``missing`` can only contain weights of the pooler. ``unexpected`` are tensors that an encoder has no place for,
-    such as the heads of pre-training.
+    ``missing`` are weights of the encoder that the folder lacks; these can only be weights of the pooler.
+    ``unexpected`` are tensors in the folder that the encoder does not use, such as heads of pre-training.
     """
 
     encoder: Encoder
@@ -41,14 +41,14 @@ class LoadedEncoder:
 def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     """Returns the encoder at ``path``, in float32 on the CPU.
 
-    Shapes are checked against the config before any number is read.
+    All shapes are checked against the config before any values are read.
 
     Args:
-        path: A folder, a hub id (``org/name``), or ``demo``.
-        dropout: Replaces both dropout rates of the config, unless it is None.
+        path: A local folder, a hub id (``org/name``), or ``demo``.
+        dropout: Replaces both dropout rates of the config; None keeps them.
 
     Raises:
-        FileNotFoundError: If there is no such folder or hub id, or it lacks a file.
+        FileNotFoundError: If no such folder or hub id exists, or if a file is missing in it.
         ValueError: If a file does not fit an encoder of a known family; the message names the file.
     """
     folder = find_encoder(path)
@@ -97,7 +97,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
 
 
 def _unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder whose weights have shapes but no numbers, which costs neither time nor memory."""
+    """Returns an encoder whose weights have shapes but no values, which costs neither time nor memory."""
     with torch.device("meta"):
         return Encoder(config)
 
@@ -110,7 +110,7 @@ def _check_missing(
     unexpected: Collection[str],
     tensors: int,
 ) -> None:
-    """Raises ValueError if more than the pooler is missing."""
+    """Raises a ValueError if any of the ``missing`` weights does not belong to the pooler."""
     kind = config.source["model_type"]
     if len(missing) == len(known):
         raise ValueError(
@@ -127,7 +127,10 @@ def _check_missing(
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Writes config.json and model.safetensors, which ``transformers.AutoModel`` and :func:`load_encoder` read."""
+    """Writes ``config.json`` and ``model.safetensors`` into ``folder``.
+
+    Both ``transformers.AutoModel`` and :func:`load_encoder` can read them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in encoder_state(encoder).items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -135,7 +138,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 
 
 def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
-    """Returns the encoder's weights by their Hugging Face names, without the prefix of the base model."""
+    """Returns the encoder's weights by their Hugging Face names, without the family's prefix such as ``bert.``."""
     ours = encoder.state_dict()
     return {
         name: part
@@ -145,9 +148,10 @@ def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def hf_config(encoder: Encoder) -> dict[str, Any]:
-    """Returns the config.json to save with the encoder.
+    """Returns the content of the ``config.json`` that is saved with the encoder.
 
-    It is the one that the encoder was read from, but names the class without a head and the current dtype.
+    It is the content from which the encoder was built, with two changes: ``architectures`` names the class without a
+    head, and ``dtype`` is the current dtype.
     """
     source = dict(encoder.config.source)
     source.pop("torch_dtype", None)
@@ -156,7 +160,10 @@ def hf_config(encoder: Encoder) -> dict[str, Any]:
 
 
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
-    """Returns, for each of our parameters, the checkpoint's parameters that are stacked in it, in this order."""
+    """Returns the checkpoint names that belong to each of our parameters.
+
+    A parameter of ours can be several parameters of a checkpoint, stacked in the order of these names.
+    """
     names = FAMILIES[config.family].names
     return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}
 
@@ -170,6 +177,9 @@ def _theirs(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def _modern(name: str, prefix: str) -> str:
-    """Returns a checkpoint's name without its prefix, and with today's names for the parameters of LayerNorm."""
+    """Returns a weight name without ``prefix``, and with current names for the parameters of LayerNorm.
+
+    ``gamma`` becomes ``weight``, and ``beta`` becomes ``bias``.
+    """
     name = name.removeprefix(prefix)
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))

@@ -1,7 +1,8 @@
-"""The interface of encoder families: a family says how to read a config.json, build layers, and name weights.
+"""The interface of encoder families, such as BERT and RoBERTa.
 
-A family is one file. It defines the keys that it reads from a config.json, a function from these to the shape of the
-encoder, a function that builds a layer from the parts in :mod:`mtbert.model.layer`, and a table of weight names.
+A family is one file with four parts: the keys that it reads from a ``config.json``; a function that turns these keys
+into an ``EncoderConfig``; a function that builds a layer from the parts in :mod:`mtbert.model.layer`; and a table of
+weight names.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,27 +17,33 @@ from mtbert.model.layer import ACTIVATIONS
 
 
 def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -> Any:
-    """Returns a setting whose error message for a wrong value is ``KEY must be WHAT, found ... REPAIR``."""
+    """Returns a pydantic field whose error message for a wrong value is ``KEY must be WHAT, found VALUE. REPAIR``.
+
+    The arguments ``what`` and ``repair`` are put into the message, and ``limits`` are limits such as ``ge=1``.
+    """
     return Field(default=default, description=what, json_schema_extra={"repair": repair}, **limits)
 
 
 def whole_number(most: int, *, default: Any = ..., least: int = 1) -> Any:
-    """Returns a setting for a whole number up to ``most``, which should be more than any encoder has."""
+    """Returns a pydantic field for a whole number from ``least`` to ``most``.
+
+    Choose ``most`` larger than in any real encoder: it only keeps out absurd values.
+    """
     return must_be(f"a whole number from {least:,} to {most:,}", default, ge=least, le=most)
 
 
 def dropout_rate(default: float = 0.1) -> Any:
-    """Returns a setting for a dropout rate."""
+    """Returns a pydantic field for a dropout rate."""
     return must_be("a number from 0 to below 1", default, ge=0, lt=1)
 
 
 def tiny(default: float) -> Any:
-    """Returns a setting for the small number that a norm adds to the variance."""
+    """Returns a pydantic field for the epsilon of a norm: the small number that is added to the variance."""
     return must_be("a number above 0, to 0.1", default, gt=0, le=0.1)
 
 
 def activation() -> Any:
-    """Returns a setting for the name of an activation."""
+    """Returns a pydantic field for the name of an activation function."""
     return must_be(f"one of {', '.join(ACTIVATIONS)}", "gelu", "Choose an encoder with one of these.")
 
 
@@ -50,7 +57,10 @@ ActivationName = Annotated[str, AfterValidator(_known)]
 
 
 class Config(BaseModel):
-    """The keys of a config.json that every family reads. A family adds its own keys; all other keys are ignored."""
+    """The keys of a ``config.json`` that every family reads.
+
+    A family adds keys of its own in a subclass. All other keys are ignored.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -69,17 +79,17 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True, kw_only=True)
 class Family(Generic[C]):
-    """A kind of encoder.
+    """An encoder family: how to read its ``config.json``, build its layers and name its weights.
 
     Args:
         name: The name of the family, for messages.
-        types: Each ``model_type`` of a config.json that belongs to this family, with its class in transformers without
-            a head.
-        config: The keys that the family reads from a config.json.
-        encoder: A function from these keys to the shape of the encoder.
-        prefix: The prefix of each weight's name in a checkpoint that also has heads of pre-training.
-        names: For each of our modules, the modules of a checkpoint that are stacked in it; ``{}`` stands for the number
-            of a layer.
+        types: The values of ``model_type`` in a ``config.json`` that belong to this family. Each is mapped to the name
+            of its class without a head in transformers.
+        config: The class of the keys that the family reads from a ``config.json``.
+        encoder: A function that turns these keys into the architecture of an encoder.
+        prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
+        names: Maps each of our modules to the modules of a checkpoint that are stacked in it. ``{}`` stands for the
+            index of a layer.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""BERT: embeddings of words, positions and segments, norms after the halves of a layer, biases everywhere, a pooler.
+"""BERT: word, position and segment embeddings, post-norm layers with biases, and a pooler.
 
 Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
 """
@@ -11,7 +11,10 @@ from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
 
 
 class BertConfig(Config):
-    """The keys of a BERT's config.json; missing keys have the defaults of transformers."""
+    """The keys that are read from the ``config.json`` of a BERT model.
+
+    Optional keys that are missing get the defaults of transformers.
+    """
 
     hidden_size: int = whole_number(2**14)
     num_hidden_layers: int = whole_number(2**8)
@@ -25,7 +28,7 @@ class BertConfig(Config):
 
 
 def encoder(c: BertConfig) -> EncoderConfig:
-    """Returns the shape of a BERT."""
+    """Returns the architecture of a BERT encoder from the keys of its ``config.json``."""
     return EncoderConfig(
         family="bert",
         layer=layer,
@@ -47,7 +50,7 @@ def encoder(c: BertConfig) -> EncoderConfig:
 
 
 def layer(c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a layer of BERT; all are built alike."""
+    """Returns a new BERT layer. All layers are built in the same way, whatever their ``index``."""
     return EncoderLayer(
         qkv=nn.Linear(c.width, 3 * c.width),
         attention=Attention(c.heads, c.attention_dropout),

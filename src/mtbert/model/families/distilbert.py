@@ -9,7 +9,7 @@ from mtbert.model.layer import EncoderLayer
 
 
 class DistilBertConfig(Config):
-    """The keys of a DistilBERT's config.json, which have other names than BERT's."""
+    """The keys that are read from the ``config.json`` of a DistilBERT model; most have other names than in BERT."""
 
     dim: int = whole_number(2**14)
     n_layers: int = whole_number(2**8)
@@ -21,7 +21,7 @@ class DistilBertConfig(Config):
 
 
 def encoder(c: DistilBertConfig) -> EncoderConfig:
-    """Returns the shape of a DistilBERT."""
+    """Returns the architecture of a DistilBERT encoder from the keys of its ``config.json``."""
     return EncoderConfig(
         family="distilbert",
         layer=layer,
@@ -43,7 +43,7 @@ def encoder(c: DistilBertConfig) -> EncoderConfig:
 
 
 def layer(c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a layer of DistilBERT."""
+    """Returns a new DistilBERT layer: a BERT layer without dropout after the attention."""
     made = bert.layer(c, index)
     made.attention_output_dropout = 0.0
     return made

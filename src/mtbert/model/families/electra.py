@@ -1,4 +1,4 @@
-"""ELECTRA: BERT without a pooler, with embeddings that may be narrower than its layers.
+"""ELECTRA: BERT without a pooler, and with embeddings that may be narrower than the layers.
 
 Source: Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators", 2020.
 """
@@ -10,13 +10,16 @@ from mtbert.model.families import Family, bert, whole_number
 
 
 class ElectraConfig(bert.BertConfig):
-    """The keys of an ELECTRA's config.json; missing keys have the defaults of transformers."""
+    """The keys that are read from the ``config.json`` of an ELECTRA model.
+
+    Optional keys that are missing get the defaults of transformers.
+    """
 
     embedding_size: int = whole_number(2**14, default=128)
 
 
 def encoder(c: ElectraConfig) -> EncoderConfig:
-    """Returns the shape of an ELECTRA."""
+    """Returns the architecture of an ELECTRA encoder from the keys of its ``config.json``."""
     return replace(bert.encoder(c), family="electra", embedding_width=c.embedding_size, pooler=False)
 
 

@@ -1,4 +1,4 @@
-"""The registry of encoder families that can be loaded: one line each."""
+"""The registry of encoder families that can be loaded. To register a family, add one import line."""
 
 from mtbert.model.families import Family
 from mtbert.model.families.bert import BERT as BERT

@@ -1,4 +1,4 @@
-"""RoBERTa, XLM-R and CamemBERT: BERT with positions that start after the row of the padding token.
+"""RoBERTa, XLM-R and CamemBERT: BERT whose positions are numbered from ``pad_token_id + 1`` instead of 0.
 
 Source: Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2019.
 """
@@ -10,13 +10,16 @@ from mtbert.model.families import Family, bert, whole_number
 
 
 class RobertaConfig(bert.BertConfig):
-    """The keys of a RoBERTa's config.json; missing keys have the defaults of transformers."""
+    """The keys that are read from the ``config.json`` of a RoBERTa model.
+
+    Optional keys that are missing get the defaults of transformers.
+    """
 
     pad_token_id: int = whole_number(2**20, default=1, least=0)
 
 
 def encoder(c: RobertaConfig) -> EncoderConfig:
-    """Returns the shape of a RoBERTa."""
+    """Returns the architecture of a RoBERTa encoder from the keys of its ``config.json``."""
     first = c.pad_token_id + 1
     return replace(
         bert.encoder(c), family="roberta", position_offset=first, max_length=c.max_position_embeddings - first
