@@ -1,6 +1,6 @@
-"""The results of a study's runs: their answers on dev, the labels, and their logs.
+"""Reads the results of a study's runs: their answers on dev, the labels, and their logs.
 
-Dimension key: B examples.
+Dimension key: B examples, K numbers of an answer.
 """
 
 import json
@@ -34,7 +34,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: the rows of a study, what they are compared with, and how they are run."""
+    """The content of ``study.json``: rows with their controls, seeds, the reference row, and the number of threads."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe
@@ -46,7 +46,7 @@ class Outline(Settings):
 
 @dataclass(frozen=True)
 class DevData:
-    """The dev data of a task."""
+    """The dev data of one task."""
 
     task: Task
     metric: str
@@ -55,7 +55,7 @@ class DevData:
 
     @property
     def scored_by(self) -> Metric:
-        """The metric that the task is judged by."""
+        """The metric by which answers to the task are judged."""
         return self.task.answer.metric(self.metric)
 
     @property
@@ -66,7 +66,7 @@ class DevData:
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run that has ended."""
+    """A run that has ended: its recipe, its answers on dev and its log."""
 
     row: str
     seed: int
@@ -80,7 +80,10 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the evaluation of the model that predicts, as the run logged it; None if it logged none."""
+        """Returns the logged evaluation of the model that predicts.
+
+        If it is unknown when that model was saved, returns the last evaluation. Returns None if nothing was logged.
+        """
         last = history.last(self.steps)
         if self.step is None:
             return last
@@ -88,7 +91,10 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Returns a sentence about the newest evaluation; None if the model that predicts has no newer one."""
+        """Returns a sentence with the score of the newest model.
+
+        Returns None if the newest model is the one that predicts, or if that is unknown.
+        """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
             return None
@@ -100,7 +106,10 @@ class EndedRun:
 
 @dataclass(frozen=True)
 class Results:
-    """All runs of a study that have ended; a run of ``mtbert train`` is a study of one row and one seed."""
+    """All runs of a study that have ended, and their dev data.
+
+    A single run of ``mtbert train`` is treated as a study with one row and one seed.
+    """
 
     outline: Outline
     dev: Mapping[str, DevData]  # by task
@@ -114,7 +123,7 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes ``study.json`` for a plan into the study's folder."""
+    """Writes the outline of a plan, ``study.json``, into the study's folder ``out``."""
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},
@@ -128,7 +137,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
 
 
 def read_outline(out: Path) -> Outline:
-    """Returns the outline of the study in ``out``, from its ``study.json``.
+    """Returns the outline of the study in ``out``, read from its ``study.json``.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or damaged.
@@ -140,11 +149,11 @@ def read_outline(out: Path) -> Outline:
 
 
 def read_study(out: Path) -> Results:
-    """Returns the results of the study in ``out``, from the runs that have ended.
+    """Returns the results of all runs of the study in ``out`` that have ended.
 
     Raises:
-        FileNotFoundError, ValueError: If ``out`` holds no study, a file is damaged, or runs were made with different
-            data.
+        FileNotFoundError, ValueError: If ``out`` holds no study, a file is damaged, or the runs were made with
+            different data.
     """
     outline = read_outline(out)
     runs: dict[str, dict[int, EndedRun]] = {}
@@ -165,7 +174,7 @@ def read_study(out: Path) -> Results:
 
 
 def read_run(run: Path) -> Results:
-    """Returns one run as a study with one row and one seed.
+    """Returns the results of a single run, as a study with one row and one seed.
 
     Raises:
         FileNotFoundError, ValueError: If the folder holds no run, or the run has not ended.
@@ -190,7 +199,10 @@ def read_run(run: Path) -> Results:
 
 
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
-    """Returns the number of optimizer steps of a whole run; reads the data of the tasks that ``dev`` lacks."""
+    """Returns the number of optimizer steps that a run takes from beginning to end.
+
+    For tasks that are missing in ``dev``, their data are read, because the number depends on the sizes of the data.
+    """
     sizes = {
         name: dev[name].train if name in dev else len(prepare.read_split(recipe, name).train) for name in recipe.tasks
     }
@@ -227,15 +239,15 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
 
 
 def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
-    """Returns the runs with their dev data, which are read again.
+    """Returns the results of a study from its runs; reads the dev data again.
 
     Args:
-        outline: The study.
+        outline: The outline of the study.
         runs: The runs that have ended, by row and seed.
         missing: The names of the runs that have not ended.
 
     Raises:
-        FileNotFoundError, ValueError: If the data cannot be read, or runs were made with different data.
+        FileNotFoundError, ValueError: If the data cannot be read, or are not the data that the runs were made with.
     """
     dev: dict[str, DevData] = {}
     records: list[RunRecord] = []
@@ -267,7 +279,10 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
-    """Returns whether ``predicted`` fits ``dev``: its shape, its values, and the score that the run logged for it."""
+    """Returns whether ``predicted`` holds answers to the dev data in ``dev``.
+
+    Shape and values must fit, and the score must equal the one that the run logged.
+    """
     task, decision = dev.task, predicted.decision.numpy()
     shape = result.recipe.tasks[task.name].predicts.shape(task)
     if not task.answer.labels.fits(task, decision, len(dev.examples)):

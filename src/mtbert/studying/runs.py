@@ -1,7 +1,7 @@
-"""The runs of a study: where their files are, and processes that run those that have not ended.
+"""The runs of a study: the paths of their files, and the processes that carry them out.
 
-The folder ``cells/ROW-SEED/`` of a study has the ``recipe.yaml`` of the run, what it printed (``log.txt``), the run
-itself as ``mtbert train`` makes it (``run/``) and, after its end, ``ended.json``.
+Each run has a folder ``cells/ROW-SEED/`` with its recipe (``recipe.yaml``), everything that it printed (``log.txt``), a
+folder as ``mtbert train`` makes it (``run/``) and, once the run has ended, ``ended.json``.
 """
 
 import re
@@ -32,70 +32,70 @@ STEPS = re.compile(rb"step (\d+)/(\d+)")
 
 
 class EndRecord(Settings):
-    """The content of ``ended.json``, which a run writes when it has ended."""
+    """The content of ``ended.json``, a file that is written when a run has ended."""
 
     seconds: float  # seconds of training steps
 
 
 @dataclass(frozen=True)
 class RunPlace:
-    """The files of one run of a study."""
+    """The folder of one run of a study, and the paths of the files in it."""
 
     folder: Path
 
     @property
     def recipe(self) -> Path:
-        """Returns the file of the recipe that the run is started with."""
+        """Returns the path of the recipe that the run is started with."""
         return self.folder / RECIPE_FILE
 
     @property
     def log(self) -> Path:
-        """Returns the file with everything that the run printed."""
+        """Returns the path of the log, which holds everything that the run printed."""
         return self.folder / "log.txt"
 
     @property
     def run(self) -> Path:
-        """Returns the folder of the run itself."""
+        """Returns the path of the folder that ``mtbert train`` makes for the run."""
         return self.folder / "run"
 
     @property
     def ended(self) -> Path:
-        """Returns the file with the :class:`EndRecord`, which exists once the run has ended."""
+        """Returns the path of ``ended.json``, which exists only once the run has ended."""
         return self.folder / "ended.json"
 
     @property
     def share(self) -> float:
-        """Returns the share of the run that is done, 0 to 1, from the last step in its log."""
+        """Returns the completed share of the run, 0 to 1, according to the last step in its log."""
         said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
         return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
 
     def tidy(self) -> None:
-        """Removes ``last/`` of a run that has ended: only training needs it, and ``best/`` predicts."""
+        """Removes the folder ``last/`` of a run that has ended, because only training needs it; ``best/`` stays."""
         if self.ended.exists() and (self.run / "best").exists():
             shutil.rmtree(self.run / "last", ignore_errors=True)
 
     @property
     def last_words(self) -> str:
-        """Returns the last line of the log, which says why a run failed."""
+        """Returns the last line of the log; if the run failed, this line says why."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the place of the run of ``row`` with ``seed`` in the study's folder ``out``."""
+    """Returns where the files of a run are: the run of ``row`` with ``seed`` in the study's folder ``out``."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
-    """Returns the recipe of every run of a plan.
+    """Returns the recipe of every run of a plan, by the place of the run.
 
     Args:
-        plan: The study.
-        out: Its folder.
-        threads: Threads of the runs whose recipe names no number.
+        plan: The plan of the study.
+        out: The folder of the study.
+        threads: The number of threads for each run whose recipe gives none.
 
     Raises:
-        ValueError: If a run that has begun in the folder has other settings.
+        ValueError: If one of the runs has already begun in the folder with other settings.
     """
     found = {}
     for row, seed in plan.runs:
@@ -113,7 +113,10 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 
 
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
-    """Makes the folder of every run and writes its recipe there, which may name a new place of the data."""
+    """Makes the folder of every run and writes the recipe of the run into it.
+
+    If a run has already begun, the folder of the data (``data.root``) is updated in its own recipe too.
+    """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # the process may have been killed between the run's end and this
@@ -124,18 +127,18 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
 
 
 def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
-    """Runs all runs that have not ended. A run that fails does not stop the others.
+    """Carries out all runs that have not ended yet, in separate processes. A failure does not stop the other runs.
 
     Args:
-        places: The runs by name.
-        workers: Number of runs at the same time; fewer if the memory does not suffice.
+        places: The places of the runs, by name.
+        workers: The number of runs at the same time. If memory is short, there are fewer.
         console: Shows the progress.
 
     Returns:
-        The reason for each failed run, by its name.
+        The reason for each failure, by the name of the failed run.
 
     Raises:
-        Stopped: After SIGINT or SIGTERM, when all workers have saved their state.
+        Stopped: After SIGINT or SIGTERM, once all workers have saved their state.
     """
     waiting = deque(name for name, place in places.items() if not place.ended.exists())
     already = len(places) - len(waiting)
@@ -197,7 +200,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Returns whether there is memory for one more worker as large as the largest; the first may always start."""
+    """Returns whether there is memory for another worker as large as the largest; the first may always start."""
     if not running:
         return True
     sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
@@ -205,7 +208,7 @@ def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
 
 
 class _Shown:
-    """Shows which runs are going on, and the time left."""
+    """Shows which runs are in progress, and how much time is left."""
 
     BETWEEN = 60.0  # seconds between lines
     LOOK = 1.0  # seconds between looks at the logs of the runs
@@ -234,7 +237,10 @@ class _Shown:
         self.console.print(f"{name}: {said}  ({count} of {len(self.places)}, {self._left()})", soft_wrap=True)
 
     def moved(self, running: Iterable[str]) -> None:
-        """Reads the logs of the runs in ``running``, at most once in ``LOOK`` seconds, and shows their progress."""
+        """Shows the progress of the runs that are named in ``running``.
+
+        Reads it from their logs, but at most once every ``LOOK`` seconds.
+        """
         now = time.monotonic()
         if now - self.looked < self.LOOK:
             return
@@ -249,7 +255,7 @@ class _Shown:
         return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
 
     def _left(self) -> str:
-        """Returns the time left, estimated from the progress since the start; all runs count the same."""
+        """Returns the time left as text, estimated from the progress so far as if all runs took equally long."""
         now = sum(self.done[name] - share for name, share in self.begun.items())
         if all(share == 1 for share in self.done.values()):
             return "all ended"

@@ -1,4 +1,4 @@
-"""The settings in a study's file: its rows, seeds and grid, and what another source prints for its rows."""
+"""The settings in a study's file: rows, seeds, a grid, and numbers from another source to show beside the results."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PrintedScores = Mapping[str, float]  # by TASK.METRIC, or overall
 
 
 class RowSettings(Settings):
-    """A row: a recipe, or a recipe with some settings changed."""
+    """A row of a study: a recipe, or a recipe with some settings changed."""
 
     recipe: str = Field(description="a file beside the study's, or the name of a shipped one")
     set: tuple[str, ...] = Field(default=(), description="changes as a.b=c, after those of the study")
@@ -35,10 +35,10 @@ class Sizes(Settings):
 
 
 class Printed(Settings):
-    """Numbers that another source prints for rows of the study; the report shows them beside its own.
+    """Numbers that another source, such as a paper, gives for rows of the study. The report shows them beside its own.
 
-    A score's key is ``TASK.METRIC``, such as ``sts.pearson``, or ``overall``. A score in another metric than the study
-    uses for the task is not shown.
+    The key of a score is ``TASK.METRIC``, such as ``sts.pearson``, or ``overall``. A score is shown only if its metric
+    is the one that the study uses for the task.
     """
 
     source: str = Field(min_length=1, max_length=100, description="whose numbers these are, as the report calls it")
@@ -49,14 +49,14 @@ class Printed(Settings):
     sizes: dict[str, Sizes] = Field(default={}, description="numbers of examples, by task")
 
     def said(self, score: float | None) -> str:
-        """Returns a score as text with all its decimal places; an empty text for None."""
+        """Returns a score as text, with ``digits`` decimal places; an empty text for None."""
         return "" if score is None else f"{score:.{self.digits}f}"
 
     def contradicted(self, scores: PrintedScores) -> float | None:
-        """Returns ``overall`` computed from the printed scores of the tasks, if it contradicts the printed one.
+        """Returns ``overall`` as computed from the printed task scores, if this contradicts the printed ``overall``.
 
-        It does if the two differ by more than rounding. Returns None otherwise, and if ``overall`` or the scores of at
-        least two tasks are not printed.
+        They contradict each other if they differ by more than rounding can explain. If they agree, returns None. Also
+        returns None if ``overall`` is not printed, or if fewer than two tasks have a printed score.
         """
         parts = ((key.rpartition("."), score) for key, score in scores.items() if key != OVERALL)
         by_task = {task: (metric, score) for (task, _, metric), score in parts}
@@ -70,7 +70,7 @@ class Printed(Settings):
 
 
 class StudySettings(Settings):
-    """Rows times seeds, and what the rows are compared with."""
+    """The content of a study's file: rows, seeds, and the row that all others are compared with."""
 
     rows: dict[
         Annotated[str, Field(pattern=ROW_NAME)],

@@ -1,12 +1,12 @@
 """Means, intervals and tests over seeds and examples.
 
 A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a row are
-scored on the same examples, so their scores are not independent: an interval over seeds alone ignores the examples, and
-an interval over examples alone ignores the seeds. Here the variance of a mean over seeds has both parts, as for
-subjects that several judges rate (two-way random effects): how much the mean moves when the examples are resampled, and
-how much the seeds differ beyond that.
+scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore the
+examples, and an interval over examples alone would ignore the seeds. Therefore the variance of a mean over seeds has
+two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
+Statistics calls this two-way random effects, as for subjects that are all rated by the same judges.
 
-Dimension key: S seeds, R resamples, B examples, T tests.
+Dimension key: S seeds, R resamples, B examples, K numbers of an answer, T tests.
 """
 
 import math
@@ -34,7 +34,7 @@ _CHUNK = 100  # resamples at a time, for the memory of their counts
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its uncertainty."""
+    """The mean of a score over seeds, with its uncertainty."""
 
     mean: float
     sd: float  # over seeds; nan for one seed
@@ -44,25 +44,28 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Returns the 95% interval of the mean, by Student's t."""
+        """Returns the lower and the upper end of the mean's 95% interval, by Student's t distribution."""
         half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
         return self.mean - half, self.mean + half
 
     @property
     def p(self) -> float:
-        """Returns the two-sided p-value for a true value of 0."""
+        """Returns the two-sided p-value of the hypothesis that the true mean is 0."""
         if self.se == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
 
     def detectable(self, alpha: float = 1 - LEVEL) -> float:
-        """Returns the true value that a test at level ``alpha`` finds with a probability of 0.8, at this ``se``."""
+        """Returns the smallest true mean that a test at level ``alpha`` finds with a probability of 0.8.
+
+        The standard error is taken to be ``se``.
+        """
         if self.se == 0:
             return 0.0
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power less 80%; the other tail adds nothing near the solution."""
+            """Returns the power at ``effect`` minus 0.8. The other tail is negligible near the solution."""
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER
 
@@ -73,21 +76,25 @@ class Estimate:
 
 
 def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
-    """Returns the mean of the seeds' scores with its uncertainty.
+    """Returns the mean of a score over seeds, with its uncertainty.
 
     Args:
-        scores_S: The score of each seed on all examples, or its difference from the control's score with that seed.
-        resampled_RS: The same on resampled examples; each line has one resample, the same for all seeds.
+        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows, it is the difference
+            between their scores with the same seed.
+        resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
+            is the same for all seeds.
 
-    With two or more seeds, the variance of the mean is ``examples + seeds / S``. ``examples`` is the variance of the
-    resampled mean. ``seeds`` is the variance of the scores, minus the part of it that comes from examples which move
-    one seed and not another. The degrees of freedom are Satterthwaite's, with an upper bound in place of ``seeds``:
-    a few seeds that happen to lie close together would otherwise count like many. Source: Cornfield and Tukey, "Average
-    values of mean squares in factorials", 1956; the bound is ours, chosen by simulation.
+    With two or more seeds, the variance of the mean is ``examples + seeds / S``. Here ``examples`` is the variance of
+    the mean over the resamples. ``seeds`` is the variance of the scores between seeds, minus the part that is due to
+    examples which affect one seed and not another. The degrees of freedom are Satterthwaite's, computed with an upper
+    bound in place of ``seeds``. Without the bound, a few seeds that lie close together by chance would count like many
+    seeds. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956; the bound is ours, chosen
+    by simulation.
 
-    By simulation with three seeds, a test at 0.05 errs in 4 to 6% of studies. A test at 0.0045 (Holm's first step over
-    eleven rows) errs as often as it should while seeds vary as much as examples. It errs 1.5 times as often when the
-    variance of the seeds is four times that of the examples, 2.5 times at ten, and 3.3 times at thirty and more.
+    Simulations with three seeds show how often a test finds a difference that does not exist. At level 0.05, this
+    happens in 4 to 6% of studies. At level 0.0045 (Holm's first step over eleven rows), it happens as often as it
+    should if seeds vary as much as examples. It happens 1.5 times as often if the variance of the seeds is four
+    times that of the examples, 2.5 times as often if it is ten times, and 3.3 times as often from thirty times on.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())
@@ -104,9 +111,10 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
 
 
 def holm(p_T: Sequence[float]) -> list[float]:
-    """Returns the p-values corrected for their number by Holm's method (1979), bitwise as statsmodels does.
+    """Returns the p-values, corrected for the number of tests by Holm's method (1979), in the same order.
 
-    ``multipletests`` of statsmodels runs a garbage collection in each call, which takes a hundred times as long.
+    The results are bitwise equal to those of ``multipletests`` in statsmodels. That function takes a hundred times as
+    long, because it runs the garbage collector in each call.
     """
     order_T = np.argsort(p_T)
     steps_T = np.asarray(p_T, dtype=np.float64)[order_T] * np.arange(len(p_T), 0, -1)
@@ -116,10 +124,10 @@ def holm(p_T: Sequence[float]) -> list[float]:
 
 
 def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bool_]) -> float:
-    """Returns the two-sided p-value of McNemar's exact test, for two runs on the same examples.
+    """Returns the two-sided p-value of McNemar's exact test for two runs on the same examples.
 
-    The hypothesis is that both runs have the same probability of a right answer. The arguments say which answers of
-    each run are right, ``[B]``.
+    The null hypothesis is that both runs are equally likely to give a right answer. Each argument, ``[B]``, says which
+    answers of one run are right.
     """
     table = [
         [int((right_a_B & right_b_B).sum()), int((right_a_B & ~right_b_B).sum())],
@@ -129,17 +137,17 @@ def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bo
 
 
 def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels, resamples: int = RESAMPLES) -> Floats:
-    """Returns the metric of each seed's answers on resampled examples, ``[R, S]``.
+    """Returns the metric of each seed's answers on bootstrap resamples of the examples, ``[R, S]``.
 
-    Examples are drawn with replacement. The draws depend only on the task's name and the number of examples, so any two
-    rows are resampled alike and their differences are paired.
+    The draws depend only on the task's name and the number of examples. All rows of a study are therefore resampled in
+    the same way, and differences between them are paired.
 
     Args:
         task: The task of the answers.
-        metric: The name of one of its metrics.
-        answers: The answers that the metric reads, ``[S, B]`` or ``[S, B, K]``.
-        labels: ``[B]`` or ``[B, K]``.
-        resamples: Number of resamples, R.
+        metric: The name of one of the task's metrics.
+        answers: The answers of all seeds, in the form that the metric reads, ``[S, B]`` or ``[S, B, K]``.
+        labels: The labels of the examples, ``[B]`` or ``[B, K]``.
+        resamples: The number of resamples, R.
     """
     size, known = len(labels), task.answer.metric(metric)
     draws = numpy_generator(0, "bootstrap", task.name, size)

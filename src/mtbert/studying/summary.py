@@ -1,4 +1,4 @@
-"""The summary of a study: scores of its rows, and their differences from controls and from the reference.
+"""The summary of a study: the scores of its rows, and how they differ from their controls and from the reference row.
 
 Dimension key: S seeds, R resamples, B examples.
 """
@@ -25,7 +25,7 @@ Verdict = Literal["better", "worse", "unclear"]
 class Comparison:
     """The difference in one score between a row and the row that it is compared with.
 
-    Runs are paired by their seed, and their answers by the example.
+    The runs of the two rows are paired by seed, and their answers by example.
     """
 
     other: str  # the row that is compared with
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Returns whether the row is better or worse: unclear unless the corrected ``p`` is below 0.05."""
+        """Returns ``better`` or ``worse`` if the corrected p-value is below 0.05, and otherwise ``unclear``."""
         if self.corrected >= 1 - statistics.LEVEL:
             return "unclear"
         return "better" if self.difference.mean > 0 else "worse"
@@ -43,7 +43,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RowScores:
-    """The scores of a row, by task; also ``overall`` if the row has every task of the reference."""
+    """The scores of a row, by task. They include ``overall`` if the row has every task that the reference row has."""
 
     scores: Mapping[str, Estimate]
     by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of the seeds
@@ -52,7 +52,7 @@ class RowScores:
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a study."""
+    """The statistics of a study: the scores of each row, and the comparisons between rows."""
 
     baseline: Mapping[str, float]  # each score of the best constant answers
     rows: Mapping[str, RowScores]
@@ -60,23 +60,30 @@ class Summary:
     main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """Returns the score that decides about a row: the main one, else the only one of both rows, else None."""
+        """Returns the name of the score that decides whether a row is better.
+
+        This is the main score if ``by_score`` has it. Otherwise it is the only score there; None if there are several.
+        """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark such as `` (collapsed: sst)`` for a row with collapsed runs; otherwise an empty text."""
+        """Returns a mark such as `` (collapsed: sst)`` if runs of the row collapsed, and otherwise an empty text.
+
+        A collapsed run gives nearly the same answer to all examples of a task.
+        """
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
 
     @property
     def main_first(self) -> list[str]:
-        """Returns the names of all scores, the main one first."""
+        """Returns the names of the scores, with the main score first."""
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns the smallest true difference that the study finds with 80% probability; None without comparisons.
+        """Returns the smallest true difference that the study would find with a probability of 80%.
 
-        It is computed for the median comparison, at a significance level of 0.05 with Holm's strictest correction.
+        It is the median over all comparisons in this score, each at level 0.05 divided by the number of comparisons
+        (the strictest step of Holm's correction). Returns None if there is no comparison.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
@@ -85,12 +92,12 @@ class Summary:
 
 
 def summarise(results: Results) -> Summary:
-    """Returns the statistics of all runs that have ended. The same runs give the same numbers, bitwise."""
+    """Returns the statistics of all runs that have ended. The same runs give bitwise the same numbers."""
     return _Sums(results).summary()
 
 
 class _Sums:
-    """The scores of all runs on all examples and on resampled ones, by row and score."""
+    """Computes the summary of a study from the scores of all runs, on all dev examples and on resampled ones."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -110,7 +117,10 @@ class _Sums:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Returns the tasks that ``overall`` covers: those of the reference, or all until the reference has ended."""
+        """Returns the names of the tasks that ``overall`` averages: those of the reference row.
+
+        Until a run of the reference has ended, these are all tasks.
+        """
         reference = self.results.runs.get(self.results.outline.reference)
         known = next(iter(reference.values())).predicted if reference else self.results.dev
         return [name for name in self.results.dev if name in known]
@@ -131,7 +141,7 @@ class _Sums:
         return metrics.value(dev.task, dev.metric, answers_B, dev.labels)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
-        """Returns ``overall`` of the scores of the tasks, which are arrays of one shape."""
+        """Returns the score ``overall`` from the scores of the tasks: their mean, after each is scaled to 0 to 1."""
         scaled = [metrics.unit_scale(self.results.dev[name].metric, values) for name, values in by_task.items()]
         mean: Floats = np.mean(scaled, axis=0)
         return mean
@@ -166,7 +176,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Returns the seeds with which both rows have ended."""
+        """Returns the seeds for which the runs of both rows have ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:

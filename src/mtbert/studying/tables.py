@@ -1,4 +1,4 @@
-"""The tables of a study: its data, its rows with intervals and tests, and printed numbers beside its own."""
+"""The tables of a study: its data, its scores, comparisons of its rows, and another source's numbers beside its own."""
 
 from mtbert.studying.held_out_scores import HeldOutScores
 from mtbert.studying.results import Results
@@ -11,11 +11,11 @@ SMALLEST = "smallest findable"
 
 
 def study_tables(results: Results, summary: Summary, test: HeldOutScores | None = None) -> list[TextTable]:
-    """Returns the tables that a terminal shows.
+    """Returns the tables that are shown on the terminal.
 
     Args:
-        results: The study.
-        summary: Its statistics.
+        results: The results of the study.
+        summary: The statistics of the study.
         test: The scores on test, if a row was scored there.
     """
     against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
@@ -31,7 +31,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
 
 
 def data_table(results: Results) -> TextTable:
-    """Returns the tasks with the sizes of their data."""
+    """Returns a table of the tasks, with their types, metrics and labels and the sizes of train and dev."""
     rows = []
     for name, dev in results.dev.items():
         labels = dev.task.answer.labels.summary(dev.task)
@@ -40,7 +40,7 @@ def data_table(results: Results) -> TextTable:
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
-    """Returns the scores of each row on dev: mean, standard deviation over seeds and 95% interval."""
+    """Returns a table of the scores of each row on dev: mean, standard deviation over seeds and 95% interval."""
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
     for name, scored in summary.rows.items():
@@ -65,7 +65,7 @@ def dev_score_table(results: Results, summary: Summary) -> TextTable:
 
 
 def run_table(results: Results, summary: Summary) -> TextTable:
-    """Returns the scores of each run, for statistics that this report does not have."""
+    """Returns a table of the scores of every single run, for statistics that the report does not have."""
     columns = _scores_of(summary)
     rows = [
         (row, str(seed), *(_number(of_seed.get(column)) for column in columns))
@@ -76,7 +76,10 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """Returns the difference of each row from its control or from the reference, and the smallest one to be found."""
+    """Returns a table of the differences between each row and its control, or between each row and the reference.
+
+    The last line has the smallest difference that the study could be expected to find.
+    """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
     for name, by_score in summary.comparisons[against].items():
@@ -105,13 +108,13 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:
-    """Returns the tables that put the numbers of another source beside those of the study."""
+    """Returns the tables that show the numbers of another source beside those of the study, if there are any."""
     printed = results.outline.printed
     return [] if printed is None else [printed_sizes(results, printed), printed_scores(results, summary, printed)]
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns the numbers of examples that another source prints, beside those of the study."""
+    """Returns a table of the numbers of examples that another source gives, beside the study's own."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()
@@ -124,7 +127,7 @@ def printed_sizes(results: Results, printed: Printed) -> TextTable:
 
 
 def printed_scores(results: Results, summary: Summary, printed: Printed) -> TextTable:
-    """Returns the scores on dev that another source prints, beside the means of the study."""
+    """Returns a table of the dev scores that another source gives, beside the study's own means."""
     keys = _printed_keys(results, summary)
     by_row = {row: scores for row in results.runs if (scores := printed.dev.get(row, {})).keys() & keys.values()}
     columns = [name for name, key in keys.items() if any(key in scores for scores in by_row.values())]
@@ -153,7 +156,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns the scores on test of the row that was chosen for it, beside printed scores if there are any."""
+    """Returns a table of the test scores of the row that was scored on test, beside printed scores if there are any."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)
@@ -177,7 +180,7 @@ def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> T
 
 
 def _printed_keys(results: Results, summary: Summary) -> dict[str, str]:
-    """Returns the key of each score of the study in :class:`Printed`."""
+    """Returns the key under which :class:`Printed` has each score, by the name of the score in the study."""
     return {name: f"{name}.{results.dev[name].metric}" if name in results.dev else name for name in _scores_of(summary)}
 
 
@@ -209,5 +212,5 @@ def _difference(comparison: Comparison | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """Returns a p-value with three decimal places."""
+    """Returns a p-value as text with three decimal places; smaller values become ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
