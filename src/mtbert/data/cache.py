@@ -1,9 +1,9 @@
-"""A cache of arrays on disk, which are computed once and memory-mapped later: tables, splits, clusters and tokens.
+"""A cache on disk for arrays that are computed once and memory-mapped later: tables, splits, clusters and tokens.
 
 The name of a file is a digest of everything that its arrays depend on. The file has four parts: the bytes of the
-arrays, each of which starts at a multiple of 64; a footer in JSON with the place and the SHA-256 of each array; the
-SHA-256 of name and footer; and the length of the footer. It contains no code. A damaged or missing file is made again.
-If no file can be written, the arrays are made in memory.
+arrays, each of which starts at a multiple of 64; a footer in JSON with the offset and the SHA-256 of each array; the
+SHA-256 of file name and footer; and the length of the footer. The file contains no code. A damaged or missing file is
+written again. If no file can be written, the arrays are made in memory.
 """
 
 import hashlib
@@ -39,17 +39,20 @@ BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, the SHA-256 of each, and small values. Arrays from a file are memory-mapped and read-only."""
+    """Arrays by name, and small JSON values, called notes.
+
+    Arrays from a file are memory-mapped and read-only, and ``digests`` has the SHA-256 of each.
+    """
 
     arrays: Mapping[str, StoredArray]
     digests: Mapping[str, str]
     notes: Mapping[str, Any]
 
     def array(self, name: str, *dtypes: str, size: int | None = None) -> StoredArray:
-        """Returns an array of one of these types, and of ``size`` values.
+        """Returns the array called ``name``.
 
         Raises:
-            ValueError: If there is no such array.
+            ValueError: If there is no such array, its dtype is not one of ``dtypes``, or its length is not ``size``.
         """
         found = self.arrays.get(name)
         if found is None or found.dtype.str not in dtypes or size not in (None, len(found)):
@@ -58,7 +61,7 @@ class Kept:
 
 
 class _Footer(BaseModel):
-    """The footer of a file: type, place, bytes and SHA-256 of each array, and the notes."""
+    """The footer of a file: the dtype, offset, size in bytes and SHA-256 of each array, and the notes."""
 
     model_config = ConfigDict(strict=True)
 
@@ -67,7 +70,7 @@ class _Footer(BaseModel):
 
 
 class Spool:
-    """Arrays that grow part by part, in memory or in nameless files in ``folder``."""
+    """Arrays that grow part by part: in temporary files in ``folder`` if it is given, otherwise in memory."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.notes: dict[str, Any] = {}
@@ -84,7 +87,7 @@ class Spool:
             file.close()
 
     def add(self, name: str, part: StoredArray) -> None:
-        """Appends ``part`` to the array called ``name``; all parts must have the same dtype.
+        """Appends ``part`` to the array called ``name``. All parts of an array must have the same dtype.
 
         Raises:
             OSError: If the disk fails.
@@ -101,12 +104,16 @@ class Spool:
         self._files[name].write(written.data)
 
     def kept(self) -> Kept:
-        """Returns the arrays; only for a spool in memory."""
+        """Returns the arrays. This works only for a spool in memory."""
         arrays = {name: np.frombuffer(block, self._dtypes[name]) for name, block in self._memory.items()}
         return Kept(arrays, {}, self.notes)
 
     def copy(self, target: BinaryIO) -> dict[str, list[Any]]:
-        """Copies the arrays of a spool in files to ``target``; returns dtype, place, bytes and SHA-256 of each."""
+        """Copies the arrays of a spool with a folder to ``target``.
+
+        Returns:
+            The dtype, offset, size in bytes and SHA-256 of each array, by its name.
+        """
         found: dict[str, list[Any]] = {}
         for name, source in self._files.items():
             target.write(bytes(-target.tell() % ALIGNED))
@@ -128,14 +135,14 @@ def kept(
     *,
     keep: bool = True,
 ) -> Kept:
-    """Returns the arrays that ``make`` puts into a spool, taken from the user's cache folder if possible.
+    """Returns the arrays that ``make`` produces. They come from the user's cache folder if they are there.
 
     Args:
         kind: One of ``ENTRY_KINDS``, without the dot.
         depends_on: Everything that the arrays depend on, as JSON values.
-        make: Fills a spool with the arrays; it may be called twice.
-        check: Raises ValueError if the arrays of a file cannot be used; they are then made anew.
-        keep: Whether to use the cache; if False, the arrays are made in memory.
+        make: A function that adds the arrays to a spool. It may be called twice.
+        check: A function that raises a ValueError if the arrays of a file cannot be used. They are then made again.
+        keep: Whether to use the cache. If false, the arrays are made in memory.
     """
     if keep:
         with suppress(OSError, ValueError):
@@ -152,10 +159,10 @@ def kept(
 
 
 def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
-    """Returns the arrays that :func:`put` has written.
+    """Returns the arrays that :func:`put` wrote for the same ``kind`` and ``depends_on``.
 
     Raises:
-        OSError, ValueError: If there is no such file, or it is damaged.
+        OSError, ValueError: If the file is missing or damaged.
     """
     file = _file(kind, depends_on)
     with files.open_regular(file, 2**63) as opened:
@@ -184,9 +191,10 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
 
 
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
-    """Writes the arrays that ``make`` puts into a spool to the cache.
+    """Writes the arrays that ``make`` adds to a spool into a file of the cache.
 
-    The file is renamed into place at the end, so a kill or a second writer leaves a whole file or none.
+    The finished file is put in place by an atomic rename. If the process is killed, or another process writes the same
+    file, there is either a complete file or none.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -207,13 +215,17 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
 
 
 def check_within(array: StoredArray, low: int, high: int) -> None:
-    """Raises ValueError unless all values are at least ``low`` and less than ``high``."""
+    """Checks that every value is at least ``low`` and less than ``high``, and raises a ValueError if not."""
     if len(array) and not low <= int(array.min()) <= int(array.max()) < high:
         raise ValueError(f"values must be from {low} to {high - 1}.")
 
 
 def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
-    """Raises ValueError unless the offsets begin with 0, grow by ``step`` or more each time, and stop at ``end``."""
+    """Checks that offsets start at 0, grow by at least ``step`` each time and end at ``end``.
+
+    Raises:
+        ValueError: If they do not.
+    """
     if not len(offsets) or (offsets[0], offsets[-1]) != (0, end) or (np.diff(offsets) < step).any():
         raise ValueError(f"offsets must grow from 0 to {end}.")
 
@@ -224,7 +236,8 @@ def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
 def file_digest(path: Path, *, afresh: bool) -> str:
     """Returns the SHA-256 of a file.
 
-    Unless ``afresh`` is true, the stored digest is returned if path, size, times and inode are unchanged.
+    If ``afresh`` is false, the digest that :func:`remember` stored is returned, provided that the file's path, size,
+    times and inode are still the same.
 
     Raises:
         OSError, ValueError: If the file cannot be read.
@@ -238,7 +251,9 @@ def file_digest(path: Path, *, afresh: bool) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Stores the SHA-256 of a file for :func:`file_digest`, unless the file was changed just now.
+    """Stores the SHA-256 of a file for :func:`file_digest`.
+
+    Nothing is stored for a file that changed in the last two seconds, because another change might leave the same time.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -266,7 +281,7 @@ def _file(kind: str, depends_on: Sequence[object]) -> Path:
 
 
 def _expire(folder: Path) -> None:
-    """Removes files that no run has read for a long time, including those of killed writers and older versions."""
+    """Removes cache files that no run has read for 30 days, even if they come from killed processes or older versions."""
     for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
             if other.suffix in ENTRY_KINDS and time.time() - other.stat().st_mtime > UNUSED:
@@ -274,7 +289,7 @@ def _expire(folder: Path) -> None:
 
 
 def _seal(file: Path, footer: bytes) -> bytes:
-    """Returns the SHA-256 of a footer and of its file's name, which identifies what the arrays depend on."""
+    """Returns the SHA-256 of file name and footer. The name is a digest of everything that the arrays depend on."""
     return hashlib.sha256(file.name.encode() + footer).digest()
 
 

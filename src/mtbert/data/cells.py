@@ -1,6 +1,6 @@
 """Conversion of a table's cells to texts, labels and ids.
 
-If a cell cannot be converted, ValueError is raised with the reason; the caller puts the cell's place before it.
+If a cell cannot be converted, a ValueError gives the reason. The caller adds the place of the cell to the message.
 """
 
 import json
@@ -14,7 +14,7 @@ LONGEST_TEXT = 2**22  # characters in a text, or in a line of a file; War and Pe
 
 
 def place(name: str, unit: str, number: int, column: str) -> str:
-    """Returns the position of a cell for messages, such as ``sts.csv, line 812, column 'similarity'``."""
+    """Returns the place of a cell for messages, such as ``sts.csv, line 812, column 'similarity'``."""
     return f"{name}, {unit} {number}, column {shown(column)}"
 
 
@@ -24,7 +24,7 @@ def quoted(names: Sequence[str]) -> str:
 
 
 def as_text(value: object) -> str:
-    """Returns a cell as text, without leading and trailing space; an empty text for None.
+    """Returns a cell as a text without leading and trailing space. None becomes an empty text.
 
     Raises:
         ValueError: If the cell is not a string, is too long, or cannot be encoded as UTF-8.
@@ -39,7 +39,7 @@ def as_text(value: object) -> str:
 
 
 def as_label(value: object) -> str | None:
-    """Returns a cell as a label, which is text; None if the label is missing: an empty cell or nan.
+    """Returns a cell as a label, which is a string. An empty cell or nan is a missing label and becomes None.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
@@ -54,12 +54,13 @@ def as_label(value: object) -> str | None:
 
 
 def as_labels(value: object, separator: str) -> str | None:
-    """Returns a cell as the JSON list of its labels, each once; None if it is empty or nan.
+    """Returns the labels in a cell as a JSON list without duplicates, or None if the cell is empty or nan.
 
-    The cell is a list, or the text of one in JSON or Python, or labels with ``separator`` between them.
+    The cell holds a list, a list written as text in JSON or Python syntax, or labels separated by ``separator``.
 
     Raises:
-        ValueError: If a label is missing or no single value, or cannot be encoded as UTF-8.
+        ValueError: If the cell holds none of these, or if one of its labels is empty, is not a single value, or cannot
+            be encoded as UTF-8.
     """
     if not isinstance(value, list | tuple):
         text = as_label(value)
@@ -75,10 +76,10 @@ def as_labels(value: object, separator: str) -> str | None:
 
 
 def as_yes_no(value: object) -> str | None:
-    """Returns a cell as 0 or 1, also if it is written as false or true; None if it is empty or nan.
+    """Returns a cell as ``"0"`` or ``"1"``, or None if it is empty or nan. It may also be written as false or true.
 
     Raises:
-        ValueError: If the cell is none of these.
+        ValueError: If the cell holds anything else.
     """
     text = as_label(value)
     found = {"false": "0", "true": "1"}.get((text or "").lower(), text)
@@ -99,7 +100,7 @@ def _listed(text: str) -> list[object]:
 
 
 def as_id(value: object) -> str:
-    """Returns a cell as an id, which is text; an empty text for None.
+    """Returns a cell as an id, which is a string. None becomes an empty string.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
@@ -110,7 +111,7 @@ def as_id(value: object) -> str:
 
 
 def same(found: str | None, wanted: str | None) -> bool:
-    """Returns whether two labels agree as text, as numbers, or as truth values in any case (True, true)."""
+    """Returns whether two labels are equal as text, as numbers, or as truth values, where ``True`` equals ``true``."""
     if found is None or wanted is None or found == wanted:
         return found == wanted
     numbers = number(found), number(wanted)
@@ -123,7 +124,10 @@ def readable(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError if a file or folder has a name that a recipe, which is UTF-8 text, cannot contain."""
+    """Checks the name of a file or folder, and raises a ValueError if a recipe cannot contain it.
+
+    A recipe is UTF-8 text, so the name must be UTF-8 text too.
+    """
     if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
         raise ValueError(f"the name must be UTF-8 text, found {shown(name)}. Rename it.")
 

@@ -1,7 +1,7 @@
-"""The report of ``mtbert data check`` on the data of each task: sizes, labels, lengths, and warnings about them.
+"""The report of ``mtbert data check`` on each task's data: sizes, labels, lengths, and warnings.
 
-:mod:`mtbert.data.measure` computes the figures. :func:`warnings` and :func:`render` turn them into warnings and tables,
-and :func:`report_on_data` prints everything.
+:mod:`mtbert.data.measure` computes the statistics. :func:`warnings` and :func:`render` turn them into warnings and
+tables, and :func:`report_on_data` prints everything.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ RARE = 0.05  # a class with less than this part of an even share of train gets a
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:
-    """Returns warnings about the data, one line each; the warnings from reading come first."""
+    """Returns warnings about a task's data, one line each. Warnings from reading the data come first."""
     task, overlap = figures.data.task, figures.overlap
     found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
@@ -53,7 +53,7 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes without an example, and with fewer than ``FEW`` or than ``rare`` examples."""
+    """Returns warnings about classes that have no example, or fewer than ``FEW`` or than ``rare`` examples."""
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:
@@ -66,7 +66,7 @@ def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
 
 
 def render(figures: Figures, max_length: int) -> RenderableType:
-    """Returns the figures of a task as tables of at most 80 columns."""
+    """Returns the statistics of a task's data as tables, at most 80 characters wide."""
     data, train, dev = figures.data, figures.train, figures.dev
     task = data.task
     sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
@@ -94,7 +94,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
 
 
 def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:
-    """Prints the figures of all tasks and returns the warnings, which it prints too."""
+    """Prints the statistics of all tasks and then all warnings. Returns the warnings."""
     found = []
     for data in tasks:
         figures = measure(data)

@@ -1,7 +1,7 @@
-"""Clusters of texts that mean the same, and batches without two texts of one cluster.
+"""Clusters of texts that mean the same, and batches that avoid two rows with texts of the same cluster.
 
-Texts of the same cluster must not be used as negatives of each other: in Quora's data, many pairs contain the same
-question.
+Texts of the same cluster must not be used as negatives of each other. In Quora's data, for example, many pairs contain
+the same question.
 
 Dimension key: n examples.
 """
@@ -17,12 +17,12 @@ from mtbert.columns import Ints, hashes, numbered
 
 
 def clusters(examples: Examples, positives: bool) -> Ints:
-    """Returns the index of the cluster that each text belongs to, ``[n, texts]``. Equal texts share a cluster.
+    """Returns the index of each text's cluster, ``[n, texts]``. Equal texts share a cluster.
 
     Args:
-        examples: At least one example.
-        positives: Whether the two texts of an example with label 1 are in the same cluster too. Then all texts that are
-            linked by a chain of such examples are in one cluster.
+        examples: The examples, at least one.
+        positives: Whether the two texts of an example with label 1 share a cluster too. All texts that are linked by a
+            chain of such examples are then in one cluster.
     """
     keys = np.stack([hashes(column) for column in examples.texts], axis=1)
     texts = numbered(keys.ravel()).reshape(keys.shape)
@@ -36,16 +36,16 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
-    """Returns the rows of ``order``, rearranged so that batches do not hold a cluster twice, and cut to whole batches.
+    """Returns the rows of ``order``, rearranged so that rows of a batch share no cluster if possible, in whole batches only.
 
-    A row waits if its batch already has one of its clusters, and is put into a later batch before new rows. If only
-    waiting rows are left, they are put into batches anyway, so the last batches may hold a cluster twice. If no row has
-    to wait, ``order`` is unchanged. The two texts of one row may be in the same cluster.
+    A row that shares a cluster with an earlier row of its batch has to wait for a later batch, where it precedes new
+    rows. If only waiting rows are left, they fill the last batches, which may then contain a cluster twice. If no row
+    has to wait, the order does not change. The two texts of one row may be in the same cluster.
 
     Args:
-        order: Row numbers, each at most once.
-        clusters: The cluster of each text of every row, ``[n, texts]``, from :func:`clusters`.
-        batch_size: Rows of a batch.
+        order: Indices of rows, without duplicates.
+        clusters: The index of each text's cluster, ``[n, texts]``, from :func:`clusters`.
+        batch_size: The number of rows in a batch.
 
     Raises:
         ValueError: If there are too few rows for one batch.

@@ -1,8 +1,8 @@
-"""Generated data for a demonstration that needs no download: a small grammar makes every text.
+"""Generated data for a demonstration without downloads: a small grammar makes every text.
 
-The three tasks imitate SST, Quora and STS but contain none of their data; every id says ``generated``. The label of an
-example follows from how its text is built. Most examples have a twin with nearly the same words and another label, so
-that a model cannot solve the tasks by counting words.
+The three tasks imitate the data sets SST, Quora and STS but contain none of their data; every id contains
+``generated``. The way a text is built determines the label. Most examples have a twin: another example with nearly the
+same words and a different label. A model therefore cannot solve the tasks by counting words.
 """
 
 import re
@@ -20,9 +20,10 @@ SIZES = {"train": 1600, "dev": 300}
 
 
 def examples(task: str, split: str) -> list[Example]:
-    """Returns the generated examples of a task and a split; they are the same in every call.
+    """Returns the generated examples of one split of a task. Every call returns the same ones.
 
-    No text of sst and no pair of texts of quora or sts, in either order, occurs twice, within a split or across splits.
+    No text of sst and no pair of texts of quora or sts occurs twice, even in different splits. Pairs that differ only
+    in the order of their texts count as the same pair.
 
     Args:
         task: ``sst``, ``quora`` or ``sts``.
@@ -45,9 +46,9 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` distinct rows, made from whole groups that ``grammar`` draws.
+    """Returns ``size`` different rows. They come from the groups of rows that ``grammar`` draws.
 
-    If groups have two rows and split sizes are even, twins always end up in the same split.
+    Rows of a group stay side by side. If groups have two rows and split sizes are even, no group is divided.
     """
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []
@@ -100,9 +101,9 @@ FRAMES = (
 
 
 def _sst(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns two rows, each a sentence about the same two aspects, with its grade.
+    """Returns two review sentences, each with its grade.
 
-    The second sentence exchanges what the first says about the two aspects, and so has the grade of the other.
+    Both are built alike, but two opinions are exchanged. The grade is the opinion in the clause that decides.
     """
     frame, subjects, grades = _pick(rng, FRAMES), _some(rng, ASPECTS, 2), _some(rng, list(PHRASES), 2)
     said = [phrase.format(_pick(rng, WORDS[word])) for phrase, word in (_pick(rng, PHRASES[g]) for g in grades)]
@@ -118,7 +119,7 @@ def _sst(rng: np.random.Generator) -> list[DemoRow]:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of questions: what they can be about, and what they can ask."""
+    """A topic of questions: the things that questions are about, and the intents that they can express."""
 
     things: tuple[str, ...]  # fill {x} and {y}
     intents: tuple[tuple[str, ...], ...]  # per intent, several ways to ask the same; one option of [a|b] is drawn
@@ -204,7 +205,10 @@ TOPICS = (
 
 
 def _quora(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns two pairs: a question and its paraphrase, and a question and one with other things or another intent."""
+    """Returns two pairs of questions.
+
+    The first pair has one meaning. In the second pair, the things, their order or the intent differ.
+    """
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)
     rows: list[DemoRow] = []
@@ -256,7 +260,7 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a sentence: who does what to whom, in what mood and where; each part has two wordings."""
+    """The content of a sentence: who does what to whom, in what mood and where. Each of these has two wordings."""
 
     mood: tuple[str, str]
     who: tuple[str, str]
@@ -266,7 +270,7 @@ class Scene:
     past: bool
 
     def tell(self, wording: int, passive: bool) -> str:
-        """Returns the scene as a sentence in wording 0 or 1, in the active or passive voice."""
+        """Returns the scene as a sentence, in wording 0 or 1, and in the passive voice if ``passive`` is true."""
         mood, who, stem, whom, place = (
             part[wording] for part in (self.mood, self.who, self.action, self.whom, self.place)
         )
@@ -278,7 +282,10 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns one pair: a scene, and the same scene with some parts changed and sometimes in other words."""
+    """Returns one pair of sentences with its score.
+
+    The second sentence tells the scene of the first, with some parts changed or in other words.
+    """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))
     scene = Scene(mood, who, action, whom, place, past=bool(rng.integers(2)))

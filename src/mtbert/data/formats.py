@@ -1,7 +1,7 @@
-"""Tables in files: column names and numbered rows of each kind of file, read in bounded memory.
+"""Reading tables from files: the column names and the numbered rows of every supported format, in bounded memory.
 
-A file is read once from beginning to end, by lines, objects or small batches of rows. Only the wanted columns are kept.
-Only regular files are opened.
+A file is read once from beginning to end: by lines, by objects, or by small batches of rows. Only the wanted columns
+are kept. Only regular files are opened.
 """
 
 import hashlib
@@ -26,14 +26,15 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
     """Yields the records of a file, with the values of the ``wanted`` columns.
 
     Args:
-        name: What messages call the file.
-        path: The file.
+        name: The name of the file in messages.
+        path: The path of the file.
         wanted: The columns to read.
-        every: Whether to read all columns; ``wanted`` then only helps to detect what separates them.
+        every: Whether to read all columns. If true, ``wanted`` only helps to detect the separator of columns.
 
     Raises:
-        FileNotFoundError: If there is no such file; the message names the nearest one.
-        ValueError: If the kind of the file is unknown, or it cannot be read; the message names the line.
+        FileNotFoundError: If there is no such file. The message suggests the file with the nearest name.
+        ValueError: If the format of the file is unknown, or if the file cannot be read. If a line is wrong, the message
+            names it.
     """
     suffix, packed = _kind(name, path)
     try:
@@ -64,13 +65,13 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
 
 
 def check_file(name: str, path: Path) -> None:
-    """Raises the errors of :func:`opened` if the file of a table is not there, cannot be opened, or is of no kind."""
+    """Checks that a file exists, has a known format and can be opened. If not, raises the errors of :func:`opened`."""
     _kind(name, path)
     _open(name, path, 2**63).close()
 
 
 def _kind(name: str, path: Path) -> tuple[str, bool]:
-    """Returns the suffix that tells the kind of a file, and whether the file is compressed by gzip."""
+    """Returns the suffix that identifies the format of a file, and whether the file is compressed with gzip."""
     bare = path.name.lower()
     packed = bare.endswith(".gz")
     suffix = Path(bare.removesuffix(".gz")).suffix

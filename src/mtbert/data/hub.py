@@ -1,4 +1,4 @@
-"""Reading data sets from the Hugging Face hub, and from folders that the library ``datasets`` has written."""
+"""Reading data sets from the Hugging Face hub, and from folders that the library ``datasets`` wrote."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ def opened_data_set(
 ) -> Iterator[Records]:
     """Yields the rows of a data set, with the values of the ``wanted`` columns.
 
-    Class numbers become class names, and -1, by which hub data sets mean "no label", becomes None.
+    Class indices are replaced by class names. In hub data sets, -1 means "no label"; it becomes None.
 
     Args:
-        name: What messages call the data set.
-        source: Its id on the hub, or its folder relative to ``root``.
-        config: Its configuration; None for the default one.
-        split: Its split; None only for a folder that ``Dataset.save_to_disk`` wrote.
+        name: The name of the data set in messages.
+        source: The id of the data set on the hub, or its folder, relative to ``root``.
+        config: The configuration of the data set, or None for the default one.
+        split: The split to read. It may be None only for a folder that ``Dataset.save_to_disk`` wrote.
         root: The folder that a local ``source`` is relative to.
         wanted: The columns to read.
 
     Raises:
-        ValueError: If the data set cannot be loaded, or a split is needed and none is given.
+        ValueError: If the data set cannot be loaded, or if it needs a split and ``split`` is None.
     """
     import datasets
 

@@ -1,4 +1,4 @@
-"""Turning labels as they are written into numbers: the classes or range of a task, and its examples."""
+"""Labels as numbers: fills in a task's classes or score range, and converts the labels of a table."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,11 @@ from mtbert.task import Task
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
-    """Returns the task with its classes or its range filled in from its tables.
+    """Returns the task with its classes or score range. If the task has none yet, they are taken from its tables.
 
     Raises:
-        ValueError: If the columns do not hold labels of the task's type; the message names file, line and column.
+        ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,
+            and the line if a single label is wrong.
     """
     try:
         found = task.answer.labels.complete(task, [table.labels for table in tables])
@@ -27,10 +28,10 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
 
 
 def labelled_examples(table: Table, task: Task) -> Examples:
-    """Returns the rows as examples with labels of the task's type.
+    """Returns the rows of a table as examples with numeric labels, as the task's type defines them.
 
     Raises:
-        ValueError: If a cell cannot be a label; the message names file, line and column.
+        ValueError: If a cell is not a valid label. The message names file, line and column.
     """
     cells = table.labels
     try:

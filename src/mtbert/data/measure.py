@@ -1,6 +1,6 @@
-"""Figures about a task's data: sizes, lengths, labels, repeated examples, and the overlap of train and dev.
+"""Statistics of a task's data: sizes, lengths, labels, repeated examples, and the overlap between train and dev.
 
-Texts are always compared without case and outer space.
+Texts that differ only in case or in outer space always count as equal.
 """
 
 import json
@@ -22,7 +22,7 @@ UNKNOWN = 0.2  # a text with a larger share of unknown tokens counts as unknown
 
 @dataclass(frozen=True)
 class Tokens:
-    """The number of tokens of each example before it is cut, and the number of examples with many unknown tokens."""
+    """The number of tokens in each example before truncation, and the number of examples with many unknown tokens."""
 
     lengths: npt.NDArray[np.int64]
     unknown: int
@@ -30,10 +30,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data of a task, for a report before training.
+    """The data of a task, from which a report is made before training.
 
-    ``passes`` is the number of passes over train in the whole run. ``tokens`` has one entry for train and one for dev.
-    ``warnings`` are the warnings from reading.
+    ``passes`` says how often the whole run goes through the train examples. ``tokens`` has an entry for train and one
+    for dev. ``warnings`` are the warnings from reading the data.
     """
 
     task: Task
@@ -47,7 +47,7 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The number of examples in one set that repeat an example of another set, or at least one text."""
+    """How many examples of one set also occur in another set, and how many have at least one text that occurs there."""
 
     examples: int
     texts: int
@@ -55,7 +55,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """The figures of one split."""
+    """The statistics of one split of a task's data."""
 
     size: int
     labels: Distribution
@@ -68,7 +68,7 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of a task."""
+    """The statistics of a task's train and dev data."""
 
     data: TaskData
     train: SplitFigures
@@ -77,7 +77,10 @@ class Figures:
 
 
 def shared(a: Examples, b: Examples) -> Overlap:
-    """Returns how many examples of ``b`` occur in ``a``, in either order of texts, and how many share a text."""
+    """Returns how many examples of ``b`` also occur in ``a``, and how many have at least one text that occurs there.
+
+    The order of the two texts of an example does not matter.
+    """
     numbers = numbered(np.concatenate([column.folded for column in (*a.texts, *b.texts)]))
     size = len(a) * len(a.texts)
     of_a, of_b = (part.reshape(len(side.texts), -1) for part, side in ((numbers[:size], a), (numbers[size:], b)))
@@ -89,7 +92,7 @@ def shared(a: Examples, b: Examples) -> Overlap:
 
 
 def measure(data: TaskData) -> Figures:
-    """Returns the figures of a task's train and dev examples."""
+    """Returns the statistics of a task's train and dev data."""
     return Figures(
         data=data,
         train=_part(data.task, data.train, data.tokens[0]),
@@ -99,9 +102,9 @@ def measure(data: TaskData) -> Figures:
 
 
 def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
-    """Returns the number of tokens of each example, and of the examples with many unknown tokens.
+    """Returns the number of tokens in each example, and the number of examples with many unknown tokens.
 
-    Only texts that were cut are tokenised again. ``unknown`` is the tokenizer's :func:`unknown_id`.
+    Only texts that may have been truncated are tokenised again. ``unknown`` is the id that :func:`unknown_id` returns.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(data.examples.texts)
@@ -122,7 +125,10 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:
-    """Returns the id of the unknown token, or -1 if there is none. It takes as long as saving the tokenizer."""
+    """Returns the id of the unknown token, or -1 if the tokenizer has none.
+
+    This takes as long as saving the tokenizer.
+    """
     model = json.loads(tokenizer.to_str())["model"]
     found = model.get("unk_id") if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
     return -1 if found is None else int(found)
@@ -149,9 +155,9 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _rows(numbers: Ints, size: int) -> Ints:
-    """Returns a number for each row, computed from the numbers of its one or two texts.
+    """Returns one number for each row. Rows get the same number exactly if they have the same texts in the same order.
 
-    ``numbers`` is ``[texts, rows]``; all of them are below ``size``.
+    ``numbers`` identifies the text or the two texts of each row, ``[texts, rows]``. All of them are less than ``size``.
     """
     found: Ints = numbers[0] * size + numbers[-1]
     return found

@@ -1,6 +1,6 @@
-"""Rows from memory: data frames, Arrow tables, data sets and lists of dicts, checked and written as Parquet.
+"""Rows from memory: data frames, Arrow tables, data sets and lists of dicts, checked and written as Parquet files.
 
-The libraries of the caller's objects are recognised by the names of their types, so none of them is imported here.
+The type of a caller's object is recognised by its name, so that pandas, polars and datasets need not be imported here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,14 +28,20 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows from memory: Arrow tables by the file that they are written to, and names of these rows for messages."""
+    """Rows from memory: the Arrow tables, and the name of each for messages.
+
+    The keys of both mappings are the paths of the files that the tables are written to, relative to the run's folder.
+    """
 
     tables: Mapping[str, Any]
     names: Mapping[str, str]
 
     @contextmanager
     def written(self, run: Path) -> Iterator[Path | None]:
-        """Writes the files into a temporary folder beside ``run``, and yields that folder, or None without rows."""
+        """Writes the tables into a temporary folder beside ``run``, yields that folder, and removes it afterwards.
+
+        Yields None if there are no tables.
+        """
         if not self.tables:
             yield None
             return
@@ -54,14 +60,14 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Replaces file names in error messages by the names under which the caller knows the rows."""
+        """Replaces the file names in error messages by the names under which the caller knows the rows."""
         try:
             yield
         except ValueError as error:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with each file name replaced by the name of its rows."""
+        """Returns ``text`` with each file name replaced by the name of the rows in that file."""
         for file, name in self.names.items():
             text = text.replace(file, name)
         return text
@@ -71,10 +77,10 @@ NO_ROWS = MemoryRows({}, {})
 
 
 def by_split(task: str, given: Any) -> dict[str, Any]:
-    """Returns the rows that a caller gave for a task, by split; rows without a split are train.
+    """Returns the rows that a caller gave for a task, by split. Rows that were given without a split belong to train.
 
     Raises:
-        ValueError: If a split is not one of ``SPLITS``.
+        ValueError: If there is no split, or if a split is not in ``SPLITS``.
     """
     if not isinstance(given, Mapping):
         return {"train": given}
@@ -88,26 +94,26 @@ def by_split(task: str, given: Any) -> dict[str, Any]:
 
 
 def file_of(task: str, split: str) -> str:
-    """Returns the file for the rows of a split, relative to the folder of the run."""
+    """Returns the path of the file that holds the rows of a split, relative to the run's folder."""
     return f"{FOLDER}/{task}-{split}.parquet"
 
 
 def name_of(task: str, split: str) -> str:
-    """Returns the name by which messages call the rows of a split."""
+    """Returns the name of a split's rows in messages."""
     return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
 
 
 def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
-    """Returns the columns that a task reads from ``rows`` as an Arrow table.
+    """Returns an Arrow table with the columns of ``rows`` that a task reads.
 
     Args:
-        rows: Rows in one of the forms that ``KINDS`` lists; they are not changed.
-        columns: Which columns hold texts, label and id.
-        name: What messages call the rows.
+        rows: Rows in one of the forms that ``KINDS`` lists. They are not changed.
+        columns: The names of the columns that hold texts, label and id.
+        name: The name of the rows in messages.
 
     Raises:
-        TypeError: If ``rows`` are of another type.
-        ValueError: If there are no rows, a column is missing or occurs twice, or a cell is not a single value.
+        TypeError: If ``rows`` have another form.
+        ValueError: If there are no rows, if a column is missing or occurs twice, or if a cell is not a single value.
     """
     import pyarrow as pa
 
@@ -162,7 +168,7 @@ def _from_pandas(series: Any) -> Any:
 
 
 def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> Any:
-    """Returns a column as an Arrow array; its cells are checked one by one unless its type makes that unnecessary."""
+    """Returns a column as an Arrow array. Each cell is checked, except where the column's type allows only valid cells."""
     import pyarrow as pa
 
     if isinstance(values, pa.Array | pa.ChunkedArray):

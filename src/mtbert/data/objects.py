@@ -1,4 +1,4 @@
-"""Tables in JSON: an object on each line, or one array of objects."""
+"""Reading tables in JSON: one object on each line, or one array of objects."""
 
 import json
 import re
@@ -16,7 +16,7 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields the number and the object of each line that is not blank."""
+    """Yields the line number and the JSON object of each line that is not blank."""
     for line in text:
         if not line.strip():
             continue
@@ -28,7 +28,7 @@ def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields the objects of a JSON array, numbered from 1; each is decoded as soon as it has been read."""
+    """Yields the objects of a JSON array, numbered from 1. Each object is decoded as soon as it has been read."""
     decode = json.JSONDecoder().raw_decode
     part = 2**20
     rest, at, lines, ended = "", 0, 0, False  # undecoded text starts at rest[at]; lines counts the lines before rest
@@ -42,7 +42,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
         return not ended
 
     def sign() -> str:
-        """Returns the next character that is not space; an empty text at the end."""
+        """Returns the next character that is not white space, or an empty string at the end of the text."""
         nonlocal at
         while True:
             at = SPACE.match(rest, at).end()  # type: ignore[union-attr]  # it always matches
@@ -89,7 +89,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 def whole_objects(
     name: str, objects: Iterator[tuple[int, dict[str, object]]]
 ) -> tuple[Collection[str], Sequence[Record]]:
-    """Returns all names and all values. All objects are read first, because any of them may have a new name."""
+    """Returns all column names and all records. Every object is read first, because any of them may have a new name."""
     kept = list(objects)
     if not kept:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")
@@ -100,7 +100,10 @@ def whole_objects(
 def keep(
     name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
 ) -> tuple[Collection[str], Iterator[Record]]:
-    """Returns the names and the records; the names grow while the records, with the wanted values, are read."""
+    """Returns the column names, and the records with the values of the ``wanted`` columns.
+
+    The collection of names grows while the records are read.
+    """
     columns: dict[str, None] = {}
 
     def rows() -> Iterator[Record]:

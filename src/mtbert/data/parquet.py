@@ -1,4 +1,4 @@
-"""Reading Parquet files: a few rows at a time, and only the wanted columns."""
+"""Reading Parquet files, a few rows at a time and only the wanted columns."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,12 @@ BATCH = 256  # rows read at once; few, because a row may hold megabytes of text
 
 
 def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
-    """Returns the names of all columns, and the rows with the values of the wanted columns, or of all if None.
+    """Returns the names of all columns, and the rows with the values of the ``wanted`` columns.
+
+    If ``wanted`` is None, the rows have the values of all columns.
 
     Raises:
-        ValueError: If the file is not a Parquet file, or the wanted columns are too large.
+        ValueError: If the file is not a Parquet file, or if the columns to read are too large.
     """
     import pyarrow.parquet as pq
 

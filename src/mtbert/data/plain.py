@@ -1,4 +1,4 @@
-"""Text files, plain or gzip-compressed, read in parts of bounded size."""
+"""Reading text files, plain or compressed with gzip, in parts of bounded size."""
 
 import gzip
 import io
@@ -15,8 +15,8 @@ from mtbert.messages import reason
 class Text:
     """The text of a file, read by lines or in parts.
 
-    Reading raises ValueError, which names the file and the line, at a NUL character, at a byte that is not UTF-8, at a
-    line that is too long, and at a damaged or too large gzip file.
+    Reading raises a ValueError if it meets a NUL character, a byte that is not valid UTF-8, a line that is too long, or
+    a gzip file that is damaged or too large. The message names the file, and the line if it is known.
     """
 
     def __init__(self, name: str, stream: io.TextIOWrapper, top: str) -> None:
@@ -70,10 +70,15 @@ class Text:
 
 @contextmanager
 def decoded(name: str, file: io.BufferedReader, packed: bool) -> Iterator[Text]:
-    """Yields the text of an open file, which messages call ``name``; ``packed`` means that it is gzip-compressed.
+    """Yields the text of an open file.
+
+    Args:
+        name: The name of the file in messages.
+        file: The open file.
+        packed: Whether the file is compressed with gzip.
 
     Raises:
-        ValueError: If the file is not a gzip file although it should be.
+        ValueError: If ``packed`` is true but the file is not a gzip file.
     """
     stream: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
     try:
