@@ -281,7 +281,7 @@ def _file(kind: str, depends_on: Sequence[object]) -> Path:
 
 
 def _expire(folder: Path) -> None:
-    """Removes cache files that no run has read for 30 days, even if they come from killed processes or older versions."""
+    """Removes cache files that no run has read for 30 days, including files of killed processes and older versions."""
     for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
             if other.suffix in ENTRY_KINDS and time.time() - other.stat().st_mtime > UNUSED:

@@ -168,7 +168,7 @@ def _from_pandas(series: Any) -> Any:
 
 
 def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> Any:
-    """Returns a column as an Arrow array. Each cell is checked, except where the column's type allows only valid cells."""
+    """Returns a column as an Arrow array. Each cell is checked, unless the column's type rules out invalid cells."""
     import pyarrow as pa
 
     if isinstance(values, pa.Array | pa.ChunkedArray):

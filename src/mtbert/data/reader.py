@@ -1,4 +1,4 @@
-"""Turning records into a table: cells go into columns, and rows that cannot be used are dropped and counted."""
+"""Turning records into a table: cells are converted and put into columns, and unusable rows are dropped and counted."""
 
 from array import array
 from bisect import bisect_right
@@ -21,14 +21,17 @@ MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a la
 
 @dataclass
 class DroppedRows:
-    """The rows that were dropped for one reason: the line of the first, and their number."""
+    """The rows that were dropped for the same reason: the line of the first one, and how many there are."""
 
     first: int
     number: int = 0
 
 
 class Reader:
-    """Turns the records of several files, one after the other, into a table, and counts the rows that it drops."""
+    """Makes one table from the records of one or more files, and counts the rows that it drops.
+
+    :meth:`read` is called for each file, and then :meth:`table`.
+    """
 
     def __init__(self, columns: Columns, where: dict[str, str | None], labelled: bool) -> None:
         self.chosen = 0  # records that satisfy ``where``
@@ -50,7 +53,7 @@ class Reader:
         self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
 
     def read(self, file: int, name: str, records: Records) -> None:
-        """Adds the rows of a file.
+        """Adds the rows of a file to the table. ``file`` is the index of the file, ``name`` its name in messages.
 
         Raises:
             ValueError: If a column is missing, a cell cannot be converted, or there are no rows.
@@ -83,7 +86,7 @@ class Reader:
         self._ends.append(len(self._lines))
 
     def table(self, parts: Sequence[TableFile]) -> Table:
-        """Returns all rows as a table; afterwards nothing more can be read.
+        """Returns all rows as a table. No more files can be read after this call.
 
         Raises:
             ValueError: If no row is left.
@@ -102,7 +105,7 @@ class Reader:
         )
 
     def _adder(self, file: int, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
-        """Returns the function that adds a record of the file, or drops it."""
+        """Returns a function that converts one record of the file and adds it to the table, or drops it."""
         columns, labelled = self._columns, self._labelled
         texts, end = len(columns.text), len(self._keys) - len(self._where)
         make = [columns.as_label if key == "label" else _MAKE[key] for key, _ in self._keys]
@@ -146,7 +149,7 @@ class Reader:
         return add
 
     def _settle(self) -> None:
-        """Moves the waiting rows into the columns."""
+        """Moves the waiting rows, which are converted already, into the columns."""
         if not self._waiting:
             return
         made, labels = list(zip(*self._waiting, strict=True)), self._labels
@@ -160,7 +163,11 @@ class Reader:
         self._waiting.clear()
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of a record as its id, for a file without ids."""
+        """Returns the number of the current record, for use as its id because its id cell is empty.
+
+        Raises:
+            ValueError: If the file has an id column.
+        """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):
             raise error
@@ -171,7 +178,7 @@ class Reader:
         return self._labelled or self._columns.id in records.columns
 
     def _warnings(self, parts: Sequence[TableFile], ids: TextColumn | NumberColumn) -> Iterator[str]:
-        """Yields a warning for each reason for which rows were dropped, and one for repeated ids.
+        """Yields a warning for each reason for which rows were dropped, and a warning if ids are repeated.
 
         Raises:
             ValueError: If no row is left.
@@ -229,7 +236,7 @@ def _made(
     at: Callable[[int, str], str],
     line: int,
 ) -> list[Any]:
-    """Returns the values, each converted by its function in ``make``; an error names the place of the value."""
+    """Returns the values, each converted by the function at the same position in ``make``. An error names the cell."""
     made: list[Any] = []
     try:
         for each, value in zip(make, values, strict=False):

@@ -1,4 +1,4 @@
-"""The common form of all files and data sets: column names, and numbered records with the wanted columns."""
+"""The common form in which all files and data sets are read: column names and numbered records."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ class Records:
     """The records of a file or data set, and the names of its columns.
 
     Attributes:
-        columns: The names of all columns of the file.
-        rows: For each record its number, and its values in the wanted columns, None for a missing value.
-        unit: What the numbers count, for messages.
+        columns: The names of all columns.
+        rows: For each record, its number and its values in the wanted columns. A missing value is None.
+        unit: What the numbers of records count, for messages: lines, rows or items.
         header: The place of the column names, for messages.
-        late: Whether ``columns`` is complete only after the last record.
-        digest: Returns the SHA-256 of the file, after the last record; None for a data set.
+        late: Whether ``columns`` is incomplete until the last record has been read.
+        digest: A function that returns the SHA-256 of the file after the last record has been read. None for a data
+            set.
     """
 
     columns: Collection[str]

@@ -1,4 +1,4 @@
-"""Reading tables whose columns are separated by commas, semicolons or tabs, with a line of column names at the top."""
+"""Reading tables in which commas, semicolons or tabs separate the columns and the first line names them."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ def separated_records(
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
     """Returns the line number of the header, the names of all columns, and the rows.
 
-    The rows have the values of the wanted columns, or with ``every`` of all columns.
+    The rows have the values of the ``wanted`` columns, or of all columns if ``every`` is true.
 
     Raises:
-        ValueError: If there is no header; while the rows are read, if a row is damaged.
+        ValueError: If there is no header. Iterating over the rows raises it at a damaged row.
     """
     csv.field_size_limit(LONGEST_TEXT)  # applies to the whole csv module, whose own limit is too low for long texts
     lines = iter(text)
@@ -39,7 +39,7 @@ def separated_records(
 
 
 def _separator(top: str, wanted: Sequence[str]) -> str:
-    """Returns the character between columns: the one with which the header contains the most wanted columns.
+    """Returns the character that separates the columns: the one that yields the most ``wanted`` columns in the header.
 
     Only the header is used, because texts in a file with one column may contain commas.
     """
@@ -54,7 +54,7 @@ def _separator(top: str, wanted: Sequence[str]) -> str:
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line and the fields of each row; a blank line has no fields."""
+    """Yields the number of the first line and the fields of each row. A blank line is a row without fields."""
     first = next(lines)
     line = blank + 1
     try:
@@ -89,7 +89,7 @@ def _bare_return(name: str, line: int) -> ValueError:
 def _whole(
     name: str, sign: str, columns: Sequence[str], fields: Iterator[tuple[int, list[str]]], wanted: Sequence[str]
 ) -> Iterator[Record]:
-    """Yields the values of the wanted columns.
+    """Yields each row with the values of the ``wanted`` columns. Checks that no field is missing.
 
     Raises:
         ValueError: If a row has more or fewer fields than the header.

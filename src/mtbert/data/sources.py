@@ -1,4 +1,4 @@
-"""The sources of a task's rows, and reading them: files, a hub data set, or the generated demo."""
+"""The sources of a task's rows (files, a hub data set, or the generated demo), and how they are read."""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ from mtbert.settings import Settings
 
 
 class Source(Settings):
-    """Where a table comes from: exactly one of ``path``, ``hub`` and ``generated``.
+    """Where the rows of a table come from. Exactly one of ``path``, ``hub`` and ``generated`` is set.
 
-    A plain string stands for a path, and a list of strings for several files with the same columns.
+    A plain string means a path, and a list of strings means several files with the same columns.
     """
 
     path: str | tuple[str, ...] | None = Field(
@@ -95,11 +95,15 @@ class Source(Settings):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files as the recipe names them; empty for a data set."""
+        """The paths of the files as written in the recipe. Empty if the rows do not come from files."""
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     def shares(self, other: "Source") -> bool:
-        """Returns whether both read some rows of one file, or the same data set; ``where`` may keep parts apart."""
+        """Returns whether this source and ``other`` may have rows in common.
+
+        Sources of files may if they have a file in common, unless both have a ``where`` and the two differ. All other
+        sources may only if they are equal.
+        """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where
             return bool(set(self.files) & set(other.files)) and not parts
@@ -107,19 +111,20 @@ class Source(Settings):
 
 
 def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: bool = True) -> Table:
-    """Returns the rows of a source in order; several files are read one after the other.
+    """Returns the rows of a source in their order. Several files are read one after the other.
 
     Args:
-        source: The source. The names of ``columns`` are ignored for a ``generated`` source.
-        columns: The columns to read.
+        source: The source.
+        columns: The columns to read. Their names are ignored if the source is ``generated``.
         root: The folder that relative paths start from.
-        texts: The number of texts the task reads, 1 or 2.
-        labelled: If true, rows without a label and rows with an empty text are dropped, and a warning counts them. If
-            false, as for the input of a prediction, all rows are kept without labels, and the id column may be missing.
+        texts: The number of texts that the task reads, 1 or 2.
+        labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
+            counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
+            missing.
 
     Raises:
-        FileNotFoundError: If there is no such file; the message names the nearest one.
-        ValueError: If the content cannot be read, or a row without a label has an empty text.
+        FileNotFoundError: If there is no such file. The message suggests the file with the nearest name.
+        ValueError: If the content cannot be read, or if a text is empty and ``labelled`` is false.
     """
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
@@ -145,15 +150,20 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
 
 
 def check_files_of(source: Source, root: Path) -> None:
-    """Raises FileNotFoundError or ValueError unless the files of a source are there and can be opened."""
+    """Checks that the files of a source exist and can be opened.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a file has an unknown format or cannot be opened.
+    """
     for file in source.files:
         formats.check_file(readable(file), root / file)
 
 
 def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
-    """Returns the labelled rows of a source as :func:`read` does, taken from the user's cache folder if possible.
+    """Returns the labelled rows of a source, as :func:`read` does, from the user's cache folder if they are there.
 
-    With ``afresh``, the SHA-256 of a file is computed again even if its size, times and inode are unchanged.
+    If ``afresh`` is true, the SHA-256 of each file is computed again even if its size, times and inode are unchanged.
     """
     if not source.files:
         return read(source, columns, root, texts=texts)
@@ -206,7 +216,7 @@ def _generated(source: Source, columns: Columns, texts: int, labelled: bool) -> 
 
 
 def _digested(table: Table) -> Table:
-    """Returns a table that is not from a file, with the SHA-256 of its rows written as a JSON array."""
+    """Returns the table with the SHA-256 of its rows, written as a JSON array, because there is no file to take one from."""
     digest = hashlib.sha256(b"[")
     for number in range(len(table)):
         row = table.row(number)

@@ -1,4 +1,4 @@
-"""Splitting rows into train and dev so that the two share no text."""
+"""Splitting rows into train and dev so that no text occurs in both."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,12 @@ from mtbert.columns import Hashes, TextColumn, numbered
 
 
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Returns the rows of train and of dev, each in ascending order; rows that share a text are on the same side.
+    """Returns the row indices of train and those of dev, each in ascending order. Rows that share a text stay together.
 
-    Texts are compared without case. Rows that are linked by a chain of shared texts, such as ``(a, b), (b, c), (c,
-    d)``, form a group and stay together. Groups are drawn for dev at random while they fit, so a giant group stays in
-    train, and dev gets as close to its share as the other groups allow.
+    Texts are compared without regard to case and outer space. Rows that are linked by a chain of shared texts, such as
+    ``(a, b), (b, c), (c, d)``, form a group, and no group is divided. Groups are drawn at random, and a group goes to
+    dev if it still fits. A giant group therefore stays in train, and dev gets as close to its share as the other groups
+    allow.
 
     Args:
         texts: The texts of the rows: one column for each text of a row.
@@ -23,7 +24,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
         seed: The seed of the draw. The same seed and texts give the same split.
 
     Raises:
-        ValueError: If fraction is not between 0 and 1, or if all rows are one group.
+        ValueError: If ``fraction`` is not between 0 and 1, or if all rows are in one group.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
@@ -54,7 +55,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
 
 def _groups(keys: Sequence[Hashes]) -> tuple[Rows, Rows]:
-    """Returns the group of each row, and the size of each group; groups are numbered by their first row."""
+    """Returns the index of each row's group, and the size of each group. Groups are numbered by their first rows."""
     rows = len(keys[0])
     if len(keys) == 1:
         group_n = numbered(keys[0])

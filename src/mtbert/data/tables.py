@@ -1,4 +1,4 @@
-"""Tables: the rows of a source, and the columns that a task reads."""
+"""Tables, which hold the rows of a source in columns, and the names of the columns that a task reads."""
 
 import json
 from bisect import bisect_right
@@ -17,7 +17,7 @@ from mtbert.settings import Settings
 
 
 class Columns(Settings):
-    """The names of the columns that hold texts, label and id.
+    """The names of the columns that hold the texts, the label and the id of each row.
 
     In a recipe: ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``.
     """
@@ -51,25 +51,25 @@ class Columns(Settings):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The columns of labels."""
+        """The names of the label columns."""
         return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
 
     def as_label(self, value: object) -> str | None:
-        """Returns a cell of a label column as text; None if it is missing.
+        """Returns a cell of a label column as text, or None if the label is missing.
 
-        That is 0 or 1 where each label has a column, else the JSON list of the labels where the task has sets.
+        If each label has a column of its own, the text is 0 or 1. If the cell holds a set of labels, it is a JSON list.
 
         Raises:
-            ValueError: If the cell cannot be that.
+            ValueError: If the cell cannot be converted.
         """
         if isinstance(self.label, tuple):
             return cells.as_yes_no(value)
         return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
-        """Returns the label of a row from what :meth:`as_label` made of its label columns.
+        """Returns the label of a row. ``made`` contains the results of :meth:`as_label` for its label columns.
 
-        Where each label has a column, that is a JSON object of those that are not missing.
+        If each label has a column of its own, the label of the row is a JSON object that leaves out missing labels.
         """
         if not isinstance(self.label, tuple):
             return made[0]
@@ -79,9 +79,10 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class Row:
-    """A row as it is written, with stripped texts and label.
+    """A row as its file has it, but with surrounding space removed from texts and label.
 
-    ``line`` is its first line, or its number from 1, in its file or data set; ``file`` is the index of that file.
+    ``line`` is the number of the row's first line in its file, or the number of the row in its data set, counted from
+    1. ``file`` is the index of the file among the files of the table.
     """
 
     line: int
@@ -93,7 +94,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file or data set of a table; ``unit`` is what the places of its rows count, such as lines."""
+    """A file or data set that a table was read from. ``unit`` is the unit in which places are given, such as "line"."""
 
     name: str
     digest: str  # the SHA-256 of the file's bytes, or else of the rows
@@ -102,15 +103,15 @@ class TableFile:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a source in columns, and the files or data set that they come from.
+    """The rows of a source in columns, and the files or the data set that they come from.
 
     Attributes:
         parts: The files, or the data set.
         ids: The id of each row.
         texts: One column for each text of a row.
-        labels: The label of each row, as it is written.
-        lines: The first line of each row, or its number from 1, in its file.
-        ends: The number of rows up to the end of each file.
+        labels: The label of each row, as text.
+        lines: For each row, the number of its first line in its file, or its row number, counted from 1.
+        ends: For each file, the number of rows in this file and all files before it.
         warnings: The warnings from reading.
         column: The name of the label column, for messages.
     """
@@ -126,14 +127,14 @@ class Table:
 
     @property
     def name(self) -> str:
-        """The names of all files, for messages."""
+        """The names of the files, for messages."""
         return names(self.parts)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def at(self, row: int) -> str:
-        """Returns the place of a label, for messages: ``sts.csv, line 812, column 'similarity'``."""
+        """Returns the place of a row's label for messages, such as ``sts.csv, line 812, column 'similarity'``."""
         part = self.parts[self._file(row)]
         return cells.place(part.name, part.unit, int(self.lines[row]), self.column)
 
@@ -154,7 +155,7 @@ class Table:
         return bisect_right(self.ends, row)
 
     def keep(self, spool: Spool) -> None:
-        """Puts the table into a spool; ids and lines that are just consecutive numbers are not stored."""
+        """Writes the table into a spool. Ids and lines that are just consecutive numbers are not stored."""
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {
@@ -181,10 +182,10 @@ class Table:
 
     @classmethod
     def loaded(cls, kept: Kept) -> Self:
-        """Returns the table that :meth:`keep` put into a spool.
+        """Returns the table that :meth:`keep` wrote.
 
         Raises:
-            ValueError: If ``kept`` is not such a table.
+            ValueError: If ``kept`` does not contain a valid table.
         """
         notes = _Notes.model_validate(kept.notes)
         codes = kept.array("codes", "<i4")
@@ -212,7 +213,7 @@ class Table:
 
 
 class _Notes(BaseModel):
-    """The notes that :meth:`Table.keep` writes beside the arrays."""
+    """The notes that :meth:`Table.keep` writes beside the arrays of a table."""
 
     model_config = ConfigDict(strict=True)
 

@@ -1,7 +1,7 @@
-"""Reading tables separated by tabs, in which a quote is an ordinary character unless it encloses a whole field.
+"""Reading tab-separated tables, in which a quote is an ordinary character unless quotes enclose a whole field.
 
-A field is quoted if it begins and ends with a quote and all quotes inside are doubled; such a field may contain tabs
-and line breaks. Every other field is taken as it is: ``"So" it is`` is a text.
+A field is quoted if it begins and ends with a quote and every quote inside it is doubled. A quoted field may contain
+tabs and line breaks. Every other field is taken literally: ``"So" it is`` keeps its quotes.
 """
 
 import re
@@ -16,7 +16,7 @@ _INSIDE = re.compile(r'(?:[^"]|"")*+')
 
 
 class BareReturn(ValueError):
-    """Raised for a carriage return inside line number ``line``."""
+    """Raised if a line contains a carriage return that does not end it. ``line`` is the number of that line."""
 
     def __init__(self, line: int) -> None:
         super().__init__(line)
@@ -24,10 +24,11 @@ class BareReturn(ValueError):
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line, from 1, and the fields of each row; a blank line has no fields.
+    """Yields the number of the first line (from 1) and the fields of each row. A blank line is a row without fields.
 
-    The first row is the header. A quote encloses several lines only if the row then has as many fields as the header,
-    and the lines do not have that many fields by themselves.
+    The first row is the header. A quoted field spans several lines only if the row then has as many fields as the
+    header. If the first line has that many fields by itself, and so has the next line, each of them is a row of its
+    own.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.
@@ -48,14 +49,14 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """Lines that can be read ahead before they are taken."""
+    """An iterator of lines that can be read ahead before they are taken."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._source = iter(lines)
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns the line after the next ``number`` lines; None after the last line."""
+        """Returns the line that follows the next ``number`` lines, or None if there is none. No line is taken."""
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:
@@ -69,7 +70,7 @@ class _Lines:
 
 
 def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[str]]:
-    """Returns the number of lines in the row that begins with ``first``, and its fields."""
+    """Returns the number of lines in the row that begins with the line ``first``, and the fields of that row."""
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
     while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):
@@ -83,7 +84,7 @@ def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[s
 
 
 def _body(line: str) -> str:
-    """Returns the line without its line break."""
+    """Returns a line without its line break."""
     if line.endswith("\n"):
         return line[:-2] if line.endswith("\r\n") else line[:-1]
     return line.removesuffix("\r")
@@ -118,7 +119,7 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next line that is not blank has as many fields as the header, or there is no such line."""
+    """Returns whether the next line that is not blank has ``width`` fields. Also true if there is no such line."""
     while (following := source.after(taken)) is not None:
         if body := _body(following):
             return body.count("\t") + 1 == width
@@ -127,7 +128,10 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the next lines up to the one that closes an open quote; none if ``most`` characters do not contain it."""
+    """Returns the next lines, up to the line that closes a quoted field.
+
+    The list is empty if the field is not closed within ``most`` characters.
+    """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:
         lines.append(line)

@@ -1,4 +1,4 @@
-"""Loading a model's tokenizer, and turning texts into flat arrays of tokens."""
+"""Loading a model's tokenizer, and turning texts into flat arrays of token ids."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _Made = TypeVar("_Made")
 
 
 class Options(BaseModel):
-    """The keys of ``tokenizer_config.json`` that change the tokens of a text if there is no ``tokenizer.json``."""
+    """The keys of ``tokenizer_config.json`` that affect tokenization in a folder without ``tokenizer.json``."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -44,8 +44,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """Returns the tokenizer of a model folder, with truncation and padding switched off.
 
     Raises:
-        FileNotFoundError: If the folder has no tokenizer files; the message names the files that are needed.
-        ValueError: If a file cannot be read, or the tokenizer fails a short trial (:mod:`mtbert.data.trial`).
+        FileNotFoundError: If the folder has no tokenizer files. The message names the files that are needed.
+        ValueError: If a file cannot be read, or if the tokenizer fails a short trial (:mod:`mtbert.data.trial`).
     """
     whole, words, pieces, merges = (folder / n for n in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"))
     if os.path.lexists(whole):
@@ -74,18 +74,20 @@ def sequences(
     *,
     keep: bool = False,
 ) -> tuple[Sequences, Rows]:
-    """Returns the token sequences of texts or pairs, and the numbers of the sequences that had to be truncated.
+    """Returns the token sequences of texts or of pairs of texts, and the indices of the sequences that were truncated.
 
     Args:
-        tokenizer: Adds the special tokens and, for pairs, the segment ids.
+        tokenizer: The tokenizer, which adds special tokens and, for pairs, segment ids.
         texts: For each example, one text, or two texts that are packed into one sequence.
-        max_length: Most tokens in a sequence, special tokens included; of a pair, the longer text is truncated first.
-        segments: Whether to keep the segment ids; if False, every segment id is 0.
-        keep: Whether the tokens of 1,000 :class:`TextTuples` or more are looked for in the user's cache folder, and
-            left there.
+        max_length: The maximum number of tokens in a sequence, including special tokens. In a pair, the longer text is
+            truncated first.
+        segments: Whether to keep the segment ids. If false, every segment id is 0.
+        keep: Whether to read the tokens from the user's cache folder, or write them there. This needs at least 1,000
+            examples in :class:`TextTuples`.
 
     Raises:
-        ValueError: If ``max_length`` leaves no room beside the special tokens, or the tokenizer fails on a text.
+        ValueError: If ``max_length`` leaves no room for text beside the special tokens, or the tokenizer fails on a
+            text.
     """
     # To look at the vocabulary takes as long as a few hundred texts.
     few = len(texts) < cache.FEWEST
@@ -130,7 +132,7 @@ def sequences(
 def _tokens(
     tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
 ) -> tuple[Int32s, Int32s, Rows, Rows]:
-    """Returns all ids and segment ids, the length of each sequence, and the numbers of those that were truncated."""
+    """Returns all token ids, all segment ids, the length of each sequence, and the indices of truncated sequences."""
     special = {size: tokenizer.num_special_tokens_to_add(size == 2) for size in {len(text) for text in texts}}
     for number in special.values():
         if max_length <= number:
@@ -159,7 +161,7 @@ def _tokens(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]]) -> list[Encoding]:
-    """Returns the encoding of each text or pair, of any length.
+    """Returns the encoding of each text or pair, without truncation.
 
     Raises:
         ValueError: If the tokenizer fails.
@@ -176,9 +178,9 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns which tokens of a too long encoding stay, of which ``special`` belong to no text.
+    """Returns a mask of the tokens to keep in an encoding that is too long and contains ``special`` special tokens.
 
-    The library truncates only by a setting of the tokenizer, which another thread may be using at the same time.
+    The library's own truncation is a setting of the tokenizer, which another thread may be using at the same time.
     """
     text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
     first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)
@@ -189,7 +191,9 @@ def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.b
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Returns how many tokens of each text stay if both together have more than ``room``; the longer is cut first.
+    """Returns how many of the ``first`` and ``second`` tokens of two texts to keep, so that ``room`` tokens are left.
+
+    The longer text is truncated first.
 
     >>> _longest_first(9, 2, 7), _longest_first(5, 5, 7), _longest_first(6, 5, 7)
     ((5, 2), (3, 4), (4, 3))
@@ -199,7 +203,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Returns the result of ``make``; if the library fails, raises a ValueError whose message begins with ``wrong``."""
+    """Returns the result of ``make``. If the library fails, raises a ValueError whose message begins with ``wrong``."""
     try:
         with trial.muted():
             return make()

@@ -1,8 +1,8 @@
-"""A short trial of a foreign tokenizer on a few texts, before it sees any text of the user.
+"""A short trial of a foreign tokenizer on a few fixed texts, before it reads any text of the user.
 
-A ``tokenizer.json`` is a program: its normalizer may double a text thirty times, its regular expressions may never
-terminate, and its template may drop the text or name tokens without an embedding. The tokenizers library then raises an
-error, panics, or uses up the machine's memory.
+A ``tokenizer.json`` is like a program. Its normalizer may double a text thirty times, its regular expressions may never
+terminate, and its template may drop the text or insert tokens that have no embedding. In these cases, the tokenizers
+library may raise an error, panic, or use up all memory.
 """
 
 import json
@@ -35,7 +35,7 @@ _MUTED = threading.Lock()
 def fault(tokenizer: Tokenizer) -> str | None:
     """Returns what is wrong with ``tokenizer``, or None if it passes the trial.
 
-    The fault is a clause that completes "this tokenizer ...", such as ``fails on a short text (...)``.
+    The fault completes a sentence that begins with "this tokenizer", such as ``fails on a short text (...)``.
     """
     try:
         with muted():
@@ -45,10 +45,12 @@ def fault(tokenizer: Tokenizer) -> str | None:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the reason for a failure in the tokenizers library, whose panics are not subclasses of Exception.
+    """Returns the reason for an error in the tokenizers library.
+
+    Panics of that library are not subclasses of Exception, so ``error`` may be any BaseException.
 
     Raises:
-        BaseException: The given ``error`` itself, if it is a request to end the program.
+        BaseException: ``error`` itself if it is a request to end the program, such as KeyboardInterrupt.
     """
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         raise error
@@ -57,7 +59,10 @@ def cause(error: BaseException) -> str:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Discards what native code writes to standard error inside: the library prints every panic before raising it."""
+    """Discards what is written to standard error in a ``with`` block.
+
+    The tokenizers library prints every panic there before it raises it.
+    """
     with _MUTED:
         if sys.stderr is not None:  # it is None if the process started with standard error closed
             sys.stderr.flush()
@@ -99,7 +104,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 
 
 def _steps(chain: Any) -> list[Any]:
-    """Returns the steps of a normalizer or pre-tokenizer: those of a sequence, a single one, or none."""
+    """Returns the steps of a normalizer or pre-tokenizer. If it is not a sequence, it is its own only step."""
     return [] if chain is None else list(chain) if type(chain).__name__ == "Sequence" else [chain]
 
 
@@ -112,7 +117,10 @@ def _parts(step: Any, text: str) -> list[str]:
 
 
 def _patterns(steps: Sequence[Any]) -> list[str]:
-    """Returns the texts and regular expressions that the steps search for; a step may make such a text longer."""
+    """Returns the strings and regular expressions that the steps search for.
+
+    They are used as test texts too, because a step may replace such a string by a longer one.
+    """
     settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
     patterns = [
         each["pattern"] for each in settings if isinstance(each, dict) and isinstance(each.get("pattern"), dict)
@@ -145,7 +153,7 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the numbers (0 or 1) of the texts that have a token; tokens added by a template belong to no text."""
+    """Returns the indices (0 or 1) of the texts that have at least one token. Special tokens do not count."""
     return {
         number
         for encoding in encodings

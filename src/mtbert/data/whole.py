@@ -1,4 +1,4 @@
-"""Reading a file with all of its columns, for commands that copy them into their output."""
+"""Reading all columns of a file, for commands that copy the columns into their output."""
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -10,19 +10,19 @@ from mtbert.data import formats
 
 @dataclass(frozen=True)
 class Whole:
-    """All columns of a file, and its rows in the order of :func:`mtbert.data.sources.read`."""
+    """All columns of a file, and its rows in the order in which :func:`mtbert.data.sources.read` returns them."""
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, object]]
 
 
 def read_whole(name: str, path: Path, wanted: Sequence[str]) -> Whole:
-    """Returns everything in a file. If several columns have the same name, only the last of them is kept.
+    """Returns all columns and rows of a file. If several columns have the same name, only the last of them is kept.
 
     Args:
-        name: What messages call the file.
-        path: The file.
-        wanted: Columns that the file should have; they help to detect what separates its columns.
+        name: The name of the file in messages.
+        path: The path of the file.
+        wanted: Columns that the file should have. They help to detect the separator of columns.
 
     Raises:
         FileNotFoundError, ValueError: If the file cannot be read.
@@ -33,7 +33,7 @@ def read_whole(name: str, path: Path, wanted: Sequence[str]) -> Whole:
 
 
 def read_columns(name: str, path: Path, wanted: Sequence[str]) -> Collection[str]:
-    """Returns the names of the columns of a file; ``wanted`` ones are as in :func:`read_whole`.
+    """Returns the names of a file's columns. The arguments are those of :func:`read_whole`.
 
     Raises:
         FileNotFoundError, ValueError: If the file cannot be read.

@@ -1,4 +1,5 @@
-"""Samplers, which choose the task of a step, and streams, which choose its rows.
+"""Samplers, which choose the task of each step, and streams, which choose its rows.
 
-Both depend only on the seed and on how far the run is, so a resumed run draws what an uninterrupted one would.
+Both depend only on the seed and on the progress of the run. A resumed run therefore draws the same tasks and rows as an
+uninterrupted run.
 """

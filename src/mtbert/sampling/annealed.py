@@ -1,8 +1,8 @@
-"""Annealed sampling: proportional to the number of rows in the first epoch, nearly uniform in the last.
+"""Annealed sampling: proportional to the tasks' sizes at the beginning of a run, and nearly uniform at its end.
 
-Source: Stickland and Murray, "BERT and PALs", 2019. A task's probability is proportional to its number of rows to a
-power. The power falls from 1 to 0.2 in equal steps, one per epoch: ``1 - 0.8 * (epoch - 1) / (epochs - 1)``. In a run
-of a single epoch it is 1.
+Source: Stickland and Murray, "BERT and PALs", 2019. The probability of a task is proportional to ``size ** power``,
+where its size is its number of train rows. The power falls from 1 in the first epoch to 0.2 in the last, in equal
+steps: ``1 - 0.8 * (epoch - 1) / (epochs - 1)``. In a run of a single epoch, the power is 1.
 
 Dimension key: T tasks.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Annealed(Settings):
-    """Draws tasks in proportion to their rows in the first epoch, and nearly uniformly in the last."""
+    """A sampler that is proportional to the tasks' sizes in the first epoch and nearly uniform in the last."""
 
     kind: Literal["annealed"] = "annealed"
 

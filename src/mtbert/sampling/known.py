@@ -1,4 +1,4 @@
-"""The registry of samplers that a recipe can name: one line each."""
+"""The registry of the samplers that a recipe can name, with one line for each."""
 
 from mtbert.kinds import Kinds
 

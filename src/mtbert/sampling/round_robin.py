@@ -1,4 +1,4 @@
-"""Round robin: every task in turn.
+"""Round-robin sampling: the tasks take turns.
 
 Dimension key: T tasks.
 """
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class RoundRobin(Settings):
-    """Takes every task in turn."""
+    """A sampler that takes every task in turn."""
 
     kind: Literal["round_robin"] = "round_robin"
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns ``[T]``, float64: 1 for the task whose turn it is, 0 for the others."""
+        """Returns the probability of each task, ``[T]``, float64: 1 for the task whose turn it is, 0 for all others."""
         import torch
 
         probabilities_T = torch.zeros(len(sizes), dtype=torch.float64)

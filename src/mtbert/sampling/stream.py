@@ -1,4 +1,4 @@
-"""Streams: the order in which a task's train rows are put into batches."""
+"""Streams: the order in which the train rows of a task are put into batches."""
 
 from dataclasses import dataclass, field
 
@@ -11,16 +11,16 @@ from mtbert.seeds import numpy_generator
 
 @dataclass(frozen=True)
 class Stream:
-    """An endless sequence of a task's rows: one seeded permutation of all rows after another.
+    """An endless sequence of a task's rows: one random permutation of all rows after another, drawn from the seed.
 
     Attributes:
-        name: The task.
+        name: The name of the task.
         size: The number of rows.
-        batch_size: Rows per batch.
+        batch_size: The number of rows in a batch.
         seed: The seed of the run.
-        clusters: The cluster of each text of each row, ``[size, texts]``, from
-            :func:`mtbert.data.clusters.clusters`. With clusters, each permutation is rearranged so that, as far as
-            possible, no batch contains a cluster twice; then it is cut to whole batches, of which there must be one.
+        clusters: The index of each text's cluster, ``[size, texts]``, from :func:`mtbert.data.clusters.clusters`, or
+            None. If clusters are given, each permutation is rearranged so that a batch contains no cluster twice if
+            possible, and rows that do not fill a whole batch are left out. There must be rows for at least one batch.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Stream:
     _passes: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
-        """Returns the row numbers of batch number ``batch`` (from 0), ``[batch_size]``, int64.
+        """Returns the row indices of the batch with index ``batch``, ``[batch_size]``, int64.
 
         A batch that reaches the end of a permutation continues with the next permutation.
         """

@@ -1,7 +1,8 @@
-"""Temperature sampling: a task's probability is proportional to its number of rows to the power ``1 / temperature``.
+"""Temperature sampling: the probability of a task is proportional to ``size ** (1 / temperature)``.
 
-Temperature 1 is proportional sampling and 2 is square-root sampling; the higher the temperature, the closer together
-are the probabilities. A recipe can name these two: ``sampler: proportional`` and ``sampler: square_root``.
+The size of a task is its number of train rows. Temperature 1 gives proportional sampling, and temperature 2 gives
+square-root sampling. A higher temperature makes the probabilities more equal. A recipe can give these two by name:
+``sampler: proportional`` and ``sampler: square_root``.
 
 Dimension key: T tasks.
 """
@@ -23,7 +24,7 @@ NAMED: Mapping[str, float] = {"proportional": 1.0, "square_root": 2.0}
 
 
 def by_temperature(value: Any) -> Any:
-    """Returns ``value`` with the name of a temperature replaced by the sampler's settings.
+    """Returns the sampler's settings if ``value`` is ``proportional`` or ``square_root``, or else ``value`` unchanged.
 
     >>> by_temperature("proportional")
     {'kind': 'temperature', 'temperature': 1.0}
@@ -35,7 +36,7 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns the probabilities of tasks, proportional to ``size**power``: ``[T]``, float64, summing to 1."""
+    """Returns probabilities of tasks that are proportional to ``size ** power`` and sum to 1, ``[T]``, float64."""
     import torch
 
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows
@@ -43,7 +44,7 @@ def powers(sizes: Sequence[int], power: float) -> Tensor:
 
 
 class Temperature(Settings):
-    """Draws tasks in proportion to their number of rows to the power ``1 / temperature``."""
+    """A sampler whose probabilities are proportional to the tasks' numbers of rows, raised to ``1 / temperature``."""
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(
@@ -51,5 +52,5 @@ class Temperature(Settings):
     )
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns the probability of each task, ``[T]``, float64; the same for every step."""
+        """Returns the probability of each task, ``[T]``, float64. It is the same in every step."""
         return powers(sizes, 1 / self.temperature)

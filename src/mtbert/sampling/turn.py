@@ -1,6 +1,6 @@
-"""The interface of samplers, and the draw of a step's task from the probabilities that a sampler returns.
+"""The interface of samplers, and the random choice of a step's task by the probabilities that a sampler returns.
 
-The file of a sampler imports torch inside its functions, so that recipes can be read without loading torch.
+The file of a sampler imports torch only inside its functions, so that recipes can be read without loading torch.
 
 Dimension key: T tasks.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: its epoch, counted from 1, and its step, counted from 0, each with the total number."""
+    """How far a run has come: its epoch, counted from 1; its step, counted from 0; and the total number of each."""
 
     epoch: int
     epochs: int
@@ -28,21 +28,21 @@ class Progress:
 
 
 class SamplerSettings(Protocol):
-    """The interface of samplers."""
+    """The interface of samplers: settings that, when called, return the probability of each task."""
 
     @property
     def kind(self) -> str: ...
 
     def __call__(self, sizes: Sequence[int], progress: Progress, /) -> Tensor:
-        """Returns the probability of each task for this step, ``[T]``, float64, summing to 1.
+        """Returns the probability of each task for this step, ``[T]``, float64. The probabilities sum to 1.
 
         Args:
             sizes: The number of train rows of each task.
-            progress: How far the run is.
+            progress: How far the run has come.
         """
         ...
 
 
 def draw(probabilities_T: Tensor, seed: int, step: int) -> int:
-    """Returns the number of the task of step ``step``; the draw depends only on the probabilities, seed and step."""
+    """Returns the index of the task for a step. The choice depends only on the probabilities, the seed and the step."""
     return int(numpy_generator(seed, "task", step).choice(len(probabilities_T), p=probabilities_T.numpy()))

@@ -1,1 +1,1 @@
-"""The files that mtbert keeps: model folders, run states and predictions."""
+"""The files that mtbert writes and reads again: model folders, run states and predictions."""

@@ -1,4 +1,4 @@
-"""``mtbert.json``: everything that a model needs besides its encoder and the weights of its heads and adapters."""
+"""``mtbert.json``: everything that a model needs besides its encoder and its saved weights."""
 
 from pathlib import Path
 from typing import Self
@@ -43,11 +43,11 @@ class Card(Settings):
 
 
 def read_card(folder: Path) -> Card:
-    """Returns the validated ``mtbert.json`` of a model folder.
+    """Returns the validated content of ``mtbert.json`` in a model folder.
 
     Raises:
         FileNotFoundError: If the folder has no such file.
-        ValueError: If the file is damaged or has another format; the message names it.
+        ValueError: If the file is damaged or has another format version. The message names the file.
     """
     file = folder / "mtbert.json"
     card = json_files.read_settings(file, Card, COPY_AGAIN)
@@ -57,10 +57,11 @@ def read_card(folder: Path) -> Card:
 
 
 def check_card(model: Model, folder: Path) -> None:
-    """Raises an error unless the ``mtbert.json`` in ``folder`` describes ``model``.
+    """Checks that ``mtbert.json`` in ``folder`` describes ``model``.
 
     Raises:
-        FileNotFoundError, ValueError: If the file is missing, damaged or of another model; the message names it.
+        FileNotFoundError: If the file is missing.
+        ValueError: If the file is damaged or describes another model. The message names the file.
     """
     card = read_card(folder)
     for name in ("pooling", "max_length", "tasks", "pal"):

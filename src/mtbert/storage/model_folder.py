@@ -1,8 +1,8 @@
 """Model folders: an encoder folder that Hugging Face's ``transformers.AutoModel`` can read, plus tasks and heads.
 
-``mtbert.json`` holds the tasks, ``heads.safetensors`` the weights of their heads, and ``adapters.safetensors`` the
-weights of their adapters, if they have any. A folder holds the model that predicts: its weights are the averaged ones
-if the run averages weights, and low-rank updates are merged into the encoder.
+``mtbert.json`` holds the tasks, and ``heads.safetensors`` holds the weights of their heads. If tasks have adapters,
+``adapters.safetensors`` holds the weights of the adapters. A model folder is ready for prediction: its weights are the
+averaged ones if the run averages weights, and low-rank updates are merged into the encoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 
 
 def find_model_folder(path: Path) -> Path | None:
-    """Returns the model folder that ``path`` means; None if there is none.
+    """Returns the model folder that ``path`` stands for, or None if there is none.
 
-    It is ``path`` itself if that is a model folder, else its ``best/``, else its ``last/``.
+    This is ``path`` itself, ``path/best`` or ``path/last``, whichever is the first that is a model folder.
     """
     if (path / "mtbert.json").is_file():
         return path
@@ -39,7 +39,7 @@ def find_model_folder(path: Path) -> Path | None:
 
 
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | None = None) -> None:
-    """Writes the files of a model folder into ``folder``; ``step`` counts the optimizer steps of its training."""
+    """Writes the files of a model folder into ``folder``. ``step`` is the number of optimizer steps of the training."""
     save_encoder(merged(model.encoder), folder)
     save_tensors(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
@@ -59,7 +59,7 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model loaded from disk, with its tokenizer and its origin."""
+    """A model that was loaded from disk, with its tokenizer, its folder and its number of training steps."""
 
     model: Model
     tokenizer: Tokenizer
@@ -68,11 +68,11 @@ class LoadedModel:
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Returns the model of a run or a model folder, on the CPU in float32.
+    """Returns the model in the folder of a run or in a model folder, on the CPU in float32.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
-        ValueError: If a file of the model is damaged or does not fit the others; the message names the file.
+        ValueError: If a file of the model is damaged or does not fit the other files. The message names the file.
     """
     folder = find_model_folder(path)
     if folder is None:
@@ -92,7 +92,7 @@ def load_model(path: Path) -> LoadedModel:
 
 
 def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
-    """Returns the tokenizer of ``folder``.
+    """Returns the tokenizer in ``folder``, and checks that it matches ``encoder``.
 
     Raises:
         ValueError: If the tokenizer produces ids for which ``encoder`` has no embedding.
@@ -108,13 +108,14 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 
 
 def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
-    """Loads the weights saved in ``folder`` into the heads and adapters of the tasks ``names``.
+    """Loads the saved weights of the tasks ``names`` from ``folder`` into the heads and adapters of ``model``.
 
     Returns:
         The names of the saved tensors that belong to none of these tasks.
 
     Raises:
-        FileNotFoundError, ValueError: If a file is missing or damaged, or a tensor does not fit; the message names it.
+        FileNotFoundError, ValueError: If a file is missing or damaged, or if a tensor does not fit. The message names
+            the file.
     """
     unclaimed: list[str] = []
     for parts, what, file in (

@@ -1,6 +1,6 @@
-"""A model's predictions on dev, saved beside its weights.
+"""A model's predictions for the dev examples, saved beside its weights.
 
-Dimension key: B examples, K classes.
+Dimension key: B examples, K numbers of a prediction.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,15 @@ class Predicted:
     """A model's predictions for one data set, in the order of its examples.
 
     ``prediction`` holds the raw numbers of the head, ``[B]`` or ``[B, K]``, float32. ``decision`` holds the decisions
-    that follow from them, ``[B]`` or ``[B, K]``: class indices as int64, or scores mapped to 0..1, as float64.
+    that follow from these numbers, ``[B]`` or ``[B, K]``: class indices as int64, or scores on a scale from 0 to 1 as
+    float64.
     """
 
     prediction: Tensor
     decision: Tensor
 
     def read_by(self, metric: Metric) -> npt.NDArray[Any]:
-        """Returns what a metric reads: the raw prediction if it ranks examples, else the decision."""
+        """Returns the values that a metric reads: raw predictions if the metric ranks examples, decisions otherwise."""
         return (self.prediction if metric.ranks else self.decision).numpy()
 
 
@@ -45,7 +46,7 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
 
     Raises:
         FileNotFoundError: If the folder has no predictions.
-        ValueError: If they are damaged; the message names the file.
+        ValueError: If the file is damaged. The message names it.
     """
     tensors = read_tensors(folder / PREDICTIONS)
     names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)

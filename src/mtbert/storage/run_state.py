@@ -1,6 +1,7 @@
-"""The run state in ``last/``: what the next step needs besides the model, and the digests of all files in the folder.
+"""The run state in ``last/``: everything besides the model that a run needs to continue, and the digests of all files.
 
-Resuming trusts nothing in the folder. It checks the digests first, and then that the numbers and tensors fit the run.
+Resuming does not trust the files in the folder. It first checks their digests, and then checks that the numbers and
+tensors fit the run.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ STATE_REPAIR = "Put the file back as it was, or start the run again."
 
 
 class Values(Settings):
-    """The content of ``state.json``: how far a run has come."""
+    """The content of ``state.json``: the numbers that say how far a run has come."""
 
     done: int = Field(ge=0)  # optimizer steps
     taken: tuple[int, ...]  # batches that each task has had
@@ -38,14 +39,14 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of a run besides the model that predicts: its numbers, and the tensors of training by name."""
+    """Everything besides the model that a run needs to continue: its numbers, and the tensors of training by name."""
 
     values: Values
     tensors: dict[str, Tensor]
 
 
 class Seal(Settings):
-    """The content of ``digest.json``: digests that show whether a run's saved state is complete and unchanged."""
+    """The content of ``digest.json``: digests that show whether a saved run state is complete and unchanged."""
 
     run: str  # SHA-256 of the run's settings
     files: dict[str, str]  # SHA-256 of every other file in the folder, by its name
@@ -58,10 +59,10 @@ def save_state(state: RunState, folder: Path) -> None:
 
 
 def load_state(folder: Path) -> RunState:
-    """Returns the run state saved in ``folder``.
+    """Returns the run state that :func:`save_state` wrote into ``folder``.
 
     Raises:
-        ValueError, FileNotFoundError: If a file is missing or damaged; the message names it.
+        FileNotFoundError, ValueError: If a file is missing or damaged. The message names the file.
     """
     values = json_files.read_settings(folder / VALUES, Values, STATE_REPAIR)
     tensors = read_tensors(folder / TENSORS)
@@ -74,12 +75,12 @@ def load_state(folder: Path) -> RunState:
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
-    """Replaces the values saved in ``folder`` atomically; the other files stay, as hard links where possible.
+    """Replaces the values saved in ``folder`` atomically. The other files are kept, as hard links where possible.
 
     Args:
         folder: A folder with a run state.
         values: The new values.
-        run: SHA-256 of the run's settings.
+        run: The SHA-256 of the run's settings.
     """
 
     def write(new: Path) -> None:
@@ -93,18 +94,20 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes ``digest.json`` into ``folder``: the digests of all its files, and ``run``, the digest of the settings."""
+    """Writes ``digest.json`` into ``folder``: a digest of each file, and ``run``, the digest of the run's settings."""
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))
 
 
 def check_seal(folder: Path) -> str | None:
-    """Checks the files in ``folder`` against ``digest.json``, and returns the digest of the settings of its run.
+    """Checks the files in ``folder`` against ``digest.json``, and returns the digest of the run's settings.
 
-    Returns None, unchecked, if the folder has no ``digest.json``: older versions wrote none.
+    If the folder has no ``digest.json``, nothing is checked, and None is returned. Older versions did not write this
+    file.
 
     Raises:
-        ValueError, FileNotFoundError: If a file is missing or not as it was saved; the message names it.
+        FileNotFoundError, ValueError: If a file is missing or has changed since it was saved. The message names the
+            file.
     """
     file = folder / SEAL
     if not file.exists():
@@ -124,13 +127,16 @@ def check_seal(folder: Path) -> str | None:
 
 
 def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
-    """Raises ValueError, which names the wrong value, unless ``values`` are consistent and fit the run.
+    """Checks that saved values are consistent and fit the run.
 
     Args:
-        values: Saved values.
-        steps: The number of optimizer steps of the whole run.
+        values: The saved values.
+        steps: The number of optimizer steps in the whole run.
         tasks: The number of tasks.
         joint: Whether each step takes a batch of every task.
+
+    Raises:
+        ValueError: If a value is wrong. The message names it.
     """
     done = values.done
     if done > steps:
@@ -145,7 +151,11 @@ def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Checks that tensors have the expected names, shapes and dtypes; the ValueError names the first that has not."""
+    """Checks that tensors have the expected names, shapes and dtypes.
+
+    Raises:
+        ValueError: If they do not. The message names the first wrong tensor.
+    """
     for wrong, what in (
         (expected.keys() - found.keys(), "there must be"),
         (found.keys() - expected.keys(), "this run has no"),
@@ -166,7 +176,7 @@ def set_generator_state(generator: torch.Generator, text: str) -> None:
     """Sets ``generator`` to a state that :func:`generator_state` returned.
 
     Raises:
-        ValueError: If ``text`` is not a state of such a generator.
+        ValueError: If ``text`` is not a valid state of this generator.
     """
     try:
         generator.set_state(torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8))

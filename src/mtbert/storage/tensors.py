@@ -18,7 +18,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file cannot be read or is damaged; the message names it.
+        ValueError: If the file cannot be read or is damaged. The message names the file.
     """
     files.check_safetensors(file, COPY_AGAIN)
     try:
