@@ -1,4 +1,4 @@
-"""A table of text, printed on a terminal and written as Markdown, CSV and LaTeX."""
+"""A table of text that can be printed on a terminal and written as Markdown, CSV and LaTeX."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ EMPTY = ""  # a cell without a value
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are text, the same text wherever the table is shown."""
+    """A table whose cells are text. A cell has the same text wherever the table is shown."""
 
     name: str  # the name of its files
     title: str
@@ -20,7 +20,7 @@ class TextTable:
     notes: tuple[str, ...] = ()
 
     def printed(self) -> table.Table:
-        """Returns the table for a terminal."""
+        """Returns the table as a ``rich`` table, which a terminal can show."""
         printed = table.Table(title=self.title, caption="\n".join(self.notes) or None, caption_justify="left")
         for i, column in enumerate(self.columns):
             # On a narrow terminal a number is folded, not cut.
@@ -30,7 +30,7 @@ class TextTable:
         return printed
 
     def write(self, folder: Path) -> None:
-        """Writes ``NAME.md``, ``NAME.csv`` and ``NAME.tex`` into ``folder``."""
+        """Writes the files ``NAME.md``, ``NAME.csv`` and ``NAME.tex`` into ``folder``."""
         frame = pd.DataFrame(list(self.rows), columns=list(self.columns), dtype=str)
         notes = "".join(f"\n{note}\n" for note in self.notes)
         # A number stays as it is written: 0.4500 does not become 0.45.

@@ -1,4 +1,4 @@
-"""The storage of a tuning's trials, which is Optuna's in an SQLite file, and its errors in one line."""
+"""The storage of a tuning's trials, which is an Optuna study in an SQLite file; its errors become one-line messages."""
 
 import errno
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a
 
 
 def open_storage(out: Path) -> "optuna.Study":
-    """Returns Optuna's study in the folder.
+    """Returns the Optuna study that is stored in the folder ``out``; creates it if the folder is new.
 
     Raises:
-        ValueError: If its storage is damaged, or is missing although the folder has trials.
+        ValueError: If the storage is damaged, or if it is missing although the folder already has trials.
     """
     import optuna
     from sqlalchemy import URL
@@ -46,7 +46,7 @@ def open_storage(out: Path) -> "optuna.Study":
 
 @contextmanager
 def storage_errors(out: Path) -> Iterator[None]:
-    """Turns the errors of Optuna's storage in the folder into one-line errors that name the file.
+    """Runs a ``with`` block; turns an error of Optuna's storage in it into a one-line error that names the file.
 
     Raises:
         OSError: If the disk is full.

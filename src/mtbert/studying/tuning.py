@@ -1,4 +1,4 @@
-"""Tuning: trials of a recipe with settings that Optuna chooses from ranges, scored on a slice of train.
+"""Tuning: Optuna chooses settings of a recipe from given ranges, and each choice is tried in a run, called a trial.
 
 The folder of a tuning has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage),
 ``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe
@@ -41,7 +41,7 @@ SHOWN = 5  # trials in the table at the end
 
 @dataclass(frozen=True)
 class Tuning:
-    """A recipe to tune, and the folder of its trials."""
+    """A recipe to tune, and the folder for its trials."""
 
     name: str  # the recipe: a file, or the name of a shipped one
     overrides: tuple[str, ...]  # changes of it, as a.b=c
@@ -50,18 +50,18 @@ class Tuning:
 
     @property
     def best(self) -> Path:
-        """Returns the file for the best trial's recipe, with a name made from the recipe's name."""
+        """Returns the path of the file for the best trial's recipe, ``NAME-tuned.yaml``; NAME is that of the recipe."""
         return self.out / f"{Path(self.name).stem}-tuned.yaml"
 
     def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe with the ``chosen`` settings, by their path."""
+        """Returns the recipe, changed by the settings ``chosen``: a value for each path of a setting."""
         changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe of a trial: :meth:`recipe`, scored on a slice of train that shares no text with the rest.
+        """Returns the recipe of a trial with the settings ``chosen``.
 
-        With ``on_dev`` it is scored on dev, as the recipe says.
+        It is scored on a slice of train that shares no text with the rest of train; with ``on_dev``, on dev.
         """
         found = self.recipe(chosen)
         if self.on_dev:
@@ -77,22 +77,22 @@ class Tuning:
 
 
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
-    """Makes trials until there are as many as asked for, and returns the file of the best trial's recipe.
+    """Runs trials until ``trials`` of them exist, and returns the path of the best trial's recipe.
 
     Args:
-        tuning: What is tuned, and where.
-        trials: Number of trials, those of earlier calls included.
+        tuning: The recipe to tune, and the folder for its trials.
+        trials: The number of trials in total, including those of earlier calls.
         console: Shows progress, and the best trials at the end.
 
-    The same call resumes a tuning that was stopped or killed, which then makes the same trials as an uninterrupted one.
-    The score of a trial is the recipe's ``train.select`` in the best of its evaluations, as for any run. A trial is
-    pruned when it falls below the median of the others at the same share of its schedule. Each setting is drawn from a
-    generator that is seeded by the trial's number and the setting's path. All trials train with the recipe's seed.
+    If a tuning was stopped or killed, the same call resumes it; it then makes the same trials as if uninterrupted.
+    The score of a trial is ``train.select`` of the recipe, at the best evaluation of the trial. A trial is pruned if
+    its score is below the median of the other trials at the same share of their schedules. Each setting is drawn from
+    a generator seeded by the trial's number and the setting's path. All trials train with the recipe's seed.
 
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
             something else.
-        OSError: If the disk is full. With room again, the same call goes on.
+        OSError: If the disk is full. Once there is room again, the same call resumes the tuning.
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises ValueError if there is nothing to tune, or the recipe refuses a choice or one end of a range."""
+    """Raises a ValueError if the recipe has no ranges, or if a choice or an end of a range cannot be used in it."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(
@@ -142,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises ValueError if ``out`` holds something other than a tuning, or one that was killed at its start."""
+    """Raises a ValueError if ``out`` holds something else than a tuning; leftovers of a killed start are accepted."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
@@ -150,7 +150,7 @@ def _check_place(out: Path) -> None:
 
 
 def _begin(out: Path, base: Recipe) -> None:
-    """Writes the recipe of a new tuning; raises ValueError if the one in ``out`` has another recipe or other ranges."""
+    """Writes a new tuning's recipe into ``out``; raises a ValueError if ``out`` already has a different recipe."""
     file = out / RECIPE_FILE
     if not file.is_file():
         files.write_text(file, dump_recipe(base))
@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial that was cut off, or else a new trial; None if there are enough trials."""
+    """Returns the trial that was interrupted, or else a new trial; None if there are already ``trials`` of them."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -246,7 +246,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a value for the setting at ``path``; it depends on earlier trials, the trial's number and the path."""
+    """Returns a value for the setting at ``path``; depends only on earlier trials, the trial's number and the path."""
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.
@@ -259,14 +259,14 @@ def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
 
 
 def _score(recipe: Recipe, numbers: Mapping[str, float]) -> float | None:
-    """Returns the score that ``train.select`` names from a metrics line's numbers, ``None`` for a training step."""
+    """Returns the score that ``train.select`` names, from the numbers of a log line; None if the line has no scores."""
     select = recipe.train.select
     task = recipe.tasks.get(select)
     return numbers.get(f"aggregates/{select}" if task is None else f"evaluation/{select}/metrics/{task.metric}")
 
 
 def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """Returns the trials that have ended, the best first."""
+    """Returns the trials that were completed, best first; pruned and failed trials are left out."""
     import optuna
 
     ended = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
@@ -274,13 +274,13 @@ def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 
 def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrChoices]) -> dict[str, Any]:
-    """Returns the settings that a trial tried, by path."""
+    """Returns the settings that Optuna chose for a trial, by their paths."""
     given = {path: trial.params[path] for path in ranges if path in trial.params}
     return {path: value if isinstance(ranges[path], Range) else json.loads(value) for path, value in given.items()}
 
 
 def _write(tuning: Tuning, study: "optuna.Study", ranges: Mapping[str, RangeOrChoices]) -> None:
-    """Writes ``trials.csv``, and the recipe of the best trial if one has ended."""
+    """Writes ``trials.csv`` and, if a trial has been completed, the recipe of the best trial."""
     rows = [
         {"trial": trial.number, "state": trial.state.name.lower(), "score": trial.value}
         | {path: _text(value) for path, value in _settings(trial, ranges).items()}
@@ -306,7 +306,7 @@ def _text(value: Any) -> str:
 
 
 class _Shown:
-    """Shows how far the trials are, and prints a line for each that ends."""
+    """Shows the progress of the trials, and prints a line whenever a trial ends."""
 
     BETWEEN = 60.0  # seconds between lines
 
@@ -337,7 +337,7 @@ class _Shown:
         self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)
 
     def _left(self) -> str:
-        """Returns the time left, estimated from the trials of this call."""
+        """Returns the estimated time left as text, judging by the trials of this call."""
         since, before = self.begun or (0.0, self.done)
         passed = self.done - before
         seconds = (time.monotonic() - since) / passed * (self.trials - self.done) if passed else None

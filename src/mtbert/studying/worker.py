@@ -1,7 +1,7 @@
-"""One run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
+"""Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-The folder is one of :class:`RunPlace`. The worker trains its recipe, or resumes a run that was cut off. It stops, as
-after Ctrl-C, when its standard input ends, so a killed study leaves no worker behind.
+FOLDER is the folder of a :class:`RunPlace`. The worker trains the recipe in it, or resumes a run that was interrupted.
+When the worker's standard input ends, it stops as it does after Ctrl-C, so a killed study leaves no workers behind.
 """
 
 import json
@@ -40,7 +40,10 @@ def work(place: RunPlace) -> None:
 
 
 def _seconds(timings: Path) -> float:
-    """Returns the seconds of all steps. A repeated step counts once, and a line that a kill cut off does not count."""
+    """Returns the total time of all steps that the file ``timings`` lists, in seconds.
+
+    A repeated step counts once. A line that is incomplete, because the process was killed, does not count.
+    """
     by_step = {}
     for line in timings.read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):
@@ -56,9 +59,9 @@ def _stop_with_parent() -> None:
 
 
 def main() -> None:
-    """Runs the worker in the folder that the command line names; exits with 130 after a stop, and 1 after a failure.
+    """Runs the worker in the folder that the command line names.
 
-    The last line that it prints says why it stopped or failed.
+    Exits with 130 after a stop, and with 1 after a failure. The last line that it prints says why.
     """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:

@@ -1,1 +1,1 @@
-"""Using a trained model: its answers, its scores, and files of both."""
+"""Use of a trained model: its answers to texts, its scores, and the files that hold them."""

@@ -1,4 +1,4 @@
-"""Detailed scores: per class and as a confusion matrix, as tables for an 80-column terminal and as JSON."""
+"""Detailed scores, such as those of each class and confusion matrices, as tables for a terminal and as JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's answers to the examples of a task, and their scores."""
+    """A model's answers to the examples of a task, and the scores of these answers."""
 
     data: Dataset
     predicted: Predicted
@@ -25,7 +25,7 @@ class Scored:
 
 
 def answer_tables(scored: Scored) -> Iterator[Table | str]:
-    """Yields the tables and lines about a task's answers that are printed after its scores."""
+    """Yields the tables and lines with details of a task's answers, which are printed after the task's scores."""
     task = scored.data.task
     for part in task.answer.labels.tables(task, scored.predicted.decision.numpy(), scored.data.examples.labels):
         if isinstance(part, str):
@@ -42,11 +42,11 @@ def as_json(
     """Returns all scores of a model as JSON-compatible values: per task, per class, and over all tasks.
 
     Args:
-        recipe: The recipe of the run; chooses each task's metric and the aggregates.
-        scored: The scored answers by task.
-        model: The path of the model.
-        step: How many optimizer steps the model was trained for; None if unknown.
-        split: The split that was scored.
+        recipe: The recipe of the run. It chooses each task's metric and the scores over all tasks.
+        scored: The answers and scores, by task.
+        model: The path of the model, for the output.
+        step: The number of optimizer steps that the model was trained for; None if unknown.
+        split: The name of the data that were scored: ``dev``, ``test`` or a file, for the output.
     """
     by_task = {name: s.evaluation.metrics for name, s in scored.items()}
     return {
@@ -73,7 +73,7 @@ def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
 
 
 def _drawn(shown: Shown) -> Table:
-    """Returns a table with a frame if it has a title, else one without; names are cut before numbers are."""
+    """Returns a table for the terminal; titled tables have a frame. If space is short, names are cut, not numbers."""
     widths = [max(map(len, column)) for column in zip(shown.columns, *shown.rows, strict=True)]
     table = Table(title=shown.title) if shown.title else Table(box=None, padding=(0, 1, 0, 0))
     most = 24 if shown.title else max(6, WIDTH - 1 - sum(w + 1 for i, w in enumerate(widths) if i != shown.names))

@@ -1,4 +1,4 @@
-"""The command ``evaluate``: scores of a trained model on dev, test, or a labelled file."""
+"""The command ``evaluate``: scores of a trained model on dev, on test, or on a labelled file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,10 @@ from mtbert.use.trained import as_trained, early_model
 
 @dataclass(frozen=True)
 class RunScores:
-    """A model's answers to a split, and their scores, by task; ``warnings`` are reasons to doubt them."""
+    """The answers of a model to dev, to test or to a labelled file, and their scores, by task.
+
+    ``warnings`` are reasons to doubt the scores.
+    """
 
     predictor: Predictor
     recipe: Recipe
@@ -35,22 +38,22 @@ class RunScores:
 
     @property
     def scores(self) -> Scores:
-        """The scores of all tasks."""
+        """The scores of all tasks, with a title and the warnings."""
         found = {name: one.evaluation for name, one in self.scored.items()}
         return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}", self.warnings)
 
 
 def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[str] = ()) -> RunScores:
-    """Returns the answers of the model at ``path`` to dev or test data of its recipe, or to a labelled file.
+    """Returns the answers of the model at ``path`` to dev, to test or to a labelled file, and their scores.
 
     Args:
         path: The folder of a run, or of a model in it.
-        split: ``dev``, ``test``, or a labelled file of ``task``.
-        task: The only task to score; None scores all tasks whose predictions were trained.
+        split: ``dev`` or ``test`` for the data that the recipe names, or the path of a labelled file.
+        task: The only task to score; None for all tasks whose answers were trained. A labelled file needs a task.
         overrides: Changes of the run's recipe, as ``a.b=c``.
 
     Raises:
-        ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
+        ValueError, FileNotFoundError: If the model or the data cannot be read, or the task does not exist.
     """
     predictor, recipe = as_trained(path, overrides)
     if split == "dev":
@@ -83,7 +86,11 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
-    """Prints the scores from :func:`score_run`: tables on ``console``, or with ``as_json`` JSON on standard output."""
+    """Scores a model as :func:`score_run` does, and prints the scores.
+
+    They are printed as tables on ``console``; with ``as_json``, they are printed as JSON on standard output. Reasons to
+    doubt them are printed on the console ``warnings``.
+    """
     found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:
         warn(warnings, line)
@@ -100,7 +107,12 @@ def evaluate_run(
 
 
 def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, tuple[str, ...]]:
-    """Returns the rows of a labelled file, the answers of the model at ``path`` to them, and the warnings from reading.
+    """Returns three things: the rows of a labelled file, a model's answers to them, and warnings from reading the file.
+
+    Args:
+        path: The folder of a run, or of a model in it.
+        task: The task to answer.
+        file: The labelled file.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.

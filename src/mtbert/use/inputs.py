@@ -1,4 +1,4 @@
-"""Reading a user's file for a task of a trained model, with or without labels."""
+"""Reads a user's file, with or without labels, for tasks of a trained model."""
 
 import sys
 import tempfile
@@ -23,7 +23,7 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the rows of ``file`` with their labels, as ``task`` reads them, and the warnings from reading."""
+    """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
     chosen = known_task(predictor, recipe, task)
     table = _table(recipe, chosen, file, Path(), labelled=True)
     return predictor.dataset(task, labels.labelled_examples(table, chosen)), table.warnings
@@ -32,10 +32,10 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
 def unlabelled(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
 ) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns the rows of ``file`` as each task reads them, without labels, the whole file, and warnings.
+    """Returns a data set for each task from the rows of ``file``, without labels; also the whole file, and warnings.
 
-    Without ``tasks`` every task answers whose columns of texts the file has. If the file has none of the id columns of
-    the recipe, the whole file gets one, which numbers the rows from 1.
+    If ``tasks`` is empty, every task is used whose text columns are all in the file. If the file has none of the id
+    columns that the recipe names, such a column is added to the returned file; it numbers the rows from 1.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []
@@ -69,16 +69,16 @@ def unlabelled(
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the candidates that can answer, and a warning that names the others if there are any.
+    """Returns the tasks that can answer, and a list with a warning that names all other tasks, if there are any.
 
     Args:
-        recipe: The recipe of the run. A task whose answers it does not train is left out.
-        candidates: Names of tasks.
-        name: The input, for messages.
-        reasons: Other reasons why tasks cannot answer, by name.
+        recipe: The recipe of the run. A task is left out if the recipe has no loss that trains its answers.
+        candidates: The names of the tasks to choose from.
+        name: The name of the input, for messages.
+        reasons: Other reasons why tasks cannot answer, by the name of the task.
 
     Raises:
-        ValueError: If no candidate is left.
+        ValueError: If no task is left.
     """
     untrained = {
         n: "no loss trains its answers" for n in candidates if n in recipe.tasks and not recipe.tasks[n].scored
@@ -110,9 +110,9 @@ def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> t
 
 @contextmanager
 def _input(file: str) -> Iterator[tuple[str, Path]]:
-    """Yields the name of an input file and the folder that the name is relative to.
+    """Yields the name of an input file, and the folder that this name is relative to.
 
-    For ``-``, standard input is first copied into a temporary file.
+    If ``file`` is ``-``, standard input is first copied into a temporary file.
     """
     if file != STANDARD_OUTPUT:
         yield file, Path()
@@ -135,13 +135,13 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 
 
 def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool) -> Table:
-    """Returns the rows of a file, read from the columns that the recipe names for ``task``."""
+    """Returns the rows of a file as a table, read from the columns that the recipe names for ``task``."""
     columns = recipe.tasks[task.name].columns
     return sources.read(Source(path=file), columns, root, texts=task.texts, labelled=labelled)
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
-    """Returns the model's task called ``task``.
+    """Returns the task with the name ``task``, as the model has it.
 
     Raises:
         ValueError: If the model or the recipe has no such task.

@@ -1,4 +1,4 @@
-"""Output files of ``predict``: which files it may write, and how it writes answers and vectors."""
+"""The output files of ``predict``: checks that a file may be written, and writes answers and vectors."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ OutputRow = dict[str, object]
 
 
 def check_output(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
-    """Returns the path of the file ``name`` without symbolic links, if ``predict`` may write that file.
+    """Returns the path of the output file ``name`` with symbolic links resolved, if ``predict`` may write the file.
 
     Args:
         option: The command-line option that names the file.
@@ -87,7 +87,7 @@ def _same(a: Path, b: Path) -> bool:
 
 @dataclass(frozen=True)
 class Answered:
-    """A table of input rows with their answers."""
+    """A table with the rows of the input and the answers to each of them."""
 
     columns: Sequence[str]  # the input columns, followed by the answers
     rows: Sequence[OutputRow]
@@ -95,7 +95,9 @@ class Answered:
 
 
 def flat(answers: Mapping[str, Mapping[str, object]]) -> OutputRow:
-    """Returns the answers of several tasks to a row as those of one: ``topic.label``, ``topic.p(a)``, ...
+    """Returns the answers of several tasks to one row as a single flat dict.
+
+    The name of the task comes before each key:
 
     >>> flat({"topic": {"label": "a", "p(a)": 0.9}, "quality": {"score": 3.5}})
     {'topic.label': 'a', 'topic.p(a)': 0.9, 'quality.score': 3.5}
@@ -104,15 +106,15 @@ def flat(answers: Mapping[str, Mapping[str, object]]) -> OutputRow:
 
 
 def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answers: Iterable[OutputRow]) -> Answered:
-    """Returns a table with all input columns, unchanged, followed by the answers, rounded to ``DIGITS`` digits.
+    """Returns a table with all columns of the input, unchanged, followed by the columns of the answers.
 
-    An answer never replaces an input column: if both have the same name, the answer's name gets the prefix
-    ``predicted_``.
+    Numbers in answers are rounded to ``DIGITS`` significant digits. If an answer has the name of an input column, the
+    answer gets the prefix ``predicted_``, and the input column stays as it is.
 
     Args:
-        columns: Names of the input columns.
+        columns: The names of the input columns.
         given: The rows of the input.
-        answers: For each row, its answers by name.
+        answers: The answers to each row, by their names.
     """
     names: dict[str, str] = {}
     rows = []
@@ -125,9 +127,9 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 
 def joined(answer: OutputRow, separator: str) -> OutputRow:
-    """Returns the answer with the texts of each list in one, ``separator`` between them.
+    """Returns the answer with each list of texts joined to a single text, with ``separator`` between its items.
 
-    Lists that could not be told from others then stay: the empty one, and those with ``separator`` in a text.
+    A list stays a list if it could not be split again: if it is empty, or if an item contains ``separator``.
     """
     return {
         name: separator.join(value)
@@ -152,15 +154,15 @@ def _rounded(value: object) -> object:
 
 
 def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
-    """Writes a table atomically into ``file``, or to standard output if ``file`` is None.
+    """Writes a table of answers atomically into ``file``, or to standard output if ``file`` is None.
 
     Args:
         answered: The table.
-        file: Where to write it; must not be None for Parquet.
-        suffix: The format: one of :data:`ANSWERS`.
+        file: The file to write; must not be None for Parquet.
+        suffix: The ending of one of the formats in :data:`ANSWERS`; an empty text means CSV.
 
     Raises:
-        OSError: If the disk fails. The error names the file, which is left unchanged.
+        OSError: If writing fails, for example because the disk is full. The error names the file, which is unchanged.
     """
     if suffix == ".parquet":
         assert file is not None
@@ -186,7 +188,7 @@ def _separated(answered: Answered, delimiter: str) -> str:
 
 
 def _cell(value: object) -> str:
-    """Returns a value as the text of a cell: JSON for lists, mappings and truth values, nothing for None."""
+    """Returns a value as the text of a cell: JSON for a list, dict or boolean, and an empty text for None."""
     if value is None:
         return ""
     if isinstance(value, bool | dict | list | tuple):
@@ -202,7 +204,7 @@ def _json_lines(answered: Answered) -> str:
 
 
 def _plain(value: object) -> object:
-    """Returns ``value`` with None in place of infinite numbers and nan, which JSON cannot represent."""
+    """Returns ``value`` with each nan and infinite number replaced by None, because JSON cannot represent them."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -234,7 +236,7 @@ def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
     """Writes ``vectors`` atomically into a ``.npy`` or ``.safetensors`` file.
 
     Raises:
-        OSError: If the disk fails. The error names the file, which is left unchanged.
+        OSError: If writing fails, for example because the disk is full. The error names the file, which is unchanged.
     """
     array = np.ascontiguousarray(vectors)  # safetensors would write the numbers of another layout in the wrong order
 

@@ -1,4 +1,4 @@
-"""The command ``predict``: answers of a trained model to a text or to a file."""
+"""The command ``predict``: the answers of a trained model to a text, to a pair of texts, or to a file."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 @dataclass(frozen=True)
 class Question:
-    """The tasks and texts that ``predict`` reads, and the files that it writes; ``-`` is standard input or output.
+    """What ``predict`` is asked: the tasks, the texts or the input file, and the files to write.
 
-    With one task named, its answers stand by themselves; with several or none, each under the name of its task.
+    The file name ``-`` means standard input or output. If exactly one task is named, only its answers are written.
+    Otherwise, the answers of each task are written under its name.
     """
 
     tasks: tuple[str, ...] = ()  # none: all that take such inputs
@@ -40,11 +41,11 @@ class Question:
 
 
 def predict_run(path: Path, question: Question, console: Console) -> None:
-    """Answers a question and writes the answers; everything else is printed on ``console``.
+    """Answers a question and writes the answers. Everything else, such as warnings, is printed on ``console``.
 
     Raises:
-        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or writing a file is
-            not allowed. In all these cases nothing is written.
+        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or an output file must
+            not be written. Nothing is written then.
     """
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):
@@ -99,7 +100,10 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns the one text or pair of a question as each task reads it, as a table of one row, and warnings."""
+    """Returns the text or pair of a question in two forms, and warnings.
+
+    The first form is a data set for each task; the second is a table with a single row.
+    """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:
         if predictor.task(task).texts == 2 and len(texts) == 1:
@@ -115,7 +119,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
 
 
 def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
-    """Returns the answers to a row as an output file holds them: those of the task ``alone``, or of all tasks."""
+    """Returns the columns of one output row: the answers of the task ``alone``, or of all tasks if it is None."""
     if suffix in outputs.SEPARATED:
         row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
     if alone is not None:
@@ -124,7 +128,10 @@ def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str 
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
-    """Returns the files to write answers and vectors to, if they may be written."""
+    """Returns the paths of the files for answers and vectors; None for each that is not wanted.
+
+    Raises a ValueError if one of these files must not be written.
+    """
     reads: dict[Path, str] = {}
     if question.source not in (None, STANDARD_OUTPUT):
         reads[Path(str(question.source))] = "the input file"
@@ -149,14 +156,14 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
 
 def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns an answer with each list as one text, written as in the task's files, if these hold sets of labels."""
+    """Returns an answer with each list joined to one text by the separator of the task's files, if they have one."""
     known = recipe.tasks.get(task) if recipe is not None else None
     separator = None if known is None else known.columns.separator
     return answer if separator is None else outputs.joined(answer, separator)
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
-    """Returns an answer on one line; numbers, lists and missing values have their name before them.
+    """Returns an answer as one line. A text stands alone; any other value comes after its name.
 
     >>> answer_line({"label": "good", "p(good)": 0.75, "also": ["fair", "fine"], "mood": None})
     'good  p(good) 0.7500  also fair, fine  mood none'

@@ -1,4 +1,4 @@
-"""A trained model that answers texts: :func:`load` returns it as a :class:`Predictor`.
+"""A trained model that answers texts. :func:`load` returns it as a :class:`Predictor`.
 
 Dimension key: B texts, D width.
 """
@@ -30,7 +30,7 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are n
 
 @dataclass(frozen=True, repr=False)
 class Predictor:
-    """A trained model and its tokenizer, ready to answer."""
+    """A trained model with its tokenizer, ready to answer texts."""
 
     model: Model
     tokenizer: Tokenizer
@@ -43,20 +43,20 @@ class Predictor:
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
-        """Returns, for each text or pair, the answers of all tasks that take such inputs: ``{task: answer}``.
+        """Returns a dict ``{task: answer}`` for each text or pair, with all tasks that take such inputs.
 
-        A text is encoded once for all tasks that encode it alike.
+        A text is encoded only once for all tasks that encode it in the same way.
 
         Args:
-            texts: A sequence of texts, or of pairs as tuples or lists of two. One text counts as a list of one, and so
-                does a tuple of two texts if every task is about pairs.
+            texts: A sequence of texts, or of pairs, where a pair is a tuple or list of two texts. A single text counts
+                as a list of one text. If every task takes pairs, a tuple of two texts counts as a list of one pair.
 
         Returns:
-            One dict per text or pair, in order; an answer is what :meth:`predict` gives.
+            One dict per text or pair, in order. An answer has the form that :meth:`predict` describes.
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
-            ValueError: If no task takes such inputs, or an example has the wrong number of texts or an empty one.
+            ValueError: If no task takes such inputs, an example has the wrong number of texts, or a text is empty.
             FloatingPointError: If an answer is not finite.
         """
         shortest = min(self.tasks.values(), key=lambda task: task.texts)
@@ -68,12 +68,14 @@ class Predictor:
         return self.predict(self.taking(size if size in (1, 2) else shortest.texts), items)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
-        """Returns one answer per text or pair, in order; if several tasks are named, ``{task: answer}``.
+        """Returns one answer per text or pair, in order; for a list of tasks, a dict ``{task: answer}`` instead.
 
         Args:
-            task: The name of the task, or a list of names. A text is encoded once for all that encode it alike.
-            texts: A list, an array, a column or any other sequence of texts, or of pairs for a task of pairs. A single
-                text, or a tuple of two for a task of pairs, counts as a list of one.
+            task: The name of a task, or a list of names. A text is encoded only once for all tasks that encode it in
+                the same way.
+            texts: A list, an array, a column or any other sequence of texts; for a task of pairs, a sequence of pairs.
+                A single text counts as a list of one text. For a task of pairs, a tuple of two texts counts as a list
+                of one pair.
 
         Returns:
             For classes ``{"label": ..., "p(a)": ..., ...}``, for a cosine head ``{"label": ..., "cosine": ...}``, for
@@ -81,8 +83,8 @@ class Predictor:
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
-            ValueError: If there is no such task, an example has the wrong number of texts or an empty one, or one of
-                several tasks takes single texts and another pairs.
+            ValueError: If a task does not exist, an example has the wrong number of texts, a text is empty, or some
+                tasks take single texts and others take pairs.
             FloatingPointError: If an answer is not finite.
         """
         if isinstance(task, str):
@@ -90,23 +92,23 @@ class Predictor:
         return self.answers_together(self.read_together(task, texts))
 
     def vectors(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
-        """Returns the vectors that the task's head reads: ``[B, D]``, or ``[B, 2, D]`` for separate pairs, float32.
+        """Returns the vectors that the task's head reads, float32: ``[B, D]``, or ``[B, 2, D]`` for separate pairs.
 
-        Takes the same texts as :meth:`predict`, and raises the same errors.
+        A pair is separate if its two texts are encoded one by one. Arguments and errors are those of :meth:`predict`.
         """
         return self.vectors_of(self.read(task, texts))
 
     @property
     def name(self) -> str:
-        """A description of the model for people: its folder, and its step if known."""
+        """A short description of the model for people: its folder, and its training step if known."""
         folder = "a model in memory" if self.folder is None else clean(str(self.folder))
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def taking(self, texts: int) -> list[str]:
-        """Returns the names of the tasks that take this number of texts, 1 or 2.
+        """Returns the names of the tasks that take single texts (if ``texts`` is 1) or pairs (if it is 2).
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such task.
         """
         names = [name for name, task in self.tasks.items() if task.texts == texts]
         if not names:
@@ -115,7 +117,7 @@ class Predictor:
         return names
 
     def task(self, name: str) -> Task:
-        """Returns the task called ``name``.
+        """Returns the task with the name ``name``.
 
         Raises:
             ValueError: If the model has no such task; the message names the tasks that it has.
@@ -125,11 +127,11 @@ class Predictor:
         return self.tasks[name]
 
     def read(self, task: str, texts: Texts) -> Dataset:
-        """Returns texts as a data set of the task, with ids that count from 0."""
+        """Returns the texts as a data set of the task, with ids that count from 0."""
         return self.read_together([task], texts)[0]
 
     def read_together(self, tasks: Sequence[str], texts: Texts) -> list[Dataset]:
-        """Returns texts as a data set of each task, as :meth:`datasets` does, with ids that count from 0."""
+        """Returns the texts as one data set per task, with ids that count from 0."""
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
         first, *others = [self.task(name) for name in dict.fromkeys(tasks)]
@@ -146,7 +148,7 @@ class Predictor:
     def datasets(
         self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
     ) -> list[Dataset]:
-        """Returns one data set per task from unlabelled rows; tasks that encode texts in the same way share tokens."""
+        """Returns one data set per task from unlabelled rows. Tasks that encode texts in the same way share tokens."""
         made: dict[tuple[str, bool], Dataset] = {}
         found = []
         for task in map(self.task, tasks):
@@ -158,17 +160,17 @@ class Predictor:
         return found
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
-        """Returns examples as a data set of the task, with their tokens."""
+        """Returns the examples as a data set of the task, with their tokens."""
         return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
-        """Returns one answer per example, as :meth:`predict` gives them."""
+        """Returns one answer per example, in the form that :meth:`predict` describes."""
         return [answers[data.task.name] for answers in self.answers_together([data])]
 
     def answers_together(self, data: Sequence[Dataset]) -> list[dict[str, dict[str, Any]]]:
-        """Returns, for each example, the answer of each data set by the name of its task.
+        """Returns a dict ``{task: answer}`` for each example, from one data set per task.
 
-        The data sets have the same rows; those that share their tokens are encoded once.
+        All data sets must have the same rows. Data sets that share their tokens are encoded only once.
         """
         if not len(data[0]):
             return []
@@ -177,7 +179,7 @@ class Predictor:
         return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
-        """Returns one vector per example, as :meth:`vectors` gives them."""
+        """Returns the vectors of the examples of a data set, in the form that :meth:`vectors` describes."""
         if not len(data):
             pair = (2,) if data.task.sequences == 2 else ()
             return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
@@ -200,11 +202,11 @@ class Predictor:
 
 
 def load(path: str | Path) -> Predictor:
-    """Returns a predictor with the best model of a run, or with the model in its folder ``best/`` or ``last/``.
+    """Returns a predictor for the best model of a run, or for the model in the folder ``best/`` or ``last/`` of a run.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
-        ValueError: If one of its files is damaged; the message names it.
+        ValueError: If a file of the model is damaged; the message names the file.
     """
     loaded = load_model(Path(path))
     device = environment.device("auto")
@@ -216,8 +218,7 @@ def _listed(task: Task, texts: Any) -> list[Any]:
     """Returns the texts or pairs that a caller gave, as a list.
 
     Raises:
-        TypeError: If it has no order, or its items are not texts, such as the keys of a mapping or the columns of a
-            frame.
+        TypeError: If ``texts`` is a DataFrame, bytes, a mapping or a set, or if it cannot be iterated.
     """
     if isinstance(texts, str):
         return [texts]
@@ -237,14 +238,17 @@ def _listed(task: Task, texts: Any) -> list[Any]:
 
 
 def _parts(given: Any) -> tuple[Any, ...] | None:
-    """Returns the texts that a caller gave for one example, as a tuple; None if they are neither text nor sequence."""
+    """Returns the texts of one example as a tuple; None if ``given`` is neither a text nor a sequence."""
     if isinstance(given, str):
         return (given,)
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
 
 
 def _checked(task: Task, index: int, given: Any) -> tuple[str, ...]:
-    """Returns the stripped texts of one example."""
+    """Returns the texts of one example, without whitespace at their ends.
+
+    Raises a ValueError if the number of texts is wrong, or if one of them is empty or not text.
+    """
     where = f"task {task.name}, text {index}"
     parts = _parts(given)
     if parts is None:

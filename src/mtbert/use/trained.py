@@ -1,4 +1,4 @@
-"""A trained model together with the recipe of its run."""
+"""Loads a trained model together with the recipe of its run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,10 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
-    """Returns a warning if ``path`` is a run without a best model, so that its last model is used instead."""
+    """Returns a list with a warning if ``path`` is a run that has no best model yet; otherwise an empty list.
+
+    In this case the newest model of the run answers.
+    """
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
     return []
@@ -24,7 +27,9 @@ def early_model(predictor: Predictor, path: Path) -> list[str]:
 
 
 def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]:
-    """Returns a predictor for the model at ``path``, with the precision that it was trained in, and its recipe.
+    """Returns a predictor for the model at ``path``, and the recipe of its run.
+
+    The predictor computes in the precision that the recipe names for training.
 
     Raises:
         FileNotFoundError: If there is no model or no recipe at ``path``.
@@ -40,8 +45,9 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
     """Returns the recipe of a run, changed by ``overrides``.
 
     Args:
-        path: The run, or its ``best/`` or ``last/``.
-        overrides: Changes as for ``--set``; only ``data.root`` and the :data:`CHANGEABLE` settings of tasks can change.
+        path: The folder of the run, or its folder ``best/`` or ``last/``.
+        overrides: Changes in the form of ``--set``. Only ``data.root`` and the settings of tasks in :data:`CHANGEABLE`
+            can change.
 
     Raises:
         FileNotFoundError: If there is no recipe.
@@ -63,13 +69,13 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
 
 
 def find_recipe(path: Path) -> Path | None:
-    """Returns the file of the recipe of a run, or of one of its folders; None if there is none."""
+    """Returns the path of the recipe file in ``path`` or in its parent folder; None if neither folder has one."""
     files = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
     return next((file for file in files if file.is_file()), None)
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yields the path of each key at which two nested mappings differ."""
+    """Yields the path of each key at which two nested mappings differ, as a tuple of keys."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys((*a, *b)):
             yield from _differences(a.get(key), b.get(key), (*at, str(key)))
