@@ -1,4 +1,4 @@
-"""One BERT-family encoder fine-tuned on several sentence tasks at once.
+"""Fine-tunes one BERT-family encoder on several sentence tasks at once.
 
     result = mtbert.train("mine.yaml")
     result.scores, result.path

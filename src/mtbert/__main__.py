@@ -1,4 +1,4 @@
-"""``python -m mtbert`` is ``mtbert``."""
+"""Makes ``python -m mtbert`` do the same as the command ``mtbert``."""
 
 from mtbert.cli import main
 

@@ -1,8 +1,8 @@
-"""Training, scoring, studies and tuning from Python.
+"""Python functions for training, scoring, studies and tuning.
 
-These functions do the same as the commands, but print nothing unless ``progress`` is true. Mistakes raise ValueError,
-FileNotFoundError or TypeError with the messages of the command line. Packages that only studies need, such as
-matplotlib, are imported by studies only.
+Each function does the same as the command of the same name, but it prints nothing unless ``progress`` is true. A user's
+mistake raises ValueError, FileNotFoundError or TypeError with the message that the command would print. Packages that
+only studies need, such as matplotlib, are imported when a study starts.
 """
 
 import json
@@ -34,7 +34,7 @@ Changes = Mapping[str, Any] | Sequence[str]
 
 @dataclass(frozen=True, repr=False)
 class Trained:
-    """A run that has ended: ``path`` is its folder, and ``scores`` are the scores of its best model on dev."""
+    """The result of :func:`train`: the run's folder ``path``, and the ``scores`` of its best model on the dev data."""
 
     path: Path
     scores: Scores
@@ -53,14 +53,22 @@ class Trained:
 
 @dataclass(frozen=True)
 class Studied:
-    """A study that has ended: its folder ``path``, and ``failed``, the reason for each failed run by its name."""
+    """The result of :func:`study`.
+
+    Attributes:
+        path: The folder of the study.
+        failed: Why each failed run failed, by the name of the run.
+    """
 
     path: Path
     failed: Mapping[str, str]
 
     @property
     def report(self) -> Path:
-        """The path of the report, a page with tables, figures and errors; it exists if at least one run has ended."""
+        """The path of the report, an HTML page with tables, figures and examples of wrong answers.
+
+        The file exists if at least one run of the study has ended.
+        """
         from mtbert.studying.report import REPORT_FILE
 
         return self.path / REPORT_FILE
@@ -84,25 +92,27 @@ def train(
     Args:
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
-        data: Rows by task, for tasks that then need no ``train`` in the recipe: a pandas or polars DataFrame, a
-            ``datasets.Dataset``, a pyarrow Table or a list of dicts, or a dict of these for ``train``, ``dev`` and
-            ``test``. The rows need the columns that the recipe names, by default ``text`` and ``label``. They are
-            copied into the folder of the run, so that it can be resumed, scored and moved.
-        out: The folder of the run; by default ``runs/NAME``, and ``runs/run`` for a recipe without a name.
-        changes: Settings to change, such as ``{"train.lr": 2e-5}``, or as on the command line ``["train.lr=2e-5"]``.
+        data: A dict that maps the name of a task to its rows. Such a task needs no ``train`` in the recipe. The rows
+            are a pandas or polars DataFrame, a ``datasets.Dataset``, a pyarrow Table or a list of dicts. A dict
+            with the keys ``train``, ``dev`` and ``test`` can give rows for each split. The rows need the columns that
+            the recipe names, by default ``text`` and ``label``. They are copied into the folder of the run, so that the
+            run can be resumed, scored and moved.
+        out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe without a name.
+        changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
-        resume: The folder of a run to resume, in place of a recipe; ``changes`` can then change only ``data.root``.
-        epochs: With ``resume``, the number of epochs to train in all, even if the run has ended.
-        profile: Whether to print where the time of a step goes; it is printed only with ``progress``.
-        track: A tracker that also gets all numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
+        resume: The folder of a run to resume. It replaces ``recipe``, and ``changes`` can then change only
+            ``data.root``.
+        epochs: Only with ``resume``: the new total number of epochs. Even a run that has ended is trained further.
+        profile: Whether to print how the time of a step is spent. This prints nothing unless ``progress`` is true.
+        track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:
-        The run: ``scores["task"]["metric"]`` and ``scores.overall`` of its best model on dev, ``scores.warnings``, its
-        folder ``path``, and its ``predictor``.
+        The run. ``path`` is its folder, and ``predictor`` is its best model. ``scores["task"]["metric"]`` and
+        ``scores.overall`` are the scores of that model on dev, and ``scores.warnings`` are the warnings.
 
     Raises:
-        ValueError: If the recipe or the data cannot be used, or ``out`` exists.
+        ValueError: If the recipe or the data cannot be used, or if ``out`` exists and ``overwrite`` is false.
         FileNotFoundError: If a file does not exist.
         TypeError: If ``data`` holds rows of a type that is not listed above.
         FloatingPointError: If a loss is not finite.
@@ -134,17 +144,18 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     """Returns the scores of a trained model on the dev or test data of its recipe, or on a labelled file.
 
     Args:
-        run: The folder of a run, or its ``best/`` or ``last/``.
-        split: ``dev``, ``test``, or a labelled file of ``task``.
-        task: The only task to score. By default, all tasks whose predictions were trained are scored.
-        changes: New values of ``data.root``, or of columns and files of tasks, as for :func:`train`.
+        run: The folder of a run, or its subfolder ``best/`` or ``last/``.
+        split: ``dev``, ``test``, or the path of a labelled file for ``task``.
+        task: The name of the only task to score. By default, every task that was trained to predict labels is scored.
+        changes: New values of ``data.root`` or of the columns and files of tasks, in the form that :func:`train` takes.
 
     Returns:
-        The scores: ``scores["task"]["metric"]``, ``scores.overall``, ``scores.constant``, the metrics of the best
-        constant answer, and ``scores.warnings``, the lines that say what makes them doubtful.
+        The scores. ``scores["task"]["metric"]`` is one score, and ``scores.overall`` is the mean over tasks.
+        ``scores.constant`` has the metrics of the best constant answer, for comparison. ``scores.warnings`` lists
+        reasons to doubt the scores.
 
     Raises:
-        ValueError, FileNotFoundError: If the model or the data cannot be read, or there is no such task.
+        ValueError, FileNotFoundError: If the model or the data cannot be read, or if the task does not exist.
 
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93
@@ -167,20 +178,21 @@ def study(
 ) -> Studied:
     """Runs every recipe of a study with every seed, and writes a report.
 
-    The same call resumes a study that was stopped.
+    Calling it again with the same arguments resumes a study that was stopped.
 
     Args:
         study: A study file, or the name of a shipped study.
-        out: The folder of the study; by default ``studies/NAME``.
-        changes: Settings to change in all recipes, as for :func:`train`.
-        workers: The number of runs at the same time, each in a process of its own; fewer if memory is short.
+        out: The folder of the study. The default is ``studies/NAME``.
+        changes: Settings to change in all recipes, in the form that :func:`train` takes.
+        workers: The largest number of runs at the same time, each in its own process. Fewer run if memory is short.
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
-        The study: its folder ``path``, its page ``report``, and ``failed``, the reason for each failed run by its name.
+        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` says why each failed run
+        failed.
 
     Raises:
-        ValueError, FileNotFoundError: If the study cannot be used, or ``out`` is the folder of something else.
+        ValueError, FileNotFoundError: If the study cannot be used, or if ``out`` already holds something else.
 
     >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
     PosixPath('studies/my-study/report.html')
@@ -203,19 +215,19 @@ def tune(
     on_dev: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Finds good settings in the ranges of a recipe, and returns the path of a recipe file with the best ones.
+    """Searches the ranges of a recipe for good settings, and returns the path of a recipe file with the best settings.
 
     Args:
         recipe: A recipe file with a ``tune`` part, or the name of a shipped recipe.
-        trials: The number of trials, including those of earlier calls.
-        out: The folder of the trials; by default ``tuned/NAME``.
-        changes: Settings of the recipe to change, as for :func:`train`.
-        on_dev: Whether to score trials on dev instead of a part of train. The score on dev is then no fair estimate any
-            more.
+        trials: The total number of trials, including those of earlier calls.
+        out: The folder of the trials. The default is ``tuned/NAME``.
+        changes: Settings of the recipe to change, in the form that :func:`train` takes.
+        on_dev: Whether to score the trials on dev instead of a held-out part of train. Later scores on dev are then too
+            optimistic.
         progress: Whether to show a progress bar and print the best trials.
 
     Raises:
-        ValueError, FileNotFoundError: If there is nothing to tune, the recipe cannot be used, or ``out`` holds another
+        ValueError, FileNotFoundError: If the recipe cannot be used or has nothing to tune, or if ``out`` holds another
             tuning.
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
@@ -233,7 +245,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns a recipe that reads ``data`` from files in ``out``, and the rows to write into these files."""
+    """Returns the recipe, changed to read ``data`` from files in ``out``, and the rows to write to these files."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(
@@ -255,7 +267,7 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns the name of a recipe or a study, after which its folder is named."""
+    """Returns a default name for the folder of a run or study: the name of its recipe or study file, else ``run``."""
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

@@ -1,7 +1,7 @@
-"""The values that flow from data to gradient.
+"""The types that hold examples, their tokens, batches and the model's outputs.
 
-Dimension key: N tokens of a step, M tokens of a task, S sequences of a step or of a task, B examples of a task, D
-width, K classes.
+Dimension key: N tokens of a batch, M tokens of one task in it, S sequences (of a batch or of one task), B examples of a
+task, D width of the encoder, K numbers of one answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Example:
-    """One row: its id, its texts and its label.
+    """One row of a task's data: its id, its texts and its label.
 
-    The label is a number, or one number for each part of the answer, ``nan`` for a missing part. None means that there
-    is no label.
+    The label is a number, or a tuple with one number for each part of the answer. In the tuple, ``nan`` marks a missing
+    part. If there is no label at all, it is None.
     """
 
     id: str
@@ -37,12 +37,12 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """The examples of a task, stored in columns. Reading a row creates an :class:`Example`.
+    """The examples of a task, stored in columns. Reading a row by its index creates an :class:`Example`.
 
     Args:
         ids: A column with the id of each row.
         texts: One column for each text of a row.
-        labels: ``[B]`` or ``[B, K]``, as the task's answer type reads them; a missing label is ``nan``.
+        labels: ``[B]`` or ``[B, K]``, in the numbers of the task's answer type; a missing label is ``nan``.
     """
 
     def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Labels) -> None:
@@ -50,7 +50,7 @@ class Examples(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Self:
-        """Returns the given examples in columns.
+        """Returns an :class:`Examples` with the given examples.
 
         >>> Examples.of([Example("a", ("one",), 1.0), Example("b", ("two",), None)]).labels.tolist()
         [1.0, nan]
@@ -84,7 +84,7 @@ class Examples(Sequence[Example]):
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token sequences in one flat array; sequence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
+    """Token sequences in one flat array. Sequence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
 
     ids: TokenIds
     segments: Int32s
@@ -100,11 +100,13 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a task and their tokens.
+    """The examples of a task, and their tokens.
 
-    ``sequences`` has two entries for separate pairs, else one; each entry holds one sequence per example. ``truncated``
-    is the number of examples cut to ``max_length``. ``clusters``, ``[examples, texts]``, gives the same number to texts
-    that mean the same; it is None unless a loss or the order of rows needs it.
+    Attributes:
+        sequences: One entry, or two for separate pairs. Each entry holds one token sequence per example.
+        truncated: The number of examples that were cut to ``max_length`` tokens.
+        clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
+            neither a loss nor the sampling of rows needs clusters.
     """
 
     task: Task
@@ -118,17 +120,17 @@ class Dataset:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """The number of tokens of each example; a separate pair counts both sequences."""
+        """The number of tokens of each example, ``[B]``. For separate pairs, it is the sum over both sequences."""
         total: npt.NDArray[np.int64] = np.sum([s.lengths for s in self.sequences], axis=0)
         return total
 
 
 @dataclass(frozen=True)
 class Span:
-    """The place of a task in a batch: sequences ``[first, last)`` and tokens ``[start, stop)``.
+    """The part of a batch that belongs to one task: its sequences ``[first, last)`` and its tokens ``[start, stop)``.
 
-    The sequences of a span are sorted by length. ``order_S`` are the indices that put them back into the order of the
-    examples; for separate pairs, all first texts come before all second texts.
+    The sequences are sorted by length. ``order_S`` holds the indices that restore the order of the examples. In that
+    order, all first texts of separate pairs come before all second texts.
     """
 
     first: int
@@ -140,16 +142,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """The boundaries of a batch: its sequences, and the span of each task.
+    """The position of each sequence and each task in a batch.
 
-    ``offsets``, ``S + 1`` numbers, holds the first token of each sequence and the number of all tokens.
+    Attributes:
+        offsets: The index of the first token of each sequence, and finally the number of all tokens: ``S + 1`` numbers.
+        spans: The :class:`Span` of each task, by the task's name.
     """
 
     offsets: tuple[int, ...]
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns the layout of the task called ``name`` as if it were alone in the batch."""
+        """Returns the layout that the task ``name`` would have if it were alone in the batch."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
@@ -158,9 +162,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """The input of one forward pass: all sequences one after the other, without padding.
+    """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``labels``, ``example_ids`` and ``clusters`` have an entry per task; see :class:`Dataset` for ``clusters``.
+    ``labels`` and ``example_ids`` have one entry per task. ``clusters`` has one for each task whose :class:`Dataset`
+    has clusters.
     """
 
     layout: Layout
@@ -176,10 +181,12 @@ class StepBatch:
 class Output:
     """The model's output for the examples of one task.
 
-    ``embeddings_MD`` is the input of the first layer for the task's tokens. ``first_SD`` is the output of the last
-    layer for the first token of each sequence, in the order of the examples; for separate pairs, all first texts come
-    before all second texts. ``vectors`` has one ``[B, D]`` per sequence of an example. ``prediction`` is ``[B]`` or
-    ``[B, K]``; ``Task.predicts`` says what its numbers mean.
+    Attributes:
+        embeddings_MD: The input of the first layer for the task's tokens.
+        first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. For
+            separate pairs, all first texts come before all second texts.
+        vectors: One ``[B, D]`` for each sequence of an example.
+        prediction: ``[B]`` or ``[B, K]``; ``Task.predicts`` says what its numbers mean.
     """
 
     embeddings_MD: Tensor
@@ -189,9 +196,10 @@ class Output:
 
 
 def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torch.device) -> StepBatch:
-    """Returns the batch with the given rows of each data set; the spans of the tasks are in the given order.
+    """Returns a batch with the given rows of each data set. Its tasks are in the order of ``parts``.
 
-    Its labels are targets, float32: class indices, 0/1, or scores mapped to 0..1; a missing label is ``nan``.
+    The labels of the batch are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is
+    ``nan``.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]
@@ -223,7 +231,7 @@ def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torc
 
 
 def only(batch: StepBatch, name: str) -> StepBatch:
-    """Returns the part of the task called ``name`` as a batch of its own."""
+    """Returns the part of ``batch`` that belongs to the task ``name``, as a batch of its own."""
     span = batch.layout.spans[name]
     tokens = slice(span.start, span.stop)
     return StepBatch(
@@ -238,7 +246,7 @@ def only(batch: StepBatch, name: str) -> StepBatch:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns ``tensor`` on ``device``; a GPU gets it from pinned memory, so that the host waits for nothing."""
+    """Returns ``tensor`` on ``device``. The copy to a GPU is asynchronous, from pinned memory."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -247,10 +255,11 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def _tokens(
     data: Dataset, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns the tokens of these rows, sorted by the length of their sequences, and two arrays about the sequences.
+    """Returns the tokens of the given rows, in sequences sorted by length, and two arrays about the sequences.
 
-    The tokens are ids, segments and positions, ``[3, M]``. The first array holds the end of each sorted sequence,
-    ``[S]``. The second holds, for each sequence in the order of the examples, its place among the sorted ones, ``[S]``.
+    The tokens are ``[3, M]``: ids, segments and positions. The first array, ``[S]``, holds the end of each sorted
+    sequence. The second, ``[S]``, maps each sequence in the order of the examples to its index among the sorted
+    sequences.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

@@ -1,4 +1,4 @@
-"""The command line. The commands import what they need, so that ``--help`` does not load torch."""
+"""The command line. Each command imports its modules when it runs, so that ``--help`` does not load torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Reads the options that come before a command."""
+    """Handles the options that come before a command, such as ``--version``."""
 
 
 @app.command()
@@ -151,11 +151,12 @@ def predict(
     ] = None,
     set_: RunOverrides = None,
 ) -> None:
-    """Answer one task or all tasks for texts: the class with its probabilities, or the score.
+    """Answer one or more tasks for each text: the class with its probabilities, or the score.
 
-    The file has the columns that the recipe names; it needs no label column. The output keeps the order of the rows and
-    all columns, and adds the answers as further columns. Without exactly one --task, these are named after their tasks:
-    topic.label in a table, {"topic": {"label": ...}} in jsonl.
+    The input file needs the text columns that the recipe names, but no label column. The output has the same rows in
+    the same order. It keeps all their columns, and adds columns with the answers. If exactly one --task is given, a
+    column has a plain name such as label. Otherwise the name of its task comes first: topic.label in a table, {"topic":
+    {"label": ...}} in jsonl.
 
     Examples:
 
@@ -191,11 +192,11 @@ def tune(
         bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
     ] = False,
 ) -> None:
-    """Find good settings in the ranges of a recipe (its tune: part), and write NAME-tuned.yaml with them.
+    """Find good settings within the ranges in a recipe's tune: part, and write them to NAME-tuned.yaml.
 
     Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
-    score of a trial is its best evaluation. A trial that falls behind is stopped at an evaluation. The same command
-    resumes a tuning that was stopped. It needs the optional packages: pip install 'mtbert[tune]'.
+    score of a trial is its best evaluation. A trial that falls behind the others is stopped early. Run the same command
+    again to resume a tuning that was stopped. Tuning needs optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 
@@ -217,12 +218,12 @@ def study(
 ) -> None:
     """Run every recipe of a study with every seed, and report which techniques help, by how much and how surely.
 
-    The same command resumes a study that was stopped, or whose file has new rows or seeds. Runs that have ended are not
-    repeated.
+    Run the same command again to resume a study that was stopped, or to add new rows or seeds from its file. Runs that
+    have ended are not repeated.
 
-    Shipped: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called paper/...),
-    quick (the same techniques with MiniLM and shorter runs), best (the rows of quick and the recipe best), best-parts
-    (the recipe best, each time without one of its parts).
+    Shipped studies: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called
+    paper/...), quick (the same techniques with MiniLM and shorter runs), best (the rows of quick and the recipe best),
+    best-parts (the recipe best, each time without one of its parts).
 
     Examples:
 
@@ -247,12 +248,12 @@ def report(
     ] = None,
     row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
-    """Write report.html: which techniques help and how surely, tables, figures, and errors to look at.
+    """Write report.html, a page that shows which techniques help and how surely, with tables, figures and errors.
 
-    The page is one file that needs no network. During a study, it reports on the runs that have ended.
+    The page is one file that needs no network. While a study is running, it covers the runs that have ended.
 
-    Test files are for one row, chosen by its scores on dev. They can be scored only once; the folder keeps a record of
-    it.
+    The options --row and --test score one row (recipe) of a study on test files. Choose the row by its scores on dev: a
+    study can be scored on test files only once, and its folder keeps a record of that.
 
     Examples:
 
@@ -274,5 +275,5 @@ def report(
 
 
 def main() -> None:
-    """Runs a command, see :func:`mtbert.exit_codes.run_command`."""
+    """Runs the command line; :func:`mtbert.exit_codes.run_command` turns failures into messages and exit codes."""
     run_command(app)

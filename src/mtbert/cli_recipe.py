@@ -1,4 +1,4 @@
-"""The commands ``mtbert recipe`` and ``mtbert data``, which look and change nothing."""
+"""The commands ``mtbert recipe`` and ``mtbert data``, which inspect recipes and data and train nothing."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ data_app = typer.Typer(help="Look at data before training.", no_args_is_help=Tru
 
 @recipes_app.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
-    """Print a complete recipe: what it extends, every default and every --set are filled in.
+    """Print a recipe in full: with everything that it extends, all defaults, and every --set.
 
     Example:
 
@@ -42,7 +42,7 @@ def list_() -> None:
 
 @recipes_app.command("schema")
 def schema() -> None:
-    """Print the JSON Schema of recipe files, with which editors complete and check them.
+    """Print the JSON Schema of recipe files. An editor can use it to complete and check recipes.
 
     Example:
 
@@ -61,9 +61,9 @@ def check(
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe and print their sizes, labels, lengths, duplicates, leaks and passes.
+    """Read the data of a recipe, and print sizes, labels, lengths, duplicates, leaks from train to dev, and passes.
 
-    Exits with 2 on an error in the data.
+    The exit code is 2 if there is an error in the data.
 
     Examples:
 

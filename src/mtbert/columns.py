@@ -1,7 +1,7 @@
-"""Columns of a table: texts, repeated texts and numbers, stored without a Python object for each row.
+"""Columns of a table that store no Python object for each row: texts, repeated texts and numbers.
 
 Texts are stored in Arrow's layout: one block of UTF-8, and the byte at which each text begins and ends. The block may
-be a memory-mapped file, so that ten million texts need no memory of their own. Arrow's own arrays are not used, because
+be a memory-mapped file, so that even ten million texts take up little memory. Arrow's own arrays are not used, because
 a run on CSV files must also work without pyarrow.
 
 Dimension key: n rows.
@@ -26,13 +26,13 @@ MOST_DECODED = 2**22  # bytes that are decoded at once
 
 
 class TextColumn(Sequence[str]):
-    """A column of texts, each of which becomes a Python string only when it is read.
+    """A column of texts. A text becomes a Python string only when it is read.
 
     Args:
-        block: UTF-8, ``[bytes]``.
+        block: The UTF-8 bytes of the texts, ``[bytes]``.
         starts: The byte at which each text begins, ``[n]``.
         stops: The byte after the end of each text, ``[n]``.
-        digest: The SHA-256 of ``block`` in hex digits, if it is known already.
+        digest: The SHA-256 of ``block`` as a hexadecimal string, if it is already known.
 
     >>> column = TextColumn.of(["one", "zwölf", ""])
     >>> column[1], list(column.take(np.array([2, 0])))
@@ -46,10 +46,10 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "TextColumn":
-        """Returns a column with these texts.
+        """Returns a column that holds the given texts.
 
         Raises:
-            UnicodeEncodeError: If a text contains half a surrogate pair.
+            UnicodeEncodeError: If a text contains an unpaired surrogate.
         """
         made, left = GrowingColumn(), iter(texts)
         while part := list(islice(left, ROWS_AT_ONCE)):
@@ -58,15 +58,15 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def stored(cls, block: Bytes, offsets: Ints, digest: str | None = None) -> Self:
-        """Returns the column whose texts lie in ``block`` one after the other; ``offsets`` has ``n + 1`` numbers."""
+        """Returns a column of texts stored one after the other: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> "TextColumn":
-        """Returns a column with the texts of these rows, in this order; it shares the block."""
+        """Returns a column with the texts of the given rows, in the given order. Both columns share one block."""
         return TextColumn(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
-        """Returns the SHA-256 of the block and of the places of the texts in it."""
+        """Returns the SHA-256, as a hexadecimal string, of the block and of the positions of the texts in it."""
         if self._digest is None:
             self._digest = hashlib.sha256(self._bytes).hexdigest()
         found = hashlib.sha256(self._digest.encode())
@@ -76,7 +76,7 @@ class TextColumn(Sequence[str]):
 
     @cached_property
     def folded(self) -> Hashes:
-        """The hash of each text, ``[n]``; texts that differ only in case or outer space have the same hash."""
+        """A hash of each text, ``[n]``, that ignores upper and lower case and white space around the text."""
         return hashes(text.strip().casefold() for text in self)
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class TextColumn(Sequence[str]):
 
 
 class TextTuples(Sequence[tuple[str, ...]]):
-    """The texts of several columns, row by row.
+    """The texts of several columns, row by row: each item is a tuple with one text from each column.
 
     >>> TextTuples([TextColumn.of(["a", "b"]), TextColumn.of(["c", "d"])])[1]
     ('b', 'd')
@@ -128,13 +128,13 @@ class TextTuples(Sequence[tuple[str, ...]]):
 
 
 class NumberColumn(Sequence[str]):
-    """A column of whole numbers, read as texts; the ids of a table without ids are such numbers."""
+    """A column of whole numbers that are read as strings. It holds the ids of a table that has no ids of its own."""
 
     def __init__(self, numbers: Ints) -> None:
         self.numbers = numbers
 
     def take(self, rows: Ints) -> "NumberColumn":
-        """Returns the texts of these rows, in this order."""
+        """Returns a column with the numbers of the given rows, in the given order."""
         return NumberColumn(self.numbers[rows])
 
     def __len__(self) -> int:
@@ -149,11 +149,11 @@ class NumberColumn(Sequence[str]):
 
 
 class CodedColumn(Sequence[str | None]):
-    """A column of cells, many of which are equal, such as labels.
+    """A column of cells in which the same texts occur many times, such as labels. Each different text is stored once.
 
     Args:
         values: The different texts, in the order in which they first occur.
-        codes: The index in ``values`` of each row's text, ``[n]``; -1 for a missing cell.
+        codes: For each row, the index of its text in ``values``, ``[n]``; -1 for a missing cell.
     """
 
     def __init__(self, values: Sequence[str], codes: npt.NDArray[np.int32]) -> None:
@@ -161,7 +161,7 @@ class CodedColumn(Sequence[str | None]):
 
     @classmethod
     def of(cls, cells: Iterable[str | None]) -> Self:
-        """Returns a column with these cells.
+        """Returns a column that holds the given cells. None stands for a missing cell.
 
         >>> column = CodedColumn.of(["b", None, "a", "b"])
         >>> column.values, column.codes.tolist(), column[1:3]
@@ -191,17 +191,17 @@ class CodedColumn(Sequence[str | None]):
 
 
 class GrowingColumn:
-    """A column of texts that is still growing."""
+    """A builder for a :class:`TextColumn`, to which texts can be appended."""
 
     def __init__(self) -> None:
         self._block = bytearray()
         self._offsets = array("q", [0])
 
     def extend(self, texts: Iterable[str]) -> None:
-        """Appends texts; it is faster to append many at once.
+        """Appends texts. One call with many texts is faster than many calls with few.
 
         Raises:
-            UnicodeEncodeError: If a text contains half a surrogate pair.
+            UnicodeEncodeError: If a text contains an unpaired surrogate.
         """
         encoded = list(map(str.encode, texts))
         self._block += b"".join(encoded)
@@ -210,15 +210,15 @@ class GrowingColumn:
     def column(self) -> TextColumn:
         """Returns the finished column.
 
-        It shares the memory of this object, to which nothing can be appended any more.
+        The column shares the memory of this builder, so no texts can be appended afterwards.
         """
         return TextColumn.stored(np.frombuffer(self._block, np.uint8), np.frombuffer(self._offsets, np.int64))
 
 
 def hashes(texts: Iterable[str]) -> Hashes:
-    """Returns a 64-bit BLAKE2b hash of each text, ``[n]``, the same in every process.
+    """Returns a 64-bit BLAKE2b hash of each text, ``[n]``. The hash of a text is the same in every process.
 
-    Among 20 million different texts, two share a hash in one of 90,000 such tables.
+    Collisions are rare: among 20 million different texts, the chance that any two have the same hash is 1 in 90,000.
     """
     found, blake = bytearray(), hashlib.blake2b
     for text in texts:
@@ -227,7 +227,7 @@ def hashes(texts: Iterable[str]) -> Hashes:
 
 
 def numbered(keys: npt.NDArray[np.generic]) -> Ints:
-    """Returns a number for each key, ``[n]``, which equal keys share: 0, 1, ... in the order in which they first occur.
+    """Numbers the different keys 0, 1, ... in order of first occurrence, and returns the number of each key, ``[n]``.
 
     >>> numbered(np.array([30, 10, 30, 20])).tolist()
     [0, 1, 0, 2]

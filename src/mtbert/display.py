@@ -1,4 +1,4 @@
-"""The progress of a run: two live lines on a terminal or in a notebook, plain lines elsewhere."""
+"""Shows the progress of a run: as two live lines on a terminal or in a notebook, as plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ FORWARD = 1 / 3  # assumed time of an evaluation per token, as a share of traini
 
 
 class Display:
-    """Shows on ``console`` the progress of training and of scoring dev, with the time left for both."""
+    """The progress display of a run on ``console``: training, scoring of the dev data, and the time left for both."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -47,14 +47,14 @@ class Display:
     def begin(
         self, steps: int, done: int, *, epochs: int, evaluations: Sequence[int], dev: int, dev_tokens: int
     ) -> None:
-        """Begins to show a run, of which ``done`` of ``steps`` steps have been made.
+        """Starts to show a run. If the run is resumed, some of its steps have already been made.
 
         Args:
-            steps: Optimizer steps of the whole run.
-            done: The steps that have been made.
-            epochs: Epochs of the whole run.
-            evaluations: The numbers of steps after which dev is scored.
-            dev: The number of examples that are scored each time.
+            steps: The number of optimizer steps in the whole run.
+            done: The number of steps that have already been made.
+            epochs: The number of epochs in the whole run.
+            evaluations: The numbers of the steps after which dev is scored.
+            dev: The number of examples that each scoring of dev covers.
             dev_tokens: The number of tokens in these examples.
         """
         self.steps, self.done, self.epochs = steps, done, epochs
@@ -68,7 +68,10 @@ class Display:
     def step(
         self, epoch: int, step: int, losses: Mapping[str, float], tokens: int, conflicting: float | None = None
     ) -> None:
-        """Shows one more optimizer step; ``conflicting`` is the share of steps so far whose gradients conflict."""
+        """Shows that an optimizer step was made.
+
+        ``conflicting`` is the share of the steps so far in which gradients of different tasks conflicted.
+        """
         for name, value in losses.items():
             old = self.losses.get(name, value)
             self.losses[name] = old + SMOOTHING * (value - old)
@@ -83,7 +86,7 @@ class Display:
         self.bar.moved()
 
     def evaluating(self) -> None:
-        """Begins to show that dev is being scored."""
+        """Shows that the scoring of dev has begun."""
         self.scoring, self.scored = time.monotonic(), 0
 
     def tick(self, examples: int) -> None:
@@ -101,7 +104,7 @@ class Display:
         *,
         best: bool,
     ) -> None:
-        """Prints the scores on dev, and marks them if they are the best so far."""
+        """Prints the scores on dev, with a mark if they are the best so far."""
         self.now = time.monotonic()
         if self.scoring is not None:
             self.last_scoring = self.now - self.scoring
@@ -114,7 +117,7 @@ class Display:
 
     @property
     def left(self) -> float | None:
-        """The estimated seconds left for training and scoring dev; None until a second step has been made."""
+        """The estimated seconds that training and scoring dev still take; None until two steps have been made."""
         if not self.trained:
             return None
         scoring = self.last_scoring
@@ -138,7 +141,7 @@ class Display:
         return self.tokens / max(self.training, 1e-9)
 
     def _frame(self) -> Group:
-        """Returns the two live lines, how far the run is and its losses; neither is wider than the terminal."""
+        """Returns the two live lines: the progress of the run, and its losses. Neither is wider than the terminal."""
         width = self.console.width
         left = f"{clock(self.left)} left"
         if self.scoring is not None:
@@ -157,10 +160,10 @@ class Display:
 
 
 def losses_line(losses: Mapping[str, float], width: int | None = None) -> str:
-    """Returns ``task.loss value`` of each loss, on one line of at most ``width`` characters.
+    """Returns one line of at most ``width`` characters that shows each loss as ``task.loss value``.
 
-    If the line is too long, the names of tasks are cut, the longest first. If it is still too long, the last losses are
-    omitted, and their number is shown instead.
+    If the line is too long, task names are shortened, the longest first. If it is still too long, the last losses are
+    omitted, and ``+N`` says how many.
 
     >>> losses_line({"sentiment.ce": 1.25, "sts.mse": 0.5}, width=30)
     'senti….ce 1.250  sts.mse 0.500'

@@ -1,4 +1,4 @@
-"""The machine: which device and precision a run uses, and the record of the environment that it ran in."""
+"""The device and precision that a run uses, and the record of the machine and packages that it ran with."""
 
 import os
 import platform
@@ -22,10 +22,10 @@ MOST_THREADS = 4096  # limit on a run's threads; PyTorch itself has none
 
 
 def device(name: str) -> torch.device:
-    """Returns the device called ``name``; ``auto`` means CUDA if present, else MPS, else the CPU.
+    """Returns the device called ``name``. For ``auto``, this is CUDA if present, else MPS, else the CPU.
 
     Raises:
-        ValueError: If this machine does not have the device.
+        ValueError: If this machine has no such device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -36,9 +36,9 @@ def device(name: str) -> torch.device:
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype of matrix products called ``name``: ``fp32``, ``bf16`` or ``auto``.
+    """Returns the dtype in which matrices are multiplied, for the setting ``name``: ``fp32``, ``bf16`` or ``auto``.
 
-    ``auto`` means bfloat16 on hardware with native bfloat16 multiplication, else float32.
+    ``auto`` means bfloat16 if the hardware multiplies bfloat16 natively, and float32 otherwise.
     """
     if name != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
@@ -50,7 +50,7 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def with_float64(tensor: Tensor) -> Tensor:
-    """Returns ``tensor`` on a device that supports float64: a copy on the CPU if it is on MPS, else itself."""
+    """Returns ``tensor`` on a device that supports float64: copied to the CPU if it is on MPS, otherwise unchanged."""
     return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
@@ -60,7 +60,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class RunRecord(Settings):
-    """The environment that a run ran in, as ``environment.json`` stores it."""
+    """The record of a run's environment, stored in ``environment.json``: packages, machine, and digests of inputs."""
 
     python: str
     packages: dict[str, str]
@@ -79,9 +79,9 @@ def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> R
     """Returns the record of the current environment.
 
     Args:
-        device: Where the run computes.
-        data: SHA-256 of each source of data.
-        recipe: SHA-256 of the settings of the run.
+        device: The device that the run computes on.
+        data: The SHA-256 of each data source, by the name of the source.
+        recipe: The SHA-256 of the run's settings.
     """
     return RunRecord(
         python=platform.python_version(),
@@ -99,19 +99,20 @@ def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> R
 
 
 def read_record(file: Path) -> RunRecord:
-    """Returns the record that ``file`` contains.
+    """Returns the record that is stored in ``file``.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged; the message names it.
+        ValueError: If the file is damaged. The message names the file.
     """
     return json_files.read_settings(file, RunRecord, "Start the run again.")
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of the installed ones among :data:`PACKAGES`; not all of them are needed for every run.
+    """Returns the versions of those packages in :data:`PACKAGES` that are installed, by package name.
 
-    PyTorch reports its own version with the build, such as ``2.11.0+cu130``, which its package metadata may omit.
+    PyTorch is asked for its version directly: it includes the build, as in ``2.11.0+cu130``, which its metadata may
+    omit.
     """
     found = {}
     for name in PACKAGES:
@@ -125,7 +126,7 @@ def _features() -> set[str]:
 
 
 def _commit() -> str | None:
-    """Returns the git commit of the checkout that this file belongs to; None outside a checkout."""
+    """Returns the commit of the git checkout that this file belongs to, or None if it belongs to no checkout."""
     here = Path(__file__)
     for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
         try:
