@@ -2,8 +2,8 @@
 
 The name of a file is a digest of everything that its arrays depend on. The file has four parts: the bytes of the
 arrays, each of which starts at a multiple of 64; a footer in JSON with the offset and the SHA-256 of each array; the
-SHA-256 of file name and footer; and the length of the footer. The file contains no code. A damaged or missing file is
-written again. If no file can be written, the arrays are made in memory.
+SHA-256 of the file name and the footer; and the length of the footer. The file contains no code. A damaged or missing
+file is written again. If no file can be written, the arrays are made in memory.
 """
 
 import hashlib
@@ -39,9 +39,9 @@ BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, and small JSON values, called notes.
+    """Named arrays, and small JSON values that are called notes.
 
-    Arrays from a file are memory-mapped and read-only, and ``digests`` has the SHA-256 of each.
+    Arrays from a file are memory-mapped and read-only, and ``digests`` holds the SHA-256 of each of them.
     """
 
     arrays: Mapping[str, StoredArray]
@@ -109,7 +109,7 @@ class Spool:
         return Kept(arrays, {}, self.notes)
 
     def copy(self, target: BinaryIO) -> dict[str, list[Any]]:
-        """Copies the arrays of a spool with a folder to ``target``.
+        """Appends the arrays to the file ``target``. This works only for a spool with a folder.
 
         Returns:
             The dtype, offset, size in bytes and SHA-256 of each array, by its name.
@@ -135,11 +135,11 @@ def kept(
     *,
     keep: bool = True,
 ) -> Kept:
-    """Returns the arrays that ``make`` produces. They come from the user's cache folder if they are there.
+    """Returns the arrays that ``make`` produces, from the user's cache folder if it holds them already.
 
     Args:
-        kind: One of ``ENTRY_KINDS``, without the dot.
-        depends_on: Everything that the arrays depend on, as JSON values.
+        kind: The kind of data, such as ``table``: one of ``ENTRY_KINDS``, without the dot.
+        depends_on: Everything that determines the arrays, as JSON values.
         make: A function that adds the arrays to a spool. It may be called twice.
         check: A function that raises a ValueError if the arrays of a file cannot be used. They are then made again.
         keep: Whether to use the cache. If false, the arrays are made in memory.
@@ -191,10 +191,10 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
 
 
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
-    """Writes the arrays that ``make`` adds to a spool into a file of the cache.
+    """Writes a cache file with the arrays that ``make`` adds to a spool.
 
     The finished file is put in place by an atomic rename. If the process is killed, or another process writes the same
-    file, there is either a complete file or none.
+    file, the cache contains either a complete file or none.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -224,7 +224,7 @@ def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
     """Checks that offsets start at 0, grow by at least ``step`` each time and end at ``end``.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If the offsets break one of these rules.
     """
     if not len(offsets) or (offsets[0], offsets[-1]) != (0, end) or (np.diff(offsets) < step).any():
         raise ValueError(f"offsets must grow from 0 to {end}.")
@@ -253,7 +253,7 @@ def file_digest(path: Path, *, afresh: bool) -> str:
 def remember(path: Path, digest: str) -> None:
     """Stores the SHA-256 of a file for :func:`file_digest`.
 
-    Nothing is stored for a file that changed in the last two seconds, because another change might leave the same time.
+    Nothing is stored if the file changed in the last two seconds, because a further change might not alter its times.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -289,7 +289,7 @@ def _expire(folder: Path) -> None:
 
 
 def _seal(file: Path, footer: bytes) -> bytes:
-    """Returns the SHA-256 of file name and footer. The name is a digest of everything that the arrays depend on."""
+    """Returns the SHA-256 of the name and the footer of a cache file, so that both are protected against damage."""
     return hashlib.sha256(file.name.encode() + footer).digest()
 
 

@@ -76,7 +76,7 @@ def as_labels(value: object, separator: str) -> str | None:
 
 
 def as_yes_no(value: object) -> str | None:
-    """Returns a cell as ``"0"`` or ``"1"``, or None if it is empty or nan. It may also be written as false or true.
+    """Returns a cell as ``"0"`` or ``"1"``, or None if it is empty or nan. The cell may also hold false or true.
 
     Raises:
         ValueError: If the cell holds anything else.
@@ -111,7 +111,7 @@ def as_id(value: object) -> str:
 
 
 def same(found: str | None, wanted: str | None) -> bool:
-    """Returns whether two labels are equal as text, as numbers, or as truth values, where ``True`` equals ``true``."""
+    """Returns whether two labels are equal as text, as numbers, or as truth values regardless of case."""
     if found is None or wanted is None or found == wanted:
         return found == wanted
     numbers = number(found), number(wanted)

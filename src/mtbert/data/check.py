@@ -23,7 +23,7 @@ RARE = 0.05  # a class with less than this part of an even share of train gets a
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:
-    """Returns warnings about a task's data, one line each. Warnings from reading the data come first."""
+    """Returns warnings about a task's data, one line each. Warnings that arose while the data was read come first."""
     task, overlap = figures.data.task, figures.overlap
     found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
@@ -53,7 +53,10 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes that have no example, or fewer than ``FEW`` or than ``rare`` examples."""
+    """Returns warnings about classes without examples, and about classes with fewer than ``FEW`` or ``rare`` examples.
+
+    The larger of these two limits counts.
+    """
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:

@@ -1,4 +1,4 @@
-"""Clusters of texts that mean the same, and batches that avoid two rows with texts of the same cluster.
+"""Clusters of texts that mean the same, and an order of rows that avoids using a cluster twice in a batch.
 
 Texts of the same cluster must not be used as negatives of each other. In Quora's data, for example, many pairs contain
 the same question.
@@ -36,14 +36,15 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
-    """Returns the rows of ``order`` in whole batches, rearranged so that rows of a batch share no cluster if possible.
+    """Returns the rows of ``order``, rearranged so that rows of a batch share no cluster if possible.
 
     A row that shares a cluster with an earlier row of its batch has to wait for a later batch, where it precedes new
     rows. If only waiting rows are left, they fill the last batches, which may then contain a cluster twice. If no row
-    has to wait, the order does not change. The two texts of one row may be in the same cluster.
+    has to wait, the order does not change. Rows that do not fill a batch are left out at the end. The two texts of one
+    row may be in the same cluster.
 
     Args:
-        order: Indices of rows, without duplicates. Rows that do not fill a batch are left out.
+        order: Indices of rows, without duplicates.
         clusters: The index of each text's cluster, ``[n, texts]``, from :func:`clusters`.
         batch_size: The number of rows in a batch.
 

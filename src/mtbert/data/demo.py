@@ -46,9 +46,9 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` different rows. They come from the groups of rows that ``grammar`` draws.
+    """Returns ``size`` distinct rows. Each call of ``grammar`` draws a group of rows, which stay side by side.
 
-    Rows of a group stay side by side. If groups have two rows and split sizes are even, no group is divided.
+    If groups have two rows and split sizes are even, all rows of a group end up in the same split.
     """
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []
@@ -103,7 +103,7 @@ FRAMES = (
 def _sst(rng: np.random.Generator) -> list[DemoRow]:
     """Returns two review sentences, each with its grade.
 
-    Both are built alike, but two opinions are exchanged. The grade is the opinion in the clause that decides.
+    Two opinions are drawn. One decides the grade of the first sentence, and the other decides that of the second.
     """
     frame, subjects, grades = _pick(rng, FRAMES), _some(rng, ASPECTS, 2), _some(rng, list(PHRASES), 2)
     said = [phrase.format(_pick(rng, WORDS[word])) for phrase, word in (_pick(rng, PHRASES[g]) for g in grades)]
@@ -119,7 +119,7 @@ def _sst(rng: np.random.Generator) -> list[DemoRow]:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of questions: the things that questions are about, and the intents that they can express."""
+    """A topic for questions: the things that a question can be about, and the intents that it can have."""
 
     things: tuple[str, ...]  # fill {x} and {y}
     intents: tuple[tuple[str, ...], ...]  # per intent, several ways to ask the same; one option of [a|b] is drawn
@@ -207,7 +207,7 @@ TOPICS = (
 def _quora(rng: np.random.Generator) -> list[DemoRow]:
     """Returns two pairs of questions.
 
-    The first pair has one meaning. In the second pair, the things, their order or the intent differ.
+    The first two questions mean the same. The other two differ in the things, in the order of the things, or in intent.
     """
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)
@@ -282,9 +282,9 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns one pair of sentences with its score.
+    """Returns one pair of sentences and its score, in a list.
 
-    The second sentence tells the scene of the first, with some parts changed or in other words.
+    The second sentence describes the scene of the first with some parts changed, or in other words, or both.
     """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))

@@ -32,7 +32,7 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
         every: Whether to read all columns. If true, ``wanted`` only helps to detect the separator of columns.
 
     Raises:
-        FileNotFoundError: If there is no such file. The message suggests the file with the nearest name.
+        FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the format of the file is unknown, or if the file cannot be read. If a line is wrong, the message
             names it.
     """

@@ -1,4 +1,4 @@
-"""Labels as numbers: fills in a task's classes or score range, and converts the labels of a table."""
+"""Converting the labels of a table to numbers, and filling in the classes or the score range of a task."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from mtbert.task import Task
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
-    """Returns the task with its classes or score range. If the task has none yet, they are taken from its tables.
+    """Returns the task with its classes or its score range. If the recipe does not set them, the tables determine them.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,
@@ -28,7 +28,7 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
 
 
 def labelled_examples(table: Table, task: Task) -> Examples:
-    """Returns the rows of a table as examples with numeric labels, as the task's type defines them.
+    """Returns the rows of a table as examples. The task's answer type converts their labels to numbers.
 
     Raises:
         ValueError: If a cell is not a valid label. The message names file, line and column.

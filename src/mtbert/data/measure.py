@@ -1,6 +1,6 @@
 """Statistics of a task's data: sizes, lengths, labels, repeated examples, and the overlap between train and dev.
 
-Texts that differ only in case or in outer space always count as equal.
+Texts that differ only in case or in leading or trailing space count as equal.
 """
 
 import json
@@ -32,8 +32,8 @@ class Tokens:
 class TaskData:
     """The data of a task, from which a report is made before training.
 
-    ``passes`` says how often the whole run goes through the train examples. ``tokens`` has an entry for train and one
-    for dev. ``warnings`` are the warnings from reading the data.
+    ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
+    train and one for dev. ``warnings`` are the warnings that arose while the data was read.
     """
 
     task: Task
@@ -155,7 +155,7 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _rows(numbers: Ints, size: int) -> Ints:
-    """Returns one number for each row. Rows get the same number exactly if they have the same texts in the same order.
+    """Returns a number for each row. Two rows have the same number if they have the same texts in the same order.
 
     ``numbers`` identifies the text or the two texts of each row, ``[texts, rows]``. All of them are less than ``size``.
     """

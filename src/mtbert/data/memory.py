@@ -60,7 +60,7 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Replaces the file names in error messages by the names under which the caller knows the rows."""
+        """Replaces file names by names of rows in the messages of errors that are raised inside the ``with`` block."""
         try:
             yield
         except ValueError as error:
@@ -77,7 +77,7 @@ NO_ROWS = MemoryRows({}, {})
 
 
 def by_split(task: str, given: Any) -> dict[str, Any]:
-    """Returns the rows that a caller gave for a task, by split. Rows that were given without a split belong to train.
+    """Returns the rows that a caller gave for a task, as a dict by split. Rows without a split belong to train.
 
     Raises:
         ValueError: If there is no split, or if a split is not in ``SPLITS``.
@@ -112,7 +112,7 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
         name: The name of the rows in messages.
 
     Raises:
-        TypeError: If ``rows`` have another form.
+        TypeError: If the rows have another form.
         ValueError: If there are no rows, if a column is missing or occurs twice, or if a cell is not a single value.
     """
     import pyarrow as pa
@@ -137,7 +137,7 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
-    """Returns the names of the columns, the number of rows, and a function from a name to the column's values."""
+    """Returns the column names, the number of rows, and a function that takes a column name and returns the values."""
     import pyarrow as pa
 
     library, kind = type(rows).__module__.partition(".")[0], type(rows).__name__

@@ -102,7 +102,7 @@ def keep(
 ) -> tuple[Collection[str], Iterator[Record]]:
     """Returns the column names, and the records with the values of the ``wanted`` columns.
 
-    The collection of names grows while the records are read.
+    More names are added to the column names while the records are read.
     """
     columns: dict[str, None] = {}
 

@@ -30,7 +30,7 @@ class DroppedRows:
 class Reader:
     """Makes one table from the records of one or more files, and counts the rows that it drops.
 
-    :meth:`read` is called for each file, and then :meth:`table`.
+    Call :meth:`read` for each file, and :meth:`table` at the end.
     """
 
     def __init__(self, columns: Columns, where: dict[str, str | None], labelled: bool) -> None:
@@ -149,7 +149,7 @@ class Reader:
         return add
 
     def _settle(self) -> None:
-        """Moves the waiting rows, which are converted already, into the columns."""
+        """Moves the rows that have been converted since the last call into the columns."""
         if not self._waiting:
             return
         made, labels = list(zip(*self._waiting, strict=True)), self._labels
@@ -163,7 +163,7 @@ class Reader:
         self._waiting.clear()
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, for use as its id because its id cell is empty.
+        """Returns the number of the current record, which replaces its empty id.
 
         Raises:
             ValueError: If the file has an id column.

@@ -15,10 +15,10 @@ class Records:
     Attributes:
         columns: The names of all columns.
         rows: For each record, its number and its values in the wanted columns. A missing value is None.
-        unit: What the numbers of records count, for messages: lines, rows or items.
-        header: The place of the column names, for messages.
+        unit: The word for the numbers of records in messages: ``line``, ``row`` or ``item``.
+        header: The line of the column names in messages, such as ``, line 1``.
         late: Whether ``columns`` is incomplete until the last record has been read.
-        digest: A function that returns the SHA-256 of the file after the last record has been read. None for a data
+        digest: A function that returns the SHA-256 of the file after the last record has been read, or None for a data
             set.
     """
 

@@ -1,4 +1,4 @@
-"""Reading tables in which commas, semicolons or tabs separate the columns and the first line names them."""
+"""Reading tables in which commas, semicolons or tabs separate the columns and the first line names the columns."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ def separated_records(
     The rows have the values of the ``wanted`` columns, or of all columns if ``every`` is true.
 
     Raises:
-        ValueError: If there is no header. Iterating over the rows raises it at a damaged row.
+        ValueError: If there is no header. Iterating over the rows raises it too, if a row is damaged.
     """
     csv.field_size_limit(LONGEST_TEXT)  # applies to the whole csv module, whose own limit is too low for long texts
     lines = iter(text)
@@ -39,9 +39,10 @@ def separated_records(
 
 
 def _separator(top: str, wanted: Sequence[str]) -> str:
-    """Returns the character that separates the columns: the one that yields the most ``wanted`` columns in the header.
+    """Returns the character that separates the columns: a tab, a comma or a semicolon.
 
-    Only the header is used, because texts in a file with one column may contain commas.
+    The header is split at each of these, and the one that yields the most ``wanted`` columns is returned. Other lines
+    are not used, because texts in a file with one column may contain commas.
     """
 
     def found(sign: str) -> int:
@@ -54,7 +55,7 @@ def _separator(top: str, wanted: Sequence[str]) -> str:
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line and the fields of each row. A blank line is a row without fields."""
+    """Yields each row as the number of its first line and its fields. A blank line is a row without fields."""
     first = next(lines)
     line = blank + 1
     try:
@@ -89,7 +90,7 @@ def _bare_return(name: str, line: int) -> ValueError:
 def _whole(
     name: str, sign: str, columns: Sequence[str], fields: Iterator[tuple[int, list[str]]], wanted: Sequence[str]
 ) -> Iterator[Record]:
-    """Yields each row with the values of the ``wanted`` columns. Checks that no field is missing.
+    """Yields each row as the number of its first line and its values in the ``wanted`` columns.
 
     Raises:
         ValueError: If a row has more or fewer fields than the header.

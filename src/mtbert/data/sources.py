@@ -101,8 +101,8 @@ class Source(Settings):
     def shares(self, other: "Source") -> bool:
         """Returns whether this source and ``other`` may have rows in common.
 
-        Sources of files may if they have a file in common, unless both have a ``where`` and the two differ. All other
-        sources may only if they are equal.
+        This is true of two sources that name the same file, except if both have a ``where`` and the two differ. Sources
+        without files have rows in common only if they are equal.
         """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where
@@ -123,7 +123,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
             missing.
 
     Raises:
-        FileNotFoundError: If there is no such file. The message suggests the file with the nearest name.
+        FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the content cannot be read, or if a text is empty and ``labelled`` is false.
     """
     if source.generated is not None:
@@ -161,7 +161,7 @@ def check_files_of(source: Source, root: Path) -> None:
 
 
 def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
-    """Returns the labelled rows of a source, as :func:`read` does, from the user's cache folder if they are there.
+    """Returns the labelled rows of a source as :func:`read` does, but from the user's cache folder if it holds them.
 
     If ``afresh`` is true, the SHA-256 of each file is computed again even if its size, times and inode are unchanged.
     """
@@ -216,7 +216,7 @@ def _generated(source: Source, columns: Columns, texts: int, labelled: bool) -> 
 
 
 def _digested(table: Table) -> Table:
-    """Returns the table with the SHA-256 of its rows, written as a JSON array, because there is no file to take one from."""
+    """Returns the table with the SHA-256 of its rows as its digest, for a table that does not come from files."""
     digest = hashlib.sha256(b"[")
     for number in range(len(table)):
         row = table.row(number)

@@ -13,10 +13,10 @@ from mtbert.columns import Hashes, TextColumn, numbered
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Returns the row indices of train and those of dev, each in ascending order. Rows that share a text stay together.
 
-    Texts are compared without regard to case and outer space. Rows that are linked by a chain of shared texts, such as
-    ``(a, b), (b, c), (c, d)``, form a group, and no group is divided. Groups are drawn at random, and a group goes to
-    dev if it still fits. A giant group therefore stays in train, and dev gets as close to its share as the other groups
-    allow.
+    Texts are compared without regard to case and to leading or trailing space. Rows that are linked by a chain of
+    shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is divided. Groups are drawn at random,
+    and a group goes to dev if it still fits. A giant group therefore stays in train, and dev gets as close to its share
+    as the other groups allow.
 
     Args:
         texts: The texts of the rows: one column for each text of a row.
@@ -55,7 +55,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
 
 def _groups(keys: Sequence[Hashes]) -> tuple[Rows, Rows]:
-    """Returns the index of each row's group, and the size of each group. Groups are numbered by their first rows."""
+    """Returns the group index of each row, and the size of each group. Groups are in the order of their first rows."""
     rows = len(keys[0])
     if len(keys) == 1:
         group_n = numbered(keys[0])

@@ -57,7 +57,8 @@ class Columns(Settings):
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        If each label has a column of its own, the text is 0 or 1. If the cell holds a set of labels, it is a JSON list.
+        If each label has a column of its own, the text is 0 or 1. If a cell holds a set of labels, the text is a JSON
+        list.
 
         Raises:
             ValueError: If the cell cannot be converted.
@@ -79,7 +80,7 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class Row:
-    """A row as its file has it, but with surrounding space removed from texts and label.
+    """A row of a table, with id, texts and label as strings without leading or trailing space.
 
     ``line`` is the number of the row's first line in its file, or the number of the row in its data set, counted from
     1. ``file`` is the index of the file among the files of the table.
@@ -94,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file or data set that a table was read from. ``unit`` is the unit in which places are given, such as "line"."""
+    """A file or data set that a table was read from. ``unit`` is the word before the number of a row in messages."""
 
     name: str
     digest: str  # the SHA-256 of the file's bytes, or else of the rows
@@ -155,7 +156,7 @@ class Table:
         return bisect_right(self.ends, row)
 
     def keep(self, spool: Spool) -> None:
-        """Writes the table into a spool. Ids and lines that are just consecutive numbers are not stored."""
+        """Writes the table into a spool of the cache. Ids and lines that are just consecutive numbers are left out."""
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {

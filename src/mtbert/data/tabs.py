@@ -24,11 +24,11 @@ class BareReturn(ValueError):
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line (from 1) and the fields of each row. A blank line is a row without fields.
+    """Yields each row as the number of its first line, counted from 1, and its fields. A blank line has no fields.
 
     The first row is the header. A quoted field spans several lines only if the row then has as many fields as the
-    header. If the first line has that many fields by itself, and so has the next line, each of them is a row of its
-    own.
+    header. If the first line has that many fields by itself, and so has the next line, then each of them is a row of
+    its own.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.
@@ -49,14 +49,14 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """An iterator of lines that can be read ahead before they are taken."""
+    """A queue of lines, which can be looked at before they are removed."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._source = iter(lines)
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns the line that follows the next ``number`` lines, or None if there is none. No line is taken."""
+        """Returns the line that follows the next ``number`` lines, or None if there is none. No line is removed."""
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:
@@ -119,7 +119,7 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next line that is not blank has ``width`` fields. Also true if there is no such line."""
+    """Returns whether the next line that is not blank has ``width`` fields. Also true if no such line follows."""
     while (following := source.after(taken)) is not None:
         if body := _body(following):
             return body.count("\t") + 1 == width

@@ -82,12 +82,12 @@ def sequences(
         max_length: The maximum number of tokens in a sequence, including special tokens. In a pair, the longer text is
             truncated first.
         segments: Whether to keep the segment ids. If false, every segment id is 0.
-        keep: Whether to read the tokens from the user's cache folder, or write them there. This needs at least 1,000
-            examples in :class:`TextTuples`.
+        keep: Whether to use the user's cache folder. It is used only for :class:`TextTuples` of at least 1,000
+            examples.
 
     Raises:
-        ValueError: If ``max_length`` leaves no room for text beside the special tokens, or the tokenizer fails on a
-            text.
+        ValueError: If ``max_length`` leaves no room for text beside the special tokens, or if a text makes the
+            tokenizer fail.
     """
     # To look at the vocabulary takes as long as a few hundred texts.
     few = len(texts) < cache.FEWEST
@@ -178,9 +178,9 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the tokens to keep in an encoding that is too long and contains ``special`` special tokens.
+    """Returns a mask of the tokens to keep in an encoding that is too long. It has ``special`` special tokens.
 
-    The library's own truncation is a setting of the tokenizer, which another thread may be using at the same time.
+    The library's own truncation is not used, because it is a setting of the tokenizer, which threads may share.
     """
     text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
     first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)

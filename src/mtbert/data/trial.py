@@ -104,7 +104,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 
 
 def _steps(chain: Any) -> list[Any]:
-    """Returns the steps of a normalizer or pre-tokenizer. If it is not a sequence, it is its own only step."""
+    """Returns the steps of a normalizer or pre-tokenizer. One that is not a sequence of steps is a single step."""
     return [] if chain is None else list(chain) if type(chain).__name__ == "Sequence" else [chain]
 
 

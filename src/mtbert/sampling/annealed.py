@@ -1,4 +1,4 @@
-"""Annealed sampling: proportional to the tasks' sizes at the beginning of a run, and nearly uniform at its end.
+"""Annealed sampling, which starts with probabilities proportional to the tasks' sizes and ends with nearly equal ones.
 
 Source: Stickland and Murray, "BERT and PALs", 2019. The probability of a task is proportional to ``size ** power``,
 where its size is its number of train rows. The power falls from 1 in the first epoch to 0.2 in the last, in equal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Annealed(Settings):
-    """A sampler that is proportional to the tasks' sizes in the first epoch and nearly uniform in the last."""
+    """A sampler whose probabilities are proportional to the tasks' sizes at first, and nearly equal in the last epoch."""
 
     kind: Literal["annealed"] = "annealed"
 

@@ -1,4 +1,4 @@
-"""The registry of the samplers that a recipe can name, with one line for each."""
+"""The registry of the samplers that a recipe can name, one sampler per line."""
 
 from mtbert.kinds import Kinds
 

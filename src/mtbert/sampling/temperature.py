@@ -1,8 +1,8 @@
 """Temperature sampling: the probability of a task is proportional to ``size ** (1 / temperature)``.
 
 The size of a task is its number of train rows. Temperature 1 gives proportional sampling, and temperature 2 gives
-square-root sampling. A higher temperature makes the probabilities more equal. A recipe can give these two by name:
-``sampler: proportional`` and ``sampler: square_root``.
+square-root sampling. In a recipe, these two have names: ``sampler: proportional`` and ``sampler: square_root``. The
+higher the temperature, the more equal are the probabilities.
 
 Dimension key: T tasks.
 """
@@ -44,7 +44,7 @@ def powers(sizes: Sequence[int], power: float) -> Tensor:
 
 
 class Temperature(Settings):
-    """A sampler whose probabilities are proportional to the tasks' numbers of rows, raised to ``1 / temperature``."""
+    """A sampler whose probabilities are proportional to the tasks' sizes to the power of ``1 / temperature``."""
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(

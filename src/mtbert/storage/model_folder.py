@@ -27,7 +27,7 @@ from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 def find_model_folder(path: Path) -> Path | None:
     """Returns the model folder that ``path`` stands for, or None if there is none.
 
-    This is ``path`` itself, ``path/best`` or ``path/last``, whichever is the first that is a model folder.
+    It is the first of ``path``, ``path/best`` and ``path/last`` that is a model folder.
     """
     if (path / "mtbert.json").is_file():
         return path

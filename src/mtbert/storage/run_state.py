@@ -1,4 +1,4 @@
-"""The run state in ``last/``: everything besides the model that a run needs to continue, and the digests of all files.
+"""The run state in ``last/``: what a run needs besides the model to continue, and a digest of each file in the folder.
 
 Resuming does not trust the files in the folder. It first checks their digests, and then checks that the numbers and
 tensors fit the run.
@@ -39,7 +39,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything besides the model that a run needs to continue: its numbers, and the tensors of training by name."""
+    """Everything besides the model that a run needs to continue: its numbers, and its training tensors by name."""
 
     values: Values
     tensors: dict[str, Tensor]
@@ -75,11 +75,11 @@ def load_state(folder: Path) -> RunState:
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
-    """Replaces the values saved in ``folder`` atomically. The other files are kept, as hard links where possible.
+    """Replaces ``state.json`` and ``digest.json`` atomically. Other files are kept, as hard links where possible.
 
     Args:
         folder: A folder with a run state.
-        values: The new values.
+        values: The new content of ``state.json``.
         run: The SHA-256 of the run's settings.
     """
 
@@ -154,7 +154,7 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     """Checks that tensors have the expected names, shapes and dtypes.
 
     Raises:
-        ValueError: If they do not. The message names the first wrong tensor.
+        ValueError: If a tensor is missing, is not expected, or has the wrong shape or dtype. The message names it.
     """
     for wrong, what in (
         (expected.keys() - found.keys(), "there must be"),
