@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Annealed(Settings):
-    """A sampler whose probabilities are proportional to the tasks' sizes at first, and nearly equal in the last epoch."""
+    """A sampler whose probabilities are proportional to the tasks' sizes at first and nearly equal at the end."""
 
     kind: Literal["annealed"] = "annealed"
 
