@@ -72,7 +72,7 @@ def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str
 def _check_place(out: Path) -> None:
     """Raises a ValueError if ``out`` holds something other than a study.
 
-    A study that was killed at its very start is accepted, although it has no outline file yet.
+    A study that was killed at its very start is accepted, although it has no ``study.json`` yet.
     """
     found = locks.find_held(out)
     started = {locks.LOCK, *(f".{results.OUTLINE_FILE}.{end}" for end in ("new", "old"))}
@@ -88,7 +88,7 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
-        row: The row of the study to score on test data first. A study's test data can be used only once.
+        row: A row of the study to score on test data before the report is written. This can be done only once.
         test: A labelled test file for each task of that row, by task.
 
     Raises:

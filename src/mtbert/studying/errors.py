@@ -142,10 +142,10 @@ class Errors:
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
-        """Compares the answers of a row with those of the reference row; returns an array ``[B]``.
+        """Returns which dev examples of a task a row fixes or breaks, compared with the reference row, ``[B]``.
 
-        An example has 1 if the row fixes it: it is wrong in most seeds of the reference and right in most seeds of the
-        row. It has -1 in the reverse case, and otherwise 0. Returns None if one of the two rows has no answers.
+        1 means fixed: wrong in most seeds of the reference, and right in most seeds of the row. -1 means broken: the
+        reverse. 0 means neither. Returns None if one of the two rows has no answers to the task.
         """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:
@@ -174,8 +174,8 @@ class Errors:
     def browser(self) -> Mapping[str, Any]:
         """Returns the data for the report's list of examples, as JSON values.
 
-        Each example has a list ``answers`` with an entry for every run: ``[answer, p, distance, loss]``, or null if the
-        run has no such task.
+        The list ``answers`` of an example has an entry for every run: the answer, its probability, its distance from
+        the label, and its loss. The entry is null if the run has no such task.
         """
         runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
         examples = []

@@ -52,13 +52,13 @@ class Drawn:
 
 
 def study_figures(results: Results, summary: Summary) -> list[Drawn]:
-    """Returns every figure for which the study, or the single run, has data."""
+    """Returns the figures of a study, or of a single run; a figure for which there are no data is left out."""
     with _style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the difference between each row and its control with a 95% interval; every score has a panel."""
+    """Draws how much the scores of each row differ from its control, with 95% intervals and one panel per score."""
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
@@ -87,7 +87,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the training losses of each row and task; also the scores on dev if dev was scored more than once."""
+    """Draws the training losses of each row and task. If dev was scored more than once, draws the dev scores too."""
     figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
     for (row, task), ax in panels.items():
         runs = results.runs[row].values()
@@ -119,7 +119,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the cosine between each two tasks' gradients over training, if the runs logged these cosines."""
+    """Draws the cosine between the gradients of each pair of tasks over training, if the runs logged it."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if not cosines:
         return
@@ -184,7 +184,10 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws answers against labels for each task with scores: the first seed of the reference and of the best row."""
+    """Draws a scatter plot of answers against labels, for each task with scores.
+
+    It shows the first seed of the reference row and of the best row.
+    """
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
         if "similarity" not in dev.task.answer.labels.figures or not rows:
@@ -232,7 +235,7 @@ def _panels(rows: int, columns: int, width: float, height: float, **share: Any) 
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels: one panel for each row of the study, with the row's named curves over steps."""
+    """Returns a figure and its panels, one for each row. A panel has the named curves of its row over the steps."""
     figure, axes = _wrapped(by_row)
     for ax, curves in zip(axes, by_row.values(), strict=True):
         for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
@@ -243,7 +246,7 @@ def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Ax
 
 
 def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels: one panel for each name, with at most ``across`` panels side by side."""
+    """Returns a figure and its panels, one for each name, with at most ``across`` panels side by side."""
     columns = min(across, len(panels))
     figure, axes = _panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
     for ax, name in zip_longest(axes.flat, panels):
@@ -257,7 +260,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure over steps, and its panels by row and task; ``titles`` has a title for each task."""
+    """Returns a figure and its panels, one for each row and task; ``titles`` has a title for each task."""
     figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -328,7 +331,7 @@ def _best_beside_reference(results: Results, summary: Summary, task: str) -> lis
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Returns a run's confusion matrix ``[K, K]``; line i holds the shares of the answers to examples of class i."""
+    """Returns a run's confusion matrix ``[K, K]``: entry (i, j) is the share of answers j to examples of class i."""
     decided_B = run.predicted[dev.task.name].decision.numpy()
     classes = range(len(dev.task.labels or ()))
     shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")

@@ -9,7 +9,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """One score on test: its mean over the seeds of a row, with its uncertainty."""
+    """A test score of a row: its mean over the row's seeds, with its uncertainty."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed
@@ -17,7 +17,7 @@ class HeldOutScore(Settings):
 
 
 class HeldOutScores(Settings):
-    """The content of ``test.json``: all scores on test of one row of a study."""
+    """The content of ``test.json``: all test scores of one row of a study."""
 
     row: str
     seeds: int
@@ -26,7 +26,7 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the scores on test that the study's folder ``out`` holds; None if no row has been scored on test.
+    """Returns the test scores that the study's folder ``out`` holds; None if no row has been scored on test.
 
     Raises:
         ValueError: If the file with the scores is damaged.

@@ -1,6 +1,6 @@
 """The plan of a study: every row is run with every seed.
 
-A row is a recipe under a name. It may also name another row as its control, with which it is compared.
+A row is a recipe with a name. It may also name another row as its control, with which it is compared.
 """
 
 import json
@@ -25,7 +25,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a plan: everything that its runs have in common, so everything except the seed."""
+    """A row of a plan. It says everything about its runs except the seed."""
 
     name: str
     source: str  # the name of the recipe in the study's file
@@ -184,7 +184,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises a ValueError if a number quoted from another source has a row, task or metric that the study lacks."""
+    """Raises a ValueError if a number from another source belongs to a row, task or metric that the study lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

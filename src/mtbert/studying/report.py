@@ -78,7 +78,7 @@ def undefined_metrics(results: Results) -> list[str]:
 
 
 def conclusion(results: Results, summary: Summary) -> str:
-    """Returns a few sentences that state the result of the study or run without statistical terms."""
+    """Returns a few plain sentences that state the result of the study or run."""
     against = _against(summary)
     compared = summary.comparisons[against]
     judged = {row: main for row, by_score in compared.items() if (main := _main(summary, by_score)) is not None}

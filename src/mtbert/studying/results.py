@@ -80,9 +80,9 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the logged evaluation of the model that predicts.
+        """Returns the logged evaluation of the model that the run predicts with; None if it was not logged.
 
-        If it is unknown when that model was saved, returns the last evaluation. Returns None if nothing was logged.
+        If it is unknown when that model was saved, returns the last evaluation.
         """
         last = history.last(self.steps)
         if self.step is None:
@@ -93,7 +93,7 @@ class EndedRun:
     def newest(self) -> str | None:
         """Returns a sentence with the score of the newest model.
 
-        Returns None if the newest model is the one that predicts, or if that is unknown.
+        Returns None if the run predicts with the newest model anyway, or if that is unknown.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
@@ -123,7 +123,7 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes the outline of a plan, ``study.json``, into the study's folder ``out``."""
+    """Writes the outline of a plan as ``study.json`` into the study's folder ``out``."""
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},
@@ -201,7 +201,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps that a run takes from beginning to end.
 
-    For tasks that are missing in ``dev``, their data are read, because the number depends on the sizes of the data.
+    This depends on the sizes of the train data, so the data of tasks that are missing in ``dev`` are read.
     """
     sizes = {
         name: dev[name].train if name in dev else len(prepare.read_split(recipe, name).train) for name in recipe.tasks
@@ -239,7 +239,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
 
 
 def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
-    """Returns the results of a study from its runs; reads the dev data again.
+    """Returns the results of a study, made from its runs and from the dev data, which are read again.
 
     Args:
         outline: The outline of the study.

@@ -82,12 +82,12 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns where the files of a run are: the run of ``row`` with ``seed`` in the study's folder ``out``."""
+    """Returns the folder, with the paths in it, for the run of ``row`` with ``seed`` in the study's folder ``out``."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
-    """Returns the recipe of every run of a plan, by the place of the run.
+    """Returns a dict with the recipe of every run of a plan; the keys are the places of the runs.
 
     Args:
         plan: The plan of the study.
@@ -115,7 +115,7 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the recipe of the run into it.
 
-    If a run has already begun, the folder of the data (``data.root``) is updated in its own recipe too.
+    If a run has already begun, the data folder (``data.root``) in its own copy of the recipe is updated too.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Returns whether there is memory for another worker as large as the largest; the first may always start."""
+    """Returns whether there is memory for another worker as large as the largest so far; the first may always start."""
     if not running:
         return True
     sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
@@ -239,7 +239,7 @@ class _Shown:
     def moved(self, running: Iterable[str]) -> None:
         """Shows the progress of the runs that are named in ``running``.
 
-        Reads it from their logs, but at most once every ``LOOK`` seconds.
+        The progress is read from their logs, at most once every ``LOOK`` seconds.
         """
         now = time.monotonic()
         if now - self.looked < self.LOOK:

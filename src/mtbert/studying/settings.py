@@ -1,4 +1,4 @@
-"""The settings in a study's file: rows, seeds, a grid, and numbers from another source to show beside the results."""
+"""The settings in a study's file: rows, seeds, a grid of settings, and numbers from another source to compare with."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Sizes(Settings):
 
 
 class Printed(Settings):
-    """Numbers that another source, such as a paper, gives for rows of the study. The report shows them beside its own.
+    """Numbers for rows of the study from another source, such as a paper; the report shows them beside the study's own.
 
     The key of a score is ``TASK.METRIC``, such as ``sts.pearson``, or ``overall``. A score is shown only if its metric
     is the one that the study uses for the task.

@@ -4,7 +4,7 @@ A score varies for two reasons: the seed of the run, and the choice of the examp
 scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore the
 examples, and an interval over examples alone would ignore the seeds. Therefore the variance of a mean over seeds has
 two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
-Statistics calls this two-way random effects, as for subjects that are all rated by the same judges.
+This is a model with two-way random effects, as for subjects that are all rated by the same judges.
 
 Dimension key: S seeds, R resamples, B examples, K numbers of an answer, T tests.
 """

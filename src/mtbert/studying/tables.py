@@ -31,7 +31,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
 
 
 def data_table(results: Results) -> TextTable:
-    """Returns a table of the tasks, with their types, metrics and labels and the sizes of train and dev."""
+    """Returns a table of the tasks: type, metric and labels of each, and the number of examples in train and dev."""
     rows = []
     for name, dev in results.dev.items():
         labels = dev.task.answer.labels.summary(dev.task)
@@ -65,7 +65,7 @@ def dev_score_table(results: Results, summary: Summary) -> TextTable:
 
 
 def run_table(results: Results, summary: Summary) -> TextTable:
-    """Returns a table of the scores of every single run, for statistics that the report does not have."""
+    """Returns a table of the scores of every single run, so that readers can compute further statistics."""
     columns = _scores_of(summary)
     rows = [
         (row, str(seed), *(_number(of_seed.get(column)) for column in columns))
@@ -180,7 +180,7 @@ def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> T
 
 
 def _printed_keys(results: Results, summary: Summary) -> dict[str, str]:
-    """Returns the key under which :class:`Printed` has each score, by the name of the score in the study."""
+    """Returns a dict from the name of each score in the study to the key of that score in :class:`Printed`."""
     return {name: f"{name}.{results.dev[name].metric}" if name in results.dev else name for name in _scores_of(summary)}
 
 
@@ -212,5 +212,5 @@ def _difference(comparison: Comparison | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """Returns a p-value as text with three decimal places; smaller values become ``< 0.001``."""
+    """Returns a p-value as text with three decimal places; values below 0.001 become ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -17,7 +17,7 @@ NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a
 
 
 def open_storage(out: Path) -> "optuna.Study":
-    """Returns the Optuna study that is stored in the folder ``out``; creates it if the folder is new.
+    """Returns the Optuna study that is stored in the folder ``out``; creates it if there are no trials yet.
 
     Raises:
         ValueError: If the storage is damaged, or if it is missing although the folder already has trials.
@@ -46,7 +46,7 @@ def open_storage(out: Path) -> "optuna.Study":
 
 @contextmanager
 def storage_errors(out: Path) -> Iterator[None]:
-    """Runs a ``with`` block; turns an error of Optuna's storage in it into a one-line error that names the file.
+    """Turns an error of Optuna's storage inside a ``with`` block into a one-line error that names the file.
 
     Raises:
         OSError: If the disk is full.

@@ -50,18 +50,18 @@ class Tuning:
 
     @property
     def best(self) -> Path:
-        """Returns the path of the file for the best trial's recipe, ``NAME-tuned.yaml``; NAME is that of the recipe."""
+        """Returns the path of the best trial's recipe: ``NAME-tuned.yaml``, where NAME is the recipe's name."""
         return self.out / f"{Path(self.name).stem}-tuned.yaml"
 
     def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe, changed by the settings ``chosen``: a value for each path of a setting."""
+        """Returns the recipe with the settings in ``chosen``, which maps the path of each setting to its value."""
         changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """Returns the recipe of a trial with the settings ``chosen``.
 
-        It is scored on a slice of train that shares no text with the rest of train; with ``on_dev``, on dev.
+        It is scored on a slice of train that shares no text with the rest of train; if ``on_dev`` is set, on dev.
         """
         found = self.recipe(chosen)
         if self.on_dev:
@@ -84,10 +84,10 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
         trials: The number of trials in total, including those of earlier calls.
         console: Shows progress, and the best trials at the end.
 
-    If a tuning was stopped or killed, the same call resumes it; it then makes the same trials as if uninterrupted.
-    The score of a trial is ``train.select`` of the recipe, at the best evaluation of the trial. A trial is pruned if
-    its score is below the median of the other trials at the same share of their schedules. Each setting is drawn from
-    a generator seeded by the trial's number and the setting's path. All trials train with the recipe's seed.
+    If a tuning was stopped or killed, the same call resumes it. The trials are then the same as without interruption.
+    The score of a trial is the score that the recipe's ``train.select`` names, at the trial's best evaluation. A trial
+    is pruned if its score is below the median of the other trials at the same share of their schedules. A generator,
+    seeded by the trial's number and the setting's path, draws each setting. All trials train with the recipe's seed.
 
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises a ValueError if the recipe has no ranges, or if a choice or an end of a range cannot be used in it."""
+    """Raises a ValueError if the recipe has no ranges, or refuses a choice or one of the two ends of a range."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(
@@ -142,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` holds something else than a tuning; leftovers of a killed start are accepted."""
+    """Raises a ValueError if ``out`` holds something other than a tuning (or the start of a tuning that was killed)."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
@@ -246,7 +246,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a value for the setting at ``path``; depends only on earlier trials, the trial's number and the path."""
+    """Returns a value for the setting at ``path``. It depends on earlier trials, the trial's number and the path."""
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.

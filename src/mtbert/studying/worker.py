@@ -1,7 +1,7 @@
 """Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
 FOLDER is the folder of a :class:`RunPlace`. The worker trains the recipe in it, or resumes a run that was interrupted.
-When the worker's standard input ends, it stops as it does after Ctrl-C, so a killed study leaves no workers behind.
+The worker stops, as after Ctrl-C, when its standard input ends, so a killed study leaves no workers behind.
 """
 
 import json

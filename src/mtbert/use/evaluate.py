@@ -88,8 +88,8 @@ def evaluate_run(
 ) -> None:
     """Scores a model as :func:`score_run` does, and prints the scores.
 
-    They are printed as tables on ``console``; with ``as_json``, they are printed as JSON on standard output. Reasons to
-    doubt them are printed on the console ``warnings``.
+    They are printed as tables on ``console``; with ``as_json``, they are printed as JSON on standard output. Warnings
+    about the scores are printed on the console ``warnings``.
     """
     found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:

@@ -34,8 +34,8 @@ def unlabelled(
 ) -> tuple[list[Dataset], Whole, list[str]]:
     """Returns a data set for each task from the rows of ``file``, without labels; also the whole file, and warnings.
 
-    If ``tasks`` is empty, every task is used whose text columns are all in the file. If the file has none of the id
-    columns that the recipe names, such a column is added to the returned file; it numbers the rows from 1.
+    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the id columns
+    that the recipe names, such a column is added to the returned file; it numbers the rows from 1.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []
@@ -69,7 +69,7 @@ def unlabelled(
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the tasks that can answer, and a list with a warning that names all other tasks, if there are any.
+    """Returns the tasks that can answer; also a list with one warning about all other tasks, empty if there are none.
 
     Args:
         recipe: The recipe of the run. A task is left out if the recipe has no loss that trains its answers.

@@ -162,7 +162,7 @@ def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
         suffix: The ending of one of the formats in :data:`ANSWERS`; an empty text means CSV.
 
     Raises:
-        OSError: If writing fails, for example because the disk is full. The error names the file, which is unchanged.
+        OSError: If writing fails, for example on a full disk. The error names the file; its old content stays.
     """
     if suffix == ".parquet":
         assert file is not None
@@ -236,7 +236,7 @@ def write_vectors(vectors: npt.NDArray[np.float32], file: Path) -> None:
     """Writes ``vectors`` atomically into a ``.npy`` or ``.safetensors`` file.
 
     Raises:
-        OSError: If writing fails, for example because the disk is full. The error names the file, which is unchanged.
+        OSError: If writing fails, for example on a full disk. The error names the file; its old content stays.
     """
     array = np.ascontiguousarray(vectors)  # safetensors would write the numbers of another layout in the wrong order
 

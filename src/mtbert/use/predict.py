@@ -22,10 +22,10 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 @dataclass(frozen=True)
 class Question:
-    """What ``predict`` is asked: the tasks, the texts or the input file, and the files to write.
+    """A question to ``predict``: the tasks, the texts or the input file, and the files to write.
 
-    The file name ``-`` means standard input or output. If exactly one task is named, only its answers are written.
-    Otherwise, the answers of each task are written under its name.
+    The file name ``-`` means standard input or output. If exactly one task is named, its answers are written
+    without the task's name. Otherwise, the answers of each task are written under the task's name.
     """
 
     tasks: tuple[str, ...] = ()  # none: all that take such inputs
@@ -119,7 +119,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
 
 
 def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
-    """Returns the columns of one output row: the answers of the task ``alone``, or of all tasks if it is None."""
+    """Returns the columns of an output row: answers of one task if ``alone`` names it, otherwise of all tasks."""
     if suffix in outputs.SEPARATED:
         row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
     if alone is not None:
@@ -128,7 +128,7 @@ def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str 
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
-    """Returns the paths of the files for answers and vectors; None for each that is not wanted.
+    """Returns the paths of the output files for answers and for vectors; each is None if no such file is wanted.
 
     Raises a ValueError if one of these files must not be written.
     """
@@ -156,7 +156,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
 
 def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns an answer with each list joined to one text by the separator of the task's files, if they have one."""
+    """Returns an answer whose lists are joined into texts, if the files of the task write lists with a separator."""
     known = recipe.tasks.get(task) if recipe is not None else None
     separator = None if known is None else known.columns.separator
     return answer if separator is None else outputs.joined(answer, separator)

@@ -43,7 +43,7 @@ class Predictor:
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
-        """Returns a dict ``{task: answer}`` for each text or pair, with all tasks that take such inputs.
+        """Returns a dict ``{task: answer}`` for each text or pair; all tasks that take such inputs answer it.
 
         A text is encoded only once for all tasks that encode it in the same way.
 
@@ -78,8 +78,9 @@ class Predictor:
                 of one pair.
 
         Returns:
-            For classes ``{"label": ..., "p(a)": ..., ...}``, for a cosine head ``{"label": ..., "cosine": ...}``, for
-            scores ``{"score": ...}`` in the task's range.
+            The form of an answer depends on the task: ``{"label": ..., "p(a)": ..., ...}`` for classes,
+            ``{"label": ..., "cosine": ...}`` for a cosine head, and ``{"score": ...}`` for scores, which are in the
+            task's range.
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
@@ -148,7 +149,10 @@ class Predictor:
     def datasets(
         self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
     ) -> list[Dataset]:
-        """Returns one data set per task from unlabelled rows. Tasks that encode texts in the same way share tokens."""
+        """Returns one data set per task from unlabelled rows.
+
+        Tasks that encode texts in the same way share their tokens.
+        """
         made: dict[tuple[str, bool], Dataset] = {}
         found = []
         for task in map(self.task, tasks):
@@ -202,7 +206,9 @@ class Predictor:
 
 
 def load(path: str | Path) -> Predictor:
-    """Returns a predictor for the best model of a run, or for the model in the folder ``best/`` or ``last/`` of a run.
+    """Returns a predictor for the model at ``path``.
+
+    ``path`` can be the folder of a run, whose best model is then loaded, or its folder ``best/`` or ``last/``.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

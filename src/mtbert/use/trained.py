@@ -75,7 +75,7 @@ def find_recipe(path: Path) -> Path | None:
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yields the path of each key at which two nested mappings differ, as a tuple of keys."""
+    """Yields, as a tuple of keys, the path of each value that differs between two nested mappings."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys((*a, *b)):
             yield from _differences(a.get(key), b.get(key), (*at, str(key)))
