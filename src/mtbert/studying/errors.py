@@ -24,7 +24,7 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns, for each dev example of a task, how wrong the answer of the run ``result`` is."""
+    """Returns how wrong each answer of a run is, for all dev examples of one task."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)

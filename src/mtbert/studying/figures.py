@@ -119,7 +119,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the cosine between the gradients of each pair of tasks over training, if the runs logged it."""
+    """Draws the cosine between the gradients of each two tasks over training, if the runs logged these cosines."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if not cosines:
         return

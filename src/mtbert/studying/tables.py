@@ -114,7 +114,7 @@ def _printed(results: Results, summary: Summary) -> list[TextTable]:
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns a table of the numbers of examples that another source gives, beside the study's own."""
+    """Returns a table of data set sizes: those that another source gives, beside the study's own."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()
@@ -156,7 +156,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns a table of the test scores of the row that was scored on test, beside printed scores if there are any."""
+    """Returns a table with the test scores of the row that was scored on test, beside those of another source, if any."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)

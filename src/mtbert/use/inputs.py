@@ -69,7 +69,9 @@ def unlabelled(
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the tasks that can answer; also a list with one warning about all other tasks, empty if there are none.
+    """Returns the tasks that can answer, and a list of warnings.
+
+    The list has one warning that names the tasks which cannot answer; it is empty if all can.
 
     Args:
         recipe: The recipe of the run. A task is left out if the recipe has no loss that trains its answers.

@@ -14,9 +14,9 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
-    """Returns a list with a warning if ``path`` is a run that has no best model yet; otherwise an empty list.
+    """Returns a list with a warning if ``path`` is a run without a best model, so that its newest model answers.
 
-    In this case the newest model of the run answers.
+    Otherwise the list is empty.
     """
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
