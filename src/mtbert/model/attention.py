@@ -37,16 +37,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """The sequences of a batch, divided in their order into groups of similar length.
+    """The sequences of a batch, divided into groups of consecutive sequences of similar length.
 
     No group contains sequences of two tasks.
 
     Args:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
-        rounded: Whether to round shapes up, so that kernels that are compiled for each shape can be reused. The length
-            of a group is then rounded up to a multiple of ``STEP``. The number of rows is rounded up to a multiple of
-            :func:`multiple`, by appending :attr:`dummies`.
+        rounded: Whether to round shapes up, so that kernels that were compiled for one shape can be reused. If true,
+            the length of each group is a multiple of ``STEP``. The number of rows is then a multiple of
+            :func:`multiple`, because :attr:`dummies` are appended.
     """
 
     layout: Layout
@@ -107,8 +107,8 @@ class Groups:
 def room(length: int, device: torch.device) -> int:
     """Returns the largest sequence length that belongs to the same group as ``length``.
 
-    On a CPU, a group has lengths from 1 to 8, from 9 to 16, and so on. On a GPU, each group costs a dozen kernel
-    launches per layer, whatever its size. There, groups are therefore wider: from 1 to 32, from 33 to 64, from 65 to
+    On a CPU, the groups cover lengths from 1 to 8, from 9 to 16, and so on. On a GPU, each group costs a dozen kernel
+    launches per layer, whatever its size. The groups are therefore wider there: from 1 to 32, from 33 to 64, from 65 to
     128, and so on.
     """
     if device.type == "cuda":
@@ -117,10 +117,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns the step for rounding up the number of tokens: the padded number is a multiple of this step.
+    """Returns a number ``m`` such that a batch of ``tokens`` tokens is padded to a multiple of ``m`` rows.
 
-    The step is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12
-    tokens, it is 1.
+    ``m`` is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12 tokens,
+    it is 1.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 
@@ -151,10 +151,10 @@ def attend(
         heads: The number of heads, which must divide ``D``.
         dropout_rate: The dropout rate of the attention probabilities.
         generator: Draws the dropout masks; None for evaluation.
-        first_only: Whether to compute the output of the first token of each sequence only.
+        first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
-        ``[N, D]``, with zeros in dummy rows. If ``first_only``, ``[S, D]`` without dummy rows.
+        ``[N, D]``, with zeros in dummy rows. With ``first_only``, ``[S, D]`` without dummy rows.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
@@ -229,7 +229,8 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 class _Take(torch.autograd.Function):
     """Selects rows of a tensor by their indices, which must all be different.
 
-    The backward pass copies the gradients to their rows. ``index_select`` would add them row by row: ten times slower.
+    The backward pass copies the gradients to their rows. That of ``index_select`` adds them row by row, which is ten
+    times slower.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Reads the architecture of an encoder from the ``config.json`` of a Hugging Face model folder.
 
-The encoder families define which content is valid.
+Each encoder family defines which keys and values are valid.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ def read_config(file: Path) -> EncoderConfig:
     """Returns the architecture of the encoder that a ``config.json`` describes.
 
     Optional keys that are missing get the defaults of transformers. The whole content of the file is kept in
-    ``source``, so that saving the encoder also writes the keys that its family does not read.
+    ``EncoderConfig.source``. So when the encoder is saved, the keys that its family does not read are saved too.
 
     Raises:
         FileNotFoundError: If the file does not exist.

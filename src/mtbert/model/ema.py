@@ -37,7 +37,7 @@ class Ema(Settings):
     def update(self, average: Model, model: Model, step: int) -> None:
         """Moves the weights of ``average`` towards those of ``model``.
 
-        It is called after each optimizer step; ``step`` is the index of that step, counted from 0.
+        Call this after each optimizer step. ``step`` is the index of that step, counted from 0.
         """
         import torch
 

@@ -25,7 +25,7 @@ input of its attention. A layer with a norm after that sum normalises the additi
 class EncoderConfig:
     """The architecture of an encoder: its sizes, its activation, its dropout rates, and how its layers are built.
 
-    ``source`` is the content of the ``config.json`` from which all this was read.
+    ``source`` is the content of the ``config.json`` from which these settings were read.
     """
 
     family: str
@@ -101,14 +101,14 @@ class Encoder(nn.Module):
         *,
         first_only: bool = False,
     ) -> Tensor:
-        """Returns the output of the last layer: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``.
+        """Returns the output of the last layer for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
 
         Args:
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
             adapter: A function whose result is added in each layer; None adds nothing.
-            first_only: Whether the last layer computes the output of the first token of each sequence only.
+            first_only: Whether the last layer computes its output only for the first token of each sequence.
         """
         tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
@@ -157,22 +157,25 @@ class Encoder(nn.Module):
         }
 
     def behind(self, *, pooled: bool) -> list[nn.Parameter]:
-        """Returns the parameters on which the encoder's output depends; those of the pooler only if ``pooled``."""
+        """Returns the parameters on which the encoder's output depends.
+
+        The parameters of the pooler are included only if ``pooled`` is true.
+        """
         of_pooler = set() if pooled or self.pooler is None else set(self.pooler.parameters())
         return [parameter for parameter in self.parameters() if parameter not in of_pooler]
 
     def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
         """Yields the linear layers that LoRA can change, each as a tuple ``(name, module, stacked)``.
 
-        ``name`` is a name such as ``0.qkv``. ``stacked`` is the number of matrices that are stacked in the module's
-        weight.
+        ``name`` consists of the layer's index and the module, such as ``0.qkv``. ``stacked`` is the number of matrices
+        that are stacked in the module's weight.
         """
         for i, layer in enumerate(self._layers()):
             for name, (module, stacked) in layer.matrices().items():
                 yield f"{i}.{name}", module, stacked
 
     def multiplied(self, *, first_only: bool) -> int:
-        """Returns the number of parameters in the layers that are applied to every token.
+        """Returns how many parameters of the transformer layers are applied to every token.
 
         With ``first_only``, the last layer applies most of its parameters to first tokens only, and those do not count.
         """

@@ -6,7 +6,7 @@ from mtbert.model.encoder import Encoder
 
 
 def freeze(encoder: Encoder, layers: int | Literal["all"]) -> None:
-    """Freezes the embeddings and the lowest ``layers`` layers of the encoder, or the whole encoder for ``all``."""
+    """Freezes the embeddings and the lowest ``layers`` layers of the encoder; ``"all"`` freezes the whole encoder."""
     if layers == "all":
         encoder.requires_grad_(False)
         return

@@ -53,7 +53,7 @@ class CosineHead(nn.Module):
     """A head without weights, whose prediction is the cosine similarity of the two vectors of a pair, in float32.
 
     The cosine is not clamped, because a clamp would stop the gradient of negative cosines. ``threshold`` separates the
-    two classes of a binary task. It is fitted on train and saved with the model.
+    two classes of a binary task. It is fitted on train rows and saved with the model.
     """
 
     threshold: Tensor | None

@@ -1,7 +1,7 @@
 """The layer of an encoder, and the parts that it is built from.
 
-An encoder family chooses the parts: norms before or after the two halves of a layer, linear layers with or without a
-bias, an activation with or without a gate, and attention with or without rotary positions.
+An encoder family chooses the parts: norms before or after attention and feed-forward network, linear layers with or
+without a bias, an activation with or without a gate, and attention with or without rotary positions.
 
 Dimension key: N tokens of a batch, S sequences of a batch, D width, F intermediate width, H heads, E width of a head.
 """
@@ -83,7 +83,10 @@ class Attention:
     def __call__(
         self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
     ) -> Tensor:
-        """Returns the output of the attention: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``."""
+        """Returns the output of the attention for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
+
+        ``first_only`` says whether it is computed only for the first token of each sequence.
+        """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
         return attend(qkv_N3D, groups, self.heads, self.dropout, generator, first_only=first_only)
@@ -136,10 +139,11 @@ class EncoderLayer(nn.Module):
         *,
         first_only: bool,
     ) -> Tensor:
-        """Returns the output of the layer: ``[N, D]``, or ``[S, D]`` for first tokens only if ``first_only``.
+        """Returns the output of the layer for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
 
-        ``adapter`` is called with the input of the attention, ``[N, D]``. Its result is added to the second residual
-        sum, before the norm that may follow.
+        ``first_only`` says whether it is computed only for the first token of each sequence. ``adapter`` is called with
+        the input of the attention, ``[N, D]``. Its result is added to the second residual sum, before the norm that may
+        follow.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
@@ -164,5 +168,5 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that are applied to every token, even if only outputs of first tokens are computed."""
+        """Returns the parameters that this layer applies to every token, even with ``first_only``."""
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

@@ -30,7 +30,7 @@ class Model(nn.Module):
 
     Args:
         encoder: The shared encoder.
-        tasks: The tasks by name. Their class labels or score ranges must be known.
+        tasks: The tasks by name. The class labels or the score range of each task must be filled in.
         pooling: The pooling for tasks that do not choose their own.
         max_length: The maximum length of a sequence in tokens; longer texts are truncated.
         seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
@@ -66,9 +66,9 @@ class Model(nn.Module):
     def forward(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, readers: Readers | None = None
     ) -> dict[str, Output]:
-        """Returns the output for each task.
+        """Makes a whole forward pass and returns the output for each task, by name.
 
-        ``generator`` draws the dropout masks; None means no dropout (evaluation). ``readers`` is passed to
+        ``generator`` draws the dropout masks; None means no dropout (evaluation). ``readers`` is explained in
         :meth:`finish`.
         """
         return self.finish(batch, self.embed(batch, generator), generator, readers=readers)
@@ -78,8 +78,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. If given, ``watch`` is called first, with the rows
-        of each task.
+        ``generator`` draws the dropout masks; None means no dropout. If ``watch`` is given, it is called first, with
+        the rows of each task.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -96,14 +96,14 @@ class Model(nn.Module):
         watch: Watch | None = None,
         readers: Readers | None = None,
     ) -> dict[str, Output]:
-        """Returns the output for each task: the second part of a forward pass, after :meth:`embed`.
+        """Makes the second part of a forward pass, after :meth:`embed`; returns the output for each task, by name.
 
         Args:
             batch: The batch. Its tokens are divided into spans, each named after a task.
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: Called with the rows of each task before the layers run.
+            watch: A function that is called with the rows of each task before the layers run; None for no such calls.
             readers: For each span, the tasks whose heads read it; by default only the task that the span is named
                 after. A task with an adapter must be the only reader of its own span.
         """
@@ -137,7 +137,7 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """The number of parameters in the encoder's layers that are applied to every token if a batch has all tasks."""
+        """How many parameters of the encoder's layers are applied to every token of a batch that has all tasks."""
         return self.encoder.multiplied(first_only=self.first_only(self.tasks))
 
     def head(self, name: str) -> heads.AnyHead:
@@ -147,7 +147,7 @@ class Model(nn.Module):
         return head
 
     def adapted(self, name: str) -> bool:
-        """Returns whether the task called ``name`` has an adapter. If it has, its sequences need their own pass."""
+        """Returns whether the task called ``name`` has an adapter. If so, its sequences need a pass of their own."""
         return f"for_{name}" in self.adapters
 
     def random(self, name: str) -> bool:
@@ -170,9 +170,9 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields the name and the output of each task in ``readers``, all of which read the span called ``name``.
+        """Yields the name and the output of each task in ``readers``; these tasks all read the span called ``name``.
 
-        ``hidden_RD`` is the last layer's output for the span: all its tokens, or with ``first_only`` only first tokens.
+        ``hidden_RD`` is the last layer's output for this span: for all tokens, or with ``first_only`` for first tokens.
         """
         span = layout.spans[name]
         first_SD = hidden_RD
@@ -214,7 +214,10 @@ def _rows(layout: Layout, dummies: int = 0) -> dict[int, dict[str, slice]]:
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:
-    """Returns the mean of the token vectors of each sequence, special tokens included: ``[S, D]``, in float32."""
+    """Returns the mean of the token vectors of each sequence, special tokens included: ``[S, D]``, in float32.
+
+    ``offsets_S`` holds the row at which each sequence begins, and the end of the last one.
+    """
     mean: Tensor = torch.segment_reduce(_at_least_float32(hidden_ND), "mean", offsets=offsets_S, unsafe=True)
     return mean
 

@@ -1,13 +1,13 @@
 """Projected attention layers (PAL): a small network for each task, in parallel with every layer of the shared encoder.
 
 Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task
-Learning", ICML 2019. Where the paper leaves details open, they are as in the authors' code: 6 heads, a bias in every
-linear layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``. Here ``h`` is the input of the
-layer, and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
+Learning", ICML 2019. Details that the paper leaves open are as in the authors' code: 6 heads, a bias in every linear
+layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``, where ``h`` is the input of the layer
+and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
 generator.
 
-In the source, all norms follow the residual sums (post-norm), so every ``h`` is normalised. In a pre-norm layer, ``h``
-is therefore the normalised input of the attention here, and ``PAL(h)`` is added to the last residual sum.
+In the source, all norms follow the residual sums (post-norm), so every ``h`` is normalised. A pre-norm layer therefore
+takes the normalised input of its attention as ``h`` here, and adds ``PAL(h)`` to its last residual sum.
 
 Dimension key: N tokens of a batch, M tokens of a task, D encoder width, W width of the small network.
 """
@@ -27,10 +27,10 @@ from mtbert.seeds import torch_generator
 
 
 class Projected(nn.Module):
-    """The PAL networks of one task, one per encoder layer: ``GELU(V_D MHA(V_E h))`` or ``V_D GELU(V_E h)``.
+    """The PAL networks of one task, one for each encoder layer.
 
-    ``V_E`` projects down to the small width, and ``V_D`` projects back up. ``MHA`` is multi-head attention without an
-    output matrix.
+    A network computes ``GELU(V_D MHA(V_E h))``, or ``V_D GELU(V_E h)`` if it has no attention. ``V_E`` projects down to
+    the small width, and ``V_D`` projects back up. ``MHA`` is multi-head attention without an output matrix.
     """
 
     def __init__(self, settings: Pal, config: EncoderConfig) -> None:

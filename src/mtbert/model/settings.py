@@ -12,7 +12,7 @@ from mtbert.settings import Settings
 
 
 class Pal(Settings):
-    """A small network for each task in parallel with every layer of the encoder, with or without attention."""
+    """Projected attention layers (PAL): for each task, a small network in parallel with every encoder layer."""
 
     kind: Literal["attention", "low_rank"] = Field(
         default="attention", description="low_rank: the two projections alone, no attention between them"
@@ -45,7 +45,7 @@ class Pal(Settings):
         return self
 
     def adapts(self, task: str) -> bool:
-        """Returns whether the task called ``task`` has such networks.
+        """Returns whether the task called ``task`` has PAL networks.
 
         >>> Pal(tasks=("sst",)).adapts("sts"), Pal().adapts("sts")
         (False, True)
@@ -53,22 +53,25 @@ class Pal(Settings):
         return self.tasks is None or task in self.tasks
 
     def dropout_of(self, task: str) -> float:
-        """Returns the dropout rate in the networks of the task called ``task``; 0 if there is no dropout in them."""
+        """Returns the dropout rate in the PAL networks of the task called ``task``.
+
+        It is 0 if the task has no such networks, or if they have no attention.
+        """
         return self.dropout if self.attends and self.adapts(task) else 0.0
 
     @property
     def attends(self) -> bool:
-        """Whether each network has attention between its two projections."""
+        """Whether a PAL network has attention between its two projections."""
         return self.kind == "attention"
 
     @property
     def resolved_width(self) -> int:
-        """The width between the two projections: ``width`` if it is set, otherwise the width that the paper uses."""
+        """The width between the two projections of a PAL network: ``width`` if it is set, otherwise as in the paper."""
         return self.width or (204 if self.attends else 100)
 
     @property
     def resolved_shared(self) -> bool:
-        """Whether all layers share their projections: ``shared`` if it is set, otherwise as in the paper."""
+        """Whether all layers use the same two projections: ``shared`` if it is set, otherwise as in the paper."""
         return self.attends if self.shared is None else self.shared
 
 

@@ -1,8 +1,8 @@
 """Lists the tensors in a model folder with their names and shapes, before their values are read.
 
 No code from a file is executed. The shapes in a safetensors file can be read without its values. A PyTorch file is a
-pickle. It is first checked: its size must fit the encoder, and it may name only what plain tensors need. Then it is
-read with ``weights_only``.
+pickle, which is checked before it is read with ``weights_only``: its size must fit the encoder, and it may refer only
+to the classes and functions that plain tensors need.
 """
 
 import os
@@ -138,9 +138,9 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
 
 
 def _look_through(file: Path, size: int) -> None:
-    """Checks a PyTorch file before it is loaded.
+    """Raises a ValueError if a PyTorch file is not safe to load.
 
-    Raises a ValueError if the file would unpack to more bytes than it has, or names more than plain tensors need.
+    It must not unpack to more bytes than it has, or refer to classes or functions that plain tensors do not need.
     """
     with file.open("rb") as opened:
         if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way

@@ -48,7 +48,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
         dropout: Replaces both dropout rates of the config; None keeps them.
 
     Raises:
-        FileNotFoundError: If no such folder or hub id exists, or if a file is missing in it.
+        FileNotFoundError: If no such folder or hub id exists, or if the folder lacks a file.
         ValueError: If a file does not fit an encoder of a known family; the message names the file.
     """
     folder = find_encoder(path)

@@ -1,1 +1,1 @@
-"""Training: from a recipe to a run in a folder."""
+"""Training: turns a recipe into a trained model in the folder of a run."""

@@ -1,4 +1,4 @@
-"""Assembling everything that a run starts from: encoder, tokenizer, data and heads."""
+"""Assembles everything that a run needs before its first step: encoder, tokenizer, data and heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from mtbert.training.run import Run
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything that a run starts from; ``notes`` are lines to print before training."""
+    """Everything that a run needs before its first step; ``notes`` are lines to print before training."""
 
     recipe: Recipe
     device: torch.device
@@ -37,12 +37,12 @@ class Assembled:
     notes: tuple[Note, ...]
 
     def run(self) -> Run:
-        """Returns a run before its first step; moves the model to the device."""
+        """Returns a new run, before its first step. The model is moved to the device."""
         return Run(self.recipe, self.model, self.data, self.device)
 
     @property
     def data_notes(self) -> list[Note]:
-        """The warnings from reading the data."""
+        """The warnings about the data of all tasks."""
         longest = self.recipe.model.max_length
         return [
             Note(f"task {name}: {line}", warning=True)
@@ -52,12 +52,12 @@ class Assembled:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of each data source by its name."""
+        """The SHA-256 of each data source, keyed by the source's name."""
         return {name: digest for prepared in self.data.values() for name, digest in prepared.digests.items()}
 
 
 def check_data(recipe: Recipe, console: Console) -> list[str]:
-    """Prints a report on the data of ``recipe``, and returns the warnings.
+    """Prints a report on the data of ``recipe`` and returns its warnings.
 
     Raises:
         ValueError, FileNotFoundError: If a run of the recipe could not start.
@@ -78,11 +78,12 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
 
 
 def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool = False) -> Assembled:
-    """Returns everything that a run starts from; ``assemble(recipe).run()`` is a run before its first step.
+    """Returns everything that a run of ``recipe`` needs before its first step.
 
     Args:
-        recipe: The recipe. Its number of threads, if it has one, is set for the whole process.
-        checkpointed: The model folder from which all weights are loaded; None loads the encoder that the recipe names.
+        recipe: The recipe. If it sets a number of threads, this number is set for the whole process.
+        checkpointed: The model folder from which all weights are loaded. If it is None, the encoder that the recipe
+            names is loaded; if that is the encoder of a trained model, the heads of that model are loaded too.
         afresh: Whether to compute the SHA-256 of every data file again, even if the file seems unchanged.
 
     Raises:
@@ -125,13 +126,16 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
 
 
 def _finished(recipe: Recipe) -> Path | None:
-    """Returns the model folder that the recipe names as its encoder; None if it names no folder of a trained model."""
+    """Returns the folder of the trained model that the recipe uses as its encoder; None if it uses no trained model."""
     path = Path(recipe.model.path)
     return find_model_folder(path) if path.is_dir() else None
 
 
 def _go_on_with_heads(model: Model, folder: Path) -> Note:
-    """Loads the heads of the tasks that the trained model in ``folder`` also has; returns a note about them."""
+    """Loads the heads of those tasks of ``model`` that the trained model in ``folder`` also has.
+
+    Returns a note for the user that lists these tasks and the new tasks.
+    """
     card = read_card(folder)
     known = card.tasks
     both = [name for name in model.tasks if name in known]
@@ -161,7 +165,7 @@ def _go_on_with_heads(model: Model, folder: Path) -> Note:
 
 
 def _adapter(pal: Pal | None, name: str) -> str:
-    """Returns the settings of one task's adapter as JSON; ``null`` if it has none."""
+    """Returns the settings of a task's adapter as JSON; ``null`` if the task has no adapter."""
     if pal is None or not pal.adapts(name):
         return "null"
     return pal.model_dump_json(exclude={"tasks"})

@@ -1,6 +1,7 @@
-"""Which evaluation of a run is the best: the first with the highest score by ``train.select``.
+"""Finds the best evaluation of a run: the first one with the highest score.
 
-The model of that evaluation is saved in ``best/``, and patience counts the evaluations since it.
+The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``, and early
+stopping (``train.patience``) counts the evaluations after it.
 """
 
 import math
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class BestSoFar:
-    """The best score up to now, and how many evaluations have not beaten it since.
+    """The best score so far, and the number of evaluations since then.
 
     >>> best = BestSoFar()
     >>> [best.count(score) for score in (0.5, 0.7, 0.7, 0.6)]
@@ -22,7 +23,7 @@ class BestSoFar:
     since: int = 0  # evaluations
 
     def count(self, score: float) -> bool:
-        """Counts one more evaluation; returns whether it is better than all before it. An equal one is not."""
+        """Records the score of a new evaluation; returns whether it is higher than every earlier score."""
         improved = score > self.score
         self.score, self.since = (score, 0) if improved else (self.score, self.since + 1)
         return improved

@@ -1,4 +1,4 @@
-"""The loop of a run: steps, evaluations and checkpoints, until the end of its plan."""
+"""The training loop of a run: steps, evaluations and checkpoints, until the run ends."""
 
 import time
 from collections.abc import Iterable
@@ -29,22 +29,22 @@ def fit(
     profile: Profile | None = None,
     track: trackers.LogStep | None = None,
 ) -> list[str]:
-    """Trains ``run`` from its current step to the end of its plan, and returns the warnings that were shown.
+    """Trains ``run`` from its current step to its end, and returns the warnings that were shown.
 
-    ``out`` gets ``metrics.jsonl``, whose content a resumed run repeats bitwise, ``timings.jsonl``, ``last/`` and
-    ``best/``.
+    The folder ``out`` gets ``metrics.jsonl``, ``timings.jsonl``, ``last/`` and ``best/``. On a CPU, a run that is
+    stopped and resumed writes bitwise the same ``metrics.jsonl`` as an uninterrupted run.
 
     Args:
-        run: The run.
+        run: The run, new or restored from a checkpoint.
         tokenizer: The tokenizer that is saved with the model.
         out: The folder of the run.
         display: Shows the progress.
-        profile: Measures some steps, if given.
-        track: Is called with the numbers of each line of ``metrics.jsonl``, if given.
+        profile: Measures some of the steps; None measures none.
+        track: A function that is called with the numbers of each line of ``metrics.jsonl``; None for no such calls.
 
     Raises:
-        Stopped: After SIGINT or SIGTERM, with ``last/`` written.
-        FloatingPointError: If a loss is not finite; ``last/`` stays the last good checkpoint.
+        Stopped: After SIGINT or SIGTERM, once ``last/`` has been written.
+        FloatingPointError: If a loss or a gradient is not finite. ``last/`` then still holds the last good checkpoint.
     """
     settings = run.recipe.train
     evaluations = run.plan.evaluations(settings.evaluate_every)

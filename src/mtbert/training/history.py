@@ -1,4 +1,4 @@
-"""The log of a run, ``metrics.jsonl``: one line per optimizer step and one per evaluation on dev."""
+"""The log of a run, ``metrics.jsonl``: one line for each optimizer step and one for each evaluation on dev."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """The keys of a line that readers of the log rely on; a line may have more."""
+    """A line of the log, with the keys that are read from it later; other keys are allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -50,11 +50,12 @@ def read_log(file: Path, length: int | None = None) -> list[Line]:
 
     Args:
         file: The log.
-        length: How many bytes of the log to read; all of it if None.
+        length: The number of bytes to read from the beginning of the log; None reads all of it.
 
     Raises:
         FileNotFoundError: If the log does not exist.
-        ValueError: If the log cannot be read, or a line is not one that a run writes; the message names file and line.
+        ValueError: If the log cannot be read or is shorter than ``length``, or if a line is damaged; the message names
+            the file and the line.
     """
     with files.repaired(file, COPY_AGAIN):
         content = files.read_bytes(file, LARGEST_LOG)
@@ -78,9 +79,9 @@ def read_log(file: Path, length: int | None = None) -> list[Line]:
 
 
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
-    """Returns the evaluation after which ``best/`` was saved: the first with the highest ``train.select``.
+    """Returns the log line of the best evaluation; None if there was no evaluation.
 
-    Returns None if there was no evaluation.
+    The best evaluation is the first one with the highest score by ``train.select``. Its model is in ``best/``.
     """
     found, so_far = None, BestSoFar()
     for line in lines:
@@ -90,24 +91,27 @@ def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
 
 
 def last(lines: Sequence[Line]) -> Line | None:
-    """Returns the most recent evaluation; None if there was none."""
+    """Returns the log line of the most recent evaluation; None if there was no evaluation."""
     return next((line for line in reversed(lines) if "evaluation" in line), None)
 
 
 def selected(line: Line, recipe: Recipe) -> float:
-    """Returns the score of an evaluation by which the run selects its best model: ``train.select``."""
+    """Returns the score by which the best model is selected, computed from the log line of an evaluation.
+
+    The recipe's ``train.select`` names this score.
+    """
     return recipe.aggregate(recipe.train.select, {name: s.metrics for name, s in task_scores(line).items()})
 
 
 def task_scores(line: Line) -> dict[str, Evaluation]:
-    """Returns the scores that an evaluation's line holds, by task."""
+    """Returns the scores of each task, read from the log line of an evaluation."""
     return {name: Evaluation(**found) for name, found in line["evaluation"].items()}
 
 
 class RunLog:
     """Writes the two logs of a run: ``metrics.jsonl``, which is reproducible, and ``timings.jsonl``, which is not.
 
-    Each line is written immediately. An error from the disk names the file.
+    Each line is written immediately. If writing fails, the error names the file.
     """
 
     def __init__(self, out: Path, track: trackers.LogStep | None) -> None:
@@ -116,12 +120,15 @@ class RunLog:
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
 
     def step(self, step: Line, seconds: float) -> None:
-        """Logs an optimizer step and its duration in seconds."""
+        """Logs an optimizer step, and its duration in seconds."""
         self._measured(step)
         _append(self._timings, {"step": step["step"], "seconds": round(seconds, 6)})
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        """Logs the scores of each task on dev, and their aggregates, after ``step`` optimizer steps."""
+        """Logs an evaluation on dev: the scores of each task, and aggregates of these scores.
+
+        ``step`` is the number of optimizer steps before the evaluation.
+        """
         tasks = {name: asdict(score) for name, score in scores.items()}
         self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
 
@@ -152,13 +159,13 @@ def _append(file: FileIO, line: Line) -> None:
 
 
 def cut(out: Path, state: Values, recipe: Recipe) -> None:
-    """Truncates the logs in ``out`` before a run continues.
+    """Truncates the logs in ``out`` to the last checkpoint, before a run resumes from it.
 
-    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved, and ``timings.jsonl`` to its last whole
-    line.
+    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved. ``timings.jsonl`` only loses a last
+    line that was not written completely.
 
     Raises:
-        ValueError: If ``metrics.jsonl`` is not the log of a run in this state; the message says why.
+        ValueError: If ``metrics.jsonl`` does not agree with ``state``; the message says what differs.
     """
     file, timings = out / METRICS, out / TIMINGS
     for log in (file, timings):

@@ -1,9 +1,10 @@
-"""The objective of a step: the weighted sum of all losses of all tasks, in one or more forward passes.
+"""The objective of a step: the weighted sum of all losses of all tasks, computed in one or more forward passes.
 
-A step takes several passes if memory is limited. A loss that compares the examples of a batch still sees all of them:
-it is computed on tensors that all passes gather without a graph. Its gradient then flows back through a second run of
-each pass with the same random numbers. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory
-Limited Setup" (GradCache), 2021.
+If memory is limited, a step is split into several forward passes (micro-batches). A whole-batch loss, which compares
+the examples of a batch with each other, must still see all of them. All passes therefore run twice. The first run
+builds no graph. It gathers the tensors that the loss compares; from these, the loss and its gradient with respect to
+them are computed. The second run uses the same random numbers, and this gradient flows back through it to the weights.
+Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache), 2021.
 
 Dimension key: B examples of a task in a pass.
 """
@@ -32,7 +33,10 @@ TaskRows = tuple[Dataset, npt.NDArray[np.int64]]  # the data of a task, and numb
 
 @dataclass
 class Tally:
-    """Sums over the forward passes of a step: tokens, and losses by ``task.loss``, unweighted."""
+    """Totals over the forward passes of a step: the number of tokens, and each loss without its weight.
+
+    Losses are keyed by ``task.loss``, for example ``sst.ce``.
+    """
 
     losses: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
@@ -40,7 +44,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Term:
-    """A loss of a task, ready to be called; ``key`` is ``task.loss``."""
+    """A loss of a task, ready to be called. ``key`` is ``task.loss``, for example ``sst.ce``."""
 
     key: str
     kind: str
@@ -50,23 +54,26 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Fed:
-    """The share of a whole-batch loss that one pass gets: its value, and its gradients for the gathered tensors."""
+    """The part of a whole-batch loss that belongs to one forward pass.
+
+    It is a share of the loss value, and the gradients with respect to the tensors that were gathered from the pass.
+    """
 
     value: Tensor
     gradients: tuple[Tensor | None, ...]
 
 
 class Objective:
-    """Computes the losses of a recipe in forward passes of a model.
+    """Computes the losses of a recipe from forward passes of a model.
 
     Args:
-        recipe: The recipe, with numbers in place of balanced class weights.
+        recipe: The recipe, with numbers in place of ``balanced`` class weights.
         model: The model that is trained.
-        generator: Draws dropout and noise.
-        average: The model with averaged weights, if the run keeps one.
+        generator: Draws dropout masks and noise.
+        average: The model with averaged weights; None if the run keeps no average.
 
     Attributes:
-        own: The weights that belong to losses. They are trained, but a saved model does not contain them.
+        own: Weights that belong to losses. They are trained, but they are not part of a saved model.
     """
 
     def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, average: Model | None) -> None:
@@ -88,7 +95,10 @@ class Objective:
         self.own.to(model.encoder.word_embedding.weight)  # to the same device and dtype
 
     def _ready(self, task: str, loss: LossSettings) -> Loss:
-        """Returns a loss that is ready to be called, with the weights or the averaged model that it needs."""
+        """Returns a function that computes ``loss`` from a forward pass.
+
+        A loss that needs weights of its own or the averaged model gets them here.
+        """
         if isinstance(loss, Own):
             draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
             own = self.own[f"{task}:{loss.kind}"] = loss.build(self.model.encoder.config.width, draws)
@@ -102,17 +112,17 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[Tensor]:
-        """Yields one scalar per forward pass over ``parts``; their sum is the objective of the step.
+        """Yields one scalar for each forward pass over ``parts``; the sum of the scalars is the objective of the step.
 
-        Call ``backward`` on each scalar before taking the next, so that only one pass is in memory at a time.
+        Call ``backward`` on each scalar before you request the next one, so that only one pass is in memory at a time.
 
         Args:
-            parts: The rows of the step.
-            tally: Gets the losses and the number of tokens.
-            watch: Is called before each pass with the rows that belong to each task.
+            parts: The data set of each task in the step, with the indices of its rows.
+            tally: Collects the values of the losses and the number of tokens.
+            watch: A function that is called before each pass with the rows of each task; None for no such calls.
 
         Raises:
-            FloatingPointError: If a loss is not finite; the message names it and the examples.
+            FloatingPointError: If a loss is not finite; the message names the loss and the examples.
         """
         examples = {data.task.name: len(rows) for data, rows in parts}
         with timed("data"):
@@ -136,21 +146,24 @@ class Objective:
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
-        """Returns the weights that belong to losses, each with its factor on the learning rate."""
+        """Returns the trainable weights that belong to losses, each with a factor that multiplies its learning rate."""
         weights = {id(p) for p in self.log_variance.parameters()}
         fixed = RATE / self.recipe.train.lr
         return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}
 
     def learned(self) -> dict[str, float]:
-        """Returns the variance of each task as ``sigma2(task)``; empty unless task weights are learned."""
+        """Returns the learned variance of each task, keyed by ``sigma2(task)``.
+
+        The result is empty if the recipe fixes the weights of tasks.
+        """
         if self.recipe.train.weighting == "fixed":
             return {}
         return {f"sigma2({name})": float(self.log_variance[f"for_{name}"].detach().exp()) for name in self.recipe.tasks}
 
     def gradients(self, parts: Sequence[TaskRows]) -> dict[str, dict[str, float]]:
-        """Returns the norm of each weighted loss's gradient over the encoder, by task and loss.
+        """Returns the norm of each weighted loss's gradient with respect to the encoder, keyed by task, then by loss.
 
-        The generator and all weights stay unchanged.
+        ``parts`` is as in :meth:`losses`. The generator and all weights stay unchanged.
         """
         state = self.generator.get_state()
         weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
@@ -165,7 +178,7 @@ class Objective:
         return norms
 
     def _passes(self, batch: StepBatch, watch: Watch | None = None) -> dict[str, Pass]:
-        """Makes one forward pass for all tasks of the batch, and returns it task by task."""
+        """Makes one forward pass for all tasks of ``batch``, and returns a :class:`Pass` for each task."""
         x_ND = self.model.embed(batch, self.generator, watch=watch)
         masks = self.generator.get_state()
         outputs = self.model.finish(batch, x_ND, self.generator, watch=watch)
@@ -184,7 +197,7 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns task, key and loss for each whole-batch loss of these tasks."""
+        """Returns ``(task, key, loss)`` for each whole-batch loss of the tasks called ``names``."""
         return [
             (name, term.key, term.loss)
             for name in names
@@ -195,7 +208,10 @@ class Objective:
     def _total(
         self, passes: Mapping[str, Pass], examples: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> Tensor:
-        """Returns the weighted sum over tasks and losses, each scaled by this pass's share of the step's examples."""
+        """Returns the weighted sum of all losses in one forward pass; ``surrogates`` replace the whole-batch losses.
+
+        Each loss is scaled by the fraction of its task's examples in the step that are in this pass.
+        """
         terms = []
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
@@ -217,9 +233,9 @@ class Objective:
         return torch.stack(terms).sum()
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
-        """Computes the whole-batch losses of a step from passes without a graph.
+        """Computes the whole-batch losses of a step from forward passes without a graph.
 
-        Returns the generator's state before each pass, the shares of the losses that each pass gets by key, and the
+        Returns the generator's state before each pass, the part of each loss that belongs to each pass, and the
         generator's state after the last pass.
         """
         states, gathered = [], []
@@ -249,8 +265,8 @@ class Objective:
 def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[list[TaskRows]]:
     """Yields the rows of each forward pass of a step.
 
-    Without a ``budget`` there is one pass with all rows. With a budget, a pass has at most that many tokens, or a
-    single example that has more. Every row occurs exactly once, in the order of ``parts``.
+    If ``budget`` is None, a single pass has all rows. Otherwise, each pass has at most ``budget`` tokens; an example
+    that is longer than this gets a pass of its own. Every row occurs exactly once, in the order of ``parts``.
     """
     if budget is None:
         yield list(parts)
@@ -269,7 +285,10 @@ def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[lis
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar with the value of the loss, whose gradient flows through the tensors that ``made`` gathers."""
+    """Returns a scalar that has the value and the gradients which ``fed`` holds for one forward pass.
+
+    The gradients are those with respect to the tensors that ``loss`` gathers from the pass ``made``.
+    """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
     return fed.value + through - through.detach()

@@ -24,16 +24,17 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> AdamW:
-    """Returns an AdamW optimizer with one group per factor on the learning rate and per use of weight decay.
+    """Returns an AdamW optimizer for ``parameters``.
 
-    Biases and LayerNorm weights, which are the vectors among the parameters, get no weight decay.
+    Parameters with the same learning-rate factor and the same weight decay form a group. Biases, LayerNorm weights and
+    all other parameters with fewer than two dimensions get no weight decay.
 
     Args:
-        parameters: The parameters to train, each with its factor on the learning rate; :func:`step` applies the factor.
-        lr: The learning rate before factors and schedule.
-        betas: Decay rates of Adam's two running means.
-        eps: Term added to Adam's denominator.
-        weight_decay: Decoupled weight decay per step, as a multiple of the learning rate.
+        parameters: The parameters to train, each with the factor by which :func:`step` multiplies its learning rate.
+        lr: The learning rate before factors and schedule are applied.
+        betas: The decay rates of Adam's two running means.
+        eps: The term that is added to Adam's denominator.
+        weight_decay: The decoupled weight decay. Each step multiplies weights by ``1 - learning rate * weight_decay``.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter, factor in parameters.items():
@@ -51,9 +52,10 @@ def adamw(
 
 
 def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
-    """Makes one optimizer step with learning rate ``lr`` times each group's factor.
+    """Makes one optimizer step.
 
-    All gradients are divided by ``shrink`` first.
+    The learning rate of each parameter group is ``lr`` times the factor of the group. All gradients are first divided
+    by ``shrink``.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
@@ -66,11 +68,11 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
 
 
 class RowGradient:
-    """A dense buffer for the gradient of the word embeddings, used again in every step of a run.
+    """A dense buffer for the gradient of the word embeddings, which is reused in every step of a run.
 
-    A backward pass produces a sparse gradient: only the rows of the step's words are not zero. Each step clears the
-    rows of the previous step in the buffer and writes its own. Filling 30,000 rows of new memory with zeros would take
-    longer than the matrix products of a small batch.
+    A backward pass produces a sparse gradient: only the rows of words in the batch are not zero. Each step first clears
+    the rows of the previous step in the buffer, and then writes its own rows. Filling a new buffer of 30,000 rows with
+    zeros would take longer than the matrix products of a small batch.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -79,7 +81,7 @@ class RowGradient:
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
-        """Replaces the weight's ``grad``, if it is sparse, by the dense buffer with the same values."""
+        """Replaces the weight's ``grad``, if it is sparse, by the dense buffer filled with the same values."""
         gradient = self.weight.grad
         if gradient is None or not gradient.is_sparse:
             return
@@ -93,15 +95,15 @@ class RowGradient:
 
 
 def total_norm(parameters: Iterable[nn.Parameter]) -> float:
-    """Returns the norm of all gradients of ``parameters``, taken as one vector; see :func:`norm`."""
+    """Returns the Euclidean norm of the gradients of all ``parameters``, taken together as one vector."""
     return norm([p.grad for p in parameters if p.grad is not None])
 
 
 @torch.no_grad()
 def norm(gradients: Sequence[Tensor]) -> float:
-    """Returns the Euclidean norm of all ``gradients``, taken as one vector.
+    """Returns the Euclidean norm of all ``gradients``, taken together as one vector.
 
-    It is right also where squares under- or overflow in float32. Sparse gradients are coalesced first.
+    It is correct even if squares overflow or underflow in float32. Sparse gradients are coalesced first.
     """
     dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     found = float(nn.utils.get_total_norm(dense))
@@ -113,11 +115,11 @@ def norm(gradients: Sequence[Tensor]) -> float:
 
 
 def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
-    """Returns the trainable parameters of ``model``, each with its factor on the learning rate.
+    """Returns the trainable parameters of ``model``, each with the factor by which its learning rate is multiplied.
 
-    Without ``decay`` every factor is 1. With it, the encoder's top layer has factor 1, each lower layer has ``decay``
-    times the factor of the layer above, and the embeddings count as one more layer at the bottom. The pooler, the heads
-    and everything else have factor 1.
+    If ``decay`` is None, every factor is 1. Otherwise, the top layer of the encoder has factor 1, and each lower layer
+    has ``decay`` times the factor of the layer above it. The embeddings count as one more layer at the bottom. The
+    pooler, the heads and all other parameters have factor 1.
 
     Source: Sun et al., "How to Fine-Tune BERT for Text Classification?", 2019.
     """
@@ -127,10 +129,11 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 
 
 def learning_rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
-    """Returns the factor that the schedule puts on the learning rate at ``step`` (from 0) of ``steps``.
+    """Returns the factor by which the schedule multiplies the learning rate at step number ``step``, counted from 0.
 
-    The factor rises linearly to 1 over the first ``warmup * steps`` steps. After that it stays 1 (``constant``), or
-    falls linearly so that it would reach 0 one step after the last (``linear``).
+    During the first ``warmup * steps`` of all ``steps`` steps, the factor rises linearly to 1. After that, it stays at
+    1 if the schedule is ``constant``. If the schedule is ``linear``, the factor falls linearly and would reach 0 one
+    step after the last step.
     """
     rising = int(warmup * steps)
     if step < rising:

@@ -23,14 +23,14 @@ _WHOLE = ("losses", "backward")  # phases whose time includes the phases that ru
 
 
 class Profile:
-    """Measures some steps of a run and prints a table of where their time went.
+    """Measures some steps of a run and prints a table of how their time was spent.
 
-    Each step runs inside ``with profile:``, followed by :meth:`count`. The table is printed after the last measured
-    step, or by :meth:`finish`.
+    The caller runs each step inside ``with profile:`` and then calls :meth:`count`. The table is printed after the last
+    measured step. If the run ends earlier, :meth:`finish` prints it.
 
     Args:
         console: Where the table is printed.
-        weights: The number of parameters of the encoder's layers that every token is multiplied with.
+        weights: The number of parameters in the encoder's layers that are applied to every token.
         device: The device on which the run computes.
         compute: The dtype of the run's matrix products.
     """
@@ -63,14 +63,17 @@ class Profile:
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """Counts the tokens of the step that has just ended; after the last measured step, prints the table."""
+        """Counts the tokens of the step that has just ended. After the last measured step, prints the table."""
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens
         if self.seen == WARM + LOOKED_AT:
             self.finish()
 
     def finish(self) -> None:
-        """Prints the table unless it has been printed; after a run too short to measure, prints a note instead."""
+        """Prints the table if it has not been printed yet.
+
+        If the run was too short to measure any step, prints a note instead.
+        """
         if self.finished:
             return
         self.finished = True
@@ -112,7 +115,7 @@ class Profile:
 def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
     """Returns the speed of large square matrix products on ``device``, in floating-point operations per second.
 
-    It is the speed of the fastest product among as many as fit into ``seconds``.
+    Products are computed for about ``seconds`` seconds, and the fastest one counts.
     """
     size = 8192 if device.type == "cuda" else 2048
     # Random numbers: products of constants draw less power, so that a GPU computes them up to a seventh faster.
@@ -129,7 +132,10 @@ def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Discards everything written to standard error inside, where the profiler's native library prints notices."""
+    """Discards everything that is written to standard error inside the ``with`` block.
+
+    The native library of PyTorch's profiler prints notices there.
+    """
     sys.stderr.flush()
     with open(os.devnull, "w") as nothing:
         before = os.dup(2)
@@ -142,9 +148,10 @@ def _silent() -> Iterator[None]:
 
 
 def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
-    """Returns the time of each phase in microseconds, without the phases inside it, in order of first occurrence.
+    """Returns the time of each phase in microseconds, in the order in which the phases first occur.
 
-    The time of the phases in ``_WHOLE`` includes everything inside them.
+    The time of an inner phase does not count for the phase around it. The phases in ``_WHOLE`` are the exception: their
+    time includes everything inside them.
     """
     found: defaultdict[str, float] = defaultdict(float)
     for event in events:
@@ -161,7 +168,7 @@ def _exclusive(events: list[FunctionEvent]) -> dict[str, float]:
 
 
 def _around(event: FunctionEvent) -> list[str]:
-    """Returns the names of the phases that enclose ``event``, innermost first."""
+    """Returns the names of the phases that enclose ``event``, from the innermost to the outermost."""
     found = []
     while event.cpu_parent is not None:
         event = event.cpu_parent

@@ -1,9 +1,10 @@
-"""Resuming a run from its last checkpoint, bitwise as if it had not been interrupted.
+"""Resumes a run from its last checkpoint. On a CPU, the result is bitwise that of an uninterrupted run.
 
-Three things make that exact. Every draw of a step is a pure function of the seed and of counts: see
-:mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. The counts, the dropout generator, the optimizer and
-all weights are saved: :mod:`mtbert.training.snapshot`, in the files of :mod:`mtbert.storage.run_state`. And nothing
-else may have changed: this module checks recipe, data, threads and every saved file first.
+Three things make this possible. First, all random draws of a step, except dropout and noise, are pure functions of the
+seed and of counters: see :mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. Second, a checkpoint contains
+these counters, the state of the dropout generator, the optimizer and all weights: see :mod:`mtbert.training.snapshot`,
+and :mod:`mtbert.storage.run_state` for the files. Third, nothing else may have changed: this module first checks the
+recipe, the data, the number of threads and every saved file.
 """
 
 from collections.abc import Sequence
@@ -43,22 +44,24 @@ def resume_run(
     profile: bool = False,
     track: Tracker | None = None,
 ) -> Scores:
-    """Resumes the run in ``out`` from its last checkpoint, and returns the scores on dev of the model that predicts.
+    """Resumes the run in ``out`` from its last checkpoint, and returns the scores of its best model on dev.
 
-    On a CPU the result is bitwise identical to that of an uninterrupted run.
+    On a CPU, the result is bitwise identical to that of an uninterrupted run.
 
     Args:
         out: The folder of the run.
         console: Shows progress and scores.
-        overrides: ``data.root=FOLDER`` if the data were moved; ``recipe.yaml`` is changed accordingly.
-        epochs: Trains the run, even if it has ended, for this many epochs in all. ``recipe.yaml`` is changed, the
-            learning rate and the sampler follow the schedule of the longer run, and patience is counted anew.
-        profile: Whether to print where the time of a step goes.
-        track: A tracker that also gets all numbers.
+        overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. It is also
+            written into ``recipe.yaml``.
+        epochs: A new total number of epochs, larger than before, with which even a run that has ended continues; None
+            keeps the old number. It is also written into ``recipe.yaml``. The learning rate and the sampler then follow
+            the schedule of the longer run, and the count of evaluations for early stopping starts again at 0.
+        profile: Whether to print how the time of a step is spent.
+        track: A tracker that also receives all logged numbers; None for no tracker.
 
     Raises:
-        ValueError, FileNotFoundError: If ``overrides`` change anything else, ``out`` is not a run, another process
-            trains it, or its data or files are changed or damaged.
+        ValueError, FileNotFoundError: If ``overrides`` change any other setting, ``out`` is not a run, another process
+            trains it, or its data or files have changed or are damaged.
     """
     for override in overrides:
         if override.partition("=")[0] != "data.root":
@@ -83,7 +86,10 @@ def resume_run(
 
 
 def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:
-    """Returns the run in ``out`` at its last checkpoint, its tokenizer, and notes; cuts the log to that point."""
+    """Returns the run in ``out`` as it was at its last checkpoint, its tokenizer, and notes for the user.
+
+    Also truncates the log to that checkpoint.
+    """
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)
     recipe = begun if epochs is None else _longer(begun, epochs)
@@ -137,7 +143,10 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
 
 
 def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
-    """Returns notes; raises an error unless recipe, record and ``last`` belong to one run and are unchanged."""
+    """Checks that the recipe, the record and the checkpoint ``last`` belong to one run and are unchanged.
+
+    Returns notes for the user, or raises an error that names the file that is wrong.
+    """
     notes = []
     sealed = None if last is None else run_state.check_seal(last)
     if last is not None and sealed is None:
@@ -161,12 +170,12 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
 
 
 def _kept(out: Path) -> dict[str, Any]:
-    """Returns the recipe as it is written in the run ``out``, which an older version may have made."""
+    """Returns the content of the recipe file in ``out``, unvalidated, because an older version may have written it."""
     return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns the recipe with ``epochs`` epochs, which must be more than it has."""
+    """Returns a copy of ``recipe`` with ``epochs`` epochs; raises a ValueError if that is not more than before."""
     if epochs <= recipe.train.epochs:
         raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
@@ -174,7 +183,7 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def _new_rate(run: Run, begun: Recipe) -> Note:
-    """Returns a note on how additional epochs change the learning rate of the run."""
+    """Returns a note for the user that says how the additional epochs change the learning rate."""
     settings = run.recipe.train
     before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
     lr, then = (
@@ -189,7 +198,7 @@ def _new_rate(run: Run, begun: Recipe) -> Note:
 
 
 def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
-    """Writes the number of epochs into the recipe file of the run, and ``data.root`` too if the data ``moved``."""
+    """Writes the number of epochs into the recipe file of the run, and also ``data.root`` if the data ``moved``."""
     kept = _kept(out)
     # Written first, because this digest fits both the old and the new recipe file: a run that is killed between the two
     # writes can still be resumed.
@@ -203,9 +212,9 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
 
 
 def _saved_before(metrics: Path) -> bool:
-    """Returns whether the log shows that the run has saved a checkpoint.
+    """Returns whether the log proves that the run has saved a checkpoint.
 
-    It does if it has lines after the first evaluation, because a run saves a checkpoint before it continues.
+    After an evaluation, a run saves a checkpoint before it continues. So any line after the first evaluation is proof.
     """
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)

@@ -1,4 +1,7 @@
-"""The plan of a run: how many rounds each epoch has, and therefore how many steps the run has."""
+"""The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
+
+A round is one joint step with a batch of every task. If tasks take turns, a round is as many steps as there are tasks.
+"""
 
 import math
 from bisect import bisect_right
@@ -15,12 +18,15 @@ from mtbert.sampling.turn import Progress
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The number of rounds of each epoch. A round is one batch per task: one joint step, or one step per task.
+    """The number of rounds in each epoch, and what follows from it.
+
+    A round is one joint step with a batch of every task. If tasks take turns, a round is as many steps as there are
+    tasks.
 
     Attributes:
-        rounds: The number of rounds of each epoch.
-        steps_per_round: Optimizer steps in one round.
-        passes: How often the whole run passes over the train rows of each task, in expectation.
+        rounds: The number of rounds in each epoch.
+        steps_per_round: The number of optimizer steps in one round.
+        passes: For each task, how often the whole run is expected to pass over its train rows.
     """
 
     rounds: tuple[int, ...]
@@ -29,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of ``recipe`` for tasks whose numbers of train rows are ``sizes``."""
+        """Returns the plan of ``recipe``; ``sizes`` is the number of train rows of each task."""
         train = recipe.train
         drawn = {name: recipe.tasks[name].batch_size for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
@@ -57,15 +63,17 @@ class RoundPlan:
         return sum(self.rounds) * self.steps_per_round
 
     def epoch(self, step: int) -> int:
-        """Returns the epoch (from 1) that step ``step`` (from 0) belongs to."""
+        """Returns the number of the epoch, counted from 1, that contains the step number ``step``, counted from 0."""
         ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
         return min(bisect_right(ends, step) + 1, len(self.rounds))
 
     def evaluations(self, every: int | str) -> frozenset[int]:
-        """Returns the numbers of completed steps after which dev is scored; the end of the run is always one of them.
+        """Returns the step counts at which dev is scored: an element ``n`` means "after ``n`` steps".
+
+        The end of the run is always included.
 
         Args:
-            every: The number of rounds between evaluations, or ``epoch`` for one at the end of each epoch.
+            every: The number of rounds between evaluations, or ``epoch`` for an evaluation at the end of each epoch.
         """
         rounds = accumulate(self.rounds) if isinstance(every, str) else range(every, sum(self.rounds) + 1, every)
         return frozenset(n * self.steps_per_round for n in rounds) | {self.steps}

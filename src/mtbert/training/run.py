@@ -1,7 +1,8 @@
 """The state of a run, which is its model, optimizer and random state, and the step that advances it.
 
-Dropout and noise come from a generator whose state is saved. Everything else that a step draws is a pure function of
-the seed and of counts in the run state. So a run can be stopped after any step, restored, and continued bitwise.
+Dropout and noise come from a generator whose state is saved. All other random draws of a step are pure functions of the
+seed and of counters in the run state. A run can therefore be stopped after any step, restored, and continued with
+bitwise the same results.
 
 Dimension key: T tasks.
 """
@@ -36,12 +37,16 @@ INERT_ROWS = 16  # rows of each task from which these shares are computed
 
 @dataclass(frozen=True)
 class Step:
-    """The record of one optimizer step; ``losses`` are unweighted means by ``task.loss``.
+    """The record of one optimizer step.
 
-    ``diagnostics`` may hold ``p(task)``, the probability with which the sampler chose the task; ``cos(a, b)``, the
-    cosine between the gradients of two tasks; ``conflicting``, the share of steps so far with a negative cosine;
-    ``weight(task)``, the weight of the task's gradient in the combined one; and ``sigma2(task)``, the variance of a
-    task whose weight is learned.
+    ``losses`` holds the mean of each loss before weighting, keyed by ``task.loss``. ``diagnostics`` can have these
+    keys:
+
+    - ``p(task)``: the probability with which the sampler chose the task;
+    - ``cos(a, b)``: the cosine between the gradients of the tasks a and b;
+    - ``conflicting``: the share of all steps so far in which any such cosine was negative;
+    - ``weight(task)``: the weight of the task's gradient in the combined gradient;
+    - ``sigma2(task)``: the learned variance of the task, if task weights are learned.
     """
 
     step: int
@@ -54,7 +59,7 @@ class Step:
 
 
 class Run:
-    """A run: its model, optimizer and random state, which :meth:`step` advances by one optimizer step."""
+    """A run: its model, optimizer and random state. Each call of :meth:`step` makes one optimizer step."""
 
     def __init__(self, recipe: Recipe, model: Model, data: Mapping[str, Prepared], device: torch.device) -> None:
         self.recipe = recipe
@@ -99,14 +104,15 @@ class Run:
 
     @property
     def scored(self) -> dict[str, Prepared]:
-        """The data of the tasks whose predictions are trained."""
+        """The data of the tasks that are scored on dev: those whose predictions are trained."""
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 
     def step(self) -> Step:
         """Makes one optimizer step and returns its record.
 
         Raises:
-            FloatingPointError: If a loss or the gradient is not finite; weights and optimizer are then unchanged.
+            FloatingPointError: If a loss or the gradient is not finite, or the gradient is too large. The weights and
+                the optimizer are then unchanged.
         """
         settings = self.recipe.train
         with timed("data"):
@@ -138,7 +144,10 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """Returns the rows of this step, from all tasks or the one that the sampler chose, and the probabilities."""
+        """Returns the rows of this step, and diagnostics with the probabilities of the sampler.
+
+        The rows come from all tasks, or only from the task that the sampler chose.
+        """
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}
         if self.recipe.train.mode == "alternate":
@@ -154,7 +163,10 @@ class Run:
         return parts, diagnostics
 
     def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Gives the shared weights the combination of the tasks' gradients as their ``grad``; returns diagnostics."""
+        """Runs the backward pass, separates the gradients of the tasks, and combines them; returns diagnostics.
+
+        The combined gradient becomes the ``grad`` of the weights that all tasks share.
+        """
         apart = ByTask(self.model, self.shared)
         with apart.watching():
             for loss in self.objective.losses(drawn, tally, apart.watch):
@@ -163,7 +175,10 @@ class Run:
         return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
 
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Combines the gradients of the tasks into ``grad`` of the shared weights; returns cosines and weights."""
+        """Combines the gradients of the tasks into one, which becomes the ``grad`` of the shared weights.
+
+        Returns the cosines between the tasks' gradients, and the weights of the combination, as diagnostics.
+        """
         with timed("aggregation"):
             gram_TT = gram(found)
         if not torch.isfinite(gram_TT).all():
@@ -185,7 +200,7 @@ class Run:
         return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
 
     def _norm(self, tally: Tally) -> tuple[float, float]:
-        """Returns the norm of the gradient, and the number that clipping divides the gradient by.
+        """Returns the norm of the gradient, and the number by which clipping divides the gradient.
 
         Raises:
             FloatingPointError: If the gradient is not finite, or too large for the optimizer.
@@ -201,10 +216,11 @@ class Run:
         return norm, shrink
 
     def inert(self) -> list[str]:
-        """Returns a warning for each loss that was 0 in every step, or has hardly any share of the encoder's gradient.
+        """Returns a warning for each loss that hardly trains anything.
 
-        This changes nothing in the run. Untrained heads pass on little of a regulariser's gradient, so call it only
-        after some training.
+        Such a loss was 0 in every step, or contributes almost nothing to the gradient of the encoder. The run is not
+        changed. Call this only after some training: while heads are untrained, little of a regulariser's gradient
+        passes through them.
         """
         idle = [
             f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "
@@ -227,7 +243,10 @@ class Run:
         ]
 
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
-        """Returns the scores of every scored task on all of dev, and counts evaluations since the best one."""
+        """Evaluates every scored task on the whole dev set, and returns the scores of each task.
+
+        Also updates the best score so far. ``tick`` is called after each batch with the number of its examples.
+        """
         scores = {}
         for name, data in self.scored.items():
             sample = numpy_generator(self.recipe.train.seed, "threshold", name)
@@ -240,7 +259,7 @@ class Run:
         return scores
 
     def undefined(self) -> list[str]:
-        """Returns a warning for each task whose chosen metric is undefined on the answers of the last evaluation."""
+        """Returns a warning for each task whose metric is undefined for the predictions of the last evaluation."""
         return [
             line
             for name, predicted in self.predicted.items()
@@ -249,16 +268,16 @@ class Run:
 
     @property
     def improved(self) -> bool:
-        """Whether the last evaluation is the best so far."""
+        """Whether the last evaluation is the best one so far."""
         return self.best.since == 0
 
     @property
     def over(self) -> bool:
-        """Whether the run has ended: all steps are done, or it stopped early."""
+        """Whether the run has ended, because all its steps are done or because it stopped early."""
         return self.done >= self.plan.steps or self.stopped_early
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the last ``train.patience`` evaluations were all no better than the best one before them."""
+        """Whether the run stopped early: none of the last ``train.patience`` evaluations exceeded the best score."""
         patience = self.recipe.train.patience
         return patience is not None and self.best.since >= patience

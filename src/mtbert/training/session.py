@@ -1,4 +1,4 @@
-"""Training a run that is ready, and printing its plan, its progress and its scores."""
+"""Trains a run that is ready to start, and prints its plan, its progress and its scores."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -31,16 +31,16 @@ def lead(
     track: Tracker | None,
     notes: Sequence[Note],
 ) -> Scores:
-    """Trains a run to the end of its plan, and returns the scores on dev of the model that predicts.
+    """Trains ``run`` to its end, and returns the scores of its best model on dev.
 
     Args:
-        run: The run, new or restored.
+        run: The run, new or restored from a checkpoint.
         tokenizer: The tokenizer that is saved with the model.
         out: The folder of the run.
         console: Shows the plan, the progress and the scores.
-        profile: Whether to print where the time of a step goes.
-        track: A tracker that also gets all numbers.
-        notes: The notes that were printed before training. The warnings among them become part of the scores.
+        profile: Whether to print how the time of a step is spent.
+        track: A tracker that also receives all logged numbers; None for no tracker.
+        notes: Notes that have been printed already. The warnings among them are also returned, with the scores.
     """
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
@@ -72,7 +72,7 @@ def lead(
 
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
-    """Prints how the run ended and its scores; returns the scores of the model that predicts."""
+    """Prints how the run ended and its scores; returns the scores of the best model."""
     lines = history.read_log(out / history.METRICS)
     best, last = history.best(lines, run.recipe), history.last(lines)
     if best is None or last is None:
@@ -120,7 +120,7 @@ def _plan_table(run: Run) -> Table:
 
 
 def _class_weights(run: Run) -> Iterator[str]:
-    """Yields a line for each loss whose class weights were computed from the data."""
+    """Yields a line of text for each loss whose class weights were computed from the data."""
     for name, task in run.objective.recipe.tasks.items():
         for loss, written in zip(task.losses, run.recipe.tasks[name].losses, strict=True):
             if isinstance(loss, ClassWeighted) and loss != written:

@@ -1,4 +1,4 @@
-"""Stopping on a signal: the run finishes the current step, saves its state, and ends."""
+"""Stopping a run by SIGINT or SIGTERM: it finishes the current step, saves its state, and ends."""
 
 import os
 import signal
@@ -17,10 +17,11 @@ class Stopped(Exception):
 
 @contextmanager
 def signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether SIGINT or SIGTERM has arrived; a second signal ends the process at once.
+    """Yields a function that returns whether SIGINT or SIGTERM has arrived. A second signal ends the process at once.
 
-    A second signal within one second counts as the same signal: ``timeout`` and some shells send one to the process and
-    one to its process group. Outside the main thread no signal arrives.
+    A signal within one second of the first one does not count as a second signal, because ``timeout`` and some shells
+    send the same signal twice: to the process and to its process group. Outside the main thread, where Python cannot
+    catch signals, the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():  # only that one can catch signals
         yield lambda: False

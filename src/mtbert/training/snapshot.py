@@ -1,4 +1,7 @@
-"""Saving and restoring a run: everything that the next step needs, except the weights of the model that predicts."""
+"""Saves and restores the state of a run: everything that the next step needs.
+
+The weights of the model that predicts are not part of this state, because they are saved in the model folder.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +17,10 @@ from mtbert.training.run import Run
 
 
 def snapshot(run: Run) -> RunState:
-    """Returns everything that the next step depends on, except the weights of the model that predicts."""
+    """Returns the state of ``run``: everything that the next step needs except the weights of the model that predicts.
+
+    These weights are saved separately, as a model folder.
+    """
     tensors = _tensors(run) | {
         f"optimizer.{i}.{key}": value
         for i, entry in run.optimizer.state_dict()["state"].items()
@@ -36,7 +42,9 @@ def snapshot(run: Run) -> RunState:
 
 
 def restore(run: Run, state: RunState) -> None:
-    """Restores a state that :func:`snapshot` returned; the weights of the model that predicts are loaded separately.
+    """Puts ``run`` into a state that :func:`snapshot` returned.
+
+    The weights of the model that predicts must be loaded separately.
 
     Raises:
         ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.
@@ -59,9 +67,9 @@ def restore(run: Run, state: RunState) -> None:
 
 
 def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Returns the optimizer's part of the tensors of a state, after checking all of them.
+    """Checks all tensors of a saved state, and returns Adam's moments, keyed by the index of their parameter.
 
-    A weight that has not had a gradient yet has no moments.
+    A parameter that has never had a gradient has no moments.
     """
     expected = _tensors(run)
     moments = {}
@@ -75,12 +83,12 @@ def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Ten
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Returns the tensors of :func:`_modules` by name."""
+    """Returns the tensors of all modules from :func:`_modules`, by name."""
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 
 
 def _modules(run: Run) -> dict[str, torch.nn.Module]:
-    """Returns the modules that are trained or averaged beside the model that predicts."""
+    """Returns the modules that must be saved in addition to the model that predicts, by name."""
     modules: dict[str, torch.nn.Module] = {"own": run.objective.own}
     if run.ema is not None:
         modules["average"] = run.ema

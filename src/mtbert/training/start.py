@@ -1,4 +1,4 @@
-"""Starting a run in a new folder."""
+"""Starts a run in a new folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,23 +31,23 @@ def start_run(
     track: Tracker | None = None,
     rows: MemoryRows = NO_ROWS,
 ) -> Scores:
-    """Trains ``recipe`` in the new folder ``out``, and returns the scores on dev of the model that predicts.
+    """Trains ``recipe`` in the new folder ``out``, and returns the scores of the best model on dev.
 
-    No other process can train in ``out`` meanwhile. An existing run is overwritten only after everything in the recipe
-    and the data has been checked, and a start that fails leaves no new folder.
+    The folder is locked, so that no other process can train in it at the same time. An existing run is overwritten only
+    after the whole recipe and all data have been checked. If the start fails, no new folder remains.
 
     Args:
-        recipe: The recipe. With ``rows``, its ``data.root`` is ``out``.
+        recipe: The recipe. If ``rows`` are given, its ``data.root`` must be ``out``.
         out: The folder of the run.
         console: Shows progress and scores.
         overwrite: Whether to replace an existing run.
-        profile: Whether to print where the time of a step goes.
-        track: A tracker that also gets all numbers.
-        rows: Data from memory, which are copied into the folder. The recipe there then names no ``data.root``, so that
-            the folder can be moved.
+        profile: Whether to print how the time of a step is spent.
+        track: A tracker that also receives all logged numbers; None for no tracker.
+        rows: Data in memory, which are saved in the folder. The recipe in the folder then names no ``data.root``, so
+            that the folder can be moved.
 
     Raises:
-        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, ``out`` exists, or
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, if ``out`` exists, or if
             another process trains there.
     """
     _check_place(out, overwrite=True)  # before a lock is put into a folder of something else
@@ -80,7 +80,7 @@ def _rooted(recipe: Recipe, root: str | None) -> Recipe:
 
 
 def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
-    """Raises ValueError if the recipe reads data or an encoder in ``out``, which would be lost with the old run."""
+    """Raises a ValueError if the recipe reads data or an encoder from ``out``: overwriting would delete them."""
     sources = (source for task in recipe.tasks.values() for source in (task.train, task.dev, task.test))
     files_read = (file for source in sources if source is not None for file in source.files if file not in rows.tables)
     for path in (*(resolved(recipe.root() / file) for file in files_read), Path(recipe.model.path)):
@@ -89,7 +89,10 @@ def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
-    """Raises ValueError unless ``out`` is free, or holds a run and ``overwrite`` is true."""
+    """Checks that a run may be written to ``out``, and raises a ValueError otherwise.
+
+    ``out`` must be free, or hold a run that may be replaced because ``overwrite`` is true.
+    """
     found = locks.find_held(out)
     if found is None or locks.is_free(out):
         return

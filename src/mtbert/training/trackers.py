@@ -1,8 +1,9 @@
-"""Experiment trackers: TensorBoard, Weights & Biases, MLflow and Trackio, beside ``metrics.jsonl``.
+"""Experiment trackers: TensorBoard, Weights & Biases, MLflow and Trackio, in addition to ``metrics.jsonl``.
 
-A tracker is a function that takes a run's folder and settings and returns an open :class:`Tracking`, which then gets
-every number that ``metrics.jsonl`` gets. By default none of them needs a network connection or a login. A resumed run
-continues under its old id, which its folder stores; the steps that it repeats are bitwise equal to the first time.
+A tracker is a function that takes the folder and the settings of a run and returns an open :class:`Tracking`. The
+:class:`Tracking` receives every number that is written to ``metrics.jsonl``. By default, no tracker needs a network
+connection or a login. The id of a run is stored in its folder, so that a resumed run continues under its old id. If it
+repeats steps, it logs the same numbers for them as before.
 """
 
 import importlib.util
@@ -33,7 +34,7 @@ LONGEST_SETTING = 6000  # characters of a setting's value in MLflow
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open tracker: a function that logs the numbers of a step, and a function that closes the tracker.
+    """An open tracker: ``log`` logs the numbers of a step, and ``close`` closes the tracker.
 
     The argument of ``close`` says whether the run ended normally.
     """
@@ -52,9 +53,9 @@ Tracker = Callable[[Path, Mapping[str, Value]], Tracking]
 
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers in a line of ``metrics.jsonl``, without the step, by their path in the line.
+    """Returns the numbers in a line of ``metrics.jsonl``, keyed by their path in the line; the step number is left out.
 
-    The names contain only characters that all trackers accept:
+    Characters that not all trackers accept are replaced by ``/``:
 
     >>> numbers({"step": 7, "lr": 0.1, "losses": {"sst.ce": 2.0}, "diagnostics": {"cos(sst, sts)": -0.5}})
     {'lr': 0.1, 'losses/sst/ce': 2.0, 'diagnostics/cos/sst/sts': -0.5}
@@ -64,7 +65,10 @@ def numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def settings(raw: Mapping[str, Any]) -> dict[str, Value]:
-    """Returns the settings of a recipe by their path as in ``--set``, such as ``train.lr``; lists become JSON."""
+    """Returns the settings of a recipe, keyed by their paths as in ``--set``, such as ``train.lr``.
+
+    Lists become JSON texts.
+    """
     return {
         path: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
         for path, value in _leaves(raw).items()
@@ -79,11 +83,13 @@ def _leaves(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def tracker(name: str, console: Console) -> Tracker:
-    """Returns the tracker called ``name``, made safe: if it fails during a run, it warns once and logs nothing more.
+    """Returns the tracker called ``name``, wrapped so that its failures cannot stop a run.
+
+    If it fails during a run, it warns once and logs nothing more.
 
     Raises:
-        ValueError: If there is no tracker of that name, or its package is not installed. The returned tracker raises it
-            if it cannot be opened.
+        ValueError: If no tracker has this name, or if its package is not installed. A call of the returned tracker also
+            raises a ValueError, if the tracker cannot be opened.
     """
     if name not in TRACKERS:
         raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")
@@ -126,7 +132,7 @@ def tracker(name: str, console: Console) -> Tracker:
 
 
 def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Writes event files into the run's folder, so that ``tensorboard --logdir runs`` compares runs."""
+    """Writes event files for TensorBoard into the run's folder; ``tensorboard --logdir runs`` can then compare runs."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder), flush_secs=10)
@@ -140,7 +146,10 @@ def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to Weights & Biases: into files in the run's folder, for ``wandb sync``, unless ``WANDB_MODE`` is set."""
+    """Logs to Weights & Biases: by default offline, into files in the run's folder that ``wandb sync`` can upload.
+
+    The environment variable ``WANDB_MODE`` can choose another mode.
+    """
     import wandb
 
     run = wandb.init(
@@ -159,7 +168,10 @@ def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to MLflow: into ``mlflow.db`` in the run's folder, or to the store that ``MLFLOW_TRACKING_URI`` names."""
+    """Logs to MLflow: by default into ``mlflow.db`` in the run's folder.
+
+    The environment variable ``MLFLOW_TRACKING_URI`` can name another store.
+    """
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
     from sqlalchemy import URL
@@ -203,7 +215,10 @@ def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to the user's local Trackio store (``TRACKIO_DIR``), which ``trackio show`` displays."""
+    """Logs to the user's local Trackio store, which ``trackio show`` displays.
+
+    The environment variable ``TRACKIO_DIR`` can name another folder for the store.
+    """
     import trackio
 
     name = f"{folder.resolve().name}-{_identity(folder)}"  # Trackio finds an earlier run by its name alone
@@ -212,7 +227,7 @@ def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _identity(folder: Path) -> str:
-    """Returns the id by which trackers know the run in ``folder``; the first call draws it and saves it there."""
+    """Returns the id of the run in ``folder`` for trackers. The first call creates the id and saves it in a file."""
     file = folder / IDENTITY
     if not file.exists():
         files.write_text(file, uuid.uuid4().hex[:8] + "\n")

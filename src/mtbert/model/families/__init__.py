@@ -19,7 +19,8 @@ from mtbert.model.layer import ACTIVATIONS
 def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -> Any:
     """Returns a pydantic field whose error message for a wrong value is ``KEY must be WHAT, found VALUE. REPAIR``.
 
-    The arguments ``what`` and ``repair`` are put into the message, and ``limits`` are limits such as ``ge=1``.
+    The arguments ``what`` and ``repair`` are put into the message. ``limits`` are constraints of pydantic, such as
+    ``ge=1``.
     """
     return Field(default=default, description=what, json_schema_extra={"repair": repair}, **limits)
 
@@ -84,7 +85,7 @@ class Family(Generic[C]):
     Args:
         name: The name of the family, for messages.
         types: The values of ``model_type`` in a ``config.json`` that belong to this family. Each is mapped to the name
-            of its class without a head in transformers.
+            of the corresponding class without a head in transformers, such as ``BertModel``.
         config: The class of the keys that the family reads from a ``config.json``.
         encoder: A function that turns these keys into the architecture of an encoder.
         prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
