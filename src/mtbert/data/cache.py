@@ -25,10 +25,10 @@ from mtbert import files
 
 StoredArray = npt.NDArray[Any]
 
-CACHE_FORMAT = 2  # raised when the format of files changes, or the arrays that are made from the same data
+CACHE_FORMAT = 2  # increased when the format of files changes, or when the same data give other arrays
 FEWEST = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
-UNUSED = 30 * 24 * 3600  # seconds after which a file that no run has read is removed
-SETTLED = 2 * 10**9  # nanoseconds after a change of a file in which another one might leave the same time
+UNUSED = 30 * 24 * 3600  # seconds after which an unread file is removed
+SETTLED = 2 * 10**9  # nanoseconds; a second change of a file within this time might not alter its times
 ENTRY_KINDS = (".table", ".split", ".clusters", ".tokens", ".file")
 Dtype = Literal["|u1", "<u2", "<i4", "<i8"]
 ALIGNED = 64  # bytes

@@ -24,7 +24,7 @@ def quoted(names: Sequence[str]) -> str:
 
 
 def as_text(value: object) -> str:
-    """Returns a cell as a text without leading and trailing space. None becomes an empty text.
+    """Returns the text in a cell, without leading and trailing space. None gives an empty string.
 
     Raises:
         ValueError: If the cell is not a string, is too long, or cannot be encoded as UTF-8.
@@ -39,7 +39,7 @@ def as_text(value: object) -> str:
 
 
 def as_label(value: object) -> str | None:
-    """Returns a cell as a label, which is a string. An empty cell or nan is a missing label and becomes None.
+    """Returns the label in a cell as a string. If the label is missing (an empty cell or nan), returns None.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
@@ -100,7 +100,7 @@ def _listed(text: str) -> list[object]:
 
 
 def as_id(value: object) -> str:
-    """Returns a cell as an id, which is a string. None becomes an empty string.
+    """Returns the id in a cell as a string. None gives an empty string.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.

@@ -53,10 +53,7 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes without examples, and about classes with fewer than ``FEW`` or ``rare`` examples.
-
-    The larger of these two limits counts.
-    """
+    """Returns warnings about classes that have no examples, or fewer than the larger of ``FEW`` and ``rare``."""
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:

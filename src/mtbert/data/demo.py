@@ -207,7 +207,8 @@ TOPICS = (
 def _quora(rng: np.random.Generator) -> list[DemoRow]:
     """Returns two pairs of questions.
 
-    The first two questions mean the same. The other two differ in the things, in the order of the things, or in intent.
+    The first two questions mean the same. The other two ask about different things, name the same things in a different
+    order, or have different intents.
     """
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)

@@ -12,7 +12,7 @@ from mtbert.task import Task
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
-    """Returns the task with its classes or its score range. If the recipe does not set them, the tables determine them.
+    """Returns the task with its classes or score range. If the recipe does not set these, they come from the tables.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,

@@ -60,7 +60,7 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Replaces file names by names of rows in the messages of errors that are raised inside the ``with`` block."""
+        """Replaces file names by the names of their rows in the messages of errors raised inside the ``with`` block."""
         try:
             yield
         except ValueError as error:
@@ -77,10 +77,10 @@ NO_ROWS = MemoryRows({}, {})
 
 
 def by_split(task: str, given: Any) -> dict[str, Any]:
-    """Returns the rows that a caller gave for a task, as a dict by split. Rows without a split belong to train.
+    """Returns a dict from split to the rows that a caller gave for it. Rows given without a split are train rows.
 
     Raises:
-        ValueError: If there is no split, or if a split is not in ``SPLITS``.
+        ValueError: If ``given`` is an empty dict, or has a key that is not in ``SPLITS``.
     """
     if not isinstance(given, Mapping):
         return {"train": given}

@@ -102,7 +102,7 @@ def keep(
 ) -> tuple[Collection[str], Iterator[Record]]:
     """Returns the column names, and the records with the values of the ``wanted`` columns.
 
-    More names are added to the column names while the records are read.
+    The column names are complete only after all records have been read.
     """
     columns: dict[str, None] = {}
 

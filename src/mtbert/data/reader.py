@@ -178,7 +178,7 @@ class Reader:
         return self._labelled or self._columns.id in records.columns
 
     def _warnings(self, parts: Sequence[TableFile], ids: TextColumn | NumberColumn) -> Iterator[str]:
-        """Yields a warning for each reason for which rows were dropped, and a warning if ids are repeated.
+        """Yields a warning for each reason why rows were dropped, and a warning if ids are repeated.
 
         Raises:
             ValueError: If no row is left.

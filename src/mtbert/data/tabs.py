@@ -56,7 +56,7 @@ class _Lines:
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns the line that follows the next ``number`` lines, or None if there is none. No line is removed."""
+        """Returns line ``number`` of the queue, counted from 0, without removing it. None if there are fewer lines."""
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:
@@ -119,7 +119,10 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next line that is not blank has ``width`` fields. Also true if no such line follows."""
+    """Returns whether the next line can be a row by itself: it has ``width`` fields, or no line follows.
+
+    Blank lines and the first ``taken`` lines are skipped.
+    """
     while (following := source.after(taken)) is not None:
         if body := _body(following):
             return body.count("\t") + 1 == width
@@ -128,7 +131,7 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the next lines, up to the line that closes a quoted field.
+    """Returns the lines that follow the first ``taken`` lines, up to the line that closes a quoted field.
 
     The list is empty if the field is not closed within ``most`` characters.
     """

@@ -89,7 +89,7 @@ def sequences(
         ValueError: If ``max_length`` leaves no room for text beside the special tokens, or if a text makes the
             tokenizer fail.
     """
-    # To look at the vocabulary takes as long as a few hundred texts.
+    # Looking at the vocabulary takes as long as a few hundred texts.
     few = len(texts) < cache.FEWEST
     largest = 0 if few else max(tokenizer.get_vocab().values(), default=0)
     kind = np.int32 if few or largest >= 2**16 else np.uint16

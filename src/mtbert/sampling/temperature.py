@@ -44,7 +44,7 @@ def powers(sizes: Sequence[int], power: float) -> Tensor:
 
 
 class Temperature(Settings):
-    """A sampler whose probabilities are proportional to the tasks' sizes to the power of ``1 / temperature``."""
+    """A sampler whose probabilities are proportional to the tasks' sizes, raised to the power ``1 / temperature``."""
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(

@@ -2,7 +2,7 @@
 
 ``mtbert.json`` holds the tasks, and ``heads.safetensors`` holds the weights of their heads. If tasks have adapters,
 ``adapters.safetensors`` holds the weights of the adapters. A model folder is ready for prediction: its weights are the
-averaged ones if the run averages weights, and low-rank updates are merged into the encoder.
+averaged ones if the run averages weights, and the updates of LoRA are merged into the encoder.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The run state in ``last/``: what a run needs besides the model to continue, and a digest of each file in the folder.
+"""The run state in ``last/``: what a run needs besides its model in order to continue, and a digest of each file.
 
 Resuming does not trust the files in the folder. It first checks their digests, and then checks that the numbers and
 tensors fit the run.
