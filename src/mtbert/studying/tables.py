@@ -156,7 +156,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns a table with the test scores of the row that was scored on test, beside those of another source, if any."""
+    """Returns a table of the row's scores on test, beside the test scores that another source gives, if any."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)
