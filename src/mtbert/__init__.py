@@ -4,7 +4,7 @@
     result.scores, result.path
     mtbert.load("runs/mine")(["one text", "another"])
 
-Names are imported on first use: they need torch, and ``import mtbert`` does not.
+The package imports its names on first use, so that ``import mtbert`` alone does not load torch.
 """
 
 import importlib

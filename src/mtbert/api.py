@@ -57,7 +57,7 @@ class Studied:
 
     Attributes:
         path: The folder of the study.
-        failed: Why each failed run failed, by the name of the run.
+        failed: The reason for each failure, by the name of the run that failed.
     """
 
     path: Path
@@ -93,23 +93,23 @@ def train(
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
         data: A dict that maps the name of a task to its rows. Such a task needs no ``train`` in the recipe. The rows
-            are a pandas or polars DataFrame, a ``datasets.Dataset``, a pyarrow Table or a list of dicts. A dict
-            with the keys ``train``, ``dev`` and ``test`` can give rows for each split. The rows need the columns that
-            the recipe names, by default ``text`` and ``label``. They are copied into the folder of the run, so that the
-            run can be resumed, scored and moved.
-        out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe without a name.
+            are a pandas or polars DataFrame, a ``datasets.Dataset``, a pyarrow Table or a list of dicts. To give rows
+            for several splits, use a dict of these with the keys ``train``, ``dev`` and ``test``. The rows need the
+            columns that the recipe names, by default ``text`` and ``label``. They are copied into the folder of the
+            run, so that the run can be resumed, scored and moved.
+        out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe that is not a file.
         changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
-        resume: The folder of a run to resume. It replaces ``recipe``, and ``changes`` can then change only
+        resume: The folder of a run to resume, given instead of ``recipe``. Then ``changes`` may change only
             ``data.root``.
-        epochs: Only with ``resume``: the new total number of epochs. Even a run that has ended is trained further.
+        epochs: The new total number of epochs, only with ``resume``. This can extend a run that has already ended.
         profile: Whether to print how the time of a step is spent. This prints nothing unless ``progress`` is true.
         track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:
         The run. ``path`` is its folder, and ``predictor`` is its best model. ``scores["task"]["metric"]`` and
-        ``scores.overall`` are the scores of that model on dev, and ``scores.warnings`` are the warnings.
+        ``scores.overall`` are the scores of that model on dev. ``scores.warnings`` lists reasons to doubt the scores.
 
     Raises:
         ValueError: If the recipe or the data cannot be used, or if ``out`` exists and ``overwrite`` is false.
@@ -188,8 +188,8 @@ def study(
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
-        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` says why each failed run
-        failed.
+        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` has the reasons for
+        failed runs.
 
     Raises:
         ValueError, FileNotFoundError: If the study cannot be used, or if ``out`` already holds something else.
@@ -245,7 +245,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns the recipe, changed to read ``data`` from files in ``out``, and the rows to write to these files."""
+    """Returns the recipe, changed to read ``data`` from files in ``out``, and the rows that belong in these files."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(
@@ -267,7 +267,7 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns a default name for the folder of a run or study: the name of its recipe or study file, else ``run``."""
+    """Returns the name of a recipe or study, after which its folder is named; ``run`` if the recipe is not a file."""
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

@@ -42,7 +42,7 @@ class Examples(Sequence[Example]):
     Args:
         ids: A column with the id of each row.
         texts: One column for each text of a row.
-        labels: ``[B]`` or ``[B, K]``, in the numbers of the task's answer type; a missing label is ``nan``.
+        labels: ``[B]`` or ``[B, K]``, encoded as numbers by the task's answer type; a missing label is ``nan``.
     """
 
     def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Labels) -> None:
@@ -63,7 +63,7 @@ class Examples(Sequence[Example]):
         )
 
     def take(self, rows: Rows) -> "Examples":
-        """Returns the examples with these row numbers, in this order."""
+        """Returns the examples with the given row numbers, in the given order."""
         return Examples(self.ids.take(rows), [column.take(rows) for column in self.texts], self.labels[rows])
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Examples(Sequence[Example]):
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token sequences in one flat array. Sequence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``."""
+    """Token sequences in one flat array. Sequence ``i`` has the token ids ``ids[offsets[i]:offsets[i + 1]]``."""
 
     ids: TokenIds
     segments: Int32s
@@ -103,7 +103,8 @@ class Dataset:
     """The examples of a task, and their tokens.
 
     Attributes:
-        sequences: One entry, or two for separate pairs. Each entry holds one token sequence per example.
+        sequences: Two entries if the two texts of a pair are encoded separately, otherwise one. Each entry holds one
+            token sequence per example.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
             neither a loss nor the sampling of rows needs clusters.
@@ -120,7 +121,7 @@ class Dataset:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """The number of tokens of each example, ``[B]``. For separate pairs, it is the sum over both sequences."""
+        """The number of tokens of each example, ``[B]``, in all its sequences together."""
         total: npt.NDArray[np.int64] = np.sum([s.lengths for s in self.sequences], axis=0)
         return total
 
@@ -129,8 +130,8 @@ class Dataset:
 class Span:
     """The part of a batch that belongs to one task: its sequences ``[first, last)`` and its tokens ``[start, stop)``.
 
-    The sequences are sorted by length. ``order_S`` holds the indices that restore the order of the examples. In that
-    order, all first texts of separate pairs come before all second texts.
+    The sequences are sorted by length. ``order_S`` holds the indices that restore the order of the examples. If pairs
+    are encoded as two sequences, all first texts then come before all second texts.
     """
 
     first: int
@@ -145,7 +146,8 @@ class Layout:
     """The position of each sequence and each task in a batch.
 
     Attributes:
-        offsets: The index of the first token of each sequence, and finally the number of all tokens: ``S + 1`` numbers.
+        offsets: The index of the first token of each sequence, followed by the total number of tokens: ``S + 1``
+            numbers.
         spans: The :class:`Span` of each task, by the task's name.
     """
 
@@ -183,8 +185,8 @@ class Output:
 
     Attributes:
         embeddings_MD: The input of the first layer for the task's tokens.
-        first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. For
-            separate pairs, all first texts come before all second texts.
+        first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
+            pairs are encoded as two sequences, all first texts come before all second texts.
         vectors: One ``[B, D]`` for each sequence of an example.
         prediction: ``[B]`` or ``[B, K]``; ``Task.predicts`` says what its numbers mean.
     """
@@ -246,7 +248,7 @@ def only(batch: StepBatch, name: str) -> StepBatch:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns ``tensor`` on ``device``. The copy to a GPU is asynchronous, from pinned memory."""
+    """Returns ``tensor`` on ``device``. It is copied to a GPU asynchronously, from pinned memory."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

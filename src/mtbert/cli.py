@@ -154,9 +154,9 @@ def predict(
     """Answer one or more tasks for each text: the class with its probabilities, or the score.
 
     The input file needs the text columns that the recipe names, but no label column. The output has the same rows in
-    the same order. It keeps all their columns, and adds columns with the answers. If exactly one --task is given, a
-    column has a plain name such as label. Otherwise the name of its task comes first: topic.label in a table, {"topic":
-    {"label": ...}} in jsonl.
+    the same order. It keeps all their columns, and adds columns with the answers. If exactly one --task is given, the
+    new columns have plain names such as label. Otherwise each name begins with the task: topic.label in a table, or
+    {"topic": {"label": ...}} in jsonl.
 
     Examples:
 
@@ -248,7 +248,7 @@ def report(
     ] = None,
     row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
-    """Write report.html, a page that shows which techniques help and how surely, with tables, figures and errors.
+    """Write report.html, a page that shows which techniques help and how surely, with figures and wrong answers.
 
     The page is one file that needs no network. While a study is running, it covers the runs that have ended.
 

@@ -1,4 +1,4 @@
-"""The commands ``mtbert recipe`` and ``mtbert data``, which inspect recipes and data and train nothing."""
+"""The commands ``mtbert recipe`` and ``mtbert data``, which show and check recipes and data without training."""
 
 from typing import Annotated
 
@@ -61,9 +61,9 @@ def check(
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe, and print sizes, labels, lengths, duplicates, leaks from train to dev, and passes.
+    """Read the data of a recipe, and print their sizes, labels, lengths, duplicates, leaks and passes over train.
 
-    The exit code is 2 if there is an error in the data.
+    A leak is a text of dev that also occurs in train. The exit code is 2 if there is an error in the data.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Columns of a table that store no Python object for each row: texts, repeated texts and numbers.
+"""Columns of a table, which hold texts, repeated texts or numbers without a Python object for each row.
 
 Texts are stored in Arrow's layout: one block of UTF-8, and the byte at which each text begins and ends. The block may
 be a memory-mapped file, so that even ten million texts take up little memory. Arrow's own arrays are not used, because
@@ -62,7 +62,7 @@ class TextColumn(Sequence[str]):
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> "TextColumn":
-        """Returns a column with the texts of the given rows, in the given order. Both columns share one block."""
+        """Returns a column with the texts of the given rows, in the given order, without a copy of ``block``."""
         return TextColumn(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
@@ -191,7 +191,7 @@ class CodedColumn(Sequence[str | None]):
 
 
 class GrowingColumn:
-    """A builder for a :class:`TextColumn`, to which texts can be appended."""
+    """Builds a :class:`TextColumn` from texts that are appended to it."""
 
     def __init__(self) -> None:
         self._block = bytearray()

@@ -117,7 +117,7 @@ class Display:
 
     @property
     def left(self) -> float | None:
-        """The estimated seconds that training and scoring dev still take; None until two steps have been made."""
+        """The estimated time left in seconds, for training and for scoring dev; None until two steps have been made."""
         if not self.trained:
             return None
         scoring = self.last_scoring

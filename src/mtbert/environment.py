@@ -1,4 +1,4 @@
-"""The device and precision that a run uses, and the record of the machine and packages that it ran with."""
+"""Chooses the device and precision of a run, and records the machine and the packages that the run uses."""
 
 import os
 import platform

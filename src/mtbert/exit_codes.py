@@ -1,4 +1,4 @@
-"""Running a command so that every failure becomes one line and an exit code."""
+"""Runs a command, and turns every expected failure into a one-line message and an exit code."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ from mtbert.training.signals import Stopped
 
 
 def run_command(app: typer.Typer) -> None:
-    """Runs a command and exits with its code.
+    """Runs the command that the user gave, and ends the process with an exit code.
 
-    A mistake of the user prints one line and exits with 2. A run that fails for another reason exits with 1, and a
-    stopped one with 130.
+    If the user made a mistake, this prints one line and exits with 2. A run that fails for another reason exits with 1,
+    and a run that is stopped exits with 130. An unexpected error is raised unchanged.
     """
     try:
         code = app(standalone_mode=False)
@@ -62,5 +62,5 @@ def _fail(message: str, code: int) -> None:
 
 
 def _drop_output() -> None:
-    """Discards the buffered rest of standard output, so that the interpreter does not fail on it at exit."""
+    """Redirects standard output to ``/dev/null``, so that flushing it when the interpreter exits cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,8 @@
-"""Reading and writing files: bounded reads of files that others wrote, and atomic writes of files and folders.
+"""Reads files of any origin within limits, and writes files and folders atomically.
 
-A reader opens only regular files up to a size limit: a pipe would block for ever, and ``/dev/zero`` never ends. A
-written file or folder appears whole or not at all. An error from the disk names the file that was asked for, and
-nothing half-written is left behind.
+Only regular files up to a size limit are read: a pipe would block for ever, and ``/dev/zero`` never ends. A file or
+folder is written whole or not at all, and nothing half-written is left behind. An error from the disk names the file
+that the caller wanted to read or write.
 """
 
 import errno
@@ -28,10 +28,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers that mean that
 
 
 def check_regular(file: Path, repair: str) -> None:
-    """Raises an error unless ``file`` is a regular file; called before another library opens the file by name.
+    """Checks that ``file`` is a regular file, before another library opens it by its name.
+
+    Every error message ends with ``repair``, which says what the user can do.
 
     Raises:
-        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be reached, or is a folder, a pipe, a device or a socket.
     """
     with repaired(file, repair):
@@ -39,12 +41,14 @@ def check_regular(file: Path, repair: str) -> None:
 
 
 def check_safetensors(file: Path, repair: str) -> None:
-    """Raises an error unless ``file`` is a regular file whose header has at most ``LARGEST_HEADER`` bytes.
+    """Checks that ``file`` is a regular file, and that its header has at most ``LARGEST_HEADER`` bytes.
 
-    The name and shape of a tensor take about 60 bytes in the file, but a kilobyte of memory once read.
+    The header lists the name and shape of each tensor. Each entry takes about 60 bytes in the file, but a kilobyte in
+    memory, so a huge header could exhaust the memory. Every error message ends with ``repair``, which says what the
+    user can do.
 
     Raises:
-        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read, is not a regular file, or has a larger header.
     """
     check_regular(file, repair)
@@ -58,16 +62,17 @@ def check_safetensors(file: Path, repair: str) -> None:
 
 
 def open_regular(file: Path, largest: int, name: str = "") -> io.BufferedReader:
-    """Returns ``file`` opened for reading, if it is a regular file of at most ``largest`` bytes.
+    """Opens ``file`` for reading, if it is a regular file of at most ``largest`` bytes.
 
     Args:
         file: The file to open.
-        largest: Largest accepted size, in bytes.
-        name: What messages call the file; its path if empty.
+        largest: The largest accepted size, in bytes.
+        name: The name of the file in error messages. If it is empty, messages use the path.
 
     Raises:
-        OSError: If the file cannot be opened; FileNotFoundError if it does not exist.
-        ValueError: If it is not a regular file, or too large.
+        FileNotFoundError: If the file does not exist.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is not a regular file, or is too large.
     """
     # O_NONBLOCK: otherwise opening a pipe would block until another process writes to it.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,18 +91,21 @@ def read_bytes(file: Path, largest: int) -> bytes:
     """Returns the content of a regular file of at most ``largest`` bytes.
 
     Raises:
-        OSError: If the file cannot be opened or read; FileNotFoundError if it does not exist.
-        ValueError: If it is not a regular file, or too large.
+        FileNotFoundError: If the file does not exist.
+        OSError: If the file cannot be opened or read.
+        ValueError: If the file is not a regular file, or is too large.
     """
     with open_regular(file, largest) as opened, naming(file):
         return opened.read(largest)
 
 
 def sha256(file: Path, repair: str) -> str:
-    """Returns the SHA-256 of a regular file of any size, in hex digits.
+    """Returns the SHA-256 of a regular file of any size, as a hexadecimal string.
+
+    Every error message ends with ``repair``, which says what the user can do.
 
     Raises:
-        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read, or is a folder, a pipe, a device or a socket.
     """
     with repaired(file, repair), open_regular(file, sys.maxsize) as opened:
@@ -106,11 +114,13 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """Turns any error about ``file`` raised inside into one with a one-line message that ends with ``repair``.
+    """Rewrites the errors about ``file`` that a ``with`` block raises: each gets a message of one line.
+
+    The message ends with ``repair``, which says what the user can do.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: In place of every other OSError, and of a ValueError.
+        FileNotFoundError: In place of a FileNotFoundError.
+        ValueError: In place of any other OSError, or of a ValueError.
     """
     try:
         yield
@@ -129,10 +139,10 @@ def _refuse_others(name: str, found: os.stat_result) -> None:
 
 
 def resolved(place: Path) -> Path:
-    """Returns ``place`` as an absolute path without symbolic links; nothing needs to exist there.
+    """Returns ``place`` as an absolute path without symbolic links. The path does not have to exist.
 
     Raises:
-        ValueError: If the links form a loop, or the path is not valid.
+        ValueError: If the links form a loop, or if the path is not valid.
     """
     try:
         return place.resolve()
@@ -142,11 +152,11 @@ def resolved(place: Path) -> Path:
 
 
 def check_out(folder: Path) -> Path:
-    """Returns ``folder``, the folder to write to, unless its name or a broken link rules it out.
+    """Returns ``folder`` unchanged, after checking that it can be used as an output folder.
 
     Raises:
-        ValueError: If the name has characters that a terminal cannot show, or the folder is the working folder, which
-            could not be replaced, or a link to a missing place.
+        ValueError: If the name has characters that a terminal cannot show, if the folder is a broken link, or if it is
+            the working folder, which could not be replaced.
     """
     if clean(str(folder)) != str(folder):  # this includes bytes that are not UTF-8
         raise ValueError(f"{shown(str(folder))}: has characters that cannot be shown. Give another folder.")
@@ -162,7 +172,10 @@ def check_out(folder: Path) -> Path:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Makes an OSError raised inside name ``file``, and turns an I/O error from safetensors into such an OSError."""
+    """Puts the path ``file`` into every OSError that is raised in a ``with`` block.
+
+    An I/O error from safetensors is turned into such an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -175,11 +188,13 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def check_target(file: Path, repair: str) -> None:
-    """Raises an error unless :func:`write` could write ``file``; called before the work that produces its content.
+    """Checks that :func:`write` can write ``file``, before the work that produces its content.
+
+    Some of the error messages end with ``repair``, which says what the user can do.
 
     Raises:
-        ValueError: If the folder does not exist or is not writable, or if something other than a regular file has this
-            name; ``repair`` ends the message.
+        ValueError: If the folder of the file does not exist or is not writable, or if the name is taken by something
+            other than a regular file.
         OSError: If the name is too long.
     """
     if not file.parent.is_dir():
@@ -194,15 +209,17 @@ def check_target(file: Path, repair: str) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes ``text`` to ``file`` atomically: a kill at any moment leaves either the old or the new content."""
+    """Writes ``text`` to ``file`` atomically: a kill at any moment leaves either the old content or the new one."""
     write(file, lambda new: new.write_bytes(text.encode("utf-8", errors="surrogateescape")))
 
 
 def write(file: Path, fill: Callable[[Path], object]) -> None:
-    """Replaces ``file`` atomically by the file that ``fill`` writes at the path that it is given.
+    """Replaces ``file`` atomically by a file that ``fill`` writes.
+
+    ``fill`` is called with a temporary path. The file that it writes there is then renamed to ``file``.
 
     Raises:
-        OSError: If the disk fails. The error names ``file``, which is left unchanged.
+        OSError: If the disk fails. The error names ``file``, whose content is unchanged.
     """
     new, _ = _beside(file)
     with naming(file):
@@ -218,7 +235,7 @@ def write_output(content: bytes) -> None:
     """Writes all of ``content`` to standard output.
 
     Raises:
-        OSError: If standard output cannot be written, for example because it is a file on a full disk.
+        OSError: If standard output cannot be written, for example because it goes to a file on a full disk.
     """
     # With PYTHONUNBUFFERED, sys.stdout.buffer is the raw file: one write may take only a part of the bytes.
     rest = memoryview(content)
@@ -228,7 +245,7 @@ def write_output(content: bytes) -> None:
 
 
 def link(file: Path, new: Path) -> None:
-    """Makes ``new`` a hard link to ``file``, or a copy where the file system has no hard links."""
+    """Makes ``new`` a hard link to ``file``, or a copy of ``file`` if the file system has no hard links."""
     try:
         os.link(file, new)
     except OSError:
@@ -236,13 +253,14 @@ def link(file: Path, new: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Replaces ``folder`` by the folder that ``fill`` writes at the path that it is given.
+    """Replaces ``folder`` by a folder that ``fill`` writes.
 
-    The files are synced before the rename. After a kill at any moment, :func:`find_folder` finds either the complete
-    old content or the complete new content.
+    ``fill`` is called with the path of an empty temporary folder. What it writes there is synced to the disk, and then
+    the temporary folder is renamed to ``folder``. After a kill at any moment, :func:`find_folder` finds either the
+    complete old content or the complete new content.
 
     Raises:
-        OSError: If the disk fails. The error names ``folder``, which is left unchanged.
+        OSError: If the disk fails. The error names ``folder``, whose content is unchanged.
     """
     new, old = _beside(folder)
     with naming(folder):
@@ -264,25 +282,26 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 
 def find_folder(folder: Path) -> Path | None:
-    """Returns the path of the last complete content of ``folder``; None if there is none.
+    """Returns the path where the last complete content of ``folder`` lies; None if there is none.
 
-    The content lies beside ``folder`` if :func:`write_folder` was killed between its two renames, or if another process
-    is between them now. So only the process that writes in the folder may move the content back (:func:`settle`).
+    Normally, this is ``folder`` itself. While :func:`write_folder` swaps the old folder for the new one, or after a
+    kill during the swap, it is a temporary path beside ``folder``. Only the process that writes in ``folder`` may move
+    the content back (:func:`settle`).
     """
     _, old = _beside(folder)
     return next((place for place in (folder, old) if place.exists()), None)
 
 
 def meant(folder: Path) -> Path:
-    """Returns the folder that the user named, given the place where :func:`find_folder` found its content."""
+    """Returns the folder that the user named, given the path where :func:`find_folder` found its content."""
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 
 
 def settle(place: Path) -> None:
-    """Cleans up after a killed write of ``place``, a file or folder.
+    """Cleans up after a process was killed while it was writing ``place``, a file or a folder.
 
-    Moves a folder's old content back if ``place`` is missing, and removes every leftover beside it.
+    If the folder ``place`` is missing, its old content is moved back. All temporary files and folders are removed.
     """
     new, old = _beside(place)
     if not place.exists() and old.exists():

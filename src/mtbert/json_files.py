@@ -1,4 +1,4 @@
-"""Reading JSON files, even those of other programs, with limits on size and nesting; writing settings as JSON."""
+"""Reads JSON files, including those of other programs, within limits on size and nesting. Writes settings as JSON."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
 
     Args:
         file: A regular file, encoded in UTF-8.
-        repair: Advice that ends every error message: what to do about a missing or damaged file.
-        largest: Largest accepted size of the file, in bytes.
+        repair: Advice on a missing or damaged file, such as "Download it again." It ends every error message.
+        largest: The largest accepted size of the file, in bytes.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file cannot be read or is not JSON; the message names the file.
+        ValueError: If the file cannot be read or is not JSON. The message names the file.
     """
     with files.repaired(file, repair):
         content = files.read_bytes(file, largest)
@@ -44,11 +44,14 @@ def read_json(file: Path, repair: str, largest: int = LARGEST_JSON) -> Any:
 
 
 def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
-    """Returns the settings of type ``kind`` that a JSON file holds.
+    """Returns the settings of class ``kind`` that are stored in a JSON file.
+
+    Every error message ends with ``repair``, which says what the user can do.
 
     Raises:
-        FileNotFoundError: If the file does not exist; ``repair`` ends every message.
-        ValueError: If the file cannot be read or its content is not valid for ``kind``; the message names file and key.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read, or its content is not valid for ``kind``. The message names the file and
+            the key.
     """
     value = read_json(file, repair)
     try:
@@ -61,16 +64,16 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
 
 
 def write_settings(file: Path, settings: Settings) -> None:
-    """Writes settings atomically into a JSON file, which :func:`read_settings` reads.
+    """Writes settings to a JSON file atomically. :func:`read_settings` reads them back.
 
     Raises:
-        OSError: If the disk fails. The error names ``file``, which is left unchanged.
+        OSError: If the disk fails. The error names ``file``, whose content is unchanged.
     """
     files.write_text(file, settings.model_dump_json(indent=2) + "\n")
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Returns whether lists and mappings are nested more than ``levels`` deep."""
+    """Returns whether ``value`` has lists or mappings nested more than ``levels`` levels deep."""
     inside = [value]
     for _ in range(levels + 1):
         inside = [

@@ -1,4 +1,4 @@
-"""Tables of techniques: the settings classes from which a key of a recipe chooses one by its ``kind``."""
+"""Tables of techniques, such as losses. A table maps each ``kind`` that a recipe can name to a settings class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mtbert.settings import Settings
 
 
 def by_kind(value: Any) -> Any:
-    """Returns ``value``, with the bare name of a kind replaced by settings of that kind.
+    """Returns ``{"kind": value}`` if ``value`` is the bare name of a kind, and any other ``value`` unchanged.
 
     >>> by_kind("pcgrad")
     {'kind': 'pcgrad'}
@@ -23,11 +23,11 @@ def by_kind(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kinds:
-    """The settings classes that a field of a recipe may hold, one of which its ``kind`` selects.
+    """A table of the settings classes that a field of a recipe may hold. The ``kind`` in a recipe selects the class.
 
-    The field is annotated with this table. For ``losses: tuple[Annotated[LossSettings, LOSSES], ...]`` a type checker
-    uses the protocol ``LossSettings``, and pydantic uses the classes of the table. The bare name of a kind stands for
-    that kind with its default settings.
+    The field is annotated with the table, for example ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``. There, a
+    type checker sees the protocol ``LossSettings``, and pydantic uses the classes of the table. If a recipe gives just
+    the name of a kind, that kind is used with its default settings.
     """
 
     package: str
@@ -35,7 +35,7 @@ class Kinds:
 
     @cached_property
     def classes(self) -> Mapping[str, type[Settings]]:
-        """The classes by their kind, in the order of the table; they are imported on first use."""
+        """The settings classes by the name of their kind, in the order of the table. They are imported on first use."""
         places = [name.rpartition(".") for name in self.names]
         found = [getattr(import_module(f"{self.package}.{module}"), name) for module, _, name in places]
         return {settings.model_fields["kind"].default: settings for settings in found}

@@ -1,7 +1,7 @@
-"""Locks on folders: only one process at a time works in a folder, even while it is created, replaced or repaired.
+"""Locks on folders: only one process at a time works in a folder, even while the folder is made, replaced or repaired.
 
-The lock of a folder is a locked file inside it. A process that replaces a folder holds the locks of both the old and
-the new folder until the old one is gone. So a process that holds the lock of a folder on the disk is alone there.
+The lock of a folder is a locked file inside the folder. A process that replaces a folder holds the locks of both the
+old and the new folder until the old one is gone. No other process can therefore take the lock in between.
 """
 
 import errno
@@ -18,10 +18,10 @@ TRIES = 100  # attempts at a lock that other processes keep removing
 
 
 class Held:
-    """A folder whose lock this process holds; :func:`alone` creates it.
+    """A folder that this process has locked. :func:`alone` yields it.
 
     Attributes:
-        folder: The folder, without symbolic links.
+        folder: The path of the folder, without symbolic links.
     """
 
     def __init__(self, folder: Path, descriptor: int, made: Iterable[Path]) -> None:
@@ -30,7 +30,7 @@ class Held:
         self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
 
     def replace(self, fill: Callable[[Path], object]) -> None:
-        """Replaces the folder by the one that ``fill`` writes; the lock is held throughout."""
+        """Replaces the folder by a new one that ``fill`` writes at a temporary path. The lock is held throughout."""
         taken: list[int] = []
 
         def filled(new: Path) -> None:
@@ -49,7 +49,7 @@ class Held:
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Releases the lock, and removes the folders that :func:`alone` created if the folder is still empty."""
+        """Releases the lock. If the folder is still empty, all folders that :func:`alone` created are removed."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
                 if is_free(self.folder):
@@ -62,17 +62,17 @@ class Held:
 
 @contextmanager
 def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
-    """Yields ``folder`` locked, so that no other mtbert process works in it at the same time.
+    """Locks ``folder`` during a ``with`` block, so that no other mtbert process works in it at the same time.
 
-    Creates the folder if it does not exist, and repairs what a kill in the middle of a replacement left behind.
+    Creates the folder if it does not exist, and repairs it if a process was killed while replacing it.
 
     Args:
         folder: The folder to lock.
-        command: The mtbert command that is running, for the message.
-        wait: Whether to wait for another process to finish there instead of raising an error.
+        command: The name of the running mtbert command, for the error message.
+        wait: Whether to wait until the other process has finished, instead of raising an error.
 
     Raises:
-        ValueError: If another process is at work there.
+        ValueError: If another process is at work in the folder.
     """
     place = Path(os.path.realpath(folder))
     made: list[Path] = []
@@ -91,21 +91,25 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
 
 
 def find_held(folder: Path) -> Path | None:
-    """Returns the path of the content of ``folder``, even in the middle of a replacement; None if it has none."""
+    """Returns the path where the content of ``folder`` lies now; None if there is no content.
+
+    While another process replaces the folder, this path may be a temporary one beside ``folder``.
+    """
     found = files.find_folder(folder)
     return found if found == folder or (found and (found / LOCK).exists()) else None
 
 
 def is_free(folder: Path) -> bool:
-    """Returns whether ``folder`` does not exist, or contains at most a lock file."""
+    """Returns whether ``folder`` does not exist, is empty, or contains only a lock file."""
     found = find_held(folder)
     return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
-    """Returns a file descriptor that holds the lock of ``place``; ``None`` if another process removed it meanwhile.
+    """Locks ``place`` and returns the lock's file descriptor; None if another process removed the folder meanwhile.
 
-    Creates the folder first, or moves it back to its place; ``made`` gets every folder that had to be created.
+    Creates the folder first, and adds every folder that it creates to ``made``. If an interrupted replacement left the
+    folder under another name, moves it back.
 
     Raises:
         BlockingIOError: If another process holds the lock.
@@ -124,7 +128,10 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 
 
 def _put_back(found: Path, place: Path, taken: int) -> bool:
-    """Renames ``found``, whose lock is held, to ``place``; returns False and gives up the lock if it is too late."""
+    """Renames the locked folder ``found`` to ``place``, and returns True.
+
+    If another process was faster, returns False and releases the lock, whose file descriptor is ``taken``.
+    """
     try:
         found.rename(place)
     except OSError as error:
@@ -136,7 +143,7 @@ def _put_back(found: Path, place: Path, taken: int) -> bool:
 
 
 def _lock(folder: Path, wait: bool = False) -> int | None:
-    """Returns a file descriptor that holds the lock of ``folder``; ``None`` if another process removed the lock file.
+    """Locks ``folder`` and returns the lock's file descriptor; None if another process removed the lock file meanwhile.
 
     Raises:
         BlockingIOError: If another process holds the lock.

@@ -1,4 +1,4 @@
-"""Helpers for the text of messages: foreign values made safe to print, suggestions, short lists, counts and warnings.
+"""Functions for the text of messages: they make foreign text safe to print, suggest names, and shorten lists.
 
 Text from a file, a command line or another library may hold anything: control characters that clear a terminal, line
 breaks that forge a second message, or ten megabytes. Such text enters a message only through the functions of this
@@ -20,7 +20,7 @@ LONGEST_LINE = 2000  # characters of a whole message
 
 
 def shown(value: object, longest: int = LONGEST) -> str:
-    """Returns ``value`` on one line, cut to ``longest`` characters, with control characters escaped and text quoted.
+    """Returns ``value`` as one line of at most ``longest`` characters; strings are quoted, control characters escaped.
 
     >>> shown("a\\tb")
     "'a\\\\tb'"
@@ -40,7 +40,7 @@ def clean(text: str, *, lines: bool = False) -> str:
 
     Args:
         text: Any text.
-        lines: Whether line breaks stay as they are.
+        lines: Whether to keep line breaks as they are.
 
     >>> clean("a\\x1b[2Jb\\r")
     'a\\\\x1b[2Jb\\\\r'
@@ -51,9 +51,9 @@ def clean(text: str, *, lines: bool = False) -> str:
 
 
 def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Returns `` Did you mean 'x'?`` with the name in ``known`` that is most similar to ``word``.
+    """Returns the suggestion `` Did you mean 'x'?``, with the name ``x`` in ``known`` that is most similar to ``word``.
 
-    Returns ``otherwise``, after a space, if no name is similar enough.
+    If no name is similar enough, returns ``otherwise`` with a space before it.
 
     >>> near("trian", ["train", "dev"])
     " Did you mean 'train'?"
@@ -63,7 +63,9 @@ def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: bool = False) -> str:
-    """Returns a list for a message: ``a, b, c and 3 more``, or ``none``; every item is made safe to print.
+    """Returns a short list for a message, such as ``a, b, c and 3 more``; ``none`` if there are no items.
+
+    Every item is made safe to print.
 
     >>> few(["a", "b", "c"], most=2, quoted=True)
     "'a', 'b' and 1 more"
@@ -84,16 +86,19 @@ def count(number: int, word: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the first line of an error's message, without its full stop; the name of its type if it has no message.
+    """Returns the first line of an error's message without its full stop, or the name of its type if it has no message.
 
-    For errors that other libraries raise.
+    This is meant for errors that other libraries raise.
     """
     lines = (clean(line.strip())[:200].rstrip(".") for line in str(error).splitlines() if line.strip())
     return next(lines, type(error).__name__)
 
 
 def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: bool = False) -> "Console":
-    """Returns a console that prints every text as it is; text for a ``file`` goes there from a notebook too."""
+    """Returns a console that prints every text as it is, without markup, emoji or highlighting.
+
+    If ``file`` is given, the console prints to that file, even in a notebook.
+    """
     from rich.console import Console
 
     # A label or a path may hold "[b]" or ":smile:", which are not markup here.
@@ -111,14 +116,14 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: b
 
 @dataclass(frozen=True)
 class Note:
-    """One line for the user; ``warning`` says whether it is a warning."""
+    """One line of text for the user. ``warning`` says whether it is a warning."""
 
     text: str
     warning: bool = False
 
 
 def tell(console: "Console", notes: Iterable[Note]) -> None:
-    """Prints notes, one line each."""
+    """Prints each note on a line of its own. Notes that are warnings go through :func:`warn`."""
     for note in notes:
         if note.warning:
             warn(console, note.text)

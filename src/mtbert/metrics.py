@@ -1,6 +1,6 @@
-"""Metrics of one task's answers, and aggregates over tasks.
+"""The values of metrics for one task, and aggregates of metrics over several tasks.
 
-Dimension key: B examples.
+Dimension key: B examples, K numbers of one answer.
 """
 
 import math
@@ -16,13 +16,13 @@ _LOWEST = {metric.name: metric.lowest for answer in ANSWER_TYPES.values() for me
 
 
 def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
-    """Returns one metric of a task; if it is :func:`undefined`, the metric of the best constant answer.
+    """Returns the value of a metric for a task. If the metric is :func:`undefined`, returns its :func:`baseline`.
 
     Args:
-        task: The task; its range is the unit of errors.
-        metric: The name of one of ``task.answer.metrics``.
-        answers: Raw predictions if the metric ranks examples, otherwise decisions, ``[B]`` or ``[B, K]``.
-        labels: As in :data:`mtbert.answers.Labels`.
+        task: The task. If its labels are scores, its range converts the answers from 0..1 to their scale.
+        metric: The name of a metric in ``task.answer.metrics``.
+        answers: Raw predictions if the metric ranks examples, otherwise decisions; ``[B]`` or ``[B, K]``.
+        labels: The labels, in the form of :data:`mtbert.answers.Labels`.
     """
     if task.answer.metric(metric).undefined(answers, labels) is not None:
         return baseline(task, metric, labels)
@@ -30,7 +30,7 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
 
 
 def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | None:
-    """Returns a warning if a metric is undefined, such as a correlation with a constant; None if it is defined.
+    """Returns a warning if a metric is undefined, such as a correlation with a constant; otherwise returns None.
 
     The arguments are those of :func:`value`.
     """
@@ -41,9 +41,9 @@ def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | 
 
 
 def baseline(task: Task, metric: str, labels: Labels) -> float:
-    """Returns the metric of the best constant answer: the most frequent class, or the median score for errors.
+    """Returns the value that a metric has for the best constant answer, such as the most frequent class or the median.
 
-    A correlation with a constant counts as 0. A metric that ranks examples gets equal scores for all of them.
+    A correlation with a constant counts as 0. For a metric that ranks examples, all examples get the same score.
     """
     return task.answer.metric(metric).constant(task, labels)
 
@@ -54,10 +54,10 @@ def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
-    """Returns one number over tasks from ``{task: (metric, value)}``.
+    """Returns one number for several tasks: the aggregate ``name`` of ``scores``, which is ``{task: (metric, value)}``.
 
-    ``overall`` is the mean after correlations have been mapped from -1..1 to 0..1. ``mean`` is the mean without that.
-    The name of a task gives that task's metric alone.
+    ``mean`` is the mean of the values. ``overall`` is their mean after correlations are mapped from -1..1 to 0..1. The
+    name of a task gives the value of that task.
 
     Raises:
         KeyError: If ``name`` is not one of :func:`aggregates`.

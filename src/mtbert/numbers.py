@@ -1,4 +1,4 @@
-"""Numbers in the cells of a table, as people and programs write them."""
+"""Parses numbers in the cells of a table, as people and programs write them."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 
 def number(text: str) -> float | None:
-    """Returns the finite number that ``text`` describes; None if it does not describe one.
+    """Returns the finite number that ``text`` describes, or None if ``text`` is not a finite number.
 
     >>> number("1e3"), number("n/a"), number("inf")
     (1000.0, None, None)
@@ -20,9 +20,9 @@ def number(text: str) -> float | None:
 
 @lru_cache(maxsize=1024)  # a few labels occur again and again
 def without_point(text: str) -> str:
-    """Returns ``text`` with a whole number written without decimals; other text is unchanged.
+    """Returns ``text`` without the decimals of a whole number: ``1.0`` becomes ``1``. Other text is unchanged.
 
-    Programs write class 1 as ``1.0`` once a column has an empty cell.
+    Some programs write class 1 as ``1.0`` if a cell in the column is empty.
 
     >>> without_point("1.0"), without_point("1.5")
     ('1', '1.5')

@@ -1,4 +1,4 @@
-"""From a recipe to data sets: reads tables, completes the tasks, splits train and dev, and tokenises."""
+"""Makes data sets from a recipe: reads tables, fills in labels and ranges, splits train from dev, and tokenises."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ from mtbert.task import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task, whose labels and range are now known, with its data.
+    """The data of one task, ready for training. The labels and range of ``task`` are filled in.
 
-    ``digests`` has the SHA-256 of each source by its name.
+    ``digests`` holds the SHA-256 of each data source, by the name of the source.
     """
 
     task: Task
@@ -40,7 +40,7 @@ class Prepared:
     digests: Mapping[str, str]
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the warnings from reading, and one for each split with examples that were cut."""
+        """Returns the warnings from reading, and one for each split with examples cut to ``max_length`` tokens."""
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
             for split, data in (("train", self.train), ("dev", self.dev))
@@ -50,25 +50,30 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> dict[str, Prepared]:
-    """Returns the data of every task of the recipe.
+    """Returns the data of every task in the recipe, by the task's name.
 
-    Tables, splits, clusters and tokens are kept in the user's cache folder under the SHA-256 of their files.
+    Tables, splits, clusters and tokens are kept in the user's cache folder. They are found there by the SHA-256 of the
+    files that they come from.
 
     Args:
         recipe: The recipe.
-        tokenizer: The tokenizer of its encoder.
-        afresh: Whether to compute the SHA-256 of every file again. Otherwise this is done only for files whose size,
+        tokenizer: The tokenizer of the recipe's encoder.
+        afresh: Whether to compute the SHA-256 of every file again. By default, this is done only for files whose size,
             times or inode have changed.
 
     Raises:
-        ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
+        ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
     with _rooted(recipe):
         return {name: _prepare(recipe, task, tokenizer, afresh) for name, task in recipe.tasks.items()}
 
 
 def check_files(recipe: Recipe) -> None:
-    """Raises the error of :func:`prepare` if a file of train or dev is not there, or cannot be opened."""
+    """Checks that all files of train and dev exist and can be opened.
+
+    Raises:
+        ValueError, FileNotFoundError: If not; :func:`prepare` would raise the same error.
+    """
     with _rooted(recipe):
         for task in recipe.tasks.values():
             for source in filter(None, (task.train, task.dev)):
@@ -77,7 +82,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def _rooted(recipe: Recipe) -> Iterator[None]:
-    """Adds to the error for a missing file where its path starts."""
+    """Adds the folder that relative paths start from to the error about a missing file in a ``with`` block."""
     try:
         yield
     except FileNotFoundError as error:
@@ -88,11 +93,10 @@ def _rooted(recipe: Recipe) -> Iterator[None]:
 
 
 def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, *, keep: bool = False) -> Dataset:
-    """Returns the examples with their tokens.
+    """Returns a data set of the examples with their tokens.
 
-    Sequences over ``max_length`` are cut, the longer text first, and counted.
-
-    With ``keep``, the tokens are read from the user's cache folder if they are there, and stored there otherwise.
+    A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first. If
+    ``keep`` is true, the tokens are read from the user's cache folder, or are stored there if they are missing.
     """
     parts = [
         sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
@@ -107,10 +111,10 @@ def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: i
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
-    """Returns the recipe with numbers in place of ``class_weights: balanced``, computed from train.
+    """Returns the recipe with ``class_weights: balanced`` replaced by numbers that are computed from train.
 
     Raises:
-        ValueError: If a class has no row in train.
+        ValueError: If a class has no row in train, or if a label of a set is in no row or in every row.
     """
     return recipe.model_copy(update={"tasks": {name: _settled(recipe.tasks[name], data[name]) for name in data}})
 
@@ -135,18 +139,21 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
 
 
 def _rows_of_each(labels: Labels, classes: int) -> Ints:
-    """Returns the number of rows of each class, ``[K]``, or those without and with each label of a set, ``[K, 2]``."""
+    """Returns the number of rows of each class, ``[K]``.
+
+    If labels are sets, returns the numbers of rows without and with each label, ``[K, 2]``.
+    """
     if labels.ndim == 1:
         return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=classes)
     return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
 
 
 def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the test data of a trained task, and the warnings from reading them.
+    """Returns the test data of a trained task, and the warnings from reading the data.
 
     Raises:
-        ValueError, FileNotFoundError: If the recipe names no test data, or they cannot be read; the message names the
-            place.
+        ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message
+            names the task, or the place in a file.
     """
     settings = recipe.tasks[task.name]
     if settings.test is None:
@@ -158,7 +165,10 @@ def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset
 
 @dataclass(frozen=True)
 class Split:
-    """A task with labels and range filled in, and its examples before they are tokenised."""
+    """The train and dev examples of one task, before they are tokenised, and the tables that they come from.
+
+    The labels and range of ``task`` are filled in.
+    """
 
     task: Task
     train: Examples
@@ -167,10 +177,10 @@ class Split:
 
 
 def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
-    """Returns the examples of the task called ``name``; dev is a source of its own or a part of train.
+    """Returns the train and dev examples of the task ``name``. Dev has its own source, or is split off from train.
 
     Raises:
-        ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
+        ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
     settings = recipe.tasks[name]
     tables = [
@@ -216,9 +226,10 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
 
 
 def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) -> Rows:
-    """Returns the places of the train rows that become dev.
+    """Returns the train rows that become dev, as numbers that identify file and line (:meth:`Table.places`).
 
-    They are drawn from the whole file, even if the task reads only some of its rows, so that tasks of one file agree.
+    The rows are drawn from the whole file, even if the task reads only some of its rows. Tasks that share a file then
+    have the same rows in dev.
     """
     if settings.train.where is not None:
         everything = settings.train.model_copy(update={"where": None})
@@ -242,7 +253,10 @@ def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) 
 
 
 def _clusters(examples: Examples, positives: bool) -> Rows:
-    """Returns the cluster of each text, ``[examples, texts]``, from the cache if possible."""
+    """Returns the cluster of each text, ``[B, texts]``, from the cache if possible. Equal texts share a cluster.
+
+    If ``positives`` is true, the two texts of an example with label 1 share a cluster as well.
+    """
     keep = len(examples) >= cache.FEWEST
     linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
     depends_on = [*_digests(examples.texts, keep), linked]

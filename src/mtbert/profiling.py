@@ -1,4 +1,4 @@
-"""Labels for the phases of a training step, which a profiler reads to see where the time goes."""
+"""Names the phases of a training step for a profiler, which then shows how much time each phase takes."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ TIMED_PREFIX = "mtbert."
 
 
 def timed(name: Phase) -> record_function:
-    """Returns a context manager that labels the code inside as phase ``name`` of the step.
+    """Returns a context manager that marks the code inside as the phase ``name`` of a training step.
 
-    Without a running profiler a label costs a few microseconds.
+    If no profiler is running, the mark costs a few microseconds.
     """
     return record_function(TIMED_PREFIX + name)

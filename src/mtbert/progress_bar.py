@@ -1,4 +1,4 @@
-"""The progress bar of every command: live lines on a terminal or in a notebook, elsewhere a plain line now and then."""
+"""The progress bar of every command: live lines on a terminal or in a notebook, an occasional plain line elsewhere."""
 
 import html
 import io
@@ -17,10 +17,10 @@ SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
 
 
 class LiveBar:
-    """Shows on ``console`` how far some work is, between :meth:`start` and :meth:`stop`.
+    """Shows on ``console`` how far some work has got, between :meth:`start` and :meth:`stop`.
 
-    A terminal or a notebook shows the result of ``frame`` until the end, when it disappears. Any other output, such as
-    a file, gets the result of ``line``, at most once in ``seconds``. A quiet console gets nothing.
+    On a terminal or in a notebook, the bar shows what ``frame`` returns, and disappears at the end. Any other output,
+    such as a file, gets what ``line`` returns, at most once every ``seconds`` seconds. A quiet console gets nothing.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LiveBar:
         self.since = time.monotonic()  # time of the last frame or line
 
     def start(self) -> None:
-        """Starts the bar; every start must be followed by :meth:`stop`."""
+        """Starts the bar. Every start must be followed by :meth:`stop`."""
         if self.live is not None:
             self.live.start()
         self.since = time.monotonic()
@@ -47,7 +47,7 @@ class LiveBar:
             self._draw("")
 
     def moved(self) -> None:
-        """Shows the current state, if the last frame or line is old enough."""
+        """Updates the bar after progress. An update that comes too soon after the last one is skipped."""
         now = time.monotonic()
         wait = SECONDS_BETWEEN_FRAMES if self.in_notebook else self.seconds
         if self.live is not None or now - self.since < wait:
@@ -75,9 +75,10 @@ class LiveBar:
 
 
 def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: int, last: str = "") -> Table:
-    """Returns one line of at most ``width`` characters: ``first``, a bar, ``rest``, and ``last`` if there is room.
+    """Returns one line of at most ``width`` characters: the text ``first``, a bar, the texts ``rest``, and ``last``.
 
-    The bar is omitted if fewer than ``BAR[0]`` characters are left for it.
+    The bar shows ``done`` out of ``total``. If there is too little room, ``last`` is omitted. If fewer than ``BAR[0]``
+    characters are left for the bar, the bar is omitted too.
     """
     cells = [first, *rest]
     room = width - sum(len(cell) + 2 for cell in cells)
@@ -92,7 +93,7 @@ def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: 
 
 
 def clock(seconds: float | None) -> str:
-    """Returns a time in minutes and seconds, ``3:05``, or from one hour on with hours, ``2:03:05``.
+    """Returns a duration in minutes and seconds, such as ``3:05``; from one hour on with hours, such as ``2:03:05``.
 
     >>> clock(185), clock(7385), clock(None)
     ('3:05', '2:03:05', '-:--')

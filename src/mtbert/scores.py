@@ -1,4 +1,4 @@
-"""The scores of a model on its tasks, and their table for a terminal or a notebook."""
+"""The scores of a model on its tasks, and the table that shows them on a terminal or in a notebook."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-fami
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores(Mapping[str, Mapping[str, float]]):
-    """The metrics of each task: ``scores["reviews"]["accuracy"]``; a notebook shows them as a table.
+    """The metrics of each task, as in ``scores["reviews"]["accuracy"]``. A notebook shows them as a table.
 
     Attributes:
-        recipe: The recipe of the run, which chooses each task's metric.
-        evaluations: The evaluation of each task: its metrics, those of the best constant answer, and the number of
-            examples.
+        recipe: The recipe of the run, which names the main metric of each task.
+        evaluations: The evaluation of each task: its metrics, the metrics of the best constant answer, and the number
+            of examples.
         title: The title of the table: which model was scored, and on what data.
-        warnings: The reasons why the scores are doubtful, such as dropped rows, one line each.
+        warnings: Reasons to doubt the scores, such as dropped rows; one line each.
     """
 
     recipe: Recipe
@@ -33,12 +33,12 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     @property
     def overall(self) -> float:
-        """The mean over all tasks of each task's metric, mapped to 0..1."""
+        """The mean of the main metrics of all tasks, each mapped to 0..1."""
         return self.recipe.aggregate("overall", {name: one.metrics for name, one in self.evaluations.items()})
 
     @property
     def constant(self) -> dict[str, dict[str, float]]:
-        """The metrics of the best constant answer, by task. A model that has learnt something beats them."""
+        """The metrics of the best constant answer, by task. A model that has learnt something has higher scores."""
         return {name: dict(one.baseline) for name, one in self.evaluations.items()}
 
     def __getitem__(self, task: str) -> Mapping[str, float]:
@@ -68,7 +68,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
 
 def _remark(metric: str, score: Evaluation) -> str:
-    """Returns a remark on a doubtful score, such as ``collapsed``; empty if there is no doubt."""
+    """Returns a remark on a doubtful score, such as ``collapsed``, or an empty string if there is no doubt."""
     if score.collapsed:
         return "collapsed"
     return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
@@ -80,13 +80,13 @@ def score_table(
     title: str,
     other: tuple[str, Mapping[str, Evaluation]] | None = None,
 ) -> Table:
-    """Returns a table of scores, beside the scores of the best constant answer to each task.
+    """Returns a table that shows the scores of each task beside those of the best constant answer.
 
     Args:
         recipe: The recipe of the run.
         scores: The evaluation of each task.
         title: The title of the table: which model was scored, and on what data.
-        other: The name and the evaluations of another model, shown in a further column.
+        other: The name and the evaluations of another model, which get a column of their own.
     """
     table = Table("task", Column("metric", no_wrap=True), title=title)
     beside = [] if other is None else [other[1]]

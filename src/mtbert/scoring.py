@@ -1,6 +1,6 @@
-"""Predictions and scores of a model on a data set.
+"""Makes a model's predictions for a data set, and scores them.
 
-Dimension key: B examples, K classes, D width.
+Dimension key: B examples, K numbers of one answer, D width of the encoder.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,14 @@ Tick = Callable[[int], None]  # called after each batch with its number of examp
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one task on one data set, with those of the best constant answer as ``baseline``."""
+    """The scores of one task on one data set.
+
+    Attributes:
+        metrics: The value of each metric, by the name of the metric.
+        baseline: The same metrics for the best constant answer.
+        collapsed: Whether all or nearly all answers are the same.
+        examples: The number of examples.
+    """
 
     metrics: dict[str, float]
     baseline: dict[str, float]
@@ -37,22 +44,22 @@ class Evaluation:
 
 
 def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
-    """Returns raw predictions in the order of the examples: ``[B, K]`` logits or ``[B]``, float32 on the CPU.
+    """Returns the raw predictions for all examples, in their order: ``[B]`` or ``[B, K]``, float32 on the CPU.
 
     Raises:
-        FloatingPointError: If a prediction is not finite; the message names the example.
+        FloatingPointError: If a prediction is not finite. The message names the example.
     """
     return predict_together(model, [data], tick)[data.task.name]
 
 
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
-    """Returns by task what :func:`predict_examples` returns for each data set.
+    """Returns the raw predictions for each of several data sets, by the name of its task.
 
-    Data sets that hold the same ``sequences`` object are encoded once, but for tasks with adapters, which change what
-    every layer gives.
+    They equal those of :func:`predict_examples`, but data sets with the same ``sequences`` object are encoded only
+    once. A task with an adapter is still encoded alone, because its adapter changes the output of every layer.
 
     Raises:
-        FloatingPointError: If a prediction is not finite; the message names the task and the example.
+        FloatingPointError: If a prediction is not finite. The message names the task and the example.
     """
     sharing: dict[tuple[int, str | None], list[Dataset]] = {}
     for one in data:
@@ -66,21 +73,23 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
-    """Returns sentence vectors in the order of the examples: one ``[B, D]`` per sequence, float32 on the CPU.
+    """Returns the sentence vectors of all examples, in their order.
+
+    There is one tensor ``[B, D]``, float32 on the CPU, for each token sequence of an example.
 
     Raises:
-        FloatingPointError: If a prediction is not finite; the message names the example.
+        FloatingPointError: If a vector is not finite. The message names the example.
     """
     return _forward(model, [data], np.arange(len(data)), lambda out: out.vectors, tick)[0]
 
 
 def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
-    """Returns the scores of ``model`` on all rows of ``data``."""
+    """Returns the scores of ``model`` on all examples of ``data``."""
     return evaluate_predicted(data, predict_and_decide(model, data, tick))
 
 
 def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
-    """Returns the raw predictions of the model for ``data``, and the decisions that follow from them.
+    """Returns the raw predictions of the model for ``data``, and the decisions that follow from these predictions.
 
     Raises:
         FloatingPointError: If a prediction is not finite.
@@ -90,7 +99,7 @@ def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None)
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
-    """Returns the scores of the predictions and decisions from :func:`predict_and_decide` for ``data``."""
+    """Returns the scores of ``predicted``, which :func:`predict_and_decide` returned for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.answer.metrics}
     return Evaluation(
@@ -102,26 +111,26 @@ def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
 
 
 def undefined_scores(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
-    """Returns one warning for each of the metrics ``names`` that is undefined; equal warnings occur once."""
+    """Returns a warning for each metric in ``names`` that is undefined. Equal warnings are given only once."""
     task, labels = data.task, data.examples.labels
     found = (metrics.undefined(task, name, predicted.read_by(task.answer.metric(name)), labels) for name in names)
     return list(dict.fromkeys(filter(None, found)))
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
-    """Returns the decisions that follow from raw predictions, see :meth:`mtbert.answers.PredictionKind.decide`."""
+    """Returns the decisions that follow from raw predictions (see :meth:`mtbert.answers.PredictionKind.decide`)."""
     return task.predicts.decide(prediction, _threshold(model, task))
 
 
 def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
-    """Returns one answer per example in a form for people, see :meth:`mtbert.answers.PredictionKind.decode`."""
+    """Returns one answer per example in a form for people (see :meth:`mtbert.answers.PredictionKind.decode`)."""
     return task.predicts.decode(task, prediction, _threshold(model, task))
 
 
 def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
-    """Sets the threshold of a head that needs one to the most accurate threshold on a sample of train.
+    """Sets the decision threshold of a task's head to the one that is most accurate on a sample of train.
 
-    Does nothing for other heads.
+    Does nothing if the head has no threshold.
     """
     fit, threshold = train.task.predicts.fit, model.head(train.task.name).threshold
     if fit is None or threshold is None:
@@ -139,9 +148,9 @@ def _forward(
     pick: Callable[[Output], tuple[Tensor, ...]],
     tick: Tick = lambda _: None,
 ) -> list[tuple[Tensor, ...]]:
-    """Returns for each data set the tensors that ``pick`` takes from its outputs, in the order of ``rows``.
+    """Runs the model on ``rows``, and returns for each data set the tensors that ``pick`` takes from the output.
 
-    All data sets have the same sequences, which are encoded once.
+    The tensors are in the order of ``rows``. The data sets must share their sequences, which are encoded only once.
     """
     data, names = together[0], [one.task.name for one in together]
     by_length = np.argsort(data.lengths[rows], kind="stable")
@@ -175,7 +184,10 @@ def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> N
 
 
 def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
-    """Yields slices of at most ``tokens`` tokens each, or of one example that is longer."""
+    """Yields slices of consecutive examples with at most ``tokens`` tokens in total.
+
+    An example with more tokens gets a slice of its own.
+    """
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):
         if total + length > tokens and i > first:

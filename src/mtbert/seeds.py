@@ -1,4 +1,4 @@
-"""Random generators seeded by their purpose alone, so that what one part draws never changes another part's draws."""
+"""Random generators seeded by their purpose, so that the draws of one part never change those of another part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def torch_generator(*purpose: str | int) -> torch.Generator:
     """Returns a PyTorch generator on the CPU, seeded by the words of ``purpose``.
 
-    Equal words give equal draws; different words give unrelated draws.
+    The same words give the same random numbers, and different words give unrelated ones.
     """
     import torch
 
@@ -25,7 +25,7 @@ def torch_generator(*purpose: str | int) -> torch.Generator:
 def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Returns a NumPy generator, seeded by ``seed`` and the words of ``purpose``.
 
-    Equal seeds and words give equal draws; different ones give unrelated draws.
+    The same seed and words give the same random numbers, and different ones give unrelated numbers.
     """
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest[:16], "little")))

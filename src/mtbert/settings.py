@@ -1,4 +1,4 @@
-"""The base class of all settings, and plain words for pydantic's validation errors."""
+"""The base class of all settings, and functions that turn pydantic's validation errors into plain words."""
 
 import json
 import re
@@ -64,11 +64,11 @@ HUGGING_FACE = {
 
 @dataclass(frozen=True)
 class Dropped:
-    """A setting that earlier versions had.
+    """A setting that existed in earlier versions only.
 
     Attributes:
-        ignored: The values that make no difference. They are accepted, because old recipes contain them.
-        instead: What to write in place of any other value; ``{value}`` stands for it.
+        ignored: Values that have no effect. They are accepted, because old recipes contain them.
+        instead: Advice on what to write if the setting has any other value; ``{value}`` stands for that value.
     """
 
     ignored: tuple[Any, ...]
@@ -76,7 +76,7 @@ class Dropped:
 
 
 class Settings(BaseModel):
-    """Base class of validated, immutable settings. An unknown key is an error that suggests the nearest known key."""
+    """Base class of validated, immutable settings. An unknown key is an error that suggests a similar known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -92,10 +92,10 @@ class Settings(BaseModel):
 
 
 def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
-    """Returns ``data`` without the keys that only earlier versions had.
+    """Returns ``data`` without the keys that existed in earlier versions only.
 
     Raises:
-        ValueError: If such a key has a value that would change the meaning of the settings.
+        ValueError: If such a key has a value that cannot be ignored.
     """
     found = [key for key in dropped if isinstance(data, Mapping) and key in data]
     for key in found:
@@ -106,7 +106,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
-    """Returns the details of ``error``, in which each unknown key gets a suggestion from the ``known`` keys."""
+    """Returns the details of ``error``, with a suggestion from the ``known`` keys for each unknown key."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}
@@ -124,7 +124,7 @@ def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[Ini
 
 
 def _meant(key: str, known: Collection[str]) -> str:
-    """Returns a sentence, after a space, that says which key to use in place of the unknown ``key``."""
+    """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space."""
     there = f" Use {HUGGING_FACE[key]}." if key in HUGGING_FACE else ""
     return there or near(key, known, f"Known keys: {', '.join(known)}.")
 
@@ -159,10 +159,10 @@ _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's nam
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
-    """Returns one line per mistake in ``raw``: the path of the key, what must hold, and what was found.
+    """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that matches none of several allowed types is reported as one mistake. ``instead`` says for some keys, by
-    their path, what may be given in place of a missing one.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to texts. If
+    such a key is missing, its line ends with the text, which says what else the user may give.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):
@@ -207,7 +207,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields the keys in ``location`` that the user wrote; skips pydantic's names of types and of kinds."""
+    """Yields the keys in ``location`` that the user wrote, and leaves out pydantic's own names for types and kinds."""
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)):

@@ -1,4 +1,4 @@
-"""Tasks: the part of a recipe that a trained model keeps. This file does not import torch."""
+"""The settings of tasks: the part of a recipe that a trained model keeps. This module does not import torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
@@ -29,7 +29,7 @@ class Head(Settings):
 
 
 class Task(Settings):
-    """A task: the settings that a model needs to predict."""
+    """The settings of one task, as far as a trained model needs them to predict."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     type: TypeName
@@ -98,21 +98,24 @@ class Task(Settings):
 
     @property
     def head_kind(self) -> HeadKind:
-        """The properties of the task's kind of head."""
+        """The properties of the kind of head that the task has."""
         return HEADS[self.head.kind]
 
     @property
     def predicts(self) -> PredictionKind:
-        """The meaning of the numbers that the task's head gives."""
+        """The meaning of the numbers that the task's head returns."""
         return self.answer.predictions[self.head_kind.gives]
 
     @property
     def dropout(self) -> float:
-        """The rate of the dropout in its head: 0 for a head without weights."""
+        """The dropout rate in the task's head. It is 0 for a head without weights."""
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Pooling:
-        """Returns the task's own pooling, the mean for a head that compares vectors, or ``default``."""
+        """Returns the pooling of the task.
+
+        If the task sets none, this is the mean for a head that compares vectors, and ``default`` for any other head.
+        """
         return self.pooling or ("mean" if self.head_kind.compares else default)
 
     @property
@@ -121,10 +124,10 @@ class Task(Settings):
         return 1 if self.inputs == "single" else 2
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Returns the text columns grouped by token sequence: separate texts one by one, otherwise all in one group."""
+        """Returns the text columns, grouped by token sequence: two groups if ``inputs`` is ``separate``, else one."""
         return tuple((column,) for column in columns) if self.sequences == 2 else (tuple(columns),)
 
     @property
     def sequences(self) -> int:
-        """The number of token sequences of one example: 2 for separate pairs, else 1."""
+        """The number of token sequences of one example: 2 if ``inputs`` is ``separate``, otherwise 1."""
         return 2 if self.inputs == "separate" else 1

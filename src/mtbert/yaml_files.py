@@ -1,4 +1,4 @@
-"""Recipe and study files, found by name or path. A file comes from the user or the package, and may extend another."""
+"""Finds and reads recipe and study files, by name or path, together with the files that they extend."""
 
 import copy
 import os
@@ -16,7 +16,7 @@ LONGEST_CHAIN = 20  # largest number of files that extend one another
 
 @dataclass(frozen=True)
 class Extended:
-    """The content of one file, without the files that it extends."""
+    """The content of one file. It does not include the files that this file extends."""
 
     path: Path
     shipped: bool
@@ -25,9 +25,9 @@ class Extended:
 
 @dataclass(frozen=True)
 class YamlFiles:
-    """One kind of YAML files: recipes or studies.
+    """Finds and reads the files of one kind, which are either recipes or studies.
 
-    ``what`` is its name in messages, and ``key`` is the key that messages ask for.
+    ``what`` is the name of the kind in messages. ``key`` is a key that every such file needs; messages mention it.
     """
 
     what: str
@@ -35,25 +35,25 @@ class YamlFiles:
     folder: str  # the folder of the package with the shipped files
 
     def shipped(self) -> list[str]:
-        """Returns the names of the files that come with the package."""
+        """Returns the names of the files of this kind that come with the package."""
         return sorted(p.relative_to(self._home).with_suffix("").as_posix() for p in self._home.rglob("*.yaml"))
 
     def describe(self, name: str) -> str:
-        """Returns a one-line description of a shipped file: the first comment in it."""
+        """Returns a one-line description of a shipped file: the comment in its first line."""
         with (self._home / f"{name}.yaml").open(encoding="utf-8") as file:
             return file.readline().removeprefix("#").strip()
 
     def read(self, name: str, beside: Path) -> list[Extended]:
-        """Returns the file called ``name``, followed by the files that it extends, the base last.
+        """Returns the file called ``name``, then the file that it extends, and so on to the last one.
 
         Args:
             name: The name of a shipped file, or a path.
-            beside: The folder from which a relative path starts. A path in ``extends`` starts from the folder of its
-                file.
+            beside: The folder that a relative path starts from. A path in ``extends`` starts from the folder of the
+                file that contains it.
 
         Raises:
-            FileNotFoundError: If one of the files does not exist; the message lists the shipped files.
-            ValueError: If one of the files cannot be read, or extends itself.
+            FileNotFoundError: If one of the files does not exist. The message lists the shipped files.
+            ValueError: If one of the files cannot be read, or if a file extends itself directly or through others.
         """
         chain: list[Extended] = []
         base: Any = name
@@ -97,7 +97,7 @@ class YamlFiles:
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``base`` with ``change`` merged into it: mappings key by key, while any other value replaces the old."""
+    """Returns ``base`` with ``change`` merged into it: mappings are merged key by key, other values are replaced."""
     result = dict(copy.deepcopy(base))
     for key, value in change.items():
         old = result.get(key)

@@ -1,8 +1,8 @@
-"""A safe reader and writer of YAML 1.2 for recipes and studies: scalars, lists, and mappings with text keys.
+"""Reads and writes YAML 1.2 safely, for recipes and studies: scalars, lists, and mappings whose keys are text.
 
-PyYAML splits the text into events. This module builds the values from the events under the core schema of YAML 1.2, so
-``no`` is a word, ``1e-5`` a number and ``010`` ten. Limits on size, depth and number of values are enforced while
-reading, so that no text takes longer than a few seconds.
+PyYAML splits the text into events. This module builds values from the events under the core schema of YAML 1.2: ``no``
+is a word, ``1e-5`` is a number, and ``010`` is ten. Limits on size, depth and the number of values ensure that no text
+takes longer than a few seconds.
 """
 
 import re
@@ -42,13 +42,13 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     """Returns the mapping that a YAML file contains.
 
     Args:
-        file: A recipe or a study.
-        what: The kind of file, for messages.
-        key: A key that such a mapping needs, for messages; its presence is not checked here.
+        file: The path of a recipe or study.
+        what: The kind of file, ``recipe`` or ``study``, for messages.
+        key: A key that such a mapping needs. Messages mention it, but this function does not check that it is there.
 
     Raises:
-        ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8; the message
-            names the file and, where possible, the line.
+        ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message
+            names the file and, if possible, the line.
     """
     where = f"{what} {clean(str(file))}"
     try:
@@ -71,11 +71,11 @@ def parse(text: str, where: str) -> Any:
 
     Args:
         text: One YAML document.
-        where: What messages call the text, such as ``recipe base.yaml``.
+        where: The name of the text in messages, such as ``recipe base.yaml``.
 
     Raises:
-        ValueError: If the text is not such a document; the message is one line and gives the line number in ``text``
-            where it is known.
+        ValueError: If the text is not one valid YAML document. The message is one line, and gives the number of the
+            line in ``text`` if it is known.
     """
     try:
         return _Reader(yaml.parse(text, Loader=yaml.SafeLoader)).document()
@@ -89,12 +89,12 @@ def parse(text: str, where: str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Returns ``value`` as YAML text, which :func:`parse` and other YAML readers read back as an equal value."""
+    """Returns ``value`` as YAML text. :func:`parse` and other YAML readers turn the text back into an equal value."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that this module or a YAML 1.1 reader would otherwise read as a number, truth value or null."""
+    """A YAML writer that quotes text if a YAML 1.1 or 1.2 reader would take it for a number, truth value or null."""
 
 
 for _name, (_pattern, _first) in _PLAIN.items():
@@ -116,7 +116,7 @@ class _Anchor:
 
 @dataclass
 class _Reader:
-    """Builds values from PyYAML's events and enforces the limits on their number and depth."""
+    """Builds values from PyYAML's events. Refuses a text with too many values, or with too deep nesting."""
 
     events: Any
     left: int = MOST_VALUES
@@ -124,7 +124,7 @@ class _Reader:
     anchors: dict[str, _Anchor] = field(default_factory=dict)
 
     def document(self) -> Any:
-        """Returns the only document of the text; None if the text is empty."""
+        """Returns the value of the only document in the text, or None if the text is empty."""
         next(self.events)
         if isinstance(next(self.events), yaml.StreamEndEvent):
             return None
@@ -172,7 +172,7 @@ class _Reader:
         return made
 
     def alias(self, event: Any) -> Any:
-        """Returns the value of the anchor that an alias names."""
+        """Returns the value of the anchor that an alias refers to."""
         if event.anchor not in self.anchors:
             raise _Refused(f"there is no anchor {shown(event.anchor)}", event)
         anchor = self.anchors[event.anchor]
@@ -182,7 +182,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Counts ``values`` more values; raises an error if the text has too many."""
+        """Counts ``values`` more values. Raises an error if the text now has too many."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)
@@ -193,7 +193,7 @@ def _unknown_tag(event: Any) -> _Refused:
 
 
 def _scalar(event: Any) -> Any:
-    """Returns the text, number, truth value or None that a scalar event describes."""
+    """Returns the text, number, truth value or None that a scalar event stands for."""
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value)
     if _NO_CHARACTER.search(text):
         raise _Refused(f"{shown(text)} contains something that is not a character", event)
