@@ -130,7 +130,8 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 def _put_back(found: Path, place: Path, taken: int) -> bool:
     """Renames the locked folder ``found`` to ``place``, and returns True.
 
-    If another process was faster, returns False and releases the lock, whose file descriptor is ``taken``.
+    If another process was faster, closes the lock's file descriptor ``taken``, which releases the lock, and returns
+    False.
     """
     try:
         found.rename(place)

@@ -63,9 +63,9 @@ def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: bool = False) -> str:
-    """Returns a short list for a message, such as ``a, b, c and 3 more``; ``none`` if there are no items.
+    """Returns the first ``most`` items as a list for a message, such as ``a, b, c and 3 more``.
 
-    Every item is made safe to print.
+    Every item is made safe to print. The list is ``none`` if there are no items.
 
     >>> few(["a", "b", "c"], most=2, quoted=True)
     "'a', 'b' and 1 more"

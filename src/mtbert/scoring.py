@@ -55,8 +55,8 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
     """Returns the raw predictions for each of several data sets, by the name of its task.
 
-    They equal those of :func:`predict_examples`, but data sets with the same ``sequences`` object are encoded only
-    once. A task with an adapter is still encoded alone, because its adapter changes the output of every layer.
+    The result for a data set is that of :func:`predict_examples`, but data sets with the same ``sequences`` object are
+    encoded only once. A task with an adapter is still encoded alone: its adapter changes the output of every layer.
 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.

@@ -1,4 +1,4 @@
-"""Random generators seeded by their purpose, so that the draws of one part never change those of another part."""
+"""Random generators seeded by their purpose, so that one part of the program never changes what another part draws."""
 
 from __future__ import annotations
 

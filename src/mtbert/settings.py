@@ -161,8 +161,8 @@ _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's nam
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to texts. If
-    such a key is missing, its line ends with the text, which says what else the user may give.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to hints. If a
+    key with a hint is missing, the hint ends its line: it says what else the user may give.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):

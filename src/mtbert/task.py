@@ -29,7 +29,7 @@ class Head(Settings):
 
 
 class Task(Settings):
-    """The settings of one task, as far as a trained model needs them to predict."""
+    """The settings of one task. A trained model keeps them to make predictions."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     type: TypeName
