@@ -192,7 +192,7 @@ class LabelLogits:
 
 
 def _named(cells: Cells) -> list[tuple[int, str, int]]:
-    """Returns row, name and value (1 or 0) of every label that is named in ``cells``."""
+    """Returns the row index, the name and the value (1 or 0) of every label that is named in ``cells``."""
     found = []
     for row, cell in enumerate(cells):
         made = [] if cell is None else json.loads(cell)
@@ -205,9 +205,9 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 
 
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B, K]`` of ones and zeros: labels answered rightly, answered, and given.
+    """Returns three arrays ``[B, K]``, which mark correct answers, all answers, and true labels with 1.
 
-    All three are 0 where the label is unknown.
+    All other elements are 0, and so are all elements for unknown labels.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))
@@ -220,7 +220,7 @@ def _share(part: Labels, whole: Labels) -> Labels:
 
 
 def _shares(labels_BK: Labels) -> Labels:
-    """Returns for each label the share of rows that have it, among the rows in which it is known, ``[K]``."""
+    """Returns the share of rows that have each label, ``[K]``. Rows in which the label is unknown are left out."""
     return _share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 
@@ -235,7 +235,7 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 
 
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
-    """Returns the pairs of labels that most rows have, as tuples.
+    """Returns the pairs of labels that occur together most often, as tuples.
 
     A tuple holds the index of each label, the number of rows that have both, and the number of answers that have both.
     """

@@ -173,7 +173,7 @@ def width(task: TaskFacts) -> float:
 
 
 def at(task: TaskFacts, fraction: _Number) -> _Number:
-    """Returns the score, or the array of scores, at ``fraction`` of the task's range: 0 gives the lowest score."""
+    """Returns the score, or array of scores, at ``fraction`` of the task's range: 0 is the lowest, 1 the highest."""
     return ends(task)[0] + width(task) * fraction
 
 

@@ -1,10 +1,11 @@
-"""Gradient balancing: methods that combine the gradients of several tasks into one, such as gradient surgery.
+"""Gradient balancing: methods, such as gradient surgery, that combine the gradients of several tasks into one.
 
-Every method gives each task's gradient one weight, which it computes from the inner products of the gradients alone:
-gradients -> :func:`mtbert.balance.gram.gram` -> a :class:`BalanceSettings` -> :func:`mtbert.balance.gram.combine`. Only
-the gradients of shared parameters are combined. Heads and adapters belong to one task each and keep their own gradient.
+Every method gives the gradient of each task one weight, which depends only on the inner products of the gradients.
+There are three steps. :func:`mtbert.balance.gram.gram` computes the matrix of inner products (the Gram matrix), a
+:class:`BalanceSettings` turns it into weights, and :func:`mtbert.balance.gram.combine` adds the weighted gradients.
+Only gradients of shared parameters are combined. Each head or adapter belongs to one task and keeps its own gradient.
 
-The file of a method imports torch inside its functions, so that recipes can be read without loading torch.
+The file of a method imports torch only inside its functions, so that recipes can be read without loading torch.
 
 Dimension key: T tasks.
 """
@@ -19,25 +20,27 @@ if TYPE_CHECKING:
 
 
 class BalanceSettings(Protocol):
-    """The interface of balancing methods: functions from a Gram matrix to the weights of the task gradients."""
+    """The interface of balancing methods: each computes the weights of the task gradients from their Gram matrix."""
 
     @property
     def kind(self) -> str: ...
 
     @property
     def method(self) -> str:
-        """The name of the method, for messages."""
+        """The name of the method, for use in messages."""
         ...
 
     def check_installed(self) -> None:
-        """Raises ValueError if a package that the method needs is not installed; a recipe is valid without it."""
+        """Raises ValueError if a package that the method needs is not installed.
+
+        This is not part of the recipe's validation: a recipe is valid without the package.
+        """
         ...
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator, /) -> Tensor:
         """Returns the weights of the task gradients, ``[T]``, float64 on the CPU.
 
-        A task whose gradient is zero does not influence the result: the others get the weights that they would get
-        without it.
+        A task whose gradient is zero does not influence the weights of the other tasks.
 
         Args:
             gram_TT: The Gram matrix of the task gradients, ``[T, T]``, float64 on the CPU.
@@ -47,7 +50,7 @@ class BalanceSettings(Protocol):
 
 
 def check_gram(gram_TT: Tensor) -> None:
-    """Raises ValueError, which names the row, if a Gram matrix is not square or not finite."""
+    """Raises ValueError if a Gram matrix is not square or contains ``nan`` or infinity; the message says where."""
     if gram_TT.ndim != 2 or gram_TT.shape[0] != gram_TT.shape[1]:
         raise ValueError(f"a Gram matrix must have a row and a column for each task, found {list(gram_TT.shape)}.")
     finite_TT = gram_TT.isfinite()

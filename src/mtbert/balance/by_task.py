@@ -1,10 +1,10 @@
-"""Gradients of the encoder's weights, kept apart by task, from one forward and one backward pass.
+"""Separate gradients of the encoder's weights for each task, from one forward and one backward pass.
 
-Tokens of different tasks never meet inside the encoder. The gradient of each weight is a sum over tokens, so it splits
-exactly into one sum per task. Both factors of that sum, a module's input rows and the gradient of its output rows, come
-from a single pass over all tasks.
+Tokens of different tasks never meet inside the encoder. The gradient of a weight is a sum over tokens, so it splits
+exactly into one sum per task. Each term needs two things: a row of the module's input, and the gradient of the
+corresponding row of its output. A single pass over all tasks yields both.
 
-Dimension key: R rows of a module's input: tokens, or for the pooler sequences; I inputs, O outputs.
+Dimension key: R rows of a module's input (tokens, or sequences in the pooler), I inputs, O outputs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,9 +26,9 @@ _FORWARDS = (
 
 
 class ByTask:
-    """Collects the gradient of each task for ``weights``, all trained weights of ``model.encoder``.
+    """Collects a separate gradient per task for ``weights``, which must be all trained weights of ``model.encoder``.
 
-    Inside :meth:`watching` these weights get no ``grad``; all other weights get theirs as usual.
+    Inside the context :meth:`watching`, these weights get no ``grad``. All other weights get their ``grad`` as usual.
     """
 
     def __init__(self, model: Model, weights: Sequence[nn.Parameter]) -> None:
@@ -39,15 +39,20 @@ class ByTask:
         self._rows: TaskSlices = {}
 
     def watch(self, rows: TaskSlices) -> None:
-        """Stores which rows of a pass belong to which task; must be called before each pass inside :meth:`watching`."""
+        """Stores which rows of the next pass belong to which task.
+
+        It must be called before each pass inside :meth:`watching`.
+        """
         self._rows = rows
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watches the forward passes made inside; their backward passes must be made inside :meth:`collecting`.
+        """Returns a context that watches the forward passes made in it.
+
+        The backward passes of these forward passes must be made inside :meth:`collecting`.
 
         Raises:
-            TypeError: If a weight belongs to a module that is not one of :data:`Weighted`; the message names the
+            TypeError: If a weight belongs to a module whose class is not one of :data:`Weighted`. The message names the
                 module.
         """
         handles = [module.register_forward_hook(self._watch) for module in self._modules()]
@@ -63,9 +68,10 @@ class ByTask:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Collects the gradients of every backward pass that runs inside.
+        """Returns a context that collects the gradients of every backward pass made in it.
 
-        A backward pass that a loss makes for itself, as SMART does for its noise, happens outside and is not collected.
+        A loss may need backward passes of its own, as SMART does to compute its noise. They happen outside this context
+        and are not collected.
         """
         self._collecting = True
         try:
@@ -74,7 +80,7 @@ class ByTask:
             self._collecting = False
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Returns the gradient of one task: a tensor per weight, None for a weight that the task does not use."""
+        """Returns the gradient of one task: a tensor per weight, or None for a weight that the task does not use."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:
@@ -115,7 +121,10 @@ class ByTask:
 
 
 def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
-    """Returns the gradients of a module's weight and bias from its input rows and the gradient of its output rows."""
+    """Returns the gradients of a module's weight and bias, by parameter name.
+
+    They are computed from the rows of the module's input and the gradient of the rows of its output.
+    """
     if isinstance(module, nn.Embedding):
         # The function that autograd calls itself. It gives sparse or dense gradients, and on a GPU it does not wait for
         # the number of rows.

@@ -1,4 +1,4 @@
-"""The Gram matrix of task gradients, which every balancing method reads, and their weighted sum.
+"""The Gram matrix of the task gradients, which every balancing method reads, and the weighted sum of the gradients.
 
 Dimension key: T tasks.
 """
@@ -31,8 +31,8 @@ FACTOR = 2.0**100
 def gram(gradients: Sequence[Gradient]) -> Tensor:
     """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
-    The products are computed tensor by tensor in the precision of the tensors, and added up in float64; no gradient is
-    copied. If the square of a nonzero gradient does not fit into float32, all products are computed in float64.
+    Products are computed for each parameter in the precision of its gradients and added up in float64, without copying
+    a gradient. If the squared norm of a nonzero gradient does not fit into float32, everything is computed in float64.
 
     Args:
         gradients: The gradient of each task.
@@ -48,13 +48,16 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
 
 
 def _is_zero(gradient: Gradient) -> bool:
-    """Returns whether every number in ``gradient`` is 0; a squared norm of 0 may be due to underflow instead."""
+    """Returns whether every number in ``gradient`` is 0.
+
+    The squared norm does not tell, because the squares of small numbers underflow to 0.
+    """
     there = [part.coalesce().values() if part.is_sparse else part for part in gradient if part is not None]
     return not there or not bool(torch.stack([part.any() for part in there]).any())
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the matrix of :func:`gram`, computed from the tensors after ``precise`` has converted each of them."""
+    """Returns the inner products that :func:`gram` describes, computed from tensors that ``precise`` has converted."""
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
         there = [(task, precise(part)) for task, part in enumerate(parts) if part is not None]
@@ -71,18 +74,18 @@ def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def combine(gradients: Sequence[Gradient], weights_T: Tensor) -> list[Tensor | None]:
-    """Returns the weighted sum of the task gradients: a new tensor per parameter, None if no task uses the parameter.
+    """Returns the weighted sum of the task gradients: a new tensor per parameter; None if no task uses the parameter.
 
     Args:
         gradients: The gradient of each task.
-        weights_T: The weight of each task's gradient; must be finite, see :func:`check_weights`.
+        weights_T: The weight of each task's gradient. All weights must be finite, see :func:`check_weights`.
     """
     weights = weights_T.tolist()
     return [_weighted_sum(parts, weights) for parts in zip(*gradients, strict=True)]
 
 
 def check_weights(method: str, weights_T: Tensor) -> None:
-    """Raises FloatingPointError, which names ``method``, if a weight that the method returned is not finite."""
+    """Raises FloatingPointError if one of the weights that ``method`` has computed is not finite."""
     if not weights_T.isfinite().all():
         raise FloatingPointError(
             f"train.aggregation: the weights of the task gradients by {method} must be finite, found "
@@ -100,10 +103,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns the product ``part * weight`` as a tensor and a weight that float32 can represent.
+    """Returns a tensor and a factor whose product is ``part * weight``; float32 can represent the factor.
 
-    A tiny gradient that conflicts with a large one gets a weight outside the range of float32; a part of such a weight
-    is multiplied into the tensor.
+    A tiny gradient that conflicts with a large one can get a weight outside the range of float32. The excess is then
+    multiplied into the tensor.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR
@@ -112,7 +115,7 @@ def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
 
 
 def cosines(gram_TT: Tensor) -> Tensor:
-    """Returns the cosines of the angles between the task gradients, ``[T, T]``; 0 for a gradient that is zero."""
+    """Returns the cosines of the angles between the task gradients, ``[T, T]``; 0 where a gradient is zero."""
     norms_T = gram_TT.diagonal().sqrt()
     norms_TT = norms_T[:, None] * norms_T
     return torch.where(norms_TT > 0, gram_TT / norms_TT, 0.0)

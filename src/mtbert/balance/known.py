@@ -1,4 +1,4 @@
-"""Every balancing method that a recipe can name as ``train.aggregation``: one line each."""
+"""The table of all balancing methods that a recipe can name in ``train.aggregation``, one line each."""
 
 from mtbert.kinds import Kinds
 

@@ -1,4 +1,4 @@
-"""PCGrad, also called gradient surgery: removes from a task's gradient the component that conflicts with another's.
+"""PCGrad, or gradient surgery: removes from each task's gradient the components that conflict with other tasks.
 
 Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020.
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns the weights of the task gradients after PCGrad; the step's gradient is ``weights @ gradients``.
+    """Returns the weights of the task gradients by PCGrad. The gradient of the step is ``weights @ gradients``.
 
     Args:
-        gram_TT: Inner products of the task gradients, ``[T, T]``, float64 on the CPU, from
+        gram_TT: The inner products of the task gradients, ``[T, T]``, float64 on the CPU, from
             :func:`mtbert.balance.gram.gram`.
-        generator: Draws the order of the projections for each task: T permutations of T, whatever the gradients are.
+        generator: Draws the order of the projections for each task. It always draws T permutations of T tasks.
 
     Returns:
-        ``[T]``, float64, never negative. Exactly 1 for every task if no two gradients conflict, so that such a step
-        equals plain addition. Multiplying all gradients by the same positive number does not change the weights.
+        ``[T]``, float64, never negative. If no two gradients conflict, all weights are exactly 1, and the step equals
+        plain addition. Multiplying all gradients by the same positive number does not change the weights.
 
     Raises:
-        ValueError: If ``gram_TT`` is not square or not finite; the message names the row.
+        ValueError: If ``gram_TT`` is not square or not finite. The message names the row that is not finite.
 
     Source: Yu et al., 2020, Algorithm 1, without differences: each gradient is projected onto the normal planes of the
-    *original* gradients of the other tasks, all shared parameters are taken as one vector, and the projected gradients
-    are added, not averaged.
+    *original* gradients of the other tasks, all shared parameters form one vector, and the projected gradients are
+    added, not averaged.
     """
     import torch
 
@@ -45,12 +45,12 @@ def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def project(gram_TT: Tensor, task: int, order: Sequence[int]) -> Tensor:
-    """Returns the projected gradient of ``task`` as weights of the task gradients, ``[T]``, float64.
+    """Returns the projected gradient of ``task``, written as weights of the original task gradients, ``[T]``, float64.
 
     Args:
-        gram_TT: Inner products of the task gradients.
-        task: The task whose gradient is projected.
-        order: The order of the projections; ``task`` itself is skipped.
+        gram_TT: The inner products of the task gradients.
+        task: The index of the task whose gradient is projected.
+        order: The indices of the tasks in the order of the projections; ``task`` itself is skipped.
     """
     weights_T = gram_TT.new_zeros(len(gram_TT))
     weights_T[task] = 1.0
@@ -63,18 +63,18 @@ def project(gram_TT: Tensor, task: int, order: Sequence[int]) -> Tensor:
 
 
 class PCGrad(Settings):
-    """Balances by :func:`pcgrad`."""
+    """The balancing method PCGrad: weights the task gradients by :func:`pcgrad`."""
 
     kind: Literal["pcgrad"] = "pcgrad"
 
     @property
     def method(self) -> str:
-        """The name of the method, for messages."""
+        """The name of the method, for use in messages."""
         return self.kind
 
     def check_installed(self) -> None:
-        """Does nothing: PCGrad needs no package."""
+        """Does nothing, because PCGrad needs no additional package."""
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the weights of :func:`pcgrad`, ``[T]``."""
+        """Returns the weights of the task gradients by :func:`pcgrad`, ``[T]``."""
         return pcgrad(gram_TT, generator)

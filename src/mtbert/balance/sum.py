@@ -1,4 +1,4 @@
-"""Plain addition of the task gradients, the baseline of all other methods.
+"""Plain addition of the task gradients, the baseline for all other balancing methods.
 
 Dimension key: T tasks.
 """
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class Sum(Settings):
-    """Gives every task's gradient weight 1."""
+    """The balancing method that adds the task gradients: each of them gets weight 1."""
 
     kind: Literal["sum"] = "sum"
 
     @property
     def method(self) -> str:
-        """The name of the method, for messages."""
+        """The name of the method, for use in messages."""
         return self.kind
 
     def check_installed(self) -> None:
-        """Does nothing: addition needs no package."""
+        """Does nothing, because addition needs no additional package."""
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns ``[T]`` ones, float64.
+        """Returns weight 1 for every task, ``[T]``, float64.
 
         Raises:
-            ValueError: If ``gram_TT`` is not square or not finite; the message names the row.
+            ValueError: If ``gram_TT`` is not square or not finite. The message names the row that is not finite.
         """
         import torch
 

@@ -1,6 +1,6 @@
-"""Balancing methods from the package torchjd, namely those that need only the Gram matrix of the current step.
+"""The balancing methods of the package torchjd that need only the Gram matrix of the current step.
 
-Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; the package's documentation names
+Source: Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024. The documentation of torchjd names
 the paper of each method.
 
 Dimension key: T tasks.
@@ -34,24 +34,30 @@ CAGRAD_C = 0.4
 
 
 class TorchJD(Settings):
-    """Balances by a method of torchjd with its default settings; a gradient that is zero gets weight 0.
+    """The balancing methods of torchjd, with their default settings. A zero gradient gets weight 0.
 
-    Plain addition and PCGrad add the gradients, but these methods average them, so their gradients are about T times
-    shorter. Adam is insensitive to that, but clipping is not: compare these methods with ``Mean``.
+    These methods average the gradients, whereas plain addition and PCGrad add them. The combined gradient is therefore
+    about T times shorter here. This hardly matters to Adam, but it does to gradient clipping. For a fair baseline,
+    compare these methods with ``Mean`` and not with plain addition.
     """
 
     kind: Literal["torchjd"] = "torchjd"
     method: Method
 
     def check_installed(self) -> None:
-        """Raises ValueError if the packages of the method are not installed; a recipe is valid without them."""
+        """Raises ValueError if the packages of the method are not installed.
+
+        This is not part of the recipe's validation: a recipe is valid without the packages.
+        """
         _weighting(self.method)
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the weights of the task gradients, ``[T]``, float64; ``generator`` seeds the methods that draw.
+        """Returns the weights of the task gradients, ``[T]``, float64.
+
+        ``generator`` seeds the methods that draw random numbers.
 
         Raises:
-            ValueError: If ``gram_TT`` is not square or not finite, or the packages of the method are not installed.
+            ValueError: If ``gram_TT`` is not square or not finite, or if the packages of the method are not installed.
         """
         import torch
 
@@ -72,7 +78,7 @@ class TorchJD(Settings):
 
 
 def _weighting(method: Method) -> Callable[[Tensor], Tensor]:
-    """Returns the torchjd weighting called ``method``: a function from the Gram matrix to the weights.
+    """Returns torchjd's weighting for ``method``: a function from the Gram matrix to the weights of the task gradients.
 
     Raises:
         ValueError: If torchjd, or a solver that the method needs, is not installed.

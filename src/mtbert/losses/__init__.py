@@ -1,13 +1,13 @@
-"""The interface of losses: a loss reads a forward pass that has been made, and returns a scalar.
+"""The interface of losses: a loss reads a finished forward pass and returns a scalar.
 
-Main losses, auxiliary losses and regularisers all have this interface. A loss is one file with a pure function on
-tensors, and a frozen settings class. The class says what the loss :class:`Needs`, and its objects are called with a
-:class:`Pass`. Settings that need more than a pass are an :class:`Own` or an :class:`Averaged`; they return a
-:data:`Loss` when they are given it.
+Main losses, auxiliary losses and regularisers share this interface. Each loss is a file with a pure function on tensors
+and a frozen settings class. The class states what the loss :class:`Needs`, and its instances are called with a
+:class:`Pass`. A loss that needs more than a pass has settings that are an :class:`Own` or an :class:`Averaged`. These
+settings return a :data:`Loss` when they are given the loss's own weights or the model with averaged weights.
 
-The file of a loss imports torch inside its functions, so that recipes can be read without loading torch.
+The file of a loss imports torch only inside its functions, so that recipes can be read without loading torch.
 
-Dimension key: B examples, M tokens of a task, D width.
+Dimension key: B examples, K labels of an example, M tokens of a task, D width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The requirements of a loss on the task and the run; a recipe that does not meet them is refused."""
+    """The requirements of a loss on its task and the run. A recipe that does not meet them is refused."""
 
     because: str  # what the loss reads, for the message
     reads: tuple[str, ...] = ()  # one of these must be in ``PredictionKind.feeds`` of the task; empty: any task will do
@@ -44,10 +44,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass that has been made, for one task: everything that a loss may read or draw from.
+    """A finished forward pass of one task: everything that a loss may read or draw random numbers from.
 
-    ``labels``, float32, are class indices, 0/1, or scores mapped to 0..1: ``[B]``, or ``[B, K]`` with ``nan`` for a
-    missing one. ``masks`` is the state of the generator before the first layer.
+    ``labels`` are float32: class indices, zeros and ones, or scores mapped to 0 to 1. Their shape is ``[B]`` or
+    ``[B, K]``; a missing label is ``nan``. ``masks`` is the state of the generator before the first layer.
     """
 
     model: Model
@@ -67,28 +67,31 @@ class Pass:
         return only(self.batch, self.task.name)
 
     def embed(self, generator: torch.Generator | None) -> Tensor:
-        """Returns the output of the embedding layer for this task, computed again, ``[M, D]``.
+        """Runs the embedding layer for this task again and returns its output, ``[M, D]``.
 
-        ``generator`` draws the dropout; None for no dropout.
+        ``generator`` draws the dropout masks; None turns dropout off.
         """
         return self.model.embed(self.alone, generator, watch=self.watch)
 
     def finish(
         self, x_MD: Tensor, generator: torch.Generator | None, *, model: Model | None = None, exact: bool = False
     ) -> Output:
-        """Returns the output of another pass of this task, which starts from an output of the embedding layer.
+        """Runs another pass of this task from the first layer on, and returns its output.
 
         Args:
             x_MD: The input of the first layer, ``[M, D]``.
-            generator: Draws the dropout; None for no dropout.
-            model: The model that makes the pass; by default the model of this pass.
+            generator: Draws the dropout masks; None turns dropout off.
+            model: The model to run; by default the model of this pass.
             exact: Whether to compute in float32 even if the model computes in bfloat16.
         """
         made = (model or self.model).finish(self.alone, x_MD, generator, exact=exact, watch=self.watch)
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a generator that starts at ``masks``, so that passes of :attr:`alone` get the same dropout masks."""
+        """Returns a new generator in the state ``masks``.
+
+        All passes of :attr:`alone` that draw from such a generator have the same dropout masks.
+        """
         import torch
 
         generator = torch.Generator(self.generator.device)
@@ -97,9 +100,9 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether ``finish(out.embeddings_MD, twin())`` repeats this pass bit for bit.
+        """Whether ``finish(out.embeddings_MD, twin())`` reproduces this pass bit for bit.
 
-        With dropout, it does not if the batch has other tasks, because the masks of all tasks were drawn together.
+        With dropout, this fails if the batch has other tasks, because the masks of all tasks were drawn together.
         """
         return len(self.batch.layout.spans) == 1 or not self.model.random(self.task.name)
 
@@ -121,30 +124,30 @@ class _Settings(Protocol):
 
 
 class Plain(_Settings, Protocol):
-    """The settings of a loss that needs only a pass; they are a :data:`Loss` themselves."""
+    """The settings of a loss that needs only a pass. They can be called with it: they are a :data:`Loss` themselves."""
 
     def __call__(self, p: Pass, /) -> Tensor: ...
 
 
 @runtime_checkable
 class Own(_Settings, Protocol):
-    """The settings of a loss with weights of its own, which are trained but are not part of the model."""
+    """The settings of a loss with weights of its own. They are trained, but they are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns a module with the loss's own weights, drawn from ``generator``; ``width`` is that of the encoder."""
+        """Returns a module with the loss's own weights, drawn from ``generator``; ``width`` is the encoder's width."""
         ...
 
     def with_own(self, own: nn.Module) -> Loss:
-        """Returns the loss that uses the module ``own``, which :meth:`build` has returned."""
+        """Returns the loss that uses ``own``, the module that :meth:`build` has returned."""
         ...
 
 
 @runtime_checkable
 class Averaged(_Settings, Protocol):
-    """The settings of a loss that compares the model with a second one, which has averaged weights (``train.ema``)."""
+    """The settings of a loss that compares the model with a copy that has averaged weights (``train.ema``)."""
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares with the model ``average``."""
+        """Returns the loss that compares the trained model with ``average``, the copy with averaged weights."""
         ...
 
 
@@ -159,25 +162,34 @@ class ClassWeighted(Plain, Protocol):
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
     def balanced(self, rows: npt.ArrayLike) -> ClassWeighted:
-        """Returns the settings with numbers in place of ``balanced``.
+        """Returns a copy of the settings with numbers in place of ``class_weights: balanced``.
 
-        ``rows`` counts those of train: of each class, ``[K]``, or without and with each label of a set, ``[K, 2]``.
+        Args:
+            rows: The number of train rows of each class, ``[K]``. For sets of labels, the numbers of rows without and
+                with each label, ``[K, 2]``.
         """
         ...
 
 
 @runtime_checkable
 class WholeBatch(Protocol):
-    """A :data:`Loss` in two halves, which compares all examples of a step even if the step takes several passes."""
+    """A :data:`Loss` that compares all examples of a step with each other.
+
+    A step may take several passes. The loss therefore has two halves: :meth:`gather` reads each pass, and
+    :meth:`compare` computes the loss over all of them.
+    """
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the tensors to compare, ``[B, ...]`` each; the caller concatenates those of several passes."""
+        """Returns the tensors of one pass that are to be compared, each ``[B, ...]``.
+
+        The caller concatenates the tensors of all passes.
+        """
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss, a scalar, of the concatenated results of :meth:`gather`."""
+        """Returns the loss, a scalar, from the concatenated tensors of :meth:`gather`."""
         ...
 
     def __call__(self, p: Pass, /) -> Tensor:
-        """Returns the loss of a single pass that has all examples."""
+        """Returns the loss of a single pass that contains all examples of the step."""
         ...

@@ -1,12 +1,12 @@
-"""Asymmetric loss of sets of labels: easy negatives, of which there are most, count less than positives.
+"""Asymmetric loss for sets of labels: easy negatives, which are the majority, count less than positives.
 
-Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021; the defaults are those of their
-training code. That code sums over labels and batch, keeps probabilities in the logarithms above 1e-8, and stops the
-gradient of the two powers. Here the loss is the mean over the labels that an example has, then over the batch, the
-logarithms are exact, and the gradient is that of the formula. With both exponents and ``clip`` at 0 it is binary
-cross-entropy.
+Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021. The defaults are those of the
+authors' training code. That code sums over labels and batch, limits the probabilities inside the logarithms to at
+least 1e-8, and stops the gradient of the two powers. Here the loss is the mean over the known labels of an example,
+then over the batch. The logarithms are exact, and the gradient is that of the formula. If both exponents and ``clip``
+are 0, the loss is binary cross-entropy.
 
-Dimension key: B batch, K labels.
+Dimension key: B examples, K labels.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def asymmetric_loss(logits_BK: Tensor, yes_BK: Tensor, gamma_pos: float, gamma_neg: float, clip: float) -> Tensor:
-    """Returns the loss of each label, ``[B, K]``, in nats; ``yes`` is true where the label is right.
+    """Returns the loss of each label, ``[B, K]``, in nats.
 
-    That is ``-(1 - p)**gamma_pos * log(p)`` for yes, and ``-q**gamma_neg * log(1 - q)`` with ``q = max(p - clip, 0)``
-    for no.
+    Let ``p`` be the predicted probability of a label. If the label is right (``yes_BK`` is true), its loss is
+    ``-(1 - p)**gamma_pos * log(p)``. If not, its loss is ``-q**gamma_neg * log(1 - q)`` with ``q = max(p - clip, 0)``.
     """
     from torch.nn.functional import logsigmoid
 
@@ -45,7 +45,7 @@ def asymmetric_loss(logits_BK: Tensor, yes_BK: Tensor, gamma_pos: float, gamma_n
 
 
 class Asymmetric(Settings):
-    """The mean of :func:`asymmetric_loss` over the labels that an example has, then over the batch."""
+    """The mean of :func:`asymmetric_loss` over the known labels of an example, then over the batch."""
 
     needs: ClassVar = Needs(reads=("logits of labels",), because="one logit for each label of a set")
     kind: Literal["asl"] = "asl"

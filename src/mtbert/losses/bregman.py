@@ -1,8 +1,8 @@
-"""Momentum Bregman proximal point: keeps predictions near those of the averaged weights.
+"""Momentum Bregman proximal point method: keeps predictions close to those of a model with averaged weights.
 
-Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
-Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(x; theta_ema))`` with ``mu = 1``, the
-second half of SMART. smart-pytorch leaves it out.
+Source: the second half of SMART, in Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural
+Language Models through Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(x; theta_ema))``
+with ``mu = 1``. The package smart-pytorch does not include this half.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Bregman(Settings):
-    """The mean divergence from the predictions of the averaged model, which are made without dropout and gradient."""
+    """The mean divergence between the model's predictions and those of the averaged model.
+
+    The averaged model predicts without dropout and gets no gradient.
+    """
 
     needs: ClassVar = Needs(
         because="a prediction",
@@ -31,7 +34,7 @@ class Bregman(Settings):
     weight: float = Field(default=1.0, ge=0, description="mu")
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares with the predictions of the model ``average``."""
+        """Returns the loss that compares the model's predictions with those of the model ``average``."""
         import torch
 
         def loss(p: Pass) -> Tensor:

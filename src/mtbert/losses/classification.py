@@ -1,11 +1,11 @@
 """Cross-entropy for classes, for yes/no labels and for sets of labels, with class weights and label smoothing.
 
-``balanced`` weights give all classes the same total weight over train: ``n / (K * n_k)`` for a class with ``n_k`` of
-``n`` rows, if there are ``K`` classes (King and Zeng, "Logistic Regression in Rare Events Data", 2001; the name is
-scikit-learn's). A label of a set is a yes/no decision of its own: its weight is that of yes, where no has weight 1, and
-``balanced`` is the number of rows without the label divided by the number of rows with it.
+``balanced`` weights give all classes the same total weight in the train data: a class with ``n_k`` of ``n`` rows gets
+``n / (K * n_k)`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn uses the same name).
+In a set, each label is a yes/no decision. Its class weight applies to yes, and no has weight 1. The ``balanced`` weight
+of such a label is the number of rows without it divided by the number of rows with it.
 
-Dimension key: B batch, K classes, or labels of a set.
+Dimension key: B examples, K classes, or labels of a set.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _OF_SETS = f"{_DESCRIPTION}; for sets: what its yes counts beside its no; balanc
 class CrossEntropy(Settings):
     """The mean negative log-likelihood of the true class, in nats.
 
-    With ``class_weights`` the loss of each example is multiplied by the weight of its class. It is still divided by the
-    number of examples, so that a step cut into several passes has the same gradient; PyTorch divides by the sum of the
-    weights. ``smoothing`` is the share of the target that is spread evenly over all classes (Szegedy et al.,
-    "Rethinking the Inception Architecture for Computer Vision", 2016).
+    With ``class_weights``, the loss of each example is multiplied by the weight of its class. The sum is divided by the
+    number of examples, whereas PyTorch divides it by the sum of the weights. The gradient of a step therefore stays the
+    same when the step is cut into several passes. ``smoothing`` is the share of the target that is spread evenly over
+    all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016).
     """
 
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class")
@@ -58,15 +58,19 @@ class CrossEntropy(Settings):
         return losses_B.mean()
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, see :class:`mtbert.losses.ClassWeighted`."""
+        """Returns a copy with numbers in place of ``class_weights: balanced``.
+
+        See :meth:`mtbert.losses.ClassWeighted.balanced` for ``rows``.
+        """
         return self.model_copy(update={"class_weights": _balanced(rows)})
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of a 0/1 label under one logit, in nats; for sets first the mean over labels.
+    """The mean negative log-likelihood of 0/1 labels, with one logit for each label, in nats.
 
-    Labels of a set that are missing are left out; examples count the same, however many labels they have. ``smoothing``
-    and ``class_weights`` have the same effect as in :class:`CrossEntropy` with two classes; see above for sets.
+    For sets of labels, the loss is the mean over the known labels of an example, then over the examples. ``smoothing``
+    and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file describes the class
+    weights of sets.
     """
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes")
@@ -96,7 +100,10 @@ class BinaryCrossEntropy(Settings):
         return mean_of_known(losses_BK, labels_BK).mean()
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
-        """Returns these settings with numbers in place of ``balanced``, see :class:`mtbert.losses.ClassWeighted`."""
+        """Returns a copy with numbers in place of ``class_weights: balanced``.
+
+        See :meth:`mtbert.losses.ClassWeighted.balanced` for ``rows``.
+        """
         return self.model_copy(update={"class_weights": _balanced(rows)})
 
 

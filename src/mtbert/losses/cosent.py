@@ -1,9 +1,10 @@
-"""CoSENT: pairs with a higher label should have a higher cosine.
+"""CoSENT: of two pairs of sentences, the pair with the higher label should have the higher cosine.
 
 Source: Su, "CoSENT: a more effective sentence embedding scheme than Sentence-BERT", 2022 (in Chinese,
-kexue.fm/archives/8847), as in the sentence-transformers library. Only the order of the labels counts.
+kexue.fm/archives/8847), as implemented in the sentence-transformers library. The loss depends on the order of the
+labels, but not on their values.
 
-Dimension key: B pairs.
+Dimension key: B pairs of sentences.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
     """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))`` over all ``(i, j)`` with ``label_i > label_j``.
 
-    A scalar in nats, 0 if all labels are equal. It is one logarithm over the batch and not a mean over pairs, so it
-    grows slowly with the size of the batch.
+    The result is a scalar in nats; it is 0 if all labels are equal. It is one logarithm over the whole batch and not a
+    mean, so it grows slowly with the batch size.
     """
     import torch
 
@@ -34,7 +35,7 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
 
 
 class CoSENT(Settings):
-    """The loss :func:`cosent` of the cosines and labels of a batch."""
+    """The loss :func:`cosent` over the cosines and labels of a batch."""
 
     needs: ClassVar = Needs(reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
     kind: Literal["cosent"] = "cosent"
@@ -46,7 +47,7 @@ class CoSENT(Settings):
         return p.out.prediction, p.labels
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`cosent` of all cosines and labels, a scalar."""
+        """Returns :func:`cosent` of all gathered cosines and labels, a scalar."""
         cosines_B, labels_B = gathered
         return cosent(cosines_B, labels_B, self.scale)
 

@@ -1,4 +1,4 @@
-"""Every loss that a recipe can name: one line each."""
+"""The table of all losses that a recipe can name, one line each."""
 
 from mtbert.kinds import Kinds
 

@@ -1,4 +1,4 @@
-"""Means of losses where an example has several labels and some are missing.
+"""Means of losses for examples that have several labels, some of which may be missing.
 
 Dimension key: B examples, K labels of an example.
 """
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def mean_of_known(losses_BK: Tensor, labels_BK: Tensor) -> Tensor:
-    """Returns the mean over the labels that an example has, ``[B]``; 0 if it has none.
+    """Returns the mean loss over the known labels of each example, ``[B]``; 0 if all its labels are missing.
 
-    The losses of missing labels, which are ``nan``, may be any finite numbers: they get no gradient.
+    Missing labels are ``nan`` in ``labels_BK``. Their losses may be any finite numbers; they are ignored and get no
+    gradient.
     """
     known_BK = ~labels_BK.isnan()
     return losses_BK.where(known_BK, losses_BK.new_zeros(())).sum(-1) / known_BK.sum(-1).clamp(min=1)

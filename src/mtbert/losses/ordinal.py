@@ -1,11 +1,11 @@
-"""Ordinal log loss: probability on a wrong class costs more the further the class is from the right one.
+"""Ordinal log loss: the further a wrong class is from the right one, the more its probability costs.
 
 Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text Classification", COLING 2022.
-Their code computes ``log(1 - p)`` directly, which is ``nan`` as soon as one right answer leads by 17 logits;
-``_log_not`` below is finite there. The sum of this loss and cross-entropy, ``losses: [ce, oll]`` in a recipe, is also
-called CEOLL.
+The authors' code computes ``log(1 - p)`` directly and gets ``nan`` once the right class leads by about 17 logits. The
+function ``_log_not`` below stays finite there. The sum of this loss and cross-entropy, ``losses: [ce, oll]`` in a
+recipe, is also called CEOLL.
 
-Dimension key: B batch, K classes.
+Dimension key: B examples, K classes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tensor:
-    """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats."""
+    """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats.
+
+    ``y`` is the index of the right class, and ``p_k`` the probability of class ``k``.
+    """
     import torch
 
     classes_K = torch.arange(logits_BK.shape[-1], device=logits_BK.device)
@@ -33,7 +36,10 @@ def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tenso
 
 
 def _log_not(logits_BK: Tensor) -> Tensor:
-    """Returns ``log(1 - p_k)``, ``[B, K]``: finite, with finite gradients, however sure the prediction."""
+    """Returns ``log(1 - p_k)`` for every class ``k``, ``[B, K]``.
+
+    Values and gradients are finite, however confident the prediction is.
+    """
     import torch
 
     off_diagonal_KK = ~torch.eye(logits_BK.shape[-1], dtype=torch.bool, device=logits_BK.device)

@@ -1,8 +1,8 @@
-"""Multiple negatives ranking: the right second sentence should be the most similar among all in the batch.
+"""Multiple negatives ranking: among all second sentences of a batch, the right one should be the most similar.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
-of the sentence-transformers library. Unlike there, sentences of the same cluster are not used as negatives of each
-other, because data such as Quora's contain the same question in many rows.
+of the sentence-transformers library. Unlike in that library, sentences of the same cluster (sentences that mean the
+same) are not used as negatives of each other: data such as Quora's contain the same question in many rows.
 
 Dimension key: B positive pairs, D width.
 """
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 def multiple_negatives(
     anchors_BD: Tensor, positives_BD: Tensor, clusters_B: Tensor, scale: float, symmetric: bool
 ) -> Tensor:
-    """Returns ``-log softmax_j(scale * cos(a_i, p_j))`` at ``j = i``, the mean over rows ``i``, in nats.
+    """Returns the mean over rows ``i`` of ``-log softmax_j(scale * cos(a_i, p_j))`` at ``j = i``, in nats.
 
     Args:
-        anchors_BD: The first vectors, ``[B, D]``.
-        positives_BD: The second vectors, ``[B, D]``; row ``i`` belongs to anchor ``i``.
-        clusters_B: The cluster of each row, ``[B]``; rows of the same cluster are left out of each other's sum.
-        scale: Multiplies the cosine; one over a temperature.
-        symmetric: Whether to return the mean of this loss and of the loss with anchors and positives exchanged.
+        anchors_BD: The first vectors ``a``, ``[B, D]``.
+        positives_BD: The second vectors ``p``, ``[B, D]``; row ``i`` belongs to anchor ``i``.
+        clusters_B: The cluster of each row, ``[B]``. Rows of the same cluster are not negatives of each other.
+        scale: The factor of the cosine, which is the inverse of a temperature.
+        symmetric: Whether to average this loss with the loss in which anchors and positives are exchanged.
 
     Returns:
-        A scalar in float32 or float64. For no row or one row it is 0, and still part of the graph. A zero vector has
-        cosine 0 with every vector.
+        A scalar in float32 or float64. If there are fewer than two rows, it is 0, but still part of the autograd graph.
+        A zero vector has cosine 0 with every vector.
     """
     import torch
 
@@ -49,9 +49,9 @@ def multiple_negatives(
 
 
 def _unit(x_BD: Tensor) -> Tensor:
-    """Returns the rows scaled to length 1, in float32 at least.
+    """Returns the rows scaled to length 1, in float32 or float64.
 
-    A zero row stays zero, and its gradient has an ordinary size.
+    A zero row stays zero, and its gradient is of moderate size.
     """
     x_BD = at_least_float32(x_BD)
     norm_B1 = x_BD.norm(dim=-1, keepdim=True)
@@ -69,9 +69,10 @@ POSITIVE_PAIRS = Needs(
 
 
 def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns both sentences' vectors, ``[rows, D]`` each, and the cluster, ``[rows]``, of every pair labelled 1.
+    """Returns the vectors of the first and of the second sentences, and the clusters, of all pairs with label 1.
 
-    Both sentences of such a pair are in the same cluster, which is therefore returned once.
+    For ``P`` such pairs, the shapes are ``[P, D]``, ``[P, D]`` and ``[P]``. A pair has only one cluster, because its
+    two sentences mean the same.
     """
     anchors_BD, positives_BD = p.out.vectors
     rows_B = p.labels == 1
@@ -88,11 +89,11 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the result of :func:`positive_pairs`."""
+        """Returns the vectors and clusters of the positive pairs, see :func:`positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`multiple_negatives` of all positive pairs, a scalar."""
+        """Returns :func:`multiple_negatives` of all gathered positive pairs, a scalar."""
         anchors_BD, positives_BD, clusters_B = gathered
         return multiple_negatives(anchors_BD, positives_BD, clusters_B, self.scale, self.symmetric)
 

@@ -1,8 +1,9 @@
-"""R-Drop: two passes that differ only in their dropout should give the same predictions.
+"""R-Drop: two passes that differ only in their dropout masks should give the same predictions.
 
 Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021: ``alpha / 2 * (KL(p1 || p2) +
-KL(p2 || p1))``, with ``alpha`` from 1 to 5. Difference: their loss contains the cross-entropy of both passes, while
-here only the first pass has a main loss. For scores the loss is half the squared error.
+KL(p2 || p1))``, with ``alpha`` from 1 to 5. Difference: the loss in the source includes the cross-entropy of both
+passes, while here only the first pass has a main loss. For scores, the loss is half the squared difference between the
+two predictions.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class RDrop(Settings):
-    """Half the symmetric divergence from a second pass with dropout masks of its own, as a mean over examples.
+    """Half the symmetric divergence between this pass and a second pass, averaged over examples.
 
-    The second pass has new masks in the embedding layer too.
+    The second pass draws new dropout masks everywhere, including the embedding layer.
     """
 
     needs: ClassVar = Needs(

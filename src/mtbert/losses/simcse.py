@@ -1,11 +1,11 @@
-"""SimCSE: a sentence should be nearest to its paraphrase, or to itself under another dropout mask.
+"""SimCSE: a sentence should be nearest to its paraphrase, or to itself with other dropout masks.
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
-``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))`` without the hard negatives of the source. It equals
-:func:`mtbert.losses.ranking.multiple_negatives` with scale ``1 / t``. So does the unsupervised form, in which ``h_i+``
-is a second vector of the same sentence.
+``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i+`` is the vector of the paraphrase. It
+leaves out the hard negatives of the source, and equals :func:`mtbert.losses.ranking.multiple_negatives` with scale
+``1 / t``. The unsupervised form has the same formula, but ``h_i+`` is a second vector of the same sentence.
 
-Dimension key: B examples, S sentences (2B for separate pairs), D width.
+Dimension key: B examples, S sentences (2B if an example is a pair), D width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SimCSE(Settings):
-    """The supervised form over the positive pairs of a batch; it equals ``mnrl`` with ``scale: 1 / temperature``."""
+    """Supervised SimCSE, over the positive pairs of a batch. It equals ``mnrl`` with ``scale: 1 / temperature``."""
 
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
@@ -36,11 +36,11 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the result of :func:`~mtbert.losses.ranking.positive_pairs`."""
+        """Returns the vectors and clusters of the positive pairs, see :func:`~mtbert.losses.ranking.positive_pairs`."""
         return positive_pairs(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all positive pairs, a scalar."""
+        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all gathered positive pairs, a scalar."""
         anchors_BD, positives_BD, clusters_B = gathered
         return multiple_negatives(anchors_BD, positives_BD, clusters_B, 1 / self.temperature, symmetric=False)
 
@@ -49,12 +49,12 @@ class SimCSE(Settings):
 
 
 class UnsupervisedSimCSE(Settings):
-    """The unsupervised form over all sentences of the batch, whatever their labels.
+    """Unsupervised SimCSE, over all sentences of the batch. It does not read labels.
 
     Each sentence passes through the model a second time, with new dropout masks. Whatever pooling the task has, the
-    vector of a sentence is the last layer's output for its first token, passed through a linear layer and a tanh. Only
-    this loss uses that layer, and a saved model does not contain it. Sentences of the same cluster, such as equal ones,
-    are not used as negatives of each other.
+    vector of a sentence is the last layer's output for the first token, passed through a linear layer and a tanh. Only
+    this loss uses these two, and a saved model does not contain them. Sentences of the same cluster, such as equal
+    sentences, are not used as negatives of each other.
     """
 
     needs: ClassVar = Needs(
@@ -78,25 +78,25 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss that passes the vectors of first tokens through ``own``."""
+        """Returns the loss that passes the vectors of first tokens through the module ``own``."""
         return TwoPasses(own, self.temperature)
 
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """The loss of :class:`UnsupervisedSimCSE`, with its own layer."""
+    """The loss of :class:`UnsupervisedSimCSE`, together with the layer that only this loss uses."""
 
     layer: nn.Module
     temperature: float
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors of this pass and of a second one, ``[S, D]`` each, and the clusters, ``[S]``."""
+        """Returns the sentence vectors of this and of a second pass, ``[S, D]`` each, and the clusters, ``[S]``."""
         again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all sentences, a scalar."""
+        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all gathered sentences, a scalar."""
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)
 

@@ -1,11 +1,11 @@
-"""SMART: predictions should not move when the embeddings are disturbed in the worst direction.
+"""SMART: predictions should hardly change when adversarial noise is added to the embeddings.
 
 Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
 Principled Regularized Optimization", ACL 2020: ``R = mean over examples of max over |x' - x| <= radius of l(f(x),
-f(x'))``, added to the task's loss with a weight ``lambda_s``. The package smart-pytorch does something else; both are
-here, see :class:`Smart`.
+f(x'))``, added to the task's loss with a weight ``lambda_s``. The package smart-pytorch computes something else. Both
+versions are implemented here, see :class:`Smart`.
 
-Dimension key: M tokens of the task, S sequences, D width, B batch.
+Dimension key: M tokens of the task, S sequences, D width, B examples.
 """
 
 from __future__ import annotations
@@ -40,28 +40,29 @@ def adversary(
     noise_std: float,
     radius: float,
 ) -> Tensor:
-    """Returns noise that moves ``f(x + noise)`` away from ``clean``, ``[M, D]``, without a graph.
+    """Returns noise, ``[M, D]``, that moves ``f(x + noise)`` away from ``clean``. It has no autograd graph.
 
-    It starts as Gaussian noise. ``g`` is the gradient, with respect to the noise, of the sum of ``apart`` over the
-    examples, so that an example's noise does not depend on how many others there are. A step is
+    The noise starts as Gaussian noise and is then changed in a few steps. Let ``g`` be the gradient, with respect to
+    the noise, of the sum of ``apart`` over the examples. Because it is a sum and not a mean, the noise of an example
+    does not depend on the number of other examples. A step is
 
-    - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, for each token. So the
-      largest element of a token's noise is about 1, whatever the settings are;
-    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, with the norm over the sequence; then each element
-      is clamped to the radius. If ``g`` is 0 for a whole sequence, its noise is only clamped.
+    - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, separately for each token.
+      The largest element of a token's noise is therefore about 1, whatever the settings are.
+    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, with the norm over all tokens of a sequence. Each element
+      is then clamped to the radius. If ``g`` is 0 for a whole sequence, its noise is only clamped.
 
     Args:
         f: A function from embeddings, ``[M, D]``, to predictions.
-        x_MD: The undisturbed embeddings.
+        x_MD: The embeddings without noise.
         clean: The predictions for ``x_MD``.
         apart: The divergence between two predictions, ``(prediction, clean) -> [B]``.
         generator: Draws the noise at the start, and nothing else.
         mode: The kind of step, see above.
-        offsets: Sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``; none is empty.
-        steps: The number of steps; each costs a forward pass, and a backward pass to the embeddings.
+        offsets: The boundaries of the sequences: sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``, never empty.
+        steps: The number of steps. Each costs a forward pass, and a backward pass down to the embeddings.
         step_size: The factor of the gradient, see above.
-        noise_std: Standard deviation of each element at the start.
-        radius: The largest absolute element of the noise; for mode ``paper`` only.
+        noise_std: The standard deviation of each element at the start.
+        radius: The largest absolute value of an element of the noise; only for mode ``paper``.
     """
     import torch
 
@@ -84,7 +85,10 @@ def adversary(
 
 
 def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
-    """Returns for each token the largest absolute element in its sequence, ``[M]``, or 1 if that is 0."""
+    """Returns for each token the largest absolute element of the gradient in the token's sequence, ``[M]``.
+
+    If all elements of a sequence are 0, the value is 1.
+    """
     import torch
 
     most_S = torch.segment_reduce(gradient_MD.abs().amax(-1), "max", offsets=offsets_S, unsafe=True)
@@ -93,25 +97,28 @@ def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
 
 
 class Smart(Settings):
-    """The mean divergence between the predictions for undisturbed and for adversarially disturbed embeddings.
+    """The mean divergence between the predictions with and without adversarial noise on the embeddings.
 
-    The noise is added to what the first layer reads: after the embeddings' sum, normalisation and dropout (for ELECTRA
-    after its projection too). The published code passes the output of the embedding layer back in as word
-    embeddings, so that positions and segments are added twice.
+    The noise is added to the input of the first layer: after the sum of the embeddings, normalisation and dropout (for
+    ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer back in as
+    word embeddings, so that positions and segments are added twice. There are two modes:
 
-    - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``: large, nearly random noise (see
-      :func:`adversary`), and a divergence whose targets are detached, in both halves of the final one. One
-      difference: the final loss is a mean over the batch, theirs a sum. The loss of the inner maximisation is a sum
-      as theirs; with their ``kl_loss`` in its place, as often used, it is that sum divided by the batch size.
-    - ``paper`` is Jiang et al.: the noise stays within ``radius``, and the final loss has all its gradients. So small
-      a change is lost in bfloat16, so all passes of this mode are in float32; even so it has hardly any effect.
+    - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
+      :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
+      the final loss is a mean over the batch, while smart-pytorch computes a sum. To find the noise, both maximise a
+      sum over the batch. With smart-pytorch's ``kl_loss``, which is often used, this sum would be divided by the batch
+      size.
+    - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
+      gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
+      has hardly any effect.
 
-    For scores the squared error takes the place of the KL; in ``reference`` its targets are detached too, which halves
-    its gradient. The default ``lambda_s`` of 0.02 is the one in smart-pytorch's README; MT-DNN uses 1.
+    For scores, the squared error replaces the KL divergence. In mode ``reference`` its targets are detached too, which
+    halves its gradient. The default weight ``lambda_s`` of 0.02 is that of smart-pytorch's README; MT-DNN uses 1.
 
-    Different dropout masks would move the noisy pass more than the noise does, so by default both passes have the same
-    masks. If the masks of the pass already made cannot be drawn again, because another task was in the batch, this
-    takes one more clean pass. ``shared_masks: false`` gives each pass its own masks, as published.
+    By default, the passes with and without noise have the same dropout masks, because different masks would change the
+    predictions more than the noise does. If another task was in the batch, the masks of the finished pass cannot be
+    drawn again, and one more pass without noise is made. ``shared_masks: false`` gives each pass its own masks, as in
+    the published code.
     """
 
     needs: ClassVar = Needs(because="a prediction", labels=False)

@@ -1,7 +1,7 @@
-"""Learned weights of the tasks' losses: a task with more uncertainty counts less.
+"""Learned weights of the tasks' losses: a task with a higher uncertainty counts less.
 
 Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
-Semantics", 2018, equations 5 and 10, in terms of ``s = log(sigma**2)`` as their code has it.
+Semantics", 2018, equations 5 and 10, written in terms of ``s = log(sigma**2)`` as in the authors' code.
 """
 
 from torch import Tensor
@@ -10,12 +10,14 @@ RATE = 0.01  # learning rate of s, which would hardly move at the rate of the ot
 
 
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, gaussian: bool) -> Tensor:
-    """Returns ``exp(-s) * loss + share * s / 2`` for classes; for scores the first term is halved.
+    """Returns ``loss`` weighted by the learned uncertainty ``s`` of its task: ``exp(-s) * loss + share * s / 2``.
+
+    For a Gaussian likelihood the first term is halved.
 
     Args:
-        loss: A task's weighted losses on a part of its batch, scaled by ``share``.
+        loss: The task's weighted losses on a part of its batch, multiplied by ``share``.
         log_variance: ``s``, a scalar parameter of the task; 0 at the start.
-        share: The share of the task's examples in this step that are in the part.
+        share: The fraction of the task's examples in this step that the part contains.
         gaussian: Whether the likelihood is Gaussian, as for scores.
     """
     precision = (-log_variance).exp()
