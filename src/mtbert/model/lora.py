@@ -1,13 +1,13 @@
 """Low-rank adaptation (LoRA): the encoder is frozen, and a trainable low-rank change is added to its weight matrices.
 
-Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. A weight ``W`` becomes ``W + (alpha /
-rank) * B A``. A is drawn from a Gaussian and B is zero, so training starts at the unchanged encoder. The paper does not
-give the variance of A; here it is ``1 / (3 I)``, as in the authors' code. Query, key and value share one stacked weight
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. Each ``W`` becomes ``W + (alpha / rank) *
+B A``. A is drawn from a Gaussian and B is zero, so training starts at the unchanged encoder. The paper does not give
+the variance of A; here it is ``1 / (3 I)``, as in the authors' code. Query, key and value share one stacked weight
 here, but each of the three has its own change.
 
 Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight
-instead of being computed in a parallel path, so it has no dropout of its own. Training therefore saves the memory of
-the optimizer, but hardly any time.
+instead of being computed in a parallel path, so it has no dropout of its own. LoRA therefore saves the memory of the
+optimizer here, but hardly any time.
 
 Dimension key: P matrices stacked in one weight, R rank, I inputs and O outputs of one matrix.
 """

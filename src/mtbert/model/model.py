@@ -172,7 +172,8 @@ class Model(nn.Module):
     ) -> Iterator[tuple[str, Output]]:
         """Yields the name and the output of each task in ``readers``; these tasks all read the span called ``name``.
 
-        ``hidden_RD`` is the last layer's output for this span: for all tokens, or with ``first_only`` for first tokens.
+        ``hidden_RD`` is the last layer's output for all tokens of this span. With ``first_only``, it has first tokens
+        only.
         """
         span = layout.spans[name]
         first_SD = hidden_RD

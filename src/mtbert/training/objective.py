@@ -197,7 +197,10 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns ``(task, key, loss)`` for each whole-batch loss of the tasks called ``names``."""
+        """Returns ``(task, key, loss)`` for each whole-batch loss of the tasks called ``names``.
+
+        A whole-batch loss compares the examples of a batch with each other.
+        """
         return [
             (name, term.key, term.loss)
             for name in names
@@ -210,7 +213,7 @@ class Objective:
     ) -> Tensor:
         """Returns the weighted sum of all losses in one forward pass; ``surrogates`` replace the whole-batch losses.
 
-        Each loss is scaled by the fraction of its task's examples in the step that are in this pass.
+        Each loss is multiplied by the pass's share of the examples that its task has in the step.
         """
         terms = []
         for name, made in passes.items():

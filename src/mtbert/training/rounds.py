@@ -1,6 +1,6 @@
 """The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
 
-A round is one joint step with a batch of every task. If tasks take turns, a round is as many steps as there are tasks.
+A round is one joint step with a batch of every task. If tasks take turns, a round has as many steps as there are tasks.
 """
 
 import math
@@ -20,7 +20,7 @@ from mtbert.sampling.turn import Progress
 class RoundPlan:
     """The number of rounds in each epoch, and what follows from it.
 
-    A round is one joint step with a batch of every task. If tasks take turns, a round is as many steps as there are
+    A round is one joint step with a batch of every task. If tasks take turns, a round has as many steps as there are
     tasks.
 
     Attributes:
@@ -35,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of ``recipe``; ``sizes`` is the number of train rows of each task."""
+        """Returns the plan of ``recipe``; ``sizes`` maps each task to its number of train rows."""
         train = recipe.train
         drawn = {name: recipe.tasks[name].batch_size for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]

@@ -1,4 +1,4 @@
-"""Stopping a run by SIGINT or SIGTERM: it finishes the current step, saves its state, and ends."""
+"""Stopping a run by SIGINT or SIGTERM: the run finishes its current step, saves its state, and ends."""
 
 import os
 import signal
