@@ -50,7 +50,7 @@ def gram(gradients: Sequence[Gradient]) -> Tensor:
 def _is_zero(gradient: Gradient) -> bool:
     """Returns whether every number in ``gradient`` is 0.
 
-    The squared norm does not tell, because the squares of small numbers underflow to 0.
+    A squared norm of 0 does not prove this, because the squares of small numbers underflow to 0.
     """
     there = [part.coalesce().values() if part.is_sparse else part for part in gradient if part is not None]
     return not there or not bool(torch.stack([part.any() for part in there]).any())

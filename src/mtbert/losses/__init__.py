@@ -90,7 +90,7 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new generator in the state ``masks``.
 
-        All passes of :attr:`alone` that draw from such a generator have the same dropout masks.
+        Every pass of :attr:`alone` that draws from a fresh generator of this kind has the same dropout masks.
         """
         import torch
 
@@ -131,7 +131,7 @@ class Plain(_Settings, Protocol):
 
 @runtime_checkable
 class Own(_Settings, Protocol):
-    """The settings of a loss with weights of its own. They are trained, but they are not part of the model."""
+    """The settings of a loss with weights of its own. These weights are trained, but are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
         """Returns a module with the loss's own weights, drawn from ``generator``; ``width`` is the encoder's width."""

@@ -105,7 +105,7 @@ class Smart(Settings):
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
-      the final loss is a mean over the batch, while smart-pytorch computes a sum. To find the noise, both maximise a
+      the final loss is a mean over the batch, while smart-pytorch computes a sum. To find the noise, each maximises a
       sum over the batch. With smart-pytorch's ``kl_loss``, which is often used, this sum would be divided by the batch
       size.
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full

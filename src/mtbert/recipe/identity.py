@@ -12,7 +12,7 @@ from mtbert.yaml_files import merge
 
 
 def identity(recipe: Recipe) -> str:
-    """Returns the SHA-256 of all settings except ``data.root`` and the number of epochs, which may change during a run.
+    """Returns the SHA-256 of all settings except ``data.root`` and the number of epochs, which may change on a resume.
 
     Settings with their default value are left out, so that settings added by later versions do not change the digest.
     """

@@ -65,7 +65,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
     Args:
         raw: The content of a recipe file, after ``extends`` has been resolved.
         name: The name of the recipe in error messages.
-        instead: What may be given in place of a missing key, by the key's path; for error messages.
+        instead: Advice for error messages, by the path of a missing key: what may be given in its place.
 
     Raises:
         ValueError: If there are mistakes. The message has one line for each.
