@@ -48,7 +48,7 @@ def stage(name: str, folder: Path) -> dict[str, float]:
     """Runs a stage in this process; returns seconds, without imports, and peak memory in GB."""
     import torch
 
-    from mtbert.batch import collate
+    from mtbert.collate import collate
     from mtbert.data.measure import TaskData, count_tokens, measure, unknown_id
     from mtbert.data.tokenizer import load_tokenizer
     from mtbert.model.download import find_encoder

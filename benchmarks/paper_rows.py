@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.training.assemble import assemble

@@ -20,7 +20,8 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mtbert.batch import Dataset, collate
+from mtbert.batch import Dataset
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
 from mtbert.model.encoder import EncoderConfig

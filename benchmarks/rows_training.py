@@ -12,7 +12,7 @@ from benchmarks.plain import PlainLoop, SmartLoop, TorchJDLoop, TrainerLoop
 from benchmarks.report import Row, compared
 from benchmarks.sides import GOALS, Rounds, Settings, Told, check, contest, steps_of, technique
 from benchmarks.timing import paired
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model.download import find_encoder
 from mtbert.training.run import Run
 
@@ -71,12 +71,12 @@ class SameNoise:
         run, turn = self.run, self.loop.done % len(self.run.streams)
         stream, draws = run.streams[turn], torch.Generator(run.device)
         draws.set_state(run.generator.get_state())
-        layout = collate([(run.data[stream.name].train, stream.rows(run.taken[turn]))], run.device).layout
+        batch = collate([(run.data[stream.name].train, stream.rows(run.taken[turn]))], run.device)
 
         def randn_like(x_BLD: Tensor, requires_grad: bool) -> Tensor:
-            noise_MD = torch.randn(layout.offsets[-1], x_BLD.shape[-1], generator=draws, device=run.device)
-            sorted_by_length = noise_MD.split(np.diff(layout.offsets).tolist())
-            pieces = [sorted_by_length[i] for i in layout.spans[stream.name].order_S.tolist()]
+            noise_MD = torch.randn(batch.layout.offsets[-1], x_BLD.shape[-1], generator=draws, device=run.device)
+            sorted_by_length = noise_MD.split(np.diff(batch.layout.offsets).tolist())
+            pieces = [sorted_by_length[i] for i in batch.places[stream.name].order_S.tolist()]
             return pad_sequence(pieces, batch_first=True).requires_grad_(requires_grad)
 
         with patch.object(torch, "randn_like", randn_like):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from mtbert.balance.by_task import ByTask
 from mtbert.balance.gram import Gradient
-from mtbert.training.objective import Objective, Tally, TaskRows
+from mtbert.batch import TaskRows
+from mtbert.training.objective import Objective, Tally
 from mtbert.training.run import Run
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import CPU, dataset
 
-from mtbert.batch import Dataset, Example, Examples, Sequences, collate
+from mtbert.batch import Dataset, Example, Examples, Sequences
+from mtbert.collate import collate
 from mtbert.task import Task
 
 SINGLE = Task(name="one", type="ordinal", inputs="single", labels=("a", "b", "c"))
@@ -23,19 +24,21 @@ def flat(*sequences: list[int], segments: list[int] | None = None) -> Sequences:
 
 def test_spans_lie_in_the_order_given_and_are_sorted_by_length_inside():
     examples = Examples.of(Example(f"s{i}", ("x",), i % 3) for i in range(4))
-    one = Dataset(SINGLE, examples, (flat([10, 11, 12], [20], [30, 31], [40]),), 0)
+    one = Dataset.whole(SINGLE, examples, (flat([10, 11, 12], [20], [30, 31], [40]),), 0)
     sentences = flat([50, 51, 52], [60]), flat([70, 71], [80, 81])
-    two = Dataset(PAIR, Examples.of([Example("p0", ("x", "y"), 10.0), Example("p1", ("x", "y"), 1.0)]), sentences, 0)
+    two = Dataset.whole(
+        PAIR, Examples.of([Example("p0", ("x", "y"), 10.0), Example("p1", ("x", "y"), 1.0)]), sentences, 0
+    )
     batch = collate([(two, np.array([1, 0])), (one, np.array([0, 3, 2]))], CPU)
     assert batch.ids_N.tolist() == [60, 80, 81, 70, 71, 50, 51, 52, 40, 30, 31, 10, 11, 12]
     assert batch.positions_N.tolist() == [0, 0, 1, 0, 1, 0, 1, 2, 0, 0, 1, 0, 1, 2]
     assert batch.layout.offsets == (0, 1, 3, 5, 8, 9, 11, 14)
     span = batch.layout.spans["two"]
     assert (span.first, span.last, span.start, span.stop) == (0, 4, 0, 8)
-    assert span.order_S.tolist() == [0, 3, 1, 2]  # first texts of p1 and p0, then the second ones
+    assert batch.places["two"].order_S.tolist() == [0, 3, 1, 2]  # first texts of p1 and p0, then the second ones
     span = batch.layout.spans["one"]
     assert (span.first, span.last, span.start, span.stop) == (4, 7, 8, 14)
-    assert span.order_S.tolist() == [2, 0, 1]
+    assert batch.places["one"].order_S.tolist() == [2, 0, 1]
     assert {name: labels.tolist() for name, labels in batch.labels.items()} == {
         "two": [0.0, 1.0],
         "one": [0.0, 0.0, 2.0],
@@ -45,7 +48,7 @@ def test_spans_lie_in_the_order_given_and_are_sorted_by_length_inside():
 
 
 def test_segments_travel_with_their_tokens():
-    data = Dataset(
+    data = Dataset.whole(
         PACKED,
         Examples.of([Example("a", ("x", "y"), 1), Example("b", ("x", "y"), 0)]),
         (flat([1, 2, 3], [4, 5], segments=[0, 0, 1, 0, 1]),),
@@ -61,7 +64,7 @@ def test_sequences_of_one_length_keep_their_order():
     lengths = [3, 2] * 100
     batch = collate([(dataset(SINGLE, lengths), np.arange(200))], CPU)
     by_length = sorted(range(200), key=lambda i: lengths[i])
-    assert batch.layout.spans["one"].order_S[by_length].tolist() == list(range(200))
+    assert batch.places["one"].order_S[by_length].tolist() == list(range(200))
 
 
 @pytest.mark.parametrize(("score", "target"), [(1.0, 0.0), (10.0, 1.0), (5.5, 0.5), (3.25, 0.25)])
@@ -87,7 +90,7 @@ def test_a_batch_for_a_gpu_is_copied_from_pinned_memory_without_waiting(monkeypa
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
     real = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda x, to, **how: copies.append((str(to), how)) or real(x, CPU))
-    data = Dataset(SINGLE, Examples.of([Example("s0", ("x",), 1.0)]), (flat([10, 11]),), 0, np.array([[0]]))
+    data = Dataset.whole(SINGLE, Examples.of([Example("s0", ("x",), 1.0)]), (flat([10, 11]),), 0, np.array([[0]]))
     collate([(data, np.array([0]))], torch.device("cuda"))
     assert [x.tolist() for x in pinned] == [[0], [1.0], [[0]], [[10, 11], [0, 0], [0, 1]]]
     assert copies == 4 * [("cuda", {"non_blocking": True})]
@@ -109,5 +112,5 @@ def test_rows_in_columns_give_examples_slices_and_a_choice_of_rows():
 def test_labels_of_a_batch_are_fractions_of_the_range_and_nan_where_there_are_none():
     rows = [Example("a", ("x", "y"), 10.0), Example("b", ("x", "y"), None), Example("c", ("x", "y"), 5.5)]
     sentences = flat([1], [2], [3]), flat([4], [5], [6])
-    labels = collate([(Dataset(PAIR, Examples.of(rows), sentences, 0), np.arange(3))], CPU).labels["two"]
+    labels = collate([(Dataset.whole(PAIR, Examples.of(rows), sentences, 0), np.arange(3))], CPU).labels["two"]
     torch.testing.assert_close(labels, torch.tensor([1.0, float("nan"), 0.5]), equal_nan=True, rtol=0, atol=0)

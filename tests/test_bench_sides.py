@@ -17,7 +17,7 @@ from benchmarks.plain import Done, Plain, PlainLoop
 from benchmarks.rows_growth import random_words
 from benchmarks.rows_training import SameNoise
 from benchmarks.sides import TASKS, Settings, check
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model.weights import encoder_state
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import assemble

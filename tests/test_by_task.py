@@ -8,7 +8,7 @@ from one_step import backward, by_task
 from torch import nn
 
 from mtbert.balance.by_task import ByTask
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model.attention import Groups
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble

@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
 from mtbert.model import attention, encoder, heads, layer

@@ -126,7 +126,7 @@ def test_the_real_minilm_equals_transformers_in_float32():
     lengths = [e["input_ids"].shape[1] for e in encoded]
     layout = ragged({"a": lengths}).layout
     ids, positions = torch.cat([e["input_ids"][0] for e in encoded]), torch.cat([torch.arange(n) for n in lengths])
-    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, labels={}, example_ids={}, clusters={})
+    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, places={}, labels={}, example_ids={}, clusters={})
     with torch.no_grad():
         ours = pieces(run(loaded.encoder, batch)[-1], layout)
         cls_SD = torch.stack([x[0] for x in ours])

@@ -15,7 +15,7 @@ from mtbert import scoring
 from mtbert.answers.binary import Logit, best_threshold
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.known import ANSWER_TYPES
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model.model import Model
 from mtbert.scoring import decide, decode, evaluate_model, fit_threshold, predict_examples
 from mtbert.task import Task
@@ -129,7 +129,9 @@ def fitted(
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
     monkeypatch.setattr(scoring, "THRESHOLD_SAMPLE", sample)
-    monkeypatch.setattr(scoring, "_forward", lambda model, together, rows, pick: [(prediction_B[rows],)])
+    monkeypatch.setattr(
+        scoring, "_forward", lambda _, span, pick: {span.parts[0][0].task.name: (prediction_B[span.parts[0][1]],)}
+    )
     data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
     fit_threshold(made, data, np.random.default_rng(0))
     return made.head("c").threshold.item(), float((decide(made, COSINE, prediction_B) == np.array(labels)).mean())
@@ -171,7 +173,9 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
     task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
     made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
     logits_B = torch.tensor([0.25, 0.75, 1.25])
-    monkeypatch.setattr(scoring, "_forward", lambda model, together, rows, pick: [(logits_B[rows],)])
+    monkeypatch.setattr(
+        scoring, "_forward", lambda _, span, pick: {span.parts[0][0].task.name: (logits_B[span.parts[0][1]],)}
+    )
     fit_threshold(made, data, np.random.default_rng(0))
     assert made.head("f").threshold.item() == 1.0
     assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]

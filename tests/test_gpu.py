@@ -17,7 +17,7 @@ from rich.console import Console
 from torch.testing import assert_close
 
 from mtbert import load, scoring
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model import attention
 from mtbert.model.attention import Groups, attend
 from mtbert.recipe.settings import Recipe, validate_recipe
@@ -170,7 +170,7 @@ def heads_and_groups(dtype: torch.dtype) -> tuple[torch.Tensor, Groups]:
     ends = np.cumsum([0, *LENGTHS, *LENGTHS]).tolist()
     cut, n = ends[len(LENGTHS)], len(LENGTHS)
     device = torch.device(DEVICE)
-    spans = {"a": Span(0, n, 0, cut, torch.arange(n)), "b": Span(n, 2 * n, cut, ends[-1], torch.arange(n))}
+    spans = {"a": Span(0, n, 0, cut), "b": Span(n, 2 * n, cut, ends[-1])}
     groups = Groups(Layout(tuple(ends), spans), device, rounded=True)
     draws = torch.Generator().manual_seed(0)
     qkv = torch.randn(ends[-1] + groups.dummies, 3 * 128, generator=draws).to(device, dtype)

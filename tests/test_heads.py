@@ -11,7 +11,7 @@ import torch
 from tiny import CPU, WIDTH, dataset, model
 from torch import nn
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.model.heads import CosineHead, LinearHead, build_head, pair_features
 from mtbert.model.model import mean_pool
 from mtbert.task import Task

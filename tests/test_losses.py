@@ -11,7 +11,8 @@ import torch
 from one_step import backward
 from tiny import CPU, dataset, model
 
-from mtbert.batch import Output, StepBatch, collate
+from mtbert.batch import Output, StepBatch
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.classification import BinaryCrossEntropy, CrossEntropy
 from mtbert.losses.ordinal import OrdinalLogLoss, ordinal_log_loss

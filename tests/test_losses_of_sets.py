@@ -13,7 +13,8 @@ from one_step import backward
 from tiny import CPU, dataset, model
 from torch import Tensor
 
-from mtbert.batch import Output, collate
+from mtbert.batch import Output
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.asymmetric import Asymmetric, asymmetric_loss
 from mtbert.losses.classification import BinaryCrossEntropy

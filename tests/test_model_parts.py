@@ -7,7 +7,8 @@ import pytest
 import tiny
 import torch
 
-from mtbert.batch import StepBatch, collate
+from mtbert.batch import StepBatch
+from mtbert.collate import collate
 from mtbert.model.model import mean_pool
 from mtbert.model.settings import Pal
 from mtbert.task import Head, Task

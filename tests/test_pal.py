@@ -13,7 +13,8 @@ from tiny import CPU, dataset, model, ragged
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mtbert.batch import Layout, collate
+from mtbert.batch import Layout
+from mtbert.collate import collate
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
 from mtbert.model.layer import EncoderLayer

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import toy_run
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe.settings import validate_recipe

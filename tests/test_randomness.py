@@ -10,7 +10,8 @@ import toy_run
 from torch import Tensor
 
 from mtbert.balance.pcgrad import PCGrad
-from mtbert.batch import StepBatch, collate
+from mtbert.batch import StepBatch
+from mtbert.collate import collate
 from mtbert.training.run import Run
 
 folder = toy_run.shared_folder

@@ -30,7 +30,7 @@ from toy_sentences import (
     with_gradients,
 )
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.losses import Own
 from mtbert.losses.cosent import CoSENT
 from mtbert.losses.ranking import MultipleNegatives, multiple_negatives

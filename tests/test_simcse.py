@@ -13,7 +13,8 @@ from tiny import CPU, WIDTH, dataset, model
 from torch import Tensor, nn
 from toy_sentences import FIRST, PAIRS, SAME, SECOND, SINGLE, batch_of, large, passed, slow_ranking, with_gradients
 
-from mtbert.batch import StepBatch, collate
+from mtbert.batch import StepBatch
+from mtbert.collate import collate
 from mtbert.losses.ranking import MultipleNegatives
 from mtbert.losses.simcse import SimCSE, UnsupervisedSimCSE
 from mtbert.model.model import Model
@@ -34,8 +35,8 @@ def by_hand(made: Model, batch: StepBatch, own: nn.Module, generator: torch.Gene
         made(batch, generator)
     (sorted_SD,) = kept
     assert len(sorted_SD) == len(batch.layout.offsets) - 1
-    (span,) = batch.layout.spans.values()
-    return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in span.order_S.tolist()])
+    (place,) = batch.places.values()
+    return torch.stack([torch.tanh(weight_DD @ sorted_SD[i] + bias_D) for i in place.order.tolist()])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from toy_passes import (
     slow_divergence,
 )
 
-from mtbert.batch import Dataset, StepBatch, collate
+from mtbert.batch import Dataset, StepBatch
+from mtbert.collate import collate
 from mtbert.losses.smart import Smart
 from mtbert.model.model import Model
 from mtbert.task import Head
@@ -39,7 +40,7 @@ def slow_smart(settings: Smart, made: Model, data: Dataset) -> Tensor:
     """Returns the loss computed example by example, from the initial noise of the whole batch."""
     task, whole, B = data.task, batch_of(data), len(data)
     draws = torch.randn(len(whole.ids_N), WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    cut, order = pieces(draws, whole.layout), whole.layout.spans["t"].order_S.tolist()
+    cut, order = pieces(draws, whole.layout), whole.places["t"].order_S.tolist()
     total = torch.zeros((), dtype=torch.float64)
     for i in range(B):
         batch = collate([(data, np.array([i]))], CPU)

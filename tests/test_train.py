@@ -95,7 +95,7 @@ def dataset(name: str, lengths: list[int]) -> Dataset:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     zeros = np.zeros(offsets[-1], dtype=np.int32)
     task = Task(name=name, type="regression", inputs="single")
-    return Dataset(
+    return Dataset.whole(
         task,
         Examples.of(Example(str(i), ("x",), 0.0) for i in range(len(lengths))),
         (Sequences(zeros, zeros, offsets),),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from toy_steps import gradients, make, run_of, without_dropout
 
 from mtbert import files
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import validate_recipe
 from mtbert.seeds import torch_generator

@@ -109,12 +109,13 @@ def ragged(lengths: Mapping[str, Sequence[int]], *, packed: bool = False, seed: 
             offsets.append(offsets[-1] + size)
             positions.append(torch.arange(size))
             segments.append((torch.arange(size) >= (size + 1) // 2).long() * packed)
-        spans[task] = Span(first, len(offsets) - 1, start, offsets[-1], torch.arange(len(sizes)))
+        spans[task] = Span(first, len(offsets) - 1, start, offsets[-1])
     return StepBatch(
         layout=Layout(tuple(offsets), spans),
         ids_N=torch.randint(5, VOCAB, (offsets[-1],), generator=generator),
         segments_N=torch.cat(segments),
         positions_N=torch.cat(positions),
+        places={},
         labels={},
         example_ids={},
         clusters={},
@@ -185,4 +186,4 @@ def dataset(
         sequences.append(Sequences(ids, np.zeros_like(ids), offsets))
     labels = labels if labels is not None else [None] * len(lengths[0])
     examples = Examples.of(Example(f"a{i}", ("x",), label) for i, label in enumerate(labels))
-    return Dataset(task, examples, tuple(sequences), 0)
+    return Dataset.whole(task, examples, tuple(sequences), 0)

@@ -12,7 +12,8 @@ import torch
 from tiny import CPU, dataset, model
 from torch import Tensor
 
-from mtbert.batch import Dataset, StepBatch, collate
+from mtbert.batch import Dataset, StepBatch
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.model.model import Model
 from mtbert.task import Head, Task

@@ -11,7 +11,8 @@ import torch
 from tiny import CPU, dataset
 from torch import Tensor, nn
 
-from mtbert.batch import StepBatch, collate
+from mtbert.batch import StepBatch
+from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.model.model import Model
 from mtbert.task import Task

@@ -100,11 +100,13 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a task, and their tokens.
+    """The examples of a task, which are the rows of its table that have its label, and their tokens.
 
     Attributes:
         sequences: Two entries if the two texts of a pair are encoded separately, otherwise one. Each entry holds one
-            token sequence per example.
+            token sequence per row of the table. Tasks that read the same columns of a table in the same way share this
+            object, so that a batch can encode their rows once.
+        rows: The row of each example in the table, ``[B]``, ascending.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
             neither a loss nor the sampling of rows needs clusters.
@@ -113,49 +115,78 @@ class Dataset:
     task: Task
     examples: Examples
     sequences: tuple[Sequences, ...]
+    rows: Rows
     truncated: int
     clusters: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def whole(
+        cls,
+        task: Task,
+        examples: Examples,
+        sequences: tuple[Sequences, ...],
+        truncated: int,
+        clusters: Rows | None = None,
+    ) -> Self:
+        """Returns the data set of a task that has a label in every row of its table."""
+        return cls(task, examples, sequences, np.arange(len(examples)), truncated, clusters)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     @property
+    def size(self) -> int:
+        """The number of rows of the table."""
+        return len(self.sequences[0])
+
+    @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """The number of tokens of each example, ``[B]``, in all its sequences together."""
-        total: npt.NDArray[np.int64] = np.sum([s.lengths for s in self.sequences], axis=0)
+        return self.lengths_of(self.rows)
+
+    def lengths_of(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Returns the number of tokens of the given rows of the table."""
+        total: npt.NDArray[np.int64] = np.sum([s.offsets[rows + 1] - s.offsets[rows] for s in self.sequences], axis=0)
         return total
+
+    def among(self, rows: Rows) -> Rows:
+        """Returns the numbers of the examples whose row of the table is one of ``rows``, in the order of ``rows``."""
+        if len(self) == self.size:
+            return rows
+        at: Rows = np.searchsorted(self.rows, rows).clip(max=len(self) - 1)
+        found: Rows = at[self.rows[at] == rows]
+        return found
+
+
+TaskRows = tuple[Dataset, Rows]
+"""The data of a task, and numbers of examples in it."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a batch that belongs to one task: its sequences ``[first, last)`` and its tokens ``[start, stop)``.
-
-    The sequences are sorted by length. ``order_S`` holds the indices that restore the order of the examples. If pairs
-    are encoded as two sequences, all first texts then come before all second texts.
-    """
+    """Rows of one table in a batch: sequences ``[first, last)``, sorted by length, and tokens ``[start, stop)``."""
 
     first: int
     last: int
     start: int
     stop: int
-    order_S: Tensor
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The position of each sequence and each task in a batch.
+    """The position of each sequence and each span in a batch.
 
     Attributes:
         offsets: The index of the first token of each sequence, followed by the total number of tokens: ``S + 1``
             numbers.
-        spans: The :class:`Span` of each task, by the task's name.
+        spans: The spans, each under the name of the first task that reads it.
     """
 
     offsets: tuple[int, ...]
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns the layout that the task ``name`` would have if it were alone in the batch."""
+        """Returns the layout that the span ``name`` would have if it were alone in the batch."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
@@ -163,28 +194,54 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The sequences of a task in a batch.
+
+    Attributes:
+        span: The name of the span that has them.
+        order: The index of each sequence in the span, ``[S]``, in the order of the examples. If pairs are encoded as
+            two sequences, all first texts come before all second texts. No index occurs twice.
+        order_S: The same on the device.
+        tokens_M: The indices of their tokens in the span; None if the span has no other tokens.
+    """
+
+    span: str
+    order: Rows
+    order_S: Tensor
+    tokens_M: Tensor | None
+
+
+@dataclass(frozen=True)
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``labels`` and ``example_ids`` have one entry per task. ``clusters`` has one for each task whose :class:`Dataset`
-    has clusters.
+    ``places``, ``labels`` and ``example_ids`` have one entry per task. ``clusters`` has one for each task whose
+    :class:`Dataset` has clusters.
     """
 
     layout: Layout
     ids_N: Tensor
     segments_N: Tensor
     positions_N: Tensor
+    places: Mapping[str, Place]
     labels: Mapping[str, Tensor]
     example_ids: Mapping[str, tuple[str, ...]]
     clusters: Mapping[str, Tensor]
 
+    @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """The tasks that read each span, by its name."""
+        return {
+            span: tuple(name for name, place in self.places.items() if place.span == span) for span in self.layout.spans
+        }
+
 
 @dataclass(frozen=True)
 class Output:
-    """The model's output for the examples of one task.
+    """The model's output for the examples of one task, and for no other rows of its table.
 
     Attributes:
-        embeddings_MD: The input of the first layer for the task's tokens.
+        embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
         vectors: One ``[B, D]`` for each sequence of an example.
@@ -197,85 +254,8 @@ class Output:
     prediction: Tensor
 
 
-def collate(parts: Sequence[tuple[Dataset, npt.NDArray[np.int64]]], device: torch.device) -> StepBatch:
-    """Returns a batch with the given rows of each data set. Its tasks are in the order of ``parts``.
-
-    The labels of the batch are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is
-    ``nan``.
-    """
-    tokens: list[npt.NDArray[np.int64]] = []
-    offsets = [0]
-    spans, labels, names, clusters = {}, {}, {}, {}
-    for data, rows in parts:
-        found, ends, back = _tokens(data, rows)
-        tokens.append(found)
-        first, start = len(offsets) - 1, offsets[-1]
-        offsets += (start + ends).tolist()
-        name = data.task.name
-        order_S = send(torch.from_numpy(back), device)
-        spans[name] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1], order_S=order_S)
-        targets = data.task.answer.labels.targets(data.task, data.examples.labels[rows])
-        labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
-        names[name] = tuple(data.examples.ids[i] for i in rows)
-        if data.clusters is not None:
-            clusters[name] = send(torch.from_numpy(data.clusters[rows]), device)
-    ids_N, segments_N, positions_N = send(torch.from_numpy(np.concatenate(tokens, 1)), device)
-
-    return StepBatch(
-        layout=Layout(offsets=tuple(offsets), spans=spans),
-        ids_N=ids_N,
-        segments_N=segments_N,
-        positions_N=positions_N,
-        labels=labels,
-        example_ids=names,
-        clusters=clusters,
-    )
-
-
-def only(batch: StepBatch, name: str) -> StepBatch:
-    """Returns the part of ``batch`` that belongs to the task ``name``, as a batch of its own."""
-    span = batch.layout.spans[name]
-    tokens = slice(span.start, span.stop)
-    return StepBatch(
-        layout=batch.layout.only(name),
-        ids_N=batch.ids_N[tokens],
-        segments_N=batch.segments_N[tokens],
-        positions_N=batch.positions_N[tokens],
-        labels={key: value for key, value in batch.labels.items() if key == name},
-        example_ids={key: value for key, value in batch.example_ids.items() if key == name},
-        clusters={key: value for key, value in batch.clusters.items() if key == name},
-    )
-
-
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns ``tensor`` on ``device``. It is copied to a GPU asynchronously, from pinned memory."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
-
-
-def _tokens(
-    data: Dataset, rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns the tokens of the given rows, in sequences sorted by length, and two arrays about the sequences.
-
-    The tokens are ``[3, M]``: ids, segments and positions. The first array, ``[S]``, holds the end of each sorted
-    sequence. The second, ``[S]``, maps each sequence in the order of the examples to its index among the sorted
-    sequences.
-    """
-    starts = np.concatenate([s.offsets[rows] for s in data.sequences])
-    lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts
-    order = np.argsort(lengths, kind="stable")
-    lengths = lengths[order]
-    ends = np.cumsum(lengths)
-    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-    at = np.repeat(starts[order], lengths) + positions  # the place of each token in the flat array that it comes from
-    origin = np.repeat(order // len(rows), lengths)  # the number of that array: 0, or 1 for a second text
-    found = np.empty((3, len(at)), np.int64)
-    found[2] = positions
-    for number, flat in enumerate(data.sequences):
-        here = origin == number
-        found[0, here], found[1, here] = flat.ids[at[here]], flat.segments[at[here]]
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return found, ends, back

@@ -102,7 +102,7 @@ def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: i
         sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
         for columns in task.packed(examples.texts)
     ]
-    return Dataset(
+    return Dataset.whole(
         task=task,
         examples=examples,
         sequences=tuple(part for part, _ in parts),

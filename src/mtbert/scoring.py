@@ -3,7 +3,7 @@
 Dimension key: B examples, K numbers of one answer, D width of the encoder.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mtbert import metrics
-from mtbert.batch import Dataset, Output, collate
+from mtbert.batch import Dataset, Output
+from mtbert.collate import Shared, collate, share_rows
 from mtbert.messages import shown
 from mtbert.model.model import Model
 from mtbert.storage.predictions import Predicted
@@ -55,21 +56,24 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
     """Returns the raw predictions for each of several data sets, by the name of its task.
 
-    The result for a data set is that of :func:`predict_examples`, but data sets with the same ``sequences`` object are
-    encoded only once. A task with an adapter is still encoded alone: its adapter changes the output of every layer.
+    The result for a data set is that of :func:`predict_examples`, but each row that any of several data sets with the
+    same ``sequences`` object has is encoded only once. A task with an adapter is still encoded alone: its adapter
+    changes the output of every layer.
 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.
     """
-    sharing: dict[tuple[int, str | None], list[Dataset]] = {}
-    for one in data:
-        name = one.task.name
-        sharing.setdefault((id(one.sequences), name if model.adapted(name) else None), []).append(one)
     found: dict[str, Tensor] = {}
-    for together in sharing.values():
-        parts = _forward(model, together, np.arange(len(together[0])), lambda out: (out.prediction,), tick)
-        found |= {one.task.name: part for one, (part,) in zip(together, parts, strict=True)}
+    for span in _spans(model, data):
+        for name, (part,) in _forward(model, span, lambda out: (out.prediction,), tick).items():
+            found[name] = part
     return {one.task.name: found[one.task.name] for one in data}
+
+
+def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
+    """Returns how many rows and tokens :func:`predict_together` encodes; ``tick`` gets this number of rows in all."""
+    spans = _spans(model, data)
+    return sum(len(span.rows) for span in spans), sum(int(span.lengths().sum()) for span in spans)
 
 
 def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
@@ -80,7 +84,8 @@ def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
     Raises:
         FloatingPointError: If a vector is not finite. The message names the example.
     """
-    return _forward(model, [data], np.arange(len(data)), lambda out: out.vectors, tick)[0]
+    (span,) = _spans(model, [data])
+    return _forward(model, span, lambda out: out.vectors, tick)[data.task.name]
 
 
 def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
@@ -136,41 +141,49 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
     if fit is None or threshold is None:
         return
     rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    ((prediction,),) = _forward(model, [train], rows, lambda out: (out.prediction,))
+    (span,) = share_rows([(train, rows)])
+    (prediction,) = _forward(model, span, lambda out: (out.prediction,))[train.task.name]
     threshold.fill_(fit(prediction.double().numpy(), train.examples.labels[rows]))
+
+
+def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
+    """Returns all rows of the data sets, by what is encoded together."""
+    return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 
 @torch.no_grad()
 def _forward(
-    model: Model,
-    together: Sequence[Dataset],
-    rows: npt.NDArray[np.int64],
-    pick: Callable[[Output], tuple[Tensor, ...]],
-    tick: Tick = lambda _: None,
-) -> list[tuple[Tensor, ...]]:
-    """Runs the model on ``rows``, and returns for each data set the tensors that ``pick`` takes from the output.
+    model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
+) -> dict[str, tuple[Tensor, ...]]:
+    """Runs the model on the rows of ``span``, and returns for each task what ``pick`` takes from its output.
 
-    The tensors are in the order of ``rows``. The data sets must share their sequences, which are encoded only once.
+    The tensors are in the order of the task's examples.
     """
-    data, names = together[0], [one.task.name for one in together]
-    by_length = np.argsort(data.lengths[rows], kind="stable")
+    lengths = span.lengths()
+    by_length = np.argsort(lengths, kind="stable")
     device = next(model.parameters()).device
-    collected: list[list[Tensor]] = []  # of each batch, those of one task after the other
-    for chunk in _chunks(data.lengths[rows[by_length]], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
-        batch = collate([(data, rows[by_length[chunk]])], device)
-        outputs = model(batch, readers={data.task.name: names})
-        collected.append([t.float() for name in names for t in pick(outputs[name])])
+    collected: list[dict[str, tuple[Tensor, ...]]] = []  # of each batch
+    for chunk in _chunks(lengths[by_length], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
+        outputs = model(collate(span.cut(by_length[chunk]), device))
+        collected.append({name: tuple(t.float() for t in pick(out)) for name, out in outputs.items()})
         # Copies the outputs of the previous batch. Copying this one would wait for it, and leave a GPU without work.
-        collected[-2:-1] = [[t.cpu() for t in out] for out in collected[-2:-1]]
+        collected[-2:-1] = [_on_cpu(outputs) for outputs in collected[-2:-1]]
         tick(chunk.stop - chunk.start)
-    back = torch.from_numpy(np.argsort(by_length))
-    parts = [torch.cat([t.cpu() for t in part])[back] for part in zip(*collected, strict=True)]
-    each = len(parts) // len(together)
-    found = [tuple(parts[i * each : (i + 1) * each]) for i in range(len(together))]
-    for one, tensors in zip(together, found, strict=True):
-        for part in tensors:
-            _check_finite(one, rows, part)
+    collected[-1:] = [_on_cpu(outputs) for outputs in collected[-1:]]
+    rank = np.argsort(by_length)
+    found = {}
+    for (data, examples), places in zip(span.parts, span.places, strict=True):
+        name = data.task.name
+        back = torch.from_numpy(np.argsort(np.argsort(rank[places])))
+        batches = [outputs[name] for outputs in collected if name in outputs]
+        found[name] = tuple(torch.cat(part)[back] for part in zip(*batches, strict=True))
+        for part in found[name]:
+            _check_finite(data, examples, part)
     return found
+
+
+def _on_cpu(outputs: Mapping[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    return {name: tuple(t.cpu() for t in tensors) for name, tensors in outputs.items()}
 
 
 def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> None:

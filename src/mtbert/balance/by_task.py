@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtbert.model.model import Model, TaskSlices
+from mtbert.model.model import Model, SpanSlices
 
 Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # the modules whose gradients _gradients knows
 _FORWARDS = (
@@ -36,10 +36,10 @@ class ByTask:
         self.weights = weights
         self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
         self._collecting = False
-        self._rows: TaskSlices = {}
+        self._rows: SpanSlices = {}
 
-    def watch(self, rows: TaskSlices) -> None:
-        """Stores which rows of the next pass belong to which task.
+    def watch(self, rows: SpanSlices) -> None:
+        """Stores which rows of the next pass belong to which span.
 
         It must be called before each pass inside :meth:`watching`.
         """

@@ -61,8 +61,8 @@ class Pass:
 
     @cached_property
     def alone(self) -> StepBatch:
-        """The part of the batch that belongs to this task."""
-        from mtbert.batch import only
+        """The sequences of this task as a batch of their own, without rows of its table that have no label."""
+        from mtbert.collate import only
 
         return only(self.batch, self.task.name)
 
@@ -104,7 +104,7 @@ class Pass:
 
         With dropout, this fails if the batch has other tasks, because the masks of all tasks were drawn together.
         """
-        return len(self.batch.layout.spans) == 1 or not self.model.random(self.task.name)
+        return len(self.batch.places) == 1 or not self.model.random(self.task.name)
 
 
 Loss: TypeAlias = "Callable[[Pass], Tensor]"

@@ -3,8 +3,7 @@
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +16,10 @@ from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
-TaskSlices = Mapping[int, Mapping[str, slice]]
-"""The rows of each task in the input of a module, by the number of rows of that input: all tokens, or all sequences."""
-Watch = Callable[[TaskSlices], None]
-"""A function that is called with the rows of each task before modules of the encoder run on them."""
-Readers = Mapping[str, Sequence[str]]
-"""The tasks whose heads read the sequences of a span, by the name of the span."""
+SpanSlices = Mapping[int, Mapping[str, slice]]
+"""The rows of each span in the input of a module, by the number of rows of that input: all tokens, or all sequences."""
+Watch = Callable[[SpanSlices], None]
+"""A function that is called with the rows of each span before modules of the encoder run on them."""
 
 
 class Model(nn.Module):
@@ -63,15 +60,12 @@ class Model(nn.Module):
             for name in filter(adapters.adapts, tasks):
                 self.adapters[f"for_{name}"] = pal.build_adapter(adapters, encoder.config, name, seed)
 
-    def forward(
-        self, batch: StepBatch, generator: torch.Generator | None = None, *, readers: Readers | None = None
-    ) -> dict[str, Output]:
+    def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
         """Makes a whole forward pass and returns the output for each task, by name.
 
-        ``generator`` draws the dropout masks; None means no dropout (evaluation). ``readers`` is explained in
-        :meth:`finish`.
+        ``generator`` draws the dropout masks; None means no dropout (evaluation).
         """
-        return self.finish(batch, self.embed(batch, generator), generator, readers=readers)
+        return self.finish(batch, self.embed(batch, generator), generator)
 
     def embed(
         self, batch: StepBatch, generator: torch.Generator | None = None, *, watch: Watch | None = None
@@ -94,25 +88,21 @@ class Model(nn.Module):
         *,
         exact: bool = False,
         watch: Watch | None = None,
-        readers: Readers | None = None,
     ) -> dict[str, Output]:
         """Makes the second part of a forward pass, after :meth:`embed`; returns the output for each task, by name.
 
         Args:
-            batch: The batch. Its tokens are divided into spans, each named after a task.
+            batch: The batch. A task that is :meth:`apart` must be the only one that reads its span.
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: A function that is called with the rows of each task before the layers run; None for no such calls.
-            readers: For each span, the tasks whose heads read it; by default only the task that the span is named
-                after. A task with an adapter must be the only reader of its own span.
+            watch: A function that is called with the rows of each span before the layers run; None for no such calls.
         """
         layout = batch.layout
-        readers = {name: (name,) for name in layout.spans} if readers is None else readers
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
         groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if self.adapted(name)}
-        first_only = self.first_only(chain.from_iterable(readers.values()))
+        first_only = self.first_only(batch.places)
         if watch is not None:
             watch(_rows(layout, groups.dummies))
         with self._precision(exact):
@@ -126,9 +116,7 @@ class Model(nn.Module):
                 return {
                     task: output
                     for name, x_MD, hidden_RD in parts
-                    for task, output in self._outputs(
-                        name, readers[name], layout, x_MD, hidden_RD, first_only, generator, watch
-                    )
+                    for task, output in self._outputs(batch, name, x_MD, hidden_RD, first_only, generator, watch)
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
@@ -147,8 +135,12 @@ class Model(nn.Module):
         return head
 
     def adapted(self, name: str) -> bool:
-        """Returns whether the task called ``name`` has an adapter. If so, its sequences need a pass of their own."""
+        """Returns whether the task called ``name`` has an adapter."""
         return f"for_{name}" in self.adapters
+
+    def apart(self, name: str) -> bool:
+        """Returns whether layers of the encoder differ for the task called ``name``, so that it needs its own span."""
+        return self.adapted(name)
 
     def random(self, name: str) -> bool:
         """Returns whether a training pass of the task called ``name`` uses any dropout after the embedding layer."""
@@ -161,45 +153,49 @@ class Model(nn.Module):
 
     def _outputs(
         self,
+        batch: StepBatch,
         name: str,
-        readers: Sequence[str],
-        layout: Layout,
         x_MD: Tensor,
         hidden_RD: Tensor,
         first_only: bool,
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields the name and the output of each task in ``readers``; these tasks all read the span called ``name``.
+        """Yields the name and the output of each task that reads the span called ``name``.
 
         ``hidden_RD`` is the last layer's output for all tokens of this span. With ``first_only``, it has first tokens
         only.
         """
-        span = layout.spans[name]
+        layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD
         if not first_only:
             offsets_S = send(torch.tensor(layout.offsets[span.first : span.last + 1]) - span.start, x_MD.device)
             first_SD = take(hidden_RD, offsets_S[:-1])
-        made: dict[Pooling, Tensor] = {}
-        for reader in readers:
-            task = self.tasks[reader]
+        pooled: dict[Pooling, Tensor] = {}
+        taken: dict[tuple[Pooling, int], Tensor] = {}
+        for reader in batch.readers[name]:
+            task, place = self.tasks[reader], batch.places[reader]
             pooling = self.pooling_of(task)
-            if pooling not in made:
+            if pooling not in pooled:
                 if pooling == "mean":
-                    pooled_SD = mean_pool(hidden_RD, offsets_S)
+                    pooled[pooling] = mean_pool(hidden_RD, offsets_S)
                 elif self.encoder.config.pooler:
                     if watch is not None:
                         watch({len(first_SD): {name: slice(None)}})
-                    pooled_SD = self.encoder.pooled(first_SD)
+                    pooled[pooling] = self.encoder.pooled(first_SD)
                 else:
-                    pooled_SD = first_SD
-                made[pooling] = take(pooled_SD, span.order_S)
-            vectors = made[pooling].chunk(task.sequences)
-            prediction = _at_least_float32(self.head(reader)(vectors, generator))
+                    pooled[pooling] = first_SD
+            of_place = pooling, id(place.order_S)
+            if of_place not in taken:
+                taken[of_place] = take(pooled[pooling], place.order_S)
+            vectors = taken[of_place].chunk(task.sequences)
             yield (
                 reader,
                 Output(
-                    embeddings_MD=x_MD, first_SD=take(first_SD, span.order_S), vectors=vectors, prediction=prediction
+                    embeddings_MD=x_MD if place.tokens_M is None else take(x_MD, place.tokens_M),
+                    first_SD=take(first_SD, place.order_S),
+                    vectors=vectors,
+                    prediction=_at_least_float32(self.head(reader)(vectors, generator)),
                 ),
             )
 
@@ -208,7 +204,7 @@ class Model(nn.Module):
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16 and not exact)
 
 
-def _rows(layout: Layout, dummies: int = 0) -> dict[int, dict[str, slice]]:
+def _rows(layout: Layout, dummies: int = 0) -> SpanSlices:
     tokens = {name: slice(span.start, span.stop) for name, span in layout.spans.items()}
     sequences = {name: slice(span.first, span.last) for name, span in layout.spans.items()}
     return {layout.offsets[-1] + dummies: tokens, len(layout.offsets) - 1: sequences}

@@ -10,15 +10,15 @@ Dimension key: B examples of a task in a pass.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mtbert.batch import Dataset, StepBatch, collate
+from mtbert.batch import StepBatch, TaskRows
+from mtbert.collate import collate, share_rows
 from mtbert.losses import Averaged, Loss, LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
@@ -27,8 +27,6 @@ from mtbert.profiling import timed
 from mtbert.recipe.settings import Recipe
 from mtbert.seeds import torch_generator
 from mtbert.training.optim import norm
-
-TaskRows = tuple[Dataset, npt.NDArray[np.int64]]  # the data of a task, and numbers of rows in it
 
 
 @dataclass
@@ -127,7 +125,7 @@ class Objective:
         examples = {data.task.name: len(rows) for data, rows in parts}
         with timed("data"):
             batches = [
-                collate(micro, self.generator.device) for micro in micro_batches(parts, self.recipe.train.token_budget)
+                self._collate(micro) for micro in micro_batches(parts, self.recipe.train.token_budget, self.model.apart)
             ]
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
@@ -169,13 +167,16 @@ class Objective:
         weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
         norms: dict[str, dict[str, float]] = {}
         for data, rows in parts:
-            made = self._passes(collate([(data, rows)], self.generator.device))[data.task.name]
+            made = self._passes(self._collate([(data, rows)]))[data.task.name]
             for term in self.terms[data.task.name]:
                 value = term.weight * term.loss(made)
                 found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
                 norms.setdefault(data.task.name, {})[term.kind] = norm([g for g in found if g is not None])
         self.generator.set_state(state)
         return norms
+
+    def _collate(self, parts: Iterable[TaskRows]) -> StepBatch:
+        return collate(parts, self.generator.device, self.model.apart)
 
     def _passes(self, batch: StepBatch, watch: Watch | None = None) -> dict[str, Pass]:
         """Makes one forward pass for all tasks of ``batch``, and returns a :class:`Pass` for each task."""
@@ -248,7 +249,7 @@ class Objective:
                 passes = self._passes(batch)
                 gathered.append({key: loss.gather(passes[name]) for name, key, loss in self._whole(passes)})
         fed: list[dict[str, _Fed]] = [{} for _ in batches]
-        for _, key, loss in self._whole(dict.fromkeys(name for b in batches for name in b.layout.spans)):
+        for _, key, loss in self._whole(dict.fromkeys(name for b in batches for name in b.places)):
             holders = [i for i, found in enumerate(gathered) if key in found]
             joined = [torch.cat(tensors) for tensors in zip(*(gathered[i][key] for i in holders), strict=True)]
             leaves = [t.requires_grad_() if t.is_floating_point() else t for t in joined]
@@ -265,25 +266,28 @@ class Objective:
         return states, fed, self.generator.get_state()
 
 
-def micro_batches(parts: Sequence[TaskRows], budget: int | None) -> Iterator[list[TaskRows]]:
-    """Yields the rows of each forward pass of a step.
+def micro_batches(
+    parts: Sequence[TaskRows], budget: int | None, apart: Callable[[str], bool] = lambda _: False
+) -> Iterator[list[TaskRows]]:
+    """Yields the examples of each forward pass of a step.
 
-    If ``budget`` is None, a single pass has all rows. Otherwise, each pass has at most ``budget`` tokens; an example
-    that is longer than this gets a pass of its own. Every row occurs exactly once, in the order of ``parts``.
+    If ``budget`` is None, a single pass has all examples. Otherwise, each pass has at most ``budget`` tokens; a row
+    that is longer than this gets a pass of its own. Tasks that share rows are cut at the same rows, and the tokens of a
+    row count once for all of them. Every example occurs exactly once. ``apart`` is the argument of :func:`collate`.
     """
     if budget is None:
         yield list(parts)
         return
     micro: list[TaskRows] = []
     tokens = 0
-    for data, rows in parts:
+    for span in share_rows(parts, apart):
         first = 0
-        for i, length in enumerate(data.lengths[rows].tolist()):
+        for i, length in enumerate(span.lengths().tolist()):
             if tokens and tokens + length > budget:
-                yield [*micro, (data, rows[first:i])] if i > first else micro
+                yield [*micro, *span.cut(np.arange(first, i))]
                 micro, tokens, first = [], 0, i
             tokens += length
-        micro.append((data, rows[first:]))
+        micro += span.cut(np.arange(first, len(span.rows)))
     yield micro
 
 

@@ -17,6 +17,7 @@ import torch
 from mtbert import scoring
 from mtbert.balance.by_task import ByTask
 from mtbert.balance.gram import Gradient, check_weights, combine, cosines, gram
+from mtbert.batch import TaskRows
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared, settled
 from mtbert.profiling import timed
@@ -27,7 +28,7 @@ from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
 from mtbert.training.best import BestSoFar
-from mtbert.training.objective import Objective, Tally, TaskRows, micro_batches
+from mtbert.training.objective import Objective, Tally, micro_batches
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
 

@@ -1,0 +1,213 @@
+"""From chosen rows of data sets to the batch of one forward pass, in which tasks of one table share their rows.
+
+Dimension key: N tokens of a batch, M tokens of a task, S sequences.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtbert.batch import Dataset, Layout, Place, Rows, Span, StepBatch, TaskRows, send
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Rows of one table that are encoded once for all tasks that read them.
+
+    ``rows`` are their numbers in the table. ``parts`` are the examples of each task, and ``places`` says for each
+    example which of the rows it is; no number occurs twice for a task, because a row that a task reads twice is there
+    twice.
+    """
+
+    parts: tuple[TaskRows, ...]
+    rows: Rows
+    places: tuple[Rows, ...]
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Returns the number of tokens of each row."""
+        return self.parts[0][0].lengths_of(self.rows)
+
+    def cut(self, chosen: Rows) -> list[TaskRows]:
+        """Returns the examples in the rows with these numbers, in this order; a task without any is left out."""
+        found = []
+        for (data, _), example in zip(self.parts, self._example, strict=True):
+            inside = example[chosen]
+            inside = inside[inside >= 0]
+            if len(inside):
+                found.append((data, inside))
+        return found
+
+    @cached_property
+    def _example(self) -> list[Rows]:
+        """For each task the example in each of the rows, or -1."""
+        found = [np.full(len(self.rows), -1) for _ in self.parts]
+        for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
+            at[places] = examples
+        return found
+
+
+def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda _: False) -> list[Shared]:
+    """Returns the examples of several tasks by the rows that they share.
+
+    Args:
+        parts: The examples of each task.
+        apart: Whether the task of this name must not share its rows with others.
+    """
+    together: dict[tuple[int, str | None], list[TaskRows]] = {}
+    for data, examples in parts:
+        name = data.task.name
+        together.setdefault((id(data.sequences), name if apart(name) else None), []).append((data, examples))
+    return [Shared(tuple(of), *_union([data.rows[examples] for data, examples in of])) for of in together.values()]
+
+
+def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
+    """Returns the rows that are in any of ``lists``, and for each list the places of its rows among them.
+
+    A row is there as often as in the list that has it most often.
+    """
+    first = lists[0]
+    if all(np.array_equal(first, other) for other in lists[1:]):
+        return first, (np.arange(len(first)),) * len(lists)
+    times = [_times_before(rows) for rows in lists]
+    most = 1 + max(int(t.max(initial=0)) for t in times)
+    keys = np.concatenate([rows * most + t for rows, t in zip(lists, times, strict=True)])
+    found, begins, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(begins)  # that of the lists, and not that of the numbers
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return found[order] // most, tuple(np.split(rank[inverse], np.cumsum([len(rows) for rows in lists])[:-1]))
+
+
+def _times_before(rows: Rows) -> Rows:
+    """Returns for each row how often it occurs before this place."""
+    order = np.argsort(rows, kind="stable")
+    found = np.empty_like(order)
+    found[order] = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+    return found
+
+
+def collate(
+    parts: Iterable[TaskRows], device: torch.device, apart: Callable[[str], bool] = lambda _: False
+) -> StepBatch:
+    """Returns a batch with the given examples of each data set.
+
+    Data sets with the same ``sequences`` share a span, which has each of their rows once. The spans are in the order of
+    the first task that reads them. The labels of the batch are float32 targets: class indices, 0 or 1, or scores mapped
+    to 0..1. A missing label is ``nan``.
+
+    Args:
+        parts: The examples of each task.
+        device: The device of the batch.
+        apart: Whether the task of this name needs a span of its own.
+    """
+    tokens: list[npt.NDArray[np.int64]] = []
+    offsets = [0]
+    spans, places, labels, names, clusters = {}, {}, {}, {}, {}
+    for span in share_rows(parts, apart):
+        found, ends, back = _tokens(span.parts[0][0], span.rows)
+        tokens.append(found)
+        first, start = len(offsets) - 1, offsets[-1]
+        offsets += (start + ends).tolist()
+        of_span = span.parts[0][0].task.name
+        spans[of_span] = Span(first=first, last=len(offsets) - 1, start=start, stop=offsets[-1])
+        whole = Place(of_span, back, send(torch.from_numpy(back), device), None)
+        for (data, examples), own in zip(span.parts, span.places, strict=True):
+            name = data.task.name
+            all_in_order = np.array_equal(own, np.arange(len(span.rows)))
+            places[name] = (
+                whole if all_in_order else _place(of_span, back.reshape(-1, len(span.rows)), ends, own, device)
+            )
+            targets = data.task.answer.labels.targets(data.task, data.examples.labels[examples])
+            labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
+            names[name] = tuple(data.examples.ids[i] for i in examples)
+            if data.clusters is not None:
+                clusters[name] = send(torch.from_numpy(data.clusters[examples]), device)
+    ids_N, segments_N, positions_N = send(torch.from_numpy(np.concatenate(tokens, 1)), device)
+
+    return StepBatch(
+        layout=Layout(offsets=tuple(offsets), spans=spans),
+        ids_N=ids_N,
+        segments_N=segments_N,
+        positions_N=positions_N,
+        places=places,
+        labels=labels,
+        example_ids=names,
+        clusters=clusters,
+    )
+
+
+def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
+    """Returns the place of a task that reads the rows ``own`` of a span.
+
+    Args:
+        span: The name of the span.
+        back: The sequence of each row, ``[texts, rows]``.
+        ends: The end of each sequence in the span, ``[sequences]``.
+        own: The rows of the task.
+        device: The device of the batch.
+    """
+    order = back[:, own].flatten()
+    is_own = np.zeros(len(ends), bool)
+    is_own[order] = True
+    tokens = np.repeat(is_own, np.diff(ends, prepend=0)).nonzero()[0]
+    return Place(span, order, *(send(torch.from_numpy(x), device) for x in (order, tokens)))
+
+
+def only(batch: StepBatch, name: str) -> StepBatch:
+    """Returns the part of ``batch`` that belongs to the task ``name``, as a batch of its own."""
+    place = batch.places[name]
+    span = batch.layout.spans[place.span]
+    layout = batch.layout.only(place.span)
+    tokens: tuple[Tensor, ...] = tuple(
+        x_N[span.start : span.stop] for x_N in (batch.ids_N, batch.segments_N, batch.positions_N)
+    )
+    if place.tokens_M is not None:
+        tokens = tuple(x_M[place.tokens_M] for x_M in tokens)
+        kept = np.sort(place.order)
+        ends = np.cumsum(np.diff(layout.offsets)[kept]).tolist()
+        layout = Layout((0, *ends), {name: Span(first=0, last=len(kept), start=0, stop=ends[-1])})
+        order = np.searchsorted(kept, place.order)
+        place = Place(name, order, send(torch.from_numpy(order), batch.ids_N.device), None)
+    ids_M, segments_M, positions_M = tokens
+    (moved,) = layout.spans.values()
+    return StepBatch(
+        layout=Layout(layout.offsets, {name: moved}),
+        ids_N=ids_M,
+        segments_N=segments_M,
+        positions_N=positions_M,
+        places={name: replace(place, span=name)},
+        labels={key: value for key, value in batch.labels.items() if key == name},
+        example_ids={key: value for key, value in batch.example_ids.items() if key == name},
+        clusters={key: value for key, value in batch.clusters.items() if key == name},
+    )
+
+
+def _tokens(
+    data: Dataset, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Returns the tokens of the given rows, in sequences sorted by length, and two arrays about the sequences.
+
+    The tokens are ``[3, M]``: ids, segments and positions. The first array, ``[S]``, holds the end of each sorted
+    sequence. The second, ``[S]``, maps each sequence in the order of the rows to its index among the sorted sequences.
+    """
+    starts = np.concatenate([s.offsets[rows] for s in data.sequences])
+    lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts
+    order = np.argsort(lengths, kind="stable")
+    lengths = lengths[order]
+    ends = np.cumsum(lengths)
+    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    at = np.repeat(starts[order], lengths) + positions  # the place of each token in the flat array that it comes from
+    origin = np.repeat(order // len(rows), lengths)  # the number of that array: 0, or 1 for a second text
+    found = np.empty((3, len(at)), np.int64)
+    found[2] = positions
+    for number, flat in enumerate(data.sequences):
+        here = origin == number
+        found[0, here], found[1, here] = flat.ids[at[here]], flat.segments[at[here]]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found, ends, back
