@@ -1,4 +1,4 @@
-"""The commands ``mtbert study``, which runs a study in a folder, and ``mtbert report``, which writes its report."""
+"""The commands ``mtbert study`` and ``mtbert report``. The first carries out a study, the second reports on it."""
 
 import os
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    """Runs every run of a study that has not ended yet, and writes the report.
+    """Carries out a study: makes all runs that have not ended yet, and writes the report.
 
-    A run uses the number of threads that its recipe gives. If the recipe gives none, the run gets an equal part of the
-    machine's cores. That part is fixed when the study begins, so later calls use the same one.
+    A run uses the number of threads that its recipe gives. If the recipe gives none, the machine's cores are divided
+    equally among the workers. This number of threads is fixed when the study begins, and later calls use it again.
 
     Args:
         plan: The plan of the study.
@@ -30,7 +30,7 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
         console: Shows progress, warnings and tables.
 
     Returns:
-        The reason for each failure, by the name of the failed run.
+        A dict from the name of each failed run to the reason for its failure.
 
     Raises:
         FileNotFoundError: If a data file is missing.
@@ -83,13 +83,13 @@ def _check_place(out: Path) -> None:
 
 
 def report_on(path: Path, console: Console, row: str | None = None, test: Mapping[str, Path] | None = None) -> None:
-    """Writes the report of a study, or of a single run, into its folder, with tables and figures; prints the tables.
+    """Writes a report with tables and figures into the folder of a study or of a single run. Prints the tables.
 
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
         row: A row of the study to score on test data before the report is written. This can be done only once.
-        test: A labelled test file for each task of that row, by task.
+        test: The paths of labelled test files, one for each task of that row; the keys are the names of the tasks.
 
     Raises:
         FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, or a file is

@@ -24,20 +24,20 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns how wrong each answer of a run is, for all dev examples of one task."""
+    """Returns, for each dev example of one task, how wrong the run's answer to it is."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)
 
 
 def overlap(texts: Sequence[str]) -> float:
-    """Returns the Jaccard similarity of the words of two texts, 0 to 1: words in both, divided by words in either."""
+    """Returns the Jaccard similarity of two texts: the number of words in both, divided by the number in either."""
     first, second = (set(WORD.findall(text.lower())) for text in texts)
     return len(first & second) / max(1, len(first | second))
 
 
 class Errors:
-    """The errors of all runs of a study on dev. Every answer is judged once, when the object is created."""
+    """The errors that the runs of a study make on dev. Every answer is judged once, when the object is created."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -92,7 +92,10 @@ class Errors:
         )
 
     def _by_overlap(self, task: str) -> TextTable:
-        """Returns a table of each row's mean error on text pairs, grouped by how many words the two texts share."""
+        """Returns a table of mean errors on text pairs: a line for each row of the study.
+
+        The pairs are grouped by how many words their two texts share, and each group has a column.
+        """
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]
         bins = len(OVERLAP_BINS) - 1
@@ -142,10 +145,11 @@ class Errors:
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
-        """Returns which dev examples of a task a row fixes or breaks, compared with the reference row, ``[B]``.
+        """Compares a row of the study with the reference row on every dev example of a task.
 
-        1 means fixed: wrong in most seeds of the reference, and right in most seeds of the row. -1 means broken: the
-        reverse. 0 means neither. Returns None if one of the two rows has no answers to the task.
+        Returns an array ``[B]``. An entry is 1 if the row fixes the example: most seeds of the reference answer it
+        wrongly, but most seeds of the row do not. It is -1 if the row breaks the example, which is the reverse.
+        Otherwise, it is 0. Returns None instead if one of the two rows has no answers to the task.
         """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:
@@ -157,7 +161,8 @@ class Errors:
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
-        For each row, these are its worst answers, and the examples that it fixes or breaks most clearly.
+        For each row of the study, these are the examples that it answers worst, and those that it fixes or breaks most
+        clearly.
         """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}

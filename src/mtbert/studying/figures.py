@@ -52,13 +52,13 @@ class Drawn:
 
 
 def study_figures(results: Results, summary: Summary) -> list[Drawn]:
-    """Returns the figures of a study, or of a single run; a figure for which there are no data is left out."""
+    """Returns the figures of a study or of a single run. A figure for which there are no data is left out."""
     with _style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws how much the scores of each row differ from its control, with 95% intervals and one panel per score."""
+    """Draws how each row's scores differ from those of its control. Each score has a panel with 95% intervals."""
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
@@ -119,7 +119,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the cosine between the gradients of each two tasks over training, if the runs logged these cosines."""
+    """Draws the cosine between the gradients of each pair of tasks over training, if the runs logged it."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if not cosines:
         return
@@ -184,9 +184,9 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws a scatter plot of answers against labels, for each task with scores.
+    """Draws a scatter plot of answers against labels for each task whose answers are scores.
 
-    It shows the first seed of the reference row and of the best row.
+    A plot has a panel for the reference row and one for the best row. Each panel shows the row's first seed.
     """
     for task, dev in results.dev.items():
         rows = _best_beside_reference(results, summary, task)
@@ -235,7 +235,7 @@ def _panels(rows: int, columns: int, width: float, height: float, **share: Any) 
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels, one for each row. A panel has the named curves of its row over the steps."""
+    """Returns a figure and its panels. Each row of the study has one, which shows the row's named curves over steps."""
     figure, axes = _wrapped(by_row)
     for ax, curves in zip(axes, by_row.values(), strict=True):
         for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
@@ -260,7 +260,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure and its panels, one for each row and task; ``titles`` has a title for each task."""
+    """Returns a figure and its panels: one for each row of the study and task. ``titles`` has one title per task."""
     figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -287,7 +287,7 @@ def _windows(points: Points) -> tuple[Floats, Floats]:
 
 
 def _losses(result: EndedRun, task: str) -> Points:
-    """Returns a (step, loss) pair for each step that trained the task; the task's losses are summed."""
+    """Returns a pair (step, loss) for each step that trained the task. Several losses of the task are added up."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]
@@ -301,7 +301,7 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _cosines(result: EndedRun) -> dict[str, Points]:
-    """Returns a curve of (step, cosine) for each pair of tasks whose cosine the first 50 log lines contain."""
+    """Returns a curve of (step, cosine) for each pair of tasks; a pair that the first 50 log lines lack is left out."""
     logged = [(line["step"], line.get("diagnostics", {})) for line in result.steps]
     keys = sorted({key for _, found in logged[:50] for key in found if key.startswith("cos(")})
     return {key: [(step, found[key]) for step, found in logged if key in found] for key in keys}
@@ -321,9 +321,9 @@ def _taken(result: EndedRun) -> dict[str, Points]:
 
 
 def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the names of the reference row and of the row with the best score in the task.
+    """Returns the names of two rows: the reference row, and the row with the best score on the task.
 
-    A row without a score in the task is left out.
+    The list is shorter if both are the same row, or if the reference has no score on the task.
     """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
@@ -331,7 +331,10 @@ def _best_beside_reference(results: Results, summary: Summary, task: str) -> lis
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Returns a run's confusion matrix ``[K, K]``: entry (i, j) is the share of answers j to examples of class i."""
+    """Returns a run's confusion matrix ``[K, K]``.
+
+    Entry (i, j) is the share of the examples with label i that got the answer j.
+    """
     decided_B = run.predicted[dev.task.name].decision.numpy()
     classes = range(len(dev.task.labels or ()))
     shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")

@@ -22,7 +22,7 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
     Args:
         results: The results of the study.
         row: The name of the row.
-        tests: A labelled test file for each task of the row, by task.
+        tests: The paths of labelled test files, one for each task of the row; the keys are the names of the tasks.
         out: The folder of the study.
         console: Shows which run is being scored on which file.
 

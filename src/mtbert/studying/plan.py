@@ -40,9 +40,9 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a study.
+    """All runs of a study, given by its rows and seeds.
 
-    The rows are in the order of the study's file, and ``reference`` is the name of one of them.
+    The rows are in the order of the study's file. ``reference`` names the row that all others are compared with.
     """
 
     rows: Mapping[str, PlannedRow]
@@ -54,8 +54,8 @@ class Plan:
     def runs(self) -> list[tuple[str, int]]:
         """Returns a pair (name of the row, seed) for every run, in the order in which the runs start.
 
-        All rows are run with the first seed before the second seed begins, and so on. An unfinished study can therefore
-        already be compared.
+        All rows are run with the first seed before the second seed begins, and so on. The rows of an unfinished study
+        can therefore already be compared.
         """
         return [(name, seed) for seed in self.seeds for name in self.rows]
 
@@ -73,8 +73,8 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
         overrides: Changes of every row's recipe, as ``a.b=c``. They are applied after the changes in the file.
 
     Raises:
-        FileNotFoundError: If the study or one of its recipes does not exist; the message lists those that come with
-            the package.
+        FileNotFoundError: If the study or one of its recipes does not exist. The message lists the studies or recipes
+            that come with the package.
         ValueError: If the file has a mistake; the message names the file, key and value, and says what to do.
     """
     chain = STUDIES.read(name, Path())
@@ -160,10 +160,7 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row that is the control of the row ``base``.
-
-    Returns None if neither the row nor its recipe names a control.
-    """
+    """Returns the name of the control of the row ``base``; None if neither the row nor its recipe names one."""
     row = study.rows[base]
     others = [other for other in study.rows if other != base]
     if row.control is not None:

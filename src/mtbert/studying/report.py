@@ -27,7 +27,7 @@ VERDICTS: Mapping[Verdict, str] = {"better": "helps", "worse": "hurts", "unclear
 
 
 def write_report(results: Results, out: Path) -> list[TextTable]:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables to show on the terminal."""
+    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables for the terminal."""
     summary = summarise(results)
     errors = Errors(results)
     drawn = study_figures(results, summary)
@@ -144,7 +144,10 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns what the top of the page compares rows with: their controls, or the reference if no row has a control."""
+    """Returns ``control`` if the top of the page compares rows with their controls, or else ``reference``.
+
+    It compares them with the reference row if no row can be compared with a control.
+    """
     return "control" if summary.comparisons["control"] else "reference"
 
 
@@ -154,7 +157,7 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns one entry for each compared row, for the list of findings at the top of the page.
+    """Returns the entries of the list of findings at the top of the page: one for each row that is compared.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """
@@ -204,7 +207,10 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _recipes(results: Results) -> list[tuple[str, str]]:
-    """Returns a heading and a text for each row: its whole recipe, or the differences from its control's recipe."""
+    """Returns a pair (heading, text) for each row of the study.
+
+    The text is the row's whole recipe or, if the row has a control, the differences from the control's recipe.
+    """
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}
     found = []

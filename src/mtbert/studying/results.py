@@ -34,7 +34,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: rows with their controls, seeds, the reference row, and the number of threads."""
+    """The content of ``study.json``: the rows of a study and their controls, its seeds, and other facts about it."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe
@@ -46,7 +46,7 @@ class Outline(Settings):
 
 @dataclass(frozen=True)
 class DevData:
-    """The dev data of one task."""
+    """The dev examples of one task, with the metric that scores answers to them."""
 
     task: Task
     metric: str
@@ -80,9 +80,9 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the logged evaluation of the model that the run predicts with; None if it was not logged.
+        """Returns the log line with the scores of the model that the run predicts with; None if there is none.
 
-        If it is unknown when that model was saved, returns the last evaluation.
+        If it is unknown after which step that model was saved, returns the last log line with scores.
         """
         last = history.last(self.steps)
         if self.step is None:
@@ -91,9 +91,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Returns a sentence with the score of the newest model.
+        """Returns a sentence with the score of the newest model, if the run predicts with an older model.
 
-        Returns None if the run predicts with the newest model anyway, or if that is unknown.
+        Otherwise, or if it is unknown with which of them the run predicts, returns None.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
@@ -106,7 +106,7 @@ class EndedRun:
 
 @dataclass(frozen=True)
 class Results:
-    """All runs of a study that have ended, and their dev data.
+    """The ended runs of a study, and the dev data that they answered.
 
     A single run of ``mtbert train`` is treated as a study with one row and one seed.
     """
@@ -123,7 +123,7 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes the outline of a plan as ``study.json`` into the study's folder ``out``."""
+    """Writes an outline of ``plan`` and the number of threads into ``study.json`` in the study's folder ``out``."""
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},
@@ -149,7 +149,7 @@ def read_outline(out: Path) -> Outline:
 
 
 def read_study(out: Path) -> Results:
-    """Returns the results of all runs of the study in ``out`` that have ended.
+    """Returns the results of the study in the folder ``out``. A run that has not ended contributes only its name.
 
     Raises:
         FileNotFoundError, ValueError: If ``out`` holds no study, a file is damaged, or the runs were made with
@@ -199,9 +199,9 @@ def read_run(run: Path) -> Results:
 
 
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
-    """Returns the number of optimizer steps that a run takes from beginning to end.
+    """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This depends on the sizes of the train data, so the data of tasks that are missing in ``dev`` are read.
+    This depends on how many train rows each task has. If ``dev`` does not say this for a task, its data are read.
     """
     sizes = {
         name: dev[name].train if name in dev else len(prepare.read_split(recipe, name).train) for name in recipe.tasks
@@ -279,9 +279,9 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
-    """Returns whether ``predicted`` holds answers to the dev data in ``dev``.
+    """Returns whether the answers in ``predicted`` belong to the dev examples in ``dev``.
 
-    Shape and values must fit, and the score must equal the one that the run logged.
+    Their shape and values must fit the task, and their score must equal the one that the run logged.
     """
     task, decision = dev.task, predicted.decision.numpy()
     shape = result.recipe.tasks[task.name].predicts.shape(task)

@@ -1,7 +1,8 @@
 """The runs of a study: the paths of their files, and the processes that carry them out.
 
-Each run has a folder ``cells/ROW-SEED/`` with its recipe (``recipe.yaml``), everything that it printed (``log.txt``), a
-folder as ``mtbert train`` makes it (``run/``) and, once the run has ended, ``ended.json``.
+Each run has a folder ``cells/ROW-SEED/``. In it, ``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything
+that the run printed, and ``run/`` is a folder as ``mtbert train`` makes it. Once the run has ended, ``ended.json`` is
+there too.
 """
 
 import re
@@ -82,17 +83,17 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the folder, with the paths in it, for the run of ``row`` with ``seed`` in the study's folder ``out``."""
+    """Returns the place of a run in the study's folder ``out``. The run is given by its row and its seed."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
-    """Returns a dict with the recipe of every run of a plan; the keys are the places of the runs.
+    """Returns a dict from the place of each run of a plan to the recipe of that run.
 
     Args:
         plan: The plan of the study.
         out: The folder of the study.
-        threads: The number of threads for each run whose recipe gives none.
+        threads: The number of threads for each run whose recipe gives no such number.
 
     Raises:
         ValueError: If one of the runs has already begun in the folder with other settings.
@@ -115,7 +116,8 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the recipe of the run into it.
 
-    If a run has already begun, the data folder (``data.root``) in its own copy of the recipe is updated too.
+    A run that has already begun has a second copy of the recipe in its folder ``run/``. There, only the data folder
+    (``data.root``) is updated.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
@@ -131,11 +133,11 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> d
 
     Args:
         places: The places of the runs, by name.
-        workers: The number of runs at the same time. If memory is short, there are fewer.
+        workers: The number of runs that train at the same time. If memory is short, fewer train.
         console: Shows the progress.
 
     Returns:
-        The reason for each failure, by the name of the failed run.
+        A dict from the name of each failed run to the reason for its failure.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, once all workers have saved their state.
@@ -183,7 +185,8 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> d
 
 def _start(place: RunPlace) -> subprocess.Popen[bytes]:
     with place.log.open("ab") as log:
-        # In a new session, Ctrl-C reaches only the study, which then stops its workers. Its end closes their input.
+        # In a new session, Ctrl-C reaches only the study, which then stops its workers. Their standard input ends when
+        # the study does.
         return subprocess.Popen(
             [sys.executable, "-m", "mtbert.studying.worker", str(place.folder)],
             stdin=subprocess.PIPE,
@@ -200,7 +203,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Returns whether there is memory for another worker as large as the largest so far; the first may always start."""
+    """Returns whether there is memory for another worker. The first worker may always start.
+
+    A new worker is assumed to need as much memory as the largest running one, and at least ``GUESS`` bytes.
+    """
     if not running:
         return True
     sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
@@ -255,7 +261,7 @@ class _Shown:
         return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
 
     def _left(self) -> str:
-        """Returns the time left as text, estimated from the progress so far as if all runs took equally long."""
+        """Returns a text with the estimated time left. The estimate assumes that all runs take equally long."""
         now = sum(self.done[name] - share for name, share in self.begun.items())
         if all(share == 1 for share in self.done.values()):
             return "all ended"

@@ -19,10 +19,10 @@ PrintedScores = Mapping[str, float]  # by TASK.METRIC, or overall
 class RowSettings(Settings):
     """A row of a study: a recipe, or a recipe with some settings changed."""
 
-    recipe: str = Field(description="a file beside the study's, or the name of a shipped one")
-    set: tuple[str, ...] = Field(default=(), description="changes as a.b=c, after those of the study")
+    recipe: str = Field(description="a path, relative to the study's file, or the name of a shipped recipe")
+    set: tuple[str, ...] = Field(default=(), description="changes of the recipe as a.b=c, made after the study's")
     control: str | None = Field(
-        default=None, description="the row that lacks one technique of this one; null: the row of the recipe's control"
+        default=None, description="the row that lacks one technique of this row; null: as the recipe's control says"
     )
 
 
@@ -35,42 +35,43 @@ class Sizes(Settings):
 
 
 class Printed(Settings):
-    """Numbers for rows of the study from another source, such as a paper; the report shows them beside the study's own.
+    """Numbers that another source, such as a paper, gives for rows of the study.
 
-    The key of a score is ``TASK.METRIC``, such as ``sts.pearson``, or ``overall``. A score is shown only if its metric
-    is the one that the study uses for the task.
+    The report shows them beside the study's own numbers. The key of a score is ``overall``, or ``TASK.METRIC`` as in
+    ``sts.pearson``. A task's score is shown only if its metric is the one that the study uses for the task.
     """
 
-    source: str = Field(min_length=1, max_length=100, description="whose numbers these are, as the report calls it")
-    note: str | None = Field(default=None, description="what the source does in another way, for the report")
+    source: str = Field(min_length=1, max_length=100, description="the source's name in the report")
+    note: str | None = Field(default=None, description="what the source does differently; the report shows it")
     digits: int = Field(default=3, ge=1, le=10, description="decimal places of the scores")
     dev: dict[str, dict[str, float]] = Field(default={}, description="scores on dev, by row")
     test: dict[str, dict[str, float]] = Field(default={}, description="scores on test, by row")
     sizes: dict[str, Sizes] = Field(default={}, description="numbers of examples, by task")
 
     def said(self, score: float | None) -> str:
-        """Returns a score as text, with ``digits`` decimal places; an empty text for None."""
+        """Returns a score as a text with ``digits`` decimal places; an empty text for None."""
         return "" if score is None else f"{score:.{self.digits}f}"
 
     def contradicted(self, scores: PrintedScores) -> float | None:
-        """Returns ``overall`` as computed from the printed task scores, if this contradicts the printed ``overall``.
+        """Computes an overall score from the task scores in ``scores``, and compares it with ``scores["overall"]``.
 
-        They contradict each other if they differ by more than rounding can explain. If they agree, returns None. Also
-        returns None if ``overall`` is not printed, or if fewer than two tasks have a printed score.
+        Returns the computed score if the two differ by more than rounding can explain. Otherwise returns None. Also
+        returns None if ``scores`` has no overall score, or has scores of fewer than two tasks.
         """
         parts = ((key.rpartition("."), score) for key, score in scores.items() if key != OVERALL)
         by_task = {task: (metric, score) for (task, _, metric), score in parts}
         if OVERALL not in scores or len(by_task) < 2:
             return None
         formula = metrics.aggregate(OVERALL, by_task)
-        # Rounding changes a score, and overall, by half a unit of the last place or less; a correlation counts half.
+        # Rounding changes every printed score by half a unit of the last place at most. The overall score scales each
+        # task's score to the range from 0 to 1, which halves the change of a correlation.
         weights = [metrics.unit_scale(metric, 1.0) - metrics.unit_scale(metric, 0.0) for metric, _ in by_task.values()]
         rounding = 10**-self.digits / 2 * (math.fsum(weights) / len(weights) + 1)
         return formula if abs(formula - scores[OVERALL]) > rounding else None
 
 
 class StudySettings(Settings):
-    """The content of a study's file: rows, seeds, and the row that all others are compared with."""
+    """The content of a study's file: which recipes are run with which seeds, and how the runs are compared."""
 
     rows: dict[
         Annotated[str, Field(pattern=ROW_NAME)],
@@ -89,7 +90,7 @@ class StudySettings(Settings):
     reference: str | None = Field(
         default=None, description="the row that all others are compared with; null: the first"
     )
-    printed: Printed | None = Field(default=None, description="numbers of another source, shown beside the study's")
+    printed: Printed | None = Field(default=None, description="numbers from another source, to compare with")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

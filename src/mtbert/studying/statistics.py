@@ -6,7 +6,7 @@ examples, and an interval over examples alone would ignore the seeds. Therefore 
 two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
 This is a model with two-way random effects, as for subjects that are all rated by the same judges.
 
-Dimension key: S seeds, R resamples, B examples, K numbers of an answer, T tests.
+Dimension key: S seeds, R resamples, B examples, K numbers per answer, T tests.
 """
 
 import math
@@ -65,7 +65,10 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power at ``effect`` minus 0.8. The other tail is negligible near the solution."""
+            """Returns the power of the test, minus 0.8, if the true mean is ``effect`` standard errors.
+
+            Only one tail of the test is computed; the other is negligible near the solution.
+            """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER
 

@@ -25,7 +25,7 @@ Verdict = Literal["better", "worse", "unclear"]
 class Comparison:
     """The difference in one score between a row and the row that it is compared with.
 
-    The runs of the two rows are paired by seed, and their answers by example.
+    The runs of the two rows are paired by seed, and their answers are paired by example.
     """
 
     other: str  # the row that is compared with
@@ -43,7 +43,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RowScores:
-    """The scores of a row, by task. They include ``overall`` if the row has every task that the reference row has."""
+    """The scores of one row of a study, by task.
+
+    They include ``overall``, the mean over tasks, if the row has every task that the reference row has.
+    """
 
     scores: Mapping[str, Estimate]
     by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of the seeds
@@ -62,14 +65,16 @@ class Summary:
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
         """Returns the name of the score that decides whether a row is better.
 
-        This is the main score if ``by_score`` has it. Otherwise it is the only score there; None if there are several.
+        ``by_score`` holds the row's comparisons, by score. If the main score is among them, it decides. Otherwise, the
+        only score decides. If there are several scores but not the main score, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark such as `` (collapsed: sst)`` if runs of the row collapsed, and otherwise an empty text.
+        """Returns a mark that names the tasks in which a run of the row collapsed, such as `` (collapsed: sst)``.
 
-        A collapsed run gives nearly the same answer to all examples of a task.
+        A collapsed run gives nearly the same answer to all examples of a task. If no run collapsed, returns an empty
+        text.
         """
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
@@ -97,7 +102,7 @@ def summarise(results: Results) -> Summary:
 
 
 class _Sums:
-    """Computes the summary of a study from the scores of all runs, on all dev examples and on resampled ones."""
+    """Computes the summary of a study. For this, it scores every run on all dev examples and on resampled examples."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -117,9 +122,9 @@ class _Sums:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Returns the names of the tasks that ``overall`` averages: those of the reference row.
+        """Returns the names of the tasks whose scores ``overall`` averages.
 
-        Until a run of the reference has ended, these are all tasks.
+        These are the tasks of the reference row or, until a run of that row has ended, all tasks.
         """
         reference = self.results.runs.get(self.results.outline.reference)
         known = next(iter(reference.values())).predicted if reference else self.results.dev
@@ -141,7 +146,7 @@ class _Sums:
         return metrics.value(dev.task, dev.metric, answers_B, dev.labels)
 
     def _overall(self, by_task: Mapping[str, Floats]) -> Floats:
-        """Returns the score ``overall`` from the scores of the tasks: their mean, after each is scaled to 0 to 1."""
+        """Returns the score ``overall``: the mean of the tasks' scores, each scaled to the range from 0 to 1."""
         scaled = [metrics.unit_scale(self.results.dev[name].metric, values) for name, values in by_task.items()]
         mean: Floats = np.mean(scaled, axis=0)
         return mean

@@ -1,4 +1,4 @@
-"""The tables of a study: its data, its scores, comparisons of its rows, and another source's numbers beside its own."""
+"""The tables of a study. They show its data, its scores, comparisons of its rows, and numbers from another source."""
 
 from mtbert.studying.held_out_scores import HeldOutScores
 from mtbert.studying.results import Results
@@ -31,7 +31,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
 
 
 def data_table(results: Results) -> TextTable:
-    """Returns a table of the tasks: type, metric and labels of each, and the number of examples in train and dev."""
+    """Returns a table with the type, the metric, the labels and the number of train and dev examples of each task."""
     rows = []
     for name, dev in results.dev.items():
         labels = dev.task.answer.labels.summary(dev.task)
@@ -40,7 +40,10 @@ def data_table(results: Results) -> TextTable:
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
-    """Returns a table of the scores of each row on dev: mean, standard deviation over seeds and 95% interval."""
+    """Returns a table of the dev scores of each row of the study.
+
+    A cell has the mean of a score, its standard deviation over seeds, and its 95% interval.
+    """
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
     for name, scored in summary.rows.items():
@@ -76,9 +79,10 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """Returns a table of the differences between each row and its control, or between each row and the reference.
+    """Returns a table that compares the scores of each row of the study with those of another row.
 
-    The last line has the smallest difference that the study could be expected to find.
+    ``against`` says whether this is the row's control or the reference row. The last line of the table has the smallest
+    difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
@@ -108,13 +112,13 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:
-    """Returns the tables that show the numbers of another source beside those of the study, if there are any."""
+    """Returns a list of tables that show another source's numbers beside the study's own. It can be empty."""
     printed = results.outline.printed
     return [] if printed is None else [printed_sizes(results, printed), printed_scores(results, summary, printed)]
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns a table of data set sizes: those that another source gives, beside the study's own."""
+    """Returns a table of the sizes of data sets; it shows those from another source beside the study's own."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()
@@ -127,7 +131,7 @@ def printed_sizes(results: Results, printed: Printed) -> TextTable:
 
 
 def printed_scores(results: Results, summary: Summary, printed: Printed) -> TextTable:
-    """Returns a table of the dev scores that another source gives, beside the study's own means."""
+    """Returns a table of dev scores; it shows those from another source beside the study's own means."""
     keys = _printed_keys(results, summary)
     by_row = {row: scores for row in results.runs if (scores := printed.dev.get(row, {})).keys() & keys.values()}
     columns = [name for name, key in keys.items() if any(key in scores for scores in by_row.values())]
@@ -156,7 +160,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns a table of the row's scores on test, beside the test scores that another source gives, if any."""
+    """Returns a table of the test scores of one row. If another source gives test scores for it, shows them too."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)

@@ -1,4 +1,4 @@
-"""The storage of a tuning's trials, which is an Optuna study in an SQLite file; its errors become one-line messages."""
+"""The storage of a tuning's trials: an Optuna study in an SQLite file. Its errors become one-line messages."""
 
 import errno
 from collections.abc import Iterator

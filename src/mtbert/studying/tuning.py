@@ -61,7 +61,7 @@ class Tuning:
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """Returns the recipe of a trial with the settings ``chosen``.
 
-        It is scored on a slice of train that shares no text with the rest of train; if ``on_dev`` is set, on dev.
+        The trial is scored on dev if ``on_dev`` is true, or else on a slice of train that shares no text with the rest.
         """
         found = self.recipe(chosen)
         if self.on_dev:
@@ -86,8 +86,8 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
     If a tuning was stopped or killed, the same call resumes it. The trials are then the same as without interruption.
     The score of a trial is the score that the recipe's ``train.select`` names, at the trial's best evaluation. A trial
-    is pruned if its score is below the median of the other trials at the same share of their schedules. A generator,
-    seeded by the trial's number and the setting's path, draws each setting. All trials train with the recipe's seed.
+    is stopped early (pruned) if its score is below the median score of earlier trials after the same share of steps.
+    The choice of a setting's value is seeded by the trial's number and the setting's path. Runs have the recipe's seed.
 
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises a ValueError if the recipe has no ranges, or refuses a choice or one of the two ends of a range."""
+    """Raises a ValueError if the recipe has no ranges, or is invalid with one of the choices or ends of a range."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(
@@ -142,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` holds something other than a tuning (or the start of a tuning that was killed)."""
+    """Raises a ValueError if ``out`` holds something other than a tuning; one that was killed early is accepted."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial that was interrupted, or else a new trial; None if there are already ``trials`` of them."""
+    """Returns the trial that was interrupted, or else a new trial. Returns None if all ``trials`` trials have ended."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -274,7 +274,7 @@ def _ended(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
 
 
 def _settings(trial: "optuna.trial.FrozenTrial", ranges: Mapping[str, RangeOrChoices]) -> dict[str, Any]:
-    """Returns the settings that Optuna chose for a trial, by their paths."""
+    """Returns a dict from the path of each setting to the value that Optuna chose for it in a trial."""
     given = {path: trial.params[path] for path in ranges if path in trial.params}
     return {path: value if isinstance(ranges[path], Range) else json.loads(value) for path, value in given.items()}
 
@@ -337,7 +337,7 @@ class _Shown:
         self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)
 
     def _left(self) -> str:
-        """Returns the estimated time left as text, judging by the trials of this call."""
+        """Returns a text with the estimated time left. The estimate is based on the trials of this call."""
         since, before = self.begun or (0.0, self.done)
         passed = self.done - before
         seconds = (time.monotonic() - since) / passed * (self.trials - self.done) if passed else None

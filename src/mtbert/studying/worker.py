@@ -1,7 +1,8 @@
 """Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-FOLDER is the folder of a :class:`RunPlace`. The worker trains the recipe in it, or resumes a run that was interrupted.
-The worker stops, as after Ctrl-C, when its standard input ends, so a killed study leaves no workers behind.
+FOLDER is the folder of the run, as in :class:`RunPlace`. The worker begins the run that the recipe in it describes, or
+resumes the run if it was interrupted. When its standard input ends, the worker stops as after Ctrl-C. A killed study
+therefore leaves no workers behind.
 """
 
 import json
