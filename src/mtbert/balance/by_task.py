@@ -126,8 +126,8 @@ def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str,
     They are computed from the rows of the module's input and the gradient of the rows of its output.
     """
     if isinstance(module, nn.Embedding):
-        # The function that autograd calls itself. It gives sparse or dense gradients, and on a GPU it does not wait for
-        # the number of rows.
+        # Autograd itself calls this function. It gives sparse or dense gradients, and on a GPU it does not wait for the
+        # number of rows.
         gradient: Tensor = torch.ops.aten.embedding_backward(
             gradient_RO.to(module.weight.dtype), x_RI, len(module.weight), -1, False, module.sparse
         )

@@ -74,7 +74,7 @@ def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def combine(gradients: Sequence[Gradient], weights_T: Tensor) -> list[Tensor | None]:
-    """Returns the weighted sum of the task gradients: a new tensor per parameter; None if no task uses the parameter.
+    """Returns the weighted sum of the task gradients: for each parameter, a new tensor, or None if no task uses it.
 
     Args:
         gradients: The gradient of each task.

@@ -33,9 +33,9 @@ def pcgrad(gram_TT: Tensor, generator: torch.Generator) -> Tensor:
     Raises:
         ValueError: If ``gram_TT`` is not square or not finite. The message names the row that is not finite.
 
-    Source: Yu et al., 2020, Algorithm 1, without differences: each gradient is projected onto the normal planes of the
-    *original* gradients of the other tasks, all shared parameters form one vector, and the projected gradients are
-    added, not averaged.
+    This is exactly Algorithm 1 of Yu et al., 2020. Each gradient is projected onto the normal planes of the *original*
+    gradients of the other tasks, all shared parameters form one vector, and the projected gradients are added, not
+    averaged.
     """
     import torch
 

@@ -24,7 +24,9 @@ NAMED: Mapping[str, float] = {"proportional": 1.0, "square_root": 2.0}
 
 
 def by_temperature(value: Any) -> Any:
-    """Returns the sampler's settings if ``value`` is ``proportional`` or ``square_root``, or else ``value`` unchanged.
+    """Replaces the names ``proportional`` and ``square_root`` with the settings of the sampler that they stand for.
+
+    Returns any other value unchanged.
 
     >>> by_temperature("proportional")
     {'kind': 'temperature', 'temperature': 1.0}

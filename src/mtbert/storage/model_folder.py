@@ -39,7 +39,7 @@ def find_model_folder(path: Path) -> Path | None:
 
 
 def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | None = None) -> None:
-    """Writes the files of a model folder into ``folder``. ``step`` is the number of optimizer steps of the training."""
+    """Writes the files of a model folder. ``step`` is the number of optimizer steps that the model was trained for."""
     save_encoder(merged(model.encoder), folder)
     save_tensors(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
@@ -108,7 +108,7 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 
 
 def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
-    """Loads the saved weights of the tasks ``names`` from ``folder`` into the heads and adapters of ``model``.
+    """Loads saved weights from ``folder`` into the heads and adapters of ``model``, for each task in ``names``.
 
     Returns:
         The names of the saved tensors that belong to none of these tasks.

@@ -1,6 +1,6 @@
 """A model's predictions for the dev examples, saved beside its weights.
 
-Dimension key: B examples, K numbers of a prediction.
+Dimension key: B examples, K numbers per prediction.
 """
 
 from collections.abc import Mapping

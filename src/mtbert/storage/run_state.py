@@ -1,7 +1,7 @@
-"""The run state in ``last/``: what a run needs besides its model in order to continue, and a digest of each file.
+"""The run state, which a run needs besides its model in order to continue. It is saved in the folder ``last/``.
 
-Resuming does not trust the files in the folder. It first checks their digests, and then checks that the numbers and
-tensors fit the run.
+Resuming does not trust the files in that folder. It first checks a digest of each file, and then checks that the
+numbers and tensors fit the run.
 """
 
 from collections.abc import Mapping

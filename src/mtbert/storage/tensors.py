@@ -14,7 +14,7 @@ COPY_AGAIN = "Train or copy the run again."
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Returns the tensors of a safetensors file by name, on the CPU.
+    """Returns a dict from the name of each tensor in a safetensors file to the tensor itself, on the CPU.
 
     Raises:
         FileNotFoundError: If the file does not exist.

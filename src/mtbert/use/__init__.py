@@ -1,1 +1,1 @@
-"""Use of a trained model: its answers to texts, its scores, and the files that hold them."""
+"""Use of a trained model: its answers about texts, its scores, and the files that hold them."""

@@ -1,4 +1,4 @@
-"""Detailed scores, such as those of each class and confusion matrices, as tables for a terminal and as JSON."""
+"""The details of a model's scores, such as the score of each class, as tables for a terminal and as JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Scored:
 
 
 def answer_tables(scored: Scored) -> Iterator[Table | str]:
-    """Yields the tables and lines with details of a task's answers, which are printed after the task's scores."""
+    """Yields tables and texts that give details of a task's answers. They are printed after the task's scores."""
     task = scored.data.task
     for part in task.answer.labels.tables(task, scored.predicted.decision.numpy(), scored.data.examples.labels):
         if isinstance(part, str):
@@ -43,10 +43,10 @@ def as_json(
 
     Args:
         recipe: The recipe of the run. It chooses each task's metric and the scores over all tasks.
-        scored: The answers and scores, by task.
-        model: The path of the model, for the output.
+        scored: The answers and their scores, by task.
+        model: The path of the model. It only appears in the output.
         step: The number of optimizer steps that the model was trained for; None if unknown.
-        split: The name of the data that were scored: ``dev``, ``test`` or a file, for the output.
+        split: What was scored: ``dev``, ``test`` or the path of a file. It only appears in the output.
     """
     by_task = {name: s.evaluation.metrics for name, s in scored.items()}
     return {

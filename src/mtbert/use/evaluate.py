@@ -1,4 +1,4 @@
-"""The command ``evaluate``: scores of a trained model on dev, on test, or on a labelled file."""
+"""The command ``evaluate``, which scores a trained model on dev, on test, or on a labelled file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ from mtbert.use.trained import as_trained, early_model
 
 @dataclass(frozen=True)
 class RunScores:
-    """The answers of a model to dev, to test or to a labelled file, and their scores, by task.
+    """A model's answers to the examples of dev, test or a labelled file, and the scores of these answers.
 
-    ``warnings`` are reasons to doubt the scores.
+    ``scored`` has both for each task. ``warnings`` has reasons to doubt the scores.
     """
 
     predictor: Predictor
@@ -44,7 +44,7 @@ class RunScores:
 
 
 def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[str] = ()) -> RunScores:
-    """Returns the answers of the model at ``path`` to dev, to test or to a labelled file, and their scores.
+    """Returns a model's answers to the examples of dev, test or a labelled file, and the scores of these answers.
 
     Args:
         path: The folder of a run, or of a model in it.
@@ -129,7 +129,7 @@ def _score(predictor: Predictor, data: Dataset) -> Scored:
 
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
-    # The model's classes and range, not those of files that may have changed since.
+    # Classes and ranges come from the model, because the files may have changed since it was trained.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
     tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
     prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)

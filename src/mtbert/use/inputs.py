@@ -32,10 +32,10 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
 def unlabelled(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
 ) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns a data set for each task from the rows of ``file``, without labels; also the whole file, and warnings.
+    """Reads ``file`` without labels. Returns a data set for each task, all columns of the file, and warnings.
 
     If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the id columns
-    that the recipe names, such a column is added to the returned file; it numbers the rows from 1.
+    that the recipe names, such a column is added to the returned columns. It numbers the rows from 1.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []
@@ -97,7 +97,7 @@ def answering(
 
 
 def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the tasks whose text columns are all in the file, and a warning if other tasks are left out."""
+    """Returns two lists: the tasks whose text columns are all in the file, and a warning if tasks are left out."""
     reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
     texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}
     found = whole.read_columns(
@@ -143,7 +143,7 @@ def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool)
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
-    """Returns the task with the name ``task``, as the model has it.
+    """Returns the task with the name ``task``, as it is stored in the model.
 
     Raises:
         ValueError: If the model or the recipe has no such task.

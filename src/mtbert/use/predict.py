@@ -1,4 +1,4 @@
-"""The command ``predict``: the answers of a trained model to a text, to a pair of texts, or to a file."""
+"""The command ``predict``, which writes a trained model's answers about a text, a pair of texts, or a file."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 @dataclass(frozen=True)
 class Question:
-    """A question to ``predict``: the tasks, the texts or the input file, and the files to write.
+    """What ``predict`` is asked to do: with which tasks, about which text or input file, and into which output files.
 
     The file name ``-`` means standard input or output. If exactly one task is named, its answers are written
     without the task's name. Otherwise, the answers of each task are written under the task's name.
@@ -156,7 +156,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
 
 def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns an answer whose lists are joined into texts, if the files of the task write lists with a separator."""
+    """Returns an answer in which each list is joined into one text, if the recipe gives a separator for the task."""
     known = recipe.tasks.get(task) if recipe is not None else None
     separator = None if known is None else known.columns.separator
     return answer if separator is None else outputs.joined(answer, separator)

@@ -1,4 +1,4 @@
-"""A trained model that answers texts. :func:`load` returns it as a :class:`Predictor`.
+"""A trained model that gives answers about texts. :func:`load` returns it as a :class:`Predictor`.
 
 Dimension key: B texts, D width.
 """
@@ -30,7 +30,7 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are n
 
 @dataclass(frozen=True, repr=False)
 class Predictor:
-    """A trained model with its tokenizer, ready to answer texts."""
+    """A trained model with its tokenizer, which gives answers about texts."""
 
     model: Model
     tokenizer: Tokenizer
@@ -43,7 +43,7 @@ class Predictor:
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
-        """Returns a dict ``{task: answer}`` for each text or pair; all tasks that take such inputs answer it.
+        """Returns a dict ``{task: answer}`` for each text or pair, with the answers of all tasks that take such inputs.
 
         A text is encoded only once for all tasks that encode it in the same way.
 
@@ -64,11 +64,11 @@ class Predictor:
         if not items:
             return []
         size = len(_parts(items[0]) or ())
-        # If that is the number of texts of no task, the first task refuses them.
+        # If no task takes that number of texts, the first task raises an error.
         return self.predict(self.taking(size if size in (1, 2) else shortest.texts), items)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
-        """Returns one answer per text or pair, in order; for a list of tasks, a dict ``{task: answer}`` instead.
+        """Returns an answer for each text or pair, or a dict ``{task: answer}`` for each if ``task`` is a list.
 
         Args:
             task: The name of a task, or a list of names. A text is encoded only once for all tasks that encode it in
@@ -208,7 +208,8 @@ class Predictor:
 def load(path: str | Path) -> Predictor:
     """Returns a predictor for the model at ``path``.
 
-    ``path`` can be the folder of a run, whose best model is then loaded, or its folder ``best/`` or ``last/``.
+    ``path`` is the folder of a model, such as ``best/`` or ``last/`` in the folder of a run, or the folder of the run
+    itself. If it is the folder of a run, the best model is loaded or, if there is none yet, the newest.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

@@ -14,9 +14,9 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
-    """Returns a list with a warning if ``path`` is a run without a best model, so that its newest model answers.
+    """Returns a list with one warning if the run at ``path`` has no best model yet, and otherwise an empty list.
 
-    Otherwise the list is empty.
+    In such a run, the newest model answers.
     """
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
@@ -46,8 +46,8 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
 
     Args:
         path: The folder of the run, or its folder ``best/`` or ``last/``.
-        overrides: Changes in the form of ``--set``. Only ``data.root`` and the settings of tasks in :data:`CHANGEABLE`
-            can change.
+        overrides: Changes, each as ``a.b=c``. They can only change ``data.root`` and those settings of a task that
+            :data:`CHANGEABLE` lists.
 
     Raises:
         FileNotFoundError: If there is no recipe.
@@ -75,7 +75,7 @@ def find_recipe(path: Path) -> Path | None:
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yields, as a tuple of keys, the path of each value that differs between two nested mappings."""
+    """Yields the path of each value that differs between two nested mappings. A path is a tuple of keys."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys((*a, *b)):
             yield from _differences(a.get(key), b.get(key), (*at, str(key)))
