@@ -34,7 +34,7 @@ Changes = Mapping[str, Any] | Sequence[str]
 
 @dataclass(frozen=True, repr=False)
 class Trained:
-    """The result of :func:`train`: the run's folder ``path``, and the ``scores`` of its best model on the dev data."""
+    """The result of :func:`train`: ``path`` is the run's folder; ``scores`` are the dev scores of its best model."""
 
     path: Path
     scores: Scores
@@ -57,7 +57,7 @@ class Studied:
 
     Attributes:
         path: The folder of the study.
-        failed: The reason for each failure, by the name of the run that failed.
+        failed: A dict from the name of each failed run to the reason for its failure.
     """
 
     path: Path
@@ -94,9 +94,9 @@ def train(
             :class:`~mtbert.Recipe`.
         data: A dict that maps the name of a task to its rows. Such a task needs no ``train`` in the recipe. The rows
             are a pandas or polars DataFrame, a ``datasets.Dataset``, a pyarrow Table or a list of dicts. To give rows
-            for several splits, use a dict of these with the keys ``train``, ``dev`` and ``test``. The rows need the
-            columns that the recipe names, by default ``text`` and ``label``. They are copied into the folder of the
-            run, so that the run can be resumed, scored and moved.
+            for several splits, use a dict with the keys ``train``, ``dev`` and ``test``, each with such rows. The rows
+            need the columns that the recipe names, by default ``text`` and ``label``. They are copied into the folder
+            of the run, so that the run can be resumed, scored and moved.
         out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe that is not a file.
         changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
@@ -245,7 +245,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns the recipe, changed to read ``data`` from files in ``out``, and the rows that belong in these files."""
+    """Returns a copy of the recipe that reads ``data`` from files in ``out``, and the rows for these files."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(

@@ -1,7 +1,7 @@
 """The types that hold examples, their tokens, batches and the model's outputs.
 
-Dimension key: N tokens of a batch, M tokens of one task in it, S sequences (of a batch or of one task), B examples of a
-task, D width of the encoder, K numbers of one answer.
+Dimension key: N tokens of a batch, M tokens of one of its tasks, S sequences (of a batch or of a task), B examples of a
+task, D width of the encoder, K numbers per answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,13 +100,13 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a task, which are the rows of its table that have its label, and their tokens.
+    """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
         sequences: Two entries if the two texts of a pair are encoded separately, otherwise one. Each entry holds one
             token sequence per row of the table. Tasks that read the same columns of a table in the same way share this
-            object, so that a batch can encode their rows once.
-        rows: The row of each example in the table, ``[B]``, ascending.
+            tuple, so that a row is encoded only once for all of them.
+        rows: The number of each example's row in the table, ``[B]``, in ascending order.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
             neither a loss nor the sampling of rows needs clusters.
@@ -128,7 +128,7 @@ class Dataset:
         truncated: int,
         clusters: Rows | None = None,
     ) -> Self:
-        """Returns the data set of a task that has a label in every row of its table."""
+        """Returns a data set in which every row of the table is an example."""
         return cls(task, examples, sequences, np.arange(len(examples)), truncated, clusters)
 
     def __len__(self) -> int:
@@ -150,7 +150,10 @@ class Dataset:
         return total
 
     def among(self, rows: Rows) -> Rows:
-        """Returns the numbers of the examples whose row of the table is one of ``rows``, in the order of ``rows``."""
+        """Returns the indices of the examples in the given rows of the table, in the order of ``rows``.
+
+        A row that is not an example is left out.
+        """
         if len(self) == self.size:
             return rows
         at: Rows = np.searchsorted(self.rows, rows).clip(max=len(self) - 1)
@@ -159,12 +162,16 @@ class Dataset:
 
 
 TaskRows = tuple[Dataset, Rows]
-"""The data of a task, and numbers of examples in it."""
+"""A task's data set, and the indices of some of its examples."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Rows of one table in a batch: sequences ``[first, last)``, sorted by length, and tokens ``[start, stop)``."""
+    """The part of a batch that holds rows of one table. One or several tasks read it.
+
+    It consists of the batch's sequences from ``first`` up to but not including ``last``, which are sorted by length.
+    Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
+    """
 
     first: int
     last: int
@@ -174,12 +181,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """The position of each sequence and each span in a batch.
+    """The position of each sequence and each :class:`Span` in a batch.
 
     Attributes:
         offsets: The index of the first token of each sequence, followed by the total number of tokens: ``S + 1``
             numbers.
-        spans: The spans, each under the name of the first task that reads it.
+        spans: The spans by their names. The name of a span is that of the first task that reads it.
     """
 
     offsets: tuple[int, ...]
@@ -195,14 +202,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """The sequences of a task in a batch.
+    """The place of a task's sequences in a batch.
 
     Attributes:
-        span: The name of the span that has them.
-        order: The index of each sequence in the span, ``[S]``, in the order of the examples. If pairs are encoded as
-            two sequences, all first texts come before all second texts. No index occurs twice.
-        order_S: The same on the device.
-        tokens_M: The indices of their tokens in the span; None if the span has no other tokens.
+        span: The name of the :class:`Span` that contains these sequences.
+        order: The index of each sequence within the span, ``[S]``, in the order of the examples. If pairs are encoded
+            as two sequences, all first texts come before all second texts. No index occurs twice.
+        order_S: The same numbers as ``order``, in a tensor on the device.
+        tokens_M: The index of each token of these sequences within the span; None if the span has no other tokens.
     """
 
     span: str
@@ -230,7 +237,7 @@ class StepBatch:
 
     @property
     def readers(self) -> dict[str, tuple[str, ...]]:
-        """The tasks that read each span, by its name."""
+        """A dict from the name of each :class:`Span` to the names of the tasks that read it."""
         return {
             span: tuple(name for name, place in self.places.items() if place.span == span) for span in self.layout.spans
         }
@@ -238,13 +245,13 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Output:
-    """The model's output for the examples of one task, and for no other rows of its table.
+    """The model's output for the examples of one task. Other rows of the task's table are left out.
 
     Attributes:
         embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
-        vectors: One ``[B, D]`` for each sequence of an example.
+        vectors: One tensor ``[B, D]`` for each sequence that an example has.
         prediction: ``[B]`` or ``[B, K]``; ``Task.predicts`` says what its numbers mean.
     """
 

@@ -1,4 +1,4 @@
-"""From chosen rows of data sets to the batch of one forward pass, in which tasks of one table share their rows.
+"""Makes the batch of one forward pass from chosen examples. Tasks that read the same table share its rows in a batch.
 
 Dimension key: N tokens of a batch, M tokens of a task, S sequences.
 """
@@ -17,11 +17,11 @@ from mtbert.batch import Dataset, Layout, Place, Rows, Span, StepBatch, TaskRows
 
 @dataclass(frozen=True)
 class Shared:
-    """Rows of one table that are encoded once for all tasks that read them.
+    """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` are their numbers in the table. ``parts`` are the examples of each task, and ``places`` says for each
-    example which of the rows it is; no number occurs twice for a task, because a row that a task reads twice is there
-    twice.
+    ``rows`` has the numbers of these rows in the table. ``parts`` has the chosen examples of each task. ``places`` has
+    an array for each task, which gives the index in ``rows`` of each example's row. If a task has chosen an example
+    twice, ``rows`` has its row twice, so no index occurs twice in such an array.
     """
 
     parts: tuple[TaskRows, ...]
@@ -33,7 +33,7 @@ class Shared:
         return self.parts[0][0].lengths_of(self.rows)
 
     def cut(self, chosen: Rows) -> list[TaskRows]:
-        """Returns the examples in the rows with these numbers, in this order; a task without any is left out."""
+        """Returns, for each task, its examples in ``rows[chosen]``. A task without examples there is left out."""
         found = []
         for (data, _), example in zip(self.parts, self._example, strict=True):
             inside = example[chosen]
@@ -44,7 +44,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task the example in each of the rows, or -1."""
+        """An array for each task: the index of its example in each of ``rows``, or -1 if it has no example there."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples
@@ -52,11 +52,11 @@ class Shared:
 
 
 def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda _: False) -> list[Shared]:
-    """Returns the examples of several tasks by the rows that they share.
+    """Groups the chosen examples of several tasks. The tasks of a group read the same table and share its rows.
 
     Args:
-        parts: The examples of each task.
-        apart: Whether the task of this name must not share its rows with others.
+        parts: The chosen examples of each task.
+        apart: A function from the name of a task to whether it must be in a group of its own.
     """
     together: dict[tuple[int, str | None], list[TaskRows]] = {}
     for data, examples in parts:
@@ -66,9 +66,9 @@ def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda 
 
 
 def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
-    """Returns the rows that are in any of ``lists``, and for each list the places of its rows among them.
+    """Returns the union of ``lists``, and for each list the index of each of its rows in the union.
 
-    A row is there as often as in the list that has it most often.
+    A row occurs in the union as often as in the list in which it occurs most often.
     """
     first = lists[0]
     if all(np.array_equal(first, other) for other in lists[1:]):
@@ -77,14 +77,14 @@ def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
     most = 1 + max(int(t.max(initial=0)) for t in times)
     keys = np.concatenate([rows * most + t for rows, t in zip(lists, times, strict=True)])
     found, begins, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(begins)  # that of the lists, and not that of the numbers
+    order = np.argsort(begins)  # the order in the lists, not the order of the numbers
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return found[order] // most, tuple(np.split(rank[inverse], np.cumsum([len(rows) for rows in lists])[:-1]))
 
 
 def _times_before(rows: Rows) -> Rows:
-    """Returns for each row how often it occurs before this place."""
+    """Returns, for each entry of ``rows``, how many earlier entries are equal to it."""
     order = np.argsort(rows, kind="stable")
     found = np.empty_like(order)
     found[order] = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
@@ -96,14 +96,14 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each data set.
 
-    Data sets with the same ``sequences`` share a span, which has each of their rows once. The spans are in the order of
-    the first task that reads them. The labels of the batch are float32 targets: class indices, 0 or 1, or scores mapped
-    to 0..1. A missing label is ``nan``.
+    Data sets with the same ``sequences`` share one span of the batch. It has each row only once for all of them. The
+    spans are in the order of the first task that reads each of them. The labels of the batch are float32 targets: class
+    indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``.
 
     Args:
         parts: The examples of each task.
         device: The device of the batch.
-        apart: Whether the task of this name needs a span of its own.
+        apart: A function from the name of a task to whether it needs a span of its own.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]
@@ -142,13 +142,13 @@ def collate(
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns the place of a task that reads the rows ``own`` of a span.
+    """Returns the place of a task that reads some of the rows of a span.
 
     Args:
         span: The name of the span.
-        back: The sequence of each row, ``[texts, rows]``.
-        ends: The end of each sequence in the span, ``[sequences]``.
-        own: The rows of the task.
+        back: The index in the span of each row's sequences, ``[texts, rows]``.
+        ends: The token in the span at which each sequence ends, ``[sequences]``.
+        own: The indices of those rows of the span that the task reads.
         device: The device of the batch.
     """
     order = back[:, own].flatten()

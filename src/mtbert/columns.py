@@ -58,11 +58,11 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def stored(cls, block: Bytes, offsets: Ints, digest: str | None = None) -> Self:
-        """Returns a column of texts stored one after the other: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
+        """Returns a column of texts without gaps between them: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> "TextColumn":
-        """Returns a column with the texts of the given rows, in the given order, without a copy of ``block``."""
+        """Returns a column with the texts of the given rows, in the given order. It does not copy ``block``."""
         return TextColumn(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
@@ -227,7 +227,7 @@ def hashes(texts: Iterable[str]) -> Hashes:
 
 
 def numbered(keys: npt.NDArray[np.generic]) -> Ints:
-    """Numbers the different keys 0, 1, ... in order of first occurrence, and returns the number of each key, ``[n]``.
+    """Numbers the different keys 0, 1, ... in the order of their first occurrence. Returns each key's number, ``[n]``.
 
     >>> numbered(np.array([30, 10, 30, 20])).tolist()
     [0, 1, 0, 2]

@@ -60,7 +60,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class RunRecord(Settings):
-    """The record of a run's environment, stored in ``environment.json``: packages, machine, and digests of inputs."""
+    """The content of ``environment.json``: the packages and the machine that a run used, and digests of its inputs."""
 
     python: str
     packages: dict[str, str]

@@ -1,6 +1,6 @@
 """The values of metrics for one task, and aggregates of metrics over several tasks.
 
-Dimension key: B examples, K numbers of one answer.
+Dimension key: B examples, K numbers per answer.
 """
 
 import math
@@ -30,9 +30,9 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
 
 
 def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | None:
-    """Returns a warning if a metric is undefined, such as a correlation with a constant; otherwise returns None.
+    """Returns a warning if a metric is undefined, and None if it is defined.
 
-    The arguments are those of :func:`value`.
+    A correlation, for example, is undefined if all answers are the same. The arguments are those of :func:`value`.
     """
     what = task.answer.metric(metric).undefined(answers, labels)
     if what is None:
@@ -54,10 +54,11 @@ def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 def aggregate(name: str, scores: Mapping[str, tuple[str, float]]) -> float:
-    """Returns one number for several tasks: the aggregate ``name`` of ``scores``, which is ``{task: (metric, value)}``.
+    """Combines the scores of several tasks into one number.
 
-    ``mean`` is the mean of the values. ``overall`` is their mean after correlations are mapped from -1..1 to 0..1. The
-    name of a task gives the value of that task.
+    ``scores`` is a dict ``{task: (metric, value)}``, and ``name`` says how its values are combined. ``mean`` gives the
+    mean of the values. ``overall`` gives their mean after correlations are mapped from -1..1 to 0..1. The name of a
+    task gives the value of that task alone.
 
     Raises:
         KeyError: If ``name`` is not one of :func:`aggregates`.

@@ -72,7 +72,8 @@ def check_files(recipe: Recipe) -> None:
     """Checks that all files of train and dev exist and can be opened.
 
     Raises:
-        ValueError, FileNotFoundError: If not; :func:`prepare` would raise the same error.
+        ValueError, FileNotFoundError: If a file is missing or cannot be opened. :func:`prepare` would raise the same
+            error.
     """
     with _rooted(recipe):
         for task in recipe.tasks.values():
@@ -82,7 +83,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def _rooted(recipe: Recipe) -> Iterator[None]:
-    """Adds the folder that relative paths start from to the error about a missing file in a ``with`` block."""
+    """If a file is missing in a ``with`` block, adds to the error which folder relative paths start from."""
     try:
         yield
     except FileNotFoundError as error:

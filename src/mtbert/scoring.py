@@ -1,6 +1,6 @@
 """Makes a model's predictions for a data set, and scores them.
 
-Dimension key: B examples, K numbers of one answer, D width of the encoder.
+Dimension key: B examples, K numbers per answer, D width of the encoder.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,11 +54,11 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
 
 
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
-    """Returns the raw predictions for each of several data sets, by the name of its task.
+    """Returns a dict from the name of each data set's task to the raw predictions for its examples.
 
-    The result for a data set is that of :func:`predict_examples`, but each row that any of several data sets with the
-    same ``sequences`` object has is encoded only once. A task with an adapter is still encoded alone: its adapter
-    changes the output of every layer.
+    The predictions are those of :func:`predict_examples`. Data sets with the same ``sequences`` read the same table,
+    and a row that several of them need is encoded only once. The exception is a task with an adapter. Its rows are
+    encoded separately, because an adapter changes the output of every layer.
 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.
@@ -71,7 +71,10 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
-    """Returns how many rows and tokens :func:`predict_together` encodes; ``tick`` gets this number of rows in all."""
+    """Returns how many rows and how many tokens :func:`predict_together` encodes.
+
+    The numbers that :func:`predict_together` passes to ``tick`` add up to this number of rows.
+    """
     spans = _spans(model, data)
     return sum(len(span.rows) for span in spans), sum(int(span.lengths().sum()) for span in spans)
 
@@ -133,7 +136,7 @@ def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]
 
 
 def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
-    """Sets the decision threshold of a task's head to the one that is most accurate on a sample of train.
+    """Sets the decision threshold of a task's head to the value that gives the best accuracy on a sample of train.
 
     Does nothing if the head has no threshold.
     """
@@ -147,7 +150,7 @@ def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) 
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
-    """Returns all rows of the data sets, by what is encoded together."""
+    """Returns all examples of the data sets, in groups whose rows are encoded together."""
     return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 
@@ -155,9 +158,9 @@ def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
 def _forward(
     model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Runs the model on the rows of ``span``, and returns for each task what ``pick`` takes from its output.
+    """Runs the model on the rows of ``span``. Returns, by task, the tensors that ``pick`` takes from the output.
 
-    The tensors are in the order of the task's examples.
+    Each tensor is in the order of the task's examples.
     """
     lengths = span.lengths()
     by_length = np.argsort(lengths, kind="stable")

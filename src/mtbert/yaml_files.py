@@ -44,7 +44,7 @@ class YamlFiles:
             return file.readline().removeprefix("#").strip()
 
     def read(self, name: str, beside: Path) -> list[Extended]:
-        """Returns the file called ``name``, then the file that it extends, and so on to the last one.
+        """Returns a list of files: the one called ``name``, the one that it extends, and so on to the last one.
 
         Args:
             name: The name of a shipped file, or a path.

@@ -27,7 +27,7 @@ from mtbert.training.run import Run
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything that a run needs before its first step; ``notes`` are lines to print before training."""
+    """Everything that a run needs before its first step. ``notes`` are texts to print before training."""
 
     recipe: Recipe
     device: torch.device

@@ -35,7 +35,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """A line of the log, with the keys that are read from it later; other keys are allowed."""
+    """Those keys of a log line that are read again later. A line may have other keys too."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

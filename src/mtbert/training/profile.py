@@ -30,7 +30,7 @@ class Profile:
 
     Args:
         console: Where the table is printed.
-        weights: The number of parameters in the encoder's layers that are applied to every token.
+        weights: How many parameters of the encoder's layers are applied to every token.
         device: The device on which the run computes.
         compute: The dtype of the run's matrix products.
     """

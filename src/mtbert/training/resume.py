@@ -53,9 +53,9 @@ def resume_run(
         console: Shows progress and scores.
         overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. It is also
             written into ``recipe.yaml``.
-        epochs: A new total number of epochs, larger than before, with which even a run that has ended continues; None
-            keeps the old number. It is also written into ``recipe.yaml``. The learning rate and the sampler then follow
-            the schedule of the longer run, and the count of evaluations for early stopping starts again at 0.
+        epochs: A new, larger total number of epochs; None keeps the old number. With more epochs, even a run that has
+            ended continues. The number is also written into ``recipe.yaml``. The learning rate and the sampler then
+            follow the schedule of the longer run, and the count of evaluations for early stopping starts again at 0.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
 
@@ -86,7 +86,7 @@ def resume_run(
 
 
 def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:
-    """Returns the run in ``out`` as it was at its last checkpoint, its tokenizer, and notes for the user.
+    """Returns three things: the run in ``out`` in the state of its last checkpoint, its tokenizer, and notes to print.
 
     Also truncates the log to that checkpoint.
     """

@@ -88,7 +88,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
 
 
 def _modules(run: Run) -> dict[str, torch.nn.Module]:
-    """Returns the modules that must be saved in addition to the model that predicts, by name."""
+    """Returns a dict with the modules that must be saved in addition to the model that predicts."""
     modules: dict[str, torch.nn.Module] = {"own": run.objective.own}
     if run.ema is not None:
         modules["average"] = run.ema
