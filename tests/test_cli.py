@@ -68,11 +68,16 @@ def test_help_needs_no_torch():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "recipe show", "recipe list", "recipe schema", "data check"]
+    "command",
+    ["train", "evaluate", "predict", "study", "tune", "recipe show", "recipe list", "recipe schema", "data check"],
 )
 def test_the_help_of_a_command_has_an_example(command):
     done = CliRunner().invoke(cli.app, [*command.split(), "--help"])
-    assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output.replace("│", " "), re.MULTILINE)
+    assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output, re.MULTILINE)
+
+
+def test_the_help_of_tune_names_the_extra_that_it_needs():
+    assert "'mtbert[tune]'" in CliRunner().invoke(cli.app, ["tune", "--help"]).output
 
 
 # Mistakes ----------------------------------------------------------------------------------------

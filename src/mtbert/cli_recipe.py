@@ -7,8 +7,8 @@ import typer
 from mtbert.cli_options import Overrides, RecipeName
 from mtbert.messages import plain_console
 
-recipes_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
-data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+recipes_app = typer.Typer(rich_markup_mode=None, help="Look at recipes.", no_args_is_help=True)
+data_app = typer.Typer(rich_markup_mode=None, help="Look at data before training.", no_args_is_help=True)
 
 
 @recipes_app.command("show")

@@ -21,7 +21,9 @@ def run_command(app: typer.Typer) -> None:
         sys.stdout.flush()  # here a full disk still raises an error that is handled below
     except typer.TyperException as error:
         said = error.format_message()
-        if said:  # empty if no command was given: then the help has been printed
+        if said.startswith("Usage:"):  # no command was given, so the message is the help
+            typer.echo(said)
+        else:
             context = getattr(error, "ctx", None)  # errors outside of a command have none
             command = context.command_path if context is not None else "mtbert"
             _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
