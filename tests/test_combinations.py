@@ -79,6 +79,7 @@ def template(folder: Path, mode: str) -> Raw:
     raw["tasks"] = {
         "ordinal": sst | {"losses": ["ce"]},
         "packed": quora | {"losses": ["bce"]},
+        "native": quora | {"head": "native", "losses": ["bce"]},
         "pair": quora | {"inputs": "separate", "losses": ["bce"]},
         "sets": sst | {"type": "multilabel", "losses": ["bce"]},
         "score": sts | {"losses": ["mse"], "dev": None},

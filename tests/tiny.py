@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
 from mtbert.environment import RunRecord
-from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.encoder import Encoder, EncoderConfig, NativeHead
 from mtbert.model.families import bert
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
@@ -163,6 +163,7 @@ def model(
         pooler=pooler,
         hidden_dropout=dropout,
         attention_dropout=dropout,
+        native=NativeHead(names=("classifier",), pooler=True),
     )
     encoder = Encoder(replace(config, **shape))
     generator = torch.Generator().manual_seed(seed)

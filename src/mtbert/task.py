@@ -35,7 +35,7 @@ class Task(Settings):
     type: TypeName
     inputs: Literal["single", "packed", "separate"]
     head: Head = Head()
-    pooling: Pooling | None = Field(default=None, description="null: the model's; the cosine head takes the mean")
+    pooling: Pooling | None = Field(default=None, description="null: the model's, or the only one that the head reads")
     segments: bool = Field(default=True, description="false: every segment id is 0, also for the second text of a pair")
     labels: tuple[str, ...] | None = Field(
         default=None, description="class names in order; null: those of the train file"
@@ -71,17 +71,17 @@ class Task(Settings):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if self.head_kind.compares:
-            if self.inputs != "separate":
-                raise ValueError(
-                    f"head '{self.head.kind}' compares two vectors, so inputs must be 'separate', found "
-                    f"'{self.inputs}'. Use inputs: separate, or head: linear."
-                )
-            if self.pooling == "cls":
-                raise ValueError(
-                    f"head '{self.head.kind}' compares means over tokens, found pooling 'cls'. Use pooling: mean."
-                )
-        gives = self.head_kind.gives
+        kind = self.head_kind
+        if self.inputs not in kind.inputs:
+            raise ValueError(
+                f"head '{self.head.kind}' {kind.because}, so inputs must be {' or '.join(map(repr, kind.inputs))}, "
+                f"found '{self.inputs}'. Use inputs: {kind.inputs[-1]}, or head: linear."
+            )
+        if self.pooling not in (None, kind.pooling or self.pooling):
+            raise ValueError(
+                f"head '{self.head.kind}' {kind.reads}, found pooling '{self.pooling}'. Use pooling: {kind.pooling}."
+            )
+        gives = kind.gives
         if gives not in self.answer.predictions:
             fitting = [f"'{name}'" for name, answer in ANSWER_TYPES.items() if gives in answer.predictions]
             raise ValueError(
@@ -114,9 +114,9 @@ class Task(Settings):
     def pooled(self, default: Pooling) -> Pooling:
         """Returns the pooling of the task.
 
-        If the task sets none, this is the mean for a head that compares vectors, and ``default`` for any other head.
+        If the task sets none, this is the only pooling that its head can read, or ``default`` if it can read any.
         """
-        return self.pooling or ("mean" if self.head_kind.compares else default)
+        return self.pooling or self.head_kind.pooling or default
 
     @property
     def texts(self) -> int:

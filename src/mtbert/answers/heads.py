@@ -16,19 +16,42 @@ class HeadKind:
     """
 
     gives: str
-    layers: int  # the number of linear layers, each with dropout before it
-    compares: bool = False  # whether it compares the two vectors of a pair, each of which is a mean over tokens
+    layers: int | None  # the number of linear layers; None: as many as the encoder's family has in transformers
+    inputs: tuple[str, ...] = ("single", "packed", "separate")  # the inputs of a task that may have this head
+    because: str = ""  # why it takes no other inputs
+    pooling: Literal["cls", "mean"] | None = None  # the only pooling that it reads; None: any
+    reads: str = ""  # what it does with the vectors of that pooling
 
     @property
     def has_weights(self) -> bool:
         """Whether the head has weights to train. A head without weights has no dropout either."""
-        return self.layers > 0
+        return self.layers != 0
+
+    @property
+    def native(self) -> bool:
+        """Whether the encoder's family determines the layers of the head."""
+        return self.layers is None
 
 
 HEADS = {
     "linear": HeadKind(OUTPUTS, layers=1),
     "mlp": HeadKind(OUTPUTS, layers=2),
-    "cosine": HeadKind(COSINE, layers=0, compares=True),
+    "cosine": HeadKind(
+        COSINE,
+        layers=0,
+        inputs=("separate",),
+        because="compares two vectors",
+        pooling="mean",
+        reads="compares means over tokens",
+    ),
+    "native": HeadKind(
+        OUTPUTS,
+        layers=None,
+        inputs=("single", "packed"),
+        because="reads one sequence, as its class in transformers does",
+        pooling="cls",
+        reads="reads first tokens",
+    ),
 }
 
 if TYPE_CHECKING:

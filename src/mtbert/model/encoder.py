@@ -14,7 +14,25 @@ from torch import Tensor, nn
 
 from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
-from mtbert.model.layer import EncoderLayer
+from mtbert.model.layer import Activation, EncoderLayer
+
+
+@dataclass(frozen=True)
+class NativeHead:
+    """The head for sequence classification that a family has in transformers.
+
+    Attributes:
+        names: The names of its linear layers in transformers, from the first to the last.
+        pooler: Whether it reads the pooler's output. Otherwise it reads the last layer's output for the first token.
+        activation: The function after each linear layer but the last.
+        drops_input: Whether there is dropout before its first linear layer; there always is before its last.
+    """
+
+    names: tuple[str, ...]
+    pooler: bool = False
+    activation: Activation = torch.tanh
+    drops_input: bool = True
+
 
 Adapter = Callable[[int, Tensor], Tensor]
 """A function ``(layer, x_ND) -> [N, D]`` whose result is added to the last sum of layer ``layer``; ``x_ND`` is the
@@ -48,6 +66,7 @@ class EncoderConfig:
     pooler: bool
     hidden_dropout: float
     attention_dropout: float
+    native: NativeHead | None = None  # the family's own head; None if it has none here
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def norm(self, width: int) -> nn.LayerNorm:

@@ -13,25 +13,37 @@ from torch.nn.functional import cosine_similarity
 
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.model.dropout import dropout
+from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.layer import Activation
 from mtbert.seeds import torch_generator
-from mtbert.task import Task
+from mtbert.task import Pooling, Task
 
 INIT_STD = 0.02  # standard deviation of BERT's initial weights
 
 
 class LinearHead(nn.Module):
-    """A head with one linear layer, or with two linear layers and a ReLU between them (kind ``mlp``)."""
+    """A head with one linear layer, or with two linear layers and an activation between them.
+
+    The kind ``mlp`` has a ReLU between its two layers. The kind ``native`` has the layers that ``native`` describes.
+    """
 
     threshold: Tensor | None  # only of an answer type that fits one
 
-    def __init__(self, task: Task, width: int, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, task: Task, width: int, generator: torch.Generator | None, native: NativeHead | None = None
+    ) -> None:
         super().__init__()
+        if native is None:
+            hidden = [task.head.hidden or width] * (task.head_kind.layers == 2)
+            self.activation: Activation = torch.relu
+            self.drops_input = True
+        else:
+            hidden = [width] * (len(native.names) - 1)
+            self.activation, self.drops_input = native.activation, native.drops_input
         self.features = task.head.features if task.inputs == "separate" else None
         self.p = task.head.dropout
-        sizes = [width * _FEATURES[self.features]]
-        sizes += [task.head.hidden or width] * (task.head_kind.layers - 1)
         self.shape = task.predicts.shape(task)
-        sizes.append(prod(self.shape))
+        sizes = [width * _FEATURES[self.features], *hidden, prod(self.shape)]
         layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
         nn.init.constant_(layers[-1].bias, task.predicts.start)
         self.layers = nn.ModuleList(layers)
@@ -43,9 +55,11 @@ class LinearHead(nn.Module):
         ``vectors`` holds one tensor ``[B, D]``, or two for pairs of texts. ``generator`` draws the dropout masks; None
         means no dropout.
         """
-        x_BF = pair_features(vectors, self.features)
-        for i, layer in enumerate(self.layers):
-            x_BF = layer(dropout(x_BF if i == 0 else x_BF.relu(), self.p, generator))
+        x_BF: Tensor = pair_features(vectors, self.features)
+        *hidden, last = self.layers
+        for layer in hidden:
+            x_BF = self.activation(layer(dropout(x_BF, self.p if self.drops_input else 0.0, generator)))
+        x_BF = last(dropout(x_BF, self.p, generator))
         return x_BF.reshape(len(x_BF), *self.shape)
 
 
@@ -71,20 +85,46 @@ class CosineHead(nn.Module):
 AnyHead = LinearHead | CosineHead
 
 
-def build_head(task: Task, width: int, seed: int | None) -> AnyHead:
+def build_head(task: Task, width: int, seed: int | None, native: NativeHead | None = None) -> AnyHead:
     """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
 
     The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
-    weights have shapes but no values (device "meta").
+    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
-    return _BUILDERS[task.head_kind.gives](task, width, generator)
+    return _BUILDERS[task.head_kind.gives](task, width, generator, native)
 
 
-_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None], AnyHead]] = {
+_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None, NativeHead | None], AnyHead]] = {
     OUTPUTS: LinearHead,
-    COSINE: lambda task, width, generator: CosineHead(),
+    COSINE: lambda task, width, generator, native: CosineHead(),
 }
+
+
+def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
+    """Returns what the encoder's family says about the head of ``task``; None if the head is of another kind.
+
+    Raises:
+        ValueError: If the head is of kind ``native``, and the encoder does not have what such a head needs.
+    """
+    if not task.head_kind.native:
+        return None
+    if config.native is None:
+        raise ValueError(
+            f"tasks.{task.name}: head '{task.head.kind}' is not known for a {config.family} encoder. Use head: mlp."
+        )
+    if config.native.pooler and not config.pooler:
+        raise ValueError(
+            f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads its pooler, and this "
+            "encoder has none. Use head: mlp."
+        )
+    return config.native
+
+
+def reads_pooler(task: Task, pooling: Pooling, config: EncoderConfig) -> bool:
+    """Returns whether the vectors of ``task`` come from the pooler; ``pooling`` is the model's."""
+    native = native_head(task, config)
+    return config.pooler and task.pooled(pooling) == "cls" and (native is None or native.pooler)
 
 
 _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}

@@ -51,10 +51,12 @@ class Model(nn.Module):
         self.pooling: Pooling = pooling
         self.max_length = max_length
         self.pal = adapters
-        width = encoder.config.width
         self.compute = torch.float32  # the dtype of matrix products; weights and sums are float32 also with bfloat16
         # The prefix is needed because nn.ModuleDict refuses keys such as 'type', which are names of its own attributes.
-        self.heads = nn.ModuleDict({f"for_{name}": heads.build_head(task, width, seed) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict()
+        for name, task in tasks.items():
+            native = heads.native_head(task, encoder.config)
+            self.heads[f"for_{name}"] = heads.build_head(task, encoder.config.width, seed, native)
         self.adapters = nn.ModuleDict()
         if adapters is not None:
             for name in filter(adapters.adapts, tasks):
@@ -171,15 +173,15 @@ class Model(nn.Module):
         if not first_only:
             offsets_S = send(torch.tensor(layout.offsets[span.first : span.last + 1]) - span.start, x_MD.device)
             first_SD = take(hidden_RD, offsets_S[:-1])
-        pooled: dict[Pooling, Tensor] = {}
-        taken: dict[tuple[Pooling, int], Tensor] = {}
+        pooled: dict[tuple[Pooling, bool], Tensor] = {}
+        taken: dict[tuple[tuple[Pooling, bool], int], Tensor] = {}
         for reader in batch.readers[name]:
             task, place = self.tasks[reader], batch.places[reader]
-            pooling = self.pooling_of(task)
+            pooling = self.pooling_of(task), heads.reads_pooler(task, self.pooling, self.encoder.config)
             if pooling not in pooled:
-                if pooling == "mean":
+                if pooling[0] == "mean":
                     pooled[pooling] = mean_pool(hidden_RD, offsets_S)
-                elif self.encoder.config.pooler:
+                elif pooling[1]:
                     if watch is not None:
                         watch({len(first_SD): {name: slice(None)}})
                     pooled[pooling] = self.encoder.pooled(first_SD)

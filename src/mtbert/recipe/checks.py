@@ -130,10 +130,12 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
 
     The caller must already have frozen the parameters of ``encoder`` that the recipe freezes.
     """
+    from mtbert.model.heads import reads_pooler
+
     train.aggregation.check_installed()
     config = encoder.config
     for name, task in tasks.items():
-        pooled = task.pooled(model.pooling) == "cls"
+        pooled = reads_pooler(task, model.pooling, config)
         shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))
         if not shared and not model.adapts(name) and (not task.head_kind.has_weights or not task.scored):
             raise ValueError(

@@ -81,7 +81,12 @@ def load_model(path: Path) -> LoadedModel:
     encoder = load_encoder(str(folder)).encoder
     if not 0 < card.max_length <= encoder.config.max_length:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
-    model = Model(encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=None, adapters=card.pal)
+    try:
+        model = Model(
+            encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=None, adapters=card.pal
+        )
+    except ValueError as error:  # the encoder lacks what a head needs
+        raise ValueError(f"{folder / 'mtbert.json'}: {error}") from None
     unclaimed = load_tasks(model, folder, list(card.tasks))
     if unclaimed:
         raise ValueError(

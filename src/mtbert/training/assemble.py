@@ -115,7 +115,8 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
         adapters=recipe.model.pal,
     )
     model.compute = environment.precision(recipe.train.precision, device)
-    if not loaded.encoder.config.pooler and any(model.pooling_of(t) == "cls" for t in model.tasks.values()):
+    by_pooling = [task for task in model.tasks.values() if not task.head_kind.native]
+    if not loaded.encoder.config.pooler and any(model.pooling_of(task) == "cls" for task in by_pooling):
         line = f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
         notes.append(Note(line))
     if checkpointed is not None:

@@ -5,7 +5,7 @@ Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers fo
 
 from torch import nn
 
-from mtbert.model.encoder import EncoderConfig
+from mtbert.model.encoder import EncoderConfig, NativeHead
 from mtbert.model.families import ActivationName, Config, Family, activation, dropout_rate, tiny, whole_number
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
 
@@ -46,6 +46,7 @@ def encoder(c: BertConfig) -> EncoderConfig:
         pooler=True,
         hidden_dropout=c.hidden_dropout_prob,
         attention_dropout=c.attention_probs_dropout_prob,
+        native=NativeHead(names=("classifier",), pooler=True),
     )
 
 

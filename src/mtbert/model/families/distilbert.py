@@ -3,7 +3,9 @@
 Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter", 2019.
 """
 
-from mtbert.model.encoder import EncoderConfig
+import torch
+
+from mtbert.model.encoder import EncoderConfig, NativeHead
 from mtbert.model.families import ActivationName, Config, Family, activation, bert, dropout_rate, whole_number
 from mtbert.model.layer import EncoderLayer
 
@@ -39,6 +41,7 @@ def encoder(c: DistilBertConfig) -> EncoderConfig:
         pooler=False,
         hidden_dropout=c.dropout,
         attention_dropout=c.attention_dropout,
+        native=NativeHead(names=("pre_classifier", "classifier"), activation=torch.relu, drops_input=False),
     )
 
 

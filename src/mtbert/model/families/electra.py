@@ -5,7 +5,9 @@ Source: Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rat
 
 from dataclasses import replace
 
-from mtbert.model.encoder import EncoderConfig
+from torch.nn.functional import gelu
+
+from mtbert.model.encoder import EncoderConfig, NativeHead
 from mtbert.model.families import Family, bert, whole_number
 
 
@@ -20,7 +22,13 @@ class ElectraConfig(bert.BertConfig):
 
 def encoder(c: ElectraConfig) -> EncoderConfig:
     """Returns the architecture of an ELECTRA encoder from the keys of its ``config.json``."""
-    return replace(bert.encoder(c), family="electra", embedding_width=c.embedding_size, pooler=False)
+    return replace(
+        bert.encoder(c),
+        family="electra",
+        embedding_width=c.embedding_size,
+        pooler=False,
+        native=NativeHead(names=("classifier.dense", "classifier.out_proj"), activation=gelu),
+    )
 
 
 ELECTRA = Family(

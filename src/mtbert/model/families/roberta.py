@@ -5,7 +5,7 @@ Source: Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2
 
 from dataclasses import replace
 
-from mtbert.model.encoder import EncoderConfig
+from mtbert.model.encoder import EncoderConfig, NativeHead
 from mtbert.model.families import Family, bert, whole_number
 
 
@@ -22,7 +22,11 @@ def encoder(c: RobertaConfig) -> EncoderConfig:
     """Returns the architecture of a RoBERTa encoder from the keys of its ``config.json``."""
     first = c.pad_token_id + 1
     return replace(
-        bert.encoder(c), family="roberta", position_offset=first, max_length=c.max_position_embeddings - first
+        bert.encoder(c),
+        family="roberta",
+        position_offset=first,
+        max_length=c.max_position_embeddings - first,
+        native=NativeHead(names=("classifier.dense", "classifier.out_proj")),
     )
 
 

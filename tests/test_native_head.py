@@ -1,0 +1,193 @@
+"""The head kind ``native`` against the classes of transformers for sequence classification.
+
+Dimension key: B examples, K classes.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import toy_encoder
+import toy_run
+import transformers
+from foreign import refused, retensor
+from pydantic import ValidationError
+from torch.testing import assert_close
+
+from mtbert.batch import collate
+from mtbert.data.tokenizer import load_tokenizer
+from mtbert.model.encoder import Encoder, NativeHead
+from mtbert.model.heads import LinearHead, build_head
+from mtbert.model.model import Model
+from mtbert.model.weights import encoder_names, load_encoder
+from mtbert.recipe.settings import validate_recipe
+from mtbert.storage.model_folder import load_model, save_model
+from mtbert.task import Head, Task
+from mtbert.training.assemble import assemble
+from mtbert.yaml_files import merge
+
+encoders = toy_encoder.encoders
+
+CLASSES = ("a", "b", "c")
+NATIVE = Head(kind="native", dropout=0.0)
+LENGTHS = [7, 1, 12, 7, 30]
+KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
+
+
+def task(**changes: object) -> Task:
+    return Task.model_validate(
+        {"name": "t", "type": "classification", "inputs": "single", "labels": CLASSES, "head": NATIVE} | changes
+    )
+
+
+def stock_of(kind: str, encoder: Encoder, head: LinearHead) -> transformers.PreTrainedModel:
+    """Returns the family's own class for sequence classification, with our weights and without dropout."""
+    config = type(tiny.CONFIGS[kind])(**tiny.CONFIGS[kind].to_dict() | {"num_labels": len(CLASSES)})
+    stock = transformers.AutoModelForSequenceClassification.from_config(
+        config, attn_implementation="eager", dtype=torch.float64
+    )
+    missing, unexpected = stock.base_model.load_state_dict(tiny.hf_model(kind).state_dict(), strict=False)
+    assert missing == []
+    assert all(name.startswith("pooler") for name in unexpected)  # RoBERTa's class drops the pooler
+    native = encoder.config.native
+    assert native is not None
+    for name, layer in zip(native.names, head.layers, strict=True):
+        stock.get_submodule(name).load_state_dict(layer.state_dict())
+    left = set(stock.state_dict()) - {f"{stock.base_model_prefix}.{n}" for n in stock.base_model.state_dict()}
+    assert left == {f"{name}.{part}" for name in native.names for part in ("weight", "bias")}
+    return stock.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_and_gradients_equal_those_of_the_class_in_transformers(
+    kind: str, encoders: Callable[[str], Encoder]
+):
+    encoder = encoders(kind)
+    model = Model(encoder, {"t": task()}, pooling="mean", max_length=tiny.MAX_LENGTH, seed=0).double()
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    head = model.head("t")
+    assert isinstance(head, LinearHead)
+    stock = stock_of(kind, encoder, head)
+    data = tiny.dataset(model.tasks["t"], LENGTHS, labels=[0.0] * len(LENGTHS))
+    ours_BK = model(collate([(data, np.arange(len(LENGTHS)))], tiny.CPU))["t"].prediction
+
+    flat, offsets, rows = data.sequences[0].ids, data.sequences[0].offsets, len(LENGTHS)
+    ids = torch.full((rows, max(LENGTHS)), stock.config.pad_token_id or 0)
+    for row, (start, stop) in enumerate(pairwise(offsets)):
+        ids[row, : stop - start] = torch.from_numpy(flat[start:stop])
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    theirs_BK = stock(ids, attention_mask=mask.long()).logits
+    assert ours_BK.std() > 0.1
+    assert_close(ours_BK, theirs_BK, **toy_encoder.EXACT)
+
+    factors_BK = torch.randn(theirs_BK.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for prediction_BK in (ours_BK, theirs_BK):
+        (prediction_BK * factors_BK).sum().backward()
+    assert encoder.config.native is not None
+    expected = dict(stock.named_parameters())
+    for name, layer in zip(encoder.config.native.names, head.layers, strict=True):
+        for part in ("weight", "bias"):
+            assert_close(getattr(layer, part).grad, expected[f"{name}.{part}"].grad, **toy_encoder.EXACT)
+    prefix, trained = f"{stock.base_model_prefix}.", dict(encoder.named_parameters())
+    for ours, names in encoder_names(encoder.config).items():
+        theirs = [expected[prefix + name].grad for name in names if prefix + name in expected]
+        if not theirs:
+            assert trained[ours].grad is None, ours  # a pooler that the class in transformers does not have
+        else:
+            assert_close(trained[ours].grad, torch.cat(theirs), **toy_encoder.EXACT)
+
+
+DROPS_BOTH = NativeHead(names=("dense", "out"), activation=torch.tanh)
+
+
+@pytest.mark.parametrize(
+    ("native", "shares"),
+    [
+        (NativeHead(names=("out",), pooler=True), [0.5]),
+        (DROPS_BOTH, [0.5, 0.5]),
+        (replace(DROPS_BOTH, activation=torch.relu, drops_input=False), [0.0, 0.5]),
+    ],
+)
+def test_dropout_is_before_the_last_layer_and_where_the_family_has_it_before_the_first(native, shares):
+    head = build_head(task(head={"kind": "native", "dropout": 0.5}), 200, 0, native)
+    assert isinstance(head, LinearHead)
+    found = []
+    for layer in head.layers:
+        layer.register_forward_pre_hook(lambda layer, args: found.append((args[0] == 0).float().mean().item()))
+        torch.nn.init.constant_(layer.weight, 0.01)
+    head((torch.ones(50, 200),), torch.Generator().manual_seed(0))
+    assert found == pytest.approx(shares, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"inputs": "separate"},
+            "head 'native' reads one sequence, as its class in transformers does, so inputs must be 'single' or "
+            "'packed', found 'separate'. Use inputs: packed, or head: linear.",
+        ),
+        ({"pooling": "mean"}, "head 'native' reads first tokens, found pooling 'mean'. Use pooling: cls."),
+    ],
+)
+def test_it_reads_the_first_token_of_one_sequence(changes, said):
+    assert task(inputs="packed", pooling="cls").pooled("mean") == task().pooled("mean") == "cls"
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        task(**changes)
+
+
+def test_an_encoder_that_lacks_what_the_head_reads_is_refused_with_a_repair():
+    with pytest.raises(ValueError, match=re.escape("tasks.t: head 'native' of a bert encoder reads its pooler, and")):
+        tiny.model(task(), pooler=False)
+    with pytest.raises(
+        ValueError, match=re.escape("tasks.t: head 'native' is not known for a bert encoder. Use head:")
+    ):
+        tiny.model(task(), shape={"native": None})
+
+
+def without_pooler(folder: Path) -> None:
+    retensor(folder, lambda tensors: {name: t for name, t in tensors.items() if "pooler" not in name})
+
+
+def test_a_run_is_refused_before_its_data_are_read(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    raw = merge(toy_run.raw_recipe(tmp_path), {"tasks": {"sst": {"head": "native"}}})
+    without_pooler(tmp_path / "encoder")
+    (tmp_path / "data/sst.csv").unlink()
+    with pytest.raises(ValueError, match=r"^tasks\.sst: head 'native' of a bert encoder reads its pooler, .* mlp\.$"):
+        assemble(validate_recipe(raw, "r"))
+
+
+def test_no_note_says_that_a_pooler_is_missing_if_only_native_heads_pool_first_tokens(tmp_path: Path):
+    toy_run.set_up(tmp_path)
+    tiny.hf_folder("electra", tmp_path / "electra")
+    vocab = (tmp_path / "encoder/vocab.txt").read_text()
+    (tmp_path / "electra/vocab.txt").write_text(vocab)
+    raw = merge(toy_run.raw_recipe(tmp_path), {"model": {"path": str(tmp_path / "electra")}})
+    said = []
+    for head in ("linear", "native"):
+        heads = {name: {"head": head} for name in raw["tasks"]}
+        notes = assemble(validate_recipe(merge(raw, {"tasks": heads}), "r")).notes
+        said.append(any("has no pooler" in note.text for note in notes))
+    assert said == [True, False]
+
+
+def test_a_model_folder_keeps_the_head_and_names_the_card_if_the_encoder_lacks_its_pooler(tmp_path: Path):
+    source = toy_run.encoder_folder(tmp_path / "encoder")
+    model = Model(load_encoder(str(source)).encoder, {"t": task()}, pooling="mean", max_length=20, seed=3)
+    save_model(model, load_tokenizer(source), tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/mtbert.json").read_text())["tasks"]["t"]["head"]["kind"] == "native"
+    loaded = load_model(tmp_path / "saved").model
+    for ours, theirs in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    without_pooler(tmp_path / "saved")
+    refused(ValueError, tmp_path / "saved", f"{tmp_path}/saved/mtbert.json: tasks.t: head 'native'", load=load_model)
