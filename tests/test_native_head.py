@@ -106,6 +106,34 @@ def test_predictions_and_gradients_equal_those_of_the_class_in_transformers(
             assert_close(trained[ours].grad, torch.cat(theirs), **toy_encoder.EXACT)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_where_the_class_in_transformers_has_it(kind: str, encoders: Callable[[str], Encoder]):
+    dropping = task(head={"kind": "native", "dropout": 0.5})
+    model = Model(encoders(kind), {"t": dropping}, pooling="cls", max_length=tiny.MAX_LENGTH, seed=0).double()
+    head = model.head("t")
+    assert isinstance(head, LinearHead)
+    stock = stock_of(kind, model.encoder, head).train()
+    assert model.encoder.config.native is not None
+    theirs = stock.get_submodule(model.encoder.config.native.names[0])
+    zeros = {"ours": [], "theirs": []}
+    for name, layer in (("ours", head.layers[0]), ("theirs", theirs)):
+        layer.register_forward_pre_hook(lambda _, args, name=name: zeros[name].append(bool((args[0] == 0).any())))
+    data = tiny.dataset(dropping, [3] * 20, labels=[0.0] * 20)
+    model(collate([(data, np.arange(20))], tiny.CPU), torch.Generator().manual_seed(0))
+    stock(torch.full((20, 3), 7))
+    assert zeros["ours"] == zeros["theirs"] == [kind != "distilbert"]
+
+
+def test_a_linear_head_beside_a_native_one_still_reads_the_pooler(encoders: Callable[[str], Encoder]):
+    linear = task(name="u", head=Head(dropout=0.0))
+    model = Model(encoders("roberta"), {"t": task(), "u": linear}, pooling="cls", max_length=40, seed=0).double()
+    batch = collate([(tiny.dataset(task(), LENGTHS), np.arange(5))], tiny.CPU)
+    for readers in (("t", "u"), ("u", "t")):
+        out = model(batch, readers={"t": readers})
+        assert_close(out["u"].vectors[0], model.encoder.pooled(out["u"].first_SD), rtol=0, atol=0)
+        assert_close(out["t"].vectors[0], out["t"].first_SD, rtol=0, atol=0)
+
+
 DROPS_BOTH = NativeHead(names=("dense", "out"), activation=torch.tanh)
 
 
