@@ -21,7 +21,7 @@ from foreign import refused, retensor
 from pydantic import ValidationError
 from torch.testing import assert_close
 
-from mtbert.batch import collate
+from mtbert.collate import collate
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model.encoder import Encoder, NativeHead
 from mtbert.model.heads import LinearHead, build_head
@@ -127,9 +127,11 @@ def test_dropout_is_where_the_class_in_transformers_has_it(kind: str, encoders: 
 def test_a_linear_head_beside_a_native_one_still_reads_the_pooler(encoders: Callable[[str], Encoder]):
     linear = task(name="u", head=Head(dropout=0.0))
     model = Model(encoders("roberta"), {"t": task(), "u": linear}, pooling="cls", max_length=40, seed=0).double()
-    batch = collate([(tiny.dataset(task(), LENGTHS), np.arange(5))], tiny.CPU)
-    for readers in (("t", "u"), ("u", "t")):
-        out = model(batch, readers={"t": readers})
+    rows, data = np.arange(5), tiny.dataset(task(), LENGTHS)
+    for parts in (tasks := [(data, rows), (replace(data, task=linear), rows)]), tasks[::-1]:
+        batch = collate(parts, tiny.CPU)
+        assert len(batch.layout.spans) == 1
+        out = model(batch)
         assert_close(out["u"].vectors[0], model.encoder.pooled(out["u"].first_SD), rtol=0, atol=0)
         assert_close(out["t"].vectors[0], out["t"].first_SD, rtol=0, atol=0)
 
