@@ -136,7 +136,7 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """The number of rows of the table."""
+        """The number of rows in the table that the examples come from."""
         return len(self.sequences[0])
 
     @property

@@ -134,7 +134,7 @@ class NumberColumn(Sequence[str]):
         self.numbers = numbers
 
     def take(self, rows: Ints) -> "NumberColumn":
-        """Returns a column with the numbers of the given rows, in the given order."""
+        """Returns a column with the values of the given rows, in the given order."""
         return NumberColumn(self.numbers[rows])
 
     def __len__(self) -> int:

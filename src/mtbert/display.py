@@ -15,11 +15,11 @@ from mtbert.scoring import Evaluation
 SECONDS_BETWEEN_LINES = 20.0
 SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
 SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
-FORWARD = 1 / 3  # assumed time of an evaluation per token, as a share of training time, until one has been timed
+FORWARD = 1 / 3  # time of scoring a token, as a share of training on it; assumed until it has been measured
 
 
 class Display:
-    """The progress display of a run on ``console``: training, scoring of the dev data, and the time left for both."""
+    """Shows the progress of a run on ``console``: its training, its scoring of dev, and the time left for both."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -71,7 +71,7 @@ class RunRecord(Settings):
     device: str
     git_commit: str | None  # of mtbert; None if it does not run from a git checkout
     data: dict[str, str]  # SHA-256 by source
-    recipe: str  # SHA-256 of its settings without data.root and train.epochs; older records include the epochs
+    recipe: str  # SHA-256 of the settings without data.root and train.epochs; older records include the epochs
     sealed: bool = False  # whether last/ has digests of its files; older versions wrote none
 
 

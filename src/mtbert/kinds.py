@@ -23,11 +23,11 @@ def by_kind(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kinds:
-    """A table of the settings classes that a field of a recipe may hold. The ``kind`` in a recipe selects the class.
+    """A table of settings classes. A recipe selects one of them by its ``kind``.
 
-    The field is annotated with the table, for example ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``. There, a
-    type checker sees the protocol ``LossSettings``, and pydantic uses the classes of the table. If a recipe gives just
-    the name of a kind, that kind is used with its default settings.
+    A field of the recipe is annotated with such a table, as in ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``.
+    A type checker then sees the protocol ``LossSettings``, and pydantic uses the classes of the table ``LOSSES``. If a
+    recipe gives just the name of a kind, that kind is used with its default settings.
     """
 
     package: str

@@ -19,7 +19,7 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
     """Returns the value of a metric for a task. If the metric is :func:`undefined`, returns its :func:`baseline`.
 
     Args:
-        task: The task. If its labels are scores, its range converts the answers from 0..1 to their scale.
+        task: The task. If its labels are scores, the answers are converted from 0..1 to the range of the labels.
         metric: The name of a metric in ``task.answer.metrics``.
         answers: Raw predictions if the metric ranks examples, otherwise decisions; ``[B]`` or ``[B, K]``.
         labels: The labels, in the form of :data:`mtbert.answers.Labels`.

@@ -40,7 +40,10 @@ class Prepared:
     digests: Mapping[str, str]
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the warnings from reading, and one for each split with examples cut to ``max_length`` tokens."""
+        """Returns the warnings from reading the data, and a warning for each split that has examples which were cut.
+
+        Examples are cut to ``max_length`` tokens.
+        """
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
             for split, data in (("train", self.train), ("dev", self.dev))

@@ -93,7 +93,7 @@ def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: 
 
 
 def clock(seconds: float | None) -> str:
-    """Returns a duration in minutes and seconds, such as ``3:05``; from one hour on with hours, such as ``2:03:05``.
+    """Returns a duration as text: ``3:05`` is minutes and seconds, and ``2:03:05`` also has hours.
 
     >>> clock(185), clock(7385), clock(None)
     ('3:05', '2:03:05', '-:--')

@@ -21,7 +21,7 @@ from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
 TOKENS = 4096  # most tokens of one forward pass without gradients
-TOKENS_ON_GPU = 2**15  # a GPU would wait for the host with fewer: each pass launches hundreds of kernels
+TOKENS_ON_GPU = 2**15  # with fewer, a GPU would wait for the host: each pass launches hundreds of kernels
 THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on
 
 Tick = Callable[[int], None]  # called after each batch with its number of examples

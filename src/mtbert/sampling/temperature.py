@@ -38,7 +38,7 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns probabilities of tasks that are proportional to ``size ** power`` and sum to 1, ``[T]``, float64."""
+    """Returns a probability per task, proportional to ``size ** power``, as ``[T]``, float64. They sum to 1."""
     import torch
 
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows

@@ -18,7 +18,7 @@ from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.text_table import TextTable
 
 WORST = 30  # examples of each row and task that the report shows
-CHANGED = 15  # further ones that a row fixes, and as many that it breaks
+CHANGED = 15  # further examples that a row fixes, and as many that it breaks
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # edges of the bins of lexical overlap
 WORD = re.compile(r"\w+")
 

@@ -45,7 +45,7 @@ class Drawn:
     figure: Figure
 
     def write(self, folder: Path) -> None:
-        """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. The same figure always gives the same bytes."""
+        """Writes the figure into ``folder``, as ``NAME.png`` and ``NAME.svg``. Equal figures give equal bytes."""
         with _style():
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
@@ -260,7 +260,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure and its panels: one for each row of the study and task. ``titles`` has one title per task."""
+    """Returns a figure and its panels: one for each pair (study row, task). ``titles`` has one title per task."""
     figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -301,7 +301,7 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _cosines(result: EndedRun) -> dict[str, Points]:
-    """Returns a curve of (step, cosine) for each pair of tasks; a pair that the first 50 log lines lack is left out."""
+    """Returns a curve of (step, cosine) for each pair of tasks whose cosine occurs in the first 50 log lines."""
     logged = [(line["step"], line.get("diagnostics", {})) for line in result.steps]
     keys = sorted({key for _, found in logged[:50] for key in found if key.startswith("cos(")})
     return {key: [(step, found[key]) for step, found in logged if key in found] for key in keys}

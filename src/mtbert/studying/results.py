@@ -1,6 +1,6 @@
 """Reads the results of a study's runs: their answers on dev, the labels, and their logs.
 
-Dimension key: B examples, K numbers of an answer.
+Dimension key: B examples, K numbers per answer.
 """
 
 import json
@@ -106,7 +106,7 @@ class EndedRun:
 
 @dataclass(frozen=True)
 class Results:
-    """The ended runs of a study, and the dev data that they answered.
+    """The runs of a study that have ended, and the dev data on which they are scored.
 
     A single run of ``mtbert train`` is treated as a study with one row and one seed.
     """

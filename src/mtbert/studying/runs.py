@@ -116,8 +116,8 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the recipe of the run into it.
 
-    A run that has already begun has a second copy of the recipe in its folder ``run/``. There, only the data folder
-    (``data.root``) is updated.
+    A run that has already begun has a second copy of the recipe in its folder ``run/``. In that copy, only the data
+    folder (``data.root``) is updated.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)

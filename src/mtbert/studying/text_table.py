@@ -30,7 +30,7 @@ class TextTable:
         return printed
 
     def write(self, folder: Path) -> None:
-        """Writes the files ``NAME.md``, ``NAME.csv`` and ``NAME.tex`` into ``folder``."""
+        """Writes the table into ``folder``, as ``NAME.md``, ``NAME.csv`` and ``NAME.tex``."""
         frame = pd.DataFrame(list(self.rows), columns=list(self.columns), dtype=str)
         notes = "".join(f"\n{note}\n" for note in self.notes)
         # A number stays as it is written: 0.4500 does not become 0.45.

@@ -40,7 +40,7 @@ def fit(
         out: The folder of the run.
         display: Shows the progress.
         profile: Measures some of the steps; None measures none.
-        track: A function that is called with the numbers of each line of ``metrics.jsonl``; None for no such calls.
+        track: A function that also receives the numbers in each line of ``metrics.jsonl``. It may be None.
 
     Raises:
         Stopped: After SIGINT or SIGTERM, once ``last/`` has been written.

@@ -88,8 +88,8 @@ def tracker(name: str, console: Console) -> Tracker:
     If it fails during a run, it warns once and logs nothing more.
 
     Raises:
-        ValueError: If no tracker has this name, or if its package is not installed. A call of the returned tracker also
-            raises a ValueError, if the tracker cannot be opened.
+        ValueError: If no tracker has this name, or if its package is not installed. The returned tracker itself raises
+            a ValueError if it is called but cannot be opened.
     """
     if name not in TRACKERS:
         raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")

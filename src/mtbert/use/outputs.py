@@ -114,7 +114,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
     Args:
         columns: The names of the input columns.
         given: The rows of the input.
-        answers: The answers to each row, by their names.
+        answers: For each row of the input, a dict from the name of each answer to its value.
     """
     names: dict[str, str] = {}
     rows = []

@@ -1,6 +1,6 @@
 """A trained model that gives answers about texts. :func:`load` returns it as a :class:`Predictor`.
 
-Dimension key: B texts, D width.
+Dimension key: B texts, D width of the encoder.
 """
 
 import re
@@ -101,7 +101,7 @@ class Predictor:
 
     @property
     def name(self) -> str:
-        """A short description of the model for people: its folder, and its training step if known."""
+        """A short description of the model for people: its folder and, if known, the number of its training steps."""
         folder = "a model in memory" if self.folder is None else clean(str(self.folder))
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
