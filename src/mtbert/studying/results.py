@@ -34,7 +34,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: the rows of a study and their controls, its seeds, and other facts about it."""
+    """The content of ``study.json``. It names the rows of a study, their controls, the reference row and the seeds."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe

@@ -22,7 +22,7 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 @dataclass(frozen=True)
 class Question:
-    """What ``predict`` is asked to do: with which tasks, about which text or input file, and into which output files.
+    """A request to ``predict``. It says which tasks answer, about which text or input file, and into which output file.
 
     The file name ``-`` means standard input or output. If exactly one task is named, its answers are written
     without the task's name. Otherwise, the answers of each task are written under the task's name.
