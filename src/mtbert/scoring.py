@@ -109,7 +109,7 @@ def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None)
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
     """Returns the scores of ``predicted``, which :func:`predict_and_decide` returned for ``data``."""
     task, labels = data.task, data.examples.labels
-    found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.answer.metrics}
+    found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.metrics}
     return Evaluation(
         metrics=found,
         baseline={name: metrics.baseline(task, name, labels) for name in found},

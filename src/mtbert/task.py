@@ -5,8 +5,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from mtbert.answers import AnswerType, PredictionKind
-from mtbert.answers.heads import HEADS, HeadKind, HeadName
+from mtbert.answers import AnswerType, Metric, PredictionKind, SoftKind
+from mtbert.answers.heads import HEADS, OUTPUTS, HeadKind, HeadName
 from mtbert.answers.known import ANSWER_TYPES, TypeName
 from mtbert.settings import Settings
 
@@ -45,6 +45,9 @@ class Task(Settings):
     )
     range: tuple[float, float] | None = Field(
         default=None, description="lowest and highest score; null: as in the files"
+    )
+    soft: SoftKind | None = Field(
+        default=None, description="labels are distributions; follows from columns.votes or columns.shares"
     )
 
     @model_validator(mode="before")
@@ -88,13 +91,25 @@ class Task(Settings):
                 f"head '{self.head.kind}' gives one number, so type must be {' or '.join(fitting)}, found "
                 f"'{self.type}'. Use head: linear."
             )
+        if self.soft and ANSWER_TYPES[self.type].soft is None:
+            fitting = [f"'{name}'" for name, answer in ANSWER_TYPES.items() if answer.soft]
+            raise ValueError(
+                f"{self.soft} are of classes, so type must be {' or '.join(fitting)}, found '{self.type}'. "
+                f"Use columns.label."
+            )
         self.answer.labels.check(self)
         return self
 
     @property
     def answer(self) -> AnswerType:
         """The answer type of the task."""
-        return ANSWER_TYPES[self.type]
+        answer = ANSWER_TYPES[self.type]
+        return answer.soft if self.soft and answer.soft else answer
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that have a value for the task's head."""
+        return tuple(m for m in self.answer.metrics if not m.logits or self.head_kind.gives == OUTPUTS)
 
     @property
     def head_kind(self) -> HeadKind:

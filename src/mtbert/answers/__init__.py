@@ -30,6 +30,7 @@ Cells = Sequence[str | None]  # a column as it is written in a file; None for an
 ThresholdFit = Callable[[Labels, Labels], float]  # takes predictions and labels
 FigureName = Literal["confusion", "distances", "similarity"]  # figures and tables of the report that fit some labels
 
+SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
 YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
 
 
@@ -50,6 +51,9 @@ class TaskFacts(Protocol):
 
     @property
     def range(self) -> tuple[float, float] | None: ...
+
+    @property
+    def soft(self) -> SoftKind | None: ...
 
 
 class WrongCell(ValueError):
@@ -80,6 +84,7 @@ class Metric:
     constant: Callable[[TaskFacts, Labels], float]  # the value of the best constant answer
     undefined: Callable[[Array, Labels], str | None] = lambda answers, labels: None  # why the value is undefined
     ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
+    logits: bool = False  # the metric reads logits, so it has no value for a head that gives cosines
     higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
     lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
     # Whether each answer is right, [B]; only for a metric that is the share of right answers.
@@ -120,8 +125,8 @@ class Judged:
     - ``answer``, ``[B]`` or ``[B, K]``: the answers in the unit of labels. All other fields are ``[B]``.
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
     - ``distance_B``: the distance between answer and label, in classes, in wrong labels, or in the unit of scores.
-    - ``loss_B``, higher for worse answers: ``-log p(label)`` in nats; for a cosine, how far it lies on the wrong side
-      of the threshold; for a score, the distance.
+    - ``loss_B``, higher for worse answers: ``-log p(label)`` in nats, or the cross-entropy to a soft label; for a
+      cosine, how far it lies on the wrong side of the threshold; for a score, the distance.
     - ``wrong_B``: whether the answer counts as wrong.
     """
 
@@ -301,6 +306,7 @@ class AnswerType:
     metrics: tuple[Metric, ...]  # the default first
     predictions: Mapping[str, PredictionKind]  # by the output of a head, ``HeadKind.gives`` in ``answers/heads.py``
     sets: bool = False  # a cell holds any number of labels; ``LabelKind`` gets it as JSON text, see ``data/cells.py``
+    soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 
     @property
     def choosable(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mtbert.answers.classification import with_probabilities
 from mtbert.answers.divergence import bernoulli_kl, squared_error
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import ACCURACY, AUC, AVERAGE_PRECISION, MACRO_F1
+from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,24 +52,24 @@ class Logit:
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         from scipy.special import log_expit
 
-        distance_B = np.abs(decision - labels)
+        distance_B = np.abs(decision - most_voted(labels, ordered=False))
         return Judged(
             answer=decision,
             p_B=np.exp(log_expit((2 * decision - 1) * prediction)),
             distance_B=distance_B,
-            loss_B=-log_expit((2 * labels - 1) * prediction),
+            loss_B=cross_entropies(prediction, labels),
             wrong_B=distance_B > 0,
         )
 
 
 def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
+    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors; a share counts as most voted.
 
     The threshold is the midpoint of two neighbouring cosines. If several midpoints are equally good, the lowest is
     returned. The result is -2 or 2 if it is best to give all examples the same answer.
     """
     by_cosine = np.argsort(cosines_B, kind="stable")
-    cosines_B, labels_B = cosines_B[by_cosine], labels_B[by_cosine]
+    cosines_B, labels_B = cosines_B[by_cosine], most_voted(labels_B, ordered=False)[by_cosine]
     # The number of right answers if the first i examples are called 0 and the others 1.
     no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
     right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
@@ -107,7 +108,7 @@ class ThresholdCosine:
         return squared_error(prediction, other, detached=detached)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        distance_B = np.abs(decision - labels)
+        distance_B = np.abs(decision - most_voted(labels, ordered=False))
         return Judged(
             answer=decision,
             p_B=np.full(len(prediction), np.nan),
@@ -128,9 +129,14 @@ def _between(cosine_B: Labels, decision_B: Labels) -> float:
     return float(no.max() + yes.min()) / 2
 
 
-BINARY = AnswerType(
-    "binary",
-    ClassLabels(only=2),
-    (ACCURACY, MACRO_F1, AUC, AVERAGE_PRECISION),
-    {OUTPUTS: Logit(), COSINE: ThresholdCosine()},
+_LABELS = ClassLabels(only=2)
+BINARY = with_soft(
+    AnswerType(
+        "binary",
+        _LABELS,
+        (ACCURACY, MACRO_F1, AUC, AVERAGE_PRECISION),
+        {OUTPUTS: Logit(), COSINE: ThresholdCosine()},
+    ),
+    SoftLabels(_LABELS),
+    {OUTPUTS: Logit(feeds=("logit",)), COSINE: ThresholdCosine(feeds=("cosine",))},  # a share is neither yes nor no
 )

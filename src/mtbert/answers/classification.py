@@ -16,6 +16,7 @@ from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.divergence import symmetric_kl
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
+from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,7 @@ class Logits:
     start: float = 0.0
     gaussian: bool = False
     fit: ThresholdFit | None = None
+    ordered: bool = False  # whether the classes have an order
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         if task.labels is None:
@@ -51,12 +53,13 @@ class Logits:
         from scipy.special import log_softmax
 
         log_p_BK = log_softmax(prediction, axis=1)
-        distance_B = np.abs(decision - labels)
+        soft = labels.ndim == 2
+        distance_B = np.abs(decision - (most_voted(labels, ordered=self.ordered) if soft else labels))
         return Judged(
             answer=decision,
             p_B=np.exp(_pick(log_p_BK, decision)),
             distance_B=distance_B,
-            loss_B=-_pick(log_p_BK, labels),
+            loss_B=cross_entropies(prediction, labels) if soft else -_pick(log_p_BK, labels),
             wrong_B=distance_B > 0,
         )
 
@@ -74,4 +77,7 @@ def _pick(values_BK: Labels, indices_B: Labels) -> Labels:
     return picked
 
 
-CLASSIFICATION = AnswerType("classification", ClassLabels(), (ACCURACY, MACRO_F1), {OUTPUTS: Logits()})
+_LABELS = ClassLabels()
+CLASSIFICATION = with_soft(
+    AnswerType("classification", _LABELS, (ACCURACY, MACRO_F1), {OUTPUTS: Logits()}), SoftLabels(_LABELS)
+)

@@ -8,10 +8,15 @@ from mtbert.answers.class_labels import ClassLabels
 from mtbert.answers.classification import Logits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
+from mtbert.answers.soft import SoftLabels, with_soft
 
-ORDINAL = AnswerType(
-    "ordinal",
-    ClassLabels(ordered=True, figures=("confusion", "distances")),
-    (ACCURACY, MACRO_F1),
-    {OUTPUTS: Logits(feeds=("logits", "ordered logits"))},
+_LABELS = ClassLabels(ordered=True, figures=("confusion", "distances"))
+ORDINAL = with_soft(
+    AnswerType(
+        "ordinal",
+        _LABELS,
+        (ACCURACY, MACRO_F1),
+        {OUTPUTS: Logits(feeds=("logits", "ordered logits"), ordered=True)},
+    ),
+    SoftLabels(_LABELS),
 )

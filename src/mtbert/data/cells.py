@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mtbert.messages import clean, few, shown
 from mtbert.numbers import number, without_point
 
+LARGEST_WEIGHT = 1e100  # sums of weights stay finite
 LONGEST_TEXT = 2**22  # characters in a text, or in a line of a file; War and Peace has three million
 
 
@@ -45,7 +46,7 @@ def as_label(value: object) -> str | None:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
     """
     if isinstance(value, list | tuple | dict | bytes):
-        repair = ", or use type: multilabel" if isinstance(value, list | tuple) else ""
+        repair = ", or use columns.votes, columns.shares or type: multilabel" if isinstance(value, list | tuple) else ""
         raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row{repair}.")
     text = "" if value is None else _utf8("label", _written("label", value)).strip()
     if isinstance(value, bool):
@@ -73,6 +74,73 @@ def as_labels(value: object, separator: str) -> str | None:
     if None in names:
         raise ValueError(f"a label of a set must not be empty, found {shown(value)}. Fix or drop the row.")
     return json.dumps(list(dict.fromkeys(names)), ensure_ascii=False)
+
+
+def as_votes(value: object, separator: str) -> str | None:
+    """Returns the votes in a cell as a sorted JSON list of labels, or None if there is no vote.
+
+    The cell holds a list, a list written as text in JSON or Python syntax, or labels separated by ``separator``. Empty
+    votes are left out.
+
+    Raises:
+        ValueError: If the cell holds none of these, or if a vote is not a single value or cannot be encoded as UTF-8.
+    """
+    if isinstance(value, bool | int | float) and value == value:
+        raise ValueError(f"votes must be a list, found {shown(value)}. Use columns.label for one label in each row.")
+    if not isinstance(value, list | tuple):
+        text = as_label(value) or ""
+        value = _listed(text) if text.startswith("[") else text.split(separator)
+    votes = [vote for item in value if (vote := as_label(item)) is not None]
+    return json.dumps(sorted(votes), ensure_ascii=False) if votes else None
+
+
+def as_share(value: object) -> str | None:
+    """Returns a share as JSON text, or None if the cell is empty or nan.
+
+    Raises:
+        ValueError: If the cell holds anything but a number that is at least 0.
+    """
+    text = as_label(value)
+    if text is None:
+        return None
+    share = number(text)
+    if share is None or share < 0:
+        raise ValueError(f"a share must be a number that is at least 0, found {shown(value)}. Fix or drop the row.")
+    return json.dumps(share)
+
+
+def as_shares(value: object) -> str | None:
+    """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number; None if it is empty.
+
+    The cell holds a list of numbers, such a list written as text in JSON or Python syntax, or one number.
+
+    Raises:
+        ValueError: If the cell holds none of these, or if a number is missing or less than 0.
+    """
+    if isinstance(value, str) and value.strip().startswith("["):
+        value = _listed(value.strip())
+    if not isinstance(value, list | tuple):
+        return as_share(value)
+    shares = list(map(as_share, value))
+    if not shares or None in shares:
+        raise ValueError(f"a list of shares must hold numbers, found {shown(value)}. Fix or drop the row.")
+    return f"[{', '.join(map(str, shares))}]"
+
+
+def as_weight(value: object) -> float:
+    """Returns the weight in a cell.
+
+    Raises:
+        ValueError: If the cell holds anything but a number from 0 to ``LARGEST_WEIGHT``.
+    """
+    text = as_label(value)
+    weight = None if text is None else number(text)
+    if weight is None or not 0 <= weight <= LARGEST_WEIGHT:
+        found = "nothing" if text is None else shown(value)
+        raise ValueError(
+            f"a weight must be a number from 0 to {LARGEST_WEIGHT:g}, found {found}. Give 1 for an ordinary row."
+        )
+    return weight
 
 
 def as_yes_no(value: object) -> str | None:

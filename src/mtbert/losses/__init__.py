@@ -40,14 +40,16 @@ class Needs:
     labels: bool = True  # the loss reads labels
     dropout: bool = False  # the loss compares passes that differ only in their dropout
     clusters: bool = False  # the loss reads which texts mean the same
+    compares: bool = False  # the loss compares examples with each other, so it is no mean over them
 
 
 @dataclass(frozen=True)
 class Pass:
     """A finished forward pass of one task: everything that a loss may read or draw random numbers from.
 
-    ``labels`` are float32: class indices, zeros and ones, or scores mapped to 0 to 1. Their shape is ``[B]`` or
-    ``[B, K]``; a missing label is ``nan``. ``masks`` is the state of the generator before the first layer.
+    ``labels`` are float32: class indices, zeros and ones, scores mapped to 0 to 1, or distributions over classes. Their
+    shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. ``masks`` is the state of the generator before the first
+    layer. ``weights`` are the weights of the examples, ``[B]``; None if all count the same.
     """
 
     model: Model
@@ -58,6 +60,20 @@ class Pass:
     generator: torch.Generator
     masks: Tensor
     watch: Watch | None = None  # is called with the rows that each further pass reads
+    weights: Tensor | None = None
+
+    def mean(self, losses_B: Tensor) -> Tensor:
+        """Returns the mean of a loss over the examples, weighted if they have weights. Every such loss ends with this.
+
+        That is ``sum(w * l) / sum(w)``, and 0 if all weights are 0.
+        """
+        if self.weights is None:
+            return losses_B.mean()
+        weights_B = self.weights.to(losses_B.dtype)
+        # A product with 0 would be nan if the loss of an example that does not count is infinite.
+        counted_B = losses_B.where(weights_B > 0, losses_B.new_zeros(()))
+        total = weights_B.sum()
+        return (weights_B * counted_B).sum() / total.where(total > 0, total.new_ones(()))
 
     @cached_property
     def alone(self) -> StepBatch:

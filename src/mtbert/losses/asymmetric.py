@@ -58,4 +58,4 @@ class Asymmetric(Settings):
 
     def __call__(self, p: Pass) -> Tensor:
         losses_BK = asymmetric_loss(p.out.prediction, p.labels == 1, self.gamma_pos, self.gamma_neg, self.clip)
-        return mean_of_known(losses_BK, p.labels).mean()
+        return p.mean(mean_of_known(losses_BK, p.labels))

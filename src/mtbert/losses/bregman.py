@@ -40,6 +40,6 @@ class Bregman(Settings):
         def loss(p: Pass) -> Tensor:
             with torch.no_grad():
                 expected = p.finish(average.embed(p.alone, None), None, model=average).prediction
-            return p.task.predicts.divergence(p.out.prediction, expected).mean()
+            return p.mean(p.task.predicts.divergence(p.out.prediction, expected))
 
         return loss

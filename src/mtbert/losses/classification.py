@@ -1,5 +1,8 @@
 """Cross-entropy for classes, for yes/no labels and for sets of labels, with class weights and label smoothing.
 
+A soft label is a distribution over the classes, or a share of yes. Its loss is the mean of the losses of its classes,
+each with the weight of that class, and ``balanced`` counts the expected number of rows of each class.
+
 ``balanced`` weights give all classes the same total weight in the train data: a class with ``n_k`` of ``n`` rows gets
 ``n / (K * n_k)`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn uses the same name).
 In a set, each label is a yes/no decision. Its class weight applies to yes, and no has weight 1. The ``balanced`` weight
@@ -33,7 +36,7 @@ _OF_SETS = f"{_DESCRIPTION}; for sets: what its yes counts beside its no; balanc
 
 
 class CrossEntropy(Settings):
-    """The mean negative log-likelihood of the true class, in nats.
+    """The mean negative log-likelihood of the true class, in nats; for soft labels, the cross-entropy.
 
     With ``class_weights``, the loss of each example is multiplied by the weight of its class. The sum is divided by the
     number of examples, whereas PyTorch divides it by the sum of the weights. The gradient of a step therefore stays the
@@ -52,10 +55,9 @@ class CrossEntropy(Settings):
 
         logits_BK = p.out.prediction
         weights_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
-        losses_B = cross_entropy(
-            logits_BK, p.labels.long(), weights_K, reduction="none", label_smoothing=self.smoothing
-        )
-        return losses_B.mean()
+        targets = p.labels.long() if p.labels.dim() == 1 else p.labels.to(logits_BK.dtype)
+        losses_B = cross_entropy(logits_BK, targets, weights_K, reduction="none", label_smoothing=self.smoothing)
+        return p.mean(losses_B)
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
         """Returns a copy with numbers in place of ``class_weights: balanced``.
@@ -66,7 +68,7 @@ class CrossEntropy(Settings):
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of 0/1 labels, with one logit for each label, in nats.
+    """The mean negative log-likelihood of 0/1 labels or of shares of yes, with one logit for each label, in nats.
 
     For sets of labels, the loss is the mean over the known labels of an example, then over the examples. ``smoothing``
     and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file describes the class
@@ -83,13 +85,15 @@ class BinaryCrossEntropy(Settings):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         if p.labels.dim() > 1:
-            return self._of_sets(p.out.prediction, p.labels)
+            return p.mean(self._of_sets(p.out.prediction, p.labels))
         logits_B = p.out.prediction
         targets_B = p.labels.to(logits_B.dtype) * (1 - self.smoothing) + self.smoothing / 2
-        if self.class_weights is None:
-            return binary_cross_entropy_with_logits(logits_B, targets_B)
-        no, yes = _numbers(self.class_weights)
-        return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=logits_B.new_tensor(yes / no))
+        no, yes = (1.0, 1.0) if self.class_weights is None else _numbers(self.class_weights)
+        weight = None if self.class_weights is None else logits_B.new_tensor(yes / no)
+        if p.weights is None:  # the same as below, but rounded as in earlier versions
+            return no * binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=weight)
+        losses_B = binary_cross_entropy_with_logits(logits_B, targets_B, pos_weight=weight, reduction="none")
+        return no * p.mean(losses_B)
 
     def _of_sets(self, logits_BK: Tensor, labels_BK: Tensor) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits
@@ -97,7 +101,7 @@ class BinaryCrossEntropy(Settings):
         yes_K = None if self.class_weights is None else logits_BK.new_tensor(_numbers(self.class_weights))
         targets_BK = labels_BK.nan_to_num().to(logits_BK.dtype) * (1 - self.smoothing) + self.smoothing / 2
         losses_BK = binary_cross_entropy_with_logits(logits_BK, targets_BK, pos_weight=yes_K, reduction="none")
-        return mean_of_known(losses_BK, labels_BK).mean()
+        return mean_of_known(losses_BK, labels_BK)
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
         """Returns a copy with numbers in place of ``class_weights: balanced``.

@@ -37,7 +37,9 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
 class CoSENT(Settings):
     """The loss :func:`cosent` over the cosines and labels of a batch."""
 
-    needs: ClassVar = Needs(reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",))
+    needs: ClassVar = Needs(
+        reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), compares=True
+    )
     kind: Literal["cosent"] = "cosent"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def ordinal_log_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float) -> Tensor:
+def ordinal_log_loss(logits_BK: Tensor, labels: Tensor, alpha: float) -> Tensor:
     """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats.
 
-    ``y`` is the index of the right class, and ``p_k`` the probability of class ``k``.
+    ``p_k`` is the probability of class ``k``. ``labels`` are the indices ``y`` of the right classes, ``[B]``, or
+    distributions over ``y``, ``[B, K]``; the loss of a distribution is the mean over its ``y``.
     """
     import torch
 
     classes_K = torch.arange(logits_BK.shape[-1], device=logits_BK.device)
+    if labels.dim() == 2:
+        apart_KK = (classes_K - classes_K[:, None]).abs()
+        distance_KK = (apart_KK.to(logits_BK.dtype) ** alpha).masked_fill(apart_KK == 0, 0.0)
+        return -(labels.to(logits_BK.dtype) @ distance_KK * _log_not(logits_BK)).sum(-1)
+    labels_B = labels.long()
     wrong_BK = classes_K != labels_B[:, None]
     distance_BK = (classes_K - labels_B[:, None]).abs().to(logits_BK.dtype) ** alpha
     # The true class is left out by its index and not by its zero distance: 0 ** 0 is 1, and 0 * inf is nan.
@@ -56,4 +62,4 @@ class OrdinalLogLoss(Settings):
     alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")
 
     def __call__(self, p: Pass) -> Tensor:
-        return ordinal_log_loss(p.out.prediction, p.labels.long(), self.alpha).mean()
+        return p.mean(ordinal_log_loss(p.out.prediction, p.labels, self.alpha))

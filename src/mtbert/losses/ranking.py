@@ -65,6 +65,7 @@ POSITIVE_PAIRS = Needs(
     inputs=("separate",),
     vectors=True,
     clusters=True,
+    compares=True,
 )
 
 

@@ -35,4 +35,4 @@ class RDrop(Settings):
 
     def __call__(self, p: Pass) -> Tensor:
         again = p.finish(p.embed(p.generator), p.generator).prediction
-        return p.task.predicts.divergence(p.out.prediction, again).mean() / 2
+        return p.mean(p.task.predicts.divergence(p.out.prediction, again)) / 2

@@ -34,5 +34,5 @@ class MeanSquaredError(Settings):
 
         prediction, labels = p.out.prediction, p.labels.to(p.out.prediction.dtype)
         if labels.dim() > 1:
-            return mean_of_known((prediction - labels.nan_to_num()).square(), labels).mean()
-        return mse_loss(prediction, labels)
+            return p.mean(mean_of_known((prediction - labels.nan_to_num()).square(), labels))
+        return p.mean(mse_loss(prediction, labels, reduction="none"))

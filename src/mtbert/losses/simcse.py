@@ -64,6 +64,7 @@ class UnsupervisedSimCSE(Settings):
         labels=False,
         dropout=True,
         clusters=True,
+        compares=True,
     )
     kind: Literal["simcse-unsup"] = "simcse-unsup"
     weight: float = Field(default=1.0, ge=0)

@@ -159,4 +159,4 @@ class Smart(Settings):
             noise_std=self.noise_std,
             radius=self.radius,
         )
-        return apart(f(x_MD + noise_MD), clean).mean()
+        return p.mean(apart(f(x_MD + noise_MD), clean))

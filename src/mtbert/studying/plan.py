@@ -192,7 +192,7 @@ def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Pa
                 raise ValueError(f"study {name}, printed.{part}: there is no row {shown(base)}.{hint}")
             known = [
                 OVERALL,
-                *(f"{task}.{metric.name}" for task, t in tasks[base].items() for metric in t.answer.metrics),
+                *(f"{task}.{metric.name}" for task, t in tasks[base].items() for metric in t.metrics),
             ]
             for key in scores:
                 if key not in known:

@@ -1,0 +1,288 @@
+"""Soft labels: for each example a distribution over the classes, as annotators voted or as a file gives it.
+
+A task with ``columns.votes`` or ``columns.shares`` has such labels. They are float64 rows ``[B, K]`` that sum to 1, in
+the order of the task's classes; for a yes/no task they are the shares of yes, ``[B]``. A missing label is ``nan``.
+:func:`with_soft` makes the answer type for them from the one for hard labels: scores, tables and figures compare
+answers with the most voted class, and cross-entropy compares them with the whole distribution.
+
+Most voted is the class with the largest share. Of several, it is the first; in an ordinal task it is the one nearest
+to the mean of the distribution, and the lower one if two are equally near.
+
+Dimension key: B examples, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mtbert.answers import (
+    AnswerType,
+    Array,
+    Cells,
+    Distribution,
+    FigureName,
+    Labels,
+    Metric,
+    PredictionKind,
+    Shown,
+    TaskFacts,
+    WrongCell,
+)
+from mtbert.answers.class_labels import ClassLabels
+from mtbert.messages import few, shown
+
+NEAR_ONE = 1e-3  # how far from 1 the sum of the shares in a file may be
+SAME = 9  # decimals of a distance in classes that count
+
+
+# Distributions ----------------------------------------------------------------------------------------------
+
+
+def most_voted(labels: Labels, *, ordered: bool) -> Labels:
+    """Returns the most voted class of each distribution as an index, ``[B]``; ``nan`` for a missing label.
+
+    Args:
+        labels: Distributions ``[B, K]``, or shares of yes ``[B]``.
+        ordered: Whether the classes have an order. If so, the class nearest to the mean is taken among equal ones.
+
+    >>> most_voted(np.array([[0.4, 0.2, 0.4]]), ordered=False), most_voted(np.array([0.5, 0.6]), ordered=False)
+    (array([0.]), array([0., 1.]))
+    """
+    if labels.ndim == 1:
+        return np.where(np.isnan(labels), np.nan, labels > 0.5)
+    best_BK = labels == labels.max(1, keepdims=True)
+    if ordered:
+        classes_K = np.arange(labels.shape[1])
+        apart_BK = np.abs(classes_K - (labels @ classes_K)[:, None]).round(SAME)
+        found_B = np.where(best_BK, apart_BK, np.inf).argmin(1)
+    else:
+        found_B = best_BK.argmax(1)
+    return np.where(np.isnan(labels[:, 0]), np.nan, found_B)
+
+
+def over_classes(labels: Labels) -> Labels:
+    """Returns distributions over all classes, ``[B, K]``; those of a yes/no task are made from its shares of yes."""
+    return np.stack([1 - labels, labels], 1) if labels.ndim == 1 else labels
+
+
+def entropies(labels_BK: Labels) -> Labels:
+    """Returns the entropy of each distribution, ``[B]``, in nats."""
+    from scipy.special import entr
+
+    found: Labels = entr(labels_BK).sum(1)
+    return found
+
+
+def cross_entropies(logits: Labels, labels: Labels) -> Labels:
+    """Returns ``-sum_k q_k log p_k`` for each example, ``[B]``, in nats.
+
+    ``q`` is the label and ``p`` the prediction. Logits and labels are both ``[B, K]``, or both ``[B]`` for yes/no.
+    """
+    from scipy.special import log_expit, log_softmax
+
+    log_p = log_softmax(logits, axis=1) if logits.ndim == 2 else np.stack([log_expit(-logits), log_expit(logits)], 1)
+    found: Labels = -(over_classes(labels) * log_p).sum(1)
+    return found
+
+
+def _cross_entropy(task: TaskFacts, logits: Array, labels: Labels) -> float:
+    return float(cross_entropies(logits.astype(np.float64), labels).mean())
+
+
+def _entropy_of_mean(task: TaskFacts, labels: Labels) -> float:
+    return float(entropies(over_classes(labels).mean(0, keepdims=True))[0])
+
+
+CROSS_ENTROPY = Metric(
+    "cross_entropy",
+    _cross_entropy,
+    constant=_entropy_of_mean,  # the best constant distribution is the mean one
+    ranks=True,
+    logits=True,
+    higher_is_better=False,
+)
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Labels that are distributions over the classes that ``hard`` describes.
+
+    A cell of votes is a JSON list of class names, one for each vote. A cell of shares is a JSON list of numbers in the
+    order of the classes, a JSON object with the number of each class, or the share of yes alone.
+    """
+
+    hard: ClassLabels
+
+    @property
+    def figures(self) -> tuple[FigureName, ...]:
+        return self.hard.figures
+
+    @property
+    def graded(self) -> bool:
+        return self.hard.graded
+
+    @property
+    def wrong(self) -> str:
+        return "An answer to soft labels counts as wrong if it is not the most voted class."
+
+    def check(self, task: TaskFacts) -> None:
+        self.hard.check(task)
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return self.hard.missing(task)
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns the classes that have a vote in the train data, unless the recipe names them."""
+        votes = [] if task.soft == "shares" else [name for cell in columns[0] if cell for name in json.loads(cell)]
+        return self.hard.complete(task, [votes])
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        read = _read_votes if task.soft == "votes" else _read_shares
+        labels_BK = read(self.hard, task, cells)
+        return labels_BK[:, 1] if self.hard.only == 2 else labels_BK
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return labels
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        """Returns the number of rows of which each class is the most voted, and the agreement of the distributions."""
+        known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
+        return replace(
+            self.hard.distribution(task, self.voted(labels)),
+            heading="most voted label",
+            numbers=(
+                ("mean share of the most voted", float(known_BK.max(1).mean())),
+                ("mean entropy, nats", float(entropies(known_BK).mean())),
+            ),
+        )
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        return self.hard.doubts(task)
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        return self.hard.fits(task, decision, examples)
+
+    def collapsed(self, decision: Array) -> bool:
+        return self.hard.collapsed(decision)
+
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return self.hard.choices(task)
+
+    def summary(self, task: TaskFacts) -> str:
+        return self.hard.summary(task)
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        """Returns the index of a class: an answer is one already, and a label is told as its most voted class."""
+        is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
+        return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        return self.hard.tables(task, decision, self.voted(labels))
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        return self.hard.details(task, decision, self.voted(labels))
+
+    def voted(self, labels: Labels) -> Labels:
+        """Returns the most voted class of each label, see :func:`most_voted`."""
+        return most_voted(labels, ordered=self.hard.ordered)
+
+
+def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
+    """Returns the share of the votes that each class has, ``[B, K]``."""
+    votes = [(row, name) for row, cell in enumerate(cells) if cell is not None for name in json.loads(cell)]
+    try:
+        classes = hard.read(task, [name for _, name in votes]).astype(np.int64)
+    except WrongCell as error:
+        raise WrongCell(votes[error.row][0], f"the vote {error}") from None
+    counts_BK = np.zeros((len(cells), len(task.labels or ())))
+    np.add.at(counts_BK, (np.array([row for row, _ in votes], np.int64), classes), 1)
+    return _scaled(counts_BK)
+
+
+def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
+    """Returns the distributions in cells of shares, ``[B, K]``. Rounded numbers are scaled so that they sum to 1."""
+    hard.read(task, ())  # refuses labels that are written alike
+    shares_BK = np.zeros((len(cells), len(task.labels or ())))
+    for row, cell in enumerate(cells):
+        if cell is not None:
+            try:
+                shares_BK[row] = _distribution(hard, task, json.loads(cell))
+            except ValueError as error:
+                raise WrongCell(row, f"{error} Fix or drop the row.") from None
+    return _scaled(shares_BK)
+
+
+def _distribution(
+    hard: ClassLabels, task: TaskFacts, given: float | list[float] | dict[str, float | None]
+) -> Sequence[float]:
+    """Returns the numbers in a cell of shares in the order of the classes; their sum is nearly 1.
+
+    Raises:
+        ValueError: If they are no distribution over the classes.
+    """
+    names = task.labels or ()
+    if isinstance(given, float):
+        if hard.only != 2:
+            raise ValueError(f"shares must be a list of {len(names)} numbers, one for each label, found {given:g}.")
+        if given > 1:
+            raise ValueError(f"the share of {shown(names[1])} must be at most 1, found {given:g}.")
+        return 1 - given, given
+    if isinstance(given, dict):
+        known = {name: share for name, share in given.items() if share is not None}
+        empty = [name for name in given if name not in known]
+        if empty:
+            raise ValueError(f"shares must all be given, found none for {few(empty, quoted=True)}.")
+        given = [known[name] for name in task.codes or names]
+    if len(given) != len(names):
+        of = few(names, quoted=True)
+        raise ValueError(f"shares must be {len(names)} numbers, in the order of {of}, found {len(given)}.")
+    if abs(sum(given) - 1) > NEAR_ONE:
+        raise ValueError(f"shares must sum to 1, found {few(given)}, which sum to {sum(given):.6g}.")
+    return given
+
+
+def _scaled(parts_BK: Labels) -> Labels:
+    """Returns the rows divided by their sums; a row of zeros becomes ``nan``."""
+    sums_B1 = parts_BK.sum(1, keepdims=True)
+    found: Labels = np.divide(parts_BK, sums_B1, out=np.full(parts_BK.shape, np.nan), where=sums_B1 > 0)
+    return found
+
+
+# The type ---------------------------------------------------------------------------------------------------
+
+
+def with_soft(
+    hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind] | None = None
+) -> AnswerType:
+    """Returns the answer type ``hard`` with its ``soft``, the type of tasks whose labels are distributions.
+
+    ``predictions`` are those of the soft type, if they differ from those of ``hard``.
+    """
+    soft = replace(
+        hard,
+        labels=labels,
+        metrics=(*(_against_most_voted(metric, labels.voted) for metric in hard.metrics), CROSS_ENTROPY),
+        predictions=predictions or hard.predictions,
+    )
+    return replace(hard, soft=soft)
+
+
+def _against_most_voted(metric: Metric, voted: Callable[[Labels], Labels]) -> Metric:
+    """Returns the metric for soft labels: it compares answers with the most voted classes."""
+    right, resampled = metric.right, metric.resampled
+    return replace(
+        metric,
+        value=lambda task, answers, labels: metric.value(task, answers, voted(labels)),
+        constant=lambda task, labels: metric.constant(task, voted(labels)),
+        undefined=lambda answers, labels: metric.undefined(answers, voted(labels)),
+        right=None if right is None else lambda answers, labels: right(answers, voted(labels)),
+        resampled=None if resampled is None else lambda a, labels, counts: resampled(a, voted(labels), counts),
+    )
