@@ -81,11 +81,8 @@ def test_every_source_file_that_a_document_names_exists(document: Path):
 
 def test_every_key_of_a_recipe_has_a_line_and_every_line_a_key():
     columns = {f"columns.{name}" for name in ("text", "label", "id", "separator")}
-    task = (fields(TaskRecipe) | fields(Head, "head.") | columns) - {
-        "name",
-        "columns",
-        "soft",
-    }  # soft follows from columns
+    derived = {"name", "columns", "soft"}  # soft follows from columns
+    task = (fields(TaskRecipe) | fields(Head, "head.") | columns) - derived
     assert keys(section("tasks.NAME")) == task
     assert keys(section("data and model")) == fields(DataRecipe, "data.") | fields(ModelRecipe, "model.")
     assert keys(section("train")) == fields(TrainRecipe)

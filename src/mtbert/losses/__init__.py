@@ -38,6 +38,7 @@ class Needs:
     inputs: tuple[str, ...] = ("single", "packed", "separate")
     vectors: bool = False  # the loss reads vectors and no prediction, so it does not train the head
     labels: bool = True  # the loss reads labels
+    soft: bool = False  # the loss reads labels that are distributions over classes too
     dropout: bool = False  # the loss compares passes that differ only in their dropout
     clusters: bool = False  # the loss reads which texts mean the same
     compares: bool = False  # the loss compares examples with each other, so it is no mean over them

@@ -44,7 +44,7 @@ class CrossEntropy(Settings):
     all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016).
     """
 
-    needs: ClassVar = Needs(reads=("logits",), because="one logit per class")
+    needs: ClassVar = Needs(reads=("logits",), because="one logit per class", soft=True)
     kind: Literal["ce"] = "ce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -75,7 +75,7 @@ class BinaryCrossEntropy(Settings):
     weights of sets.
     """
 
-    needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes")
+    needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)
     kind: Literal["bce"] = "bce"
     weight: float = Field(default=1.0, ge=0)
     smoothing: float = Field(default=0.0, ge=0, lt=1)

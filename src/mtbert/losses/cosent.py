@@ -38,7 +38,7 @@ class CoSENT(Settings):
     """The loss :func:`cosent` over the cosines and labels of a batch."""
 
     needs: ClassVar = Needs(
-        reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), compares=True
+        reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), soft=True, compares=True
     )
     kind: Literal["cosent"] = "cosent"
     weight: float = Field(default=1.0, ge=0)

@@ -56,7 +56,7 @@ def _log_not(logits_BK: Tensor) -> Tensor:
 class OrdinalLogLoss(Settings):
     """The mean of :func:`ordinal_log_loss` over the batch."""
 
-    needs: ClassVar = Needs(reads=("ordered logits",), because="an order of the classes")
+    needs: ClassVar = Needs(reads=("ordered logits",), because="an order of the classes", soft=True)
     kind: Literal["oll"] = "oll"
     weight: float = Field(default=1.0, ge=0)
     alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")

@@ -25,7 +25,7 @@ class MeanSquaredError(Settings):
     is the cosine itself, not clamped.
     """
 
-    needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine")
+    needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine", soft=True)
     kind: Literal["mse"] = "mse"
     weight: float = Field(default=1.0, ge=0)
 
