@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from mtbert import prepare
+from mtbert import splits
 from mtbert.environment import RunRecord
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.settings import Settings, tuples
@@ -107,7 +107,7 @@ def _check(runs: Iterable[EndedRun]) -> None:
     """
     first = {name: run for run in reversed(list(runs)) for name in run.predicted}
     for name, run in first.items():
-        for part in (part for table in prepare.read_split(run.recipe, name).tables for part in table.parts):
+        for part in splits.read_split(run.recipe, name).parts:
             if part.digest != run.record.data.get(part.name):
                 raise ValueError(f"{part.name}: not the data that the runs were scored on. Give their folder.")
 

@@ -15,7 +15,7 @@ from mtbert.model.download import find_encoder
 from mtbert.model.encoder import Encoder
 from mtbert.model.model import Model
 from mtbert.model.weights import load_encoder
-from mtbert.prepare import Prepared
+from mtbert.prepare import Prepared, TableFacts
 from mtbert.recipe.settings import Recipe
 from mtbert.training.run import Run
 
@@ -84,7 +84,7 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
         task = settings.tasks[name].task
         examples = Examples.of(Example(str(i), ("x",), float(i % 5)) for i in range(len(flat)))
         split = Dataset.whole(task, examples, (flat,), 0)
-        data[name] = Prepared(task, split, split, (), {})
+        data[name] = Prepared(task, split, split, TableFacts(name, shared=False, warnings=(), digests={}), ())
     return run_on(settings, loaded.encoder, data)
 
 

@@ -11,7 +11,7 @@ from tiny import RECORD
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import answers
-from mtbert import prepare
+from mtbert import splits
 from mtbert.recipe.files import load_recipe
 from mtbert.storage.predictions import Predicted
 from mtbert.studying import results
@@ -23,14 +23,14 @@ from mtbert.studying.summary import summarise
 def study(tmp_path: Path) -> Results:
     """A study of two rows and two seeds with random answers; one run is missing."""
     settings = load_recipe(str(toy_run.set_up(tmp_path)))
-    splits = {name: prepare.read_split(settings, name) for name in settings.tasks}
-    digests = {part.name: part.digest for split in splits.values() for table in split.tables for part in table.parts}
+    halves = {name: splits.read_split(settings, name) for name in settings.tasks}
+    digests = {part.name: part.digest for split in halves.values() for part in split.parts}
     record = RECORD.model_copy(update={"data": digests})
     runs: dict[str, dict[int, EndedRun]] = {}
     for row, seed in (("plain", 0), ("plain", 1), ("other", 0)):
         draws = torch.Generator().manual_seed(seed + len(row))
         predicted = {}
-        for name, split in splits.items():
+        for name, split in halves.items():
             if split.task.type == "binary":
                 raw = torch.randn(len(split.dev), generator=draws)
                 predicted[name] = Predicted(raw, (raw > 0).long())

@@ -15,7 +15,8 @@ from test_cache import kept, made
 from mtbert.columns import CodedColumn, NumberColumn, TextColumn
 from mtbert.data import cache
 from mtbert.data.cache import Spool
-from mtbert.data.tables import Table, TableFile
+from mtbert.data.source_table import SourceTable, readings
+from mtbert.data.tables import Columns, TableFile
 
 folder = test_cache.folder
 SEAL = 40  # bytes at the end
@@ -103,13 +104,25 @@ def test_a_footer_that_claims_to_be_larger_than_any_is_not_read(folder: Path, mo
     assert file.stat().st_ino != inode  # written anew
 
 
-def table() -> Table:
+COLUMNS = Columns()
+
+
+def table() -> SourceTable:
     texts = TextColumn.of(["a", "b é", "c"])
     labels = CodedColumn(["x", "y"], np.array([0, 1, 0], np.int32))
-    return Table((TableFile("t.csv", "d", "line"),), TextColumn.of("123"), (texts,), labels, np.array([2, 5, 6]), (3,))
+    (reading,) = readings([COLUMNS])[2]
+    return SourceTable(
+        (TableFile("t.csv", "d", "line"),),
+        TextColumn.of("123"),
+        (texts,),
+        (labels,),
+        (reading,),
+        np.array([2, 5, 6]),
+        (3,),
+    )
 
 
-def spooled(made: Table) -> cache.Kept:
+def spooled(made: SourceTable) -> cache.Kept:
     with Spool() as spool:
         made.keep(spool)
         found = spool.kept()
@@ -117,37 +130,37 @@ def spooled(made: Table) -> cache.Kept:
 
 
 def test_a_table_is_loaded_as_it_was():
-    assert Table.loaded(spooled(table())).rows == table().rows
+    assert SourceTable.loaded(spooled(table()), [COLUMNS]).table(0).rows == table().table(0).rows
 
 
 NOTES: tuple[object, ...] = (None, "x", {}, [[1]], 10**30, 1.5, -1, 3, True)
 
 
-@pytest.mark.parametrize("note", ["parts", "texts", "ids", "ends", "warnings", "column", "lines"])
+@pytest.mark.parametrize("note", ["parts", "ids", "ends", "warnings", "lines"])
 def test_notes_of_a_table_that_cannot_be_are_refused(note: str):
     refused = 0
     for value in NOTES:
         found = spooled(table())
-        if value in {"column": ("x",), "lines": (None, 3), "texts": (True,)}.get(note, ()):
+        if value in {"lines": (None, 3)}.get(note, ()):
             continue
         found.notes[note] = value  # type: ignore[index]
         with pytest.raises(ValueError, match=r"."):
-            Table.loaded(found)
+            SourceTable.loaded(found, [COLUMNS])
         refused += 1
     assert refused >= 7
     found = spooled(table())
     found.notes.pop(note)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"{note}"):
-        Table.loaded(found)
+        SourceTable.loaded(found, [COLUMNS])
 
 
 @pytest.mark.parametrize(
     ("name", "array"),
     [
-        ("codes", np.array([0, 2, 0], np.int32)),
-        ("codes", np.array([0, -2, 0], np.int32)),
-        ("codes", np.array([0, 1], np.int32)),
-        ("codes", np.array([0, 1, 0], np.int64)),
+        ("codes 0", np.array([0, 2, 0], np.int32)),
+        ("codes 0", np.array([0, -2, 0], np.int32)),
+        ("codes 0", np.array([0, 1], np.int32)),
+        ("codes 0", np.array([0, 1, 0], np.int64)),
         ("lines", np.array([1, 2])),
         ("ids offsets", np.array([0, 1, 2])),
         ("text 0 offsets", np.array([0, 1, 6])),
@@ -155,8 +168,8 @@ def test_notes_of_a_table_that_cannot_be_are_refused(note: str):
         ("text 0 offsets", np.array([0, 1, 5, 7])),
         ("text 0 offsets", np.array([1, 1, 5, 6])),
         ("text 0 offsets", np.array([0, 1, 5, 6], np.int32)),
-        ("labels offsets", np.array([0])),
-        ("labels offsets", np.zeros(0, np.int64)),
+        ("labels 0 offsets", np.array([0])),
+        ("labels 0 offsets", np.zeros(0, np.int64)),
         ("text 0", np.zeros(5, np.uint8)),
     ],
 )
@@ -165,15 +178,15 @@ def test_arrays_of_a_table_that_cannot_be_are_refused(name: str, array: Any):
     assert name in found.arrays
     found.arrays[name] = array  # type: ignore[index]
     with pytest.raises(ValueError, match=r"."):
-        Table.loaded(found)
+        SourceTable.loaded(found, [COLUMNS])
     found = spooled(table())
     del found.arrays[name]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"^{name}: not an array of"):
-        Table.loaded(found)
+        SourceTable.loaded(found, [COLUMNS])
 
 
 def test_numbers_that_only_count_are_loaded_too():
     counted = copy.copy(table())
     object.__setattr__(counted, "ids", NumberColumn(np.arange(1, 4)))
     object.__setattr__(counted, "lines", np.arange(2, 5))
-    assert Table.loaded(spooled(counted)).rows == counted.rows
+    assert SourceTable.loaded(spooled(counted), [COLUMNS]).table(0).rows == counted.table(0).rows

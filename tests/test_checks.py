@@ -14,6 +14,7 @@ from mtbert.recipe.checks import check_config, check_recipe, check_with_encoder
 from mtbert.recipe.files import load_recipe, merge
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
 from mtbert.recipe.settings import validate_recipe
+from mtbert.splits import TableSide
 from mtbert.task import Task
 from mtbert.training import assemble
 from mtbert.training.start import start_run
@@ -51,13 +52,13 @@ def test_a_batch_without_duplicates_must_fit_into_the_rows_which_is_checked_befo
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tokenised: list[str] = []
-    real = prepare.tokenize
+    real = prepare.tokenized
 
-    def tokenize(task: Task, *args: Any, **options: Any) -> Any:
-        tokenised.append(task.name)
-        return real(task, *args, **options)
+    def tokenized(side: TableSide, *args: Any, **options: Any) -> Any:
+        tokenised.extend(side.tasks)
+        return real(side, *args, **options)
 
-    monkeypatch.setattr(prepare, "tokenize", tokenize)
+    monkeypatch.setattr(prepare, "tokenized", tokenized)
     change = {"tasks": {"quora": {"no_duplicates": True, "batch_size": 1000}}, "train": {"rounds": 1}}
     settings = validate_recipe(merge(toy_run.raw_recipe(folder), change), "toy")
     with pytest.raises(

@@ -74,7 +74,7 @@ def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def forbid_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "opened", never)
     monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
-    monkeypatch.setattr("mtbert.prepare.grouped_split", never)
+    monkeypatch.setattr("mtbert.splits.grouped_split", never)
     monkeypatch.setattr("mtbert.prepare.clusters", never)
 
 
@@ -104,10 +104,14 @@ def test_a_second_start_reads_splits_and_tokenises_nothing_and_has_the_same_data
     forbid_everything(monkeypatch)
     again = prepared(folder, **changed)
     for found in (first, again):
-        assert (found.task, found.warnings, found.digests) == (plain.task, plain.warnings, plain.digests)
+        assert (found.task, found.table.warnings, found.table.digests) == (
+            plain.task,
+            plain.table.warnings,
+            plain.table.digests,
+        )
         same(found.train, plain.train)
         same(found.dev, plain.dev)
-    assert len(plain.warnings) >= 1 + (not changed)
+    assert len(plain.table.warnings) >= 1 + (not changed)
 
 
 def test_what_is_kept_is_told_by_kind(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -118,7 +122,8 @@ def test_what_is_kept_is_told_by_kind(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def read(folder: Path, source: Source | None = None, columns: Columns = COLUMNS) -> Table:
-    return sources.read_kept(source or Source(path="pairs.csv"), columns, folder, texts=len(columns.text), afresh=False)
+    found = source or Source(path="pairs.csv")
+    return sources.read_kept(found, [columns], folder, texts=[len(columns.text)], afresh=False).table(0)
 
 
 def test_a_table_from_the_cache_says_where_its_labels_stand(folder: Path):
@@ -188,9 +193,11 @@ def test_a_file_is_hashed_again_when_asked_although_nothing_seems_to_have_change
     monkeypatch.setattr(cache, "_stat", lambda path: [1, 2, 3, 4, 5])
     before = prepared(folder)
     write(folder, word="dog")
-    assert prepared(folder).digests == before.digests  # as if path, size, times and inode were those of before
+    assert (
+        prepared(folder).table.digests == before.table.digests
+    )  # as if path, size, times and inode were those of before
     after = prepared(folder, afresh=True)
-    assert after.digests != before.digests
+    assert after.table.digests != before.table.digests
     assert list(after.train.examples.texts[0]) != list(before.train.examples.texts[0])
 
 
@@ -227,7 +234,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(folder: Path, mon
     found = prepared(folder)
     same(found.train, expected.train)
     same(found.dev, expected.dev)
-    assert found.warnings == expected.warnings
+    assert found.table.warnings == expected.table.warnings
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch):

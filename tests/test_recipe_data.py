@@ -7,7 +7,7 @@ import recipe_files
 from reading import message
 from toy_run import encoder_folder
 
-from mtbert import prepare
+from mtbert import prepare, splits
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.recipe.settings import Recipe, validate_recipe
 
@@ -26,7 +26,7 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
     write(tmp_path, "a.csv", "abcdefgh")
     write(tmp_path, "b.csv", "ijklmnop")
     made = recipe(tmp_path, train=["a.csv", "b.csv"], dev_fraction=0.5)
-    split = prepare.read_split(made, "topic")
+    split = splits.read_split(made, "topic")
     train, dev = ({e.texts[0] for e in side} for side in (split.train, split.dev))
     assert (len(train), len(dev)) == (8, 8)
     assert train | dev == set("abcdefghijklmnop")
@@ -35,7 +35,7 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
 
 def test_a_split_that_cannot_be_made_names_the_file(tmp_path: Path):
     write(tmp_path, "a.csv", "aaaa")
-    said = message(ValueError, prepare.read_split, recipe(tmp_path), "topic")
+    said = message(ValueError, splits.read_split, recipe(tmp_path), "topic")
     assert said.startswith("a.csv: a split needs two groups of examples without a common text, found 1 in 4 examples.")
 
 
@@ -44,20 +44,20 @@ def test_every_file_has_a_digest_of_its_own(tmp_path: Path):
         write(tmp_path, name, "ab")
     tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
     made = recipe(tmp_path, train=["a.csv", "b.csv"], dev="c.csv", test="d.csv")
-    assert list(prepare.prepare(made, tokenizer)["topic"].digests) == ["a.csv", "b.csv", "c.csv"]
+    assert list(prepare.prepare(made, tokenizer)["topic"].table.digests) == ["a.csv", "b.csv", "c.csv"]
 
 
 def test_test_data_are_read_alone_and_with_the_classes_that_were_learnt(tmp_path: Path):
     write(tmp_path, "t.csv", "abc")
     tokenizer = load_tokenizer(encoder_folder(tmp_path / "encoder"))
     made = recipe(tmp_path, test="t.csv", labels=["1", "0"])
-    data, warnings = prepare.read_test(made, made.tasks["topic"].task, tokenizer)
-    assert [(e.texts[0], e.label) for e in data.examples] == [("a", 1.0), ("b", 0.0), ("c", 1.0)]
+    data, warnings = prepare.read_test(made, [made.tasks["topic"].task], tokenizer)
+    assert [(e.texts[0], e.label) for e in data["topic"].examples] == [("a", 1.0), ("b", 0.0), ("c", 1.0)]
     assert warnings == ()
-    said = message(ValueError, prepare.read_test, recipe(tmp_path), made.tasks["topic"].task, tokenizer)
+    said = message(ValueError, prepare.read_test, recipe(tmp_path), [made.tasks["topic"].task], tokenizer)
     assert said == "task topic: the recipe names no test data. Score a labelled file instead."
     gone = recipe(tmp_path, test="u.csv")
-    said = message(FileNotFoundError, prepare.read_test, gone, made.tasks["topic"].task, tokenizer)
+    said = message(FileNotFoundError, prepare.read_test, gone, [made.tasks["topic"].task], tokenizer)
     assert said.startswith(
         "u.csv: there is no such file. Did you mean 't.csv'? Relative paths start from data.root, here"
     )

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
-from typing import Self, overload
+from typing import Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -171,6 +171,22 @@ class CodedColumn(Sequence[str | None]):
         codes = [-1 if cell is None else known.setdefault(cell, len(known)) for cell in cells]
         return cls(list(known), np.array(codes, np.int32))
 
+    def take(self, rows: Ints) -> "CodedColumn":
+        """Returns the cells of these rows, in this order, and only the texts that occur in them.
+
+        >>> column = CodedColumn.of(["b", None, "a", "b"]).take(np.array([2, 1]))
+        >>> column.values, list(column)
+        (['a'], ['a', None])
+        """
+        codes = self.codes[rows]
+        used = np.bincount(codes[codes >= 0], minlength=len(self.values)) > 0
+        if used.all():
+            return CodedColumn(self.values, codes)
+        found = np.append(np.cumsum(used) - 1, -1).astype(np.int32)  # code -1 is the last one
+        return CodedColumn(
+            [value for value, here in zip(self.values, used.tolist(), strict=True) if here], found[codes]
+        )
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -188,6 +204,9 @@ class CodedColumn(Sequence[str | None]):
             return [None if code < 0 else self.values[code] for code in self.codes[row].tolist()]
         code = self.codes[row]
         return None if code < 0 else self.values[code]
+
+
+Column = TypeVar("Column", TextColumn, NumberColumn, TextColumn | NumberColumn, CodedColumn)
 
 
 class GrowingColumn:
@@ -213,6 +232,11 @@ class GrowingColumn:
         The column shares the memory of this builder, so no texts can be appended afterwards.
         """
         return TextColumn.stored(np.frombuffer(self._block, np.uint8), np.frombuffer(self._offsets, np.int64))
+
+
+def taken(column: Column, rows: Ints, size: int) -> Column:
+    """Returns the column with these rows, ascending: the column itself if they are all of its ``size`` rows."""
+    return column if len(rows) == size else column.take(rows)
 
 
 def hashes(texts: Iterable[str]) -> Hashes:

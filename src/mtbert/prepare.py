@@ -1,43 +1,57 @@
-"""Makes data sets from a recipe: reads tables, fills in labels and ranges, splits train from dev, and tokenises."""
+"""Makes data sets from a recipe: tokenises the rows of its tables, whose tasks share the tokens."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from mtbert.answers import YES_NO, Labels
-from mtbert.batch import Dataset, Examples, Rows
+from mtbert.batch import Dataset, Examples, Rows, Sequences
 from mtbert.columns import Ints, TextColumn, TextTuples
-from mtbert.data import cache, labels, sources
+from mtbert.data import cache
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.clusters import clusters
-from mtbert.data.split import grouped_split
-from mtbert.data.tables import Table
 from mtbert.data.tokenizer import sequences
-from mtbert.files import resolved
 from mtbert.losses import ClassWeighted
-from mtbert.messages import few, shown
+from mtbert.messages import few
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
+from mtbert.splits import TableSide, digests_of, rooted, split_table, test_of_table
 from mtbert.task import Task
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What the tasks of a table share.
+
+    Attributes:
+        name: The name of the table, or of the only task that reads it.
+        shared: Whether the recipe names the table, so that several tasks can read it.
+        warnings: The warnings from reading.
+        digests: The SHA-256 of each source by its name.
+    """
+
+    name: str
+    shared: bool
+    warnings: tuple[str, ...]
+    digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The data of one task, ready for training. The labels and range of ``task`` are filled in.
 
-    ``digests`` holds the SHA-256 of each data source, by the name of the source.
+    ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task alone.
     """
 
     task: Task
     train: Dataset
     dev: Dataset
+    table: TableFacts
     warnings: tuple[str, ...]
-    digests: Mapping[str, str]
 
     def all_warnings(self, max_length: int) -> list[str]:
         """Returns the warnings from reading the data, and a warning for each split that has examples which were cut.
@@ -52,8 +66,10 @@ class Prepared:
         return [*self.warnings, *cut]
 
 
-def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> dict[str, Prepared]:
-    """Returns the data of every task in the recipe, by the task's name.
+def prepare(
+    recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False, only: Collection[str] | None = None
+) -> dict[str, Prepared]:
+    """Returns the data of the tasks in a recipe, by the task's name.
 
     Tables, splits, clusters and tokens are kept in the user's cache folder. They are found there by the SHA-256 of the
     files that they come from.
@@ -63,55 +79,65 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False) -> di
         tokenizer: The tokenizer of the recipe's encoder.
         afresh: Whether to compute the SHA-256 of every file again. By default, this is done only for files whose size,
             times or inode have changed.
+        only: The tasks whose data are wanted; None takes all. A table is always read for all of its tasks, which
+            together decide which rows it has.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
-    with _rooted(recipe):
-        return {name: _prepare(recipe, task, tokenizer, afresh) for name, task in recipe.tasks.items()}
+    wanted = [name for name in recipe.tasks if only is None or name in only]
+    found: dict[str, Prepared] = {}
+    with rooted(recipe):
+        for table in dict.fromkeys(recipe.tasks[name].source_name for name in wanted):
+            found |= _prepare(recipe, table, tokenizer, wanted, afresh)
+    return {name: found[name] for name in wanted}
 
 
-def check_files(recipe: Recipe) -> None:
-    """Checks that all files of train and dev exist and can be opened.
+def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int) -> Dataset:
+    """Returns a data set of the examples with their tokens, which no other task shares.
 
-    Raises:
-        ValueError, FileNotFoundError: If a file is missing or cannot be opened. :func:`prepare` would raise the same
-            error.
+    A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first.
     """
-    with _rooted(recipe):
-        for task in recipe.tasks.values():
-            for source in filter(None, (task.train, task.dev)):
-                sources.check_files_of(source, recipe.root())
+    tokens, cut = _tokens(task, examples.texts, tokenizer, max_length, keep=False)
+    return Dataset.whole(task, examples, tokens, truncated=len(cut))
 
 
-@contextmanager
-def _rooted(recipe: Recipe) -> Iterator[None]:
-    """If a file is missing in a ``with`` block, adds to the error which folder relative paths start from."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        root = shown(str(resolved(recipe.root())), longest=1000)
-        raise FileNotFoundError(
-            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
-        ) from None
+def tokenized(
+    side: TableSide,
+    tasks: Mapping[str, Task],
+    reads: Mapping[str, tuple[int, ...]],
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    keep: bool,
+) -> dict[str, Dataset]:
+    """Returns data sets of the tasks that read a table, by name. Tasks with the same form of input share the tokens.
 
-
-def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int, *, keep: bool = False) -> Dataset:
-    """Returns a data set of the examples with their tokens.
-
-    A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first. If
-    ``keep`` is true, the tokens are read from the user's cache folder, or are stored there if they are missing.
+    If ``keep`` is true, the tokens are read from the user's cache folder, or are stored there if they are missing.
     """
+    made: dict[object, tuple[tuple[Sequences, ...], Rows]] = {}
+    found = {}
+    for task in tasks.values():
+        form = (reads[task.name], task.inputs, task.segments)
+        if form not in made:
+            texts = [side.texts[i] for i in reads[task.name]]
+            made[form] = _tokens(task, texts, tokenizer, max_length, keep=keep)
+        tokens, cut = made[form]
+        own = side.tasks[task.name]
+        truncated = int(np.isin(own.rows, cut).sum())
+        found[task.name] = Dataset(task, own.examples, tokens, own.rows, truncated)
+    return found
+
+
+def _tokens(
+    task: Task, texts: Sequence[TextColumn], tokenizer: Tokenizer, max_length: int, *, keep: bool
+) -> tuple[tuple[Sequences, ...], Rows]:
+    """Returns the token sequences of rows, and the numbers of the rows that were cut."""
     parts = [
         sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
-        for columns in task.packed(examples.texts)
+        for columns in task.packed(texts)
     ]
-    return Dataset.whole(
-        task=task,
-        examples=examples,
-        sequences=tuple(part for part, _ in parts),
-        truncated=len(np.unique(np.concatenate([cut for _, cut in parts]))),
-    )
+    return tuple(part for part, _ in parts), np.unique(np.concatenate([cut for _, cut in parts]))
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
@@ -152,74 +178,62 @@ def _rows_of_each(labels: Labels, classes: int) -> Ints:
     return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
 
 
-def read_test(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the test data of a trained task, and the warnings from reading the data.
+def read_test(
+    recipe: Recipe, tasks: Sequence[Task], tokenizer: Tokenizer
+) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Returns the test data of trained tasks, by name, and the warnings from reading the data.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message
             names the task, or the place in a file.
     """
-    settings = recipe.tasks[task.name]
-    if settings.test is None:
-        raise ValueError(f"task {task.name}: the recipe names no test data. Score a labelled file instead.")
-    with _rooted(recipe):
-        table = sources.read(settings.test, settings.columns, recipe.root(), texts=settings.texts)
-        return tokenize(task, labels.labelled_examples(table, task), tokenizer, recipe.model.max_length), table.warnings
+    found: dict[str, Dataset] = {}
+    warnings: list[str] = []
+    by_table: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_table.setdefault(recipe.tasks[task.name].source_name, []).append(task)
+    with rooted(recipe):
+        for together in by_table.values():
+            side, table = test_of_table(recipe, together)
+            named = {task.name: task for task in together}
+            reads = {name: reading.texts for name, reading in zip(named, table.readings, strict=True)}
+            found |= tokenized(side, named, reads, tokenizer, recipe.model.max_length, keep=False)
+            warnings += [*table.all_warnings, *(line for i in range(len(together)) for line in table.left_out(i))]
+    return {task.name: found[task.name] for task in tasks}, tuple(warnings)
 
 
-@dataclass(frozen=True)
-class Split:
-    """The train and dev examples of one task, before they are tokenised, and the tables that they come from.
-
-    The labels and range of ``task`` are filled in.
-    """
-
-    task: Task
-    train: Examples
-    dev: Examples
-    tables: Sequence[Table]
-
-
-def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
-    """Returns the train and dev examples of the task ``name``. Dev has its own source, or is split off from train.
-
-    Raises:
-        ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
-    """
-    settings = recipe.tasks[name]
-    tables = [
-        sources.read_kept(source, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
-        for source in (settings.train, settings.dev)
-        if source is not None
-    ]
-    task = labels.complete(settings.task, tables)
-    train, *rest = (labels.labelled_examples(table, task) for table in tables)
-    if rest:
-        return Split(task, train, rest[0], tables)
-    held = _held_out(recipe, settings, tables[0], afresh)
-    is_dev = np.isin(tables[0].places(), held)
-    train, dev = (train.take(np.flatnonzero(is_dev == side)) for side in (False, True))
-    if not dev or not train:
-        side = "train" if dev else "dev"
-        raise ValueError(f"{tables[0].name}: no row is left for {side} of task {task.name}. Name a dev file.")
-    return Split(task, train, dev, tables)
-
-
-def _prepare(recipe: Recipe, settings: TaskRecipe, tokenizer: Tokenizer, afresh: bool) -> Prepared:
-    split = read_split(recipe, settings.name, afresh=afresh)
-    check_rows(settings, len(split.train))
+def _prepare(
+    recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection[str], afresh: bool
+) -> dict[str, Prepared]:
+    """Returns the data of the wanted tasks of a table."""
+    split = split_table(recipe, name, afresh=afresh)
+    readers = [each for each in recipe.tasks_by_table()[name] if each.name in wanted]
+    check_rows(readers[0], len(split.train))
+    tasks = {each.name: split.tasks[each.name] for each in readers}
     train, dev = (
-        tokenize(split.task, side, tokenizer, recipe.model.max_length, keep=True) for side in (split.train, split.dev)
+        tokenized(side, tasks, split.reads, tokenizer, recipe.model.max_length, keep=True)
+        for side in (split.train, split.dev)
     )
-    if settings.no_duplicates or any(loss.needs.clusters for loss in settings.losses):
-        train = replace(train, clusters=_clusters(split.train, YES_NO in split.task.predicts.feeds))
-    return Prepared(
-        task=split.task,
-        train=train,
-        dev=dev,
-        warnings=tuple(w for table in split.tables for w in table.warnings) + _one_sided(settings, split.train),
-        digests={part.name: part.digest for table in split.tables for part in table.parts},
+    for each in readers:
+        if each.no_duplicates or any(loss.needs.clusters for loss in each.losses):
+            own = train[each.name]
+            train[each.name] = replace(own, clusters=_clusters(own.examples, YES_NO in own.task.predicts.feeds))
+    facts = TableFacts(
+        name=name,
+        shared=readers[0].table is not None,
+        warnings=split.warnings,
+        digests={part.name: part.digest for part in split.parts},
     )
+    return {
+        each.name: Prepared(
+            task=split.tasks[each.name],
+            train=train[each.name],
+            dev=dev[each.name],
+            table=facts,
+            warnings=split.own_warnings[each.name] + _one_sided(each, train[each.name].examples),
+        )
+        for each in readers
+    }
 
 
 def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
@@ -229,33 +243,6 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
     return ()
 
 
-def _held_out(recipe: Recipe, settings: TaskRecipe, table: Table, afresh: bool) -> Rows:
-    """Returns the train rows that become dev, as numbers that identify file and line (:meth:`Table.places`).
-
-    The rows are drawn from the whole file, even if the task reads only some of its rows. Tasks that share a file then
-    have the same rows in dev.
-    """
-    if settings.train.where is not None:
-        everything = settings.train.model_copy(update={"where": None})
-        table = sources.read_kept(everything, settings.columns, recipe.root(), texts=settings.texts, afresh=afresh)
-    drawn = settings.dev_fraction, settings.dev_seed
-
-    def make(spool: Spool) -> None:
-        spool.add("dev", grouped_split(table.texts, *drawn)[1])
-
-    def check(found: Kept) -> None:
-        dev = found.array("dev", "<i8")
-        cache.check_within(dev, 0, len(table))
-        cache.check_within(np.diff(dev), 1, len(table))  # each row once, in order
-
-    keep = len(table) >= cache.FEWEST
-    try:
-        dev = cache.kept("split", [*_digests(table.texts, keep), *drawn], make, check, keep=keep).arrays["dev"]
-    except ValueError as error:
-        raise ValueError(f"{table.name}: {error}") from None
-    return table.places()[dev]
-
-
 def _clusters(examples: Examples, positives: bool) -> Rows:
     """Returns the cluster of each text, ``[B, texts]``, from the cache if possible. Equal texts share a cluster.
 
@@ -263,7 +250,7 @@ def _clusters(examples: Examples, positives: bool) -> Rows:
     """
     keep = len(examples) >= cache.FEWEST
     linked = hashlib.sha256(np.packbits(examples.labels == 1).data).hexdigest() if keep and positives else None
-    depends_on = [*_digests(examples.texts, keep), linked]
+    depends_on = [*digests_of(examples.texts, keep), linked]
 
     def make(spool: Spool) -> None:
         spool.add("numbers", clusters(examples, positives))
@@ -273,7 +260,3 @@ def _clusters(examples: Examples, positives: bool) -> Rows:
 
     found = cache.kept("clusters", depends_on, make, check, keep=keep)
     return found.arrays["numbers"].reshape(len(examples), -1)
-
-
-def _digests(texts: Sequence[TextColumn], keep: bool) -> list[str]:
-    return [column.digest() for column in texts] if keep else []

@@ -1,9 +1,9 @@
-"""Turning records into a table: cells are converted and put into columns, and unusable rows are dropped and counted."""
+"""Turning records into a table: the cells that its tasks read are converted and put into columns."""
 
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,48 +12,50 @@ from mtbert.columns import CodedColumn, GrowingColumn, NumberColumn, TextColumn
 from mtbert.data import cells
 from mtbert.data.cells import quoted
 from mtbert.data.records import Records
-from mtbert.data.tables import Columns, Table, TableFile, names
+from mtbert.data.source_table import SourceTable, readings
+from mtbert.data.tables import Columns, TableFile
 from mtbert.messages import count, near, shown
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
 MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a large machine
 
 
-@dataclass
-class DroppedRows:
-    """The rows that were dropped for the same reason: the line of the first one, and how many there are."""
-
-    first: int
-    number: int = 0
-
-
 class Reader:
-    """Makes one table from the records of one or more files, and counts the rows that it drops.
+    """Makes one table, with the columns of all its tasks, from the records of one or more files.
 
     Call :meth:`read` for each file, and :meth:`table` at the end.
+
+    Args:
+        each: The columns of each task; their ids are in the same column.
+        where: Values by column; only records with these are read.
+        labelled: Whether to read labels too. Without them, all texts must be there.
     """
 
-    def __init__(self, columns: Columns, where: dict[str, str | None], labelled: bool) -> None:
+    def __init__(self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool) -> None:
         self.chosen = 0  # records that satisfy ``where``
-        self._columns, self._where, self._labelled = columns, where, labelled
-        self._keys = [("text", column) for column in columns.text]
-        self._keys += [("label", column) for column in columns.labels] if labelled else []
-        self._keys += [("id", columns.id)] if columns.id is not None else []
+        texts, self._questions, self._readings = readings(each)
+        self._id, self._where, self._labelled = each[0].id, where, labelled
+        self._keys = [("text", column) for column in texts]
+        labels = self._questions if labelled else []
+        self._slots: list[tuple[Columns, slice]] = []  # where the cells of each column of labels are
+        for columns in labels:
+            self._slots.append((columns, slice(len(self._keys), len(self._keys) + len(columns.labels))))
+            self._keys += [("label", column) for column in columns.labels]
+        self._keys += [("id", self._id)] if self._id is not None else []
         self._keys += [("where", column) for column in where]
         self.wanted = [column for _, column in self._keys]
-        self._dropped: dict[tuple[int, str], DroppedRows] = {}  # by file and reason
         self._records = 0
-        self._waiting: list[list[Any]] = []  # rows that are not in columns yet, as texts, label and id
-        self._texts = [GrowingColumn() for _ in columns.text]
+        self._waiting: list[list[Any]] = []  # rows that are not in columns yet, as texts, labels and id
+        self._texts = [GrowingColumn() for _ in texts]
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
-        self._labels: dict[str | None, int] = {None: -1}
-        self._codes = array("i")
+        self._labels: list[dict[str | None, int]] = [{None: -1} for _ in labels]
+        self._codes = [array("i") for _ in labels]
         self._ends: list[int] = []
         self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
 
-    def read(self, file: int, name: str, records: Records) -> None:
-        """Adds the rows of a file to the table. ``file`` is the index of the file, ``name`` its name in messages.
+    def read(self, name: str, records: Records) -> None:
+        """Adds the rows of a file to the table. ``name`` is what messages call the file.
 
         Raises:
             ValueError: If a column is missing, a cell cannot be converted, or there are no rows.
@@ -61,7 +63,7 @@ class Reader:
         if not records.late:
             self._check_columns(name, records)
         before, self._unnamed = self._records, None
-        add = self._adder(file, name, records)
+        add = self._adder(name, records)
         wrong: ValueError | None = None
         for line, values in records.rows:
             self._records += 1
@@ -85,34 +87,32 @@ class Reader:
         self._settle()
         self._ends.append(len(self._lines))
 
-    def table(self, parts: Sequence[TableFile]) -> Table:
-        """Returns all rows as a table. No more files can be read after this call.
-
-        Raises:
-            ValueError: If no row is left.
-        """
-        numbers, codes = np.frombuffer(self._numbers, np.int64), np.frombuffer(self._codes, np.int32)
-        ids = NumberColumn(numbers) if self._columns.id is None else self._ids.column()
-        return Table(
+    def table(self, parts: Sequence[TableFile]) -> SourceTable:
+        """Returns all rows as a table. No more files can be read after this call."""
+        ids = NumberColumn(np.frombuffer(self._numbers, np.int64)) if self._id is None else self._ids.column()
+        labels = tuple(
+            CodedColumn([text for text in known if text is not None], np.frombuffer(codes, np.int32))
+            for known, codes in zip(self._labels, self._codes, strict=True)
+        )
+        made = SourceTable(
             parts=tuple(parts),
             ids=ids,
             texts=tuple(column.column() for column in self._texts),
-            labels=CodedColumn([text for text in self._labels if text is not None], codes),
+            labels=labels,
+            readings=self._readings,
             lines=np.frombuffer(self._lines, np.int64),
             ends=tuple(self._ends),
-            warnings=tuple(self._warnings(parts, ids)),
-            column=", ".join(self._columns.labels) or "label",
         )
+        return replace(made, warnings=tuple(self._repeated(made)))
 
-    def _adder(self, file: int, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
-        """Returns a function that converts one record of the file and adds it to the table, or drops it."""
-        columns, labelled = self._columns, self._labelled
-        texts, end = len(columns.text), len(self._keys) - len(self._where)
-        make = [columns.as_label if key == "label" else _MAKE[key] for key, _ in self._keys]
+    def _adder(self, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
+        """Returns a function that converts one record of the file and adds it to the table."""
+        slots, labelled, id_key = self._slots, self._labelled, self._id
+        texts, end = len(self._texts), len(self._keys) - len(self._where)
+        of_labels = iter([columns.as_label for columns, slot in slots for _ in range(slot.stop - slot.start)])
+        make = [next(of_labels) if key == "label" else _MAKE[key] for key, _ in self._keys]
         chosen_by, make = make[end:], make[:end]
         wanted = list(self._where.values())
-        id_key = columns.id
-        without = f"without a label in column{'s' * (len(columns.labels) > 1)} {quoted(columns.labels)}"
 
         def at(line: int, column: str) -> str:
             return cells.place(name, records.unit, line, column)
@@ -124,22 +124,14 @@ class Reader:
                     return
             self.chosen += 1
             made = _made(make, values, self.wanted, at, line)
-            given = made[:texts]
             if labelled:
-                label = columns.row_label(made[texts : texts + len(columns.labels)])
-                if label is None:
-                    self._drop(file, without, line)
-                    return
-                made[texts : texts + len(columns.labels)] = [label]
-            if "" in given:
-                if labelled:
-                    self._drop(file, "with an empty text", line)
-                    return
-                where = at(line, self.wanted[given.index("")])
+                made[texts : slots[-1][1].stop] = [columns.row_label(made[slot]) for columns, slot in slots]
+            elif "" in made[:texts]:
+                where = at(line, self.wanted[made.index("")])
                 raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
             if id_key is None:
                 self._numbers.append(self._records)
-            elif made[-1] == "":
+            elif made[-1] == "" and self._usable(made):
                 made[-1] = self._number(at(line, id_key), records)
             self._lines.append(line)
             self._waiting.append(made)
@@ -152,15 +144,22 @@ class Reader:
         """Moves the rows that have been converted since the last call into the columns."""
         if not self._waiting:
             return
-        made, labels = list(zip(*self._waiting, strict=True)), self._labels
+        made = list(zip(*self._waiting, strict=True))
         for column, texts in zip(self._texts, made, strict=False):
             column.extend(texts)
-        given = made[len(self._texts)] if self._labelled else (None,) * len(self._waiting)
-        self._codes.extend([labels.setdefault(label, len(labels) - 1) for label in given])
-        if self._columns.id is not None:
+        for known, codes, cells_ in zip(self._labels, self._codes, made[len(self._texts) :], strict=False):
+            codes.extend([known.setdefault(label, len(known) - 1) for label in cells_])
+        if self._id is not None:
             self._ids.extend(made[-1])
             self._hashes.extend(map(hash, made[-1]))
         self._waiting.clear()
+
+    def _usable(self, made: Sequence[Any]) -> bool:
+        """Returns whether a task can read a row, which needs its label and all of its texts."""
+        labels = made[len(self._texts) :]
+        return not self._labelled or any(
+            labels[reading.labels] is not None and all(made[i] for i in reading.texts) for reading in self._readings
+        )
 
     def _number(self, place: str, records: Records) -> str:
         """Returns the number of the current record, which replaces its empty id.
@@ -175,36 +174,29 @@ class Reader:
         return str(self._records)
 
     def _has_id(self, records: Records) -> bool:
-        return self._labelled or self._columns.id in records.columns
+        return self._labelled or self._id in records.columns
 
-    def _warnings(self, parts: Sequence[TableFile], ids: TextColumn | NumberColumn) -> Iterator[str]:
-        """Yields a warning for each reason why rows were dropped, and a warning if ids are repeated.
+    def _repeated(self, table: SourceTable) -> Iterator[str]:
+        """Yields a warning if rows that a task reads have an id that was used before.
 
         Raises:
-            ValueError: If no row is left.
+            ValueError: If no task can read any row.
         """
-        drops = [
-            (parts[file].name, f"dropped {count(rows.number, 'row')} {why} (first: {parts[file].unit} {rows.first})")
-            for (file, why), rows in self._dropped.items()
-        ]
-        if not self._lines:
-            name = names(parts)
-            raise ValueError(f"{name}: no usable row; {', '.join(drop for _, drop in drops)}. Check the file.")
-        yield from (f"{name}: {drop}." for name, drop in drops)
-        if isinstance(ids, TextColumn):
-            _, first, inverse = np.unique(np.frombuffer(self._hashes, np.int64), return_index=True, return_inverse=True)
+        rows = table.usable if self._labelled else np.arange(len(table))
+        if isinstance(table.ids, TextColumn):
+            hashes = np.frombuffer(self._hashes, np.int64)[rows]
+            _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
             before = first[inverse]
-            suspects = np.flatnonzero(before != np.arange(len(ids))).tolist()
+            suspects = np.flatnonzero(before != np.arange(len(rows)))
             repeated = [
-                row for row in suspects if ids[row] == ids[before[row]]
-            ]  # a different id may have the same hash
+                row
+                for row, other in zip(rows[suspects].tolist(), rows[before[suspects]].tolist(), strict=True)
+                if table.ids[row] == table.ids[other]  # a different id may have the same hash
+            ]
             if repeated:
-                part = parts[bisect_right(self._ends, repeated[0])]
-                example = f"{shown(ids[repeated[0]])}, {part.unit} {self._lines[repeated[0]]}"
+                part = table.parts[bisect_right(self._ends, repeated[0])]
+                example = f"{shown(table.ids[repeated[0]])}, {part.unit} {self._lines[repeated[0]]}"
                 yield f"{part.name}: {count(len(repeated), 'row')} with an id used before (first: {example})."
-
-    def _drop(self, file: int, why: str, line: int) -> None:
-        self._dropped.setdefault((file, why), DroppedRows(line)).number += 1
 
     def _check_columns(self, name: str, records: Records) -> None:
         known = list(records.columns)

@@ -1,4 +1,4 @@
-"""The sources of a task's rows (files, a hub data set, or the generated demo), and how they are read."""
+"""The sources of a table (files, a hub data set, or the generated demo), and how they are read."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from mtbert.data import cache, cells, formats, hub
 from mtbert.data.cells import quoted, readable
 from mtbert.data.reader import Reader
 from mtbert.data.records import Records
+from mtbert.data.source_table import SourceTable, readings
 from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count, near, shown
 from mtbert.settings import Settings
@@ -111,7 +112,7 @@ class Source(Settings):
 
 
 def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: bool = True) -> Table:
-    """Returns the rows of a source in their order. Several files are read one after the other.
+    """Returns the rows of a source that one task reads, in their order. Several files are read one after the other.
 
     Args:
         source: The source.
@@ -126,22 +127,45 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the content cannot be read, or if a text is empty and ``labelled`` is false.
     """
+    made = _read(source, [columns], root, [texts], labelled)
+    return made.table(0) if labelled else made.unlabelled()
+
+
+def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int]) -> SourceTable:
+    """Returns the rows of a source with the columns of several tasks.
+
+    Args:
+        source: The source.
+        columns: The columns of each task. All tasks have the same id column. The names are ignored if the source is
+            ``generated``.
+        root: The folder that relative paths start from.
+        texts: The number of texts that each task reads, 1 or 2.
+
+    Raises:
+        FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
+        ValueError: If the content cannot be read, or no task can read any row.
+    """
+    return _read(source, columns, root, texts, labelled=True)
+
+
+def _read(source: Source, columns: Sequence[Columns], root: Path, texts: Sequence[int], labelled: bool) -> SourceTable:
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
     found = ", ".join(filter(None, (source.config, source.split)))
     named = list(map(readable, source.files or [f"{source.hub} [{found}]" if found else str(source.hub)]))
-    if len(columns.text) != texts:
-        raise ValueError(
-            f"{named[0]}: the task reads {count(texts, 'text')}, but columns.text names {len(columns.text)}: "
-            f"{quoted(columns.text)}. Name {texts}, or change the task's inputs."
-        )
-    if labelled and columns.label is None:
-        raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
+    for each, number in zip(columns, texts, strict=True):
+        if len(each.text) != number:
+            raise ValueError(
+                f"{named[0]}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
+                f"{quoted(each.text)}. Name {number}, or change the task's inputs."
+            )
+        if labelled and each.label is None:
+            raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
     reader = Reader(columns, {key: cells.as_label(value) for key, value in (source.where or {}).items()}, labelled)
     parts = []
     for i, name in enumerate(named):
         with _opened(source, i, name, root, reader.wanted) as records:
-            reader.read(i, name, records)
+            reader.read(name, records)
             parts.append(TableFile(name, "" if records.digest is None else records.digest(), records.unit))
     if not reader.chosen:
         raise ValueError(f"{names(parts)}: no row has {shown(source.where)}. Mend where, or drop it.")
@@ -160,29 +184,31 @@ def check_files_of(source: Source, root: Path) -> None:
         formats.check_file(readable(file), root / file)
 
 
-def read_kept(source: Source, columns: Columns, root: Path, *, texts: int, afresh: bool) -> Table:
-    """Returns the labelled rows of a source as :func:`read` does, but from the user's cache folder if it holds them.
+def read_kept(
+    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int], afresh: bool
+) -> SourceTable:
+    """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them.
 
     If ``afresh`` is true, the SHA-256 of each file is computed again even if its size, times and inode are unchanged.
     """
     if not source.files:
-        return read(source, columns, root, texts=texts)
+        return read_all(source, columns, root, texts=texts)
     paths = [root / name for name in source.files]
     try:
         digests = [cache.file_digest(path, afresh=afresh) for path in paths]
-    except (OSError, ValueError):  # read() below raises the error with its place
-        return read(source, columns, root, texts=texts)
-    depends_on = [source.files, digests, source.where, texts, columns.model_dump()]
+    except (OSError, ValueError):  # read_all() below raises the error with its place
+        return read_all(source, columns, root, texts=texts)
+    depends_on = [source.files, digests, source.where, texts, [each.model_dump() for each in columns]]
     with suppress(OSError, ValueError):
-        return Table.loaded(cache.look_up("table", depends_on))
-    table = read(source, columns, root, texts=texts)
+        return SourceTable.loaded(cache.look_up("table", depends_on), columns)
+    table = read_all(source, columns, root, texts=texts)
     if len(table) < cache.FEWEST or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
         cache.put("table", depends_on, table.keep)
         for path, digest in zip(paths, digests, strict=True):
             cache.remember(path, digest)
-        return Table.loaded(cache.look_up("table", depends_on))
+        return SourceTable.loaded(cache.look_up("table", depends_on), columns)
     return table
 
 
@@ -192,35 +218,42 @@ def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[s
     return formats.opened(name, root / source.files[file], wanted)
 
 
-def _generated(source: Source, columns: Columns, texts: int, labelled: bool) -> Table:
+def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int], labelled: bool) -> SourceTable:
     from mtbert.data import demo
 
     task, split = str(source.generated), str(source.split)
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
-    if len(made[0].texts) != texts:
-        raise ValueError(
-            f"{name}: the task reads {count(texts, 'text')}, but the rows hold {len(made[0].texts)}. "
-            "Change the task's inputs, or name another generated task."
-        )
+    for number in texts:
+        if len(made[0].texts) != number:
+            raise ValueError(
+                f"{name}: the task reads {count(number, 'text')}, but the rows hold {len(made[0].texts)}. "
+                "Change the task's inputs, or name another generated task."
+            )
+    _, questions, found = readings(columns)
     return _digested(
-        Table(
+        SourceTable(
             parts=(TableFile(name, "", "row"),),
             ids=TextColumn.of(e.id for e in made),
             texts=tuple(map(TextColumn.of, zip(*(e.texts for e in made), strict=True))),
-            labels=CodedColumn.of(columns.as_label(e.label) if labelled else None for e in made),
+            labels=tuple(CodedColumn.of(each.as_label(e.label) for e in made) for each in questions if labelled),
+            readings=tuple(
+                replace(reading, texts=tuple(range(len(made[0].texts))), named=("label",)) for reading in found
+            ),
             lines=np.arange(1, len(made) + 1),
             ends=(len(made),),
         )
     )
 
 
-def _digested(table: Table) -> Table:
-    """Returns the table with the SHA-256 of its rows as its digest, for a table that does not come from files."""
-    digest = hashlib.sha256(b"[")
-    for number in range(len(table)):
-        row = table.row(number)
-        written = json.dumps((row.id, row.texts, row.label), separators=(",", ":"))
-        digest.update(f"{',' if number else ''}{written}".encode())
-    digest.update(b"]")
+def _digested(table: SourceTable) -> SourceTable:
+    """Returns the table with the SHA-256 of its tasks' rows as its digest. It is for tables that come from no file."""
+    digest = hashlib.sha256()
+    for each in map(table.table, range(len(table.readings))) if table.labels else [table.unlabelled()]:
+        digest.update(b"[")
+        for number in range(len(each)):
+            row = each.row(number)
+            written = json.dumps((row.id, row.texts, row.label), separators=(",", ":"))
+            digest.update(f"{',' if number else ''}{written}".encode())
+        digest.update(b"]")
     return replace(table, parts=(replace(table.parts[0], digest=digest.hexdigest()),))

@@ -7,16 +7,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Rows
-from mtbert.columns import Hashes, TextColumn, numbered
+from mtbert.columns import TextColumn, numbered
 
 
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Returns the row indices of train and those of dev, each in ascending order. Rows that share a text stay together.
 
-    Texts are compared without regard to case and to leading or trailing space. Rows that are linked by a chain of
-    shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is divided. Groups are drawn at random,
-    and a group goes to dev if it still fits. A giant group therefore stays in train, and dev gets as close to its share
-    as the other groups allow.
+    Texts are compared without regard to case and to leading or trailing space; empty texts are not shared. Rows that
+    are linked by a chain of shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is divided.
+    Groups are drawn at random, and a group goes to dev if it still fits. A giant group therefore stays in train, and
+    dev gets as close to its share as the other groups allow.
 
     Args:
         texts: The texts of the rows: one column for each text of a row.
@@ -29,7 +29,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
     rows = len(texts[0])
-    group_n, sizes = _groups([column.folded for column in texts])
+    group_n, sizes = _groups(texts)
     if len(sizes) < 2:
         raise ValueError(
             f"a split needs two groups of examples without a common text, found {len(sizes)} in {rows} "
@@ -54,13 +54,18 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
     return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
 
 
-def _groups(keys: Sequence[Hashes]) -> tuple[Rows, Rows]:
+def _groups(texts: Sequence[TextColumn]) -> tuple[Rows, Rows]:
     """Returns the group index of each row, and the size of each group. Groups are in the order of their first rows."""
-    rows = len(keys[0])
-    if len(keys) == 1:
-        group_n = numbered(keys[0])
+    rows = len(texts[0])
+    numbers = numbered(np.concatenate([column.folded for column in texts]))
+    empty = np.flatnonzero(np.concatenate([column.stops == column.starts for column in texts]))
+    numbers[empty] = numbers.max(initial=-1) + 1 + np.arange(len(empty))  # two empty texts are no shared text
+    text = numbers.reshape(len(texts), rows)
+    if len(texts) > 1:
+        first, others = np.tile(text[0], len(texts) - 1), text[1:].ravel()
+        size = numbers.max(initial=-1) + 1
+        links = coo_array((np.ones(len(first), np.bool_), (first, others)), shape=(size, size))
+        group_n = numbered(connected_components(links, directed=False)[1][text[0]])
     else:
-        texts = numbered(np.concatenate(keys)).reshape(len(keys), rows)
-        links = coo_array((np.ones(rows, np.bool_), (texts[0], texts[1])), shape=(texts.max(initial=-1) + 1,) * 2)
-        group_n = numbered(connected_components(links, directed=False)[1][texts[0]])
+        group_n = numbered(text[0])
     return group_n, np.bincount(group_n)

@@ -1,17 +1,15 @@
-"""Tables, which hold the rows of a source in columns, and the names of the columns that a task reads."""
+"""Tables, which hold the rows that a task reads from a source in columns, and the names of these columns."""
 
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
-from mtbert.data import cache, cells
-from mtbert.data.cache import Kept, Spool
+from mtbert.data import cells
 from mtbert.messages import few
 from mtbert.settings import Settings
 
@@ -104,7 +102,7 @@ class TableFile:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a source in columns, and the files or the data set that they come from.
+    """The rows of a source that a task reads, in columns, and the files or the data set that they come from.
 
     Attributes:
         parts: The files, or the data set.
@@ -139,10 +137,6 @@ class Table:
         part = self.parts[self._file(row)]
         return cells.place(part.name, part.unit, int(self.lines[row]), self.column)
 
-    def places(self) -> Ints:
-        """Returns a number for each row that identifies its file and line."""
-        return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
-
     @property
     def rows(self) -> list[Row]:
         """The rows as objects, for small tables."""
@@ -154,90 +148,6 @@ class Table:
 
     def _file(self, row: int) -> int:
         return bisect_right(self.ends, row)
-
-    def keep(self, spool: Spool) -> None:
-        """Writes the table into a spool of the cache. Ids and lines that are just consecutive numbers are left out."""
-        numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
-        counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
-        spool.notes |= {
-            "parts": [[part.name, part.digest, part.unit] for part in self.parts],
-            "texts": len(self.texts),
-            "ids": "texts" if numbers is None else "rows" if counted else "numbers",
-            "ends": self.ends,
-            "warnings": self.warnings,
-            "column": self.column,
-            "lines": None,
-        }
-        if np.all(np.diff(self.lines) == 1):
-            spool.notes["lines"] = int(self.lines[0])
-        else:
-            spool.add("lines", self.lines)
-        if isinstance(self.ids, TextColumn):
-            _keep(spool, "ids", self.ids)
-        elif not counted:
-            spool.add("ids", self.ids.numbers)
-        for i, column in enumerate(self.texts):
-            _keep(spool, f"text {i}", column)
-        _keep(spool, "labels", TextColumn.of(self.labels.values))
-        spool.add("codes", self.labels.codes)
-
-    @classmethod
-    def loaded(cls, kept: Kept) -> Self:
-        """Returns the table that :meth:`keep` wrote.
-
-        Raises:
-            ValueError: If ``kept`` does not contain a valid table.
-        """
-        notes = _Notes.model_validate(kept.notes)
-        codes = kept.array("codes", "<i4")
-        rows, values = len(codes), list(_loaded(kept, "labels"))
-        cache.check_within(codes, -1, len(values))
-        cache.check_offsets(np.array([0, *notes.ends]), rows)
-        ids: TextColumn | NumberColumn
-        if notes.ids == "texts":
-            ids = _loaded(kept, "ids", rows)
-        else:
-            ids = NumberColumn(
-                kept.array("ids", "<i8", size=rows) if notes.ids == "numbers" else np.arange(1, rows + 1)
-            )
-        first = notes.lines
-        return cls(
-            parts=tuple(TableFile(*part) for part in notes.parts),
-            ids=ids,
-            texts=tuple(_loaded(kept, f"text {i}", rows) for i in range(notes.texts)),
-            labels=CodedColumn(values, codes),
-            lines=kept.array("lines", "<i8", size=rows) if first is None else np.arange(first, first + rows),
-            ends=tuple(notes.ends),
-            warnings=tuple(notes.warnings),
-            column=notes.column,
-        )
-
-
-class _Notes(BaseModel):
-    """The notes that :meth:`Table.keep` writes beside the arrays of a table."""
-
-    model_config = ConfigDict(strict=True)
-
-    parts: list[Annotated[list[str], Field(min_length=3, max_length=3)]]
-    texts: Literal[1, 2]
-    ids: Literal["texts", "rows", "numbers"]
-    ends: list[int]
-    warnings: list[str]
-    column: str
-    lines: Annotated[int, Field(ge=0, lt=2**40)] | None
-
-
-def _keep(spool: Spool, name: str, column: TextColumn) -> None:
-    spool.add(name, column.block)
-    spool.add(f"{name} offsets", column.starts)
-    spool.add(f"{name} offsets", column.stops[-1:])
-
-
-def _loaded(kept: Kept, name: str, rows: int | None = None) -> TextColumn:
-    block = kept.array(name, "|u1")
-    offsets = kept.array(f"{name} offsets", "<i8", size=None if rows is None else rows + 1)
-    cache.check_offsets(offsets, len(block))
-    return TextColumn.stored(block, offsets, kept.digests[name])
 
 
 def names(parts: Sequence[TableFile]) -> str:

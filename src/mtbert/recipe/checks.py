@@ -13,6 +13,7 @@ from mtbert import metrics
 from mtbert.losses import Averaged
 from mtbert.messages import few, shown
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.tables import TableRecipe
 
 if TYPE_CHECKING:
     from mtbert.model.encoder import Encoder, EncoderConfig
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 Tasks = Mapping[str, TaskRecipe]
 
 # Before data: when a recipe is read ------------------------------------------------------------------------
+
+
+def check_tables(tables: Mapping[str, TableRecipe], tasks: Tasks) -> None:
+    """Raises ValueError if no task reads a table, or a task with files of its own is called as a table is."""
+    for name in tables:
+        if all(task.table != name for task in tasks.values()):
+            raise ValueError(f"tables.{name}: no task reads it. Write table: {name} in a task, or drop the table.")
+        if name in tasks and tasks[name].table is None:
+            raise ValueError(
+                f"tables.{name}: a task of this name has files of its own, so the name would mean two tables. "
+                "Rename one of them."
+            )
 
 
 def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
@@ -77,10 +90,13 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if the recipe has only one task, but also a setting that makes sense only for several tasks."""
-    settings = [*train.read_gradients, *(["sampler"] if train.chooses_tasks else [])]
-    if settings and len(tasks) == 1:
-        raise ValueError(f"train.{settings[0]} is about several tasks, found one. Drop it, or add a task.")
+    """Raises ValueError if a setting makes sense only for several tasks or tables, and the recipe has only one."""
+    if train.read_gradients and len(tasks) == 1:
+        raise ValueError(f"train.{train.read_gradients[0]} is about several tasks, found one. Drop it, or add a task.")
+    tables = {task.source_name for task in tasks.values()}
+    if train.chooses_tasks and len(tables) == 1:
+        of = "tasks, found one. Drop it, or add a task." if len(tasks) == 1 else "tables, found one. Drop it."
+        raise ValueError(f"train.sampler is about several {of}")
 
 
 def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
@@ -156,9 +172,10 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
 
 
 def check_rows(task: TaskRecipe, rows: int) -> None:
-    """Raises ValueError if ``rows``, the number of train rows, is too small for the settings of the task."""
+    """Raises ValueError if ``rows``, the number of train rows, is too small for the settings of the table."""
     if task.no_duplicates and rows < task.batch_size:
+        kind = "task" if task.table is None else "table"
         raise ValueError(
-            f"task {task.name}: no_duplicates cuts a pass to whole batches, and {rows} train rows are less than "
-            f"one of {task.batch_size}. Lower batch_size."
+            f"{kind} {task.source_name}: no_duplicates cuts a pass to whole batches, and {rows} train rows are less "
+            f"than one of {task.batch_size}. Lower batch_size."
         )

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
+from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
 from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
+from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
+from mtbert.recipe.tables import TableRecipe, long_label
 from mtbert.yaml_files import YamlFiles, merge
 
 RECIPE_FILE = "recipe.yaml"  # in the folder of a run, of a tuning, and of each run of a study
 
-TaskFiles = Mapping[str, Mapping[str, str]]
+TableFiles = Mapping[str, Mapping[str, str]]
 
 RECIPES = YamlFiles("recipe", key="tasks", folder="recipes")
 DEEPEST = 20  # most keys in the path of a setting
@@ -49,7 +52,7 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def given_recipe(
-    given: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], files_of: TaskFiles
+    given: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], files_of: TableFiles
 ) -> Recipe:
     """Returns the recipe that a caller of the Python API has given in one of four forms.
 
@@ -57,11 +60,12 @@ def given_recipe(
         given: The path of a recipe file, the name of a shipped recipe, a dict with the content of a recipe file, or a
             ``Recipe``. Relative paths in a dict start from the working directory.
         overrides: Changes of single settings, each written as ``a.b=c``.
-        files_of: Data files that replace those of the recipe, as ``{task: {split: path}}``.
+        files_of: Data files that replace those of the recipe, as ``{name: {split: path}}``. A name is that of a table,
+            or of a task with files of its own.
 
     Raises:
         FileNotFoundError: If there is no such recipe.
-        ValueError: If the recipe has mistakes, or if ``files_of`` names a task that the recipe does not have.
+        ValueError: If the recipe has mistakes, or if ``files_of`` has a name that the recipe does not have.
         TypeError: If ``given`` has another type, or contains an object that a recipe file cannot hold.
     """
     if not isinstance(given, str | Path | Mapping | Recipe):
@@ -76,25 +80,46 @@ def given_recipe(
     if isinstance(given, Recipe):
         raw = as_plain(given)
     elif isinstance(given, Mapping):
-        own = _anchor(_long(plain(given, f"recipe {name}")), Path(), name)
-        base = own.pop("extends", None)
+        raw = _anchor(_long(plain(given, f"recipe {name}")), Path(), name)
+        base = raw.pop("extends", None)
         if not isinstance(base, str | None):
             raise ValueError(f"recipe {name}, extends: must be the name of a recipe, found {shown(base)}.")
-        raw = own if base is None else merge(_resolve(base, Path()), own)
+        raw = raw if base is None else merge(_resolve(base, Path()), raw)
     else:
         raw = _resolve(name, Path())
-    tasks = raw.get("tasks")
-    for task in files_of:
-        if isinstance(tasks, Mapping) and task not in tasks:
-            hint = near(str(task), map(str, tasks), f"It has {few(tasks)}.")
-            raise ValueError(f"data: the recipe has no task {shown(task)}.{hint}")
+    own, tables = _own_tasks(raw.get("tasks")), raw.get("tables") or {}
+    if isinstance(tables, Mapping):
+        _check_names(files_of, own, tables, raw)
     instead = {}
-    if isinstance(given, Mapping) and isinstance(tasks, Mapping):
-        instead = {f"tasks.{few([task])}.train": f", or data={{{shown(task)}: rows}}" for task in tasks}
-    return _validated(merge(raw, {"tasks": files_of}) if files_of else raw, overrides, name, instead)
+    if isinstance(given, Mapping) and isinstance(tables, Mapping):
+        keys = {f"tasks.{few([name])}": name for name in own} | {f"tables.{few([name])}": name for name in tables}
+        instead = {f"{key}.train": f", or data={{{shown(name)}: rows}}" for key, name in keys.items()}
+    changed = {"tasks": {k: v for k, v in files_of.items() if k in own}} if own else {}
+    changed |= {"tables": {k: v for k, v in files_of.items() if k not in own}} if tables else {}
+    return _validated(merge(raw, changed) if files_of else raw, overrides, name, instead)
 
 
-def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
+def _own_tasks(tasks: Any) -> list[str]:
+    """Returns the names of the tasks that have files of their own."""
+    each = tasks.items() if isinstance(tasks, Mapping) else ()
+    return [name for name, task in each if not isinstance(task, Mapping) or task.get("table") is None]
+
+
+def _check_names(files_of: TableFiles, own: Sequence[str], tables: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
+    """Raises ValueError if data are given for what is no table, and no task with files of its own."""
+    for name in files_of:
+        if name in own or name in tables or not isinstance(raw.get("tasks"), Mapping):
+            continue
+        if name in raw["tasks"]:
+            table = shown(raw["tasks"][name]["table"])
+            raise ValueError(f"data: task {shown(name)} reads table {table}. Give data={{{table}: rows}}.")
+        kind = "table and no task with data of its own is called" if tables else "task"
+        known = [*tables, *own]
+        said = f"data: no {kind} {shown(name)}" if tables else f"data: the recipe has no task {shown(name)}"
+        raise ValueError(f"{said}.{near(str(name), map(str, known), f'It has {few(known)}.')}")
+
+
+def with_absolute_files(recipe: Recipe, but: TableFiles) -> Recipe:
     """Returns the recipe with the paths of its data files made absolute. Splits listed in ``but`` keep their paths."""
 
     def absolute(source: Source) -> Source:
@@ -104,12 +129,11 @@ def with_absolute_files(recipe: Recipe, but: TaskFiles) -> Recipe:
         hub = str(root / source.hub) if source.hub is not None and os.path.isdir(root / source.hub) else source.hub
         return source.model_copy(update={"path": path, "hub": hub})
 
-    tasks = {}
-    for name, task in recipe.tasks.items():
-        sources = {split: getattr(task, split) for split in ("train", "dev", "test") if split not in but.get(name, {})}
-        changed = {split: absolute(source) for split, source in sources.items() if source is not None}
-        tasks[name] = task.model_copy(update=changed)
-    return recipe.model_copy(update={"tasks": tasks})
+    def change(name: str, holder: TableRecipe | TaskRecipe) -> dict[str, Source]:
+        sources = {split: getattr(holder, split) for split in SPLITS if split not in but.get(name, {})}
+        return {split: absolute(source) for split, source in sources.items() if source is not None}
+
+    return recipe.with_sources(change)
 
 
 def change_run_recipe(file: Path, change: Mapping[str, Any]) -> None:
@@ -164,6 +188,8 @@ def _long(raw: dict[str, Any]) -> dict[str, Any]:
     In the long form, a recipe that extends this one can add more settings of the head.
     """
     tasks = raw.get("tasks")
+    if isinstance(tasks, dict):
+        tasks = raw["tasks"] = {k: long_label(task) if isinstance(task, dict) else task for k, task in tasks.items()}
     parts = [(task, "head") for task in tasks.values()] if isinstance(tasks, dict) else []
     parts += [(raw.get("model"), "pal"), (raw.get("train"), "sampler"), (raw.get("train"), "aggregation")]
     for part, key in parts:

@@ -7,6 +7,7 @@ from typing import Any
 from mtbert import yaml_text
 from mtbert.recipe.parts import PAPER_ROUNDS
 from mtbert.recipe.settings import Recipe
+from mtbert.recipe.tables import without_table
 from mtbert.settings import Settings
 from mtbert.yaml_files import merge
 
@@ -19,7 +20,11 @@ def identity(recipe: Recipe) -> str:
     # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
     train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds})
-    return _sha256(_changed(recipe.placeless().model_copy(update={"train": train})))
+    found = _changed(recipe.placeless().model_copy(update={"train": train}))
+    for name, task in recipe.tasks.items():
+        if task.table is not None:
+            found["tasks"][name] = without_table(found["tasks"][name])
+    return _sha256(found)
 
 
 def _changed(value: Any) -> Any:

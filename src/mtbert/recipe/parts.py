@@ -22,6 +22,7 @@ from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.ema import Ema
 from mtbert.model.settings import Lora, Pal
+from mtbert.recipe.tables import BatchSize, Dev, DevFraction, DevSeed, NoDuplicates, Test, check_held_out, long_label
 from mtbert.sampling.known import SAMPLERS
 from mtbert.sampling.round_robin import RoundRobin
 from mtbert.sampling.temperature import by_temperature
@@ -36,20 +37,28 @@ class TaskRecipe(Task):
     """A task of a recipe, with its data, its losses and the settings of its training."""
 
     train: Source
-    dev: Source | None = Field(default=None, description="null: dev_fraction of train, grouped by shared text")
-    test: Source | None = Field(
-        default=None, description="read by mtbert evaluate --split test and by nothing else, and scored as dev is"
-    )
-    dev_fraction: float = Field(default=0.1, gt=0, lt=1)
-    dev_seed: int = Field(
-        default=0, ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev"
-    )
+    dev: Dev = None
+    test: Test = None
+    dev_fraction: DevFraction = 0.1
+    dev_seed: DevSeed = 0
     columns: Columns = Field(default=Columns(), validate_default=True)
     losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
     weight: float = Field(default=1.0, ge=0, description="factor of this task's losses in the sum")
-    batch_size: int = Field(default=16, gt=0, le=10**6)
-    no_duplicates: bool = Field(default=False, description="no batch holds two texts that mean the same, if possible")
+    batch_size: BatchSize = 16
+    no_duplicates: NoDuplicates = False
     metric: str = Field(default="", validate_default=True)
+    table: str | None = Field(default=None, description="the table that the task reads; null: files of its own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_alone(cls, data: Any) -> Any:
+        """Reads ``label: stars``, which is short for ``columns: {label: stars}``."""
+        if not isinstance(data, dict):
+            return data
+        found = long_label(data)
+        if "label" in found:
+            raise ValueError("label is short for columns.label, which the task has too. Drop one of them.")
+        return found
 
     @model_validator(mode="before")
     @classmethod
@@ -139,10 +148,13 @@ class TaskRecipe(Task):
 
     @model_validator(mode="after")
     def _test_is_held_out(self) -> Self:
-        for name, source in (("train", self.train), ("dev", self.dev)):
-            if self.test is not None and source is not None and self.test.shares(source):
-                raise ValueError(f"test and {name} are the same data, so test would tell nothing. Name another source.")
+        check_held_out(self.train, self.dev, self.test)
         return self
+
+    @property
+    def source_name(self) -> str:
+        """The name of the table, or of the task itself, which is then the only task of a table of that name."""
+        return self.table or self.name
 
     @property
     def scored(self) -> bool:

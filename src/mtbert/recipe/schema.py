@@ -12,11 +12,14 @@ def recipe_schema() -> dict[str, Any]:
     for part in (result, *definitions.values()):
         part.pop("required", None)
     result["properties"]["extends"] = {"type": "string", "description": "the recipe this one changes: a name or a path"}
-    tasks = result["properties"]["tasks"]
-    tasks["additionalProperties"] = {
-        "anyOf": [tasks["additionalProperties"], {"type": "null"}]
-    }  # null removes the task of a base
-    del tasks["minProperties"], definitions["TaskRecipe"]["properties"]["name"]
+    for key in ("tables", "tasks"):
+        parts = result["properties"][key]
+        parts["additionalProperties"] = {
+            "anyOf": [parts["additionalProperties"], {"type": "null"}]
+        }  # null removes the part of a base
+    task = definitions["TaskRecipe"]["properties"]
+    task["label"] = definitions["Columns"]["properties"]["label"] | {"description": "short for columns.label"}
+    del result["properties"]["tasks"]["minProperties"], task["name"]
     several = {"type": "array", "items": {"type": "string"}}
     definitions["Source"] = {"anyOf": [{"type": "string"}, several, definitions["Source"]]}
     return result

@@ -1,15 +1,24 @@
 """The class of a whole recipe (tasks, data, model and training), and its conversion from and to plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from mtbert import metrics
 from mtbert.messages import clean
-from mtbert.recipe.checks import check_recipe
+from mtbert.recipe.checks import check_recipe, check_tables
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
+from mtbert.recipe.tables import TableRecipe, WrongTable, with_table, without_table
 from mtbert.settings import Settings, explain, tuples
 
 
@@ -19,6 +28,9 @@ class Recipe(Settings):
     control: str | None = Field(
         default=None,
         description="the recipe that lacks just what this one tries, for studies; not passed on by extends",
+    )
+    tables: dict[str, TableRecipe] = Field(
+        default={}, description="sources that several tasks read, each with label columns of its own"
     )
     tasks: dict[str, TaskRecipe] = Field(min_length=1)
     data: DataRecipe = DataRecipe()
@@ -31,14 +43,38 @@ class Recipe(Settings):
     @model_validator(mode="before")
     @classmethod
     def _name_tasks(cls, data: Any) -> Any:
-        tasks = data.get("tasks") if isinstance(data, Mapping) else None
+        found = {**data} if isinstance(data, Mapping) else {}
+        for key in ("tables", "tasks"):
+            if isinstance(parts := found.get(key), Mapping):
+                found[key] = {name: part for name, part in parts.items() if part is not None}
+        if isinstance(tasks := found.get("tasks"), Mapping):
+            found["tasks"] = {k: {**v, "name": k} if isinstance(v, Mapping) else v for k, v in tasks.items()}
+        return found or data
+
+    @field_validator("tasks", mode="wrap")
+    @classmethod
+    def _read_tables(cls, tasks: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Copies the settings of tables into the tasks that read them."""
         if not isinstance(tasks, Mapping):
-            return data
-        named = {k: {**v, "name": k} if isinstance(v, Mapping) else v for k, v in tasks.items() if v is not None}
-        return {**data, "tasks": named}
+            return handler(tasks)
+        reading = {name for name, task in tasks.items() if isinstance(task, Mapping) and task.get("table") is not None}
+        if "tables" not in info.data:  # they have mistakes of their own, which every task would repeat
+            own = {name: task for name, task in tasks.items() if name not in reading}
+            return handler(own) if own else {}
+        found, wrong = dict(tasks), []
+        for name in reading:
+            try:
+                found[name] = with_table(tasks[name], info.data["tables"])
+            except WrongTable as error:
+                at = (name, *error.key.split("."))
+                wrong.append(InitErrorDetails(type="value_error", loc=at, input=tasks[name], ctx={"error": error}))
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return handler(found)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        check_tables(self.tables, self.tasks)
         check_recipe(self.tasks, self.model, self.train)
         return self
 
@@ -53,6 +89,24 @@ class Recipe(Settings):
     def placeless(self) -> Self:
         """Returns a copy of the recipe without ``data.root``, because the data may be moved."""
         return self.model_copy(update={"data": DataRecipe()})
+
+    def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
+        """Returns the recipe with some settings of its tables, and of its tasks with files of their own, replaced.
+
+        ``change`` takes the name of the table or task and its settings. Tasks that read a table change with it.
+        """
+        changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
+        changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}
+        tables = {name: table.model_copy(update=changed[name]) for name, table in self.tables.items()}
+        tasks = {name: task.model_copy(update=changed[task.source_name]) for name, task in self.tasks.items()}
+        return self.model_copy(update={"tables": tables, "tasks": tasks})
+
+    def tasks_by_table(self) -> dict[str, list[TaskRecipe]]:
+        """Returns the tasks that read each table, by its name; a task with files of its own is alone."""
+        found: dict[str, list[TaskRecipe]] = {}
+        for task in self.tasks.values():
+            found.setdefault(task.source_name, []).append(task)
+        return found
 
     def root(self) -> Path:
         """Returns the folder from which the relative paths of data files start."""
@@ -79,6 +133,12 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
 def as_plain(recipe: Recipe) -> dict[str, Any]:
     """Returns the recipe as nested dicts, lists and plain values, with all defaults filled in."""
     raw = recipe.model_dump(mode="json")
-    for task in raw["tasks"].values():
+    if not recipe.tables:
+        del raw["tables"]
+    for name, task in raw["tasks"].items():
         del task["name"]
+        if task["table"] is None:
+            del task["table"]
+        else:
+            raw["tasks"][name] = without_table(task)
     return raw

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.messages import count, warn
-from mtbert.prepare import check_files
 from mtbert.recipe.files import RECIPE_FILE
+from mtbert.splits import check_files
 from mtbert.studying import report, results
 from mtbert.studying.held_out import score_held_out
 from mtbert.studying.plan import Plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtbert import environment, files, json_files, metrics, prepare
+from mtbert import environment, files, json_files, metrics, splits
 from mtbert.answers import Labels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
@@ -204,7 +204,7 @@ def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     This depends on how many train rows each task has. If ``dev`` does not say this for a task, its data are read.
     """
     sizes = {
-        name: dev[name].train if name in dev else len(prepare.read_split(recipe, name).train) for name in recipe.tasks
+        name: dev[name].train if name in dev else len(splits.read_split(recipe, name).train) for name in recipe.tasks
     }
     return RoundPlan.of(recipe, sizes).steps
 
@@ -255,7 +255,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
         for name in (n for n in first.recipe.tasks if n in first.predicted and n not in dev):
-            split = prepare.read_split(first.recipe, name)
+            split = splits.read_split(first.recipe, name)
             dev[name] = DevData(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():

@@ -44,16 +44,19 @@ class Assembled:
     def data_notes(self) -> list[Note]:
         """The warnings about the data of all tasks."""
         longest = self.recipe.model.max_length
-        return [
-            Note(f"task {name}: {line}", warning=True)
-            for name, prepared in self.data.items()
-            for line in prepared.all_warnings(longest)
-        ]
+        tables = {prepared.table.name: prepared.table for prepared in self.data.values()}
+        found = []
+        for table in tables.values():
+            kind = "table" if table.shared else "task"
+            found += [Note(f"{kind} {table.name}: {line}", warning=True) for line in table.warnings]
+        for name, prepared in self.data.items():
+            found += [Note(f"task {name}: {line}", warning=True) for line in prepared.all_warnings(longest)]
+        return found
 
     @property
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each data source, keyed by the source's name."""
-        return {name: digest for prepared in self.data.values() for name, digest in prepared.digests.items()}
+        return {name: digest for each in self.data.values() for name, digest in each.table.digests.items()}
 
 
 def check_data(recipe: Recipe, console: Console) -> list[str]:

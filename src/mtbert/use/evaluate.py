@@ -131,9 +131,11 @@ def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[s
     names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # Classes and ranges come from the model, because the files may have changed since it was trained.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
-    tasks = {n: recipe.tasks[n].model_copy(update=learnt[n]) for n in names}
-    prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer)
-    return {name: p.dev for name, p in prepared.items()}, tuple(w for p in prepared.values() for w in p.warnings)
+    tasks = {n: t.model_copy(update=learnt.get(n, {})) for n, t in recipe.tasks.items()}
+    prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer, only=names)
+    tables = {p.table.name: p.table.warnings for p in prepared.values()}
+    warnings = (*tables.values(), *(p.warnings for p in prepared.values()))
+    return {name: p.dev for name, p in prepared.items()}, tuple(line for lines in warnings for line in lines)
 
 
 def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
@@ -141,5 +143,4 @@ def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[
     names = [known_task(predictor, recipe, task).name] if task else list(scored)
     if not names:
         raise ValueError("the recipe of this run names no test data. Score a labelled file instead.")
-    read = {name: read_test(recipe, predictor.task(name), predictor.tokenizer) for name in names}
-    return {name: data for name, (data, _) in read.items()}, tuple(w for _, found in read.values() for w in found)
+    return read_test(recipe, [predictor.task(name) for name in names], predictor.tokenizer)

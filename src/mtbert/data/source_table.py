@@ -1,0 +1,275 @@
+"""Source tables: all rows of a source, with the columns of every task that reads them.
+
+A task reads some of the columns, and the rows in which it finds a label and all of its texts. Rows that no task can
+read are dropped and counted.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn, taken
+from mtbert.data import cache
+from mtbert.data.cache import Kept, Spool
+from mtbert.data.cells import quoted
+from mtbert.data.tables import Columns, Table, TableFile, names
+from mtbert.messages import count
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The columns of one task in a :class:`SourceTable`.
+
+    ``texts`` and ``labels`` are indices of its columns; ``named`` are the names of the columns with labels.
+    """
+
+    texts: tuple[int, ...]
+    labels: int
+    named: tuple[str, ...]
+
+
+def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[Reading, ...]]:
+    """Returns the text columns that are read, once each; one of the settings for each column of labels; and readings.
+
+    Tasks that read the same cells as labels in the same way share a column of labels.
+    """
+    texts = list(dict.fromkeys(column for columns in each for column in columns.text))
+    labels = {(columns.label, columns.separator): columns for columns in each}
+    at = {key: i for i, key in enumerate(labels)}
+    found = [Reading(tuple(map(texts.index, c.text)), at[c.label, c.separator], c.labels) for c in each]
+    return texts, list(labels.values()), tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceTable:
+    """All rows of a source that satisfy its ``where``, in columns.
+
+    Attributes:
+        parts: The files, or the data set.
+        ids: The id of each row; empty in a row that no task can read.
+        texts: One column for each column of texts that a task reads; a missing text is empty.
+        labels: One column for each column of labels, or group of 0/1 columns, that a task reads, as it is written.
+        readings: The columns of each task.
+        lines: The first line of each row, or its number from 1, in its file.
+        ends: The number of rows up to the end of each file.
+        warnings: Warnings from reading, beside those about rows that are dropped.
+    """
+
+    parts: tuple[TableFile, ...]
+    ids: TextColumn | NumberColumn
+    texts: tuple[TextColumn, ...]
+    labels: tuple[CodedColumn, ...]
+    readings: tuple[Reading, ...]
+    lines: Ints
+    ends: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The names of all files, for messages."""
+        return names(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @cached_property
+    def _full(self) -> tuple[Mask, ...]:
+        """For each reading, which rows have all of its texts."""
+        full = [column.stops > column.starts for column in self.texts]
+        return tuple(np.logical_and.reduce([full[i] for i in reading.texts]) for reading in self.readings)
+
+    @cached_property
+    def _labelled(self) -> tuple[Mask, ...]:
+        """For each reading, which rows have a label."""
+        labelled = [column.codes >= 0 for column in self.labels]
+        return tuple(labelled[reading.labels] for reading in self.readings)
+
+    @cached_property
+    def reads(self) -> tuple[Mask, ...]:
+        """For each reading, which rows it reads: they have a label and all of its texts."""
+        return tuple(full & labelled for full, labelled in zip(self._full, self._labelled, strict=True))
+
+    @cached_property
+    def usable(self) -> Ints:
+        """The rows that at least one task reads, ascending.
+
+        Raises:
+            ValueError: If there is no such row.
+        """
+        rows = np.flatnonzero(np.logical_or.reduce(self.reads))
+        if not len(rows):
+            why = ", ".join(each for _, each in self._dropped)
+            raise ValueError(f"{self.name}: no usable row; {why}. Check the file.")
+        return rows
+
+    def read_by(self, reading: int) -> Ints:
+        """Returns the rows that the task with this reading reads, ascending.
+
+        Raises:
+            ValueError: If there is no such row.
+        """
+        rows = np.flatnonzero(self.reads[reading])
+        if not len(rows):
+            named = self.readings[reading].named
+            without = f"no label in column{'s' * (len(named) > 1)} {quoted(named)}"
+            why = "an empty text" if self._labelled[reading].any() else without
+            raise ValueError(f"{self.name}: no usable row; all of them have {why}. Check the file.")
+        return rows
+
+    def table(self, reading: int) -> Table:
+        """Returns the rows that the task with this reading reads, in its columns; it shares the texts."""
+        rows, columns = self.read_by(reading), self.readings[reading]
+        return Table(
+            parts=self.parts,
+            ids=taken(self.ids, rows, len(self)),
+            texts=tuple(taken(self.texts[i], rows, len(self)) for i in columns.texts),
+            labels=taken(self.labels[columns.labels], rows, len(self)),
+            lines=self.lines[rows],
+            ends=tuple(np.searchsorted(rows, self.ends).tolist()),
+            warnings=self.all_warnings,
+            column=", ".join(columns.named),
+        )
+
+    def unlabelled(self) -> Table:
+        """Returns all rows with all texts and no labels."""
+        labels = CodedColumn([], np.full(len(self), -1, np.int32))
+        return Table(self.parts, self.ids, self.texts, labels, self.lines, self.ends, self.warnings)
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """A warning for each reason for which rows are dropped in a file, and the other warnings from reading."""
+        return (*self._told(self._dropped), *self.warnings)
+
+    def left_out(self, reading: int) -> tuple[str, ...]:
+        """Returns a warning for each file with labels of this task in rows that other tasks alone can read.
+
+        They are rows in which a text is empty that this task reads and another does not.
+        """
+        labelled, own = self._labelled[reading], self.reads[reading]
+        rows = np.zeros(len(self), np.bool_)
+        rows[self.usable] = True
+        return self._told(self._counted(rows & labelled & ~own, "left out", "with an empty text"))
+
+    @property
+    def _dropped(self) -> list[tuple[int, str]]:
+        """The first dropped row, and what to say about all of them, for each file and reason."""
+        columns = list(dict.fromkeys(column for reading in self.readings for column in reading.named))
+        without = f"without a label in column{'s' * (len(columns) > 1)} {quoted(columns)}"
+        labelled, read = np.logical_or.reduce(self._labelled), np.logical_or.reduce(self.reads)
+        found = (
+            *self._counted(~labelled, "dropped", without),
+            *self._counted(labelled & ~read, "dropped", "with an empty text"),
+        )
+        return sorted(found)
+
+    def _counted(self, rows: Mask, done: str, why: str) -> Iterator[tuple[int, str]]:
+        for part, begin, end in zip(self.parts, (0, *self.ends), self.ends, strict=False):
+            here = rows[begin:end]
+            if number := int(here.sum()):
+                first = begin + int(here.argmax())
+                yield first, f"{done} {count(number, 'row')} {why} (first: {part.unit} {self.lines[first]})"
+
+    def _told(self, found: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+        """Returns warnings that name the file of each first row."""
+        return tuple(f"{self.parts[bisect_right(self.ends, first)].name}: {each}." for first, each in found)
+
+    def places(self) -> Ints:
+        """Returns a number for each row that identifies its file and line."""
+        return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
+
+    # In the cache ------------------------------------------------------------------------------------------
+
+    def keep(self, spool: Spool) -> None:
+        """Puts the table into a spool; ids and lines that are just consecutive numbers are not stored."""
+        numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
+        counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
+        spool.notes |= {
+            "parts": [[part.name, part.digest, part.unit] for part in self.parts],
+            "ids": "texts" if numbers is None else "rows" if counted else "numbers",
+            "ends": self.ends,
+            "warnings": self.warnings,
+            "lines": None,
+        }
+        if np.all(np.diff(self.lines) == 1):
+            spool.notes["lines"] = int(self.lines[0])
+        else:
+            spool.add("lines", self.lines)
+        if isinstance(self.ids, TextColumn):
+            _keep(spool, "ids", self.ids)
+        elif not counted:
+            spool.add("ids", self.ids.numbers)
+        for i, column in enumerate(self.texts):
+            _keep(spool, f"text {i}", column)
+        for i, coded in enumerate(self.labels):
+            _keep(spool, f"labels {i}", TextColumn.of(coded.values))
+            spool.add(f"codes {i}", coded.codes)
+
+    @classmethod
+    def loaded(cls, kept: Kept, columns: Sequence[Columns]) -> Self:
+        """Returns the table, with these columns of its tasks, that :meth:`keep` put into a spool.
+
+        Raises:
+            ValueError: If ``kept`` is not such a table.
+        """
+        notes = _Notes.model_validate(kept.notes)
+        texts, labels, read = readings(columns)
+        rows = len(kept.array("codes 0", "<i4"))
+        cache.check_offsets(np.array([0, *notes.ends]), rows)
+        ids: TextColumn | NumberColumn
+        if notes.ids == "texts":
+            ids = _loaded(kept, "ids", rows)
+        else:
+            ids = NumberColumn(
+                kept.array("ids", "<i8", size=rows) if notes.ids == "numbers" else np.arange(1, rows + 1)
+            )
+        first = notes.lines
+        return cls(
+            parts=tuple(TableFile(*part) for part in notes.parts),
+            ids=ids,
+            texts=tuple(_loaded(kept, f"text {i}", rows) for i in range(len(texts))),
+            labels=tuple(_coded(kept, i, rows) for i in range(len(labels))),
+            readings=read,
+            lines=kept.array("lines", "<i8", size=rows) if first is None else np.arange(first, first + rows),
+            ends=tuple(notes.ends),
+            warnings=tuple(notes.warnings),
+        )
+
+
+class _Notes(BaseModel):
+    """The notes that :meth:`SourceTable.keep` writes beside the arrays."""
+
+    model_config = ConfigDict(strict=True)
+
+    parts: list[Annotated[list[str], Field(min_length=3, max_length=3)]]
+    ids: Literal["texts", "rows", "numbers"]
+    ends: list[int]
+    warnings: list[str]
+    lines: Annotated[int, Field(ge=0, lt=2**40)] | None
+
+
+def _keep(spool: Spool, name: str, column: TextColumn) -> None:
+    spool.add(name, column.block)
+    spool.add(f"{name} offsets", column.starts)
+    spool.add(f"{name} offsets", column.stops[-1:])
+
+
+def _loaded(kept: Kept, name: str, rows: int | None = None) -> TextColumn:
+    block = kept.array(name, "|u1")
+    offsets = kept.array(f"{name} offsets", "<i8", size=None if rows is None else rows + 1)
+    cache.check_offsets(offsets, len(block))
+    return TextColumn.stored(block, offsets, kept.digests[name])
+
+
+def _coded(kept: Kept, number: int, rows: int) -> CodedColumn:
+    values = list(_loaded(kept, f"labels {number}"))
+    codes = kept.array(f"codes {number}", "<i4", size=rows)
+    cache.check_within(codes, -1, len(values))
+    return CodedColumn(values, codes)

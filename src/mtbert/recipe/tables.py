@@ -1,0 +1,113 @@
+"""Tables of a recipe: sources that several tasks read, each with label columns of its own."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mtbert.data.sources import Source
+from mtbert.data.tables import Columns
+from mtbert.messages import few, near, shown
+from mtbert.settings import Settings
+
+# These settings belong to the table if a task reads one, and to the task itself if it has files of its own.
+Dev = Annotated[Source | None, Field(description="null: dev_fraction of train, grouped by shared text")]
+Test = Annotated[
+    Source | None, Field(description="read by mtbert evaluate --split test and by nothing else, and scored as dev is")
+]
+DevFraction = Annotated[float, Field(gt=0, lt=1)]
+DevSeed = Annotated[
+    int, Field(ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev")
+]
+BatchSize = Annotated[int, Field(gt=0, le=10**6)]
+NoDuplicates = Annotated[bool, Field(description="no batch holds two texts that mean the same, if possible")]
+OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "batch_size", "no_duplicates")
+
+
+class TableColumns(Settings):
+    """The columns that the tasks of a table share; each task has a column of labels, and may read other texts."""
+
+    text: tuple[str, ...] = Field(default=("text",), description="one or two columns, for tasks that name no others")
+    id: str | None = Field(default=None, description="null: rows are numbered from 1")
+
+    @field_validator("text", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return Columns(text=value).text
+
+
+class TableRecipe(Settings):
+    """A source that several tasks read, and how its rows are drawn."""
+
+    train: Source
+    dev: Dev = None
+    test: Test = None
+    dev_fraction: DevFraction = 0.1
+    dev_seed: DevSeed = 0
+    batch_size: BatchSize = 16
+    no_duplicates: NoDuplicates = False
+    columns: TableColumns = TableColumns()
+
+    @model_validator(mode="after")
+    def _test_is_held_out(self) -> Self:
+        check_held_out(self.train, self.dev, self.test)
+        return self
+
+
+def check_held_out(train: Source, dev: Source | None, test: Source | None) -> None:
+    """Raises ValueError if test is the data of train or dev."""
+    for name, source in (("train", train), ("dev", dev)):
+        if test is not None and source is not None and test.shares(source):
+            raise ValueError(f"test and {name} are the same data, so test would tell nothing. Name another source.")
+
+
+def long_label(task: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a task with ``label: stars`` as ``columns: {label: stars}``, unless that has one.
+
+    >>> long_label({"type": "binary", "label": "spam"})
+    {'type': 'binary', 'columns': {'label': 'spam'}}
+    """
+    columns = task.get("columns", {})
+    if "label" not in task or not isinstance(columns, Mapping) or "label" in columns:
+        return task
+    rest = {key: value for key, value in task.items() if key != "label"}
+    return {**rest, "columns": {**columns, "label": task["label"]}}
+
+
+class WrongTable(ValueError):
+    """Raised for a task that does not fit its table; ``key`` is the setting of the task that is wrong."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> dict[str, Any]:
+    """Returns the settings of a task with those of the table that it names.
+
+    Raises:
+        WrongTable: If there is no such table, or the task has a setting that belongs to the table.
+    """
+    name, columns = task["table"], task.get("columns", {})
+    if name not in tables:
+        hint = near(str(name), tables, f"Known: {few(tables)}." if tables else "Add it under tables.")
+        raise WrongTable("table", f"there is no table {shown(name)}.{hint}")
+    of_table = [key for key in OF_TABLE if key in task]
+    of_table += ["columns.id"] if isinstance(columns, Mapping) and "id" in columns else []
+    if of_table:
+        raise WrongTable(
+            of_table[0], f"belongs to the table, not to a task that reads it. Move it to tables.{name}.{of_table[0]}."
+        )
+    table = tables[name]
+    found = {**task, **{key: getattr(table, key) for key in OF_TABLE}}
+    if isinstance(columns, Mapping):
+        found["columns"] = {"text": table.columns.text, "id": table.columns.id, **columns}
+    return found
+
+
+def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a task that reads a table, as plain values, without those that belong to the table."""
+    found = {key: value for key, value in task.items() if key not in OF_TABLE}
+    if isinstance(columns := found.get("columns"), Mapping):
+        found["columns"] = {key: value for key, value in columns.items() if key != "id"}
+    return found

@@ -1,0 +1,248 @@
+"""The rows of a recipe's tables: each table is read once for all of its tasks, and split into train and dev.
+
+Dimension key: B examples of a task.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtbert.batch import Examples, Rows
+from mtbert.columns import TextColumn, taken
+from mtbert.data import cache, labels, sources
+from mtbert.data.cache import Kept, Spool
+from mtbert.data.source_table import SourceTable
+from mtbert.data.sources import Source
+from mtbert.data.split import grouped_split
+from mtbert.data.tables import Table, TableFile
+from mtbert.files import resolved
+from mtbert.messages import shown
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.recipe.settings import Recipe
+from mtbert.task import Task
+
+
+@dataclass(frozen=True)
+class TaskSide:
+    """The examples of a task on one side of a table; ``rows``, ``[B]``, ascending, are their numbers on this side."""
+
+    examples: Examples
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class TableSide:
+    """The rows of a table that form train, dev or test.
+
+    Attributes:
+        texts: One column for each column of texts that a task reads.
+        tasks: The examples of each task.
+    """
+
+    texts: tuple[TextColumn, ...]
+    tasks: Mapping[str, TaskSide]
+
+    def __len__(self) -> int:
+        return len(self.texts[0])
+
+
+@dataclass(frozen=True)
+class TableSplit:
+    """A table, split into train and dev.
+
+    Attributes:
+        tasks: The tasks that read it, with labels and range filled in.
+        reads: The indices of each task's texts in ``TableSide.texts``.
+        parts: The files of train and dev.
+        warnings: Warnings from reading that concern the table.
+        own_warnings: Warnings from reading that concern one task.
+    """
+
+    tasks: Mapping[str, Task]
+    reads: Mapping[str, tuple[int, ...]]
+    train: TableSide
+    dev: TableSide
+    parts: tuple[TableFile, ...]
+    warnings: tuple[str, ...]
+    own_warnings: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The train and dev examples of one task, before they are tokenised, and the files that they come from.
+
+    The labels and range of ``task`` are filled in.
+    """
+
+    task: Task
+    train: Examples
+    dev: Examples
+    parts: Sequence[TableFile]
+
+
+def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
+    """Returns the train and dev examples of the task ``name``. Dev has its own source, or is split off from train.
+
+    Raises:
+        ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
+    """
+    found = split_table(recipe, recipe.tasks[name].source_name, afresh=afresh)
+    train, dev = (side.tasks[name].examples for side in (found.train, found.dev))
+    return Split(found.tasks[name], train, dev, found.parts)
+
+
+def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSplit:
+    """Returns the rows of a table as its tasks read them; dev is a source of its own or a part of train.
+
+    Args:
+        recipe: The recipe.
+        name: A table, or a task with files of its own.
+        afresh: Whether to compute the SHA-256 of each file again, even if it seems unchanged.
+
+    Raises:
+        ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
+    """
+    readers = recipe.tasks_by_table()[name]
+    settings = readers[0]
+    tables = [_kept(recipe, readers, source, afresh) for source in (settings.train, settings.dev) if source is not None]
+    views = [_views(table, readers) for table in tables]
+    tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
+    if len(tables) == 1:
+        held = np.isin(tables[0].places()[tables[0].usable], _held_out(recipe, readers, tables[0], afresh))
+        rows = [tables[0].usable[held == is_dev] for is_dev in (False, True)]
+        train, dev = _sides(tables[0], views[0], tasks, rows)
+    else:
+        (train,), (dev,) = (_sides(table, own, tasks, [table.usable]) for table, own in zip(tables, views, strict=True))
+    for what, side in (("train", train), ("dev", dev)):
+        for task, own in side.tasks.items():
+            if not own.examples:
+                raise ValueError(f"{tables[0].name}: no row is left for {what} of task {task}. Name a dev file.")
+    return TableSplit(
+        tasks=tasks,
+        reads={each.name: reading.texts for each, reading in zip(readers, tables[0].readings, strict=True)},
+        train=train,
+        dev=dev,
+        parts=tuple(part for table in tables for part in table.parts),
+        warnings=tuple(line for table in tables for line in table.all_warnings),
+        own_warnings={
+            each.name: tuple(line for table in tables for line in table.left_out(i)) for i, each in enumerate(readers)
+        },
+    )
+
+
+def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
+    """Returns the test rows of a table as these trained tasks, which all read it, read them; and the table.
+
+    Raises:
+        ValueError, FileNotFoundError: If the recipe names no test data, or they cannot be read; the message names the
+            place.
+    """
+    readers = [recipe.tasks[task.name] for task in tasks]
+    if readers[0].test is None:
+        raise ValueError(f"task {readers[0].name}: the recipe names no test data. Score a labelled file instead.")
+    columns, texts = [each.columns for each in readers], [each.texts for each in readers]
+    table = sources.read_all(readers[0].test, columns, recipe.root(), texts=texts)
+    (side,) = _sides(table, _views(table, readers), {task.name: task for task in tasks}, [table.usable])
+    return side, table
+
+
+def check_files(recipe: Recipe) -> None:
+    """Checks that all files of train and dev exist and can be opened.
+
+    Raises:
+        ValueError, FileNotFoundError: If a file is missing or cannot be opened. :func:`split_table` would raise the
+            same error.
+    """
+    with rooted(recipe):
+        for task in recipe.tasks.values():
+            for source in filter(None, (task.train, task.dev)):
+                sources.check_files_of(source, recipe.root())
+
+
+@contextmanager
+def rooted(recipe: Recipe) -> Iterator[None]:
+    """If a file is missing in a ``with`` block, adds to the error which folder relative paths start from."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        root = shown(str(resolved(recipe.root())), longest=1000)
+        raise FileNotFoundError(
+            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
+        ) from None
+
+
+def _kept(recipe: Recipe, readers: Sequence[TaskRecipe], source: Source, afresh: bool) -> SourceTable:
+    columns, texts = [each.columns for each in readers], [each.texts for each in readers]
+    return sources.read_kept(source, columns, recipe.root(), texts=texts, afresh=afresh)
+
+
+def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
+    """Returns the rows that each task reads."""
+    views = []
+    for i, each in enumerate(readers):
+        try:
+            views.append(table.table(i))
+        except ValueError as error:
+            if each.table is None:
+                raise
+            raise ValueError(f"task {each.name}: {error}") from None
+    return views
+
+
+def _sides(
+    table: SourceTable, views: Sequence[Table], tasks: Mapping[str, Task], sides: Sequence[Rows]
+) -> list[TableSide]:
+    """Returns the sides of a table that have these rows, ascending, with the examples of each task."""
+    read = [labels.labelled_examples(view, task).labels for view, task in zip(views, tasks.values(), strict=True)]
+    found = []
+    for rows in sides:
+        texts = tuple(taken(column, rows, len(table)) for column in table.texts)
+        ids = taken(table.ids, rows, len(table))
+        each = {}
+        for name, labels_B, reading, reads in zip(tasks, read, table.readings, table.reads, strict=True):
+            own = np.flatnonzero(reads[rows])
+            examples = Examples(
+                taken(ids, own, len(rows)),
+                [taken(texts[i], own, len(rows)) for i in reading.texts],
+                labels_B if len(own) == len(labels_B) else labels_B[(np.cumsum(reads) - 1)[rows[own]]],
+            )
+            each[name] = TaskSide(examples, own)
+        found.append(TableSide(texts, each))
+    return found
+
+
+def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
+    """Returns the train rows that become dev, as numbers that identify file and line (:meth:`SourceTable.places`).
+
+    The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
+    then have the same rows in dev. A named table also draws from rows without labels, so that dev stays the same if a
+    task is added or dropped.
+    """
+    settings = readers[0]
+    if settings.train.where is not None:
+        table = _kept(recipe, readers, settings.train.model_copy(update={"where": None}), afresh)
+    rows = table.usable if settings.table is None else np.arange(len(table))
+    texts = [taken(column, rows, len(table)) for column in table.texts]
+    drawn = settings.dev_fraction, settings.dev_seed
+
+    def make(spool: Spool) -> None:
+        spool.add("dev", grouped_split(texts, *drawn)[1])
+
+    def check(found: Kept) -> None:
+        dev = found.array("dev", "<i8")
+        cache.check_within(dev, 0, len(rows))
+        cache.check_within(np.diff(dev), 1, len(rows))  # each row once, in order
+
+    keep = len(rows) >= cache.FEWEST
+    try:
+        dev = cache.kept("split", [*digests_of(texts, keep), *drawn], make, check, keep=keep).arrays["dev"]
+    except ValueError as error:
+        raise ValueError(f"{table.name}: {error}") from None
+    return table.places()[rows[dev]]
+
+
+def digests_of(texts: Sequence[TextColumn], keep: bool) -> list[str]:
+    """Returns the SHA-256 of each column, or nothing unless they are kept."""
+    return [column.digest() for column in texts] if keep else []
