@@ -12,6 +12,7 @@ from mtbert.balance.known import BALANCING
 from mtbert.kinds import Kinds
 from mtbert.losses.known import LOSSES
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.tables import TableRecipe
 from mtbert.sampling.known import SAMPLERS
 from mtbert.settings import Settings
 from mtbert.studying.settings import Printed, RowSettings, StudySettings
@@ -86,6 +87,11 @@ def test_every_key_of_a_recipe_has_a_line_and_every_line_a_key():
     assert keys(section("tasks.NAME")) == task
     assert keys(section("data and model")) == fields(DataRecipe, "data.") | fields(ModelRecipe, "model.")
     assert keys(section("train")) == fields(TrainRecipe)
+
+
+def test_every_key_of_a_table_has_a_line_and_every_line_a_key():
+    columns = {"columns.text", "columns.id"}
+    assert keys(section("Tables")) == (fields(TableRecipe) | columns) - {"columns"}
 
 
 def test_every_key_of_a_study_has_a_line_and_every_line_a_key():
