@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtbert.answers import Labels
 from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
 from mtbert.data import cache, labels, sources
@@ -109,12 +110,13 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     tables = [_kept(recipe, readers, source, afresh) for source in (settings.train, settings.dev) if source is not None]
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
+    read = [_labels(own, tasks) for own in views]
     if len(tables) == 1:
         held = np.isin(tables[0].places()[tables[0].usable], _held_out(recipe, readers, tables[0], afresh))
         rows = [tables[0].usable[held == is_dev] for is_dev in (False, True)]
-        train, dev = _sides(tables[0], views[0], tasks, rows)
+        train, dev = (_side(tables[0], read[0], side) for side in rows)
     else:
-        (train,), (dev,) = (_sides(table, own, tasks, [table.usable]) for table, own in zip(tables, views, strict=True))
+        train, dev = (_side(table, own, table.usable) for table, own in zip(tables, read, strict=True))
     for what, side in (("train", train), ("dev", dev)):
         for task, own in side.tasks.items():
             if not own.examples:
@@ -144,8 +146,8 @@ def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, Sou
         raise ValueError(f"task {readers[0].name}: the recipe names no test data. Score a labelled file instead.")
     columns, texts = [each.columns for each in readers], [each.texts for each in readers]
     table = sources.read_all(readers[0].test, columns, recipe.root(), texts=texts)
-    (side,) = _sides(table, _views(table, readers), {task.name: task for task in tasks}, [table.usable])
-    return side, table
+    read = _labels(_views(table, readers), {task.name: task for task in tasks})
+    return _side(table, read, table.usable), table
 
 
 def check_files(recipe: Recipe) -> None:
@@ -191,26 +193,28 @@ def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
     return views
 
 
-def _sides(
-    table: SourceTable, views: Sequence[Table], tasks: Mapping[str, Task], sides: Sequence[Rows]
-) -> list[TableSide]:
-    """Returns the sides of a table that have these rows, ascending, with the examples of each task."""
-    read = [labels.labelled_examples(view, task).labels for view, task in zip(views, tasks.values(), strict=True)]
-    found = []
-    for rows in sides:
-        texts = tuple(taken(column, rows, len(table)) for column in table.texts)
-        ids = taken(table.ids, rows, len(table))
-        each = {}
-        for name, labels_B, reading, reads in zip(tasks, read, table.readings, table.reads, strict=True):
-            own = np.flatnonzero(reads[rows])
-            examples = Examples(
-                taken(ids, own, len(rows)),
-                [taken(texts[i], own, len(rows)) for i in reading.texts],
-                labels_B if len(own) == len(labels_B) else labels_B[(np.cumsum(reads) - 1)[rows[own]]],
-            )
-            each[name] = TaskSide(examples, own)
-        found.append(TableSide(texts, each))
-    return found
+def _labels(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Labels]:
+    """Returns the labels of all rows that each task reads."""
+    return {
+        name: labels.labelled_examples(view, task).labels
+        for view, (name, task) in zip(views, tasks.items(), strict=True)
+    }
+
+
+def _side(table: SourceTable, read: Mapping[str, Labels], rows: Rows) -> TableSide:
+    """Returns the side of a table that has these rows, ascending. ``read`` holds all labels of each task."""
+    texts = tuple(taken(column, rows, len(table)) for column in table.texts)
+    ids = taken(table.ids, rows, len(table))
+    tasks = {}
+    for (name, labels_B), reading, reads in zip(read.items(), table.readings, table.reads, strict=True):
+        own = np.flatnonzero(reads[rows])
+        examples = Examples(
+            taken(ids, own, len(rows)),
+            [taken(texts[i], own, len(rows)) for i in reading.texts],
+            labels_B if len(own) == len(labels_B) else labels_B[(np.cumsum(reads) - 1)[rows[own]]],
+        )
+        tasks[name] = TaskSide(examples, own)
+    return TableSide(texts, tasks)
 
 
 def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:

@@ -42,9 +42,10 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[R
     Tasks that read the same cells as labels in the same way share a column of labels.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
-    labels = {(columns.label, columns.separator): columns for columns in each}
+    keys = [columns.model_dump_json(exclude={"text", "id"}) for columns in each]
+    labels = dict(zip(keys, each, strict=True))
     at = {key: i for i, key in enumerate(labels)}
-    found = [Reading(tuple(map(texts.index, c.text)), at[c.label, c.separator], c.labels) for c in each]
+    found = [Reading(tuple(map(texts.index, c.text)), at[key], c.labels) for c, key in zip(each, keys, strict=True)]
     return texts, list(labels.values()), tuple(found)
 
 
