@@ -1,9 +1,12 @@
 """The interface of losses: a loss reads a finished forward pass and returns a scalar.
 
-Main losses, auxiliary losses and regularisers share this interface. Each loss is a file with a pure function on tensors
-and a frozen settings class. The class states what the loss :class:`Needs`, and its instances are called with a
-:class:`Pass`. A loss that needs more than a pass has settings that are an :class:`Own` or an :class:`Averaged`. These
-settings return a :data:`Loss` when they are given the loss's own weights or the model with averaged weights.
+Main losses, auxiliary losses and regularisers share this interface. Each loss is a file with a frozen settings class,
+and often with a pure function on tensors. The class states what the loss :class:`Needs`. An instance of the class is
+called with a :class:`Pass`.
+
+Two kinds of loss need more than a pass. If a loss has weights of its own, its settings are an :class:`Own`. If it reads
+a copy of the model with averaged weights, they are an :class:`Averaged`. Such settings are not called themselves: they
+have a method that takes these weights or this copy, and returns the :data:`Loss` to call.
 
 The file of a loss imports torch only inside its functions, so that recipes can be read without loading torch.
 
@@ -46,11 +49,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class Pass:
-    """A finished forward pass of one task: everything that a loss may read or draw random numbers from.
+    """A finished forward pass of one task, with everything that a loss may read.
 
-    ``labels`` are float32: class indices, zeros and ones, scores mapped to 0 to 1, or distributions over classes. Their
-    shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. ``masks`` is the state of the generator before the first
-    layer. ``weights`` are the weights of the examples, ``[B]``; None if all count the same.
+    ``labels`` are float32: class indices, zeros and ones, scores mapped to [0, 1], or distributions over classes. Their
+    shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. A loss draws its random numbers from ``generator``.
+    ``masks`` is the state that ``generator`` had just before it drew the dropout masks of the first layer. ``weights``
+    are the weights of the examples, ``[B]``; None if all count the same.
     """
 
     model: Model
@@ -64,9 +68,9 @@ class Pass:
     weights: Tensor | None = None
 
     def mean(self, losses_B: Tensor) -> Tensor:
-        """Returns the mean of a loss over the examples, weighted if they have weights. Every such loss ends with this.
+        """Returns the mean of ``losses_B`` over the examples. Every loss that is such a mean must end with this call.
 
-        That is ``sum(w * l) / sum(w)``, and 0 if all weights are 0.
+        If the examples have weights ``w``, the result is ``sum(w * losses) / sum(w)``, and 0 if all weights are 0.
         """
         if self.weights is None:
             return losses_B.mean()
@@ -78,7 +82,7 @@ class Pass:
 
     @cached_property
     def alone(self) -> StepBatch:
-        """The sequences of this task as a batch of their own, without rows of its table that have no label."""
+        """A batch that holds only the sequences of this task. Rows without a label for the task are left out."""
         from mtbert.collate import only
 
         return only(self.batch, self.task.name)
@@ -107,7 +111,7 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new generator in the state ``masks``.
 
-        Every pass of :attr:`alone` that draws from a fresh generator of this kind has the same dropout masks.
+        Two passes of :attr:`alone` have the same dropout masks if each of them gets a new generator from this method.
         """
         import torch
 
@@ -125,7 +129,10 @@ class Pass:
 
 
 Loss: TypeAlias = "Callable[[Pass], Tensor]"
-"""Returns a scalar for a pass: a mean over the examples of the task, unless the docstring of a loss says otherwise."""
+"""A function that returns a scalar for a pass.
+
+The scalar is a mean over the examples of the task, unless the docstring of the loss says otherwise.
+"""
 
 
 class _Settings(Protocol):
@@ -141,7 +148,7 @@ class _Settings(Protocol):
 
 
 class Plain(_Settings, Protocol):
-    """The settings of a loss that needs only a pass. They can be called with it: they are a :data:`Loss` themselves."""
+    """The settings of a loss that needs only a pass. They are a :data:`Loss` themselves: call them with the pass."""
 
     def __call__(self, p: Pass, /) -> Tensor: ...
 
@@ -151,20 +158,23 @@ class Own(_Settings, Protocol):
     """The settings of a loss with weights of its own. These weights are trained, but are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns a module with the loss's own weights, drawn from ``generator``; ``width`` is the encoder's width."""
+        """Returns a module with new weights for the loss, drawn with ``generator``.
+
+        ``width`` is the width of the encoder.
+        """
         ...
 
     def with_own(self, own: nn.Module) -> Loss:
-        """Returns the loss that uses ``own``, the module that :meth:`build` has returned."""
+        """Returns the loss that uses ``own``, which is a module from :meth:`build`."""
         ...
 
 
 @runtime_checkable
 class Averaged(_Settings, Protocol):
-    """The settings of a loss that compares the model with a copy that has averaged weights (``train.ema``)."""
+    """The settings of a loss that compares the model with a copy with averaged weights (``train.ema``)."""
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares the trained model with ``average``, the copy with averaged weights."""
+        """Returns the loss that compares the trained model with ``average``, its copy with averaged weights."""
         ...
 
 
@@ -182,8 +192,8 @@ class ClassWeighted(Plain, Protocol):
         """Returns a copy of the settings with numbers in place of ``class_weights: balanced``.
 
         Args:
-            rows: The number of train rows of each class, ``[K]``. For sets of labels, the numbers of rows without and
-                with each label, ``[K, 2]``.
+            rows: The number of train rows of each class, ``[K]``. For sets of labels, the shape is ``[K, 2]``: for each
+                label, the number of rows without it and the number of rows with it.
         """
         ...
 
@@ -204,7 +214,7 @@ class WholeBatch(Protocol):
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss, a scalar, from the concatenated tensors of :meth:`gather`."""
+        """Returns the loss as a scalar; ``gathered`` are the tensors of :meth:`gather`, concatenated over passes."""
         ...
 
     def __call__(self, p: Pass, /) -> Tensor:

@@ -2,9 +2,9 @@
 
 Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021. The defaults are those of the
 authors' training code. That code sums over labels and batch, limits the probabilities inside the logarithms to at
-least 1e-8, and stops the gradient of the two powers. Here the loss is the mean over the known labels of an example,
-then over the batch. The logarithms are exact, and the gradient is that of the formula. If both exponents and ``clip``
-are 0, the loss is binary cross-entropy.
+least 1e-8, and stops the gradient through the two powers (see :func:`asymmetric_loss`). Here the loss of an example is
+the mean over its known labels, and the loss of a batch is the mean over its examples. The logarithms are exact, and
+gradient flows through the powers too. If both exponents and ``clip`` are 0, the loss is binary cross-entropy.
 
 Dimension key: B examples, K labels.
 """
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def asymmetric_loss(logits_BK: Tensor, yes_BK: Tensor, gamma_pos: float, gamma_neg: float, clip: float) -> Tensor:
     """Returns the loss of each label, ``[B, K]``, in nats.
 
-    Let ``p`` be the predicted probability of a label. If the label is right (``yes_BK`` is true), its loss is
-    ``-(1 - p)**gamma_pos * log(p)``. If not, its loss is ``-q**gamma_neg * log(1 - q)`` with ``q = max(p - clip, 0)``.
+    Let ``p`` be the predicted probability of a label. If the example has the label (``yes_BK`` is true), the loss is
+    ``-(1 - p)**gamma_pos * log(p)``. If not, it is ``-q**gamma_neg * log(1 - q)`` with ``q = max(p - clip, 0)``.
     """
     from torch.nn.functional import logsigmoid
 
@@ -45,7 +45,7 @@ def asymmetric_loss(logits_BK: Tensor, yes_BK: Tensor, gamma_pos: float, gamma_n
 
 
 class Asymmetric(Settings):
-    """The mean of :func:`asymmetric_loss` over the known labels of an example, then over the batch."""
+    """The :func:`asymmetric_loss`, averaged over the known labels of each example and then over the examples."""
 
     needs: ClassVar = Needs(reads=("logits of labels",), because="one logit for each label of a set")
     kind: Literal["asl"] = "asl"
@@ -53,7 +53,7 @@ class Asymmetric(Settings):
     gamma_pos: float = Field(default=0.0, ge=0, le=100, description="more: easy positives count less")
     gamma_neg: float = Field(default=4.0, ge=0, le=100, description="more: easy negatives count less")
     clip: float = Field(
-        default=0.05, ge=0, lt=1, description="a label that is less probable costs nothing where it is wrong"
+        default=0.05, ge=0, lt=1, description="a label that an example lacks costs nothing below this probability"
     )
 
     def __call__(self, p: Pass) -> Tensor:

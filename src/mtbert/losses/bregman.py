@@ -2,7 +2,8 @@
 
 Source: the second half of SMART, in Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural
 Language Models through Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(x; theta_ema))``
-with ``mu = 1``. The package smart-pytorch does not include this half.
+with ``mu = 1``. Here ``l`` is a divergence between two predictions, ``theta`` are the weights of the model, and
+``theta_ema`` their averages. The package smart-pytorch does not include this half.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Bregman(Settings):
-    """The mean divergence between the model's predictions and those of the averaged model.
+    """The mean divergence between the predictions of the model and those of its copy with averaged weights.
 
-    The averaged model predicts without dropout and gets no gradient.
+    The copy predicts without dropout and gets no gradient.
     """
 
     needs: ClassVar = Needs(
@@ -34,7 +35,7 @@ class Bregman(Settings):
     weight: float = Field(default=1.0, ge=0, description="mu")
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares the model's predictions with those of the model ``average``."""
+        """Returns the loss that compares the predictions of the trained model with those of the copy ``average``."""
         import torch
 
         def loss(p: Pass) -> Tensor:

@@ -1,14 +1,15 @@
 """Cross-entropy for classes, for yes/no labels and for sets of labels, with class weights and label smoothing.
 
-A soft label is a distribution over the classes, or a share of yes. Its loss is the mean of the losses of its classes,
-each with the weight of that class, and ``balanced`` counts the expected number of rows of each class.
+A soft label is a distribution over the classes; for yes/no it is the share of yes. Its loss is the mean of the losses
+that the classes would have as hard labels, weighted by the shares of the classes and by the class weights. For
+``balanced`` weights, each class then has the sum of its shares as its number of rows.
 
 ``balanced`` weights give all classes the same total weight in the train data: a class with ``n_k`` of ``n`` rows gets
 ``n / (K * n_k)`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn uses the same name).
-In a set, each label is a yes/no decision. Its class weight applies to yes, and no has weight 1. The ``balanced`` weight
-of such a label is the number of rows without it divided by the number of rows with it.
+In a set, each label is a yes/no decision: the weight of its yes is the class weight, and the weight of its no is 1. The
+``balanced`` weight of such a label is the number of rows without it divided by the number of rows with it.
 
-Dimension key: B examples, K classes, or labels of a set.
+Dimension key: B examples, K classes (for sets: K labels).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ClassWeights = Annotated[
     Discriminator(lambda value: "[name]" if isinstance(value, str) else "[list]"),
 ]
 _DESCRIPTION = "one number per label, in the order of labels; balanced: n / (K * n_k), from the rows of train"
-_OF_SETS = f"{_DESCRIPTION}; for sets: what its yes counts beside its no; balanced: rows without it / rows with it"
+_OF_SETS = f"{_DESCRIPTION}; for sets: the weight of yes, with weight 1 for no; balanced: rows without / rows with it"
 
 
 class CrossEntropy(Settings):
@@ -60,15 +61,15 @@ class CrossEntropy(Settings):
         return p.mean(losses_B)
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
-        """Returns a copy with numbers in place of ``class_weights: balanced``.
+        """Returns a copy of the settings with numbers in place of ``class_weights: balanced``.
 
-        See :meth:`mtbert.losses.ClassWeighted.balanced` for ``rows``.
+        For the argument ``rows``, see :meth:`mtbert.losses.ClassWeighted.balanced`.
         """
         return self.model_copy(update={"class_weights": _balanced(rows)})
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of 0/1 labels or of shares of yes, with one logit for each label, in nats.
+    """The mean negative log-likelihood of labels that are 0, 1 or a share of yes, with one logit for each, in nats.
 
     For sets of labels, the loss is the mean over the known labels of an example, then over the examples. ``smoothing``
     and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file describes the class
@@ -104,9 +105,9 @@ class BinaryCrossEntropy(Settings):
         return mean_of_known(losses_BK, labels_BK)
 
     def balanced(self, rows: npt.ArrayLike) -> Self:
-        """Returns a copy with numbers in place of ``class_weights: balanced``.
+        """Returns a copy of the settings with numbers in place of ``class_weights: balanced``.
 
-        See :meth:`mtbert.losses.ClassWeighted.balanced` for ``rows``.
+        For the argument ``rows``, see :meth:`mtbert.losses.ClassWeighted.balanced`.
         """
         return self.model_copy(update={"class_weights": _balanced(rows)})
 

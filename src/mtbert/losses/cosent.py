@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
-    """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))`` over all ``(i, j)`` with ``label_i > label_j``.
+    """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))``, a scalar in nats.
 
-    The result is a scalar in nats; it is 0 if all labels are equal. It is one logarithm over the whole batch and not a
-    mean, so it grows slowly with the batch size.
+    The sum is over all combinations of two rows ``i`` and ``j`` with ``label_i > label_j``. The result is 0 if all
+    labels are equal. It is one logarithm over the whole batch and not a mean, so it grows slowly with the batch size.
     """
     import torch
 

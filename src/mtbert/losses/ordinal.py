@@ -1,9 +1,9 @@
 """Ordinal log loss: the further a wrong class is from the right one, the more its probability costs.
 
 Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text Classification", COLING 2022.
-The authors' code computes ``log(1 - p)`` directly and gets ``nan`` once the right class leads by about 17 logits. The
-function ``_log_not`` below stays finite there. The sum of this loss and cross-entropy, ``losses: [ce, oll]`` in a
-recipe, is also called CEOLL.
+The authors' code computes ``log(1 - p)`` directly and gets ``nan`` once the logit of the right class is about 17 higher
+than the others. The function ``_log_not`` below stays finite there. The sum of this loss and cross-entropy, which is
+``losses: [ce, oll]`` in a recipe, is also called CEOLL.
 
 Dimension key: B examples, K classes.
 """
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 def ordinal_log_loss(logits_BK: Tensor, labels: Tensor, alpha: float) -> Tensor:
-    """Returns ``-sum_k |k - y|**alpha * log(1 - p_k)`` over the wrong classes ``k``, per example, ``[B]``, in nats.
+    """Returns the loss of each example, ``[B]``, in nats: ``-sum_k |k - y|**alpha * log(1 - p_k)``.
 
-    ``p_k`` is the probability of class ``k``. ``labels`` are the indices ``y`` of the right classes, ``[B]``, or
-    distributions over ``y``, ``[B, K]``; the loss of a distribution is the mean over its ``y``.
+    The sum is over the wrong classes ``k``; ``p_k`` is the probability of class ``k``, and ``y`` is the index of the
+    right class. ``labels`` holds these indices, ``[B]``, or distributions over the classes, ``[B, K]``. The loss of a
+    distribution is its expected loss: the mean over ``y``, weighted by the probabilities in the distribution.
     """
     import torch
 
@@ -42,7 +43,7 @@ def ordinal_log_loss(logits_BK: Tensor, labels: Tensor, alpha: float) -> Tensor:
 
 
 def _log_not(logits_BK: Tensor) -> Tensor:
-    """Returns ``log(1 - p_k)`` for every class ``k``, ``[B, K]``.
+    """Returns ``log(1 - p_k)`` for every class ``k``, ``[B, K]``; ``p_k`` is the probability of class ``k``.
 
     Values and gradients are finite, however confident the prediction is.
     """

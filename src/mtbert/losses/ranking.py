@@ -1,8 +1,9 @@
 """Multiple negatives ranking: among all second sentences of a batch, the right one should be the most similar.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
-of the sentence-transformers library. Unlike in that library, sentences of the same cluster (sentences that mean the
-same) are not used as negatives of each other: data such as Quora's contain the same question in many rows.
+of the sentence-transformers library. A cluster is a group of sentences that mean the same. Unlike in that library,
+sentences of one cluster are not used as negatives of each other, because data such as Quora's contain the same question
+in many rows.
 
 Dimension key: B positive pairs, D width.
 """
@@ -49,7 +50,7 @@ def multiple_negatives(
 
 
 def _unit(x_BD: Tensor) -> Tensor:
-    """Returns the rows scaled to length 1, in float32 or float64.
+    """Returns ``x_BD`` with every row scaled to length 1, in float32 or float64.
 
     A zero row stays zero, and its gradient is of moderate size.
     """
@@ -70,7 +71,7 @@ POSITIVE_PAIRS = Needs(
 
 
 def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the vectors of the first and of the second sentences, and the clusters, of all pairs with label 1.
+    """Returns three tensors about the pairs with label 1: their first vectors, their second vectors, their clusters.
 
     For ``P`` such pairs, the shapes are ``[P, D]``, ``[P, D]`` and ``[P]``. A pair has only one cluster, because its
     two sentences mean the same.
@@ -87,7 +88,7 @@ class MultipleNegatives(Settings):
     kind: Literal["mnrl"] = "mnrl"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the cosine; one over a temperature")
-    symmetric: bool = Field(default=False, description="true: also each second sentence among all first ones")
+    symmetric: bool = Field(default=False, description="true: also look for the right one among all first sentences")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns the vectors and clusters of the positive pairs, see :func:`positive_pairs`."""

@@ -1,9 +1,10 @@
 """SimCSE: a sentence should be nearest to its paraphrase, or to itself with other dropout masks.
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
-``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i+`` is the vector of the paraphrase. It
-leaves out the hard negatives of the source, and equals :func:`mtbert.losses.ranking.multiple_negatives` with scale
-``1 / t``. The unsupervised form has the same formula, but ``h_i+`` is a second vector of the same sentence.
+``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``
+the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. This form leaves out the hard negatives of
+the source. It equals :func:`mtbert.losses.ranking.multiple_negatives` with scale ``1 / t``. The unsupervised form has
+the same formula, but there ``h_i+`` is a second vector of the same sentence.
 
 Dimension key: B examples, S sentences (2B if an example is a pair), D width.
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SimCSE(Settings):
-    """Supervised SimCSE, over the positive pairs of a batch. It equals ``mnrl`` with ``scale: 1 / temperature``."""
+    """Supervised SimCSE over the positive pairs of a batch. It equals loss ``mnrl`` with ``scale: 1 / temperature``."""
 
     needs: ClassVar = POSITIVE_PAIRS
     kind: Literal["simcse"] = "simcse"
@@ -51,10 +52,10 @@ class SimCSE(Settings):
 class UnsupervisedSimCSE(Settings):
     """Unsupervised SimCSE, over all sentences of the batch. It does not read labels.
 
-    Each sentence passes through the model a second time, with new dropout masks. Whatever pooling the task has, the
-    vector of a sentence is the last layer's output for the first token, passed through a linear layer and a tanh. Only
-    this loss uses these two, and a saved model does not contain them. Sentences of the same cluster, such as equal
-    sentences, are not used as negatives of each other.
+    Each sentence passes through the model a second time, with new dropout masks. To get the vector of a sentence, the
+    last layer's output for its first token is passed through a linear layer and a tanh, whatever pooling the task has.
+    The linear layer is used by no other loss, and a saved model does not contain it. Sentences of the same cluster,
+    such as equal sentences, are not used as negatives of each other.
     """
 
     needs: ClassVar = Needs(
@@ -79,19 +80,22 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss that passes the vectors of first tokens through the module ``own``."""
+        """Returns the loss that passes the output for first tokens through the module ``own``."""
         return TwoPasses(own, self.temperature)
 
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """The loss of :class:`UnsupervisedSimCSE`, together with the layer that only this loss uses."""
+    """The loss of :class:`UnsupervisedSimCSE`, together with its own linear layer."""
 
     layer: nn.Module
     temperature: float
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the sentence vectors of this and of a second pass, ``[S, D]`` each, and the clusters, ``[S]``."""
+        """Returns three tensors: the sentence vectors of this pass, those of a second pass, and the clusters.
+
+        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``.
+        """
         again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()

@@ -1,9 +1,10 @@
 """SMART: predictions should hardly change when adversarial noise is added to the embeddings.
 
 Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
-Principled Regularized Optimization", ACL 2020: ``R = mean over examples of max over |x' - x| <= radius of l(f(x),
-f(x'))``, added to the task's loss with a weight ``lambda_s``. The package smart-pytorch computes something else. Both
-versions are implemented here, see :class:`Smart`.
+Principled Regularized Optimization", ACL 2020. For each example, the paper maximises ``l(f(x), f(x'))`` over all ``x'``
+with ``|x' - x| <= radius``. Here ``x`` are the embeddings, ``f(x)`` is the prediction for them, and ``l`` a divergence.
+The mean of these maxima is added to the task's loss with a weight ``lambda_s``. The package smart-pytorch computes
+something else. Both versions are implemented here, see :class:`Smart`.
 
 Dimension key: M tokens of the task, S sequences, D width, B examples.
 """
@@ -42,14 +43,15 @@ def adversary(
 ) -> Tensor:
     """Returns noise, ``[M, D]``, that moves ``f(x + noise)`` away from ``clean``. It has no autograd graph.
 
-    The noise starts as Gaussian noise and is then changed in a few steps. Let ``g`` be the gradient, with respect to
-    the noise, of the sum of ``apart`` over the examples. Because it is a sum and not a mean, the noise of an example
-    does not depend on the number of other examples. A step is
+    The noise starts as Gaussian noise and is then changed in a few steps. Each step computes the sum of ``apart`` over
+    the examples, and its gradient ``g`` with respect to the noise. Because it is a sum and not a mean, the noise of an
+    example does not depend on the number of other examples. The rest of the step depends on ``mode``:
 
     - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, separately for each token.
       The largest element of a token's noise is therefore about 1, whatever the settings are.
-    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, with the norm over all tokens of a sequence. Each element
-      is then clamped to the radius. If ``g`` is 0 for a whole sequence, its noise is only clamped.
+    - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, where the norm is taken over all tokens of a sequence.
+      Each element is then clamped to ``[-radius, radius]``. If ``g`` is 0 for a whole sequence, the noise of the
+      sequence is only clamped.
 
     Args:
         f: A function from embeddings, ``[M, D]``, to predictions.
@@ -58,10 +60,11 @@ def adversary(
         apart: The divergence between two predictions, ``(prediction, clean) -> [B]``.
         generator: Draws the noise at the start, and nothing else.
         mode: The kind of step, see above.
-        offsets: The boundaries of the sequences: sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``, never empty.
+        offsets: The boundaries of the sequences. Sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``, and no
+            sequence is empty.
         steps: The number of steps. Each costs a forward pass, and a backward pass down to the embeddings.
         step_size: The factor of the gradient, see above.
-        noise_std: The standard deviation of each element at the start.
+        noise_std: The standard deviation of the Gaussian noise at the start.
         radius: The largest absolute value of an element of the noise; only for mode ``paper``.
     """
     import torch
@@ -85,9 +88,9 @@ def adversary(
 
 
 def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
-    """Returns for each token the largest absolute element of the gradient in the token's sequence, ``[M]``.
+    """Returns a number for each token, ``[M]``: the largest absolute element of the gradient in the token's sequence.
 
-    If all elements of a sequence are 0, the value is 1.
+    If all elements of a sequence are 0, the number is 1.
     """
     import torch
 
@@ -99,26 +102,27 @@ def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
 class Smart(Settings):
     """The mean divergence between the predictions with and without adversarial noise on the embeddings.
 
-    The noise is added to the input of the first layer: after the sum of the embeddings, normalisation and dropout (for
-    ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer back in as
-    word embeddings, so that positions and segments are added twice. There are two modes:
+    The noise is added to the input of the first layer. This input is the sum of the embeddings after normalisation and
+    dropout (for ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer
+    back in as word embeddings, so that positions and segments are added twice. There are two modes:
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
-      the final loss is a mean over the batch, while smart-pytorch computes a sum. To find the noise, each maximises a
-      sum over the batch. With smart-pytorch's ``kl_loss``, which is often used, this sum would be divided by the batch
-      size.
+      the final loss here is a mean over the batch, while smart-pytorch computes a sum. While the noise is sought, both
+      maximise a sum over the batch. (With ``kl_loss``, which users of smart-pytorch often choose, that package divides
+      this sum by the batch size.)
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
       gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
       has hardly any effect.
 
-    For scores, the squared error replaces the KL divergence. In mode ``reference`` its targets are detached too, which
-    halves its gradient. The default weight ``lambda_s`` of 0.02 is that of smart-pytorch's README; MT-DNN uses 1.
+    For scores, the loss is the squared error instead of the KL divergences. In mode ``reference`` it has half of its
+    full gradient, because no gradient flows through its targets either. The default weight ``lambda_s`` is 0.02, as in
+    the README of smart-pytorch; MT-DNN uses 1.
 
     By default, the passes with and without noise have the same dropout masks, because different masks would change the
     predictions more than the noise does. If another task was in the batch, the masks of the finished pass cannot be
-    drawn again, and one more pass without noise is made. ``shared_masks: false`` gives each pass its own masks, as in
-    the published code.
+    drawn again, so one more pass without noise is made. With ``shared_masks: false``, each pass has masks of its own,
+    as in the published code.
     """
 
     needs: ClassVar = Needs(because="a prediction", labels=False)
