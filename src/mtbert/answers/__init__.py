@@ -125,8 +125,9 @@ class Judged:
     - ``answer``, ``[B]`` or ``[B, K]``: the answers in the unit of labels. All other fields are ``[B]``.
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
     - ``distance_B``: the distance between answer and label, in classes, in wrong labels, or in the unit of scores.
-    - ``loss_B``, higher for worse answers: ``-log p(label)`` in nats, or the cross-entropy to a soft label; for a
-      cosine, how far it lies on the wrong side of the threshold; for a score, the distance.
+    - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
+      nats, or the cross-entropy to a soft label. For a cosine, it is the difference to the threshold, which is positive
+      on the wrong side. For a score, it is the distance.
     - ``wrong_B``: whether the answer counts as wrong.
     """
 
@@ -150,7 +151,10 @@ class LabelKind(Protocol):
 
     @property
     def graded(self) -> bool:
-        """Whether one answer can be more wrong than another. If so, the report compares groups by mean distance."""
+        """Whether one answer can be more wrong than another.
+
+        If so, the report compares groups of examples by their mean distance between answer and label.
+        """
         ...
 
     @property
@@ -163,11 +167,16 @@ class LabelKind(Protocol):
         ...
 
     def missing(self, task: TaskFacts) -> str | None:
-        """Returns the name of a field, such as ``labels``, that the task lacks but a trained model needs; else None."""
+        """Returns the name of a field, such as ``labels``, that the task lacks but a trained model needs.
+
+        If no such field is lacking, returns None.
+        """
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns fields of the task that its recipe leaves open and its data determine, such as the names of classes.
+        """Returns those fields of the task that its recipe leaves open, with values that come from its data.
+
+        An example is the field ``labels`` with the names of the classes.
 
         Args:
             task: The task as its recipe describes it.
@@ -188,7 +197,10 @@ class LabelKind(Protocol):
         ...
 
     def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        """Returns the labels in the form that losses read: class indices, or scores mapped to 0 to 1; same shape."""
+        """Returns the labels in the form that losses read: class indices, or scores mapped to [0, 1].
+
+        The shape stays the same.
+        """
         ...
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
@@ -220,7 +232,7 @@ class LabelKind(Protocol):
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
-        """Returns the tables and lines that ``mtbert evaluate`` prints in addition to the scores."""
+        """Returns the tables, and lines of text, that ``mtbert evaluate`` prints in addition to the scores."""
         ...
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
@@ -276,19 +288,23 @@ class PredictionKind(Protocol):
     def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
         """Returns the decisions that follow from raw predictions, ``[B]`` or ``[B, K]``.
 
-        Decisions are int64 class indices, int64 zeros and ones for sets, or float64 scores. Scores are mapped to 0 to 1
-        but not clamped.
+        Decisions are int64 class indices, int64 zeros and ones for sets, or float64 scores. Scores are mapped from the
+        task's range to [0, 1], but are not clamped.
         """
         ...
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns a readable answer for each example: a dict of texts, numbers, None, or lists of these, by name."""
+        """Returns a readable answer for each example, as a dict such as ``{"score": 3.5}``.
+
+        The values are texts, numbers, None, or lists of these.
+        """
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the divergence between two predictions for the same examples, ``[B]``, in float32 or more precisely.
 
-        ``detached`` stops the gradient through the targets, see :func:`mtbert.answers.divergence.symmetric_kl`.
+        If ``detached`` is true, no gradient flows through the targets of the divergence. For what these are, see
+        :func:`mtbert.answers.divergence.symmetric_kl`.
         """
         ...
 
@@ -310,7 +326,10 @@ class AnswerType:
 
     @property
     def choosable(self) -> tuple[str, ...]:
-        """The names of the metrics that a recipe may choose, the default first. For all of them, higher is better."""
+        """The names of the metrics that a recipe may choose. For all of them, higher is better.
+
+        The first is the default.
+        """
         return tuple(metric.name for metric in self.metrics if metric.higher_is_better)
 
     def metric(self, name: str) -> Metric:

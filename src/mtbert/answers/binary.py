@@ -40,7 +40,11 @@ class Logit:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns for each example ``label``, the chosen class, and ``p(CLASS)`` for both classes."""
+        """Returns a dict for each example.
+
+        Its key ``label`` holds the chosen class. For both classes there is a key ``p(CLASS)`` that holds the
+        probability of the class.
+        """
         import torch
 
         chosen = class_answer(task, self.decide(prediction, threshold))
@@ -63,10 +67,11 @@ class Logit:
 
 
 def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors; a share counts as most voted.
+    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
 
-    The threshold is the midpoint of two neighbouring cosines. If several midpoints are equally good, the lowest is
-    returned. The result is -2 or 2 if it is best to give all examples the same answer.
+    A soft label counts as its most voted class. The threshold is the midpoint of two neighbouring cosines. If several
+    midpoints are equally good, the lowest is returned. The result is -2 or 2 if it is best to give all examples the
+    same answer.
     """
     by_cosine = np.argsort(cosines_B, kind="stable")
     cosines_B, labels_B = cosines_B[by_cosine], most_voted(labels_B, ordered=False)[by_cosine]
@@ -100,7 +105,10 @@ class ThresholdCosine:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``label`` and ``cosine`` for each example; a cosine gives no probabilities."""
+        """Returns a dict for each example: ``label`` is the chosen class, and ``cosine`` the predicted cosine.
+
+        There are no probabilities, because a cosine gives none.
+        """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
 

@@ -224,7 +224,8 @@ def check_codes(task: TaskFacts) -> None:
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns the class names that look like sets of labels, and the number of different labels in all names.
 
-    A separator in a name is not enough: its parts must occur in other names too, or all names must be in brackets.
+    For this, it is not enough that a name contains a separator. The parts of the name must occur in other names too, or
+    all names must be in brackets.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

@@ -42,7 +42,11 @@ class Logits:
         return prediction.argmax(-1).numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns for each example ``label``, the most probable class, and ``p(CLASS)`` for each class."""
+        """Returns a dict for each example.
+
+        Its key ``label`` holds the most probable class. For every class there is a key ``p(CLASS)`` that holds the
+        probability of the class.
+        """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, prediction)
 
@@ -65,7 +69,11 @@ class Logits:
 
 
 def with_probabilities(task: TaskFacts, chosen: list[str], logits_BK: Tensor) -> list[dict[str, Any]]:
-    """Returns for each example the chosen class as ``label``, and the probability of each class as ``p(CLASS)``."""
+    """Returns a dict for each example.
+
+    Its key ``label`` holds the class in ``chosen``. For every class there is a key ``p(CLASS)`` that holds the
+    probability of the class, as computed from ``logits_BK``.
+    """
     return [
         {"label": label} | {f"p({name})": float(p) for name, p in zip(task.labels or (), p_K, strict=True)}
         for label, p_K in zip(chosen, logits_BK.softmax(-1), strict=True)

@@ -1,7 +1,8 @@
 """Divergences between two predictions of one model for the same examples.
 
-Each divergence multiplies the difference of the predicted means by the difference of the model's outputs: for classes
-``(p - q) * (log p - log q)``, summed over classes; for a logit ``(sigmoid(a) - sigmoid(b)) * (a - b)``; for a score
+Each divergence is a product of two differences between the predictions: the difference of the predicted means, and the
+difference of the model's outputs. For classes with probabilities ``p`` and ``q`` it is ``(p - q) * (log p - log q)``,
+summed over classes. For logits ``a`` and ``b`` it is ``(sigmoid(a) - sigmoid(b)) * (a - b)``, and for scores it is
 ``(a - b) * (a - b)``. All are symmetric and at least 0. Values and gradients stay finite, however confident the
 predictions are.
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns ``KL(p || q) + KL(q || p)`` per example, ``[B]``, in nats.
+    """Returns ``KL(p || q) + KL(q || p)`` for each example, ``[B]``, in nats.
 
-    If ``detached`` is true, no gradient flows through the target of each KL: ``p`` in the first, ``q`` in the second.
-    The value is the same, but near ``p = q`` the gradient is half as large. The gradient with respect to one prediction
-    is then the gradient of a single KL, whose target is the other prediction.
+    The two logit tensors give the probabilities ``p`` and ``q``. The target of ``KL(p || q)`` is ``p``, and the target
+    of ``KL(q || p)`` is ``q``. If ``detached`` is true, no gradient flows through the targets. The value is the same,
+    but the gradient with respect to each prediction is that of a single KL, whose target is the other prediction. Where
+    ``p`` and ``q`` are nearly equal, it is half as large as without ``detached``.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)
@@ -30,16 +32,20 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
 
 
 def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns the symmetric KL divergence of two yes/no predictions per example, ``[B]``, in nats.
+    """Returns the symmetric KL divergence between two yes/no predictions for each example, ``[B]``, in nats.
 
-    Each prediction is a logit ``log(p / (1 - p))``. ``detached`` works as in :func:`symmetric_kl`.
+    Each prediction is a logit ``log(p / (1 - p))``. For ``detached``, see :func:`symmetric_kl`.
     """
     a_B, b_B = at_least_float32(logits_B), at_least_float32(other_B)
     return _stopped(a_B.sigmoid() - b_B.sigmoid(), detached) * (a_B - b_B)
 
 
 def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
-    """Returns ``(a - b)**2`` per example, ``[B]``; ``detached`` halves the gradient, as for the KL near ``p = q``."""
+    """Returns the squared difference between two scores for each example, ``[B]``.
+
+    If ``detached`` is true, the gradient is half as large. This is what :func:`symmetric_kl` does for predictions that
+    are nearly equal.
+    """
     apart_B = at_least_float32(scores_B) - at_least_float32(other_B)
     return _stopped(apart_B, detached) * apart_B
 

@@ -165,7 +165,11 @@ class LabelLogits:
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns for each example ``labels``, the list of predicted labels, and ``p(LABEL)`` for every label."""
+        """Returns a dict for each example.
+
+        Its key ``labels`` holds the list of predicted labels. For every label of the task there is a key ``p(LABEL)``
+        that holds the probability of the label.
+        """
         names = task.labels or ()
         return [
             {"labels": [name for name, x in zip(names, yes_K, strict=True) if x]}
@@ -174,11 +178,14 @@ class LabelLogits:
         ]
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the mean of the labels' divergences, ``[B]``. Its scale does not depend on the number of labels."""
+        """Returns the mean divergence over the labels for each example, ``[B]``.
+
+        Because it is a mean, its scale does not depend on the number of labels.
+        """
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each set is: the distance is the number of wrong labels, the loss a sum over labels."""
+        """Returns how wrong each set is. The distance is the number of wrong labels. The loss is a sum over labels."""
         from scipy.special import log_expit
 
         wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)
@@ -205,9 +212,9 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 
 
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B, K]``, which mark correct answers, all answers, and true labels with 1.
+    """Returns three arrays of zeros and ones, ``[B, K]``. Elements for unknown labels are 0.
 
-    All other elements are 0, and so are all elements for unknown labels.
+    A 1 marks a true label that was answered in the first, any answered label in the second, any true one in the third.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))
@@ -284,7 +291,7 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the most common set, repeated for every row. An unknown label gets the value that most rows have."""
+    """Returns the most common set, repeated for every row. An unknown label counts as the value that it mostly has."""
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)

@@ -1,4 +1,6 @@
-"""The answer type for scores in a range that is mapped to 0 to 1: one number per example, or the cosine of two vectors.
+"""The answer type for scores in a range: one number per example, or the cosine of two vectors.
+
+The model predicts scores that are mapped from the task's range to [0, 1].
 
 Dimension key: B examples.
 """
@@ -130,7 +132,7 @@ class ScoreLabels:
 
 @dataclass(frozen=True)
 class Score:
-    """Predictions with one score per example, ``[B]``, mapped from the task's range to 0 to 1.
+    """Predictions with one score per example, ``[B]``, mapped from the task's range to [0, 1].
 
     The cosine head predicts a cosine, which is used as such a score. Predictions are not clamped.
     """
@@ -148,7 +150,7 @@ class Score:
         return prediction.double().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
-        """Returns ``score`` for each example, in the unit of the task's range and clamped to that range."""
+        """Returns a dict for each example, in which ``score`` is the score, clamped to the task's range."""
         return [{"score": at(task, float(p.clamp(0, 1)))} for p in prediction]
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
@@ -173,12 +175,15 @@ def width(task: TaskFacts) -> float:
 
 
 def at(task: TaskFacts, fraction: _Number) -> _Number:
-    """Returns the score, or array of scores, at ``fraction`` of the task's range: 0 is the lowest, 1 the highest."""
+    """Returns the score at ``fraction`` of the task's range: fraction 0 is the lowest score, fraction 1 the highest.
+
+    For an array of fractions, returns an array of scores.
+    """
     return ends(task)[0] + width(task) * fraction
 
 
 def fraction(task: TaskFacts, scores: Labels) -> Labels:
-    """Returns scores mapped from the task's range to 0 to 1; unchanged if the range is not known yet."""
+    """Returns ``scores`` mapped from the task's range to [0, 1]. If the range is not known yet, they stay unchanged."""
     if task.range is None:
         return scores
     low, high = task.range
@@ -186,7 +191,7 @@ def fraction(task: TaskFacts, scores: Labels) -> Labels:
 
 
 def check_range(task: TaskFacts) -> None:
-    """Raises ValueError if the task's range is empty, or if its numbers are too large or too close to compute with."""
+    """Raises ValueError if the task's range is empty, or has ends that are too large or too close to compute with."""
     if task.range is not None:
         low, high = task.range
         if not low < high:
@@ -201,7 +206,7 @@ def is_range(low: float, high: float) -> bool:
 
 
 def score(cell: str, limits: tuple[float, float] | None, row: int, column: int = 0) -> float:
-    """Returns the score that is written in a cell.
+    """Returns the score that is written in ``cell``; ``row`` and ``column`` locate the cell in an error.
 
     Raises:
         WrongCell: If the cell is not a number, or the number is outside ``limits``.

@@ -1,12 +1,14 @@
-"""Soft labels: for each example a distribution over the classes, as annotators voted or as a file gives it.
+"""Soft labels: a soft label is a distribution over the classes, which comes from votes of annotators or from a file.
 
 A task with ``columns.votes`` or ``columns.shares`` has such labels. They are float64 rows ``[B, K]`` that sum to 1, in
-the order of the task's classes; for a yes/no task they are the shares of yes, ``[B]``. A missing label is ``nan``.
-:func:`with_soft` makes the answer type for them from the one for hard labels: scores, tables and figures compare
-answers with the most voted class, and cross-entropy compares them with the whole distribution.
+the order of the task's classes. For a yes/no task they are the shares of yes, ``[B]``. A missing label is ``nan``.
+:func:`with_soft` derives the answer type for them from the answer type for hard labels. Scores, tables and figures
+compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the whole
+distribution.
 
-Most voted is the class with the largest share. Of several, it is the first; in an ordinal task it is the one nearest
-to the mean of the distribution, and the lower one if two are equally near.
+The most voted class is the class with the largest share. If several classes share first place, it is the first of them.
+In an ordinal task, it is then the one that is nearest to the mean of the distribution, and the lower one if two are
+equally near.
 
 Dimension key: B examples, K classes.
 """
@@ -48,7 +50,8 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 
     Args:
         labels: Distributions ``[B, K]``, or shares of yes ``[B]``.
-        ordered: Whether the classes have an order. If so, the class nearest to the mean is taken among equal ones.
+        ordered: Whether the classes have an order. If so, and if several classes have the largest share, the one that
+            is nearest to the mean is taken.
 
     >>> most_voted(np.array([[0.4, 0.2, 0.4]]), ordered=False), most_voted(np.array([0.5, 0.6]), ordered=False)
     (array([0.]), array([0., 1.]))
@@ -66,7 +69,7 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 
 
 def over_classes(labels: Labels) -> Labels:
-    """Returns distributions over all classes, ``[B, K]``; those of a yes/no task are made from its shares of yes."""
+    """Returns ``labels`` as distributions over all classes, ``[B, K]``, even if they are shares of yes, ``[B]``."""
     return np.stack([1 - labels, labels], 1) if labels.ndim == 1 else labels
 
 
@@ -81,7 +84,7 @@ def entropies(labels_BK: Labels) -> Labels:
 def cross_entropies(logits: Labels, labels: Labels) -> Labels:
     """Returns ``-sum_k q_k log p_k`` for each example, ``[B]``, in nats.
 
-    ``q`` is the label and ``p`` the prediction. Logits and labels are both ``[B, K]``, or both ``[B]`` for yes/no.
+    ``q`` is the label, and ``p`` is the prediction. For yes/no, ``logits`` and ``labels`` are ``[B]``, else ``[B, K]``.
     """
     from scipy.special import log_expit, log_softmax
 
@@ -115,8 +118,9 @@ CROSS_ENTROPY = Metric(
 class SoftLabels:
     """Labels that are distributions over the classes that ``hard`` describes.
 
-    A cell of votes is a JSON list of class names, one for each vote. A cell of shares is a JSON list of numbers in the
-    order of the classes, a JSON object with the number of each class, or the share of yes alone.
+    A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
+    as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a
+    yes/no task, as a single number, which is the share of yes.
     """
 
     hard: ClassLabels
@@ -153,7 +157,10 @@ class SoftLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns the number of rows of which each class is the most voted, and the agreement of the distributions."""
+        """Returns for each class the number of rows in which it is the most voted, and two statistics of all labels.
+
+        The statistics are the mean share of the most voted class, and the mean entropy of the labels.
+        """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(
             self.hard.distribution(task, self.voted(labels)),
@@ -180,7 +187,7 @@ class SoftLabels:
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class: an answer is one already, and a label is told as its most voted class."""
+        """Returns the index of a class. An answer is such an index already; for a label, it is the most voted class."""
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 
@@ -196,7 +203,7 @@ class SoftLabels:
 
 
 def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
-    """Returns the share of the votes that each class has, ``[B, K]``."""
+    """Returns the share of each class in the votes of each cell, ``[B, K]``."""
     votes = [(row, name) for row, cell in enumerate(cells) if cell is not None for name in json.loads(cell)]
     try:
         classes = hard.read(task, [name for _, name in votes]).astype(np.int64)
@@ -223,10 +230,10 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 def _distribution(
     hard: ClassLabels, task: TaskFacts, given: float | list[float] | dict[str, float | None]
 ) -> Sequence[float]:
-    """Returns the numbers in a cell of shares in the order of the classes; their sum is nearly 1.
+    """Returns the numbers of one cell of shares, in the order of the classes. Their sum is nearly 1.
 
     Raises:
-        ValueError: If they are no distribution over the classes.
+        ValueError: If the cell does not hold a distribution over the classes.
     """
     names = task.labels or ()
     if isinstance(given, float):
@@ -250,7 +257,7 @@ def _distribution(
 
 
 def _scaled(parts_BK: Labels) -> Labels:
-    """Returns the rows divided by their sums; a row of zeros becomes ``nan``."""
+    """Returns the array with every row divided by its sum. A row of zeros becomes a row of ``nan``."""
     sums_B1 = parts_BK.sum(1, keepdims=True)
     found: Labels = np.divide(parts_BK, sums_B1, out=np.full(parts_BK.shape, np.nan), where=sums_B1 > 0)
     return found
@@ -262,9 +269,10 @@ def _scaled(parts_BK: Labels) -> Labels:
 def with_soft(
     hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind] | None = None
 ) -> AnswerType:
-    """Returns the answer type ``hard`` with its ``soft``, the type of tasks whose labels are distributions.
+    """Returns a copy of ``hard`` whose field ``soft`` is the answer type for labels that are distributions.
 
-    ``predictions`` are those of the soft type, if they differ from those of ``hard``.
+    ``labels`` and ``predictions`` are the two halves of this new type. If ``predictions`` is None, it has the
+    predictions of ``hard``.
     """
     soft = replace(
         hard,
@@ -276,7 +284,7 @@ def with_soft(
 
 
 def _against_most_voted(metric: Metric, voted: Callable[[Labels], Labels]) -> Metric:
-    """Returns the metric for soft labels: it compares answers with the most voted classes."""
+    """Returns a copy of ``metric`` for soft labels. It compares each answer with the most voted class of the label."""
     right, resampled = metric.right, metric.resampled
     return replace(
         metric,
