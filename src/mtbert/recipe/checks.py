@@ -1,4 +1,4 @@
-"""Checks that the parts of a recipe fit each other, the encoder and the data.
+"""Checks that the parts of a recipe fit each other and fit the encoder and the data.
 
 Each check runs as soon as possible: with the recipe alone, with the loaded encoder, or with the number of train rows.
 Checks that concern a single part, such as whether a loss fits its task, are in ``parts.py``.
@@ -24,7 +24,7 @@ Tasks = Mapping[str, TaskRecipe]
 
 
 def check_tables(tables: Mapping[str, TableRecipe], tasks: Tasks) -> None:
-    """Raises ValueError if no task reads a table, or a task with files of its own is called as a table is."""
+    """Raises ValueError if a table is read by no task, or has the same name as a task with files of its own."""
     for name in tables:
         if all(task.table != name for task in tasks.values()):
             raise ValueError(f"tables.{name}: no task reads it. Write table: {name} in a task, or drop the table.")
@@ -74,7 +74,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss needs averaged weights that are not kept, or if no loss uses those that are kept."""
+    """Raises ValueError if a loss needs averaged weights but the run keeps none, or if nothing uses those it keeps."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]
@@ -109,7 +109,7 @@ def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:
 def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
     """Raises ValueError if a setting or a task needs trainable weights in the encoder.
 
-    It is called only if the recipe freezes the whole encoder.
+    Call this only if the recipe freezes the whole encoder.
     """
     settings = [*train.read_gradients, *([] if train.layer_decay is None else ["layer_decay"])]
     if settings:

@@ -106,7 +106,7 @@ def _own_tasks(tasks: Any) -> list[str]:
 
 
 def _check_names(files_of: TableFiles, own: Sequence[str], tables: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
-    """Raises ValueError if data are given for what is no table, and no task with files of its own."""
+    """Raises ValueError if a name in ``files_of`` is neither a table nor a task with files of its own."""
     for name in files_of:
         if name in own or name in tables or not isinstance(raw.get("tasks"), Mapping):
             continue
@@ -169,7 +169,7 @@ def describe(name: str) -> str:
 
 
 def _resolve(name: str, beside: Path) -> dict[str, Any]:
-    """Returns the settings of a recipe file, laid over the settings of the recipes that it extends."""
+    """Returns the settings of a recipe file, merged into the settings of the recipes that it extends."""
     merged: dict[str, Any] = {}
     for file in reversed(RECIPES.read(name, beside)):
         raw = _long(file.raw)
@@ -185,7 +185,7 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
 def _long(raw: dict[str, Any]) -> dict[str, Any]:
     """Expands short forms in ``raw``, such as ``head: mlp`` to ``head: {kind: mlp}``, and returns ``raw``.
 
-    In the long form, a recipe that extends this one can add more settings of the head.
+    A recipe that extends this one can then add single settings, for example of the head.
     """
     tasks = raw.get("tasks")
     if isinstance(tasks, dict):

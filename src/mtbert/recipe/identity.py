@@ -42,12 +42,12 @@ def _changed(value: Any) -> Any:
 
 
 def recipe_digest(raw: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of a recipe file's content ``raw``, ignoring ``data.root`` and the number of epochs."""
+    """Returns the SHA-256 of ``raw``, the content of a recipe file, without ``data.root`` and the number of epochs."""
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 
 
 def digest_with_epochs(raw: Mapping[str, Any]) -> str:
-    """Returns the digest that older versions stored for a run. It depends on the number of epochs too."""
+    """Returns the digest that older versions stored for a run. This digest depends on the number of epochs too."""
     return _sha256({**raw, "data": {"root": None}})
 
 

@@ -153,7 +153,7 @@ class TaskRecipe(Task):
 
     @property
     def source_name(self) -> str:
-        """The name of the table, or of the task itself, which is then the only task of a table of that name."""
+        """The name of the table that the task reads; for a task with files of its own, the name of the task."""
         return self.table or self.name
 
     @property
@@ -295,7 +295,7 @@ class TrainRecipe(Settings):
 
     @property
     def read_gradients(self) -> tuple[str, ...]:
-        """The names of the settings in use that need a separate gradient for each task.
+        """The names of those settings of this recipe that need a separate gradient for each task.
 
         If there are none, the losses of all tasks are simply added.
         """

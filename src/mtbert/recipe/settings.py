@@ -91,9 +91,10 @@ class Recipe(Settings):
         return self.model_copy(update={"data": DataRecipe()})
 
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
-        """Returns the recipe with some settings of its tables, and of its tasks with files of their own, replaced.
+        """Returns a copy of the recipe in which ``change`` has replaced settings, such as the data files.
 
-        ``change`` takes the name of the table or task and its settings. Tasks that read a table change with it.
+        ``change`` is called with the name and the settings of each table, and of each task with files of its own. It
+        returns the settings to replace. Tasks that read a table change with it.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}
@@ -102,7 +103,10 @@ class Recipe(Settings):
         return self.model_copy(update={"tables": tables, "tasks": tasks})
 
     def tasks_by_table(self) -> dict[str, list[TaskRecipe]]:
-        """Returns the tasks that read each table, by its name; a task with files of its own is alone."""
+        """Returns a dict that maps the name of each table to the tasks that read it.
+
+        A task with files of its own counts as the only task of a table with the name of the task.
+        """
         found: dict[str, list[TaskRecipe]] = {}
         for task in self.tasks.values():
             found.setdefault(task.source_name, []).append(task)
@@ -119,7 +123,8 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
     Args:
         raw: The content of a recipe file, after ``extends`` has been resolved.
         name: The name of the recipe in error messages.
-        instead: Advice for error messages, by the path of a missing key: what may be given in its place.
+        instead: Maps the path of a key to a text that is added to the error message if the key is missing. The text
+            says what may be given in place of the key.
 
     Raises:
         ValueError: If there are mistakes. The message has one line for each.

@@ -1,4 +1,4 @@
-"""Tables of a recipe: sources that several tasks read, each with label columns of its own."""
+"""The tables of a recipe. Several tasks may read the same table, and each task has its own columns of labels."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -25,7 +25,7 @@ OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "batch_size", "n
 
 
 class TableColumns(Settings):
-    """The columns that the tasks of a table share; each task has a column of labels, and may read other texts."""
+    """The columns that the tasks of a table share. Each task has its own column of labels, and may read other texts."""
 
     text: tuple[str, ...] = Field(default=("text",), description="one or two columns, for tasks that name no others")
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
@@ -55,14 +55,16 @@ class TableRecipe(Settings):
 
 
 def check_held_out(train: Source, dev: Source | None, test: Source | None) -> None:
-    """Raises ValueError if test is the data of train or dev."""
+    """Raises ValueError if ``test`` reads the same data as ``train`` or ``dev``."""
     for name, source in (("train", train), ("dev", dev)):
         if test is not None and source is not None and test.shares(source):
             raise ValueError(f"test and {name} are the same data, so test would tell nothing. Name another source.")
 
 
 def long_label(task: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a task with ``label: stars`` as ``columns: {label: stars}``, unless that has one.
+    """Returns the settings of a task, in which ``label: stars`` is replaced by ``columns: {label: stars}``.
+
+    If ``columns`` contains ``label`` already, returns ``task`` unchanged.
 
     >>> long_label({"type": "binary", "label": "spam"})
     {'type': 'binary', 'columns': {'label': 'spam'}}
@@ -75,7 +77,7 @@ def long_label(task: dict[str, Any]) -> dict[str, Any]:
 
 
 class WrongTable(ValueError):
-    """Raised for a task that does not fit its table; ``key`` is the setting of the task that is wrong."""
+    """Raised for a task that does not fit its table; ``key`` is the path of the task's wrong setting."""
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(why)
@@ -83,7 +85,7 @@ class WrongTable(ValueError):
 
 
 def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> dict[str, Any]:
-    """Returns the settings of a task with those of the table that it names.
+    """Returns the settings of a task together with the settings of the table that it names.
 
     Raises:
         WrongTable: If there is no such table, or the task has a setting that belongs to the table.
@@ -106,7 +108,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a task that reads a table, as plain values, without those that belong to the table."""
+    """Returns the plain settings of a task that reads a table, without the settings that belong to the table."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}
