@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mtbert.balance.by_task import ByTask
+from mtbert.balance.by_task import ByTask, waves
 from mtbert.balance.gram import Gradient
 from mtbert.batch import TaskRows
 from mtbert.training.objective import Objective, Tally
@@ -12,8 +12,8 @@ from mtbert.training.run import Run
 def backward(objective: Objective, parts: Sequence[TaskRows]) -> Tally:
     """Adds the gradient of the objective on ``parts`` to every parameter's; returns the tally of the step."""
     tally = Tally()
-    for loss in objective.losses(parts, tally):
-        loss.backward()
+    for made in objective.losses(parts, tally):
+        made.sum().backward()
     return tally
 
 
@@ -21,7 +21,8 @@ def by_task(run: Run, parts: Sequence[TaskRows]) -> list[Gradient]:
     """Returns the gradients of the encoder's weights for each task in turn, and adds all others as :func:`backward`."""
     apart = ByTask(run.model, run.shared)
     with apart.watching():
-        for loss in run.objective.losses(parts, Tally(), apart.watch):
-            with apart.collecting():
-                loss.backward()
+        for made in run.objective.losses(parts, Tally(), apart.watch):
+            for owners in waves(made.readers):
+                with apart.collecting(owners):
+                    made.sum(filter(None, owners.values())).backward(retain_graph=True)
     return [apart.gradients(data.task.name) for data, _ in parts]

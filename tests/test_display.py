@@ -84,7 +84,7 @@ def test_a_log_has_a_line_now_and_then_for_steps_and_for_scoring(
     clock(4.0)
     one.tick(25)
     # 5 steps, three quarters of this evaluation, and one more.
-    assert file.getvalue().splitlines()[-1] == "scoring dev  25/100 examples  0:28 left"
+    assert file.getvalue().splitlines()[-1] == "scoring dev  25/100 rows  0:28 left"
 
 
 def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(

@@ -99,7 +99,7 @@ def test_a_damaged_digest_is_named(run: Path, content: bytes):
     [
         ({"done": 99}, "last/state.json: done: 99 steps, but the run has 8."),
         ({"done": 1}, "last/state.json: taken: must be the batches of 1 joint steps, found [8, 8, 8]."),
-        ({"taken": []}, "last/state.json: taken: must be a count for each of 3 tasks, found []."),
+        ({"taken": []}, "last/state.json: taken: must be a count for each of 3 tables, found []."),
         ({"taken": [10**30] * 3}, "last/state.json: taken: must be the batches of 8 joint steps"),
         (
             {"done": 7, "taken": [7, 7, 7], "evaluated": 4},

@@ -60,8 +60,8 @@ def test_a_generator_continues_where_it_was():
     ("change", "joint", "said"),
     [
         ({"done": 11, "taken": (5, 6)}, False, "done: 11 steps, but the run has 10"),
-        ({"taken": (7,)}, False, r"taken: must be a count for each of 2 tasks, found \[7\]"),
-        ({"taken": (-1, 8)}, False, r"taken: must be a count for each of 2 tasks, found \[-1, 8\]"),
+        ({"taken": (7,)}, False, r"taken: must be a count for each of 2 tables, found \[7\]"),
+        ({"taken": (-1, 8)}, False, r"taken: must be a count for each of 2 tables, found \[-1, 8\]"),
         ({"taken": (3, 5)}, False, r"taken: must be the batches of 7 steps, found \[3, 5\]"),
         ({"taken": (3, 4)}, True, r"taken: must be the batches of 7 joint steps, found \[3, 4\]"),
         ({"evaluated": 8}, False, "evaluated: 8, with 7 steps done"),
@@ -71,12 +71,12 @@ def test_a_generator_continues_where_it_was():
 )
 def test_numbers_that_contradict_each_other_are_named(change: dict[str, Any], joint: bool, said: str):
     with pytest.raises(ValueError, match=said):
-        run_state.check_values(values(**change), steps=10, tasks=2, joint=joint)
+        run_state.check_values(values(**change), steps=10, tables=2, joint=joint)
 
 
 def test_numbers_that_fit_each_other_pass():
-    run_state.check_values(values(), steps=7, tasks=2, joint=False)
-    run_state.check_values(values(taken=(7, 7)), steps=7, tasks=2, joint=True)
+    run_state.check_values(values(), steps=7, tables=2, joint=False)
+    run_state.check_values(values(taken=(7, 7)), steps=7, tables=2, joint=True)
 
 
 @pytest.mark.parametrize("name", ["done", "evaluated", "stale", "conflicting", "metrics_bytes", "tensors"])

@@ -209,7 +209,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the examples. If pairs are encoded
             as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: The same numbers as ``order``, in a tensor on the device.
-        tokens_M: The index of each token of these sequences within the span; None if the span has no other tokens.
+        tokens_M: The indices in the span of the tokens of these sequences, in the order of a batch that has this task
+            alone; None if the span is such a batch.
     """
 
     span: str

@@ -152,9 +152,10 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
         device: The device of the batch.
     """
     order = back[:, own].flatten()
-    is_own = np.zeros(len(ends), bool)
-    is_own[order] = True
-    tokens = np.repeat(is_own, np.diff(ends, prepend=0)).nonzero()[0]
+    lengths = np.diff(ends, prepend=0)[order]
+    by_length = np.argsort(lengths, kind="stable")
+    starts, lengths = ends[order][by_length] - lengths[by_length], lengths[by_length]
+    tokens = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
     return Place(span, order, *(send(torch.from_numpy(x), device) for x in (order, tokens)))
 
 
@@ -168,10 +169,11 @@ def only(batch: StepBatch, name: str) -> StepBatch:
     )
     if place.tokens_M is not None:
         tokens = tuple(x_M[place.tokens_M] for x_M in tokens)
-        kept = np.sort(place.order)
-        ends = np.cumsum(np.diff(layout.offsets)[kept]).tolist()
-        layout = Layout((0, *ends), {name: Span(first=0, last=len(kept), start=0, stop=ends[-1])})
-        order = np.searchsorted(kept, place.order)
+        lengths = np.diff(layout.offsets)[place.order]
+        by_length = np.argsort(lengths, kind="stable")
+        ends = np.cumsum(lengths[by_length]).tolist()
+        layout = Layout((0, *ends), {name: Span(first=0, last=len(ends), start=0, stop=ends[-1])})
+        order = np.argsort(by_length)
         place = Place(name, order, send(torch.from_numpy(order), batch.ids_N.device), None)
     ids_M, segments_M, positions_M = tokens
     (moved,) = layout.spans.values()

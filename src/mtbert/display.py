@@ -31,7 +31,7 @@ class Display:
         self.trained = self.tokens = 0  # steps and tokens after the first step of this process
         self.training = 0.0  # seconds of these steps
         self.evaluations: Sequence[int] = ()  # the steps after which dev is scored
-        self.dev_tokens = self.dev = self.scored = 0  # tokens and examples of dev, and the examples scored so far
+        self.dev_tokens = self.dev = self.scored = 0  # tokens and rows of dev, and the rows scored so far
         self.scoring: float | None = None  # the time at which the current scoring of dev began; None between scorings
         self.last_scoring: float | None = None  # seconds of the last scoring
         self.now = time.monotonic()
@@ -54,8 +54,8 @@ class Display:
             done: The number of steps that have already been made.
             epochs: The number of epochs in the whole run.
             evaluations: The numbers of the steps after which dev is scored.
-            dev: The number of examples that each scoring of dev covers.
-            dev_tokens: The number of tokens in these examples.
+            dev: The number of rows that each scoring of dev covers. Tasks of one table share its rows.
+            dev_tokens: The number of tokens in these rows.
         """
         self.steps, self.done, self.epochs = steps, done, epochs
         self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens
@@ -89,10 +89,10 @@ class Display:
         """Shows that the scoring of dev has begun."""
         self.scoring, self.scored = time.monotonic(), 0
 
-    def tick(self, examples: int) -> None:
-        """Shows that ``examples`` more examples of dev have been scored."""
+    def tick(self, rows: int) -> None:
+        """Shows that ``rows`` more rows of dev have been scored."""
         if self.scoring is not None:
-            self.scored += examples
+            self.scored += rows
             self.bar.moved()
 
     def evaluated(
@@ -131,7 +131,7 @@ class Display:
 
     def _line(self) -> str:
         if self.scoring is not None:
-            line = f"scoring dev  {self.scored:,}/{self.dev:,} examples"
+            line = f"scoring dev  {self.scored:,}/{self.dev:,} rows"
         else:
             line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
             line += f"{_conflict(self.conflicting)}  {self._rate():,.0f} tokens/s"

@@ -24,7 +24,7 @@ TOKENS = 4096  # most tokens of one forward pass without gradients
 TOKENS_ON_GPU = 2**15  # with fewer, a GPU would wait for the host: each pass launches hundreds of kernels
 THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on
 
-Tick = Callable[[int], None]  # called after each batch with its number of examples
+Tick = Callable[[int], None]  # called after each batch with its number of rows
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,20 @@ def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
 
 def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Evaluation:
     """Returns the scores of ``model`` on all examples of ``data``."""
-    return evaluate_predicted(data, predict_and_decide(model, data, tick))
+    return evaluate_predicted(data, predict_and_decide(model, [data], tick)[data.task.name])
 
 
-def predict_and_decide(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Predicted:
-    """Returns the raw predictions of the model for ``data``, and the decisions that follow from these predictions.
+def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Predicted]:
+    """Returns the raw predictions for each data set, and the decisions that follow from them, by the name of its task.
+
+    Data sets of one table are encoded together, see :func:`predict_together`.
 
     Raises:
         FloatingPointError: If a prediction is not finite.
     """
-    prediction = predict_examples(model, data, tick)
-    return Predicted(prediction, torch.from_numpy(decide(model, data.task, prediction)))
+    found = predict_together(model, data, tick)
+    tasks = [one.task for one in data]
+    return {t.name: Predicted(found[t.name], torch.from_numpy(decide(model, t, found[t.name]))) for t in tasks}
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:

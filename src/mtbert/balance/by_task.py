@@ -1,13 +1,16 @@
-"""Separate gradients of the encoder's weights for each task, from one forward and one backward pass.
+"""Separate gradients of the encoder's weights for each task, from one forward pass.
 
-Tokens of different tasks never meet inside the encoder. The gradient of a weight is a sum over tokens, so it splits
-exactly into one sum per task. Each term needs two things: a row of the module's input, and the gradient of the
-corresponding row of its output. A single pass over all tasks yields both.
+Tokens of different rows never meet inside the encoder. The gradient of a weight is a sum over tokens, so it splits
+exactly into one sum per span of a batch. Each term needs two things: a row of the module's input, and the gradient of
+the corresponding row of its output. If every task has a span of its own, a single backward pass yields both.
+
+Tasks of one table read one span, so their gradients come from several backward passes through the same graph: in each
+of these waves, at most one task of each span takes part.
 
 Dimension key: R rows of a module's input (tokens, or sequences in the pooler), I inputs, O outputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +19,22 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mtbert.model.model import Model, SpanSlices
+
+Owners = Mapping[str, str | None]
+"""The task that each span of a batch belongs to in one backward pass; None if no task of it takes part."""
+
+
+def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
+    """Returns the backward passes that keep the tasks of a batch apart, given the tasks that read each span.
+
+    >>> waves({"a": ("a", "b"), "c": ("c",)})
+    [{'a': 'a', 'c': 'c'}, {'a': 'b', 'c': None}]
+    """
+    return [
+        {span: tasks[i] if i < len(tasks) else None for span, tasks in readers.items()}
+        for i in range(max(map(len, readers.values())))
+    ]
+
 
 Weighted = nn.Linear | nn.LayerNorm | nn.Embedding  # the modules whose gradients _gradients knows
 _FORWARDS = (
@@ -35,7 +54,7 @@ class ByTask:
         self.model = model
         self.weights = weights
         self._found: dict[tuple[str, nn.Module, str], Tensor] = {}
-        self._collecting = False
+        self._owners: Mapping[str, str | None] | None = None  # None outside collecting
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
@@ -67,17 +86,17 @@ class ByTask:
                 handle.remove()
 
     @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """Returns a context that collects the gradients of every backward pass made in it.
+    def collecting(self, owners: Owners) -> Iterator[None]:
+        """Returns a context that collects the gradients of a backward pass made in it, for the ``owners`` of its spans.
 
         A loss may need backward passes of its own, as SMART does to compute its noise. They happen outside this context
         and are not collected.
         """
-        self._collecting = True
+        self._owners = owners
         try:
             yield
         finally:
-            self._collecting = False
+            self._owners = None
 
     def gradients(self, task: str) -> list[Tensor | None]:
         """Returns the gradient of one task: a tensor per weight, or None for a weight that the task does not use."""
@@ -110,11 +129,15 @@ class ByTask:
         x_RI, rows = inputs[0].detach(), self._rows[len(out_RO)]
 
         def collect(gradient_RO: Tensor) -> None:
-            if self._collecting:
-                for task, at in rows.items():
-                    for key, gradient in _gradients(module, x_RI[at], gradient_RO[at]).items():
-                        before = self._found.get((task, module, key))
-                        self._found[task, module, key] = gradient if before is None else before + gradient
+            if self._owners is None:
+                return
+            for span, at in rows.items():
+                task = self._owners.get(span, span)  # a further pass of one task has a span of its own
+                if task is None:
+                    continue
+                for key, gradient in _gradients(module, x_RI[at], gradient_RO[at]).items():
+                    before = self._found.get((task, module, key))
+                    self._found[task, module, key] = gradient if before is None else before + gradient
 
         out_RO.requires_grad_()  # needed for embeddings, whose inputs have no gradient
         out_RO.register_hook(collect)  # type: ignore[no-untyped-call]

@@ -7,12 +7,13 @@ Dimension key: n examples.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mtbert.batch import Examples
+from mtbert.batch import Examples, Rows
 from mtbert.columns import Ints, hashes, numbered
 
 
@@ -33,6 +34,21 @@ def clusters(examples: Examples, positives: bool) -> Ints:
     links = coo_array((np.ones(len(linked)), (linked[:, 0], linked[:, -1])), shape=(number, number))
     joined: Ints = connected_components(links, directed=False)[1].astype(np.int64)
     return joined[texts]
+
+
+def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
+    """Returns the clusters of all texts that the tasks of a table read, ``[size, texts]``; see :func:`spread`.
+
+    Each of ``parts`` holds the rows of a task, and the clusters of their texts. Texts of different tasks are never in
+    one cluster, and neither are those of rows that a task does not have.
+    """
+    columns, first = [], 0
+    for rows, found in parts:
+        whole = first + found.max(initial=-1) + 1 + np.arange(size * found.shape[1]).reshape(size, -1)
+        whole[rows] = first + found
+        columns.append(whole)
+        first = int(whole.max()) + 1
+    return np.concatenate(columns, 1)
 
 
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:

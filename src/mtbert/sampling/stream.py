@@ -1,4 +1,4 @@
-"""Streams: the order in which the train rows of a task are put into batches."""
+"""Streams: the order in which the train rows of a table are put into batches."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from mtbert.seeds import numpy_generator
 
 @dataclass(frozen=True)
 class Stream:
-    """An endless sequence of a task's rows: one random permutation of all rows after another, drawn from the seed.
+    """An endless sequence of a table's rows: one random permutation of all rows after another, drawn from the seed.
 
     Attributes:
-        name: The name of the task.
+        name: The name of the table; that of the task if it has files of its own.
         size: The number of rows.
         batch_size: The number of rows in a batch.
         seed: The seed of the run.

@@ -27,7 +27,7 @@ class Values(Settings):
     """The content of ``state.json``: the numbers that say how far a run has come."""
 
     done: int = Field(ge=0)  # optimizer steps
-    taken: tuple[int, ...]  # batches that each task has had
+    taken: tuple[int, ...]  # batches that each table has had
     evaluated: int = Field(ge=0)  # the step of the last evaluation
     best: float | None  # the best score so far
     stale: int = Field(ge=0)  # evaluations since the best one
@@ -126,14 +126,14 @@ def check_seal(folder: Path) -> str | None:
     return found.run
 
 
-def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
+def check_values(values: Values, steps: int, tables: int, joint: bool) -> None:
     """Checks that saved values are consistent and fit the run.
 
     Args:
         values: The saved values.
         steps: The number of optimizer steps in the whole run.
-        tasks: The number of tasks.
-        joint: Whether each step takes a batch of every task.
+        tables: The number of tables.
+        joint: Whether each step takes a batch of every table.
 
     Raises:
         ValueError: If a value is wrong. The message names it.
@@ -141,8 +141,8 @@ def check_values(values: Values, steps: int, tasks: int, joint: bool) -> None:
     done = values.done
     if done > steps:
         raise ValueError(f"done: {done} steps, but the run has {steps}")
-    if len(values.taken) != tasks or min(values.taken) < 0:
-        raise ValueError(f"taken: must be a count for each of {tasks} tasks, found {shown(list(values.taken))}")
+    if len(values.taken) != tables or min(values.taken) < 0:
+        raise ValueError(f"taken: must be a count for each of {tables} tables, found {shown(list(values.taken))}")
     if any(count != done for count in values.taken) if joint else sum(values.taken) != done:
         raise ValueError(f"taken: must be the batches of {done} {'joint ' * joint}steps, found {list(values.taken)}")
     for name in ("evaluated", "stale", "conflicting"):

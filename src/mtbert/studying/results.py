@@ -204,7 +204,8 @@ def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     This depends on how many train rows each task has. If ``dev`` does not say this for a task, its data are read.
     """
     sizes = {
-        name: dev[name].train if name in dev else len(splits.read_split(recipe, name).train) for name in recipe.tasks
+        table: dev[table].train if table in dev else len(splits.split_table(recipe, table).train)
+        for table in recipe.tasks_by_table()
     }
     return RoundPlan.of(recipe, sizes).steps
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from mtbert import files
+from mtbert import files, scoring
 from mtbert.display import Display
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
@@ -76,17 +76,18 @@ def fit(
                 warned.append(line)
 
     with history.RunLog(out, track) as log, signals() as stopping, display:
+        dev, dev_tokens = scoring.encoded(run.predictor, [data.dev for data in run.scored.values()])
         display.begin(
             run.plan.steps,
             run.done,
             epochs=len(run.plan.rounds),
             evaluations=sorted(evaluations),
-            dev=sum(len(d.dev) for d in run.scored.values()),
-            dev_tokens=sum(int(d.dev.lengths.sum()) for d in run.scored.values()),
+            dev=dev,
+            dev_tokens=dev_tokens,
         )
 
-        def tick(examples: int) -> None:
-            display.tick(examples)
+        def tick(rows: int) -> None:
+            display.tick(rows)
             if stopping():
                 raise Stopped
 

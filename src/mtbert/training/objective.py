@@ -41,6 +41,23 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class PassTotals:
+    """The losses of one forward pass.
+
+    Attributes:
+        totals: The weighted sum of all losses of each task, by the task's name.
+        readers: The tasks that read each span of the batch. Tasks that read one span share its part of the graph.
+    """
+
+    totals: Mapping[str, Tensor]
+    readers: Mapping[str, Sequence[str]]
+
+    def sum(self, tasks: Iterable[str] | None = None) -> Tensor:
+        """Returns the sum of the totals of ``tasks``, a scalar; by default of all tasks."""
+        return torch.stack([self.totals[name] for name in (self.totals if tasks is None else tasks)]).sum()
+
+
+@dataclass(frozen=True)
 class _Term:
     """A loss of a task, ready to be called. ``key`` is ``task.loss``, for example ``sst.ce``."""
 
@@ -109,15 +126,15 @@ class Objective:
             return loss.with_average(self.average)
         return loss
 
-    def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[Tensor]:
-        """Yields one scalar for each forward pass over ``parts``; the sum of the scalars is the objective of the step.
+    def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
+        """Yields the totals of each forward pass over ``parts``; their sum is the objective of the step.
 
-        Call ``backward`` on each scalar before you request the next one, so that only one pass is in memory at a time.
+        Run the backward pass of each one before you request the next, so that only one pass is in memory at a time.
 
         Args:
-            parts: The data set of each task in the step, with the indices of its rows.
+            parts: The data set of each task that takes part in the step, with the indices of its examples.
             tally: Collects the values of the losses and the number of tokens.
-            watch: A function that is called before each pass with the rows of each task; None for no such calls.
+            watch: A function that is called before each pass with the rows of each span; None for no such calls.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names the loss and the examples.
@@ -130,7 +147,7 @@ class Objective:
         if len(batches) == 1 or not self._whole(examples):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                yield self._total(self._passes(batch, watch), examples, tally, {})
+                yield PassTotals(self._totals(self._passes(batch, watch), examples, tally, {}), batch.readers)
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -140,7 +157,7 @@ class Objective:
             surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
-            yield self._total(passes, examples, tally, surrogates)
+            yield PassTotals(self._totals(passes, examples, tally, surrogates), batch.readers)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
@@ -209,14 +226,15 @@ class Objective:
             if isinstance(term.loss, WholeBatch)
         ]
 
-    def _total(
+    def _totals(
         self, passes: Mapping[str, Pass], examples: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Returns the weighted sum of all losses in one forward pass; ``surrogates`` replace the whole-batch losses.
+    ) -> dict[str, Tensor]:
+        """Returns the weighted sum of each task's losses in one forward pass.
 
-        Each loss is multiplied by the pass's share of the examples that its task has in the step.
+        Each loss is multiplied by the pass's share of the examples that its task has in the step. ``surrogates``
+        replace the whole-batch losses.
         """
-        terms = []
+        totals = {}
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
             share = len(made.labels) / examples[name]
@@ -233,8 +251,8 @@ class Objective:
             if self.recipe.train.weighting == "uncertainty":
                 s = self.log_variance[f"for_{name}"]
                 total = uncertainty_weighted(total, s, share, gaussian=settings.predicts.gaussian)
-            terms.append(settings.weight * total)
-        return torch.stack(terms).sum()
+            totals[name] = settings.weight * total
+        return totals
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without a graph.

@@ -185,7 +185,7 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
 def _new_rate(run: Run, begun: Recipe) -> Note:
     """Returns a note for the user that says how the additional epochs change the learning rate."""
     settings = run.recipe.train
-    before = RoundPlan.of(begun, {name: len(d.train) for name, d in run.data.items()})
+    before = RoundPlan.of(begun, run.sizes)
     lr, then = (
         settings.lr
         * learning_rate(min(run.done, plan.steps), steps=plan.steps, warmup=settings.warmup, schedule=settings.schedule)

@@ -1,6 +1,7 @@
 """The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
 
-A round is one joint step with a batch of every task. If tasks take turns, a round has as many steps as there are tasks.
+A round is one joint step with a batch of every table. If tables take turns, a round has as many steps as there are
+tables. A task with files of its own is the only task of a table of its name.
 """
 
 import math
@@ -20,13 +21,13 @@ from mtbert.sampling.turn import Progress
 class RoundPlan:
     """The number of rounds in each epoch, and what follows from it.
 
-    A round is one joint step with a batch of every task. If tasks take turns, a round has as many steps as there are
-    tasks.
+    A round is one joint step with a batch of every table. If tables take turns, a round has as many steps as there are
+    tables.
 
     Attributes:
         rounds: The number of rounds in each epoch.
         steps_per_round: The number of optimizer steps in one round.
-        passes: For each task, how often the whole run is expected to pass over its train rows.
+        passes: For each task, how often the whole run is expected to pass over the train rows of its table.
     """
 
     rounds: tuple[int, ...]
@@ -35,15 +36,15 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of ``recipe``; ``sizes`` maps each task to its number of train rows."""
-        train = recipe.train
-        drawn = {name: recipe.tasks[name].batch_size for name in sizes}
+        """Returns the plan of ``recipe``; ``sizes`` maps each table to its number of train rows."""
+        train, tables = recipe.train, recipe.tasks_by_table()
+        drawn = {name: tables[name][0].batch_size for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
         named = {"min": min(batches), "max": max(batches)}
         cycle = train.rounds if isinstance(train.rounds, tuple) else (train.rounds,)
         counts = [n if isinstance(n, int) else named[n] for n in cycle]
         rounds = tuple(counts[epoch % len(counts)] for epoch in range(train.epochs))
-        # Expected batches of each task per round: one, except with a sampler that depends on the sizes.
+        # Expected batches of each table per round: one, except with a sampler that depends on the sizes.
         turns = [
             torch.stack(
                 [train.sampler(list(sizes.values()), Progress(epoch, train.epochs, i, 0)) for i in range(len(sizes))]
@@ -54,7 +55,11 @@ class RoundPlan:
         return cls(
             rounds=rounds,
             steps_per_round=1 if train.mode == "joint" else len(sizes),
-            passes={name: n * drawn[name] / sizes[name] for name, n in zip(sizes, taken, strict=True)},
+            passes={
+                task.name: n * drawn[name] / sizes[name]
+                for name, n in zip(sizes, taken, strict=True)
+                for task in tables[name]
+            },
         )
 
     @property

@@ -8,16 +8,17 @@ Dimension key: T tasks.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 
 import torch
 
 from mtbert import scoring
-from mtbert.balance.by_task import ByTask
+from mtbert.balance.by_task import ByTask, waves
 from mtbert.balance.gram import Gradient, check_weights, combine, cosines, gram
 from mtbert.batch import TaskRows
+from mtbert.data.clusters import clusters_of_table
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared, settled
 from mtbert.profiling import timed
@@ -68,17 +69,9 @@ class Run:
         self.device = device
         self.data = data
         settings = recipe.train
-        self.plan = RoundPlan.of(recipe, {name: len(d.train) for name, d in data.items()})
-        self.streams = [
-            Stream(
-                name=name,
-                size=len(d.train),
-                batch_size=recipe.tasks[name].batch_size,
-                seed=settings.seed,
-                clusters=d.train.clusters if recipe.tasks[name].no_duplicates else None,
-            )
-            for name, d in data.items()
-        ]
+        self.tables = {table: [task.name for task in tasks] for table, tasks in recipe.tasks_by_table().items()}
+        self.streams = [self._stream(table) for table in self.tables]
+        self.plan = RoundPlan.of(recipe, self.sizes)
         seed = int(numpy_generator(settings.seed, "dropout").integers(2**63))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.ema: Model | None = None
@@ -96,12 +89,32 @@ class Run:
         words.sparse = device.type == "cpu"  # on a GPU, filling memory is faster than sorting rows
         self.words = RowGradient(words.weight)
         self.done = 0  # optimizer steps so far
-        self.taken = [0] * len(self.streams)  # batches of each task so far
+        self.taken = [0] * len(self.streams)  # batches of each table so far
         self.evaluated = 0  # steps before the last evaluation
         self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
         self.best = BestSoFar()
         self.conflicting = 0  # steps in which the gradients of two tasks had a negative cosine
         self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
+
+    def _stream(self, table: str) -> Stream:
+        """Returns the stream of the train rows of a table."""
+        tasks = [self.recipe.tasks[name] for name in self.tables[table]]
+        data = [self.data[task.name].train for task in tasks]
+        clusters = None
+        if tasks[0].no_duplicates:
+            clusters = clusters_of_table(data[0].size, [(d.rows, d.clusters) for d in data if d.clusters is not None])
+        return Stream(
+            name=table,
+            size=data[0].size,
+            batch_size=tasks[0].batch_size,
+            seed=self.recipe.train.seed,
+            clusters=clusters,
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of train rows of each table."""
+        return {stream.name: stream.size for stream in self.streams}
 
     @property
     def scored(self) -> dict[str, Prepared]:
@@ -124,9 +137,9 @@ class Run:
             if settings.read_gradients:
                 diagnostics |= self._backward_by_task(drawn, tally)
             else:
-                for loss in self.objective.losses(drawn, tally):  # one for each forward pass
+                for made in self.objective.losses(drawn, tally):  # one for each forward pass
                     with timed("backward"):
-                        loss.backward()  # type: ignore[no-untyped-call]
+                        made.sum().backward()  # type: ignore[no-untyped-call]
             norm, shrink = self._norm(tally)
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
@@ -158,10 +171,16 @@ class Run:
             diagnostics = {f"p({s.name})": float(p) for s, p in zip(self.streams, probabilities_T, strict=True)}
         parts = []
         for i in chosen:
-            stream = self.streams[i]
-            parts.append((self.data[stream.name].train, stream.rows(self.taken[i])))
+            parts += self._examples(i, self.taken[i])
             self.taken[i] += 1
         return parts, diagnostics
+
+    def _examples(self, table: int, batch: int) -> list[TaskRows]:
+        """Returns the examples of each task in a batch of a table; a task that has no label there is left out."""
+        stream = self.streams[table]
+        rows = stream.rows(batch)
+        found = [(data, data.among(rows)) for data in (self.data[name].train for name in self.tables[stream.name])]
+        return [(data, examples) for data, examples in found if len(examples)]
 
     def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
         """Runs the backward pass, separates the gradients of the tasks, and combines them; returns diagnostics.
@@ -170,9 +189,12 @@ class Run:
         """
         apart = ByTask(self.model, self.shared)
         with apart.watching():
-            for loss in self.objective.losses(drawn, tally, apart.watch):
-                with timed("backward"), apart.collecting():
-                    loss.backward()  # type: ignore[no-untyped-call]
+            for made in self.objective.losses(drawn, tally, apart.watch):
+                *others, last = waves(made.readers)
+                for owners in (*others, last):
+                    loss = made.sum(filter(None, owners.values()))
+                    with timed("backward"), apart.collecting(owners):
+                        loss.backward(retain_graph=owners is not last)  # type: ignore[no-untyped-call]
         return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
 
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
@@ -231,9 +253,9 @@ class Run:
         ]
         budget = self.recipe.train.token_budget
         several = [
-            next(micro_batches([(data.train, stream.rows(0)[:INERT_ROWS])], budget))[0]
-            for data, stream in zip(self.data.values(), self.streams, strict=True)
-            if len(self.recipe.tasks[stream.name].losses) > 1
+            next(micro_batches([(data, examples[:INERT_ROWS])], budget))[0]
+            for data, examples in self._first_examples()
+            if len(self.recipe.tasks[data.task.name].losses) > 1
         ]
         return idle + [
             f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
@@ -243,17 +265,25 @@ class Run:
             if 0 < norm < INERT * sum(norms.values())
         ]
 
+    def _first_examples(self) -> Iterator[TaskRows]:
+        """Yields the examples of each task in the first batch of its table that has any."""
+        for stream in self.streams:
+            for data in (self.data[name].train for name in self.tables[stream.name]):
+                batches = (data.among(stream.rows(number)) for number in count())
+                yield data, next(filter(len, batches))
+
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
         """Evaluates every scored task on the whole dev set, and returns the scores of each task.
 
-        Also updates the best score so far. ``tick`` is called after each batch with the number of its examples.
+        Also updates the best score so far. ``tick`` is called after each batch with the number of its rows, which tasks
+        of one table share.
         """
-        scores = {}
-        for name, data in self.scored.items():
+        scored = self.scored
+        for name, data in scored.items():
             sample = numpy_generator(self.recipe.train.seed, "threshold", name)
             scoring.fit_threshold(self.predictor, data.train, sample)
-            self.predicted[name] = scoring.predict_and_decide(self.predictor, data.dev, tick)
-            scores[name] = scoring.evaluate_predicted(data.dev, self.predicted[name])
+        self.predicted = scoring.predict_and_decide(self.predictor, [data.dev for data in scored.values()], tick)
+        scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.best.count(chosen)

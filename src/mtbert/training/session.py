@@ -103,7 +103,7 @@ def _plan_table(run: Run) -> Table:
     table = Table("task", "type", "inputs", "losses")
     for heading in ("train", "dev", "batch", "passes"):
         table.add_column(heading, justify="right")
-    for (name, data), passes in zip(run.data.items(), run.plan.passes.values(), strict=True):
+    for name, data in run.data.items():
         settings = run.recipe.tasks[name]
         losses = " + ".join(loss.kind for loss in settings.losses)
         table.add_row(
@@ -114,7 +114,7 @@ def _plan_table(run: Run) -> Table:
             str(len(data.train)),
             str(len(data.dev)),
             str(settings.batch_size),
-            f"{passes:.2f}",
+            f"{run.plan.passes[name]:.2f}",
         )
     return table
 

@@ -67,7 +67,10 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
     else:
         of_file, warnings = labelled(predictor, recipe, task, split)
         data = {task: of_file}
-    scored = {name: _score(predictor, d) for name, d in data.items()}
+    predicted = scoring.predict_and_decide(predictor.model, list(data.values()))
+    scored = {}
+    for name, answers in predicted.items():
+        scored[name] = Scored(data[name], answers, scoring.evaluate_predicted(data[name], answers))
     undefined = [
         line
         for one in scored.values()
@@ -119,12 +122,7 @@ def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, t
     """
     predictor, recipe = as_trained(path, ())
     data, warnings = labelled(predictor, recipe, task, file)
-    return data, scoring.predict_and_decide(predictor.model, data), warnings
-
-
-def _score(predictor: Predictor, data: Dataset) -> Scored:
-    predicted = scoring.predict_and_decide(predictor.model, data)
-    return Scored(data, predicted, scoring.evaluate_predicted(data, predicted))
+    return data, scoring.predict_and_decide(predictor.model, [data])[task], warnings
 
 
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
