@@ -44,7 +44,7 @@ class Step:
     ``losses`` holds the mean of each loss before weighting, keyed by ``task.loss``. ``diagnostics`` can have these
     keys:
 
-    - ``p(task)``: the probability with which the sampler chose the task;
+    - ``p(table)``: the probability with which the sampler chose the table, or the task with files of its own;
     - ``cos(a, b)``: the cosine between the gradients of the tasks a and b;
     - ``conflicting``: the share of all steps so far in which any such cosine was negative;
     - ``weight(task)``: the weight of the task's gradient in the combined gradient;
@@ -160,7 +160,7 @@ class Run:
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
         """Returns the rows of this step, and diagnostics with the probabilities of the sampler.
 
-        The rows come from all tasks, or only from the task that the sampler chose.
+        The rows come from all tables, or only from the table that the sampler chose.
         """
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}
