@@ -158,7 +158,7 @@ def attend(
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
-    # split, not slices: the backward pass of split is one concatenation, but each slice's fills N rows with zeros.
+    # split, not slices: the backward pass of split is one concatenation, while each slice fills N rows with zeros there.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
         _attend(part, group, heads, dropout_rate, generator, first_only)
@@ -229,8 +229,8 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 class _Take(torch.autograd.Function):
     """Selects rows of a tensor by their indices, which must all be different.
 
-    The backward pass copies the gradients to their rows. That of ``index_select`` adds them row by row, which is ten
-    times slower.
+    The backward pass copies the gradients to their rows. The backward pass of ``index_select`` instead adds them row by
+    row, which is ten times slower.
     """
 
     @staticmethod

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BITS = 16  # of each element's random number; with 8 bits, a rate of 0.1 would become 0.1016
+BITS = 16  # bits of the random number that each element gets; with 8 bits, a rate of 0.1 would become 0.1016
 
 
 def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

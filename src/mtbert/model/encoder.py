@@ -25,7 +25,7 @@ class NativeHead:
         names: The names of its linear layers in transformers, from the first to the last.
         pooler: Whether it reads the pooler's output. Otherwise it reads the last layer's output for the first token.
         activation: The function after each linear layer but the last.
-        drops_input: Whether there is dropout before its first linear layer; there always is before its last.
+        drops_input: Whether there is dropout before its first linear layer. Before its last, there always is dropout.
     """
 
     names: tuple[str, ...]
@@ -35,8 +35,11 @@ class NativeHead:
 
 
 Adapter = Callable[[int, Tensor], Tensor]
-"""A function ``(layer, x_ND) -> [N, D]`` whose result is added to the last sum of layer ``layer``; ``x_ND`` is the
-input of its attention. A layer with a norm after that sum normalises the addition too."""
+"""A function ``(layer, x_ND) -> [N, D]`` that is called in each layer of the encoder.
+
+It gets the index of the layer and the input of the layer's attention. Its result is added to the last residual sum of
+the layer. If the layer has a norm after that sum, the norm is applied to the new sum.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ class Encoder(nn.Module):
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
-            adapter: A function whose result is added in each layer; None adds nothing.
+            adapter: A function whose result is added in each layer, see :data:`Adapter`; None adds nothing.
             first_only: Whether the last layer computes its output only for the first token of each sequence.
         """
         tokens, last = len(x_ND), len(self.layers) - 1
@@ -196,7 +199,8 @@ class Encoder(nn.Module):
     def multiplied(self, *, first_only: bool) -> int:
         """Returns how many parameters of the transformer layers are applied to every token.
 
-        With ``first_only``, the last layer applies most of its parameters to first tokens only, and those do not count.
+        If ``first_only`` is true, the last layer applies most of its parameters only to first tokens. These parameters
+        are then not counted.
         """
         *others, last = self._layers()
         busy = last.for_every_token() if first_only else last.parameters()

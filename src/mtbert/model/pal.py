@@ -101,7 +101,7 @@ def adapter(
     sizes = [span.stop - span.start for span in layout.spans.values()]
 
     def add(layer: int, x_ND: Tensor) -> Tensor:
-        # split, not slices: the backward pass of split is one concatenation, but each slice's fills N rows with zeros.
+        # split, not slices: the backward pass of split is one concatenation, that of a slice fills N rows with zeros.
         *parts, dummies = torch.split(x_ND, [*sizes, len(x_ND) - sum(sizes)])
         added = [
             of_task(name, layer, x_MD) if name in groups else torch.zeros_like(x_MD)

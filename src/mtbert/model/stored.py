@@ -97,7 +97,7 @@ def _safetensors(file: Path) -> dict[str, Stored]:
 class _Index(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    # By tensor: the name of a file beside the index. The pattern excludes paths to other folders.
+    # Maps the name of each tensor to a file beside the index. The pattern excludes paths to other folders.
     weight_map: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors$")]] = Field(
         min_length=1
     )
@@ -140,7 +140,7 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
 def _look_through(file: Path, size: int) -> None:
     """Raises a ValueError if a PyTorch file is not safe to load.
 
-    It must not unpack to more bytes than it has, or refer to classes or functions that plain tensors do not need.
+    Its content must not be larger than the file, or refer to classes or functions that plain tensors do not need.
     """
     with file.open("rb") as opened:
         if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way

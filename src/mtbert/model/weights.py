@@ -138,7 +138,10 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 
 
 def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
-    """Returns the encoder's weights by their Hugging Face names, without the family's prefix such as ``bert.``."""
+    """Returns the encoder's weights, keyed by their Hugging Face names.
+
+    The names do not contain the prefix of the family, such as ``bert.``.
+    """
     ours = encoder.state_dict()
     return {
         name: part

@@ -28,7 +28,7 @@ def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -
 def whole_number(most: int, *, default: Any = ..., least: int = 1) -> Any:
     """Returns a pydantic field for a whole number from ``least`` to ``most``.
 
-    Choose ``most`` larger than in any real encoder: it only keeps out absurd values.
+    Choose a ``most`` that is larger than the number in any real encoder: it only keeps out absurd values.
     """
     return must_be(f"a whole number from {least:,} to {most:,}", default, ge=least, le=most)
 

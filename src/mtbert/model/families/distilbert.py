@@ -11,7 +11,10 @@ from mtbert.model.layer import EncoderLayer
 
 
 class DistilBertConfig(Config):
-    """The keys that are read from the ``config.json`` of a DistilBERT model; most have other names than in BERT."""
+    """The keys that are read from the ``config.json`` of a DistilBERT model.
+
+    Most of these keys have other names than in BERT.
+    """
 
     dim: int = whole_number(2**14)
     n_layers: int = whole_number(2**8)
