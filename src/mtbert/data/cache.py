@@ -70,7 +70,7 @@ class _Footer(BaseModel):
 
 
 class Spool:
-    """Arrays that grow part by part: in temporary files in ``folder`` if it is given, otherwise in memory."""
+    """Collects arrays part by part: in temporary files in ``folder`` if it is given, otherwise in memory."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.notes: dict[str, Any] = {}
@@ -112,7 +112,7 @@ class Spool:
         """Appends the arrays to the file ``target``. This works only for a spool with a folder.
 
         Returns:
-            The dtype, offset, size in bytes and SHA-256 of each array, by its name.
+            A dict that maps the name of each array to its dtype, offset, size in bytes and SHA-256.
         """
         found: dict[str, list[Any]] = {}
         for name, source in self._files.items():
@@ -138,9 +138,9 @@ def kept(
     """Returns the arrays that ``make`` produces, from the user's cache folder if it holds them already.
 
     Args:
-        kind: The kind of data, such as ``table``: one of ``ENTRY_KINDS``, without the dot.
+        kind: The kind of data, such as ``table``. It is an element of ``ENTRY_KINDS``, written without the dot.
         depends_on: Everything that determines the arrays, as JSON values.
-        make: A function that adds the arrays to a spool. It may be called twice.
+        make: A function that adds the arrays to a :class:`Spool`. It may be called twice.
         check: A function that raises a ValueError if the arrays of a file cannot be used. They are then made again.
         keep: Whether to use the cache. If false, the arrays are made in memory.
     """

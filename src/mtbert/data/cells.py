@@ -95,7 +95,7 @@ def as_votes(value: object, separator: str) -> str | None:
 
 
 def as_share(value: object) -> str | None:
-    """Returns a share as JSON text, or None if the cell is empty or nan.
+    """Returns the share in a cell as JSON text, or None if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number that is at least 0.
@@ -110,9 +110,10 @@ def as_share(value: object) -> str | None:
 
 
 def as_shares(value: object) -> str | None:
-    """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number; None if it is empty.
+    """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number.
 
-    The cell holds a list of numbers, such a list written as text in JSON or Python syntax, or one number.
+    The cell holds a list of numbers, a list of numbers that is written as text in JSON or Python syntax, or one number.
+    If it is empty, returns None.
 
     Raises:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.

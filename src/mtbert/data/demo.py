@@ -285,7 +285,7 @@ class Scene:
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
     """Returns one pair of sentences and its score, in a list.
 
-    The second sentence describes the scene of the first with some parts changed, or in other words, or both.
+    The second sentence describes the scene of the first: with some parts changed, with another wording, or with both.
     """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))

@@ -16,7 +16,7 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields the line number and the JSON object of each line that is not blank."""
+    """Yields a pair for each line that is not blank: the number of the line, and the JSON object on it."""
     for line in text:
         if not line.strip():
             continue
@@ -28,7 +28,10 @@ def each_line(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yields the objects of a JSON array, numbered from 1. Each object is decoded as soon as it has been read."""
+    """Yields each object of a JSON array together with its number, which is counted from 1.
+
+    Each object is decoded as soon as it has been read.
+    """
     decode = json.JSONDecoder().raw_decode
     part = 2**20
     rest, at, lines, ended = "", 0, 0, False  # undecoded text starts at rest[at]; lines counts the lines before rest
@@ -89,7 +92,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 def whole_objects(
     name: str, objects: Iterator[tuple[int, dict[str, object]]]
 ) -> tuple[Collection[str], Sequence[Record]]:
-    """Returns all column names and all records. Every object is read first, because any of them may have a new name."""
+    """Returns all column names and all records. All objects are read first, because any may have a new column."""
     kept = list(objects)
     if not kept:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")

@@ -15,11 +15,11 @@ class Records:
     Attributes:
         columns: The names of all columns.
         rows: For each record, its number and its values in the wanted columns. A missing value is None.
-        unit: The word for the numbers of records in messages: ``line``, ``row`` or ``item``.
-        header: The line of the column names in messages, such as ``, line 1``.
+        unit: The word that messages put before the number of a record: ``line``, ``row`` or ``item``.
+        header: A text such as ``, line 1``, with which messages say in which line the column names are.
         late: Whether ``columns`` is incomplete until the last record has been read.
-        digest: A function that returns the SHA-256 of the file after the last record has been read, or None for a data
-            set.
+        digest: A function that returns the SHA-256 of the file. Call it after the last record has been read. A data set
+            has no such function: it is None.
     """
 
     columns: Collection[str]

@@ -1,7 +1,7 @@
-"""Source tables: all rows of a source, with the columns of every task that reads them.
+"""Source tables: a source table holds all rows of a source, with the columns of all tasks that read the source.
 
-A task reads some of the columns, and the rows in which it finds a label and all of its texts. Rows that no task can
-read are dropped and counted.
+A task reads some of the columns. It reads only rows in which it finds a label and all of its texts. Rows that no task
+can read are dropped and counted.
 """
 
 from bisect import bisect_right
@@ -26,9 +26,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Reading:
-    """The columns of one task in a :class:`SourceTable`.
+    """The columns that one task reads in a :class:`SourceTable`.
 
-    ``texts`` and ``labels`` are indices of its columns; ``named`` are the names of the columns with labels.
+    ``texts`` are indices into the ``texts`` of the source table, and ``labels`` is an index into its ``labels``.
+    ``named`` are the names that the columns with the task's labels have in the file.
     """
 
     texts: tuple[int, ...]
@@ -37,9 +38,11 @@ class Reading:
 
 
 def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[Reading, ...]]:
-    """Returns the text columns that are read, once each; one of the settings for each column of labels; and readings.
+    """Returns three lists that say which columns tasks with the column settings ``each`` read from a source.
 
-    Tasks that read the same cells as labels in the same way share a column of labels.
+    The first list has the names of the text columns, without duplicates. The second has one element for each column of
+    labels: the settings of a task that reads it. Tasks that read the same cells as labels, in the same way, share a
+    column of labels. The third list has the :class:`Reading` of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     keys = [columns.model_dump_json(exclude={"text", "id"}) for columns in each]
@@ -51,17 +54,18 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[R
 
 @dataclass(frozen=True, eq=False)
 class SourceTable:
-    """All rows of a source that satisfy its ``where``, in columns.
+    """All rows of a source that satisfy its ``where``, stored in columns.
 
     Attributes:
-        parts: The files, or the data set.
-        ids: The id of each row; empty in a row that no task can read.
-        texts: One column for each column of texts that a task reads; a missing text is empty.
-        labels: One column for each column of labels, or group of 0/1 columns, that a task reads, as it is written.
+        parts: The files of the source, or its data set.
+        ids: The id of each row. It is empty in a row that no task can read.
+        texts: The columns of texts that a task reads. A missing text is empty.
+        labels: The columns of labels that a task reads, with the labels as they are written. A group of 0/1 columns
+            that a task reads as one label is one column here.
         readings: The columns of each task.
-        lines: The first line of each row, or its number from 1, in its file.
-        ends: The number of rows up to the end of each file.
-        warnings: Warnings from reading, beside those about rows that are dropped.
+        lines: The place of each row in its file: the number of its first line, or of the row itself, counted from 1.
+        ends: For each file, the number of rows in this file and all files before it.
+        warnings: Warnings that arose while the source was read. Those about dropped rows are not among them.
     """
 
     parts: tuple[TableFile, ...]
@@ -83,24 +87,24 @@ class SourceTable:
 
     @cached_property
     def _full(self) -> tuple[Mask, ...]:
-        """For each reading, which rows have all of its texts."""
+        """For each reading, a mask of the rows that have all of its texts."""
         full = [column.stops > column.starts for column in self.texts]
         return tuple(np.logical_and.reduce([full[i] for i in reading.texts]) for reading in self.readings)
 
     @cached_property
     def _labelled(self) -> tuple[Mask, ...]:
-        """For each reading, which rows have a label."""
+        """For each reading, a mask of the rows that have a label."""
         labelled = [column.codes >= 0 for column in self.labels]
         return tuple(labelled[reading.labels] for reading in self.readings)
 
     @cached_property
     def reads(self) -> tuple[Mask, ...]:
-        """For each reading, which rows it reads: they have a label and all of its texts."""
+        """For each reading, a mask of the rows that its task reads: those with a label and all of its texts."""
         return tuple(full & labelled for full, labelled in zip(self._full, self._labelled, strict=True))
 
     @cached_property
     def usable(self) -> Ints:
-        """The rows that at least one task reads, ascending.
+        """The indices of the rows that at least one task reads, in ascending order.
 
         Raises:
             ValueError: If there is no such row.
@@ -112,7 +116,7 @@ class SourceTable:
         return rows
 
     def read_by(self, reading: int) -> Ints:
-        """Returns the rows that the task with this reading reads, ascending.
+        """Returns the indices of the rows that the task with this reading reads, in ascending order.
 
         Raises:
             ValueError: If there is no such row.
@@ -126,7 +130,7 @@ class SourceTable:
         return rows
 
     def table(self, reading: int) -> Table:
-        """Returns the rows that the task with this reading reads, in its columns; it shares the texts."""
+        """Returns a table of the rows that the task with this reading reads. The texts are not copied."""
         rows, columns = self.read_by(reading), self.readings[reading]
         return Table(
             parts=self.parts,
@@ -140,19 +144,19 @@ class SourceTable:
         )
 
     def unlabelled(self) -> Table:
-        """Returns all rows with all texts and no labels."""
+        """Returns a table of all rows, with all columns of texts but without labels."""
         labels = CodedColumn([], np.full(len(self), -1, np.int32))
         return Table(self.parts, self.ids, self.texts, labels, self.lines, self.ends, self.warnings)
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
-        """A warning for each reason for which rows are dropped in a file, and the other warnings from reading."""
+        """The warnings about dropped rows, one for each file and reason, and then the other warnings from reading."""
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:
-        """Returns a warning for each file with labels of this task in rows that other tasks alone can read.
+        """Returns a warning for each file that has rows with a label of this task that only other tasks can read.
 
-        They are rows in which a text is empty that this task reads and another does not.
+        In such a row, one of this task's texts is empty, but another task finds all of its own texts.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)
@@ -161,7 +165,7 @@ class SourceTable:
 
     @property
     def _dropped(self) -> list[tuple[int, str]]:
-        """The first dropped row, and what to say about all of them, for each file and reason."""
+        """For each file and reason, the index of the first dropped row, and a text about all of the dropped rows."""
         columns = list(dict.fromkeys(column for reading in self.readings for column in reading.named))
         without = f"without a label in column{'s' * (len(columns) > 1)} {quoted(columns)}"
         labelled, read = np.logical_or.reduce(self._labelled), np.logical_or.reduce(self.reads)
@@ -179,7 +183,7 @@ class SourceTable:
                 yield first, f"{done} {count(number, 'row')} {why} (first: {part.unit} {self.lines[first]})"
 
     def _told(self, found: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-        """Returns warnings that name the file of each first row."""
+        """Returns the texts in ``found`` as warnings, each beginning with the name of the file that it is about."""
         return tuple(f"{self.parts[bisect_right(self.ends, first)].name}: {each}." for first, each in found)
 
     def places(self) -> Ints:
@@ -189,7 +193,7 @@ class SourceTable:
     # In the cache ------------------------------------------------------------------------------------------
 
     def keep(self, spool: Spool) -> None:
-        """Puts the table into a spool; ids and lines that are just consecutive numbers are not stored."""
+        """Puts the table into a spool. Ids and lines are not stored if they are just consecutive numbers."""
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {
@@ -215,7 +219,7 @@ class SourceTable:
 
     @classmethod
     def loaded(cls, kept: Kept, columns: Sequence[Columns]) -> Self:
-        """Returns the table, with these columns of its tasks, that :meth:`keep` put into a spool.
+        """Returns the table that :meth:`keep` put into a spool; ``columns`` are the column settings of its tasks.
 
         Raises:
             ValueError: If ``kept`` is not such a table.

@@ -158,7 +158,7 @@ def attend(
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
-    # split, not slices: the backward pass of split is one concatenation, while each slice fills N rows with zeros there.
+    # split, not slices: the backward pass of split is one concatenation, that of a slice fills N rows with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
         _attend(part, group, heads, dropout_rate, generator, first_only)
