@@ -1,9 +1,10 @@
 """The objective of a step: the weighted sum of all losses of all tasks, computed in one or more forward passes.
 
 If memory is limited, a step is split into several forward passes (micro-batches). A whole-batch loss, which compares
-the examples of a batch with each other, must still see all of them. All passes therefore run twice. The first run
-builds no graph. It gathers the tensors that the loss compares; from these, the loss and its gradient with respect to
-them are computed. The second run uses the same random numbers, and this gradient flows back through it to the weights.
+the examples of a batch with each other, must still see all of them. If there is such a loss, all passes therefore run
+twice. The first run builds no autograd graph and only gathers the tensors that the loss compares. The loss is then
+computed from all gathered tensors, together with its gradient with respect to these tensors. The second run uses the
+same random numbers. In its backward pass, this gradient flows on to the weights.
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache), 2021.
 
 Dimension key: B examples of a task in a pass.
@@ -31,7 +32,7 @@ from mtbert.training.optim import norm
 
 @dataclass
 class Tally:
-    """Totals over the forward passes of a step: the number of tokens, and each loss without its weight.
+    """Totals over the forward passes of a step: the number of tokens, and the value of each loss before weighting.
 
     Losses are keyed by ``task.loss``, for example ``sst.ce``.
     """
@@ -45,8 +46,9 @@ class PassTotals:
     """The losses of one forward pass.
 
     Attributes:
-        totals: The weighted sum of all losses of each task, by the task's name.
-        readers: The tasks that read each span of the batch. Tasks that read one span share its part of the graph.
+        totals: For each task, the weighted sum of its losses.
+        readers: For each :class:`~mtbert.batch.Span` of the batch, the tasks that read it. Tasks that read the same
+            span share its part of the autograd graph.
     """
 
     totals: Mapping[str, Tensor]
@@ -71,7 +73,7 @@ class _Term:
 class _Fed:
     """The part of a whole-batch loss that belongs to one forward pass.
 
-    It is a share of the loss value, and the gradients with respect to the tensors that were gathered from the pass.
+    It consists of a share of the loss value, and of the gradients with respect to the tensors gathered from the pass.
     """
 
     value: Tensor
@@ -127,9 +129,10 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Yields the totals of each forward pass over ``parts``; their sum is the objective of the step.
+        """Yields the totals of each forward pass over ``parts``. The sum of all of them is the objective of the step.
 
-        Run the backward pass of each one before you request the next, so that only one pass is in memory at a time.
+        Run the backward pass of each forward pass before you request the next one, so that only one is in memory at a
+        time.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.
@@ -255,7 +258,7 @@ class Objective:
         return totals
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
-        """Computes the whole-batch losses of a step from forward passes without a graph.
+        """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
         Returns the generator's state before each pass, the part of each loss that belongs to each pass, and the
         generator's state after the last pass.

@@ -36,7 +36,10 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of ``recipe``; ``sizes`` maps each table to its number of train rows."""
+        """Returns how many rounds each epoch of a run of ``recipe`` has, and what follows from it.
+
+        ``sizes`` maps each table to its number of train rows.
+        """
         train, tables = recipe.train, recipe.tasks_by_table()
         drawn = {name: tables[name][0].batch_size for name in sizes}
         batches = [math.ceil(sizes[name] / drawn[name]) for name in sizes]
@@ -68,7 +71,7 @@ class RoundPlan:
         return sum(self.rounds) * self.steps_per_round
 
     def epoch(self, step: int) -> int:
-        """Returns the number of the epoch, counted from 1, that contains the step number ``step``, counted from 0."""
+        """Returns the number of the epoch that contains ``step``. Epochs are counted from 1, and steps from 0."""
         ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
         return min(bisect_right(ends, step) + 1, len(self.rounds))
 

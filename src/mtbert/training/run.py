@@ -1,8 +1,8 @@
-"""The state of a run, which is its model, optimizer and random state, and the step that advances it.
+"""The state of a run, and the step that advances it. The state includes the model, the optimizer and a generator.
 
-Dropout and noise come from a generator whose state is saved. All other random draws of a step are pure functions of the
-seed and of counters in the run state. A run can therefore be stopped after any step, restored, and continued with
-bitwise the same results.
+The generator draws dropout masks and noise, and its state is saved. All other random draws of a step are pure functions
+of the seed and of counters in the run state. A run can therefore be stopped after any step, restored, and continued
+with bitwise the same results.
 
 Dimension key: T tasks.
 """
@@ -41,10 +41,10 @@ INERT_ROWS = 16  # rows of each task from which these shares are computed
 class Step:
     """The record of one optimizer step.
 
-    ``losses`` holds the mean of each loss before weighting, keyed by ``task.loss``. ``diagnostics`` can have these
-    keys:
+    ``losses`` holds the mean of each loss before weighting, keyed by ``task.loss``. ``diagnostics`` holds numbers that
+    depend on the settings of the run. It can have these keys:
 
-    - ``p(table)``: the probability with which the sampler chose the table, or the task with files of its own;
+    - ``p(table)``: the probability with which the sampler chose the table (or the task, if it has files of its own);
     - ``cos(a, b)``: the cosine between the gradients of the tasks a and b;
     - ``conflicting``: the share of all steps so far in which any such cosine was negative;
     - ``weight(task)``: the weight of the task's gradient in the combined gradient;
@@ -61,7 +61,7 @@ class Step:
 
 
 class Run:
-    """A run: its model, optimizer and random state. Each call of :meth:`step` makes one optimizer step."""
+    """The state of a run. Each call of :meth:`step` makes one optimizer step."""
 
     def __init__(self, recipe: Recipe, model: Model, data: Mapping[str, Prepared], device: torch.device) -> None:
         self.recipe = recipe
@@ -158,7 +158,7 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """Returns the rows of this step, and diagnostics with the probabilities of the sampler.
+        """Returns the rows of this step, and the probabilities of the sampler as entries of ``Step.diagnostics``.
 
         The rows come from all tables, or only from the table that the sampler chose.
         """
@@ -176,16 +176,16 @@ class Run:
         return parts, diagnostics
 
     def _examples(self, table: int, batch: int) -> list[TaskRows]:
-        """Returns the examples of each task in a batch of a table; a task that has no label there is left out."""
+        """Returns the examples of each task in one batch of a table. Tasks without labels in the batch are left out."""
         stream = self.streams[table]
         rows = stream.rows(batch)
         found = [(data, data.among(rows)) for data in (self.data[name].train for name in self.tables[stream.name])]
         return [(data, examples) for data, examples in found if len(examples)]
 
     def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Runs the backward pass, separates the gradients of the tasks, and combines them; returns diagnostics.
+        """Runs the backward passes, with a separate gradient for each task, and then calls :meth:`_balance`.
 
-        The combined gradient becomes the ``grad`` of the weights that all tasks share.
+        Returns the result of that call.
         """
         apart = ByTask(self.model, self.shared)
         with apart.watching():
@@ -200,7 +200,7 @@ class Run:
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
         """Combines the gradients of the tasks into one, which becomes the ``grad`` of the shared weights.
 
-        Returns the cosines between the tasks' gradients, and the weights of the combination, as diagnostics.
+        Returns the cosines between the tasks' gradients, and the weights in the sum, as in ``Step.diagnostics``.
         """
         with timed("aggregation"):
             gram_TT = gram(found)
@@ -266,7 +266,7 @@ class Run:
         ]
 
     def _first_examples(self) -> Iterator[TaskRows]:
-        """Yields the examples of each task in the first batch of its table that has any."""
+        """Yields for each task the examples in the first batch of its table that contains examples of the task."""
         for stream in self.streams:
             for data in (self.data[name].train for name in self.tables[stream.name]):
                 batches = (data.among(stream.rows(number)) for number in count())
@@ -275,8 +275,8 @@ class Run:
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
         """Evaluates every scored task on the whole dev set, and returns the scores of each task.
 
-        Also updates the best score so far. ``tick`` is called after each batch with the number of its rows, which tasks
-        of one table share.
+        Also updates the best score so far. ``tick`` is called after each batch with the number of its rows. A row that
+        several tasks read counts once.
         """
         scored = self.scored
         for name, data in scored.items():
