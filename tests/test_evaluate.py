@@ -12,12 +12,14 @@ import torch
 from tiny import CPU, dataset, model
 
 from mtbert import scoring
-from mtbert.answers.binary import Logit, best_threshold
+from mtbert.answers.binary import Logit
+from mtbert.answers.fitting import Fits, most_accurate
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.known import ANSWER_TYPES
+from mtbert.batch import Rows
 from mtbert.collate import collate
 from mtbert.model.model import Model
-from mtbert.scoring import decide, decode, evaluate_model, fit_threshold, predict_examples
+from mtbert.scoring import decide, decode, evaluate_model, fit_answers, predict_examples
 from mtbert.task import Task
 
 ORDINAL = Task(name="o", type="ordinal", inputs="single", labels=("bad", "so so", "good"))
@@ -123,17 +125,16 @@ def test_answers_that_are_not_finite_are_refused_with_the_task_and_the_example(p
 
 
 def fitted(
-    cosines: list[float], labels: list[int], monkeypatch: pytest.MonkeyPatch, sample: int = 2000
+    cosines: list[float], labels: list[int], monkeypatch: pytest.MonkeyPatch, rows: Rows | None = None
 ) -> tuple[float, float]:
     """Returns the threshold that is fitted on the given cosines, and its accuracy on them."""
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
-    monkeypatch.setattr(scoring, "THRESHOLD_SAMPLE", sample)
     monkeypatch.setattr(
         scoring, "_forward", lambda _, span, pick: {span.parts[0][0].task.name: (prediction_B[span.parts[0][1]],)}
     )
     data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
-    fit_threshold(made, data, np.random.default_rng(0))
+    fit_answers(made, data, rows)
     return made.head("c").threshold.item(), float((decide(made, COSINE, prediction_B) == np.array(labels)).mean())
 
 
@@ -160,15 +161,17 @@ def test_the_threshold_is_the_middle_of_the_first_best_gap(cosines, labels, thre
     assert fitted(cosines, labels, monkeypatch)[0] == threshold
 
 
-def test_the_threshold_is_fitted_on_a_sample(monkeypatch):
+def test_the_threshold_is_fitted_on_the_given_rows(monkeypatch):
     cosines, labels = np.linspace(-1, 1, 50).tolist(), [0] * 25 + [1] * 25
     rows = np.random.default_rng(0).permutation(50)[:6]
     low, high = cosines[max(r for r in rows if r < 25)], cosines[min(r for r in rows if r >= 25)]
-    assert fitted(cosines, labels, monkeypatch, sample=6)[0] == pytest.approx((low + high) / 2, abs=1e-6)
+    assert fitted(cosines, labels, monkeypatch, rows)[0] == pytest.approx((low + high) / 2, abs=1e-6)
 
 
 def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch):
-    fitting = replace(ANSWER_TYPES["binary"], predictions={OUTPUTS: replace(Logit(), fit=best_threshold)})
+    fitting = replace(
+        ANSWER_TYPES["binary"], predictions={OUTPUTS: replace(Logit(), fits=Fits(threshold=most_accurate))}
+    )
     monkeypatch.setitem(ANSWER_TYPES, "binary", fitting)
     task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
     made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
@@ -176,7 +179,7 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
     monkeypatch.setattr(
         scoring, "_forward", lambda _, span, pick: {span.parts[0][0].task.name: (logits_B[span.parts[0][1]],)}
     )
-    fit_threshold(made, data, np.random.default_rng(0))
+    fit_answers(made, data)
     assert made.head("f").threshold.item() == 1.0
     assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]
     assert "threshold" in made.head("f").state_dict()
@@ -184,5 +187,5 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
 
 def test_a_head_without_a_threshold_stays_as_it_is(made):
     before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
-    fit_threshold(made, dataset(BINARY, [1, 2], labels=[0.0, 1.0]), np.random.default_rng(0))
+    fit_answers(made, dataset(BINARY, [1, 2], labels=[0.0, 1.0]))
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())

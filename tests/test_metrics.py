@@ -18,9 +18,10 @@ def test_each_type_has_its_metrics_the_default_first():
     assert SCORES.answer.choosable == ("pearson", "spearman")
 
 
-def test_an_error_of_scores_is_reported_but_cannot_be_chosen_because_lower_is_better():
+def test_errors_and_likelihoods_are_reported_but_cannot_be_chosen_because_lower_is_better():
     found = [tuple(metric.name for metric in task.answer.metrics) for task in (SCORES, CLASSES, YES_NO)]
-    assert found == [("pearson", "spearman", "mae"), CLASSES.answer.choosable, YES_NO.answer.choosable]
+    measured = [(*task.answer.choosable, "nll", "ece") for task in (CLASSES, YES_NO)]
+    assert found == [("pearson", "spearman", "mae"), *measured]
 
 
 # Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1. Class 2 is never an answer.

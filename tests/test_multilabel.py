@@ -217,7 +217,7 @@ def test_f1_on_resampled_rows_is_that_of_the_rows_drawn(metric: str):
     second_BK = 1 - first_BK
     rows_RB = np.random.default_rng(1).integers(30, size=(5, 30))
     counts_RB = np.stack([np.bincount(rows, minlength=30) for rows in rows_RB]).astype(float)
-    resampled = TOPICS.answer.metric(metric).resampled
+    resampled = TOPICS.metric_named(metric).resampled
     assert resampled is not None
     found_RS = resampled(np.stack([first_BK, second_BK]), labels_BK, counts_RB)
     slow_RS = [

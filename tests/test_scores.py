@@ -166,7 +166,9 @@ def test_json_on_standard_output_has_everything_and_nothing_else(toy, mtbert, ru
     assert set(sst["classes"][0]) == {"label", "precision", "recall", "f1", "examples", "answers"}
     assert (sts["range"], "classes" in sts) == ([0.0, 5.0], False)
     assert set(sts["metrics"]) == {"pearson", "spearman", "mae"}
-    assert set(found["tasks"]["quora"]["metrics"]) == {"accuracy", "macro_f1", "auc", "average_precision"}
+    assert set(found["tasks"]["quora"]["metrics"]) == {
+        *("accuracy", "macro_f1", "auc", "average_precision", "nll", "ece")
+    }
 
 
 def test_an_undefined_metric_is_one_warning_line(toy, mtbert, tmp_path):

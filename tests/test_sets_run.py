@@ -83,7 +83,7 @@ def test_both_tasks_are_learned_and_their_losses_logged(folder: Path, said: Call
         "wide": ("multilabel", ["good", "long"]),
     }
     for one in found.values():
-        assert list(one["metrics"]) == ["micro_f1", "macro_f1", "exact_match", "average_precision"]
+        assert list(one["metrics"]) == ["micro_f1", "macro_f1", "exact_match", "average_precision", "nll", "ece"]
         assert one["metrics"]["micro_f1"] > 0.9 > one["constant"]["micro_f1"]
     logged = (folder / "run/metrics.jsonl").read_text()
     assert all(f'"{key}"' in logged for key in ("names.bce", "names.rdrop", "wide.asl", "wide.smart"))

@@ -14,7 +14,7 @@ from tiny import CPU
 
 from mtbert import metrics
 from mtbert.answers import YES_NO, WrongCell
-from mtbert.answers.binary import best_threshold
+from mtbert.answers.fitting import most_accurate
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.answers.soft import cross_entropies, most_voted
 from mtbert.data import cells
@@ -252,7 +252,8 @@ def test_cross_entropy_of_shares_of_yes_is_that_of_two_classes_also_for_sure_pre
 
 def test_a_cosine_has_no_cross_entropy():
     assert [m.name for m in COSINE.metrics] == ["accuracy", "macro_f1", "auc", "average_precision"]
-    assert [m.name for m in TOXIC.metrics] == ["accuracy", "macro_f1", "auc", "average_precision", "cross_entropy"]
+    probabilities = ["ece", "cross_entropy"]  # not nll: cross-entropy is the likelihood of a distribution
+    assert [m.name for m in TOXIC.metrics] == ["accuracy", "macro_f1", "auc", "average_precision", *probabilities]
 
 
 def test_ranks_are_compared_with_the_most_voted_class():
@@ -322,7 +323,7 @@ def test_data_check_counts_most_voted_labels_and_tells_how_much_annotators_agree
 
 
 def test_a_threshold_is_fitted_to_the_most_voted_class():
-    assert best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.45, 0.55, 0.9])) == pytest.approx(0.25)
+    assert most_accurate(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.45, 0.55, 0.9])) == pytest.approx(0.25)
 
 
 def test_a_share_of_yes_is_not_a_yes():

@@ -20,13 +20,14 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
 
     Args:
         task: The task. If its labels are scores, the answers are converted from 0..1 to the range of the labels.
-        metric: The name of a metric in ``task.answer.metrics``.
-        answers: Raw predictions if the metric ranks examples, otherwise decisions; ``[B]`` or ``[B, K]``.
+        metric: The name of a metric in ``task.metrics``.
+        answers: Raw predictions if the metric ranks examples, calibrated ones if it reads probabilities, otherwise
+            decisions; ``[B]`` or ``[B, K]``.
         labels: The labels, in the form of :data:`mtbert.answers.Labels`.
     """
-    if task.answer.metric(metric).undefined(answers, labels) is not None:
+    if task.metric_named(metric).undefined(answers, labels) is not None:
         return baseline(task, metric, labels)
-    return task.answer.metric(metric).value(task, answers, labels)
+    return task.metric_named(metric).value(task, answers, labels)
 
 
 def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | None:
@@ -34,7 +35,7 @@ def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | 
 
     A correlation, for example, is undefined if all answers are the same. The arguments are those of :func:`value`.
     """
-    what = task.answer.metric(metric).undefined(answers, labels)
+    what = task.metric_named(metric).undefined(answers, labels)
     if what is None:
         return None
     return f"task {task.name}: {what} is undefined; reported as {baseline(task, metric, labels):g}."
@@ -45,7 +46,7 @@ def baseline(task: Task, metric: str, labels: Labels) -> float:
 
     A correlation with a constant counts as 0. For a metric that ranks examples, all examples get the same score.
     """
-    return task.answer.metric(metric).constant(task, labels)
+    return task.metric_named(metric).constant(task, labels)
 
 
 def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class Prepared:
     """The data of one task, ready for training. The labels and range of ``task`` are filled in.
 
     ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task alone.
+    ``held_out`` has train rows that the model is not trained on: its threshold and calibration are fitted on them. It
+    is None if nothing is fitted.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class Prepared:
     dev: Dataset
     table: TableFacts
     warnings: tuple[str, ...]
+    held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
         """Returns the warnings from reading the data, and a warning for each split that has examples which were cut.

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mtbert import metrics
-from mtbert.batch import Dataset, Output
+from mtbert.answers.fitting import FittedName, calibrated, fit_numbers
+from mtbert.batch import Dataset, Floats, Output, Rows
 from mtbert.collate import Shared, collate, share_rows
 from mtbert.messages import shown
 from mtbert.model.model import Model
@@ -22,7 +23,6 @@ from mtbert.task import Task
 
 TOKENS = 4096  # most tokens of one forward pass without gradients
 TOKENS_ON_GPU = 2**15  # with fewer, a GPU would wait for the host: each pass launches hundreds of kernels
-THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on
 
 Tick = Callable[[int], None]  # called after each batch with its number of rows
 
@@ -105,8 +105,13 @@ def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambd
         FloatingPointError: If a prediction is not finite.
     """
     found = predict_together(model, data, tick)
-    tasks = [one.task for one in data]
-    return {t.name: Predicted(found[t.name], torch.from_numpy(decide(model, t, found[t.name]))) for t in tasks}
+    return {one.task.name: _predicted(model, one.task, found[one.task.name]) for one in data}
+
+
+def _predicted(model: Model, task: Task, prediction: Tensor) -> Predicted:
+    shown = calibrated(prediction, model.fitted(task.name))
+    decision = torch.from_numpy(decide(model, task, prediction))
+    return Predicted(prediction, decision, None if shown is prediction else shown)
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
@@ -124,32 +129,57 @@ def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
 def undefined_scores(data: Dataset, predicted: Predicted, names: Iterable[str]) -> list[str]:
     """Returns a warning for each metric in ``names`` that is undefined. Equal warnings are given only once."""
     task, labels = data.task, data.examples.labels
-    found = (metrics.undefined(task, name, predicted.read_by(task.answer.metric(name)), labels) for name in names)
+    found = (metrics.undefined(task, name, predicted.read_by(task.metric_named(name)), labels) for name in names)
     return list(dict.fromkeys(filter(None, found)))
 
 
 def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
     """Returns the decisions that follow from raw predictions (see :meth:`mtbert.answers.PredictionKind.decide`)."""
-    return task.predicts.decide(prediction, _threshold(model, task))
+    fitted = model.fitted(task.name)
+    return task.predicts.decide(calibrated(prediction, fitted), _threshold(fitted))
 
 
 def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
     """Returns one answer per example in a form for people (see :meth:`mtbert.answers.PredictionKind.decode`)."""
-    return task.predicts.decode(task, prediction, _threshold(model, task))
+    fitted = model.fitted(task.name)
+    return task.predicts.decode(task, calibrated(prediction, fitted), _threshold(fitted))
 
 
-def fit_threshold(model: Model, train: Dataset, generator: np.random.Generator) -> None:
-    """Sets the decision threshold of a task's head to the value that gives the best accuracy on a sample of train.
+def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
+    """Returns the probability of each answer that follows from raw predictions, ``[B]``.
 
-    Does nothing if the head has no threshold.
+    Raises:
+        ValueError: If the task's head gives no probabilities.
     """
-    fit, threshold = train.task.predicts.fit, model.head(train.task.name).threshold
-    if fit is None or threshold is None:
+    if not task.predicts.fits.calibrations:
+        raise ValueError(
+            f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probabilities, so there is no "
+            "measure of how certain an answer is."
+        )
+    decision = decide(model, task, prediction).astype(np.float64)
+    shown = calibrated(prediction, model.fitted(task.name)).double().numpy()
+    return task.predicts.judge(task, shown, decision, decision).p_B  # as if every answer were its own label
+
+
+def fit_answers(model: Model, data: Dataset, rows: Rows | None = None) -> None:
+    """Fits the threshold and the calibration of a task's head on labelled rows that the model was not trained on.
+
+    Does nothing if the head has no such numbers.
+
+    Args:
+        model: The model whose predictions are fitted.
+        data: The labelled rows.
+        rows: The numbers of those rows that are read; all by default.
+    """
+    fits, fitted = data.task.predicts.fits, model.fitted(data.task.name)
+    if not fitted or not (fits.threshold or fits.calibrations):
         return
-    rows = generator.permutation(len(train))[:THRESHOLD_SAMPLE]
-    (span,) = share_rows([(train, rows)])
-    (prediction,) = _forward(model, span, lambda out: (out.prediction,))[train.task.name]
-    threshold.fill_(fit(prediction.double().numpy(), train.examples.labels[rows]))
+    rows = np.arange(len(data)) if rows is None else rows
+    (span,) = share_rows([(data, rows)])
+    (prediction,) = _forward(model, span, lambda out: (out.prediction,))[data.task.name]
+    found = fit_numbers(fits, list(fitted), prediction.double().numpy(), data.examples.labels[rows])
+    for name, number in found.items():
+        fitted[name].copy_(torch.from_numpy(number))
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
@@ -217,6 +247,5 @@ def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
         yield slice(first, len(lengths))
 
 
-def _threshold(model: Model, task: Task) -> float:
-    threshold = model.head(task.name).threshold
-    return 0.0 if threshold is None else float(threshold)
+def _threshold(fitted: Mapping[FittedName, Tensor]) -> float | Tensor:
+    return fitted["threshold"].cpu() if "threshold" in fitted else 0.0

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from mtbert.answers import AnswerType, Metric, PredictionKind, SoftKind
-from mtbert.answers.heads import HEADS, OUTPUTS, HeadKind, HeadName
+from mtbert.answers.fitting import Calibrate, FittedName
+from mtbert.answers.heads import COSINE, HEADS, OUTPUTS, HeadKind, HeadName
 from mtbert.answers.known import ANSWER_TYPES, TypeName
 from mtbert.settings import Settings
 
@@ -109,7 +110,7 @@ class Task(Settings):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that have a value for the task's head."""
-        return tuple(m for m in self.answer.metrics if not m.logits or self.head_kind.gives == OUTPUTS)
+        return tuple(m for m in self.answer.metrics if not m.probabilities or self.head_kind.gives == OUTPUTS)
 
     @property
     def head_kind(self) -> HeadKind:
@@ -120,6 +121,26 @@ class Task(Settings):
     def predicts(self) -> PredictionKind:
         """The meaning of the numbers that the task's head returns."""
         return self.answer.predictions[self.head_kind.gives]
+
+    def metric_named(self, name: str) -> Metric:
+        """Returns the metric called ``name``.
+
+        Raises:
+            KeyError: If the task has no such metric.
+        """
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    def fitted(self, calibrate: Calibrate = False, *, held_out: bool = True) -> tuple[FittedName, ...]:
+        """Returns the names of the fitted numbers in the task's head.
+
+        A cosine head always has a threshold, even if its answers are scores, which do not depend on it.
+
+        Args:
+            calibrate: The setting ``train.calibrate`` of the run.
+            held_out: Whether the run holds train rows out to fit these numbers on.
+        """
+        names = self.predicts.fits.names(calibrate, held_out=held_out)
+        return names or (("threshold",) if self.head_kind.gives == COSINE else ())
 
     @property
     def dropout(self) -> float:

@@ -23,11 +23,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers.fitting import Fits
+
 Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
 
-ThresholdFit = Callable[[Labels, Labels], float]  # takes predictions and labels
+# The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
+AsOptions = tuple[Labels, npt.NDArray[np.int64]]
 FigureName = Literal["confusion", "distances", "similarity"]  # figures and tables of the report that fit some labels
 
 SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
@@ -76,7 +79,8 @@ class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
     ``value``, ``undefined`` and ``right`` take the decisions of :meth:`PredictionKind.decide` and the labels, each
-    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions.
+    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions; if ``probabilities`` is
+    true, calibrated predictions.
     """
 
     name: str
@@ -84,7 +88,9 @@ class Metric:
     constant: Callable[[TaskFacts, Labels], float]  # the value of the best constant answer
     undefined: Callable[[Array, Labels], str | None] = lambda answers, labels: None  # why the value is undefined
     ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
-    logits: bool = False  # the metric reads logits, so it has no value for a head that gives cosines
+    probabilities: bool = (
+        False  # the metric reads calibrated predictions; it has no value for a head that gives cosines
+    )
     higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
     lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
     # Whether each answer is right, [B]; only for a metric that is the share of right answers.
@@ -243,7 +249,7 @@ class LabelKind(Protocol):
 class PredictionKind(Protocol):
     """The prediction half of an answer type: what the numbers of a head mean.
 
-    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``.
+    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``. All methods take them calibrated.
     """
 
     @property
@@ -270,11 +276,8 @@ class PredictionKind(Protocol):
         ...
 
     @property
-    def fit(self) -> ThresholdFit | None:
-        """A function that finds the best threshold from predictions and labels of train data.
-
-        None if the threshold is always 0.
-        """
+    def fits(self) -> Fits:
+        """The threshold and the calibrations that can be fitted on held-out rows."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
@@ -285,19 +288,23 @@ class PredictionKind(Protocol):
         """
         ...
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
-        """Returns the decisions that follow from raw predictions, ``[B]`` or ``[B, K]``.
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
+        """Returns the decisions that follow from calibrated predictions, ``[B]`` or ``[B, K]``.
 
         Decisions are int64 class indices, int64 zeros and ones for sets, or float64 scores. Scores are mapped from the
         task's range to [0, 1], but are not clamped.
         """
         ...
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a readable answer for each example, as a dict such as ``{"score": 3.5}``.
 
         The values are texts, numbers, None, or lists of these.
         """
+        ...
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        """Returns what calibrated predictions say about each question that has a label; None without probabilities."""
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
@@ -331,11 +338,3 @@ class AnswerType:
         The first is the default.
         """
         return tuple(metric.name for metric in self.metrics if metric.higher_is_better)
-
-    def metric(self, name: str) -> Metric:
-        """Returns the metric called ``name``.
-
-        Raises:
-            KeyError: If the type has no such metric.
-        """
-        return {metric.name: metric for metric in self.metrics}[name]

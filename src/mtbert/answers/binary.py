@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import YES_NO, AnswerType, Judged, Labels, TaskFacts, ThresholdFit
+from mtbert.answers import YES_NO, AnswerType, AsOptions, Judged, Labels, TaskFacts
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.classification import with_probabilities
 from mtbert.answers.divergence import bernoulli_kl, squared_error
+from mtbert.answers.fitting import COSINE_OF_YES_OR_NO, YES_OR_NO, Fits
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import ACCURACY, AUC, AVERAGE_PRECISION, MACRO_F1
+from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
 from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 
 if TYPE_CHECKING:
@@ -31,15 +33,15 @@ class Logit:
     loss: str = "bce"
     start: float = 0.0
     gaussian: bool = False
-    fit: ThresholdFit | None = None
+    fits: Fits = YES_OR_NO
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         return (prediction > threshold).long().numpy()
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example.
 
         Its key ``label`` holds the chosen class. For both classes there is a key ``p(CLASS)`` that holds the
@@ -49,6 +51,9 @@ class Logit:
 
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, torch.stack([-prediction / 2, prediction / 2], -1))
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return of_labels(prediction, most_voted(labels, ordered=False))
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return bernoulli_kl(prediction, other, detached=detached)
@@ -66,51 +71,35 @@ class Logit:
         )
 
 
-def best_threshold(cosines_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates labels 0 from labels 1 with the fewest errors.
-
-    A soft label counts as its most voted class. The threshold is the midpoint of two neighbouring cosines. If several
-    midpoints are equally good, the lowest is returned. The result is -2 or 2 if it is best to give all examples the
-    same answer.
-    """
-    by_cosine = np.argsort(cosines_B, kind="stable")
-    cosines_B, labels_B = cosines_B[by_cosine], most_voted(labels_B, ordered=False)[by_cosine]
-    # The number of right answers if the first i examples are called 0 and the others 1.
-    no, yes = np.cumsum(labels_B == 0), np.cumsum((labels_B == 1)[::-1])[::-1]
-    right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
-    right[1:-1][cosines_B[:-1] == cosines_B[1:]] = -1  # no threshold separates equal cosines
-    edges = np.concatenate(
-        [[-2.0], (cosines_B[:-1] + cosines_B[1:]) / 2, [2.0]]
-    )  # not 1: rounding gives cosines of 1.0000001
-    return float(edges[right.argmax()])
-
-
 @dataclass(frozen=True)
 class ThresholdCosine:
     """Predictions with one cosine per example, ``[B]``, from -1 to 1.
 
-    A cosine above the threshold means yes. The threshold is fitted on the train data.
+    A cosine above the threshold means yes. The threshold is fitted on held-out rows.
     """
 
     feeds: tuple[str, ...] = ("cosine", YES_NO)
     loss: str = "mse"
     start: float = 0.0
     gaussian: bool = True
-    fit: ThresholdFit | None = best_threshold
+    fits: Fits = COSINE_OF_YES_OR_NO
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         return (prediction > threshold).long().numpy()
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example: ``label`` is the chosen class, and ``cosine`` the predicted cosine.
 
         There are no probabilities, because a cosine gives none.
         """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return squared_error(prediction, other, detached=detached)
@@ -142,7 +131,7 @@ BINARY = with_soft(
     AnswerType(
         "binary",
         _LABELS,
-        (ACCURACY, MACRO_F1, AUC, AVERAGE_PRECISION),
+        (ACCURACY, MACRO_F1, AUC, AVERAGE_PRECISION, *METRICS_OF_LABELS),
         {OUTPUTS: Logit(), COSINE: ThresholdCosine()},
     ),
     SoftLabels(_LABELS),

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import AnswerType, Judged, Labels, TaskFacts, ThresholdFit
+from mtbert.answers import AnswerType, AsOptions, Judged, Labels, TaskFacts
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.divergence import symmetric_kl
+from mtbert.answers.fitting import CLASSES, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
+from mtbert.answers.probabilities import METRICS_OF_CLASSES, of_classes
 from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Logits:
     loss: str = "ce"
     start: float = 0.0
     gaussian: bool = False
-    fit: ThresholdFit | None = None
+    fits: Fits = CLASSES
     ordered: bool = False  # whether the classes have an order
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
@@ -38,10 +40,10 @@ class Logits:
             raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
         return (len(task.labels),)
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         return prediction.argmax(-1).numpy()
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example.
 
         Its key ``label`` holds the most probable class. For every class there is a key ``p(CLASS)`` that holds the
@@ -49,6 +51,9 @@ class Logits:
         """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, prediction)
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return of_classes(prediction, labels if labels.ndim == 1 else most_voted(labels, ordered=self.ordered))
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return symmetric_kl(prediction, other, detached=detached)
@@ -87,5 +92,6 @@ def _pick(values_BK: Labels, indices_B: Labels) -> Labels:
 
 _LABELS = ClassLabels()
 CLASSIFICATION = with_soft(
-    AnswerType("classification", _LABELS, (ACCURACY, MACRO_F1), {OUTPUTS: Logits()}), SoftLabels(_LABELS)
+    AnswerType("classification", _LABELS, (ACCURACY, MACRO_F1, *METRICS_OF_CLASSES), {OUTPUTS: Logits()}),
+    SoftLabels(_LABELS),
 )

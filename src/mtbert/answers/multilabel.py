@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mtbert.answers import (
     AnswerType,
     Array,
+    AsOptions,
     Cells,
     Distribution,
     FigureName,
@@ -29,12 +30,13 @@ from mtbert.answers import (
     Metric,
     Shown,
     TaskFacts,
-    ThresholdFit,
     WrongCell,
 )
 from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, OfClass, sets
 from mtbert.answers.divergence import bernoulli_kl
+from mtbert.answers.fitting import SETS, Fits
 from mtbert.answers.heads import OUTPUTS
+from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
 from mtbert.messages import LONGEST, clean, shown
 
 if TYPE_CHECKING:
@@ -154,17 +156,17 @@ class LabelLogits:
     loss: str = "bce"
     start: float = 0.0
     gaussian: bool = False
-    fit: ThresholdFit | None = None
+    fits: Fits = SETS
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         if task.labels is None:
             raise ValueError(f"task {task.name}: the labels are not known yet. Read the train file first.")
         return (len(task.labels),)
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         return (prediction > threshold).long().numpy()
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example.
 
         Its key ``labels`` holds the list of predicted labels. For every label of the task there is a key ``p(LABEL)``
@@ -176,6 +178,9 @@ class LabelLogits:
             | {f"p({name})": p for name, p in zip(names, p_K, strict=True)}
             for yes_K, p_K in zip(self.decide(prediction, threshold), prediction.sigmoid().tolist(), strict=True)
         ]
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return of_labels(prediction, labels)
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the mean divergence over the labels for each example, ``[B]``.
@@ -338,7 +343,7 @@ AVERAGE_PRECISION = Metric(
 MULTILABEL = AnswerType(
     "multilabel",
     SetLabels(),
-    (MICRO_F1, MACRO_F1, EXACT_MATCH, AVERAGE_PRECISION),
+    (MICRO_F1, MACRO_F1, EXACT_MATCH, AVERAGE_PRECISION, *METRICS_OF_LABELS),
     {OUTPUTS: LabelLogits()},
     sets=True,
 )

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mtbert.answers import (
     AnswerType,
     Array,
+    AsOptions,
     Cells,
     Distribution,
     FigureName,
@@ -25,11 +26,11 @@ from mtbert.answers import (
     Labels,
     Shown,
     TaskFacts,
-    ThresholdFit,
     WrongCell,
 )
 from mtbert.answers.class_labels import check_codes
 from mtbert.answers.divergence import squared_error
+from mtbert.answers.fitting import NOTHING_FITTED, Fits
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import MAE, PEARSON, SPEARMAN
 from mtbert.messages import few, shown
@@ -141,17 +142,20 @@ class Score:
     loss: str = "mse"
     start: float = 0.5  # the middle of the range, which a small learning rate would take long to reach
     gaussian: bool = True
-    fit: ThresholdFit | None = None
+    fits: Fits = NOTHING_FITTED
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
 
-    def decide(self, prediction: Tensor, threshold: float) -> npt.NDArray[Any]:
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         return prediction.double().numpy()
 
-    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float) -> list[dict[str, Any]]:
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example, in which ``score`` is the score, clamped to the task's range."""
         return [{"score": at(task, float(p.clamp(0, 1)))} for p in prediction]
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return squared_error(prediction, other, detached=detached)

@@ -105,8 +105,7 @@ CROSS_ENTROPY = Metric(
     "cross_entropy",
     _cross_entropy,
     constant=_entropy_of_mean,  # the best constant distribution is the mean one
-    ranks=True,
-    logits=True,
+    probabilities=True,
     higher_is_better=False,
 )
 
@@ -277,7 +276,8 @@ def with_soft(
     soft = replace(
         hard,
         labels=labels,
-        metrics=(*(_against_most_voted(metric, labels.voted) for metric in hard.metrics), CROSS_ENTROPY),
+        # Cross-entropy with the whole distribution takes the place of the likelihood of one class.
+        metrics=(*(_against_most_voted(m, labels.voted) for m in hard.metrics if m.name != "nll"), CROSS_ENTROPY),
         predictions=predictions or hard.predictions,
     )
     return replace(hard, soft=soft)

@@ -3,14 +3,18 @@
 Dimension key: B examples, D encoder width, F features, K classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import prod
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from mtbert.answers import Labels
+from mtbert.answers.fitting import FittedName, start
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.model.dropout import dropout
 from mtbert.model.encoder import EncoderConfig, NativeHead
@@ -27,10 +31,13 @@ class LinearHead(nn.Module):
     The kind ``mlp`` has a ReLU between its two layers. The kind ``native`` has the layers that ``native`` describes.
     """
 
-    threshold: Tensor | None  # only of an answer type that fits one
-
     def __init__(
-        self, task: Task, width: int, generator: torch.Generator | None, native: NativeHead | None = None
+        self,
+        task: Task,
+        width: int,
+        generator: torch.Generator | None,
+        fitted: Sequence[FittedName],
+        native: NativeHead | None = None,
     ) -> None:
         super().__init__()
         if native is None:
@@ -47,7 +54,7 @@ class LinearHead(nn.Module):
         layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
         nn.init.constant_(layers[-1].bias, task.predicts.start)
         self.layers = nn.ModuleList(layers)
-        self.register_buffer("threshold", torch.tensor(0.0) if task.predicts.fit is not None else None)
+        _add_fitted(self, start(fitted, self.shape))
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns the predictions: ``[B, K]``, or ``[B]`` if a prediction is a single number.
@@ -67,14 +74,12 @@ class CosineHead(nn.Module):
     """A head without weights, whose prediction is the cosine similarity of the two vectors of a pair, in float32.
 
     The cosine is not clamped, because a clamp would stop the gradient of negative cosines. ``threshold`` separates the
-    two classes of a binary task. It is fitted on train rows and saved with the model.
+    two classes of a binary task.
     """
 
-    threshold: Tensor | None
-
-    def __init__(self) -> None:
+    def __init__(self, fitted: Sequence[FittedName]) -> None:
         super().__init__()
-        self.register_buffer("threshold", torch.tensor(0.5))
+        _add_fitted(self, start(fitted, ()) | {"threshold": np.array(0.5)})
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns the cosine similarities of the pairs: ``[B]``, from -1 to 1."""
@@ -85,20 +90,40 @@ class CosineHead(nn.Module):
 AnyHead = LinearHead | CosineHead
 
 
-def build_head(task: Task, width: int, seed: int | None, native: NativeHead | None = None) -> AnyHead:
+def build_head(
+    task: Task,
+    width: int,
+    seed: int | None,
+    native: NativeHead | None = None,
+    fitted: Sequence[FittedName] | None = None,
+) -> AnyHead:
     """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
 
     The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
-    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`.
+    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` names
+    the numbers that are fitted on held-out rows and saved with the head; by default, those of a run that does not
+    calibrate.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
-    return _BUILDERS[task.head_kind.gives](task, width, generator, native)
+    return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)
 
 
-_BUILDERS: Mapping[str, Callable[[Task, int, torch.Generator | None, NativeHead | None], AnyHead]] = {
+_BUILDERS: Mapping[
+    str, Callable[[Task, int, torch.Generator | None, Sequence[FittedName], NativeHead | None], AnyHead]
+] = {
     OUTPUTS: LinearHead,
-    COSINE: lambda task, width, generator, native: CosineHead(),
+    COSINE: lambda task, width, generator, fitted, native: CosineHead(fitted),
 }
+
+
+def _add_fitted(head: nn.Module, values: Mapping[FittedName, Labels]) -> None:
+    for name, value in values.items():
+        head.register_buffer(name, torch.tensor(value, dtype=torch.float32))
+
+
+def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
+    """Returns the numbers of a head that are fitted on held-out rows, by name: all its buffers."""
+    return {cast(FittedName, name): number for name, number in head.named_buffers()}
 
 
 def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:

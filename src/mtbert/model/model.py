@@ -3,11 +3,12 @@
 Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mtbert.answers.fitting import FittedName
 from mtbert.batch import Layout, Output, StepBatch, send
 from mtbert.model import heads, pal
 from mtbert.model.attention import Groups, take
@@ -33,6 +34,8 @@ class Model(nn.Module):
         seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
+        fitted: The names of the numbers that are fitted on held-out rows and saved with a head, by task. A task that is
+            not named has those of a run that does not calibrate.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Model(nn.Module):
         max_length: int,
         seed: int | None,
         adapters: Pal | None = None,
+        fitted: Mapping[str, Sequence[FittedName]] = {},
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -56,7 +60,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict()
         for name, task in tasks.items():
             native = heads.native_head(task, encoder.config)
-            self.heads[f"for_{name}"] = heads.build_head(task, encoder.config.width, seed, native)
+            self.heads[f"for_{name}"] = heads.build_head(task, encoder.config.width, seed, native, fitted.get(name))
         self.adapters = nn.ModuleDict()
         if adapters is not None:
             for name in filter(adapters.adapts, tasks):
@@ -135,6 +139,10 @@ class Model(nn.Module):
         head = self.heads[f"for_{name}"]
         assert isinstance(head, heads.AnyHead)
         return head
+
+    def fitted(self, name: str) -> dict[FittedName, Tensor]:
+        """Returns the numbers that are fitted on held-out rows for the task called ``name``; they are not copied."""
+        return heads.fitted_numbers(self.head(name))
 
     def adapted(self, name: str) -> bool:
         """Returns whether the task called ``name`` has an adapter."""

@@ -42,6 +42,7 @@ def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
     _check_average(tasks, train)
     _check_several(tasks, train)
     _check_pal(tasks, model)
+    _check_calibration(tasks, train)
     if model.freeze == "all":
         _check_frozen(tasks, model, train)
 
@@ -97,6 +98,25 @@ def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
     if train.chooses_tasks and len(tables) == 1:
         of = "tasks, found one. Drop it, or add a task." if len(tasks) == 1 else "tables, found one. Drop it."
         raise ValueError(f"train.sampler is about several {of}")
+
+
+def _check_calibration(tasks: Tasks, train: TrainRecipe) -> None:
+    """Raises ValueError if ``train.calibrate`` has nothing to calibrate, or no rows to do it with."""
+    if not train.calibrate:
+        return
+    by = [task.predicts.fits.calibrations for task in tasks.values() if task.scored]
+    if not any(by):
+        raise ValueError(
+            "train.calibrate: no task gives probabilities that could be calibrated. Drop it, or use a task of classes, "
+            "yes/no or sets with head: linear."
+        )
+    if train.calibrate == "isotonic" and all(c.get("isotonic") is c.get(True) for c in by):
+        raise ValueError(
+            "train.calibrate: 'isotonic' is for yes/no tasks, found none. Use train.calibrate: true, which fits a "
+            "temperature."
+        )
+    if not train.held_out:
+        raise ValueError("train.calibrate needs held-out rows, found train.held_out 0. Set train.held_out: 0.1.")
 
 
 def _check_pal(tasks: Tasks, model: ModelRecipe) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert import yaml_text
-from mtbert.recipe.parts import PAPER_ROUNDS
+from mtbert.recipe.parts import PAPER_ROUNDS, TrainRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.recipe.tables import without_table
 from mtbert.settings import Settings
@@ -19,8 +19,11 @@ def identity(recipe: Recipe) -> str:
     """
     # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
-    train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds})
+    # Earlier versions held no rows out. Their digests are those of recipes that hold none out now.
+    train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds, "held_out": TrainRecipe().held_out})
     found = _changed(recipe.placeless().model_copy(update={"train": train}))
+    if any(map(recipe.holds_out, recipe.tasks)):
+        found.setdefault("train", {})["held_out"] = recipe.train.held_out
     for name, task in recipe.tasks.items():
         if task.table is not None:
             found["tasks"][name] = without_table(found["tasks"][name])

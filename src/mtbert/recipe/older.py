@@ -11,12 +11,14 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
     """Returns an equivalent recipe in which the keys and values of earlier versions are replaced by today's.
 
     >>> modern({"tasks": {"a": {"batch_size": 8}}, "train": {"accumulate": 2, "rounds": "paper"}})
-    {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max']}}
+    {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max'], 'held_out': 0}}
     """
     raw = copy.deepcopy(raw)
     train, tasks = raw.get("train"), raw.get("tasks")
     if isinstance(train, dict) and train.get("rounds") == "paper":
         train["rounds"] = list(PAPER_ROUNDS)
+    if isinstance(train, dict):
+        train.setdefault("held_out", 0)  # earlier versions fitted thresholds on rows that they also trained on
     batches = _accumulated(raw)
     if batches > 1 and isinstance(train, dict) and isinstance(tasks, dict):
         del train["accumulate"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from mtbert.answers.fitting import Calibrate
 from mtbert.answers.heads import HEADS
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.balance import BalanceSettings
@@ -288,6 +289,17 @@ class TrainRecipe(Settings):
         default="epoch", description="epoch, or a number of rounds"
     )
     checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
+    calibrate: Calibrate = Field(
+        default=False,
+        description="true: temperature for classes and sets, Platt's method for yes/no; isotonic: that for yes/no",
+    )
+    held_out: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of train, at most 2,000 rows, that thresholds and calibration are fitted on instead; it is "
+        "taken from sources whose tasks fit any; 0: none",
+    )
     patience: int | None = Field(
         default=None, gt=0, description="stop after this many evaluations without a better one"
     )

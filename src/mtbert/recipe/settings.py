@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from mtbert import metrics
+from mtbert.answers.fitting import FittedName
 from mtbert.messages import clean
 from mtbert.recipe.checks import check_recipe, check_tables
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
@@ -85,6 +86,16 @@ class Recipe(Settings):
         """
         chosen = {task: (self.tasks[task].metric, values[self.tasks[task].metric]) for task, values in scores.items()}
         return metrics.aggregate(name, chosen)
+
+    def fitted(self, name: str) -> tuple[FittedName, ...]:
+        """Returns the names of the numbers that are fitted for the task called ``name`` and saved with its head."""
+        task, held_out = self.tasks[name], self.train.held_out > 0
+        return task.fitted(self.train.calibrate, held_out=held_out) if task.scored else task.fitted(held_out=False)
+
+    def holds_out(self, name: str) -> bool:
+        """Returns whether train rows are held out, on which numbers of the task called ``name`` are fitted."""
+        task, train = self.tasks[name], self.train
+        return train.held_out > 0 and task.scored and bool(task.predicts.fits.names(train.calibrate, held_out=True))
 
     def placeless(self) -> Self:
         """Returns a copy of the recipe without ``data.root``, because the data may be moved."""

@@ -6,7 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from mtbert import json_files
-from mtbert.messages import shown
+from mtbert.answers.fitting import FittedName
+from mtbert.messages import few, shown
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
 from mtbert.settings import Settings
@@ -24,6 +25,8 @@ class Card(Settings):
     max_length: int = Field(ge=1, le=2**20)
     tasks: dict[str, Task] = Field(max_length=1000)
     pal: Pal | None = None
+    # The names of the fitted numbers in each task's head; null in older files, whose runs held no rows out.
+    fitted: dict[str, tuple[FittedName, ...]] | None = None
     step: int | None = Field(default=None, ge=0)  # optimizer steps that the model was trained for; null in older files
 
     @model_validator(mode="after")
@@ -39,7 +42,17 @@ class Card(Settings):
         unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
         if unknown:
             raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")
+        for name, task in self.tasks.items():
+            known = {task.fitted(c, held_out=h) for c in (False, True, "isotonic") for h in (False, True)}
+            if self.fitted_numbers[name] not in known:
+                raise ValueError(f"fitted: {shown(name)} cannot have {few(self.fitted_numbers[name])}")
         return self
+
+    @property
+    def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
+        """The names of the fitted numbers in each task's head."""
+        older = {name: task.fitted(held_out=False) for name, task in self.tasks.items()}
+        return older | (self.fitted or {})
 
 
 def read_card(folder: Path) -> Card:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from mtbert import files
+from mtbert.answers.fitting import FittedName, check_fitted, start
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.json_files import write_settings
 from mtbert.messages import few
@@ -52,6 +54,7 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
         max_length=model.max_length,
         tasks=model.tasks,
         pal=model.pal,
+        fitted={name: tuple(model.fitted(name)) for name in model.tasks},
         step=step,
     )
     write_settings(folder / "mtbert.json", card)
@@ -83,7 +86,13 @@ def load_model(path: Path) -> LoadedModel:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
     try:
         model = Model(
-            encoder, card.tasks, pooling=card.pooling, max_length=card.max_length, seed=None, adapters=card.pal
+            encoder,
+            card.tasks,
+            pooling=card.pooling,
+            max_length=card.max_length,
+            seed=None,
+            adapters=card.pal,
+            fitted=card.fitted_numbers,
         )
     except ValueError as error:  # the encoder lacks what a head needs
         raise ValueError(f"{folder / 'mtbert.json'}: {error}") from None
@@ -112,8 +121,17 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
     return tokenizer
 
 
-def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
+def load_tasks(
+    model: Model, folder: Path, names: Sequence[str], fitted: Mapping[str, Sequence[FittedName]] | None = None
+) -> list[str]:
     """Loads saved weights from ``folder`` into the heads and adapters of ``model``, for each task in ``names``.
+
+    Args:
+        model: The model.
+        folder: The model folder.
+        names: The names of the tasks.
+        fitted: The names of the fitted numbers in the saved heads, by task; None if they are those of ``model``.
+            Numbers that only one of both has are not loaded: they are fitted again at each evaluation.
 
     Returns:
         The names of the saved tensors that belong to none of these tasks.
@@ -132,7 +150,11 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
         for name, part in wanted.items():
             prefix = f"for_{name}."
             saved = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
-            expected = {k: tuple(v.shape) for k, v in part.state_dict().items()}
+            ours = part.state_dict()
+            if what == "head" and fitted is not None:
+                numbers = start(fitted[name], model.tasks[name].predicts.shape(model.tasks[name]))
+                ours = {k: v for k, v in ours.items() if k not in model.fitted(name)} | numbers
+            expected = {k: tuple(v.shape) for k, v in ours.items()}
             found = {k: tuple(v.shape) for k, v in saved.items()}
             if expected != found:
                 raise ValueError(
@@ -140,9 +162,20 @@ def load_tasks(model: Model, folder: Path, names: Sequence[str]) -> list[str]:
                     f"{COPY_AGAIN}"
                 )
             check_finite(file, {prefix + key: tensor for key, tensor in saved.items()}, COPY_AGAIN)
-            part.to_empty(device="cpu").load_state_dict(saved)  # the part may have been on the meta device so far
+            if what == "head":
+                _check_fitted(file, prefix, saved)
+            kept = part.state_dict()
+            state = {key: saved.get(key, value) for key, value in kept.items()}
+            part.to_empty(device="cpu").load_state_dict(state)  # the part may have been on the meta device so far
         unclaimed += tensors
     return unclaimed
+
+
+def _check_fitted(file: Path, prefix: str, saved: Mapping[str, Tensor]) -> None:
+    try:
+        check_fitted({name: tensor.numpy() for name, tensor in saved.items() if name in ("scale", "knots")})
+    except ValueError as error:
+        raise ValueError(f"{file}: {prefix}{error} {COPY_AGAIN}") from None
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:

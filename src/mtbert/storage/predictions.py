@@ -23,22 +23,32 @@ class Predicted:
 
     ``prediction`` holds the raw numbers of the head, ``[B]`` or ``[B, K]``, float32. ``decision`` holds the decisions
     that follow from these numbers, ``[B]`` or ``[B, K]``: class indices as int64, or scores on a scale from 0 to 1 as
-    float64.
+    float64. ``calibrated`` holds the calibrated predictions; None if the run does not calibrate the task.
     """
 
     prediction: Tensor
     decision: Tensor
+    calibrated: Tensor | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """The predictions that answers and probabilities come from: the calibrated ones, if there are any."""
+        return self.prediction if self.calibrated is None else self.calibrated
 
     def read_by(self, metric: Metric) -> npt.NDArray[Any]:
-        """Returns the values that a metric reads: raw predictions if the metric ranks examples, decisions otherwise."""
+        """Returns the values that a metric reads: raw or calibrated predictions, or decisions."""
+        if metric.probabilities:
+            return self.shown.numpy()
         return (self.prediction if metric.ranks else self.decision).numpy()
 
 
 def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
     """Writes each task's predictions on dev into ``folder``."""
-    # The names in the file are those of the first version, whose runs stay readable.
+    # The first two names are those of the first version, whose runs stay readable.
     tensors = {f"{name}.raw": p.prediction for name, p in predicted.items()}
-    save_tensors(tensors | {f"{name}.decided": p.decision for name, p in predicted.items()}, folder / PREDICTIONS)
+    tensors |= {f"{name}.decided": p.decision for name, p in predicted.items()}
+    tensors |= {f"{name}.calibrated": p.calibrated for name, p in predicted.items() if p.calibrated is not None}
+    save_tensors(tensors, folder / PREDICTIONS)
 
 
 def load_predictions(folder: Path) -> dict[str, Predicted]:
@@ -51,6 +61,9 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
     tensors = read_tensors(folder / PREDICTIONS)
     names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
     try:
-        return {name: Predicted(tensors[f"{name}.raw"], tensors[f"{name}.decided"]) for name in names}
+        return {
+            name: Predicted(tensors[f"{name}.raw"], tensors[f"{name}.decided"], tensors.get(f"{name}.calibrated"))
+            for name in names
+        }
     except KeyError as error:
         raise ValueError(f"{folder / PREDICTIONS}: has no {error}. {COPY_AGAIN}") from None

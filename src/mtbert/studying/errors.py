@@ -26,8 +26,8 @@ WORD = re.compile(r"\w+")
 def judge(dev: DevData, result: EndedRun) -> Judged:
     """Returns, for each dev example of one task, how wrong the run's answer to it is."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
-    raw, decided = (part.numpy().astype(np.float64) for part in (predicted.prediction, predicted.decision))
-    return result.recipe.tasks[name].predicts.judge(dev.task, raw, decided, dev.labels)
+    shown, decided = (part.numpy().astype(np.float64) for part in (predicted.shown, predicted.decision))
+    return result.recipe.tasks[name].predicts.judge(dev.task, shown, decided, dev.labels)
 
 
 def overlap(texts: Sequence[str]) -> float:

@@ -56,7 +56,7 @@ class DevData:
     @property
     def scored_by(self) -> Metric:
         """The metric by which answers to the task are judged."""
-        return self.task.answer.metric(self.metric)
+        return self.task.metric_named(self.metric)
 
     @property
     def labels(self) -> Labels:

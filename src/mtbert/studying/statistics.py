@@ -152,7 +152,7 @@ def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels,
         labels: The labels of the examples, ``[B]`` or ``[B, K]``.
         resamples: The number of resamples, R.
     """
-    size, known = len(labels), task.answer.metric(metric)
+    size, known = len(labels), task.metric_named(metric)
     draws = numpy_generator(0, "bootstrap", task.name, size)
     made = []
     for first in range(0, resamples, _CHUNK):

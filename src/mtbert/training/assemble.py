@@ -116,6 +116,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
         max_length=recipe.model.max_length,
         seed=recipe.train.seed,
         adapters=recipe.model.pal,
+        fitted={name: recipe.fitted(name) for name in data},
     )
     model.compute = environment.precision(recipe.train.precision, device)
     by_pooling = [task for task in model.tasks.values() if not task.head_kind.native]
@@ -163,7 +164,7 @@ def _go_on_with_heads(model: Model, folder: Path) -> Note:
                 f"task {name}: {folder} was trained with model.pal {before}, found {now}. "
                 "Set model.pal as it was, or rename the task."
             )
-    load_tasks(model, folder, both)
+    load_tasks(model, folder, both, card.fitted_numbers)
     new = [name for name in model.tasks if name not in known]
     return Note(f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}")
 

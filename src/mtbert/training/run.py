@@ -33,6 +33,7 @@ from mtbert.training.objective import Objective, Tally, micro_batches
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
 
+THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on if no rows are held out
 INERT = 1e-3  # a loss with a smaller share of its task's gradient gets a warning
 INERT_ROWS = 16  # rows of each task from which these shares are computed
 
@@ -279,15 +280,24 @@ class Run:
         several tasks read counts once.
         """
         scored = self.scored
-        for name, data in scored.items():
-            sample = numpy_generator(self.recipe.train.seed, "threshold", name)
-            scoring.fit_threshold(self.predictor, data.train, sample)
+        for name in scored:
+            self._fit(name)
         self.predicted = scoring.predict_and_decide(self.predictor, [data.dev for data in scored.values()], tick)
         scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
         self.best.count(chosen)
         return scores
+
+    def _fit(self, name: str) -> None:
+        """Fits the threshold and the calibration of a task on held-out rows, or its threshold on a sample of train."""
+        data = self.data[name]
+        if data.held_out is not None:
+            scoring.fit_answers(self.predictor, data.held_out)
+        elif data.task.predicts.fits.needed:
+            sample = numpy_generator(self.recipe.train.seed, "threshold", name)
+            rows = sample.permutation(len(data.train))[:THRESHOLD_SAMPLE]
+            scoring.fit_answers(self.predictor, data.train, rows)
 
     def undefined(self) -> list[str]:
         """Returns a warning for each task whose metric is undefined for the predictions of the last evaluation."""

@@ -1,0 +1,288 @@
+"""Fits numbers on held-out rows: the threshold of a yes, and the calibration of probabilities.
+
+A calibration changes predictions, which are logits. Their probabilities then say how often answers are right:
+
+- temperature: ``scale * logits``, with one number for all classes or labels. The order of the logits stays, so no
+  answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1 divided by their
+  temperature.
+- Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. As there,
+  targets are smoothed. In contrast to there, ``scale`` is above 0, so that a higher logit never makes a yes less
+  probable.
+- isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
+  and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002.
+
+Targets are smoothed for all three: ``N`` rows count as if there were one more of each class. Even if all held-out rows
+are answered right, no probability then becomes 1. SciPy and scikit-learn are imported only when numbers are fitted.
+
+Dimension key: B examples, K numbers of one answer, Q knots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FittedName = Literal["threshold", "scale", "bias", "knots"]  # numbers that are fitted on held-out rows
+Calibrate = bool | Literal["isotonic"]  # the setting train.calibrate
+ThresholdFit = Callable[[Labels, Labels], float | Labels]  # takes predictions and labels; returns a number, or [K]
+
+KNOTS = 256  # numbers of an isotonic function; one with more knots is thinned out
+SCALES = (0.01, 100.0)  # lowest and highest scale
+FEWEST_ROWS = 5  # a label of a set keeps its threshold if fewer held-out rows have it, or fewer lack it
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A way to calibrate predictions: the names of its numbers, and a function that fits them.
+
+    The function takes predictions and labels of held-out rows, and returns a number for each name.
+    """
+
+    names: tuple[FittedName, ...]
+    fit: Callable[[Labels, Labels], tuple[Labels, ...]]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What is fitted on held-out rows for predictions of one kind; by default, nothing.
+
+    Attributes:
+        threshold: Finds the best threshold from predictions and labels. None if the threshold is always 0.
+        needed: Whether predictions have no natural threshold. If so, one is fitted even if no rows are held out, and
+            then on train rows. Otherwise the threshold is 0 in that case.
+        calibrations: The calibration for each value of ``train.calibrate``; none if predictions give no probabilities.
+    """
+
+    threshold: ThresholdFit | None = None
+    needed: bool = False
+    calibrations: Mapping[Calibrate, Calibration] = field(default_factory=dict)
+
+    def names(self, calibrate: Calibrate, *, held_out: bool) -> tuple[FittedName, ...]:
+        """Returns the names of the numbers that a run fits; ``held_out`` says whether it holds rows out."""
+        calibration = self.calibrations.get(calibrate)
+        threshold = self.threshold is not None and (held_out or self.needed)
+        return (*(("threshold",) if threshold else ()), *(() if calibration is None else calibration.names))
+
+
+NOTHING_FITTED = Fits()
+
+
+# Use ----------------------------------------------------------------------------------------------------------
+
+
+def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName, Labels]:
+    """Returns the fitted numbers before anything is fitted; they change no prediction.
+
+    Args:
+        names: The names of the numbers.
+        shape: The shape of the prediction for one example.
+    """
+    logits_Q = np.linspace(-10.0, 10.0, KNOTS)
+    values: dict[FittedName, Labels] = {
+        "threshold": np.zeros(tuple(shape)),
+        "scale": np.array(1.0),
+        "bias": np.array(0.0),
+        "knots": np.stack([logits_Q, 1 / (1 + np.exp(-logits_Q))]),
+    }
+    return {name: values[name] for name in names}
+
+
+def check_fitted(fitted: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raises ValueError if saved numbers cannot have been fitted: the scale is not positive, or knots are out of order.
+
+    The numbers must already be finite and have the right shapes.
+    """
+    scale = fitted.get("scale")
+    if scale is not None and not scale > 0:
+        raise ValueError(f"scale must be above 0, found {float(scale):g}.")
+    knots = fitted.get("knots")
+    if knots is not None and not ((np.diff(knots) >= 0).all() and 0 < knots[1].min() <= knots[1].max() < 1):
+        raise ValueError("knots must rise, with probabilities above 0 and below 1.")
+
+
+def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tensor:
+    """Returns calibrated predictions, on the CPU; the same object if ``fitted`` holds no calibration.
+
+    Args:
+        prediction: Logits, ``[B]`` or ``[B, K]``, on the CPU.
+        fitted: The fitted numbers of the task's head, by name.
+    """
+    if "knots" in fitted:
+        import torch
+
+        logits_Q, p_Q = fitted["knots"].double().cpu().numpy()
+        p_B = np.interp(prediction.double().numpy(), logits_Q, p_Q)
+        return torch.from_numpy(np.log(p_B) - np.log1p(-p_B)).to(prediction.dtype)
+    if "scale" in fitted:
+        prediction = prediction * fitted["scale"].cpu()
+    return prediction + fitted["bias"].cpu() if "bias" in fitted else prediction
+
+
+def fit_numbers(
+    fits: Fits, names: Sequence[FittedName], prediction: Labels, labels: Labels
+) -> dict[FittedName, Labels]:
+    """Returns the numbers called ``names``, fitted on predictions for held-out rows and the labels of these rows.
+
+    A threshold is fitted on calibrated predictions, because those are compared with it.
+    """
+    import torch
+
+    found: dict[FittedName, Labels] = {}
+    for calibration in fits.calibrations.values():
+        if set(calibration.names) <= set(names):
+            fitted = zip(calibration.names, calibration.fit(prediction, labels), strict=True)
+            # Rounded as they will be stored, so that the threshold fits what is compared with it.
+            found = {name: np.asarray(number, np.float32).astype(np.float64) for name, number in fitted}
+            tensors = {name: torch.from_numpy(number) for name, number in found.items()}
+            prediction = calibrated(torch.from_numpy(prediction), tensors).numpy()
+            break
+    if fits.threshold is not None and "threshold" in names:
+        found["threshold"] = np.asarray(fits.threshold(prediction, labels), np.float64)
+    return found
+
+
+# Thresholds ---------------------------------------------------------------------------------------------------
+
+
+def most_accurate(predictions_B: Labels, labels_B: Labels) -> float:
+    """Returns the threshold that separates yes from no with the fewest errors; a share above 0.5 is a yes.
+
+    The threshold is the midpoint of two neighbouring predictions, which are cosines. If several midpoints are equally
+    good, the lowest is returned. The result is -2 or 2 if it is best to give all examples the same answer.
+    """
+    in_order = np.argsort(predictions_B, kind="stable")
+    predictions_B, yes_B = predictions_B[in_order], labels_B[in_order] > 0.5
+    # The number of right answers if the first i examples are called 0 and the others 1.
+    no, yes = np.cumsum(~yes_B), np.cumsum(yes_B[::-1])[::-1]
+    right = np.concatenate([[0], no]) + np.concatenate([yes, [0]])
+    right[1:-1][predictions_B[:-1] == predictions_B[1:]] = -1  # no threshold separates equal predictions
+    edges = np.concatenate(
+        [[-2.0], (predictions_B[:-1] + predictions_B[1:]) / 2, [2.0]]
+    )  # not 1: rounding gives cosines of 1.0000001
+    return float(edges[right.argmax()])
+
+
+def best_f1_of_each(logits_BK: Labels, labels_BK: Labels) -> Labels:
+    """Returns for each label the threshold that gives it the highest F1, ``[K]``.
+
+    Macro F1 is the mean of these, so no other thresholds give a higher macro F1 on these rows. A threshold is the
+    midpoint of two neighbouring logits, or lies 1 below all of them. If several are equally good, the one nearest to 0
+    is taken, which stands for a probability of 0.5. A label keeps the threshold 0 if fewer than ``FEWEST_ROWS`` rows
+    have it, or if fewer lack it. Rows in which the label is unknown (``nan``) are left out.
+    """
+    return np.array([_best_f1(x_B, y_B) for x_B, y_B in zip(logits_BK.T, labels_BK.T, strict=True)])
+
+
+def _best_f1(logits_B: Labels, labels_B: Labels) -> float:
+    known_B = ~np.isnan(labels_B)
+    down = np.argsort(-logits_B[known_B], kind="stable")
+    logits_B, yes_B = logits_B[known_B][down], labels_B[known_B][down] == 1
+    if min(yes_B.sum(), (~yes_B).sum()) < FEWEST_ROWS:
+        return 0.0
+    # After row i, the first i + 1 rows get the label.
+    f1_B = 2 * np.cumsum(yes_B) / (np.arange(1, len(yes_B) + 1) + yes_B.sum())
+    f1_B[:-1][logits_B[:-1] == logits_B[1:]] = -1  # no threshold separates equal logits
+    edges_B = np.append((logits_B[:-1] + logits_B[1:]) / 2, logits_B[-1] - 1)
+    best = np.flatnonzero(f1_B == f1_B.max())
+    return float(edges_B[best[np.abs(edges_B[best]).argmin()]])
+
+
+# Calibrations -------------------------------------------------------------------------------------------------
+
+
+def _temperature(loss: Callable[[Labels, Labels, float], float]) -> Callable[[Labels, Labels], tuple[Labels, ...]]:
+    """Returns a function that finds the scale at which ``loss(logits, labels, scale)`` is lowest, within ``SCALES``."""
+
+    def fit(logits: Labels, labels: Labels) -> tuple[Labels, ...]:
+        from scipy.optimize import minimize_scalar
+
+        found = minimize_scalar(
+            lambda log_scale: loss(logits, labels, np.exp(log_scale)),
+            bounds=np.log(SCALES),
+            method="bounded",
+            options={"xatol": 1e-8},
+        )
+        return (np.exp(found.x),)
+
+    return fit
+
+
+def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
+    """Returns the mean cross-entropy of classes, in nats, of ``scale * logits_BK`` against smoothed targets.
+
+    ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``.
+    """
+    from scipy.special import log_softmax
+
+    rows, classes = logits_BK.shape
+    log_p_BK = log_softmax(scale * logits_BK, axis=1)
+    shares_BK = labels if labels.ndim == 2 else np.eye(classes)[labels.astype(np.int64)]
+    total_B = ((rows * shares_BK + 1) * log_p_BK).sum(1)
+    return -float(total_B.mean()) / float(rows + classes)
+
+
+def label_loss(logits: Labels, labels: Labels, scale: float, bias: float = 0.0) -> float:
+    """Returns the mean cross-entropy of yes and no, in nats, of ``scale * logits + bias`` against smoothed targets.
+
+    ``labels`` are shares of yes, usually 1 or 0, and ``nan`` where they are unknown. They have the shape of ``logits``,
+    ``[B]`` or ``[B, K]``.
+    """
+    from scipy.special import log_expit
+
+    known = ~np.isnan(labels)
+    logits, labels = scale * logits[known] + bias, labels[known]
+    rows = max(len(labels), 1)
+    target = (rows * labels + 1) / (rows + 2)
+    total = float((target * log_expit(logits) + (1 - target) * log_expit(-logits)).sum())
+    return -total / rows
+
+
+def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    target_B = (len(labels_B) * labels_B + 1) / (len(labels_B) + 2)
+
+    def loss_and_slope(numbers: Labels) -> tuple[float, Labels]:
+        scale, bias = float(np.exp(numbers[0])), float(numbers[1])
+        slope_B = expit(scale * logits_B + bias) - target_B
+        slope = np.array([scale * (slope_B * logits_B).mean(), slope_B.mean()])
+        return label_loss(logits_B, labels_B, scale, bias), slope
+
+    limits = [tuple(np.log(SCALES)), (None, None)]
+    exact = {"ftol": 1e-14, "gtol": 1e-9}
+    found = minimize(loss_and_slope, [0.0, 0.0], jac=True, bounds=limits, method="L-BFGS-B", options=exact)
+    return np.exp(found.x[0]), found.x[1]
+
+
+def _isotonic(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
+    """Returns the knots of the best function, ``[2, KNOTS]``: logits and probabilities; the last knot is repeated."""
+    from sklearn.isotonic import IsotonicRegression
+
+    target_B = (len(labels_B) * labels_B + 1) / (len(labels_B) + 2)
+    found = IsotonicRegression().fit(logits_B, target_B)
+    knots_2Q = np.stack([found.X_thresholds_, found.y_thresholds_]).astype(np.float64)
+    if knots_2Q.shape[1] > KNOTS:
+        knots_2Q = knots_2Q[:, np.linspace(0, knots_2Q.shape[1] - 1, KNOTS).round().astype(np.int64)]
+    return (np.pad(knots_2Q, ((0, 0), (0, KNOTS - knots_2Q.shape[1])), mode="edge"),)
+
+
+TEMPERATURE_OF_CLASSES = Calibration(("scale",), _temperature(class_loss))
+TEMPERATURE_OF_LABELS = Calibration(("scale",), _temperature(label_loss))
+PLATT = Calibration(("scale", "bias"), _platt)
+ISOTONIC = Calibration(("knots",), _isotonic)
+
+# What is fitted, for each kind of predictions.
+CLASSES = Fits(calibrations={True: TEMPERATURE_OF_CLASSES, "isotonic": TEMPERATURE_OF_CLASSES})
+YES_OR_NO = Fits(calibrations={True: PLATT, "isotonic": ISOTONIC})
+COSINE_OF_YES_OR_NO = Fits(threshold=most_accurate, needed=True)
+SETS = Fits(threshold=best_f1_of_each, calibrations={True: TEMPERATURE_OF_LABELS, "isotonic": TEMPERATURE_OF_LABELS})

@@ -1,0 +1,110 @@
+"""Measures of probabilities: negative log-likelihood, and expected calibration error with its bins.
+
+Every question with a probability is brought into one form: the log-probabilities of its options, ``[N, K]``, and the
+option that is true, ``[N]``. A class is a question with ``K`` options, a yes or no has 2, and a set of labels has a
+question with 2 options for each label that is known. The confidence in a question is the probability of its most
+probable option; the answer is right if that option is true.
+
+Dimension key: B examples, N questions, K options or labels, M bins.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import Array, AsOptions, Labels, Metric, TaskFacts
+
+BINS = 15  # of equal width, from 0 to 1
+
+
+def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
+    """Returns the options of classes; see :data:`mtbert.answers.AsOptions`."""
+    from scipy.special import log_softmax
+
+    return log_softmax(logits_BK.astype(np.float64), axis=1), labels_B.astype(np.int64)
+
+
+def of_labels(logits: Array, labels: Labels) -> AsOptions:
+    """Returns the options of each yes or no, from logits ``[B]`` or ``[B, K]``; unknown labels are left out."""
+    from scipy.special import log_expit
+
+    known = ~np.isnan(labels)
+    logits_N = logits[known].astype(np.float64)
+    return np.stack([log_expit(-logits_N), log_expit(logits_N)], 1), labels[known].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers are right, by confidence. All arrays are ``[M]``; bin ``m`` holds confidences in
+    ``(m / M, (m + 1) / M]``. The means of an empty bin are 0."""
+
+    counts: npt.NDArray[np.int64]
+    confidence: Labels  # mean confidence
+    accuracy: Labels  # share of right answers
+
+
+def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
+    """Returns the bins of a reliability picture, from the log-probabilities of options and the true option."""
+    confidence_N = np.exp(log_p_NK.max(1))
+    bin_N = np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    counts_M = np.bincount(bin_N, minlength=BINS)
+    sums = (np.bincount(bin_N, x_N, BINS) for x_N in (confidence_N, log_p_NK.argmax(1) == true_N))
+    return Reliability(counts_M, *(sum_M / np.maximum(counts_M, 1) for sum_M in sums))
+
+
+def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
+    """Returns the expected calibration error, from 0 to 1.
+
+    It is the mean over all questions of the distance between the mean confidence and the share of right answers in
+    their bin. There are ``BINS`` bins of equal width.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+    """
+    bins = reliability(log_p_NK, true_N)
+    return float(bins.counts @ np.abs(bins.accuracy - bins.confidence)) / max(len(true_N), 1)
+
+
+def negative_log_likelihood(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
+    """Returns the mean over all questions of ``-log p`` of the true option, in nats."""
+    return -float(np.take_along_axis(log_p_NK, true_N[:, None], 1).mean()) if len(true_N) else 0.0
+
+
+def _entropy(true_N: npt.NDArray[np.int64]) -> float:
+    p_K = np.bincount(true_N) / max(len(true_N), 1)
+    return -float(sum(p * np.log(p) for p in p_K if p > 0))
+
+
+def _best_constant(labels: Labels) -> float:
+    """Returns the negative log-likelihood of the best constant: the frequencies of classes, or of each label."""
+    if labels.ndim == 1:
+        return _entropy(labels.astype(np.int64))
+    known_K = (~np.isnan(labels)).sum(0)
+    each_K = [_entropy(x_B[~np.isnan(x_B)].astype(np.int64)) for x_B in labels.T]
+    return float(known_K @ each_K / max(known_K.sum(), 1))
+
+
+def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
+    """Returns the metrics of probabilities, ``nll`` and ``ece``: they are reported, and no recipe may choose them.
+
+    The constant to compare with always gives the frequencies of the classes, so its calibration error is 0.
+    """
+
+    def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:
+        return negative_log_likelihood(*options(prediction, labels))
+
+    def ece(task: TaskFacts, prediction: Array, labels: Labels) -> float:
+        return calibration_error(*options(prediction, labels))
+
+    def constant(task: TaskFacts, labels: Labels) -> float:
+        return _best_constant(labels)
+
+    return (
+        Metric("nll", nll, constant, probabilities=True, higher_is_better=False),
+        Metric("ece", ece, lambda task, labels: 0.0, probabilities=True, higher_is_better=False),
+    )
+
+
+METRICS_OF_CLASSES = _metrics(of_classes)
+METRICS_OF_LABELS = _metrics(of_labels)
