@@ -12,8 +12,9 @@ from mtbert import prepare
 from mtbert.model.settings import Pal
 from mtbert.recipe.checks import check_config, check_recipe, check_with_encoder
 from mtbert.recipe.files import load_recipe, merge
-from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe
 from mtbert.recipe.settings import validate_recipe
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.splits import TableSide
 from mtbert.task import Task
 from mtbert.training import assemble

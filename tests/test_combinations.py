@@ -21,8 +21,9 @@ from mtbert.losses.known import LOSSES
 from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Pal
 from mtbert.model.weights import LoadedEncoder, load_encoder
-from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.sampling.known import SAMPLERS
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run

@@ -11,8 +11,9 @@ from mtbert.answers.known import ANSWER_TYPES
 from mtbert.balance.known import BALANCING
 from mtbert.kinds import Kinds
 from mtbert.losses.known import LOSSES
-from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import DataRecipe, ModelRecipe, TaskRecipe
 from mtbert.recipe.tables import TableRecipe
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.sampling.known import SAMPLERS
 from mtbert.settings import Settings
 from mtbert.studying.settings import Printed, RowSettings, StudySettings

@@ -9,8 +9,9 @@ import toy_run
 from pydantic import Field
 
 from mtbert.recipe.identity import identity
-from mtbert.recipe.parts import TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe, validate_recipe
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.yaml_files import merge
 
 RAW = toy_run.raw_recipe(Path("/nowhere"))

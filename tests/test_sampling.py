@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mtbert.recipe.parts import TrainRecipe
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.sampling.annealed import Annealed
 from mtbert.sampling.round_robin import RoundRobin
 from mtbert.sampling.stream import Stream

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from mtbert import metrics
 from mtbert.losses import Averaged
 from mtbert.messages import few, shown
-from mtbert.recipe.parts import ModelRecipe, TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import ModelRecipe, TaskRecipe
 from mtbert.recipe.tables import TableRecipe
+from mtbert.recipe.train_settings import TrainRecipe
 
 if TYPE_CHECKING:
     from mtbert.model.encoder import Encoder, EncoderConfig

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert import yaml_text
-from mtbert.recipe.parts import PAPER_ROUNDS, TrainRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.recipe.tables import without_table
+from mtbert.recipe.train_settings import PAPER_ROUNDS, TrainRecipe
 from mtbert.settings import Settings
 from mtbert.yaml_files import merge
 

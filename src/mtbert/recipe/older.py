@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from mtbert.recipe.parts import PAPER_ROUNDS
+from mtbert.recipe.train_settings import PAPER_ROUNDS
 
 
 def modern(raw: dict[str, Any]) -> dict[str, Any]:

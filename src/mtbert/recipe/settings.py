@@ -18,8 +18,9 @@ from mtbert import metrics
 from mtbert.answers.fitting import FittedName
 from mtbert.messages import clean
 from mtbert.recipe.checks import check_recipe, check_tables
-from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe, TrainRecipe
+from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe
 from mtbert.recipe.tables import TableRecipe, WrongTable, with_table, without_table
+from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.settings import Settings, explain, tuples
 
 
