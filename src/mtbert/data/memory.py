@@ -28,7 +28,7 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows from memory: the Arrow tables, and the name of each for messages.
+    """Rows from memory: Arrow tables, and for each of them a name that messages use.
 
     The keys of both mappings are the paths of the files that the tables are written to, relative to the run's folder.
     """
@@ -60,14 +60,14 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Replaces file names by the names of their rows in the messages of errors raised inside the ``with`` block."""
+        """Changes the messages of errors that are raised inside the ``with`` block, as :meth:`renamed` does."""
         try:
             yield
         except ValueError as error:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with each file name replaced by the name of the rows in that file."""
+        """Returns ``text`` with the path of each file replaced by the name of the table that it holds."""
         for file, name in self.names.items():
             text = text.replace(file, name)
         return text
@@ -99,7 +99,7 @@ def file_of(task: str, split: str) -> str:
 
 
 def name_of(task: str, split: str) -> str:
-    """Returns the name of a split's rows in messages."""
+    """Returns what messages call the rows of a split, such as ``data of task sst, dev``."""
     return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
 
 
@@ -137,7 +137,7 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
-    """Returns the column names, the number of rows, and a function that takes a column name and returns the values."""
+    """Returns the column names, the number of rows, and a function from a column name to the values of the column."""
     import pyarrow as pa
 
     library, kind = type(rows).__module__.partition(".")[0], type(rows).__name__

@@ -1,4 +1,4 @@
-"""Turning records into a table: the cells that its tasks read are converted and put into columns."""
+"""Turning records into a source table: the cells that tasks read are converted and put into columns."""
 
 from array import array
 from bisect import bisect_right
@@ -21,14 +21,14 @@ MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a la
 
 
 class Reader:
-    """Makes one table, with the columns of all its tasks, from the records of one or more files.
+    """Makes one source table, with the columns that all its tasks read, from the records of one or more files.
 
     Call :meth:`read` for each file, and :meth:`table` at the end.
 
     Args:
-        each: The columns of each task; their ids are in the same column.
-        where: Values by column; only records with these are read.
-        labelled: Whether to read labels too. Without them, all texts must be there.
+        each: The column settings of each task. All tasks have the same id column.
+        where: A dict from columns to values. Only records with these values are read.
+        labelled: Whether to read labels too. If false, every record must have all texts.
     """
 
     def __init__(self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool) -> None:
@@ -155,7 +155,7 @@ class Reader:
         self._waiting.clear()
 
     def _usable(self, made: Sequence[Any]) -> bool:
-        """Returns whether a task can read a row, which needs its label and all of its texts."""
+        """Returns whether at least one task can read a row: the row has a label for it, and all of its texts."""
         labels = made[len(self._texts) :]
         return not self._labelled or any(
             labels[reading.labels] is not None and all(made[i] for i in reading.texts) for reading in self._readings

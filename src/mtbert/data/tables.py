@@ -1,4 +1,4 @@
-"""Tables, which hold the rows that a task reads from a source in columns, and the names of these columns."""
+"""Tables: a table holds the rows that a task reads from a source. It stores them in columns."""
 
 import json
 from bisect import bisect_right
@@ -102,10 +102,10 @@ class TableFile:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of a source that a task reads, in columns, and the files or the data set that they come from.
+    """The rows that a task reads from a source, stored in columns.
 
     Attributes:
-        parts: The files, or the data set.
+        parts: The files that the rows come from, or the data set.
         ids: The id of each row.
         texts: One column for each text of a row.
         labels: The label of each row, as text.
@@ -139,7 +139,7 @@ class Table:
 
     @property
     def rows(self) -> list[Row]:
-        """The rows as objects, for small tables."""
+        """The rows as :class:`Row` objects. Use this only for small tables."""
         return [self.row(i) for i in range(len(self))]
 
     def row(self, row: int) -> Row:

@@ -127,7 +127,7 @@ def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
 
 
 def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
-    """Returns what the encoder's family says about the head of ``task``; None if the head is of another kind.
+    """Returns how the encoder's family builds the head of ``task``; None if that head is not of kind ``native``.
 
     Raises:
         ValueError: If the head is of kind ``native``, and the encoder does not have what such a head needs.
@@ -147,7 +147,7 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
 
 
 def reads_pooler(task: Task, pooling: Pooling, config: EncoderConfig) -> bool:
-    """Returns whether the vectors of ``task`` come from the pooler; ``pooling`` is the model's."""
+    """Returns whether the vectors of ``task`` come from the pooler; ``pooling`` is the pooling of the model."""
     native = native_head(task, config)
     return config.pooler and task.pooled(pooling) == "cls" and (native is None or native.pooler)
 

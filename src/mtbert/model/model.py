@@ -18,7 +18,11 @@ from mtbert.profiling import timed
 from mtbert.task import Pooling, Task
 
 SpanSlices = Mapping[int, Mapping[str, slice]]
-"""The rows of each span in the input of a module, by the number of rows of that input: all tokens, or all sequences."""
+"""Which rows of the input of an encoder module belong to each span of the batch.
+
+Some modules read a row for each token, and some read a row for each sequence. The outer key is the number of rows in
+the input. The inner key is the name of a span.
+"""
 Watch = Callable[[SpanSlices], None]
 """A function that is called with the rows of each span before modules of the encoder run on them."""
 
@@ -79,7 +83,7 @@ class Model(nn.Module):
         """Returns the output of the embedding layer, ``[N, D]``.
 
         ``generator`` draws the dropout masks; None means no dropout. If ``watch`` is given, it is called first, with
-        the rows of each task.
+        the rows of each span.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -95,7 +99,7 @@ class Model(nn.Module):
         exact: bool = False,
         watch: Watch | None = None,
     ) -> dict[str, Output]:
-        """Makes the second part of a forward pass, after :meth:`embed`; returns the output for each task, by name.
+        """Makes the second part of a forward pass, after :meth:`embed`. Returns the output for each task, by name.
 
         Args:
             batch: The batch. A task that is :meth:`apart` must be the only one that reads its span.
@@ -149,7 +153,10 @@ class Model(nn.Module):
         return f"for_{name}" in self.adapters
 
     def apart(self, name: str) -> bool:
-        """Returns whether layers of the encoder differ for the task called ``name``, so that it needs its own span."""
+        """Returns whether the encoder's layers compute something else for the task called ``name`` than for others.
+
+        Such a task needs a span of its own.
+        """
         return self.adapted(name)
 
     def random(self, name: str) -> bool:
