@@ -79,8 +79,8 @@ class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
     ``value``, ``undefined`` and ``right`` take the decisions of :meth:`PredictionKind.decide` and the labels, each
-    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions; if ``probabilities`` is
-    true, calibrated predictions.
+    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions. If ``probabilities`` is
+    true, they take calibrated predictions instead.
     """
 
     name: str
@@ -249,7 +249,8 @@ class LabelKind(Protocol):
 class PredictionKind(Protocol):
     """The prediction half of an answer type: what the numbers of a head mean.
 
-    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``. All methods take them calibrated.
+    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``. All methods take predictions that
+    have been calibrated.
     """
 
     @property
@@ -304,7 +305,10 @@ class PredictionKind(Protocol):
         ...
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        """Returns what calibrated predictions say about each question that has a label; None without probabilities."""
+        """Returns what the predictions say about each question that has a label; for the form, see ``AsOptions``.
+
+        If the predictions give no probabilities, returns None.
+        """
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:

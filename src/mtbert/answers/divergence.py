@@ -23,7 +23,7 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
     The two logit tensors give the probabilities ``p`` and ``q``. The target of ``KL(p || q)`` is ``p``, and the target
     of ``KL(q || p)`` is ``q``. If ``detached`` is true, no gradient flows through the targets. The value is the same,
     but the gradient with respect to each prediction is that of a single KL, whose target is the other prediction. Where
-    ``p`` and ``q`` are nearly equal, it is half as large as without ``detached``.
+    ``p`` and ``q`` are nearly equal, this gradient is half as large as without ``detached``.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Fits numbers on held-out rows: the threshold of a yes, and the calibration of probabilities.
+"""Fits numbers on held-out rows: the threshold above which an answer is yes, and the calibration of probabilities.
 
 A calibration changes predictions, which are logits. Their probabilities then say how often answers are right:
 
@@ -6,13 +6,13 @@ A calibration changes predictions, which are logits. Their probabilities then sa
   answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1 divided by their
   temperature.
 - Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. As there,
-  targets are smoothed. In contrast to there, ``scale`` is above 0, so that a higher logit never makes a yes less
-  probable.
+  targets are smoothed. Difference: here ``scale`` is above 0, so that a higher logit never makes a yes less probable.
 - isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
   and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002.
 
-Targets are smoothed for all three: ``N`` rows count as if there were one more of each class. Even if all held-out rows
-are answered right, no probability then becomes 1. SciPy and scikit-learn are imported only when numbers are fitted.
+Targets are smoothed for all three: with ``N`` rows and ``K`` classes, a target ``y`` becomes ``(N * y + 1) / (N + K)``.
+Even if all held-out rows are answered right, no probability therefore becomes 1. SciPy and scikit-learn are imported
+only when numbers are fitted.
 
 Dimension key: B examples, K numbers of one answer, Q knots.
 """
@@ -57,9 +57,10 @@ class Fits:
 
     Attributes:
         threshold: Finds the best threshold from predictions and labels. None if the threshold is always 0.
-        needed: Whether predictions have no natural threshold. If so, one is fitted even if no rows are held out, and
-            then on train rows. Otherwise the threshold is 0 in that case.
-        calibrations: The calibration for each value of ``train.calibrate``; none if predictions give no probabilities.
+        needed: Whether predictions have no natural threshold. If true, and no rows are held out, the threshold is
+            fitted on train rows. If false, and no rows are held out, it is 0.
+        calibrations: The calibration for each value of ``train.calibrate``. If predictions give no probabilities, there
+            are none.
     """
 
     threshold: ThresholdFit | None = None
@@ -80,10 +81,10 @@ NOTHING_FITTED = Fits()
 
 
 def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName, Labels]:
-    """Returns the fitted numbers before anything is fitted; they change no prediction.
+    """Returns the values that the numbers called ``names`` have before they are fitted. They change no prediction.
 
     Args:
-        names: The names of the numbers.
+        names: The names of numbers that will be fitted.
         shape: The shape of the prediction for one example.
     """
     logits_Q = np.linspace(-10.0, 10.0, KNOTS)
@@ -110,7 +111,7 @@ def check_fitted(fitted: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tensor:
-    """Returns calibrated predictions, on the CPU; the same object if ``fitted`` holds no calibration.
+    """Returns calibrated predictions, on the CPU. If ``fitted`` holds no calibration, returns ``prediction`` itself.
 
     Args:
         prediction: Logits, ``[B]`` or ``[B, K]``, on the CPU.
@@ -154,10 +155,11 @@ def fit_numbers(
 
 
 def most_accurate(predictions_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates yes from no with the fewest errors; a share above 0.5 is a yes.
+    """Returns the threshold that separates yes from no with the fewest errors.
 
-    The threshold is the midpoint of two neighbouring predictions, which are cosines. If several midpoints are equally
-    good, the lowest is returned. The result is -2 or 2 if it is best to give all examples the same answer.
+    Labels are shares of yes; a share above 0.5 counts as yes. Predictions are cosines, and the threshold is the
+    midpoint of two neighbouring ones. If several midpoints are equally good, the lowest is returned. The result is -2
+    or 2 if it is best to give all examples the same answer.
     """
     in_order = np.argsort(predictions_B, kind="stable")
     predictions_B, yes_B = predictions_B[in_order], labels_B[in_order] > 0.5
@@ -174,10 +176,11 @@ def most_accurate(predictions_B: Labels, labels_B: Labels) -> float:
 def best_f1_of_each(logits_BK: Labels, labels_BK: Labels) -> Labels:
     """Returns for each label the threshold that gives it the highest F1, ``[K]``.
 
-    Macro F1 is the mean of these, so no other thresholds give a higher macro F1 on these rows. A threshold is the
-    midpoint of two neighbouring logits, or lies 1 below all of them. If several are equally good, the one nearest to 0
-    is taken, which stands for a probability of 0.5. A label keeps the threshold 0 if fewer than ``FEWEST_ROWS`` rows
-    have it, or if fewer lack it. Rows in which the label is unknown (``nan``) are left out.
+    Macro F1 is the mean of the F1 of all labels, so no other thresholds give a higher macro F1 on these rows. A
+    threshold is the midpoint of two neighbouring logits, or lies 1 below all of them. If several thresholds are equally
+    good, the one nearest to 0 is taken, because a logit of 0 stands for a probability of 0.5. A label keeps the
+    threshold 0 if fewer than ``FEWEST_ROWS`` rows have it, or if fewer than ``FEWEST_ROWS`` rows lack it. Rows in which
+    the label is unknown (``nan``) are left out.
     """
     return np.array([_best_f1(x_B, y_B) for x_B, y_B in zip(logits_BK.T, labels_BK.T, strict=True)])
 
@@ -217,7 +220,7 @@ def _temperature(loss: Callable[[Labels, Labels, float], float]) -> Callable[[La
 
 
 def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
-    """Returns the mean cross-entropy of classes, in nats, of ``scale * logits_BK`` against smoothed targets.
+    """Returns the mean cross-entropy between the predictions ``scale * logits_BK`` and smoothed targets, in nats.
 
     ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``.
     """
@@ -231,7 +234,7 @@ def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
 
 
 def label_loss(logits: Labels, labels: Labels, scale: float, bias: float = 0.0) -> float:
-    """Returns the mean cross-entropy of yes and no, in nats, of ``scale * logits + bias`` against smoothed targets.
+    """Returns the mean cross-entropy between ``scale * logits + bias`` and smoothed targets, for yes/no, in nats.
 
     ``labels`` are shares of yes, usually 1 or 0, and ``nan`` where they are unknown. They have the shape of ``logits``,
     ``[B]`` or ``[B, K]``.
@@ -265,7 +268,10 @@ def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
 
 
 def _isotonic(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
-    """Returns the knots of the best function, ``[2, KNOTS]``: logits and probabilities; the last knot is repeated."""
+    """Returns the knots of the function that fits best, ``[2, KNOTS]``: row 0 has logits, and row 1 probabilities.
+
+    If there are fewer knots, the last one is repeated.
+    """
     from sklearn.isotonic import IsotonicRegression
 
     target_B = (len(labels_B) * labels_B + 1) / (len(labels_B) + 2)

@@ -1,9 +1,10 @@
 """Measures of probabilities: negative log-likelihood, and expected calibration error with its bins.
 
-Every question with a probability is brought into one form: the log-probabilities of its options, ``[N, K]``, and the
-option that is true, ``[N]``. A class is a question with ``K`` options, a yes or no has 2, and a set of labels has a
-question with 2 options for each label that is known. The confidence in a question is the probability of its most
-probable option; the answer is right if that option is true.
+All answers are brought into one form, that of questions with options: the log-probabilities of the options, ``[N, K]``,
+and the index of the true option of each question, ``[N]``. An example with a class is one question with ``K`` options,
+and a yes/no example is one question with 2. A set of labels is one question with 2 options for each label that is
+known. The confidence in a question is the probability of its most probable option. The answer is right if that option
+is true.
 
 Dimension key: B examples, N questions, K options or labels, M bins.
 """
@@ -20,14 +21,17 @@ BINS = 15  # of equal width, from 0 to 1
 
 
 def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
-    """Returns the options of classes; see :data:`mtbert.answers.AsOptions`."""
+    """Returns the questions of examples with classes, in the form of :data:`mtbert.answers.AsOptions`."""
     from scipy.special import log_softmax
 
     return log_softmax(logits_BK.astype(np.float64), axis=1), labels_B.astype(np.int64)
 
 
 def of_labels(logits: Array, labels: Labels) -> AsOptions:
-    """Returns the options of each yes or no, from logits ``[B]`` or ``[B, K]``; unknown labels are left out."""
+    """Returns yes/no questions in the form of :data:`mtbert.answers.AsOptions`; unknown labels are left out.
+
+    ``logits`` and ``labels`` are ``[B]`` or ``[B, K]``.
+    """
     from scipy.special import log_expit
 
     known = ~np.isnan(labels)
@@ -37,8 +41,10 @@ def of_labels(logits: Array, labels: Labels) -> AsOptions:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right, by confidence. All arrays are ``[M]``; bin ``m`` holds confidences in
-    ``(m / M, (m + 1) / M]``. The means of an empty bin are 0."""
+    """How often answers are right, by confidence.
+
+    All arrays are ``[M]``; bin ``m`` holds confidences in ``(m / M, (m + 1) / M]``. The means of an empty bin are 0.
+    """
 
     counts: npt.NDArray[np.int64]
     confidence: Labels  # mean confidence
@@ -46,7 +52,7 @@ class Reliability:
 
 
 def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
-    """Returns the bins of a reliability picture, from the log-probabilities of options and the true option."""
+    """Returns the bins of a reliability diagram, from the log-probabilities of options and the true options."""
     confidence_N = np.exp(log_p_NK.max(1))
     bin_N = np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
     counts_M = np.bincount(bin_N, minlength=BINS)
@@ -57,8 +63,9 @@ def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
 def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
     """Returns the expected calibration error, from 0 to 1.
 
-    It is the mean over all questions of the distance between the mean confidence and the share of right answers in
-    their bin. There are ``BINS`` bins of equal width.
+    The questions are divided by confidence into ``BINS`` bins of equal width. For each bin, the distance between its
+    mean confidence and its share of right answers is taken. The error is the mean of these distances, weighted by the
+    number of questions in each bin.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
@@ -77,7 +84,7 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood of the best constant: the frequencies of classes, or of each label."""
+    """Returns the negative log-likelihood of the best constant prediction: the frequencies of classes or of labels."""
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)
@@ -88,7 +95,7 @@ def _best_constant(labels: Labels) -> float:
 def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
     """Returns the metrics of probabilities, ``nll`` and ``ece``: they are reported, and no recipe may choose them.
 
-    The constant to compare with always gives the frequencies of the classes, so its calibration error is 0.
+    They are compared with a constant prediction that gives the frequencies of the classes. Its calibration error is 0.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:

@@ -1,7 +1,7 @@
 """R-Drop: two passes that differ only in their dropout masks should give the same predictions.
 
 Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021: ``alpha / 2 * (KL(p1 || p2) +
-KL(p2 || p1))``, with ``alpha`` from 1 to 5, where ``p1`` and ``p2`` are the predictions of the two passes. Difference:
+KL(p2 || p1))``, with ``alpha`` from 1 to 5. Here ``p1`` and ``p2`` are the predictions of the two passes. Difference:
 the loss in the source includes the cross-entropy of both passes, while here only the first pass has a main loss. For
 scores, the loss is half the squared difference between the two predictions.
 """

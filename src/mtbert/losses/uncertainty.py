@@ -16,7 +16,7 @@ def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, ga
     task's examples. This function is called for each pass.
 
     Args:
-        loss: The sum of the task's losses in the pass, each with its weight, multiplied by ``share``.
+        loss: The weighted sum of the task's losses in the pass, multiplied by ``share``.
         log_variance: ``s``, a scalar parameter of the task; 0 at the start.
         share: The number of the task's examples in the pass divided by their number in the step.
         gaussian: Whether the likelihood is Gaussian, as for scores.
