@@ -20,8 +20,8 @@ ROWS = [{"text": "a", "label": 1}]
 
 @pytest.mark.parametrize("given", [ROWS, "a.csv", 3, []])
 def test_data_that_are_not_rows_by_task_are_refused(given: Any, tmp_path: Path):
-    found = f"found {type(given).__name__}. Give {{TASK: rows}}, with tasks of the recipe."
-    said = f"data: must be a dict of rows by task, {found}"
+    found = f"found {type(given).__name__}. Give {{NAME: rows}}, with names of the recipe."
+    said = f"data: must be a dict of rows by task or table, {found}"
     with pytest.raises(TypeError, match=f"^{re.escape(said)}$"):
         mtbert.train(RECIPE, data=given, out=tmp_path / "run")
 

@@ -43,7 +43,7 @@ KINDS = {
 def test_every_kind_of_rows_gives_the_columns_that_are_read_and_stays_as_it_is(kind: str):
     rows = KINDS[kind]()
     before = copy.deepcopy(rows)
-    table = arrow_table(rows, Columns(), NAME)
+    table = arrow_table(rows, [Columns()], NAME)
     assert table.column_names == ["text", "label"]
     assert table.column("text").to_pylist() == ["fine", "dull"]
     assert [str(value) for value in table.column("label").to_pylist()] == ["1", "0"]
@@ -56,7 +56,7 @@ def test_every_kind_of_rows_gives_the_columns_that_are_read_and_stays_as_it_is(k
 @pytest.mark.parametrize("make", [list, pd.DataFrame])
 def test_labels_of_several_types_are_read_as_in_a_file(make: Any):
     labels = [True, 1.0, "b ", None, float("nan"), Decimal("2.5"), np.int64(3), np.bool_(False), 2**70, 1.5]
-    table = arrow_table(make([{"text": "x", "label": label} for label in labels]), Columns(), NAME)
+    table = arrow_table(make([{"text": "x", "label": label} for label in labels]), [Columns()], NAME)
     expected = ["true", "1", "b", None, None, "2.5", "3", "false", str(2**70), "1.5"]
     assert table.column("label").to_pylist() == expected
 
@@ -67,15 +67,15 @@ def test_labels_of_several_types_are_read_as_in_a_file(make: Any):
 )
 def test_what_pandas_and_numpy_call_missing_is_a_missing_text_label_and_id(make: Any, nothing: object):
     rows = [{"text": "a", "label": "x", "id": "1"}, {"text": nothing, "label": nothing, "id": nothing}]
-    table = arrow_table(make(rows), Columns(id="id"), NAME)
+    table = arrow_table(make(rows), [Columns(id="id")], NAME)
     assert [value or None for value in table.to_pylist()[1].values()] == [None, None, None]
 
 
 def test_columns_are_those_of_the_recipe():
     rows = [{"one": "a", "two": "b", "stars": 4.5, "key": 7}]
-    table = arrow_table(rows, Columns(text=("one", "two"), label="stars", id="key"), NAME)
+    table = arrow_table(rows, [Columns(text=("one", "two"), label="stars", id="key")], NAME)
     assert table.to_pylist() == [{"one": "a", "two": "b", "stars": "4.5", "key": "7"}]
-    assert arrow_table(rows, Columns(text=("two",), label=None), NAME).to_pylist() == [{"two": "b"}]
+    assert arrow_table(rows, [Columns(text=("two",), label=None)], NAME).to_pylist() == [{"two": "b"}]
 
 
 def rows_with(column: str, value: object) -> list[dict[str, object]]:
@@ -100,42 +100,42 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
 )
 def test_a_wrong_value_is_named_by_task_row_and_column(make: Any, column: str, value: object, said: str):
     with pytest.raises(ValueError, match=re.escape(said)) as error:
-        arrow_table(make(rows_with(column, value)), Columns(), NAME)
+        arrow_table(make(rows_with(column, value)), [Columns()], NAME)
     assert str(error.value) == f"{NAME}, row 3, column '{column}': {said}"
 
 
 def test_values_of_an_arrow_table_are_named_too():
     with pytest.raises(ValueError, match=r"row 1, column 'text': the text must be a string, found 3\."):
-        arrow_table(pa.table({"text": [3, 4], "label": [1, 2]}), Columns(), NAME)
+        arrow_table(pa.table({"text": [3, 4], "label": [1, 2]}), [Columns()], NAME)
     table = pa.table({"text": ["a", "b"], "label": [[1], [2]]})
     with pytest.raises(ValueError, match=r"row 1, column 'label': the label must be one value, found \[1\]"):
-        arrow_table(table, Columns(), NAME)
+        arrow_table(table, [Columns()], NAME)
 
 
 def test_a_column_that_the_recipe_uses_already_is_not_suggested():
     columns = Columns(text="comment", label="score")
     said = f"^{NAME}: there is no column 'comment', found 'body', 'score'. Set columns.text.$"
     with pytest.raises(ValueError, match=said):
-        arrow_table([{"body": "a", "score": 1}], columns, NAME)
+        arrow_table([{"body": "a", "score": 1}], [columns], NAME)
 
 
 @pytest.mark.parametrize("make", [list, pd.DataFrame, pa.Table.from_pylist])
 def test_a_missing_column_is_said_with_the_nearest(make: Any):
     said = f"^{NAME}: there is no column 'label', found 'text', 'labels'. Did you mean 'labels'? Set columns.label.$"
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
-        arrow_table(make([{"text": "a", "labels": 1}]), Columns(), NAME)
+        arrow_table(make([{"text": "a", "labels": 1}]), [Columns()], NAME)
 
 
 def test_a_column_that_is_there_twice_is_refused():
     frame = pd.DataFrame([["a", "b", 1]], columns=["text", "text", "label"])
     with pytest.raises(ValueError, match=f"^{NAME}: 2 columns are named 'text'. Rename all but one."):
-        arrow_table(frame, Columns(), NAME)
+        arrow_table(frame, [Columns()], NAME)
 
 
 @pytest.mark.parametrize("rows", [[], pd.DataFrame({"text": [], "label": []}), pa.table({"text": pa.array([])})])
 def test_no_rows_are_refused(rows: Any):
     with pytest.raises(ValueError, match=f"^{NAME}: no rows. Add rows.$"):
-        arrow_table(rows, Columns(), NAME)
+        arrow_table(rows, [Columns()], NAME)
 
 
 @pytest.mark.parametrize(
@@ -147,21 +147,21 @@ def test_rows_of_another_type_are_refused(rows: Any, found: str):
         f"{NAME}: must be a pandas or polars DataFrame, a datasets.Dataset, a pyarrow Table or a list of dicts, found"
     )
     with pytest.raises(TypeError, match=f"^{said} {re.escape(found)}. Convert it.$"):
-        arrow_table(rows, Columns(), NAME)
+        arrow_table(rows, [Columns()], NAME)
 
 
 def test_an_item_that_is_no_dict_is_named_by_its_row():
     with pytest.raises(TypeError, match=f"^{NAME}, row 2: must be a dict, found 'b'. Give a list of dicts.$"):
-        arrow_table([{"text": "a", "label": 1}, "b"], Columns(), NAME)
+        arrow_table([{"text": "a", "label": 1}, "b"], [Columns()], NAME)
 
 
 def test_splits_are_train_dev_and_test():
     assert by_split("t", ROWS) == {"train": ROWS}
     assert by_split("t", {"dev": ROWS, "train": ROWS}) == {"dev": ROWS, "train": ROWS}
-    assert [name_of("t", split) for split in ("train", "dev")] == ["data of task t", "data of task t, dev"]
-    with pytest.raises(ValueError, match=r"^data of task t: there is no split 'tran'\. Did you mean 'train'\?$"):
+    assert [name_of("task", "t", split) for split in ("train", "dev")] == ["data of task t", "data of task t, dev"]
+    with pytest.raises(ValueError, match=r"^data of t: there is no split 'tran'\. Did you mean 'train'\?$"):
         by_split("t", {"tran": ROWS})
     with pytest.raises(ValueError, match=r"there is no split 'label'\. Give rows, or a dict of train, dev, test\.$"):
         by_split("t", {"label": [1]})
-    with pytest.raises(ValueError, match=r"^data of task t: no split\."):
+    with pytest.raises(ValueError, match=r"^data of t: no split\."):
         by_split("t", {})

@@ -114,7 +114,7 @@ def test_every_format_gives_the_same_sets(tmp_path: Path):
     (tmp_path / "s.json").write_text(json.dumps(objects))
     pq.write_table(pa.Table.from_pylist(objects), tmp_path / "s.parquet")
     for given, name in ((objects, "l"), (pd.DataFrame(objects), "p"), (pa.Table.from_pylist(objects), "a")):
-        pq.write_table(arrow_table(given, SETS, "rows"), tmp_path / f"{name}.parquet")
+        pq.write_table(arrow_table(given, [SETS], "rows"), tmp_path / f"{name}.parquet")
     for name in ("s.csv", "s.jsonl", "s.json", "s.parquet", "l.parquet", "p.parquet", "a.parquet"):
         found = read(Source(path=name), SETS, tmp_path, texts=1)
         assert "dropped 1 row without a label in column 'label'" in found.warnings[0], name
@@ -126,7 +126,7 @@ def test_every_format_gives_the_same_sets(tmp_path: Path):
 
 def test_rows_in_memory_may_hold_arrays_as_pandas_reads_them():
     given = pd.DataFrame({"text": ["a", "b"], "label": [np.array(["x", "y"]), np.array([])]})
-    assert arrow_table(given, SETS, "rows")["label"].to_pylist() == ['["x", "y"]', "[]"]
+    assert arrow_table(given, [SETS], "rows")["label"].to_pylist() == ['["x", "y"]', "[]"]
 
 
 def test_a_wrong_cell_is_named_by_its_place(tmp_path: Path):
@@ -161,7 +161,8 @@ def test_columns_of_0_and_1_are_labels_and_an_empty_one_is_missing(tmp_path: Pat
         pd.DataFrame(rows).to_csv(tmp_path / "w.csv", index=False)  # as 1.0 and 0.0
     else:
         pq.write_table(
-            arrow_table(rows, WIDE, "rows") if kind == "memory" else pa.Table.from_pylist(rows), tmp_path / "w.parquet"
+            arrow_table(rows, [WIDE], "rows") if kind == "memory" else pa.Table.from_pylist(rows),
+            tmp_path / "w.parquet",
         )
     name = "w.csv" if kind == "csv" else "w.parquet"
     found = read(Source(path=name), WIDE, tmp_path, texts=1)

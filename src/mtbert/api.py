@@ -92,11 +92,12 @@ def train(
     Args:
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
-        data: A dict that maps the name of a task to its rows. Such a task needs no ``train`` in the recipe. The rows
-            are a pandas or polars DataFrame, a ``datasets.Dataset``, a pyarrow Table or a list of dicts. To give rows
-            for several splits, use a dict with the keys ``train``, ``dev`` and ``test``, each with such rows. The rows
-            need the columns that the recipe names, by default ``text`` and ``label``. They are copied into the folder
-            of the run, so that the run can be resumed, scored and moved.
+        data: A dict that maps the name of a table, or of a task with data of its own, to its rows. Such a table or task
+            needs no ``train`` in the recipe. The rows are a pandas or polars DataFrame, a ``datasets.Dataset``, a
+            pyarrow Table or a list of dicts. To give rows for several splits, use a dict with the keys ``train``,
+            ``dev`` and ``test``, each with such rows. The rows need the columns that the recipe names, by default
+            ``text`` and ``label``. They are copied into the folder of the run, so that the run can be resumed, scored
+            and moved.
         out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe that is not a file.
         changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
@@ -249,18 +250,20 @@ def _with_rows(
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(
-            f"data: must be a dict of rows by task, found {found}. Give {{TASK: rows}}, with tasks of the recipe."
+            f"data: must be a dict of rows by task or table, found {found}. "
+            "Give {NAME: rows}, with names of the recipe."
         )
-    splits = {task: by_split(task, given) for task, given in data.items()}
-    files_of = {task: {split: file_of(task, split) for split in given} for task, given in splits.items()}
+    splits = {name: by_split(name, given) for name, given in data.items()}
+    files_of = {name: {split: file_of(name, split) for split in given} for name, given in splits.items()}
     settings = given_recipe(recipe, overrides, files_of)
     if not data:
         return settings, NO_ROWS
-    tables, names = {}, {}
-    for task, given in splits.items():
+    tables, names, readers = {}, {}, settings.tasks_by_table()
+    for name, given in splits.items():
+        columns, kind = [task.columns for task in readers[name]], "table" if name in settings.tables else "task"
         for split, rows in given.items():
-            file, name = file_of(task, split), name_of(task, split)
-            tables[file], names[file] = arrow_table(rows, settings.tasks[task].columns, name), name
+            file, called = file_of(name, split), name_of(kind, name, split)
+            tables[file], names[file] = arrow_table(rows, columns, called), called
     root = DataRecipe(root=str(files.resolved(out)))
     settings = with_absolute_files(settings, files_of).model_copy(update={"data": root})
     return settings, MemoryRows(tables, names)

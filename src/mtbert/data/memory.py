@@ -76,7 +76,7 @@ class MemoryRows:
 NO_ROWS = MemoryRows({}, {})
 
 
-def by_split(task: str, given: Any) -> dict[str, Any]:
+def by_split(name: str, given: Any) -> dict[str, Any]:
     """Returns a dict from split to the rows that a caller gave for it. Rows given without a split are train rows.
 
     Raises:
@@ -87,28 +87,28 @@ def by_split(task: str, given: Any) -> dict[str, Any]:
     for split in given:
         if split not in SPLITS:
             hint = near(str(split), SPLITS, f"Give rows, or a dict of {few(SPLITS)}.")
-            raise ValueError(f"data of task {task}: there is no split {shown(split)}.{hint}")
+            raise ValueError(f"data of {name}: there is no split {shown(split)}.{hint}")
     if not given:
-        raise ValueError(f"data of task {task}: no split. Give rows, or a dict of {few(SPLITS)}.")
+        raise ValueError(f"data of {name}: no split. Give rows, or a dict of {few(SPLITS)}.")
     return {**given}
 
 
-def file_of(task: str, split: str) -> str:
+def file_of(name: str, split: str) -> str:
     """Returns the path of the file that holds the rows of a split, relative to the run's folder."""
-    return f"{FOLDER}/{task}-{split}.parquet"
+    return f"{FOLDER}/{name}-{split}.parquet"
 
 
-def name_of(task: str, split: str) -> str:
-    """Returns what messages call the rows of a split, such as ``data of task sst, dev``."""
-    return f"data of task {task}" if split == "train" else f"data of task {task}, {split}"
+def name_of(kind: str, name: str, split: str) -> str:
+    """Returns what messages call the rows of a split, such as ``data of task sst, dev``; ``kind`` is task or table."""
+    return f"data of {kind} {name}" if split == "train" else f"data of {kind} {name}, {split}"
 
 
-def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
-    """Returns an Arrow table with the columns of ``rows`` that a task reads.
+def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
+    """Returns an Arrow table with the columns of ``rows`` that one or several tasks read.
 
     Args:
         rows: Rows in one of the forms that ``KINDS`` lists. They are not changed.
-        columns: The names of the columns that hold texts, label and id.
+        each: For each task, the names of the columns that hold texts, label and id.
         name: The name of the rows in messages.
 
     Raises:
@@ -120,20 +120,33 @@ def arrow_table(rows: Any, columns: Columns, name: str) -> Any:
     found, size, values = _columns(rows, name)
     if not size:
         raise ValueError(f"{name}: no rows. Add rows.")
-    wanted = [("text", column) for column in columns.text]
-    wanted += [("label", column) for column in columns.labels]
-    wanted += [("id", columns.id)] if columns.id is not None else []
-    for key, column in wanted:
+    wanted = _wanted(each)
+    for column, (key, _) in wanted.items():
         if column not in found:
-            used = {name for _, name in wanted}
-            hint = near(column, (str(name) for name in found if name not in used))
+            hint = near(column, (str(name) for name in found if name not in wanted))
             raise ValueError(
                 f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set columns.{key}."
             )
         if found.count(column) > 1:
             raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")
-    made = {column: _arrow(key, column, values(column), name, columns) for key, column in wanted}
+    made = {column: _arrow(key, column, values(column), name, reader) for column, (key, reader) in wanted.items()}
     return pa.table(made)
+
+
+def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
+    """Returns what each column that is read holds (``text``, ``label`` or ``id``), and the columns of a task with it.
+
+    If several tasks read a column of labels, it is that of a task without sets of labels, if there is one: its cells
+    then stay as they are, and the other tasks split them.
+    """
+    found = [(column, ("text", columns)) for columns in each for column in columns.text]
+    plain_first = sorted(each, key=lambda columns: columns.separator is not None)
+    found += [(column, ("label", columns)) for columns in plain_first for column in columns.labels]
+    found += [(columns.id, ("id", columns)) for columns in each if columns.id is not None]
+    wanted: dict[str, tuple[str, Columns]] = {}
+    for column, read in found:
+        wanted.setdefault(column, read)
+    return wanted
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:

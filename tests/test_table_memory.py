@@ -1,0 +1,45 @@
+"""Rows from memory for a table that several tasks read."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_table
+
+import mtbert
+from mtbert.recipe.files import load_recipe
+
+table_folder = toy_table.table_folder
+
+
+def test_rows_from_memory_are_given_by_the_name_of_their_table(table_folder: Path):
+    recipe = toy_table.raw_table_recipe(table_folder)
+    with (table_folder / "data/reviews.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    from_file = mtbert.train(recipe, out=table_folder / "file")
+    recipe["tables"]["reviews"] = {k: v for k, v in toy_table.TABLE.items() if k != "train"}
+    from_memory = mtbert.train(recipe, data={"reviews": rows}, out=table_folder / "memory")
+    assert dict(from_memory.scores) == dict(from_file.scores)
+    again = load_recipe(str(table_folder / "memory/recipe.yaml"))
+    assert again.tables["reviews"].train.path == "data/reviews-train.parquet"
+    assert dict(mtbert.evaluate(table_folder / "memory")) == dict(from_memory.scores)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"stars": []}, "data: task 'stars' reads table 'reviews'. Give data={'reviews': rows}."),
+        ({"review": []}, "data: no table and no task with data of its own is called 'review'. Did you mean 'reviews'?"),
+        ({"reviews": {"trian": []}}, "data of reviews: there is no split 'trian'. Did you mean 'train'?"),
+        ({"reviews": []}, "data of table reviews: no rows. Add rows."),
+        (
+            {"reviews": [{"body": "a", "key": 1}]},
+            "data of table reviews: there is no column 'title', found 'body', 'key'.",
+        ),
+    ],
+)
+def test_rows_from_memory_that_fit_no_table_are_refused(data: Any, said: str, table_folder: Path):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        mtbert.train(toy_table.raw_table_recipe(table_folder), data=data, out=table_folder / "run")
