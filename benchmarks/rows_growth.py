@@ -84,7 +84,9 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
         task = settings.tasks[name].task
         examples = Examples.of(Example(str(i), ("x",), float(i % 5)) for i in range(len(flat)))
         split = Dataset.whole(task, examples, (flat,), 0)
-        data[name] = Prepared(task, split, split, TableFacts(name, shared=False, warnings=(), digests={}), ())
+        data[name] = Prepared(
+            task, split, split, TableFacts(name, shared=False, train=(), dev=(), warnings=(), digests={}), ()
+        )
     return run_on(settings, loaded.encoder, data)
 
 

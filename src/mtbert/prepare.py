@@ -30,12 +30,16 @@ class TableFacts:
     Attributes:
         name: The name of the table, or of the only task that reads it.
         shared: Whether the recipe names the table, so that several tasks can read it.
+        train: The texts of the train rows, one column for each column that a task reads.
+        dev: The same for dev.
         warnings: The warnings from reading.
         digests: The SHA-256 of each source by its name.
     """
 
     name: str
     shared: bool
+    train: tuple[TextColumn, ...]
+    dev: tuple[TextColumn, ...]
     warnings: tuple[str, ...]
     digests: Mapping[str, str]
 
@@ -224,6 +228,8 @@ def _prepare(
     facts = TableFacts(
         name=name,
         shared=readers[0].table is not None,
+        train=split.train.texts,
+        dev=split.dev.texts,
         warnings=split.warnings,
         digests={part.name: part.digest for part in split.parts},
     )

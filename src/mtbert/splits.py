@@ -89,9 +89,25 @@ def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
-    found = split_table(recipe, recipe.tasks[name].source_name, afresh=afresh)
-    train, dev = (side.tasks[name].examples for side in (found.train, found.dev))
-    return Split(found.tasks[name], train, dev, found.parts)
+    return read_splits(recipe, [name], afresh=afresh)[name]
+
+
+def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -> dict[str, Split]:
+    """Returns the train and dev examples of the given tasks, by name. Each table is read once.
+
+    Raises:
+        ValueError, FileNotFoundError: As :func:`read_split`.
+    """
+    tables = {
+        table: split_table(recipe, table, afresh=afresh)
+        for table in dict.fromkeys(recipe.tasks[name].source_name for name in names)
+    }
+    found = {}
+    for name in names:
+        table = tables[recipe.tasks[name].source_name]
+        train, dev = (side.tasks[name].examples for side in (table.train, table.dev))
+        found[name] = Split(table.tasks[name], train, dev, table.parts)
+    return found
 
 
 def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSplit:

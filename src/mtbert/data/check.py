@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TaskData, measure, shared
+from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
 from mtbert.messages import clean, few, shown, warn
 
 MOST_CLASSES = 20  # most classes that are listed
@@ -52,6 +52,18 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     return found
 
 
+def _of_table(table: TableData) -> list[str]:
+    """Returns warnings about a table, one line each."""
+    found = [f"table {table.name}: {line}" for line in table.warnings]
+    leaked, rows = table.leaked(), len(table.dev[0])
+    if leaked:
+        found.append(
+            f"table {table.name}, dev: {leaked:,} of {rows:,} rows ({leaked / rows:.1%}) have a text of a train row. "
+            "A grouped split keeps them apart."
+        )
+    return found
+
+
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
     """Returns warnings about classes that have no examples, or fewer than the larger of ``FEW`` and ``rare``."""
     found = []
@@ -69,12 +81,10 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     """Returns the statistics of a task's data as tables, at most 80 characters wide."""
     data, train, dev = figures.data, figures.train, figures.dev
     task = data.task
-    sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
-    sizes.add_column("", min_width=26)
-    sizes.add_column("train", justify="right", min_width=16)
-    sizes.add_column("dev", justify="right", min_width=16)
+    sizes = _sizes()
     sizes.add_row("examples", f"{train.size:,}", f"{dev.size:,}")
-    sizes.add_row(f"passes, {data.batch_size} at a time", f"{data.passes:.2f}", "")
+    if data.table is None:
+        sizes.add_row(f"passes, {data.batch_size} at a time", f"{data.passes:.2f}", "")
     for i, name in enumerate(("tokens before cut, median", "        90%", "        99%", "        longest")):
         sizes.add_row(name, f"{train.tokens[i]:,}", f"{dev.tokens[i]:,}")
     sizes.add_row(f"cut to {max_length} tokens", _share(train.cut, train.size), _share(dev.cut, dev.size))
@@ -93,14 +103,43 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     )
 
 
+def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
+    """Returns the number of rows of a table, and how many of them each of its ``tasks`` reads."""
+    train, dev = len(table.train[0]), len(table.dev[0])
+    sizes = _sizes()
+    sizes.add_row("rows", f"{train:,}", f"{dev:,}")
+    sizes.add_row(f"passes, {tasks[0].batch_size} at a time", f"{tasks[0].passes:.2f}", "")
+    for data in tasks:
+        sizes.add_row(Text(f"with {data.task.name}"), _share(len(data.train), train), _share(len(data.dev), dev))
+    names = few([data.task.name for data in tasks])
+    title = Text.assemble((f"table {table.name}", "bold"), f"  read by {names}")
+    return Group(Rule(title, align="left", style="dim"), Padding(sizes, (0, 0, 1, 2)))
+
+
+def _sizes() -> Table:
+    """Returns an empty table with a column of names and one for each split."""
+    sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
+    sizes.add_column("", min_width=26)
+    for split in ("train", "dev"):
+        sizes.add_column(split, justify="right", min_width=16)
+    return sizes
+
+
 def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:
     """Prints the statistics of all tasks and then all warnings. Returns the warnings."""
     found = []
+    told: list[TableData] = []
     for data in tasks:
+        if data.table is not None and data.table not in told:
+            told.append(data.table)
+            console.print(render_table(data.table, [other for other in tasks if other.table is data.table]))
+            found += _of_table(data.table)
         figures = measure(data)
         console.print(render(figures, max_length))
         found += warnings(figures, max_length)
     for a, b in permutations(tasks, 2):
+        if a.table is not None and a.table is b.table:
+            continue  # the rows of a table are compared as a whole
         texts = shared(b.train.examples, a.dev.examples).texts
         if texts:
             found.append(

@@ -4,6 +4,7 @@ Texts that differ only in case or in leading or trailing space count as equal.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 
 from mtbert.answers import Distribution
 from mtbert.batch import Dataset, Examples
-from mtbert.columns import Ints, numbered
+from mtbert.columns import Ints, TextColumn, hashes, numbered
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
@@ -28,12 +29,32 @@ class Tokens:
     unknown: int
 
 
+@dataclass(frozen=True, eq=False)
+class TableData:
+    """The rows of a table that several tasks can read.
+
+    ``train`` and ``dev`` hold their texts, one column for each column that a task reads. ``warnings`` are the warnings
+    about the table that arose while it was read.
+    """
+
+    name: str
+    train: Sequence[TextColumn]
+    dev: Sequence[TextColumn]
+    warnings: tuple[str, ...] = ()
+
+    def leaked(self) -> int:
+        """Returns how many rows of dev have a text that is also in train. Empty texts do not count."""
+        known, empty = np.unique(np.concatenate([column.folded for column in self.train])), hashes([""])
+        return int(np.any([np.isin(c.folded, known) & (c.folded != empty) for c in self.dev], axis=0).sum())
+
+
 @dataclass(frozen=True)
 class TaskData:
     """The data of a task, from which a report is made before training.
 
     ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
-    train and one for dev. ``warnings`` are the warnings that arose while the data was read.
+    train and one for dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is the table that
+    the task shares with others, the same object for all of them; None for a task with files of its own.
     """
 
     task: Task
@@ -43,6 +64,7 @@ class TaskData:
     passes: float
     tokens: tuple[Tokens, Tokens]
     warnings: tuple[str, ...] = ()
+    table: TableData | None = None
 
 
 @dataclass(frozen=True)
@@ -109,18 +131,20 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(data.examples.texts)
     for columns, made in zip(sides, data.sequences, strict=True):
-        whole = made.lengths.copy()
+        whole = made.lengths[data.rows]
         long = np.flatnonzero(whole >= max_length)
         for start in range(0, len(long), CHUNK):
             rows = long[start : start + CHUNK]
             given = [columns[0][i] if len(columns) == 1 else tuple(column[i] for column in columns) for i in rows]
             whole[rows] = [len(encoding) for encoding in tokenizer.encode_batch(given)]
         lengths += whole
-        of_text += made.lengths - tokenizer.num_special_tokens_to_add(len(columns) == 2)
-        for start in range(0, len(data), COUNTED_AT_ONCE):
+        of_text += made.lengths[data.rows] - tokenizer.num_special_tokens_to_add(len(columns) == 2)
+        of_row = np.zeros(len(made), np.int64)
+        for start in range(0, len(made), COUNTED_AT_ONCE):
             ends = made.offsets[start : start + COUNTED_AT_ONCE + 1]
             before = np.concatenate([[0], np.cumsum(made.ids[ends[0] : ends[-1]] == unknown)])
-            not_known[start : start + COUNTED_AT_ONCE] += np.diff(before[ends - ends[0]])
+            of_row[start : start + COUNTED_AT_ONCE] = np.diff(before[ends - ends[0]])
+        not_known += of_row[data.rows]
     return Tokens(lengths, int(np.sum(not_known > UNKNOWN * of_text)))
 
 

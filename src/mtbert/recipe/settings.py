@@ -59,7 +59,7 @@ class Recipe(Settings):
         """Copies the settings of tables into the tasks that read them."""
         if not isinstance(tasks, Mapping):
             return handler(tasks)
-        reading = {name for name, task in tasks.items() if isinstance(task, Mapping) and task.get("table") is not None}
+        reading = [name for name, task in tasks.items() if isinstance(task, Mapping) and task.get("table") is not None]
         if "tables" not in info.data:  # they have mistakes of their own, which every task would repeat
             own = {name: task for name, task in tasks.items() if name not in reading}
             return handler(own) if own else {}

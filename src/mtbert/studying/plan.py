@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mtbert.messages import clean, few, near, shown
 from mtbert.recipe.files import load_recipe
+from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import explain, tuples
 from mtbert.studying.settings import OVERALL, ROW_NAME, Printed, StudySettings
@@ -148,15 +149,26 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
     first: dict[str, tuple[str, object]] = {}
     for row, planned in rows.items():
         for task, found in planned.recipe.tasks.items():
-            split = (found.train, found.dev_fraction, found.dev_seed) if found.dev is None else found.dev
+            split = _drawn(planned.recipe, found) if found.dev is None else found.dev
             scored = (planned.recipe.root(), split, found.columns, found.type, found.labels, found.range, found.metric)
             other, before = first.setdefault(task, (row, scored))
             if scored != before:
                 raise ValueError(
                     f"study {name}, rows.{row}: task {clean(task)} has other dev examples than in row {other}, or "
                     "another metric. Rows can only be compared on the same examples by the same metric: give both "
-                    "rows the same dev, dev_seed, columns, labels and metric."
+                    "rows the same dev, dev_seed, columns (those of its whole table), labels and metric."
                 )
+
+
+def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
+    """Returns everything that the draw of a task's dev examples from train depends on.
+
+    In a table, these are also the columns of texts that the other tasks read, since rows that share one stay together.
+    """
+    texts = None
+    if task.table is not None:
+        texts = frozenset(column for other in recipe.tasks_by_table()[task.table] for column in other.columns.text)
+    return task.train, task.dev_fraction, task.dev_seed, texts
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:

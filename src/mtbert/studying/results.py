@@ -255,8 +255,8 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
     for row, by_seed in runs.items():
         first = next(iter(by_seed.values()))
         records += [result.record for result in by_seed.values()]
-        for name in (n for n in first.recipe.tasks if n in first.predicted and n not in dev):
-            split = splits.read_split(first.recipe, name)
+        new = [name for name in first.recipe.tasks if name in first.predicted and name not in dev]
+        for name, split in splits.read_splits(first.recipe, new).items():
             dev[name] = DevData(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():

@@ -66,14 +66,14 @@ class Tuning:
         found = self.recipe(chosen)
         if self.on_dev:
             return found
-        for name, task in found.tasks.items():
+        for task in found.tasks.values():
             if task.dev is None and task.scored:
+                kind = "tasks" if task.table is None else "tables"
                 raise ValueError(
-                    f"recipe {self.name}, tasks.{name}: has no dev file, so its dev is the part of train that trials "
-                    "would be scored on. Name a dev file, or give --on-dev."
+                    f"recipe {self.name}, {kind}.{task.source_name}: has no dev file, so its dev is the part of train "
+                    "that trials would be scored on. Name a dev file, or give --on-dev."
                 )
-        tasks = {name: task.model_copy(update={"dev": None}) for name, task in found.tasks.items()}
-        return found.model_copy(update={"tasks": tasks})
+        return found.with_sources(lambda *_: {"dev": None})
 
 
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:

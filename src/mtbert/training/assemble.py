@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files
 from mtbert.data.check import report_on_data
-from mtbert.data.measure import TaskData, count_tokens, unknown_id
+from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
 from mtbert.messages import Note, few, tell
 from mtbert.model import lora
 from mtbert.model.freeze import freeze
@@ -69,14 +69,22 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     tell(console, made.notes)
     passes = made.run().plan.passes
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
+    tables = {
+        d.table.name: TableData(d.table.name, d.table.train, d.table.dev, d.table.warnings)
+        for d in made.data.values()
+        if d.table.shared
+    }
     tasks = []
     for name, d in made.data.items():
         tokens = (
             count_tokens(made.tokenizer, d.train, longest, unknown),
             count_tokens(made.tokenizer, d.dev, longest, unknown),
         )
+        table = tables.get(d.table.name)
+        shared = (f"task {name}: {line}" for line in d.warnings)
+        read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)
         batch_size = recipe.tasks[name].batch_size
-        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, d.warnings))
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes.get(d.table.name, 0.0), tokens, read, table))
     return report_on_data(tasks, longest, console)
 
 

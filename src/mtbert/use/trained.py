@@ -9,7 +9,7 @@ from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.use.predictor import Predictor, load
 
-# Settings of a task that can change after training.
+# Settings of a task or a table that can change after training.
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
@@ -60,10 +60,12 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
         )
     found, changed = load_run_recipe(file), load_run_recipe(file, overrides)
     for key in _differences(as_plain(found), as_plain(changed)):
-        if key[:2] != ("data", "root") and not (key[0] == "tasks" and key[2:3] and key[2] in CHANGEABLE):
+        of_data = key[0] in ("tasks", "tables") and key[2:3] and key[2] in CHANGEABLE
+        if key[:2] != ("data", "root") and not of_data:
+            holders = "tasks.NAME" + " and tables.NAME" * bool(found.tables)
             raise ValueError(
                 f"--set {clean('.'.join(key))}: the model was trained with this setting, so it cannot be "
-                f"changed. These can: data.root, and of tasks.NAME: {few(CHANGEABLE)}."
+                f"changed. These can: data.root, and of {holders}: {few(CHANGEABLE)}."
             )
     return changed
 
