@@ -88,7 +88,7 @@ def test_a_later_label_replaces_the_long_or_short_one_before(tmp_path: Path):
         ({"tasks": {"spam": {"dev_seed": 1}}}, "tasks.spam.dev_seed: belongs to the table"),
         (
             {"tasks": {"spam": {"columns": {"id": "key"}}}},
-            "tasks.spam.columns.id: belongs to the table, not to a task that reads it. Move it to tables.reviews.columns.",
+            "tasks.spam.columns.id: belongs to the table, not to a task that reads it. Move it to tables.reviews",
         ),
         ({"tables": {"reviews": {"trian": "r.csv"}}}, "tables.reviews: unknown key 'trian'. Did you mean 'train'?"),
         ({"tables": {"reviews": {"columns": {"label": "x"}}}}, "tables.reviews.columns: unknown key 'label'."),

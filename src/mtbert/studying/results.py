@@ -204,7 +204,9 @@ def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     This depends on how many train rows each task has. If ``dev`` does not say this for a task, its data are read.
     """
     sizes = {
-        table: dev[table].train if table in dev else len(splits.split_table(recipe, table).train)
+        table: dev[table].train
+        if table in dev and table not in recipe.tables
+        else len(splits.split_table(recipe, table).train)
         for table in recipe.tasks_by_table()
     }
     return RoundPlan.of(recipe, sizes).steps
