@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import commands
+import pytest
 import toy_table
 from commands import Mtbert
 
@@ -15,3 +16,52 @@ def test_three_tasks_of_a_table_train_and_are_scored(table_folder: Path, mtbert:
     assert mtbert("train", table_folder / "reviews.yaml", "--out", table_folder / "run").code == 0
     scored = mtbert("evaluate", table_folder / "run", "--json")
     assert set(json.loads(scored.out)["tasks"]) == {"stars", "spam", "topics"}
+
+
+def test_a_model_is_scored_on_the_test_rows_of_its_table_and_files_can_move(table_folder: Path, mtbert: Mtbert):
+    toy_table.write_table(table_folder / "data", "test.csv", rows=24, seed=2)
+    assert mtbert("train", table_folder / "reviews.yaml", "--out", table_folder / "run").code == 0
+    run = ("evaluate", table_folder / "run", "--split", "test", "--json")
+    assert mtbert(*run).mistake == "the recipe of this run names no test data. Score a labelled file instead."
+    done = mtbert(*run, "--set", "tables.reviews.test=test.csv")
+    found = json.loads(done.out)["tasks"]
+    assert {name: each["examples"] for name, each in found.items()} == {"stars": 16, "spam": 18, "topics": 15}
+    one = mtbert(*run, "--set", "tables.reviews.test=test.csv", "--task", "spam")
+    assert json.loads(one.out)["tasks"]["spam"] == found["spam"]
+    assert mtbert(*run, "--set", "tables.reviews.batch_size=3").mistake.startswith(
+        "--set tables.reviews.batch_size: the model was trained with this setting, so it cannot be changed. These can: "
+        "data.root, and of tasks.NAME and tables.NAME: columns, train, dev, test, metric."
+    )
+
+
+def test_dev_is_scored_as_the_run_scored_it_also_for_one_task_alone(table_folder: Path, mtbert: Mtbert):
+    toy_table.write_table(table_folder / "data", rows=120)
+    assert mtbert("train", table_folder / "reviews.yaml", "--out", table_folder / "run").code == 0
+    log = (table_folder / "run/metrics.jsonl").read_text().splitlines()
+    logged = json.loads(log[-1])["evaluation"]
+    for name in ("stars", "spam", "topics"):
+        done = mtbert("evaluate", table_folder / "run", "--task", name, "--json")
+        found = json.loads(done.out)["tasks"][name]
+        assert found["metrics"] == pytest.approx(logged[name]["metrics"])
+        assert "dropped 2 rows without a label" in done.err
+
+
+def test_data_check_shows_the_rows_of_a_table_and_of_each_task(table_folder: Path, mtbert: Mtbert):
+    toy_table.write_table(table_folder / "data", "dev.csv", rows=12, seed=0)
+    changes = ("--set", "tables.reviews.dev=dev.csv", "--set", "tables.reviews.batch_size=10")
+    done = mtbert("data", "check", table_folder / "reviews.yaml", *changes)
+    head, rest = done.out.split("stars  ordinal, single")
+    assert "table reviews  read by stars, spam, topics" in head
+    assert [line.split() for line in head.splitlines() if line.startswith("  ")][1:6] == [
+        ["rows", "59", "11"],
+        ["passes,", "10", "at", "a", "time", "1.02"],
+        ["with", "stars", "40", "67.8%", "8", "72.7%"],
+        ["with", "spam", "45", "76.3%", "9", "81.8%"],
+        ["with", "topics", "40", "67.8%", "7", "63.6%"],
+    ]
+    assert "passes" not in rest
+    said = " ".join(rest.split())
+    assert said.count("dropped 1 row without a label in columns 'stars', 'spam', 'film', 'pet'") == 2
+    assert "table reviews, dev: 11 of 11 rows (100.0%) have a text of a train row." in said
+    assert "trains on" not in said  # nothing about pairs of tasks of one table
+    assert "task topics: reviews.csv: left out" in said
