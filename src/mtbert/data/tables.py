@@ -93,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file or data set that a table was read from. ``unit`` is the word before the number of a row in messages."""
+    """A file or data set that a table was read from. ``unit`` is the word that messages put before a row's number."""
 
     name: str
     digest: str  # the SHA-256 of the file's bytes, or else of the rows

@@ -154,7 +154,8 @@ def attend(
         first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
-        ``[N, D]``, with zeros in dummy rows. With ``first_only``, ``[S, D]`` without dummy rows.
+        The output for all tokens, ``[N, D]``, with zeros in dummy rows. If ``first_only`` is true, the output for first
+        tokens, ``[S, D]``, without dummy rows.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)

@@ -100,9 +100,9 @@ def build_head(
     """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
 
     The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
-    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` names
-    the numbers that are fitted on held-out rows and saved with the head; by default, those of a run that does not
-    calibrate.
+    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` holds
+    the names of the numbers, such as a threshold, that are fitted on held-out rows and saved with the head. By default,
+    these are the numbers of a run without calibration.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)
@@ -122,7 +122,7 @@ def _add_fitted(head: nn.Module, values: Mapping[FittedName, Labels]) -> None:
 
 
 def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
-    """Returns the numbers of a head that are fitted on held-out rows, by name: all its buffers."""
+    """Returns the numbers of a head that are fitted on held-out rows, by name. These are all buffers of the head."""
     return {cast(FittedName, name): number for name, number in head.named_buffers()}
 
 

@@ -38,8 +38,8 @@ class Model(nn.Module):
         seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
-        fitted: The names of the numbers that are fitted on held-out rows and saved with a head, by task. A task that is
-            not named has those of a run that does not calibrate.
+        fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
+            with its head. A task that is not in this mapping has the numbers of a run without calibration.
     """
 
     def __init__(

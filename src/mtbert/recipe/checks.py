@@ -76,7 +76,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss needs averaged weights but the run keeps none, or if nothing uses those it keeps."""
+    """Raises ValueError if a loss needs averaged weights but the run keeps none, or if it keeps some for no use."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]
@@ -102,7 +102,7 @@ def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_calibration(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if ``train.calibrate`` has nothing to calibrate, or no rows to do it with."""
+    """Raises ValueError if ``train.calibrate`` is set, but no task can be calibrated or no rows are held out."""
     if not train.calibrate:
         return
     by = [task.predicts.fits.calibrations for task in tasks.values() if task.scored]

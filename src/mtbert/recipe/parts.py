@@ -182,7 +182,7 @@ class ModelRecipe(Settings):
     """The encoder and the model settings that all tasks share."""
 
     path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
-    pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: over all tokens")
+    pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: mean of all tokens")
     max_length: int = Field(default=128, ge=8)
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="dropout rate of the encoder; null: as in its config"
@@ -190,7 +190,7 @@ class ModelRecipe(Settings):
     pal: Annotated[Pal | None, BeforeValidator(by_kind, json_schema_input_type=Pal | str | None)] = Field(
         default=None, description="projected attention layers of each task"
     )
-    lora: Lora | None = Field(default=None, description="train low-rank changes of the encoder's layers alone")
+    lora: Lora | None = Field(default=None, description="train only low-rank changes of the encoder's layers")
     freeze: Literal["all"] | Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="0: the embeddings; a number: the lowest layers too; all: the whole encoder"
     )
@@ -217,7 +217,7 @@ class Range(Settings):
 
     low: int | float
     high: int | float
-    log: bool = Field(default=False, description="as likely between 1e-5 and 1e-4 as between 1e-4 and 1e-3")
+    log: bool = Field(default=False, description="true: draw on a logarithmic scale")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -32,7 +32,7 @@ class Recipe(Settings):
         description="the recipe that lacks just what this one tries, for studies; not passed on by extends",
     )
     tables: dict[str, TableRecipe] = Field(
-        default={}, description="sources that several tasks read, each with label columns of its own"
+        default={}, description="sources that several tasks read; each task has label columns of its own"
     )
     tasks: dict[str, TaskRecipe] = Field(min_length=1)
     data: DataRecipe = DataRecipe()
@@ -89,12 +89,15 @@ class Recipe(Settings):
         return metrics.aggregate(name, chosen)
 
     def fitted(self, name: str) -> tuple[FittedName, ...]:
-        """Returns the names of the numbers that are fitted for the task called ``name`` and saved with its head."""
+        """Returns the names of the numbers, such as a threshold, that are fitted for a task and saved with its head.
+
+        ``name`` is the name of the task.
+        """
         task, held_out = self.tasks[name], self.train.held_out > 0
         return task.fitted(self.train.calibrate, held_out=held_out) if task.scored else task.fitted(held_out=False)
 
     def holds_out(self, name: str) -> bool:
-        """Returns whether train rows are held out, on which numbers of the task called ``name`` are fitted."""
+        """Returns whether train rows are held out to fit numbers, such as a threshold, for the task called ``name``."""
         task, train = self.tasks[name], self.train
         return train.held_out > 0 and task.scored and bool(task.predicts.fits.names(train.calibrate, held_out=True))
 

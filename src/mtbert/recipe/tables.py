@@ -11,9 +11,9 @@ from mtbert.messages import few, near, shown
 from mtbert.settings import Settings
 
 # These settings belong to the table if a task reads one, and to the task itself if it has files of its own.
-Dev = Annotated[Source | None, Field(description="null: dev_fraction of train, grouped by shared text")]
+Dev = Annotated[Source | None, Field(description="null: dev_fraction of train; rows that share a text stay together")]
 Test = Annotated[
-    Source | None, Field(description="read by mtbert evaluate --split test and by nothing else, and scored as dev is")
+    Source | None, Field(description="read only by mtbert evaluate --split test, which scores it as dev is scored")
 ]
 DevFraction = Annotated[float, Field(gt=0, lt=1)]
 DevSeed = Annotated[

@@ -47,14 +47,14 @@ class TrainRecipe(Settings):
         default="joint", description="alternate: one task per optimizer step; joint: all in each step"
     )
     sampler: Annotated[SamplerSettings, SAMPLERS, BeforeValidator(by_temperature)] = Field(
-        default=RoundRobin(), description="alternate mode: which task's step it is"
+        default=RoundRobin(), description="alternate mode: chooses the task of each step"
     )
     aggregation: Annotated[BalanceSettings, BALANCING] = Field(
         default=Sum(), description="joint mode: how the tasks' gradients become one"
     )
     conflicts: bool = Field(default=False, description="joint mode: log the cosines between the tasks' gradients")
     weighting: Literal["fixed", "uncertainty"] = Field(
-        default="fixed", description="weights of the tasks; uncertainty: learned"
+        default="fixed", description="weights of the tasks' losses; uncertainty: they are learned"
     )
     rounds: RoundsOrCycle = Field(
         default="min",
@@ -65,7 +65,7 @@ class TrainRecipe(Settings):
     lr: float = Field(default=5e-5, gt=0)
     betas: tuple[Share, Share] = (0.9, 0.999)
     layer_decay: float | None = Field(
-        default=None, gt=0, le=1, description="factor on the learning rate from each layer to the next below"
+        default=None, gt=0, le=1, description="learning rate of each layer divided by that of the layer above it"
     )
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
@@ -86,14 +86,14 @@ class TrainRecipe(Settings):
     checkpoint_every: int = Field(default=200, gt=0, description="rounds between saves, beside each evaluation")
     calibrate: Calibrate = Field(
         default=False,
-        description="true: temperature for classes and sets, Platt's method for yes/no; isotonic: that for yes/no",
+        description="true: temperature for classes and sets, Platt's method for yes/no; isotonic: isotonic for yes/no",
     )
     held_out: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="share of train, at most 2,000 rows, that thresholds and calibration are fitted on instead; it is "
-        "taken from sources whose tasks fit any; 0: none",
+        description="share of train, at most 2,000 rows, that is not trained on but used to fit thresholds and "
+        "calibration; it is taken from sources with a task that fits any; 0: none",
     )
     patience: int | None = Field(
         default=None, gt=0, description="stop after this many evaluations without a better one"

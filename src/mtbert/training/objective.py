@@ -293,8 +293,8 @@ def micro_batches(
     """Yields the examples of each forward pass of a step.
 
     If ``budget`` is None, a single pass has all examples. Otherwise, each pass has at most ``budget`` tokens; a row
-    that is longer than this gets a pass of its own. Tasks that share rows are cut at the same rows, and the tokens of a
-    row count once for all of them. Every example occurs exactly once. ``apart`` is the argument of :func:`collate`.
+    that is longer than this gets a pass of its own. If tasks share rows, their examples are cut at the same rows, and
+    the tokens of a shared row count once. Every example occurs exactly once. For ``apart``, see :func:`collate`.
     """
     if budget is None:
         yield list(parts)

@@ -1,7 +1,7 @@
 """The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
 
 A round is one joint step with a batch of every table. If tables take turns, a round has as many steps as there are
-tables. A task with files of its own is the only task of a table of its name.
+tables. A task with files of its own counts as the only task of a table.
 """
 
 import math

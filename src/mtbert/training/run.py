@@ -98,7 +98,7 @@ class Run:
         self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
 
     def _stream(self, table: str) -> Stream:
-        """Returns the stream of the train rows of a table."""
+        """Returns the :class:`Stream` that draws the train rows of a table."""
         tasks = [self.recipe.tasks[name] for name in self.tables[table]]
         data = [self.data[task.name].train for task in tasks]
         clusters = None
@@ -201,7 +201,7 @@ class Run:
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
         """Combines the gradients of the tasks into one, which becomes the ``grad`` of the shared weights.
 
-        Returns the cosines between the tasks' gradients, and the weights in the sum, as in ``Step.diagnostics``.
+        Returns the cosines between the gradients, and the weights in their sum, as entries of ``Step.diagnostics``.
         """
         with timed("aggregation"):
             gram_TT = gram(found)
@@ -290,7 +290,10 @@ class Run:
         return scores
 
     def _fit(self, name: str) -> None:
-        """Fits the threshold and the calibration of a task on held-out rows, or its threshold on a sample of train."""
+        """Fits the threshold and the calibration of a task on held-out rows.
+
+        If no rows are held out, fits only the threshold, on a sample of train rows, and only if the task needs one.
+        """
         data = self.data[name]
         if data.held_out is not None:
             scoring.fit_answers(self.predictor, data.held_out)
