@@ -113,7 +113,7 @@ def as_shares(value: object) -> str | None:
     """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number.
 
     The cell holds a list of numbers, a list of numbers that is written as text in JSON or Python syntax, or one number.
-    If it is empty, returns None.
+    If the cell is empty, returns None.
 
     Raises:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.

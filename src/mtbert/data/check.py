@@ -17,9 +17,9 @@ from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskD
 from mtbert.messages import clean, few, shown, warn
 
 MOST_CLASSES = 20  # most classes that are listed
-MUCH = 0.01  # share of examples, cut or unknown to the vocabulary, from which on there is a warning
+MUCH = 0.01  # there is a warning if this share of the examples is truncated, or unknown to the vocabulary
 FEW = 5  # a class with fewer examples in a split gets a warning
-RARE = 0.05  # a class with less than this part of an even share of train gets a warning
+RARE = 0.05  # a class gets a warning if it has less than this part of an even share of the train rows
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:
@@ -104,7 +104,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
 
 
 def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
-    """Returns the number of rows of a table, and how many of them each of its ``tasks`` reads."""
+    """Returns the number of rows of a table, and how many of them each of its ``tasks`` reads, in printable form."""
     train, dev = len(table.train[0]), len(table.dev[0])
     sizes = _sizes()
     sizes.add_row("rows", f"{train:,}", f"{dev:,}")

@@ -31,10 +31,10 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class TableData:
-    """The rows of a table that several tasks can read.
+    """The texts of a table that several tasks read, for a report before training.
 
-    ``train`` and ``dev`` hold their texts, one column for each column that a task reads. ``warnings`` are the warnings
-    about the table that arose while it was read.
+    ``train`` and ``dev`` hold the texts of the two splits: one column for each column that a task reads. ``warnings``
+    are the warnings about the table that arose while it was read.
     """
 
     name: str
@@ -54,7 +54,7 @@ class TaskData:
 
     ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
     train and one for dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is the table that
-    the task shares with others, the same object for all of them; None for a task with files of its own.
+    the task shares with other tasks, which all have the same object here. It is None for a task with files of its own.
     """
 
     task: Task

@@ -134,10 +134,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns what each column that is read holds (``text``, ``label`` or ``id``), and the columns of a task with it.
+    """Returns for each column that is read its content (``text``, ``label`` or ``id``), and the settings of one task.
 
-    If several tasks read a column of labels, it is that of a task without sets of labels, if there is one: its cells
-    then stay as they are, and the other tasks split them.
+    Of several tasks that read a column of labels, one without sets of labels is taken if there is one. The cells then
+    stay as they are, and the other tasks split them.
     """
     found = [(column, ("text", columns)) for columns in each for column in columns.text]
     plain_first = sorted(each, key=lambda columns: columns.separator is not None)
