@@ -104,7 +104,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
 
 
 def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
-    """Returns the number of rows of a table, and how many of them each of its ``tasks`` reads, in printable form."""
+    """Returns a printable overview: how many rows a table has, and how many of them each of its ``tasks`` reads."""
     train, dev = len(table.train[0]), len(table.dev[0])
     sizes = _sizes()
     sizes.add_row("rows", f"{train:,}", f"{dev:,}")

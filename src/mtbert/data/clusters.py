@@ -37,10 +37,11 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
-    """Returns the clusters of all texts that the tasks of a table read, ``[size, texts]``; see :func:`spread`.
+    """Returns the index of each text's cluster, ``[size, texts]``, for all texts that the tasks of a table read.
 
-    Each of ``parts`` holds the rows of a task, and the clusters of their texts. Texts of different tasks are never in
-    one cluster, and neither are those of rows that a task does not have.
+    Each element of ``parts`` belongs to one task: it holds the indices of the task's rows in the table, and the
+    clusters of the texts in these rows. Texts of different tasks are never in one cluster. In a row that a task does
+    not read, each text has a cluster of its own.
     """
     columns, first = [], 0
     for rows, found in parts:

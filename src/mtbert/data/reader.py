@@ -155,7 +155,7 @@ class Reader:
         self._waiting.clear()
 
     def _usable(self, made: Sequence[Any]) -> bool:
-        """Returns whether at least one task can read a row: the row has a label for it, and all of its texts."""
+        """Returns whether at least one task finds its label and all of its texts in the row."""
         labels = made[len(self._texts) :]
         return not self._labelled or any(
             labels[reading.labels] is not None and all(made[i] for i in reading.texts) for reading in self._readings

@@ -171,7 +171,7 @@ class Own(_Settings, Protocol):
 
 @runtime_checkable
 class Averaged(_Settings, Protocol):
-    """The settings of a loss that compares the model with a copy with averaged weights (``train.ema``)."""
+    """The settings of a loss that compares the model to a copy with averaged weights (``train.ema``)."""
 
     def with_average(self, average: Model) -> Loss:
         """Returns the loss that compares the trained model with ``average``, its copy with averaged weights."""

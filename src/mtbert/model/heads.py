@@ -122,7 +122,7 @@ def _add_fitted(head: nn.Module, values: Mapping[FittedName, Labels]) -> None:
 
 
 def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
-    """Returns the numbers of a head that are fitted on held-out rows, by name. These are all buffers of the head."""
+    """Returns the numbers of a head that are fitted on held-out rows, by name. A head has no other buffers."""
     return {cast(FittedName, name): number for name, number in head.named_buffers()}
 
 
