@@ -18,17 +18,21 @@ from mtbert.batch import Example, Examples
 from mtbert.losses.known import LOSSES
 from mtbert.metrics import unit_scale
 from mtbert.model import heads
+from mtbert.model.encoder import NativeHead
 from mtbert.task import Head, Task
 
 PACKAGE = Path(mtbert.__file__).parent
-TYPES = ("classification", "ordinal", "binary", "regression", "multilabel")
-FIT = {(name, head) for name in TYPES for head in ("linear", "mlp")} | {("binary", "cosine"), ("regression", "cosine")}
+TYPES = ("classification", "ordinal", "binary", "regression", "multilabel", "ranking")
+WITH_LAYERS = tuple(name for name in TYPES if name != "ranking")
+WITH_COSINE = ("binary", "regression", "ranking")
+FIT = {*product(WITH_LAYERS, ("linear", "mlp", "native")), *product(WITH_COSINE, ("cosine",))}
 
 
 def task(name: str, head: str = "linear") -> Task:
-    labels = {"binary": ("no", "yes"), "regression": None}.get(name, ("a", "b", "c"))
+    labels = {"binary": ("no", "yes"), "regression": None, "ranking": None}.get(name, ("a", "b", "c"))
     limits = (1.0, 5.0) if name == "regression" else None
-    return Task(name="t", type=name, inputs="separate", head=Head(kind=head), labels=labels, range=limits)
+    inputs = "single" if head == "native" else "separate"
+    return Task(name="t", type=name, inputs=inputs, head=Head(kind=head), labels=labels, range=limits)
 
 
 def asked(source: str) -> Iterator[str]:
@@ -79,11 +83,11 @@ def test_a_question_for_a_type_is_found_in_any_form(source: str, found: list[str
 
 def test_the_tables_list_the_types_and_the_heads():
     assert tuple(ANSWER_TYPES) == TYPES
-    assert tuple(HEADS) == ("linear", "mlp", "cosine")
-    said = "Input should be 'classification', 'ordinal', 'binary', 'regression' or 'multilabel'"
+    assert tuple(HEADS) == ("linear", "mlp", "cosine", "native")
+    said = "Input should be 'classification', 'ordinal', 'binary', 'regression', 'multilabel' or 'ranking'"
     with pytest.raises(ValidationError, match=said):
         Task(name="t", type="scores", inputs="single")
-    with pytest.raises(ValidationError, match="Input should be 'linear', 'mlp' or 'cosine'"):
+    with pytest.raises(ValidationError, match="Input should be 'linear', 'mlp', 'cosine' or 'native'"):
         Head(kind="dot")
 
 
@@ -91,13 +95,15 @@ def test_the_tables_list_the_types_and_the_heads():
 def test_a_type_and_a_head_fit_or_are_refused(name: str, head: str):
     if (name, head) not in FIT:
         said = f"head '{head}' gives one number, so type must be 'binary' or 'regression', found '{name}'"
+        said = f"type 'ranking' needs head 'cosine', found '{head}'. Use head: cosine." if name == "ranking" else said
         with pytest.raises(ValidationError, match=said):
             task(name, head)
         return
     given = task(name, head)
-    made = heads.build_head(given, 4, 0)
+    made = heads.build_head(given, 4, 0, NativeHead(names=("out",)))
     prediction = made((torch.ones(2, 4), torch.ones(2, 4)), None).detach()
-    assert prediction.shape == (2, *given.predicts.shape(given))
+    shape = [1 if number == -1 else number for number in given.predicts.shape(given)]  # one candidate
+    assert prediction.shape == (2, *shape)
     assert len(given.predicts.decide(prediction, 0.5)) == 2
     assert given.predicts.divergence(prediction, prediction).tolist() == [0, 0]
     default = LOSSES.classes[given.predicts.loss]
@@ -108,7 +114,16 @@ def test_what_a_loss_reads_some_type_feeds():
     fed = {name for answer in ANSWER_TYPES.values() for kind in answer.predictions.values() for name in kind.feeds}
     read = {name for loss in LOSSES.classes.values() for name in loss.needs.reads}  # type: ignore[attr-defined]
     assert read <= fed
-    assert read == {"logits", "ordered logits", "logit", "logits of labels", "score", "cosine", "yes/no labels"}
+    assert read == {
+        "logits",
+        "ordered logits",
+        "logit",
+        "logits of labels",
+        "score",
+        "cosine",
+        "yes/no labels",
+        "candidates",
+    }
 
 
 def test_metrics_of_one_name_have_one_scale_and_the_first_can_be_chosen():
@@ -126,6 +141,7 @@ def test_figures_of_a_report_are_known_by_their_names():
         "binary": ("confusion",),
         "regression": ("similarity",),
         "multilabel": (),
+        "ranking": ("ranks",),
     }
 
 

@@ -49,7 +49,8 @@ def test_a_pass_is_random_if_there_is_any_dropout_after_its_embeddings(
     one = TWO.model_copy(update={"name": "one"}) if task.kind == "cosine" else ONE
     made = tiny.model(one.model_copy(update={"head": task}), TWO, adapters=adapters, shape=encoder)
     assert made.random("one") is random
-    data = tiny.dataset(made.tasks["one"], [3, 5], labels=[0.0, 1.0])
+    texts = 2 if made.tasks["one"].inputs == "separate" else 1
+    data = tiny.dataset(made.tasks["one"], *[[3, 5]] * texts, labels=[0.0, 1.0])
     batch = collate([(data, np.arange(2))], tiny.CPU)
     x_ND = made.embed(batch, None)
     one, other = (made.finish(batch, x_ND, torch.Generator().manual_seed(s))["one"].prediction for s in (0, 1))

@@ -135,7 +135,8 @@ def test_only_pairs_labelled_1_take_part(loss, scale):
     p = passed(model(PAIRS), batch, "pairs")
     u_BD, v_BD = p.out.vectors
     kept = [0, 2, 4]
-    assert [x.tolist() for x in loss.gather(p)] == [u_BD[kept].tolist(), v_BD[kept].tolist(), [8, 8, 4]]
+    gathered = [u_BD[kept].tolist(), v_BD[kept, None].tolist(), [[8, 8], [8, 8], [4, 4]]]
+    assert [x.tolist() for x in loss.gather(p)] == gathered
     torch.testing.assert_close(loss(p), slow_ranking(u_BD[kept], v_BD[kept], [8, 8, 4], scale))
 
 
@@ -241,7 +242,7 @@ def test_means_and_cosines_are_those_of_sentence_transformers():
         with_gradients((found * weights).sum(), hidden_MD), with_gradients((expected * weights).sum(), hidden_MD)
     )
     u_BD, v_BD = (random(9, 5, seed=seed).detach().float().requires_grad_() for seed in (1, 2))
-    found, expected = CosineHead()((u_BD, v_BD), None), pairwise_cos_sim(u_BD, v_BD)
+    found, expected = CosineHead(())((u_BD, v_BD), None), pairwise_cos_sim(u_BD, v_BD)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
         with_gradients((found**2).sum(), u_BD, v_BD), with_gradients((expected**2).sum(), u_BD, v_BD)

@@ -92,6 +92,7 @@ def test_the_model_keeps_only_the_task():
         "labels": None,
         "codes": None,
         "range": None,
+        "soft": None,
     }
 
 
@@ -148,7 +149,8 @@ def whole(*, train=None, model=None, **tasks):
         ),
         (
             {"sst": SST | {"losses": ["ce", "mnrl"]}},
-            "tasks.sst: loss 'mnrl' needs pairs that mean the same (label 1) as two vectors, which type 'ordinal'",
+            "tasks.sst: loss 'mnrl' needs pairs that mean the same (label 1), or a right candidate, as vectors of "
+            "their own, which type 'ordinal'",
         ),
         (
             {"quora": PAIR | {"type": "binary", "inputs": "packed", "losses": ["bce", "mnrl"]}},

@@ -46,7 +46,7 @@ def slow_smart(settings: Smart, made: Model, data: Dataset) -> Tensor:
         batch = collate([(data, np.array([i]))], CPU)
         x_MD = made.embed(batch, None)
         clean = made.finish(batch, x_MD)["t"].prediction[0]
-        noise = [settings.noise_std * cut[order[text * B + i]] for text in range(task.sequences)]
+        noise = [settings.noise_std * cut[order[text * B + i]] for text in range(len(data.sequences))]
         for _ in range(settings.steps):
             leaf = torch.cat(noise).requires_grad_()
             noisy = made.finish(batch, x_MD.detach() + leaf)["t"].prediction[0]
@@ -227,7 +227,7 @@ def test_sure_predictions_and_equal_sentences_give_finite_values_and_gradients(k
     with torch.no_grad():
         for parameter in made.heads.parameters():
             parameter.mul_(1e5)
-    batch = batch_of(dataset(task, *[[4, 4]] * task.sequences, labels=[0.0, 0.0]))
+    batch = batch_of(dataset(task, *[[4, 4]] * (2 if task.inputs == "separate" else 1), labels=[0.0, 0.0]))
     same = batch.ids_N[:4].repeat(len(batch.ids_N) // 4)
     batch.ids_N.copy_(same)
     value = Smart.model_validate({"mode": mode})(passed(made, batch))

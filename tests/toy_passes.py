@@ -46,7 +46,11 @@ def loud(*tasks: Task, dropout: float = 0.0) -> Model:
 
 def examples(task: Task, lengths: Sequence[int] = (5, 3, 4)) -> Dataset:
     """Returns examples with unsorted lengths; second sentences are longer than first ones."""
-    return dataset(task, *[[n + 3 * t for n in lengths] for t in range(task.sequences)], labels=[0.0] * len(lengths))
+    return dataset(
+        task,
+        *[[n + 3 * t for n in lengths] for t in range(2 if task.inputs == "separate" else 1)],
+        labels=[0.0] * len(lengths),
+    )
 
 
 def batch_of(*data: Dataset) -> StepBatch:

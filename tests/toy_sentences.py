@@ -38,7 +38,7 @@ def with_gradients(loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 
 def batch_of(task: Task, labels: Sequence[float | None], clusters: Sequence[Sequence[int]], seed: int = 0) -> StepBatch:
     """Returns random sentences with the first of the lengths above, and the given labels and cluster numbers."""
-    lengths = [FIRST[: len(labels)], SECOND[: len(labels)]][: task.sequences]
+    lengths = [FIRST[: len(labels)], SECOND[: len(labels)]][: 2 if task.inputs == "separate" else 1]
     batch = collate([(dataset(task, *lengths, labels=labels, seed=seed), np.arange(len(labels)))], CPU)
     return replace(batch, clusters={task.name: torch.tensor(clusters)})
 

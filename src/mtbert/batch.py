@@ -103,9 +103,9 @@ class Dataset:
     """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
-        sequences: Two entries if the two texts of a pair are encoded separately, otherwise one. Each entry holds one
-            token sequence per row of the table. Tasks that read the same columns of a table in the same way share this
-            tuple, so that a row is encoded only once for all of them.
+        sequences: One entry for each text if the texts of a row are encoded separately, otherwise one. Each entry holds
+            one token sequence per row of the table. Tasks that read the same columns of a table in the same way share
+            this tuple, so that a row is encoded only once for all of them.
         rows: The number of each example's row in the table, ``[B]``, in ascending order.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if

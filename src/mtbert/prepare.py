@@ -247,7 +247,7 @@ def _prepare(
 
 def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
     labels = np.nan_to_num(train.labels, nan=np.inf)
-    if settings.scored and (labels == labels[0]).all():
+    if settings.scored and not settings.answer.candidates and (labels == labels[0]).all():
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()
 

@@ -244,7 +244,7 @@ def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
     if settings.train.where is not None:
         table = _kept(recipe, readers, settings.train.model_copy(update={"where": None}), afresh)
     rows = table.usable if settings.table is None else np.arange(len(table))
-    texts = [taken(column, rows, len(table)) for column in table.texts]
+    texts = [taken(column, rows, len(table)) for column in table.linking]
     drawn = settings.dev_fraction, settings.dev_seed
 
     def make(spool: Spool) -> None:

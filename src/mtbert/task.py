@@ -76,18 +76,26 @@ class Task(Settings):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         kind = self.head_kind
+        gives = kind.gives
+        if gives not in self.answer.predictions and OUTPUTS not in self.answer.predictions:
+            head = next(name for name, other in HEADS.items() if other.gives in self.answer.predictions)
+            raise ValueError(f"type '{self.type}' needs head '{head}', found '{self.head.kind}'. Use head: {head}.")
         if self.inputs not in kind.inputs:
+            other = ", or head: linear" if OUTPUTS in self.answer.predictions else ""
             raise ValueError(
                 f"head '{self.head.kind}' {kind.because}, so inputs must be {' or '.join(map(repr, kind.inputs))}, "
-                f"found '{self.inputs}'. Use inputs: {kind.inputs[-1]}, or head: linear."
+                f"found '{self.inputs}'. Use inputs: {kind.inputs[-1]}{other}."
             )
         if self.pooling not in (None, kind.pooling or self.pooling):
             raise ValueError(
                 f"head '{self.head.kind}' {kind.reads}, found pooling '{self.pooling}'. Use pooling: {kind.pooling}."
             )
-        gives = kind.gives
         if gives not in self.answer.predictions:
-            fitting = [f"'{name}'" for name, answer in ANSWER_TYPES.items() if gives in answer.predictions]
+            fitting = [
+                f"'{name}'"
+                for name, answer in ANSWER_TYPES.items()
+                if gives in answer.predictions and not answer.candidates
+            ]
             raise ValueError(
                 f"head '{self.head.kind}' gives one number, so type must be {' or '.join(fitting)}, found "
                 f"'{self.type}'. Use head: linear."
@@ -155,15 +163,14 @@ class Task(Settings):
         return self.pooling or self.head_kind.pooling or default
 
     @property
-    def texts(self) -> int:
-        """The number of texts of one example: 1 or 2."""
-        return 1 if self.inputs == "single" else 2
+    def texts(self) -> int | None:
+        """The number of texts of one example: 1 or 2; None for a query with any number of candidates."""
+        return None if self.answer.candidates else 1 if self.inputs == "single" else 2
+
+    def takes(self, texts: int) -> bool:
+        """Returns whether an example of the task can have this number of texts."""
+        return texts >= 2 if self.texts is None else texts == self.texts
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Returns the text columns, grouped by token sequence: two groups if ``inputs`` is ``separate``, else one."""
-        return tuple((column,) for column in columns) if self.sequences == 2 else (tuple(columns),)
-
-    @property
-    def sequences(self) -> int:
-        """The number of token sequences of one example: 2 if ``inputs`` is ``separate``, otherwise 1."""
-        return 2 if self.inputs == "separate" else 1
+        """Returns the text columns, grouped by token sequence: a group each if ``inputs`` is ``separate``, else one."""
+        return tuple((column,) for column in columns) if self.inputs == "separate" else (tuple(columns),)

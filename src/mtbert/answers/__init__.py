@@ -31,10 +31,12 @@ Cells = Sequence[str | None]  # a column as it is written in a file; None for an
 
 # The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
 AsOptions = tuple[Labels, npt.NDArray[np.int64]]
-FigureName = Literal["confusion", "distances", "similarity"]  # figures and tables of the report that fit some labels
+# Figures and tables of the report that fit some labels.
+FigureName = Literal["confusion", "distances", "ranks", "similarity"]
 
 SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
 YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
+CANDIDATES = "candidates"  # the second text of a row is the right candidate for the first
 
 
 class TaskFacts(Protocol):
@@ -284,6 +286,8 @@ class PredictionKind(Protocol):
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         """Returns the shape of the prediction for one example; ``()`` for a single number.
 
+        -1 stands for the number of candidates that a row has.
+
         Raises:
             ValueError: If the shape depends on the task's labels, and these are not known yet.
         """
@@ -332,6 +336,7 @@ class AnswerType:
     labels: LabelKind
     metrics: tuple[Metric, ...]  # the default first
     predictions: Mapping[str, PredictionKind]  # by the output of a head, ``HeadKind.gives`` in ``answers/heads.py``
+    candidates: bool = False  # a row is a query and its candidates, the right one first; it has no label
     sets: bool = False  # a cell holds any number of labels; ``LabelKind`` gets it as JSON text, see ``data/cells.py``
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 

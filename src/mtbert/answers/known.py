@@ -11,6 +11,7 @@ _PLACES = (  # ``module.NAME`` inside this package
     "binary.BINARY",
     "regression.REGRESSION",
     "multilabel.MULTILABEL",
+    "ranking.RANKING",
 )
 
 

@@ -37,7 +37,11 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
                 f"{where}: {_of(part.unknown, part.size)} are to more than {UNKNOWN:.0%} unknown tokens. "
                 "Use an encoder for their language."
             )
-        if part.conflicts:
+        if part.conflicts and task.answer.candidates:
+            found.append(
+                f"{where}: {_of(part.conflicts, part.size)} have a wrong candidate that is right for the same query."
+            )
+        elif part.conflicts:
             found.append(f"{where}: {part.conflicts:,} repeated with different labels, of which one is right at most.")
     if overlap.examples:
         found.append(
@@ -92,9 +96,10 @@ def render(figures: Figures, max_length: int) -> RenderableType:
         f"over {UNKNOWN:.0%} unknown tokens", _share(train.unknown, train.size), _share(dev.unknown, dev.size)
     )
     sizes.add_row("repeated", _share(train.repeated, train.size), _share(dev.repeated, dev.size))
-    sizes.add_row("        with other labels", f"{train.conflicts:,}", f"{dev.conflicts:,}")
+    conflicts = "wrong ones that are right" if task.answer.candidates else "        with other labels"
+    sizes.add_row(conflicts, f"{train.conflicts:,}", f"{dev.conflicts:,}")
     sizes.add_row("found in train", "", _share(figures.overlap.examples, dev.size))
-    if task.texts == 2:
+    if task.texts != 1:
         sizes.add_row("        one text at least", "", _share(figures.overlap.texts, dev.size))
     return Group(
         Rule(Text.assemble((task.name, "bold"), f"  {task.type}, {task.inputs}"), align="left", style="dim"),

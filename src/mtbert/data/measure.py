@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from mtbert.answers import Distribution
 from mtbert.batch import Dataset, Examples
 from mtbert.columns import Ints, TextColumn, hashes, numbered
+from mtbert.data.split import linking
 from mtbert.data.tokenizer import CHUNK
 from mtbert.task import Task
 
@@ -85,7 +86,9 @@ class SplitFigures:
     cut: int
     unknown: int  # examples with many unknown tokens
     repeated: int  # examples with the same texts as an earlier one
-    conflicts: int  # texts, or pairs of texts, that occur with different labels
+    # The number of texts, or pairs of texts, that occur with different labels. In a ranking, the number of examples
+    # with a wrong candidate that is right for the same query there or in another example.
+    conflicts: int
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,12 @@ class Figures:
 def shared(a: Examples, b: Examples) -> Overlap:
     """Returns how many examples of ``b`` also occur in ``a``, and how many have at least one text that occurs there.
 
-    The order of the two texts of an example does not matter.
+    The order of the two texts of an example does not matter. The wrong candidates of rankings do not count.
     """
-    numbers = numbered(np.concatenate([column.folded for column in (*a.texts, *b.texts)]))
-    size = len(a) * len(a.texts)
-    of_a, of_b = (part.reshape(len(side.texts), -1) for part, side in ((numbers[:size], a), (numbers[size:], b)))
+    texts_a, texts_b = linking(a.texts), linking(b.texts)
+    numbers = numbered(np.concatenate([column.folded for column in (*texts_a, *texts_b)]))
+    size = len(a) * len(texts_a)
+    of_a, of_b = numbers[:size].reshape(-1, len(a)), numbers[size:].reshape(-1, len(b))
     examples = 0
     if len(of_a) == len(of_b):
         whole_a, whole_b = (_rows(np.sort(side, 0), len(numbers)) for side in (of_a, of_b))
@@ -161,7 +165,10 @@ def unknown_id(tokenizer: Tokenizer) -> int:
 def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     labels = data.examples.labels
     texts = numbered(np.concatenate([column.folded for column in data.examples.texts]))
-    same = numbered(_rows(texts.reshape(-1, len(data)), len(texts)))
+    of_rows = texts.reshape(-1, len(data))
+    same = of_rows[0]
+    for column in of_rows[1:]:
+        same = numbered(same * len(texts) + column)
     bytes_of_label = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
     # The number of each text, or pair of texts, once for each of its different labels.
     labelled = np.unique(same * len(data) + numbered(bytes_of_label)) // len(data)
@@ -174,8 +181,18 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
         cut=data.truncated,
         unknown=tokens.unknown,
         repeated=len(data) - len(np.unique(same)),
-        conflicts=int(np.sum(np.bincount(labelled) > 1)),
+        conflicts=_contradicted(of_rows) if task.answer.candidates else int(np.sum(np.bincount(labelled) > 1)),
     )
+
+
+def _contradicted(numbers: Ints) -> int:
+    """Returns the number of rows of a ranking with a wrong candidate that is right for the same query.
+
+    ``numbers`` identifies the texts of each row, ``[texts, rows]``: the query, the right candidate, and the wrong ones.
+    """
+    query, *candidates = numbers
+    right, *wrong = (_rows(np.stack([query, candidate]), numbers.max() + 1) for candidate in candidates)
+    return int(np.isin(wrong, right).any(0).sum())
 
 
 def _rows(numbers: Ints, size: int) -> Ints:

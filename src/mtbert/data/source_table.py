@@ -18,6 +18,7 @@ from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn, taken
 from mtbert.data import cache
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.cells import quoted
+from mtbert.data.split import linking
 from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count
 
@@ -45,7 +46,8 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[R
     column of labels. The third list has the :class:`Reading` of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
-    keys = [columns.model_dump_json(exclude={"text", "id"}) for columns in each]
+    # Without a column of labels, the label is the number of texts.
+    keys = [columns.model_dump_json(exclude={"id"} if columns.label == () else {"text", "id"}) for columns in each]
     labels = dict(zip(keys, each, strict=True))
     at = {key: i for i, key in enumerate(labels)}
     found = [Reading(tuple(map(texts.index, c.text)), at[key], c.labels) for c, key in zip(each, keys, strict=True)]
@@ -147,6 +149,11 @@ class SourceTable:
         """Returns a table of all rows, with all columns of texts but without labels."""
         labels = CodedColumn([], np.full(len(self), -1, np.int32))
         return Table(self.parts, self.ids, self.texts, labels, self.lines, self.ends, self.warnings)
+
+    @property
+    def linking(self) -> tuple[TextColumn, ...]:
+        """The text columns that link rows of some task, see :func:`mtbert.data.split.linking`."""
+        return tuple(self.texts[i] for i in sorted({i for reading in self.readings for i in linking(reading.texts)}))
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

@@ -111,14 +111,14 @@ class Source(Settings):
         return self == other
 
 
-def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: bool = True) -> Table:
+def read(source: Source, columns: Columns, root: Path, *, texts: int | None, labelled: bool = True) -> Table:
     """Returns the rows of a source that one task reads, in their order. Several files are read one after the other.
 
     Args:
         source: The source.
         columns: The columns to read. Their names are ignored if the source is ``generated``.
         root: The folder that relative paths start from.
-        texts: The number of texts that the task reads, 1 or 2.
+        texts: The number of texts that the task reads, 1 or 2; None for as many as ``columns`` names.
         labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
             counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
             missing.
@@ -131,7 +131,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int, labelled: 
     return made.table(0) if labelled else made.unlabelled()
 
 
-def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int]) -> SourceTable:
+def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None]) -> SourceTable:
     """Returns the rows of a source with the columns of several tasks.
 
     Args:
@@ -139,7 +139,7 @@ def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: S
         columns: The columns of each task. All tasks have the same id column. The names are ignored if the source is
             ``generated``.
         root: The folder that relative paths start from.
-        texts: The number of texts that each task reads, 1 or 2.
+        texts: The number of texts that each task reads, 1 or 2; None for as many as its ``columns`` name.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
@@ -148,13 +148,15 @@ def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: S
     return _read(source, columns, root, texts, labelled=True)
 
 
-def _read(source: Source, columns: Sequence[Columns], root: Path, texts: Sequence[int], labelled: bool) -> SourceTable:
+def _read(
+    source: Source, columns: Sequence[Columns], root: Path, texts: Sequence[int | None], labelled: bool
+) -> SourceTable:
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
     found = ", ".join(filter(None, (source.config, source.split)))
     named = list(map(readable, source.files or [f"{source.hub} [{found}]" if found else str(source.hub)]))
     for each, number in zip(columns, texts, strict=True):
-        if len(each.text) != number:
+        if number not in (None, len(each.text)):
             raise ValueError(
                 f"{named[0]}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
                 f"{quoted(each.text)}. Name {number}, or change the task's inputs."
@@ -185,7 +187,7 @@ def check_files_of(source: Source, root: Path) -> None:
 
 
 def read_kept(
-    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int], afresh: bool
+    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], afresh: bool
 ) -> SourceTable:
     """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them.
 
@@ -218,13 +220,13 @@ def _opened(source: Source, file: int, name: str, root: Path, wanted: Sequence[s
     return formats.opened(name, root / source.files[file], wanted)
 
 
-def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int], labelled: bool) -> SourceTable:
+def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int | None], labelled: bool) -> SourceTable:
     from mtbert.data import demo
 
     task, split = str(source.generated), str(source.split)
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
-    for number in texts:
+    for number in (given or len(each.text) for given, each in zip(texts, columns, strict=True)):
         if len(made[0].texts) != number:
             raise ValueError(
                 f"{name}: the task reads {count(number, 'text')}, but the rows hold {len(made[0].texts)}. "

@@ -1,6 +1,7 @@
 """Splitting rows into train and dev so that no text occurs in both."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -8,6 +9,16 @@ from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Rows
 from mtbert.columns import TextColumn, numbered
+
+_Column = TypeVar("_Column")
+
+
+def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
+    """Returns those of a task's text columns that link rows: all but the wrong candidates of a ranking.
+
+    The columns of a ranking are the query, the right candidate, and the wrong ones, which may be in any row.
+    """
+    return columns[:2]
 
 
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mtbert.answers import AnswerType
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
-from mtbert.messages import few
+from mtbert.messages import few, shown
 from mtbert.settings import Settings
 
 
@@ -20,9 +21,12 @@ class Columns(Settings):
     In a recipe: ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``.
     """
 
-    text: tuple[str, ...] = Field(default=("text",), description="one or two column names")
+    text: tuple[str, ...] = Field(
+        default=("text",), description="one or two columns; for rankings the query, the right candidate, and wrong ones"
+    )
     label: str | tuple[str, ...] | None = Field(
-        default="label", description="one column; for sets also a list of columns that hold 0 or 1, named as the labels"
+        default="label",
+        description="one column; rankings have none; for sets also a list of columns that hold 0 or 1, named as labels",
     )
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
     separator: str | None = Field(
@@ -39,9 +43,9 @@ class Columns(Settings):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if len(self.text) not in (1, 2) or len(set(self.text)) != len(self.text):
+        if not self.text or len(set(self.text)) != len(self.text):
             raise ValueError(
-                f"text must name one column or two different ones, found {few(self.text, most=4, quoted=True)}."
+                f"text must name one column or several different ones, found {few(self.text, most=4, quoted=True)}."
             )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"label must name different columns, found {few(self.labels, quoted=True)}.")
@@ -51,6 +55,34 @@ class Columns(Settings):
     def labels(self) -> tuple[str, ...]:
         """The names of the label columns."""
         return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
+
+    def read_by(self, answer: AnswerType) -> Self:
+        """Returns the columns that a task with this answer type reads, with the defaults of the type.
+
+        Raises:
+            ValueError: If the type does not have such columns.
+        """
+        if answer.candidates:
+            if len(self.text) < 3:
+                raise ValueError(
+                    "text must name the columns of a query, of its right candidate, and of a wrong one or more, found "
+                    f"{few(self.text, quoted=True)}. Add a column, or use type: binary for pairs."
+                )
+            if self.label and "label" in self.model_fields_set:
+                raise ValueError(
+                    f"label: {shown(self.label)} is not for type '{answer.name}', where the first candidate is right. "
+                    "Drop it."
+                )
+            return self.model_copy(update={"label": ()})
+        if self.label == ():
+            raise ValueError("label names no column. Name one.")
+        if answer.sets:
+            return self.model_copy(update={"separator": self.separator or ";"})
+        for key, of_sets in (("label", isinstance(self.label, tuple)), ("separator", self.separator is not None)):
+            if of_sets:
+                found = shown(getattr(self, key))
+                raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. Drop it.")
+        return self
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
@@ -68,10 +100,13 @@ class Columns(Settings):
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row. ``made`` contains the results of :meth:`as_label` for its label columns.
 
-        If each label has a column of its own, the label of the row is a JSON object that leaves out missing labels.
+        If each label has a column of its own, the label of the row is a JSON object that leaves out missing labels. If
+        there are no label columns (an empty tuple), it is the number of the row's texts.
         """
         if not isinstance(self.label, tuple):
             return made[0]
+        if not self.label:
+            return str(len(self.text))
         known = {column: int(cell) for column, cell in zip(self.label, made, strict=True) if cell is not None}
         return json.dumps(known, ensure_ascii=False) if known else None
 

@@ -1,11 +1,14 @@
-"""Multiple negatives ranking: among all second sentences of a batch, the right one should be the most similar.
+"""Multiple negatives ranking: among all candidates of a batch, the right one should be the most similar to the query.
+
+In a pair that means the same, the first text is the query and the second its only candidate. In a ranking, the wrong
+candidates of a row take part too, as hard negatives.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
-of the sentence-transformers library. A cluster is a group of sentences that mean the same. Unlike in that library,
-sentences of one cluster are not used as negatives of each other, because data such as Quora's contain the same question
-in many rows.
+and the hard negatives of the sentence-transformers library. A cluster is a group of texts that mean the same. Unlike in
+that library, texts of one cluster are not used as negatives of each other, because data such as Quora's contain the
+same question in many rows.
 
-Dimension key: B positive pairs, D width.
+Dimension key: B rows, C candidates of a row, N candidates of all rows, T texts of a row, D width.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.answers import YES_NO
+from mtbert.answers import CANDIDATES, YES_NO
 from mtbert.answers.divergence import at_least_float32
 from mtbert.losses import Needs, Pass
 from mtbert.settings import Settings
@@ -39,30 +42,53 @@ def multiple_negatives(
         A scalar in float32 or float64. If there are fewer than two rows, it is 0, but still part of the autograd graph.
         A zero vector has cosine 0 with every vector.
     """
+    return ranking(anchors_BD, positives_BD[:, None], clusters_B[:, None].expand(-1, 2), scale, symmetric)
+
+
+def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, scale: float, symmetric: bool) -> Tensor:
+    """Returns the mean over rows ``i`` of ``-log softmax_j(scale * cos(q_i, c_j))``, where ``j`` is right, in nats.
+
+    The softmax is over the candidates of all rows. A candidate of another row is left out if its text is the query or
+    the right candidate of row ``i``, or if it is right and that row has the query of row ``i``. A wrong candidate of
+    row ``i`` is left out if it is equal to the right one or the query.
+
+    Args:
+        queries_BD: The vectors of the queries.
+        candidates_BCD: The vectors of the candidates of each row, the right one first.
+        clusters_BT: The cluster of each text, the query first; ``T`` is ``C + 1``. Equal clusters mean equal texts.
+        scale: The factor of the cosine, which is the inverse of a temperature.
+        symmetric: Whether to average this loss with the loss in which each right candidate chooses among the queries.
+
+    Returns:
+        A scalar in float32 or float64. If there is no negative, it is 0, but still part of the autograd graph.
+    """
     import torch
 
-    scores_BB = scale * _unit(anchors_BD) @ _unit(positives_BD).T
-    same_BB = (clusters_B[:, None] == clusters_B).fill_diagonal_(False)
-    scores_BB = scores_BB.masked_fill(same_BB, float("-inf"))
-    directions = (scores_BB, scores_BB.T) if symmetric else (scores_BB,)
-    gains = torch.stack([s_BB.log_softmax(-1).diagonal().sum() for s_BB in directions])
-    return -gains.mean() / max(len(scores_BB), 1)
+    rows = len(queries_BD)
+    scores_BN = scale * _unit(queries_BD) @ _unit(candidates_BCD).transpose(0, 1).flatten(0, 1).T
+    query_B1, right_B1, of_candidates_N = clusters_BT[:, :1], clusters_BT[:, 1:2], clusters_BT[:, 1:].T.flatten()
+    same_BN = (of_candidates_N == query_B1) | (of_candidates_N == right_B1)
+    same_BN[:, :rows] |= query_B1 == query_B1.T  # right candidates are the first B of all
+    scores_BN = scores_BN.masked_fill(same_BN.fill_diagonal_(False), float("-inf"))
+    directions = (scores_BN, scores_BN[:, :rows].T) if symmetric else (scores_BN,)
+    gains = torch.stack([s.log_softmax(-1).diagonal().sum() for s in directions])
+    return -gains.mean() / max(rows, 1)
 
 
-def _unit(x_BD: Tensor) -> Tensor:
-    """Returns ``x_BD`` with every row scaled to length 1, in float32 or float64.
+def _unit(x: Tensor) -> Tensor:
+    """Returns the vectors ``[..., D]`` scaled to length 1, in float32 or float64.
 
-    A zero row stays zero, and its gradient is of moderate size.
+    A zero vector stays zero, and its gradient is of moderate size.
     """
-    x_BD = at_least_float32(x_BD)
-    norm_B1 = x_BD.norm(dim=-1, keepdim=True)
-    unit_BD: Tensor = x_BD / norm_B1.where(norm_B1 > 0, 1.0)
-    return unit_BD
+    x = at_least_float32(x)
+    norm = x.norm(dim=-1, keepdim=True)
+    unit: Tensor = x / norm.where(norm > 0, 1.0)
+    return unit
 
 
-POSITIVE_PAIRS = Needs(
-    reads=(YES_NO,),
-    because="pairs that mean the same (label 1) as two vectors",
+RIGHT_CANDIDATES = Needs(
+    reads=(YES_NO, CANDIDATES),
+    because="pairs that mean the same (label 1), or a right candidate, as vectors of their own",
     inputs=("separate",),
     vectors=True,
     clusters=True,
@@ -70,34 +96,40 @@ POSITIVE_PAIRS = Needs(
 )
 
 
-def positive_pairs(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns three tensors about the pairs with label 1: their first vectors, their second vectors, their clusters.
+def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the vectors of queries and of candidates, and the clusters of texts, of all rows with a right candidate.
 
-    For ``P`` such pairs, the shapes are ``[P, D]``, ``[P, D]`` and ``[P]``. A pair has only one cluster, because its
-    two sentences mean the same.
+    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one. All rows of a
+    ranking take part. In a task of pairs, those with label 1 take part, and ``C`` is 1.
     """
-    anchors_BD, positives_BD = p.out.vectors
+    import torch
+
+    query_BD, *candidates = p.out.vectors
+    found = query_BD, torch.stack(candidates, 1), p.batch.clusters[p.task.name]
+    if p.task.answer.candidates:
+        return found
     rows_B = p.labels == 1
-    return anchors_BD[rows_B], positives_BD[rows_B], p.batch.clusters[p.task.name][:, 0][rows_B]
+    queries_BD, candidates_BCD, clusters_BT = (part[rows_B] for part in found)
+    return queries_BD, candidates_BCD, clusters_BT
 
 
 class MultipleNegatives(Settings):
-    """The loss :func:`multiple_negatives` over the positive pairs of a batch; pairs labelled 0 are ignored."""
+    """The loss :func:`ranking` over all rows of a batch with a right candidate; pairs labelled 0 are ignored."""
 
-    needs: ClassVar = POSITIVE_PAIRS
+    needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"
     weight: float = Field(default=1.0, ge=0)
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the cosine; one over a temperature")
-    symmetric: bool = Field(default=False, description="true: also look for the right one among all first sentences")
+    symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors and clusters of the positive pairs, see :func:`positive_pairs`."""
-        return positive_pairs(p)
+        """Returns vectors of queries and candidates, and clusters, see :func:`right_candidates`."""
+        return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`multiple_negatives` of all gathered positive pairs, a scalar."""
-        anchors_BD, positives_BD, clusters_B = gathered
-        return multiple_negatives(anchors_BD, positives_BD, clusters_B, self.scale, self.symmetric)
+        """Returns :func:`ranking` of all gathered rows, a scalar."""
+        queries_BD, candidates_BCD, clusters_BT = gathered
+        return ranking(queries_BD, candidates_BCD, clusters_BT, self.scale, self.symmetric)
 
     def __call__(self, p: Pass) -> Tensor:
         return self.compare(*self.gather(p))

@@ -2,11 +2,12 @@
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
 ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``
-the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. This form leaves out the hard negatives of
-the source. It equals :func:`mtbert.losses.ranking.multiple_negatives` with scale ``1 / t``. The unsupervised form has
-the same formula, but there ``h_i+`` is a second vector of the same sentence.
+the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. In a ranking, the sum also has the wrong
+candidates, which are the hard negatives of the source. It equals :func:`mtbert.losses.ranking.ranking` with scale
+``1 / t``. The unsupervised form has the same formula without hard negatives, but there ``h_i+`` is a second vector of
+the same sentence.
 
-Dimension key: B examples, S sentences (2B if an example is a pair), D width.
+Dimension key: B examples, C candidates of a row, T texts of an example, S sentences (T of each example), D width.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from mtbert.answers.divergence import at_least_float32
 from mtbert.losses import Needs, Pass
-from mtbert.losses.ranking import POSITIVE_PAIRS, multiple_negatives, positive_pairs
+from mtbert.losses.ranking import RIGHT_CANDIDATES, multiple_negatives, ranking, right_candidates
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class SimCSE(Settings):
-    """Supervised SimCSE over the positive pairs of a batch. It equals loss ``mnrl`` with ``scale: 1 / temperature``."""
+    """Supervised SimCSE, over the rows with a right candidate. It equals ``mnrl`` with ``scale: 1 / temperature``."""
 
-    needs: ClassVar = POSITIVE_PAIRS
+    needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["simcse"] = "simcse"
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(
@@ -37,13 +38,13 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors and clusters of the positive pairs, see :func:`~mtbert.losses.ranking.positive_pairs`."""
-        return positive_pairs(p)
+        """Returns the vectors and clusters of queries and candidates, see :func:`right_candidates`."""
+        return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all gathered positive pairs, a scalar."""
-        anchors_BD, positives_BD, clusters_B = gathered
-        return multiple_negatives(anchors_BD, positives_BD, clusters_B, 1 / self.temperature, symmetric=False)
+        """Returns :func:`~mtbert.losses.ranking.ranking` of all gathered rows, a scalar."""
+        queries_BD, candidates_BCD, clusters_BT = gathered
+        return ranking(queries_BD, candidates_BCD, clusters_BT, 1 / self.temperature, symmetric=False)
 
     def __call__(self, p: Pass) -> Tensor:
         return self.compare(*self.gather(p))

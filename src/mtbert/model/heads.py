@@ -1,6 +1,6 @@
 """Heads: the small networks that compute the predictions of a task from the vectors of its examples.
 
-Dimension key: B examples, D encoder width, F features, K classes.
+Dimension key: B examples, C candidates, D encoder width, F features, K classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,20 +71,23 @@ class LinearHead(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """A head without weights, whose prediction is the cosine similarity of the two vectors of a pair, in float32.
+    """A head without weights, whose predictions are cosine similarities in float32.
 
-    The cosine is not clamped, because a clamp would stop the gradient of negative cosines. ``threshold`` separates the
-    two classes of a binary task.
+    For a pair, it is the cosine of its two vectors. With ``several``, the first vector is that of a query, and there is
+    a cosine with each of the others, its candidates. Cosines are not clamped, because a clamp would stop the gradient
+    of negative ones. ``threshold`` separates the two classes of a binary task.
     """
 
-    def __init__(self, fitted: Sequence[FittedName]) -> None:
+    def __init__(self, fitted: Sequence[FittedName], *, several: bool = False) -> None:
         super().__init__()
+        self.several = several
         _add_fitted(self, start(fitted, ()) | {"threshold": np.array(0.5)})
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
-        """Returns the cosine similarities of the pairs: ``[B]``, from -1 to 1."""
-        u_BD, v_BD = vectors
-        return cosine_similarity(u_BD.float(), v_BD.float())
+        """Returns the cosine similarities, from -1 to 1: ``[B]`` for pairs, ``[B, C]`` for candidates."""
+        first_BD, *others = (vector_BD.float() for vector_BD in vectors)
+        cosines = [cosine_similarity(first_BD, other_BD) for other_BD in others]
+        return torch.stack(cosines, 1) if self.several else cosines[0]
 
 
 AnyHead = LinearHead | CosineHead
@@ -112,7 +115,7 @@ _BUILDERS: Mapping[
     str, Callable[[Task, int, torch.Generator | None, Sequence[FittedName], NativeHead | None], AnyHead]
 ] = {
     OUTPUTS: LinearHead,
-    COSINE: lambda task, width, generator, fitted, native: CosineHead(fitted),
+    COSINE: lambda task, width, generator, fitted, native: CosineHead(fitted, several=task.answer.candidates),
 }
 
 

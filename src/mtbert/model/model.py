@@ -205,7 +205,7 @@ class Model(nn.Module):
             of_place = pooling, id(place.order_S)
             if of_place not in taken:
                 taken[of_place] = take(pooled[pooling], place.order_S)
-            vectors = taken[of_place].chunk(task.sequences)
+            vectors = torch.split(taken[of_place], len(batch.example_ids[reader]))
             yield (
                 reader,
                 Output(

@@ -56,20 +56,14 @@ class TaskRecipe(Task):
         """Fills in ``labels`` from ``columns: {label: [toxic, insult]}`` if the task does not set ``labels`` itself."""
         columns = data.get("columns") if isinstance(data, Mapping) else None
         label = columns.get("label") if isinstance(columns, Mapping) else getattr(columns, "label", None)
-        return {**data, "labels": label} if isinstance(label, list | tuple) and data.get("labels") is None else data
+        return (
+            {**data, "labels": label} if label and not isinstance(label, str) and data.get("labels") is None else data
+        )
 
     @field_validator("columns")
     @classmethod
     def _columns_fit_the_type(cls, columns: Columns, info: ValidationInfo) -> Columns:
-        if "type" not in info.data:
-            return columns
-        if ANSWER_TYPES[info.data["type"]].sets:
-            return columns.model_copy(update={"separator": columns.separator or ";"})
-        for key, of_sets in (("label", isinstance(columns.label, tuple)), ("separator", columns.separator is not None)):
-            if of_sets:
-                found = shown(getattr(columns, key))
-                raise ValueError(f"{key}: {found} is for sets of labels, found type '{info.data['type']}'. Drop it.")
-        return columns
+        return columns.read_by(ANSWER_TYPES[info.data["type"]]) if "type" in info.data else columns
 
     @field_validator("losses")
     @classmethod
@@ -107,7 +101,7 @@ class TaskRecipe(Task):
             raise ValueError(
                 f"metric {shown(self.metric)} does not fit type '{self.type}'. Use {' or '.join(choosable)}."
             )
-        if self.train.generated is None and len(self.columns.text) != self.texts:
+        if self.texts not in (None, len(self.columns.text)) and self.train.generated is None:
             found = few(self.columns.text, quoted=True)
             raise ValueError(
                 f"inputs '{self.inputs}' takes {count(self.texts, 'text column')}, found {found}. "

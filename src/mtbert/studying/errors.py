@@ -16,6 +16,7 @@ from scipy import stats
 from mtbert.answers import Judged
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.text_table import TextTable
+from mtbert.studying.type_tables import type_tables
 
 WORST = 30  # examples of each row and task that the report shows
 CHANGED = 15  # further examples that a row fixes, and as many that it breaks
@@ -62,34 +63,10 @@ class Errors:
         examples each row of the study fixes or breaks.
         """
         return [
-            *(
-                self._distances(task)
-                for task, dev in self.results.dev.items()
-                if "distances" in dev.task.answer.labels.figures
-            ),
+            *(table for task, dev in self.results.dev.items() for table in type_tables(dev, self.judged[task])),
             *(self._by_overlap(task) for task in self.overlap),
             *self._changes(),
         ]
-
-    def _distances(self, task: str) -> TextTable:
-        """Returns a table with the shares of answers that are right, one class off, two classes off, or further off."""
-        rows = []
-        for row, runs in self.judged[task].items():
-            distances = np.stack([run.distance_B for run in runs])
-            shares = [float(np.mean(distances == d)) for d in (0, 1, 2)] + [float(np.mean(distances > 2))]
-            wrong = distances[distances > 0]
-            near = f"{np.mean(wrong == 1):.1%}" if len(wrong) else ""
-            rows.append((row, *(f"{share:.1%}" for share in shares), near))
-        return TextTable(
-            f"errors-{task}",
-            f"How far off: {task}",
-            ("row", "right", "1 class off", "2 off", "3 or more off", "errors that are 1 off"),
-            tuple(rows),
-            (
-                "Shares of all answers over all seeds; the last column is a share of the errors. Classes are in the "
-                "recipe's order.",
-            ),
-        )
 
     def _by_overlap(self, task: str) -> TextTable:
         """Returns a table of mean errors on text pairs: a line for each row of the study.

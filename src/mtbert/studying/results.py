@@ -287,10 +287,14 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     Their shape and values must fit the task, and their score must equal the one that the run logged.
     """
     task, decision = dev.task, predicted.decision.numpy()
-    shape = result.recipe.tasks[task.name].predicts.shape(task)
+    shape: tuple[int, ...] = (len(dev.examples), *result.recipe.tasks[task.name].predicts.shape(task))
+    if task.answer.candidates:
+        shape = dev.labels.shape
     if not task.answer.labels.fits(task, decision, len(dev.examples)):
         return False
-    if predicted.prediction.shape != (len(dev.examples), *shape) or predicted.prediction.dtype != torch.float32:
+    if task.answer.candidates and decision.shape != shape:
+        return False
+    if predicted.prediction.shape != shape or predicted.prediction.dtype != torch.float32:
         return False
     answers = predicted.read_by(dev.scored_by)
     if not np.isfinite(answers).all():

@@ -44,7 +44,7 @@ def unlabelled(
         chosen = {task: known_task(predictor, recipe, task) for task in tasks}
         texts = list(dict.fromkeys(column for task in tasks for column in recipe.tasks[task].columns.text))
         ids = list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
-        alike: dict[tuple[tuple[str, ...], int], list[str]] = {}
+        alike: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
         for task in tasks:
             alike.setdefault((recipe.tasks[task].columns.text, chosen[task].texts), []).append(task)
         data: dict[str, Dataset] = {}

@@ -106,7 +106,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:
-        if predictor.task(task).texts == 2 and len(texts) == 1:
+        if predictor.task(task).texts != 1 and len(texts) == 1:
             raise ValueError(f"task {clean(task)}: reads pairs of texts. Give --text-pair too.")
     tasks, warnings = list(question.tasks), list[str]()
     if not tasks:

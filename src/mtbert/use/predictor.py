@@ -59,13 +59,14 @@ class Predictor:
             ValueError: If no task takes such inputs, an example has the wrong number of texts, or a text is empty.
             FloatingPointError: If an answer is not finite.
         """
-        shortest = min(self.tasks.values(), key=lambda task: task.texts)
+        shortest = min(self.tasks.values(), key=_fewest)
         items = _listed(shortest, texts)
         if not items:
             return []
         size = len(_parts(items[0]) or ())
         # If no task takes that number of texts, the first task raises an error.
-        return self.predict(self.taking(size if size in (1, 2) else shortest.texts), items)
+        known = size in (1, 2) or any(task.takes(size) for task in self.tasks.values())
+        return self.predict(self.taking(size if known else _fewest(shortest)), items)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
         """Returns an answer for each text or pair, or a dict ``{task: answer}`` for each if ``task`` is a list.
@@ -75,12 +76,13 @@ class Predictor:
                 the same way.
             texts: A list, an array, a column or any other sequence of texts; for a task of pairs, a sequence of pairs.
                 A single text counts as a list of one text. For a task of pairs, a tuple of two texts counts as a list
-                of one pair.
+                of one pair. A ranking takes a query and its candidates in place of a pair: any number of candidates,
+                the same for all queries.
 
         Returns:
             The form of an answer depends on the task: ``{"label": ..., "p(a)": ..., ...}`` for classes,
-            ``{"label": ..., "cosine": ...}`` for a cosine head, and ``{"score": ...}`` for scores, which are in the
-            task's range.
+            ``{"label": ..., "cosine": ...}`` for a cosine head, ``{"score": ...}`` for scores, which are in the task's
+            range, and ``{"first": ..., "ranks": [...], "cosines": [...]}`` for rankings, which count from 1.
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
@@ -106,12 +108,12 @@ class Predictor:
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def taking(self, texts: int) -> list[str]:
-        """Returns the names of the tasks that take single texts (if ``texts`` is 1) or pairs (if it is 2).
+        """Returns the names of the tasks that take single texts (if ``texts`` is 1), or that many texts together.
 
         Raises:
             ValueError: If there is no such task.
         """
-        names = [name for name, task in self.tasks.items() if task.texts == texts]
+        names = [name for name, task in self.tasks.items() if task.takes(texts)]
         if not names:
             given, taken = ("single texts", "pairs") if texts == 1 else ("pairs", "single texts")
             raise ValueError(f"no task of this model takes {given}. Give {taken}; its tasks are {few(self.tasks)}.")
@@ -135,16 +137,18 @@ class Predictor:
         """Returns the texts as one data set per task, with ids that count from 0."""
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
-        first, *others = [self.task(name) for name in dict.fromkeys(tasks)]
-        for other in others:
-            if other.texts != first.texts:
-                single, pairs = sorted((first, other), key=lambda task: task.texts)
+        chosen = [self.task(name) for name in dict.fromkeys(tasks)]
+        first = min(chosen, key=_fewest)
+        for other in chosen:
+            if not other.takes(_fewest(first)):
                 raise ValueError(
-                    f"task {single.name} takes single texts, but task {pairs.name} pairs. Ask one after the other."
+                    f"task {first.name} takes single texts, but task {other.name} pairs. Ask one after the other."
                 )
-        rows = [_checked(first, i, given) for i, given in enumerate(_listed(first, texts))]
-        columns = [TextColumn.of(row[i] for row in rows) for i in range(first.texts)]
-        return self.datasets([task.name for task in (first, *others)], NumberColumn(np.arange(len(rows))), columns)
+        items = _listed(first, texts)
+        size = first.texts or max(2, len(_parts(items[0]) or ()) if items else 2)
+        rows = [_checked(first, size, i, given) for i, given in enumerate(items)]
+        columns = [TextColumn.of(row[i] for row in rows) for i in range(size)]
+        return self.datasets([task.name for task in chosen], NumberColumn(np.arange(len(rows))), columns)
 
     def datasets(
         self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
@@ -185,7 +189,7 @@ class Predictor:
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
         """Returns the vectors of the examples of a data set, in the form that :meth:`vectors` describes."""
         if not len(data):
-            pair = (2,) if data.task.sequences == 2 else ()
+            pair = (len(data.sequences),) if len(data.sequences) > 1 else ()
             return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)
         vectors = scoring.pooled_vectors(self.model, data)
         return (vectors[0] if len(vectors) == 1 else torch.stack(vectors, 1)).numpy()
@@ -221,6 +225,11 @@ def load(path: str | Path) -> Predictor:
     return Predictor(loaded.model.to(device), loaded.tokenizer, files.meant(loaded.folder), loaded.step)
 
 
+def _fewest(task: Task) -> int:
+    """Returns the smallest number of texts that an example of the task can have."""
+    return task.texts or 2
+
+
 def _listed(task: Task, texts: Any) -> list[Any]:
     """Returns the texts or pairs that a caller gave, as a list.
 
@@ -229,9 +238,11 @@ def _listed(task: Task, texts: Any) -> list[Any]:
     """
     if isinstance(texts, str):
         return [texts]
-    if task.texts == 2 and isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(t, str) for t in texts):
+    together = task.texts != 1 and isinstance(texts, tuple) and task.takes(len(texts))
+    if together and all(isinstance(text, str) for text in texts):
         return [texts]
     repair = "Give a list of texts" if task.texts == 1 else "Give a list of pairs, as [(one, other)]"
+    repair = "Give a list of queries with their candidates, as [(query, one, other)]" if task.texts is None else repair
     kind = type(texts).__name__
     if kind == "DataFrame":  # known by its name, because none of the libraries that have one is imported here
         columns = 'its column, as frame["text"]' if task.texts == 1 else 'frame[["one", "other"]].values.tolist()'
@@ -251,17 +262,21 @@ def _parts(given: Any) -> tuple[Any, ...] | None:
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
 
 
-def _checked(task: Task, index: int, given: Any) -> tuple[str, ...]:
-    """Returns the texts of one example, without whitespace at their ends.
+def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
+    """Returns the ``size`` texts of one example, without whitespace at their ends.
 
     Raises a ValueError if the number of texts is wrong, or if one of them is empty or not text.
     """
     where = f"task {task.name}, text {index}"
     parts = _parts(given)
     if parts is None:
-        raise ValueError(f"{where}: must be {'text' if task.texts == 1 else 'a pair of texts'}, found {shown(given)}.")
-    if len(parts) != task.texts:
-        raise ValueError(f"{where}: takes {count(task.texts, 'text')}, found {len(parts)}: {shown(given)}.")
+        wanted = {1: "text", 2: "a pair of texts", None: "a query and its candidates"}[task.texts]
+        raise ValueError(f"{where}: must be {wanted}, found {shown(given)}.")
+    if len(parts) != size:
+        wanted = count(size, "text")
+        if task.texts is None:
+            wanted = f"a query and {count(size - 1, 'candidate')}{', as the first one does' if index else ' at least'}"
+        raise ValueError(f"{where}: takes {wanted}, found {len(parts)}: {shown(given)}.")
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
             raise ValueError(f"{where}: must be UTF-8 text and not empty, found {shown(given)}.")

@@ -1,0 +1,199 @@
+"""The answer type for rankings: a query and its candidates, of which the first in the file is the right one.
+
+A row has no label: its text columns are the query, the right candidate, and at least one wrong one. The cell is the
+number of texts that a row has, see ``Columns.row_label``. Heads give a number for each candidate, and order them.
+
+Dimension key: B examples, C candidates of an example.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import (
+    CANDIDATES,
+    AnswerType,
+    Array,
+    AsOptions,
+    Cells,
+    Distribution,
+    FigureName,
+    Judged,
+    Labels,
+    Metric,
+    Shown,
+    TaskFacts,
+)
+from mtbert.answers.class_labels import COLLAPSED_SHARE
+from mtbert.answers.divergence import squared_error
+from mtbert.answers.fitting import NOTHING_FITTED, Fits
+from mtbert.answers.heads import COSINE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Ints = npt.NDArray[np.int64]
+
+MOST_RANKS = 10  # ranks that are listed
+
+
+@dataclass(frozen=True)
+class RightFirst:
+    """Labels ``[B, C]``: 1 for the right candidate, which is the first, and 0 for all others."""
+
+    figures: tuple[FigureName, ...] = ("ranks",)
+    graded: bool = True
+    wrong: str = "A ranking counts as wrong if a wrong candidate is as near to the query as the right one."
+
+    def check(self, task: TaskFacts) -> None:
+        given = [key for key in ("labels", "codes", "range") if getattr(task, key) is not None]
+        if given:
+            raise ValueError(f"type 'ranking' has no {given[0]}: the first candidate is right. Drop {given[0]}.")
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return None
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        return {}
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        texts = [int(cell) for cell in cells if cell is not None]
+        labels_BC = np.full((len(cells), max(texts, default=2) - 1), np.nan)
+        labels_BC[[cell is not None for cell in cells]] = 0
+        labels_BC[:, 0] += 1
+        return labels_BC
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return labels
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        """Returns the number of candidates, and the scores of a random order."""
+        number = labels.shape[1]
+        chance = (("accuracy by chance", _chance(1, number)), ("mrr by chance", _chance(number, number)))
+        return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        return []
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        kind = decision.ndim == 2 and len(decision) == examples and decision.dtype == np.int64
+        return kind and bool(((decision >= 1) & (decision <= decision.shape[1])).all())
+
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether in at least 99% of the examples, no candidate is nearer to the query than another."""
+        return bool((decision == decision.shape[1]).all(1).mean() >= COLLAPSED_SHARE)
+
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return None
+
+    def summary(self, task: TaskFacts) -> str:
+        return "the first candidate"
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        """Returns the number of the first candidate, such as ``candidate 2``; ``none`` if several are equally near."""
+        return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        rank_B = right_rank(decision, labels)
+        counts = Counter(rank_B.tolist())
+        rows = [(str(rank), counts[rank]) for rank in range(1, min(labels.shape[1], MOST_RANKS) + 1)]
+        rows += [(f"over {MOST_RANKS}", int((rank_B > MOST_RANKS).sum()))] if labels.shape[1] > MOST_RANKS else []
+        shares = tuple((name, str(n), f"{n / len(rank_B):.1%}") for name, n in rows)
+        return [Shown(("rank of the right one", "examples", "share"), shares, title=f"{task.name}, by rank")]
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        counts = np.bincount(right_rank(decision, labels), minlength=labels.shape[1] + 1)
+        return {"candidates": labels.shape[1], "ranks": counts[1:].tolist()}
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Predictions ``[B, C]``: the cosine of the query's vector and the vector of each candidate."""
+
+    feeds: tuple[str, ...] = (CANDIDATES,)
+    loss: str = "mnrl"
+    start: float = 0.0
+    gaussian: bool = False
+    fits: Fits = NOTHING_FITTED
+
+    def shape(self, task: TaskFacts) -> tuple[int, ...]:
+        return (-1,)  # as many as a row has candidates
+
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
+        """Returns the rank of each candidate, ``[B, C]``, from 1; equal candidates get the worst of their ranks."""
+        ranks_BC: _Ints = (prediction[:, None] >= prediction[:, :, None]).sum(-1).numpy()
+        return ranks_BC
+
+    def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
+        """Returns for each example ``first``, the number of the first candidate from 1, and two lists over candidates.
+
+        ``ranks`` holds the rank of each candidate from 1, where equal candidates keep their order, and ``cosines`` its
+        cosine.
+        """
+        order_BC = prediction.argsort(dim=1, descending=True, stable=True)
+        ranks_BC = order_BC.argsort(dim=1) + 1
+        return [
+            {"first": order[0] + 1, "ranks": ranks, "cosines": cosines}
+            for order, ranks, cosines in zip(order_BC.tolist(), ranks_BC.tolist(), prediction.tolist(), strict=True)
+        ]
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return None
+
+    def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
+        """Returns the mean over candidates of the squared differences, ``[B]``."""
+        return squared_error(prediction, other, detached=detached).mean(-1)
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        """Returns how wrong each ranking is.
+
+        The distance is the number of wrong candidates before the right one, the loss how much nearer to the query the
+        nearest of them is.
+        """
+        rank_B = right_rank(decision, labels)
+        nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)
+        return Judged(
+            answer=(decision == 1).astype(np.float64),
+            p_B=np.full(len(labels), np.nan),
+            distance_B=(rank_B - 1).astype(np.float64),
+            loss_B=nearest_B - prediction[labels == 1],
+            wrong_B=rank_B > 1,
+        )
+
+
+def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
+    """Returns the rank of the right candidate of each row, ``[B]``, from 1."""
+    rank_B: _Ints = ranks_BC[labels_BC == 1].astype(np.int64)
+    return rank_B
+
+
+def _chance(ranks: int, candidates: int) -> float:
+    """Returns the mean of ``1 / rank`` over random orders, where only the first ``ranks`` ranks count."""
+    return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
+
+
+def _right(ranks_BC: Array, labels_BC: Labels) -> npt.NDArray[np.bool_]:
+    right_B: npt.NDArray[np.bool_] = right_rank(ranks_BC, labels_BC) == 1
+    return right_B
+
+
+# An answer that does not depend on the texts leaves the candidates in a random order.
+ACCURACY = Metric(
+    "accuracy",
+    lambda task, ranks_BC, labels_BC: float(_right(ranks_BC, labels_BC).mean()),
+    constant=lambda task, labels_BC: _chance(1, labels_BC.shape[1]),
+    right=_right,
+)
+MRR = Metric(
+    "mrr",
+    lambda task, ranks_BC, labels_BC: float((1 / right_rank(ranks_BC, labels_BC)).mean()),
+    constant=lambda task, labels_BC: _chance(labels_BC.shape[1], labels_BC.shape[1]),
+)
+
+RANKING = AnswerType("ranking", RightFirst(), (ACCURACY, MRR), {COSINE: Cosines()}, candidates=True)

@@ -1,0 +1,69 @@
+"""The tables of a report that make sense only for some types of labels, by the names in ``LabelKind.figures``.
+
+Dimension key: B examples, S seeds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mtbert.answers import FigureName, Judged, Labels
+from mtbert.studying.results import DevData
+from mtbert.studying.text_table import TextTable
+
+NAMED_RANKS = ("1st", "2nd", "3rd")
+
+ByRow = Mapping[str, Sequence[Judged]]
+"""The judged answers of each run, by row of the study."""
+
+
+def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
+    """Yields the tables of errors that make sense for the labels of a task."""
+    for name in dev.task.answer.labels.figures:
+        if name in TABLES:
+            yield TABLES[name](dev, judged)
+
+
+def distances(dev: DevData, judged: ByRow) -> TextTable:
+    """Returns a table with the shares of answers that are right, one class off, two classes off, or further off."""
+    task, rows = dev.task.name, []
+    for row, runs in judged.items():
+        found_SB = np.stack([run.distance_B for run in runs])
+        shares = [float(np.mean(found_SB == d)) for d in (0, 1, 2)] + [float(np.mean(found_SB > 2))]
+        wrong = found_SB[found_SB > 0]
+        near = f"{np.mean(wrong == 1):.1%}" if len(wrong) else ""
+        rows.append((row, *(f"{share:.1%}" for share in shares), near))
+    return TextTable(
+        f"errors-{task}",
+        f"How far off: {task}",
+        ("row", "right", "1 class off", "2 off", "3 or more off", "errors that are 1 off"),
+        tuple(rows),
+        (
+            "Shares of all answers over all seeds; the last column is a share of the errors. Classes are in the "
+            "recipe's order.",
+        ),
+    )
+
+
+def ranks(dev: DevData, judged: ByRow) -> TextTable:
+    """Returns a table with the shares of examples in which the right candidate comes first, second, third, or later."""
+    task, candidates = dev.task.name, dev.labels.shape[1]
+    listed = min(candidates, len(NAMED_RANKS))
+    heads = [*NAMED_RANKS[:listed], *(["later"] if candidates > listed else [])]
+
+    def shares(distances_SB: Labels) -> list[str]:
+        found = [float(np.mean(distances_SB == rank)) for rank in range(listed)]
+        found += [float(np.mean(distances_SB >= listed))] if candidates > listed else []
+        return [f"{share:.1%}" for share in found]
+
+    rows = [(row, *shares(np.stack([run.distance_B for run in runs]))) for row, runs in judged.items()]
+    return TextTable(
+        f"ranks-{task}",
+        f"Rank of the right candidate: {task}",
+        ("row", *heads),
+        (("random order", *shares(np.arange(candidates, dtype=np.float64))), *rows),
+        (f"Shares of all examples over all seeds. Each example has {candidates} candidates.",),
+    )
+
+
+TABLES: Mapping[FigureName, Callable[[DevData, ByRow], TextTable]] = {"distances": distances, "ranks": ranks}
