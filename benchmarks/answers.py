@@ -67,6 +67,8 @@ def pack(study: Results, file: Path) -> None:
         tasks = {name: tuple(predicted.prediction.shape[1:]) for name, predicted in one.predicted.items()}
         runs.append(Run(row=one.row, seed=one.seed, recipe=dumped, record=one.record, seconds=one.seconds, tasks=tasks))
         for task, predicted in one.predicted.items():
+            if predicted.offsets is not None:
+                raise ValueError(f"task {task}: its answers are tags of words, which are not packed.")
             decided_B = predicted.decision.numpy()
             small = np.uint8 if decided_B.dtype == np.int64 else np.float32  # classes; scores as the model gave them
             arrays[f"{one.row}/{one.seed}/{task}"] = decided_B.astype(small)

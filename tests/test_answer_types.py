@@ -82,9 +82,9 @@ def test_a_question_for_a_type_is_found_in_any_form(source: str, found: list[str
 
 
 def test_the_tables_list_the_types_and_the_heads():
-    assert tuple(ANSWER_TYPES) == TYPES
+    assert tuple(ANSWER_TYPES) == (*TYPES, "tokens")
     assert tuple(HEADS) == ("linear", "mlp", "cosine", "native")
-    said = "Input should be 'classification', 'ordinal', 'binary', 'regression', 'multilabel' or 'ranking'"
+    said = "Input should be 'classification', 'ordinal', 'binary', 'regression', 'multilabel', 'ranking' or 'tokens'"
     with pytest.raises(ValidationError, match=said):
         Task(name="t", type="scores", inputs="single")
     with pytest.raises(ValidationError, match="Input should be 'linear', 'mlp', 'cosine' or 'native'"):
@@ -142,6 +142,7 @@ def test_figures_of_a_report_are_known_by_their_names():
         "regression": ("similarity",),
         "multilabel": (),
         "ranking": ("ranks",),
+        "tokens": (),
     }
 
 

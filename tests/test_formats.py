@@ -108,8 +108,8 @@ def test_a_broken_csv_is_one_line_that_names_the_place(tmp_path: Path, content: 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path, name: str):
     kind = {"a.parquet.gz": ".parquet.gz", "a.csv.zip": ".zip", "a": ""}.get(name, ".docx")
     assert refusal(tmp_path, name, b"PK") == (
-        f"{name}: '{kind}' is not a known kind of file. Use one of .csv, .tsv, .txt, .jsonl, .json, .parquet, or one "
-        "of the first 5 with .gz behind it."
+        f"{name}: '{kind}' is not a known kind of file. Use one of .csv, .tsv, .txt, .jsonl, .json, .conll, .parquet, "
+        "or one of the first 6 with .gz behind it."
     )
 
 

@@ -219,7 +219,7 @@ def test_f1_on_resampled_rows_is_that_of_the_rows_drawn(metric: str):
     counts_RB = np.stack([np.bincount(rows, minlength=30) for rows in rows_RB]).astype(float)
     resampled = TOPICS.metric_named(metric).resampled
     assert resampled is not None
-    found_RS = resampled(np.stack([first_BK, second_BK]), labels_BK, counts_RB)
+    found_RS = resampled(TOPICS, np.stack([first_BK, second_BK]), labels_BK, counts_RB)
     slow_RS = [
         [metrics.value(TOPICS, metric, one[rows], labels_BK[rows]) for one in (first_BK, second_BK)] for rows in rows_RB
     ]

@@ -93,6 +93,7 @@ def test_the_model_keeps_only_the_task():
         "codes": None,
         "range": None,
         "soft": None,
+        "splitter": None,
     }
 
 

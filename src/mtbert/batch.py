@@ -6,7 +6,7 @@ task, D width of the encoder, K numbers per answer.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self, overload
+from typing import Self, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtbert.answers import Labels
 from mtbert.columns import NumberColumn, TextColumn
+from mtbert.ragged import Ragged
 from mtbert.task import Task
 
 Int32s = npt.NDArray[np.int32]
@@ -66,6 +67,12 @@ class Examples(Sequence[Example]):
         """Returns the examples with the given row numbers, in the given order."""
         return Examples(self.ids.take(rows), [column.take(rows) for column in self.texts], self.labels[rows])
 
+    def unlabelled(self, words: Ragged) -> "Examples":
+        """Returns the examples with a missing label for each word; a text has as many words as a row of ``words``."""
+        # To the type checker, labels are arrays.
+        labels = cast("Labels", words.with_values(np.full(len(words.values), np.nan)))
+        return Examples(self.ids, self.texts, labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -89,6 +96,7 @@ class Sequences:
     ids: TokenIds
     segments: Int32s
     offsets: npt.NDArray[np.int64]
+    words: Ragged | None = None  # the place of each word's first token in its sequence, -1 for a word that has none
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -133,6 +141,20 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def words(self, examples: Rows) -> Ragged | None:
+        """Returns the place of each word's first token in its sequence, -1 for a word without one.
+
+        A word has no token if the tokenizer drops all its characters, or if the text was cut before it. The result is
+        None for a task without labels of words.
+        """
+        words = self.sequences[0].words
+        return words[self.rows[examples]] if self.task.answer.words and words is not None else None
+
+    def labels_in(self, examples: Rows) -> int:
+        """Returns how many labels a loss reads of the given examples: one each, or one for each word with a token."""
+        words = self.words(examples)
+        return len(examples) if words is None else int((words.values >= 0).sum())
 
     @property
     def size(self) -> int:
@@ -201,6 +223,19 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The words of a task in a batch that have a token and a label.
+
+    Attributes:
+        owners: The example of each word, ``[W]``, ascending.
+        at_W: The index of each word's first token in the span.
+    """
+
+    owners: Rows
+    at_W: Tensor
+
+
+@dataclass(frozen=True)
 class Place:
     """The place of a task's sequences in a batch.
 
@@ -211,12 +246,14 @@ class Place:
         order_S: The same numbers as ``order``, in a tensor on the device.
         tokens_M: The indices in the span of the tokens of these sequences, in the order of a batch that has this task
             alone; None if the span is such a batch.
+        words: The words of these sequences, if the labels of the task are those of words.
     """
 
     span: str
     order: Rows
     order_S: Tensor
     tokens_M: Tensor | None
+    words: Words | None = None
 
 
 @dataclass(frozen=True)
@@ -252,8 +289,9 @@ class Output:
         embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
-        vectors: One tensor ``[B, D]`` for each sequence that an example has.
-        prediction: ``[B]`` or ``[B, K]``; ``Task.predicts`` says what its numbers mean.
+        vectors: What the head reads: one tensor ``[B, D]`` for each sequence that an example has. If the labels are of
+            words, it is one ``[W, D]``: the output of the last layer for the first token of each word that has one.
+        prediction: ``[B]`` or ``[B, K]``, for words ``[W, K]``; ``Task.predicts`` says what its numbers mean.
     """
 
     embeddings_MD: Tensor

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtbert.batch import Dataset, Layout, Place, Rows, Span, StepBatch, TaskRows, send
+from mtbert.batch import Dataset, Layout, Place, Rows, Span, StepBatch, TaskRows, Words, send
+from mtbert.ragged import Ragged, all_values
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ def collate(
                 whole if all_in_order else _place(of_span, back.reshape(-1, len(span.rows)), ends, own, device)
             )
             targets = data.task.answer.labels.targets(data.task, data.examples.labels[examples])
+            words = data.words(examples)
+            if words is not None:
+                targets = all_values(targets)[words.values >= 0]
+                places[name] = replace(places[name], words=_words(words, ends, places[name].order, device))
             labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
             names[name] = tuple(data.examples.ids[i] for i in examples)
             if data.clusters is not None:
@@ -141,6 +146,22 @@ def collate(
     )
 
 
+def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
+    """Returns the words that have a token.
+
+    Args:
+        words: The place of each word's first token in its sequence, for each example; -1 for a word without one.
+        ends: The end of each sequence in the span, ``[sequences]``.
+        order: The index of each example's sequence in the span.
+        device: The device of the batch.
+    """
+    has_token = words.values >= 0
+    owners = words.owners[has_token]
+    starts = np.concatenate([[0], ends[:-1]])[order]
+    at_W = starts[owners] + words.values[has_token]
+    return Words(owners, send(torch.from_numpy(at_W), device))
+
+
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
     """Returns the place of a task that reads some of the rows of a span.
 
@@ -156,7 +177,8 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
     by_length = np.argsort(lengths, kind="stable")
     starts, lengths = ends[order][by_length] - lengths[by_length], lengths[by_length]
     tokens = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-    return Place(span, order, *(send(torch.from_numpy(x), device) for x in (order, tokens)))
+    order_S, tokens_M = (send(torch.from_numpy(x), device) for x in (order, tokens))
+    return Place(span, order, order_S, tokens_M)
 
 
 def only(batch: StepBatch, name: str) -> StepBatch:
@@ -174,7 +196,12 @@ def only(batch: StepBatch, name: str) -> StepBatch:
         ends = np.cumsum(lengths[by_length]).tolist()
         layout = Layout((0, *ends), {name: Span(first=0, last=len(ends), start=0, stop=ends[-1])})
         order = np.argsort(by_length)
-        place = Place(name, order, send(torch.from_numpy(order), batch.ids_N.device), None)
+        words = place.words
+        if words is not None:
+            moved_N = place.tokens_M.new_empty(span.stop - span.start)
+            moved_N[place.tokens_M] = torch.arange(len(place.tokens_M), device=moved_N.device)
+            words = replace(words, at_W=moved_N[words.at_W])
+        place = Place(name, order, send(torch.from_numpy(order), batch.ids_N.device), None, words)
     ids_M, segments_M, positions_M = tokens
     (moved,) = layout.spans.values()
     return StepBatch(
@@ -207,9 +234,9 @@ def _tokens(
     origin = np.repeat(order // len(rows), lengths)  # the number of that array: 0, or 1 for a second text
     found = np.empty((3, len(at)), np.int64)
     found[2] = positions
-    for number, flat in enumerate(data.sequences):
+    for number, text in enumerate(data.sequences):
         here = origin == number
-        found[0, here], found[1, here] = flat.ids[at[here]], flat.segments[at[here]]
+        found[0, here], found[1, here] = text.ids[at[here]], text.segments[at[here]]
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found, ends, back

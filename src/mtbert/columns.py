@@ -61,9 +61,9 @@ class TextColumn(Sequence[str]):
         """Returns a column of texts without gaps between them: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
         return cls(block, offsets[:-1], offsets[1:], digest)
 
-    def take(self, rows: Ints) -> "TextColumn":
+    def take(self, rows: Ints) -> Self:
         """Returns a column with the texts of the given rows, in the given order. It does not copy ``block``."""
-        return TextColumn(self.block, self.starts[rows], self.stops[rows], self._digest)
+        return type(self)(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
         """Returns the SHA-256, as a hexadecimal string, of the block and of the positions of the texts in it."""
@@ -85,10 +85,10 @@ class TextColumn(Sequence[str]):
     @overload
     def __getitem__(self, row: int) -> str: ...
     @overload
-    def __getitem__(self, row: slice) -> "TextColumn": ...
-    def __getitem__(self, row: int | slice) -> "str | TextColumn":
+    def __getitem__(self, row: slice) -> Self: ...
+    def __getitem__(self, row: int | slice) -> str | Self:
         if isinstance(row, slice):
-            return TextColumn(self.block, self.starts[row], self.stops[row], self._digest)
+            return type(self)(self.block, self.starts[row], self.stops[row], self._digest)
         return str(self._bytes[self.starts[row] : self.stops[row]], "utf-8")
 
     def __iter__(self) -> Iterator[str]:
@@ -102,6 +102,19 @@ class TextColumn(Sequence[str]):
                 yield from (text[start:stop] for start, stop in places)
             else:
                 yield from (str(self._bytes[low + start : low + stop], "utf-8") for start, stop in places)
+
+
+class WordColumn(TextColumn):
+    """A column of texts whose words are known: each is joined from its words by single spaces.
+
+    >>> WordColumn.joining(TextColumn.of(["a b", "c"]))[0:1][0]
+    'a b'
+    """
+
+    @classmethod
+    def joining(cls, texts: TextColumn) -> Self:
+        """Returns the column with these texts, which are joined from their words already."""
+        return cls(texts.block, texts.starts, texts.stops, texts._digest)
 
 
 class TextTuples(Sequence[tuple[str, ...]]):

@@ -10,12 +10,14 @@ from tokenizers import Tokenizer
 from mtbert.answers import YES_NO, Labels
 from mtbert.batch import Dataset, Examples, Rows, Sequences
 from mtbert.columns import Ints, TextColumn, TextTuples
-from mtbert.data import cache
+from mtbert.data import cache, labels
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.clusters import clusters
 from mtbert.data.tokenizer import sequences
+from mtbert.data.words import as_read, finder, rewritten
 from mtbert.losses import ClassWeighted
-from mtbert.messages import few
+from mtbert.messages import count, few
+from mtbert.ragged import all_values
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
@@ -70,7 +72,8 @@ class Prepared:
             for split, data in (("train", self.train), ("dev", self.dev))
             if data.truncated
         ]
-        return [*self.warnings, *cut]
+        lost = (line for split, data in (("train", self.train), ("dev", self.dev)) for line in lost_words(data, split))
+        return [*self.warnings, *cut, *lost]
 
 
 def prepare(
@@ -124,27 +127,60 @@ def tokenized(
     """
     made: dict[object, tuple[tuple[Sequences, ...], Rows]] = {}
     found = {}
-    for task in tasks.values():
-        form = (reads[task.name], task.inputs, task.segments)
+    # Tasks with labels of words come first: their tokens know where words begin, and all tasks can read them.
+    for task in sorted(tasks.values(), key=lambda task: not task.answer.words):
+        texts = [side.texts[i] for i in reads[task.name]]
+        form = (reads[task.name], token_form(task, texts))
         if form not in made:
-            texts = [side.texts[i] for i in reads[task.name]]
             made[form] = _tokens(task, texts, tokenizer, max_length, keep=keep)
         tokens, cut = made[form]
         own = side.tasks[task.name]
         truncated = int(np.isin(own.rows, cut).sum())
         found[task.name] = Dataset(task, own.examples, tokens, own.rows, truncated)
-    return found
+    return {name: found[name] for name in tasks}
 
 
 def _tokens(
     task: Task, texts: Sequence[TextColumn], tokenizer: Tokenizer, max_length: int, *, keep: bool
 ) -> tuple[tuple[Sequences, ...], Rows]:
     """Returns the token sequences of rows, and the numbers of the rows that were cut."""
+    read = as_read(texts, task.splitter)
+    words = finder(read[0]) if task.answer.words else None
     parts = [
-        sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep)
-        for columns in task.packed(texts)
+        sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep, words=words)
+        for columns in task.packed(read)
     ]
     return tuple(part for part, _ in parts), np.unique(np.concatenate([cut for _, cut in parts]))
+
+
+def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool]:
+    """Returns what the tokens of texts depend on beside the texts; tasks for which this is equal may share them."""
+    return task.inputs, task.segments, rewritten(texts[0], task.splitter)
+
+
+def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
+    """Returns a warning if words have no token, so that they get no prediction; ``what`` is what it calls the data."""
+    words = data.words(np.arange(len(data)))
+    lost = 0 if words is None else int((words.values < 0).sum())
+    if words is None or not lost:
+        return ()
+    return (
+        f"{what}: {lost} of {count(len(words.values), 'word')} have no token, because the text is cut or the tokenizer "
+        "drops their characters. Their answer is none, which counts as O.",
+    )
+
+
+def _with_tokens(data: Dataset) -> Dataset:
+    """Returns the examples that a loss can read: if labels are those of words, one of the words has a token."""
+    words = data.words(np.arange(len(data)))
+    if words is None:
+        return data
+    known = np.flatnonzero(words.sums(words.values >= 0))
+    if len(known) == len(data):
+        return data
+    if not len(known):
+        raise ValueError(f"task {data.task.name}: the tokenizer drops all words of train. Check the texts.")
+    return replace(data, examples=data.examples.take(known), rows=data.rows[known])
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
@@ -180,6 +216,7 @@ def _rows_of_each(labels: Labels, classes: int) -> Ints:
 
     If labels are sets, returns the numbers of rows without and with each label, ``[K, 2]``.
     """
+    labels = all_values(labels)
     if labels.ndim == 1:
         return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=classes)
     return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
@@ -206,6 +243,9 @@ def read_test(
             reads = {name: reading.texts for name, reading in zip(named, table.readings, strict=True)}
             found |= tokenized(side, named, reads, tokenizer, recipe.model.max_length, keep=False)
             warnings += [*table.all_warnings, *(line for i in range(len(together)) for line in table.left_out(i))]
+            warnings += [
+                line for i, task in enumerate(together) for line in labels.repair_warnings(table.table(i), task)
+            ]
     return {task.name: found[task.name] for task in tasks}, tuple(warnings)
 
 
@@ -221,6 +261,7 @@ def _prepare(
         tokenized(side, tasks, split.reads, tokenizer, recipe.model.max_length, keep=True)
         for side in (split.train, split.dev)
     )
+    train = {name: _with_tokens(data) for name, data in train.items()}
     for each in readers:
         if each.no_duplicates or any(loss.needs.clusters for loss in each.losses):
             own = train[each.name]
@@ -246,7 +287,7 @@ def _prepare(
 
 
 def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
-    labels = np.nan_to_num(train.labels, nan=np.inf)
+    labels = np.nan_to_num(all_values(train.labels), nan=np.inf)
     if settings.scored and not settings.answer.candidates and (labels == labels[0]).all():
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()

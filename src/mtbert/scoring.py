@@ -14,10 +14,14 @@ from torch import Tensor
 
 from mtbert import metrics
 from mtbert.answers.fitting import FittedName, calibrated, fit_numbers
+from mtbert.answers.of_words import OfWords
 from mtbert.batch import Dataset, Floats, Output, Rows
 from mtbert.collate import Shared, collate, share_rows
+from mtbert.columns import TextColumn
+from mtbert.data.words import finder
 from mtbert.messages import shown
 from mtbert.model.model import Model
+from mtbert.ragged import Ragged
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
@@ -105,13 +109,17 @@ def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambd
         FloatingPointError: If a prediction is not finite.
     """
     found = predict_together(model, data, tick)
-    return {one.task.name: _predicted(model, one.task, found[one.task.name]) for one in data}
+    return {one.task.name: _predicted(model, one, found[one.task.name]) for one in data}
 
 
-def _predicted(model: Model, task: Task, prediction: Tensor) -> Predicted:
-    shown = calibrated(prediction, model.fitted(task.name))
-    decision = torch.from_numpy(decide(model, task, prediction))
-    return Predicted(prediction, decision, None if shown is prediction else shown)
+def _predicted(model: Model, data: Dataset, prediction: Tensor) -> Predicted:
+    shown, words = calibrated(prediction, model.fitted(data.task.name)), data.words(np.arange(len(data)))
+    return Predicted(
+        prediction,
+        decision=torch.from_numpy(decide(model, data.task, prediction)),
+        calibrated=None if shown is prediction else shown,
+        offsets=None if words is None else torch.from_numpy(words.offsets),
+    )
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
@@ -139,10 +147,16 @@ def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
     return task.predicts.decide(calibrated(prediction, fitted), _threshold(fitted))
 
 
-def decode(model: Model, task: Task, prediction: Tensor) -> list[dict[str, Any]]:
-    """Returns one answer per example in a form for people (see :meth:`mtbert.answers.PredictionKind.decode`)."""
-    fitted = model.fitted(task.name)
-    return task.predicts.decode(task, calibrated(prediction, fitted), _threshold(fitted))
+def decode(model: Model, task: Task, prediction: Tensor, texts: TextColumn | None = None) -> list[dict[str, Any]]:
+    """Returns one answer per example in a form for people (see :meth:`mtbert.answers.PredictionKind.decode`).
+
+    If the labels of the task are those of words, ``texts`` are the texts of the examples.
+    """
+    fitted, predicts = model.fitted(task.name), task.predicts
+    shown = calibrated(prediction, fitted)
+    if texts is not None and isinstance(predicts, OfWords):
+        return predicts.decode_words(task, shown, texts, list(map(finder(texts), texts)))
+    return predicts.decode(task, shown, _threshold(fitted))
 
 
 def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
@@ -210,20 +224,37 @@ def _forward(
     found = {}
     for (data, examples), places in zip(span.parts, span.places, strict=True):
         name = data.task.name
-        back = torch.from_numpy(np.argsort(np.argsort(rank[places])))
+        made = np.argsort(rank[places])  # the example of each row of the outputs
+        words = data.words(examples)
         batches = [outputs[name] for outputs in collected if name in outputs]
-        found[name] = tuple(torch.cat(part)[back] for part in zip(*batches, strict=True))
+        joined = (torch.cat(part) for part in zip(*batches, strict=True))
+        back = torch.from_numpy(np.argsort(made))
+        found[name] = tuple(part[back] if words is None else _spread(part, words, made) for part in joined)
         for part in found[name]:
-            _check_finite(data, examples, part)
+            _check_finite(data, examples, part, words)
     return found
+
+
+def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
+    """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
+
+    ``part_WK`` has a row for each word with a token, and ``made`` is the order of its examples.
+    """
+    tokens = words[made]
+    places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]
+    found_WK = part_WK.new_full((len(words.values), *part_WK.shape[1:]), torch.nan)
+    found_WK[torch.from_numpy(places)] = part_WK
+    return found_WK
 
 
 def _on_cpu(outputs: Mapping[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
     return {name: tuple(t.cpu() for t in tensors) for name, tensors in outputs.items()}
 
 
-def _check_finite(data: Dataset, rows: npt.NDArray[np.int64], part: Tensor) -> None:
-    bad = (~part.flatten(1).isfinite().all(1) if part.dim() > 1 else ~part.isfinite()).nonzero().flatten()
+def _check_finite(data: Dataset, rows: Rows, part: Tensor, words: Ragged | None) -> None:
+    bad = (~part.flatten(1).isfinite().all(1) if part.dim() > 1 else ~part.isfinite()).nonzero().flatten().numpy()
+    if words is not None:
+        bad = np.unique(words.owners[bad[words.values[bad] >= 0]])
     if len(bad):
         first = shown(data.examples.ids[int(rows[bad[0]])])
         raise FloatingPointError(

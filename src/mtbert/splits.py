@@ -145,7 +145,11 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
         parts=tuple(part for table in tables for part in table.parts),
         warnings=tuple(line for table in tables for line in table.all_warnings),
         own_warnings={
-            each.name: tuple(line for table in tables for line in table.left_out(i)) for i, each in enumerate(readers)
+            each.name: (
+                *(line for table in tables for line in table.left_out(i)),
+                *(line for own in views for line in labels.repair_warnings(own[i], tasks[each.name])),
+            )
+            for i, each in enumerate(readers)
         },
     )
 

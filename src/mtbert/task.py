@@ -12,6 +12,8 @@ from mtbert.answers.known import ANSWER_TYPES, TypeName
 from mtbert.settings import Settings
 
 Pooling = Literal["cls", "mean"]
+Splitter = Literal["unicode", "unicode-joined"]  # ``data/words.py`` says what a word is
+Reads = Pooling | Literal["words"]  # what a head reads of the last layer: a vector per sequence, or states of words
 _Column = TypeVar("_Column")
 
 
@@ -49,6 +51,11 @@ class Task(Settings):
     )
     soft: SoftKind | None = Field(
         default=None, description="labels are distributions; follows from columns.votes or columns.shares"
+    )
+    splitter: Splitter | None = Field(
+        default=None,
+        description="tokens only: unicode reads a text as it is, unicode-joined reads its words with single spaces "
+        "between them; null: as train has texts or words",
     )
 
     @model_validator(mode="before")
@@ -90,6 +97,24 @@ class Task(Settings):
             raise ValueError(
                 f"head '{self.head.kind}' {kind.reads}, found pooling '{self.pooling}'. Use pooling: {kind.pooling}."
             )
+        if self.answer.words:
+            if kind.pooling is not None:
+                raise ValueError(
+                    f"head '{self.head.kind}' {kind.reads}, and type '{self.type}' reads a state for each word. "
+                    "Use head: linear."
+                )
+            if self.inputs != "single":
+                raise ValueError(
+                    f"type '{self.type}' labels the words of one text; with two it would be unclear which words the "
+                    f"labels belong to. So inputs must be 'single', found '{self.inputs}'. Use inputs: single."
+                )
+            if self.pooling is not None:
+                raise ValueError(
+                    f"pooling makes one vector of a text, and type '{self.type}' reads a state for each word, found "
+                    f"'{self.pooling}'. Drop pooling."
+                )
+        elif self.splitter is not None:
+            raise ValueError(f"splitter is for labels of words, found type '{self.type}'. Drop splitter.")
         if gives not in self.answer.predictions:
             fitting = [
                 f"'{name}'"
@@ -155,11 +180,13 @@ class Task(Settings):
         """The dropout rate in the task's head. It is 0 for a head without weights."""
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
-    def pooled(self, default: Pooling) -> Pooling:
-        """Returns the pooling of the task.
+    def pooled(self, default: Pooling) -> Reads:
+        """Returns the pooling of the task, or ``words`` if its labels are those of words.
 
         If the task sets none, this is the only pooling that its head can read, or ``default`` if it can read any.
         """
+        if self.answer.words:
+            return "words"
         return self.pooling or self.head_kind.pooling or default
 
     @property

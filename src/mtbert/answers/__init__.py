@@ -97,9 +97,9 @@ class Metric:
     lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
     # Whether each answer is right, [B]; only for a metric that is the share of right answers.
     right: Callable[[Array, Labels], npt.NDArray[np.bool_]] | None = None
-    # Returns the values on resampled examples, [R, S], from answers [S, B], labels [B], and how often each resample
-    # drew each example, [R, B]. Only for a metric that has a fast way to compute them.
-    resampled: Callable[[Array, Labels, Labels], Labels] | None = None
+    # Returns the values on resampled examples, [R, S], from the task, answers [S, B], labels [B], and how often each
+    # resample drew each example, [R, B]. Only for a metric that has a fast way to compute them.
+    resampled: Callable[[TaskFacts, Array, Labels, Labels], Labels] | None = None
 
 
 # Shown -----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class LabelKind(Protocol):
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        """Returns whether ``decision`` has the shape, dtype and values of decisions for ``examples`` examples."""
+        """Returns whether ``decision`` has shape, dtype and values of decisions for ``examples`` examples, or words."""
         ...
 
     def collapsed(self, decision: Array) -> bool:
@@ -339,6 +339,7 @@ class AnswerType:
     candidates: bool = False  # a row is a query and its candidates, the right one first; it has no label
     sets: bool = False  # a cell holds any number of labels; ``LabelKind`` gets it as JSON text, see ``data/cells.py``
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
+    words: bool = False  # a label is one number per word of a text, see :class:`mtbert.ragged.Ragged`
 
     @property
     def choosable(self) -> tuple[str, ...]:

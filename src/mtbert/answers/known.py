@@ -12,6 +12,7 @@ _PLACES = (  # ``module.NAME`` inside this package
     "regression.REGRESSION",
     "multilabel.MULTILABEL",
     "ranking.RANKING",
+    "tokens.WORD_TAGS",
 )
 
 

@@ -70,7 +70,7 @@ def _constant(scores_B: Array, labels_B: Labels) -> str | None:
     return "correlation with a constant" if constant else None
 
 
-def _pearson_resampled(x_SB: Array, y_B: Labels, counts_RB: Labels) -> Labels:
+def _pearson_resampled(task: TaskFacts, x_SB: Array, y_B: Labels, counts_RB: Labels) -> Labels:
     """Returns the Pearson correlation for each resample and seed, ``[R, S]``; 0 where scores or labels are constant."""
     weights_RB = counts_RB / len(y_B)
     x_SB = x_SB.astype(np.float64)

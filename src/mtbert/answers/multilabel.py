@@ -318,13 +318,13 @@ MICRO_F1 = Metric(
     "micro_f1",
     lambda task, decision, labels: _f1(decision, labels, micro=True),
     constant=lambda task, labels: _best_micro_f1(labels),
-    resampled=lambda decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=True),
+    resampled=lambda task, decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=True),
 )
 MACRO_F1 = Metric(
     "macro_f1",
     lambda task, decision, labels: _f1(decision, labels, micro=False),
     constant=lambda task, labels: _f1(np.ones(labels.shape), labels, micro=False),  # yes to all; no gives 0
-    resampled=lambda decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=False),
+    resampled=lambda task, decisions, labels, counts: _f1_resampled(decisions, labels, counts, micro=False),
 )
 EXACT_MATCH = Metric(
     "exact_match",

@@ -292,5 +292,5 @@ def _against_most_voted(metric: Metric, voted: Callable[[Labels], Labels]) -> Me
         constant=lambda task, labels: metric.constant(task, voted(labels)),
         undefined=lambda answers, labels: metric.undefined(answers, voted(labels)),
         right=None if right is None else lambda answers, labels: right(answers, voted(labels)),
-        resampled=None if resampled is None else lambda a, labels, counts: resampled(a, voted(labels), counts),
+        resampled=None if resampled is None else lambda t, a, labels, counts: resampled(t, a, voted(labels), counts),
     )

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtbert import files
-from mtbert.data import objects, parquet, plain, separated
+from mtbert.data import conll, objects, parquet, plain, separated
 from mtbert.data.records import LARGEST_TABLE, Records
 from mtbert.messages import near, reason, shown
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")  # each may be followed by .gz
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".conll")  # each may be followed by .gz
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 BOM = b"\xef\xbb\xbf"
@@ -54,6 +54,9 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
                     found = objects.array(name, text) if is_array else objects.each_line(name, text)
                     names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
                     yield Records(names, kept, unit="item" if is_array else "line", late=not every, digest=digest)
+                elif suffix == ".conll":
+                    columns, rows = conll.conll_records(name, text, wanted, every=every)
+                    yield Records(columns, rows, digest=digest)
                 else:
                     line, columns, rows = separated.separated_records(name, suffix, text, wanted, every)
                     yield Records(columns, rows, header=f", line {line}", digest=digest)

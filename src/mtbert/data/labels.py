@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtbert.answers import WrongCell
+from mtbert.answers.of_words import Repairing
 from mtbert.batch import Examples
+from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
-from mtbert.messages import shown
+from mtbert.messages import count, shown
 from mtbert.task import Task
 
 
@@ -24,6 +26,8 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
         raise ValueError(f"{tables[error.column].at(error.row)}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
+    if task.answer.words and task.splitter is None:
+        found |= {"splitter": "unicode-joined" if isinstance(tables[0].texts[0], WordColumn) else "unicode"}
     return task.model_copy(update=found) if found else task
 
 
@@ -41,3 +45,21 @@ def labelled_examples(table: Table, task: Task) -> Examples:
         first = int(np.argmax(cells.codes == error.row))
         raise ValueError(f"{table.at(first)}: {error}") from None
     return Examples(table.ids, table.texts, labels)
+
+
+def repair_warnings(table: Table, task: Task) -> tuple[str, ...]:
+    """Returns a warning for each file with labels that :func:`labelled_examples` repairs."""
+    kind, cells = task.answer.labels, table.labels
+    if not isinstance(kind, Repairing):
+        return ()
+    tags_B = kind.repaired(task, [*cells.values, None])[cells.codes]
+    found = []
+    for part, begin, end in zip(table.parts, (0, *table.ends), table.ends, strict=False):
+        here = tags_B[begin:end]
+        if here.any():
+            first = int(table.lines[begin + int((here > 0).argmax())])
+            tags = count(int(here.sum()), "tag")
+            found.append(
+                f"{part.name}: {tags} with I- where an entity begins, read as B- (first: {part.unit} {first})."
+            )
+    return tuple(found)

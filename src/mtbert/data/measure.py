@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from mtbert.answers import Distribution
+from mtbert.answers import Distribution, Labels
 from mtbert.batch import Dataset, Examples
 from mtbert.columns import Ints, TextColumn, hashes, numbered
 from mtbert.data.split import linking
 from mtbert.data.tokenizer import CHUNK
+from mtbert.data.words import as_read
+from mtbert.ragged import Ragged
 from mtbert.task import Task
 
 COUNTED_AT_ONCE = 2**17  # rows whose tokens are counted at once
@@ -133,7 +135,7 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
     Only texts that may have been truncated are tokenised again. ``unknown`` is the id that :func:`unknown_id` returns.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
-    sides = data.task.packed(data.examples.texts)
+    sides = data.task.packed(as_read(data.examples.texts, data.task.splitter))
     for columns, made in zip(sides, data.sequences, strict=True):
         whole = made.lengths[data.rows]
         long = np.flatnonzero(whole >= max_length)
@@ -169,9 +171,8 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     same = of_rows[0]
     for column in of_rows[1:]:
         same = numbered(same * len(texts) + column)
-    bytes_of_label = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
     # The number of each text, or pair of texts, once for each of its different labels.
-    labelled = np.unique(same * len(data) + numbered(bytes_of_label)) // len(data)
+    labelled = np.unique(same * len(data) + numbered(_alike(labels))) // len(data)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
     return SplitFigures(
@@ -193,6 +194,14 @@ def _contradicted(numbers: Ints) -> int:
     query, *candidates = numbers
     right, *wrong = (_rows(np.stack([query, candidate]), numbers.max() + 1) for candidate in candidates)
     return int(np.isin(wrong, right).any(0).sum())
+
+
+def _alike(labels: Labels) -> npt.NDArray[np.generic]:
+    """Returns a key for the label of each example, which equal labels share."""
+    if isinstance(labels, Ragged):
+        return np.array([hash(labels[row].tobytes()) for row in range(len(labels))], np.int64)
+    keys: npt.NDArray[np.generic] = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
+    return keys
 
 
 def _rows(numbers: Ints, size: int) -> Ints:

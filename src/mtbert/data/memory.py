@@ -3,7 +3,7 @@
 The type of a caller's object is recognised by its name, so that pandas, polars and datasets need not be imported here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +17,7 @@ import numpy as np
 from mtbert import files
 from mtbert.data import cells
 from mtbert.data.tables import Columns
+from mtbert.data.words import Given, WordReader, as_tag_text
 from mtbert.messages import clean, few, near, reason, shown
 
 FOLDER = "data"  # in the folder of a run
@@ -137,9 +138,11 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     """Returns for each column that is read its content (``text``, ``label`` or ``id``), and the settings of one task.
 
     Of several tasks that read a column of labels, one without sets of labels is taken if there is one. The cells then
-    stay as they are, and the other tasks split them.
+    stay as they are, and the other tasks split them. Texts are read for a task with
+    tags of words, if there is one.
     """
-    found = [(column, ("text", columns)) for columns in each for column in columns.text]
+    words_first = sorted(each, key=lambda columns: not columns.words)
+    found = [(column, ("text", columns)) for columns in words_first for column in columns.text]
     plain_first = sorted(each, key=lambda columns: columns.separator is not None)
     found += [(column, ("label", columns)) for columns in plain_first for column in columns.labels]
     found += [(columns.id, ("id", columns)) for columns in each if columns.id is not None]
@@ -196,21 +199,26 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
         except (ValueError, OverflowError) as error:
             why = f"holds a value that cannot be read ({reason(error)}). Write it as text."
             raise ValueError(f"{name}, column {shown(column)}: {why}") from None
-    make = {"text": cells.as_text, "label": columns.as_label, "id": cells.as_id}[key]
-    sets = key == "label" and columns.separator is not None
+    make: Callable[[object], Any] = {"text": cells.as_text, "label": columns.as_label, "id": cells.as_id}[key]
+    lists = key == "label" and columns.separator is not None
+    if columns.words and key != "id":
+        make, lists = {"text": WordReader().text, "label": as_tag_text}[key], True
     made = []
     for number, value in enumerate(values, 1):
         if isinstance(value, np.generic):
             value = value.item()
-        elif sets and isinstance(value, np.ndarray):
+        elif lists and isinstance(value, np.ndarray):
             value = value.tolist()
         if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):
             value = None
         try:
-            if not (isinstance(value, _VALUES) or (sets and isinstance(value, list | tuple))):
+            if not (isinstance(value, _VALUES) or (lists and isinstance(value, list | tuple))):
                 found = "a string" if key == "text" else "one value"
                 raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
             made.append(make(value))
         except ValueError as error:
             raise ValueError(f"{cells.place(name, 'row', number, column)}: {error}") from None
+    if key == "text" and any(isinstance(text, Given) for text in made):
+        # An empty text has no words, whether it was an empty list or an empty cell.
+        return pa.array([text.split(" ") if text else [] for text in made], pa.large_list(pa.large_string()))
     return pa.array(made, pa.large_string())

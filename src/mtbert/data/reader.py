@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mtbert.columns import CodedColumn, GrowingColumn, NumberColumn, TextColumn
+from mtbert.columns import CodedColumn, GrowingColumn, NumberColumn, TextColumn, WordColumn
 from mtbert.data import cells
 from mtbert.data.cells import quoted
 from mtbert.data.records import Records
 from mtbert.data.source_table import SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
+from mtbert.data.words import WordReader, as_tags
 from mtbert.messages import count, near, shown
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
@@ -47,6 +48,8 @@ class Reader:
         self._records = 0
         self._waiting: list[list[Any]] = []  # rows that are not in columns yet, as texts, labels and id
         self._texts = [GrowingColumn() for _ in texts]
+        self._words = {texts.index(columns.text[0]): WordReader() for columns in each if columns.words}
+        self._widened: list[tuple[str, str, int]] = []  # file, unit and line of each span with a part of a word
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
         self._labels: list[dict[str | None, int]] = [{None: -1} for _ in labels]
@@ -97,20 +100,27 @@ class Reader:
         made = SourceTable(
             parts=tuple(parts),
             ids=ids,
-            texts=tuple(column.column() for column in self._texts),
+            texts=tuple(
+                WordColumn.joining(made) if i in self._words and self._words[i].given else made
+                for i, made in enumerate(column.column() for column in self._texts)
+            ),
             labels=labels,
             readings=self._readings,
             lines=np.frombuffer(self._lines, np.int64),
             ends=tuple(self._ends),
         )
-        return replace(made, warnings=tuple(self._repeated(made)))
+        return replace(made, warnings=(*self._repeated(made), *self._told_widened()))
 
     def _adder(self, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
         """Returns a function that converts one record of the file and adds it to the table."""
         slots, labelled, id_key = self._slots, self._labelled, self._id
         texts, end = len(self._texts), len(self._keys) - len(self._where)
-        of_labels = iter([columns.as_label for columns, slot in slots for _ in range(slot.stop - slot.start)])
+        of_labels = iter(
+            [as_tags if columns.words else columns.as_label for columns, slot in slots for _ in columns.labels]
+        )
         make = [next(of_labels) if key == "label" else _MAKE[key] for key, _ in self._keys]
+        for i, reader in self._words.items():
+            make[i] = reader.text
         chosen_by, make = make[end:], make[:end]
         wanted = list(self._where.values())
 
@@ -124,6 +134,8 @@ class Reader:
                     return
             self.chosen += 1
             made = _made(make, values, self.wanted, at, line)
+            for i, reader in self._words.items():
+                self._read_words(i, reader, made, name, records.unit, line)
             if labelled:
                 made[texts : slots[-1][1].stop] = [columns.row_label(made[slot]) for columns, slot in slots]
             elif "" in made[:texts]:
@@ -139,6 +151,28 @@ class Reader:
                 self._settle()
 
         return add
+
+    def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
+        """Puts the words of a text, and the tags of these words, in place of what their cells hold."""
+        own = [slot.start for columns, slot in self._slots if columns.words and self._keys[column][1] in columns.text]
+        at = own[0] if own else column
+        try:
+            if own:
+                made[column], tags, widened = reader.tagged(made[column], [made[i] for i in own])
+                for i, each in zip(own, tags, strict=True):
+                    made[i] = each
+                self._widened += [(name, unit, line)] * widened
+            elif made[column]:
+                made[column] = reader.untagged(made[column])
+        except ValueError as error:
+            raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
+
+    def _told_widened(self) -> Iterator[str]:
+        """Yields a warning for each file with spans that begin or end inside a word."""
+        for name, unit in dict.fromkeys((name, unit) for name, unit, _ in self._widened):
+            lines = [line for each, _, line in self._widened if each == name]
+            spans = f"{count(len(lines), 'span')} with a part of a word"
+            yield f"{name}: {spans}, which stands for the whole word (first: {unit} {lines[0]})."
 
     def _settle(self) -> None:
         """Moves the rows that have been converted since the last call into the columns."""

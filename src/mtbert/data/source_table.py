@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn, taken
+from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn, WordColumn, taken
 from mtbert.data import cache
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.cells import quoted
@@ -46,8 +46,11 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[R
     column of labels. The third list has the :class:`Reading` of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
-    # Without a column of labels, the label is the number of texts.
-    keys = [columns.model_dump_json(exclude={"id"} if columns.label == () else {"text", "id"}) for columns in each]
+    # Without a column of labels, the label is the number of texts; tags belong to the words of a text.
+    keys = [
+        columns.model_dump_json(exclude={"id"} if columns.label == () or columns.words else {"text", "id"})
+        for columns in each
+    ]
     labels = dict(zip(keys, each, strict=True))
     at = {key: i for i, key in enumerate(labels)}
     found = [Reading(tuple(map(texts.index, c.text)), at[key], c.labels) for c, key in zip(each, keys, strict=True)]
@@ -208,6 +211,7 @@ class SourceTable:
             "ids": "texts" if numbers is None else "rows" if counted else "numbers",
             "ends": self.ends,
             "warnings": self.warnings,
+            "words": [i for i, column in enumerate(self.texts) if isinstance(column, WordColumn)],
             "lines": None,
         }
         if np.all(np.diff(self.lines) == 1):
@@ -246,7 +250,10 @@ class SourceTable:
         return cls(
             parts=tuple(TableFile(*part) for part in notes.parts),
             ids=ids,
-            texts=tuple(_loaded(kept, f"text {i}", rows) for i in range(len(texts))),
+            texts=tuple(
+                WordColumn.joining(column) if i in notes.words else column
+                for i, column in enumerate(_loaded(kept, f"text {i}", rows) for i in range(len(texts)))
+            ),
             labels=tuple(_coded(kept, i, rows) for i in range(len(labels))),
             readings=read,
             lines=kept.array("lines", "<i8", size=rows) if first is None else np.arange(first, first + rows),
@@ -264,6 +271,7 @@ class _Notes(BaseModel):
     ids: Literal["texts", "rows", "numbers"]
     ends: list[int]
     warnings: list[str]
+    words: list[int]  # the text columns whose words are given
     lines: Annotated[int, Field(ge=0, lt=2**40)] | None
 
 

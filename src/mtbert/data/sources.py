@@ -226,6 +226,8 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
     task, split = str(source.generated), str(source.split)
     name = f"generated {task} [{split}]"
     made = demo.examples(task, split)
+    if any(each.words for each in columns):
+        raise ValueError(f"{name}: its rows have no labels of words. Name a file, or change the task's type.")
     for number in (given or len(each.text) for given, each in zip(texts, columns, strict=True)):
         if len(made[0].texts) != number:
             raise ValueError(

@@ -36,6 +36,8 @@ class Columns(Settings):
         description="between the labels of a set that is written in one cell; null: ; for sets",
     )
 
+    words: bool = Field(default=False, description="set by the task's type: whether a label has a tag for each word")
+
     @field_validator("text", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
@@ -82,7 +84,7 @@ class Columns(Settings):
             if of_sets:
                 found = shown(getattr(self, key))
                 raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. Drop it.")
-        return self
+        return self.model_copy(update={"words": True}) if answer.words else self
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.

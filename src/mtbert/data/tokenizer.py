@@ -17,7 +17,9 @@ from mtbert.batch import Int32s, Rows, Sequences
 from mtbert.columns import TextTuples
 from mtbert.data import cache, trial
 from mtbert.data.cache import Kept, Spool
+from mtbert.data.words import Finder, first_pieces
 from mtbert.messages import shown
+from mtbert.ragged import Ragged
 
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
 # 5,000 texts at a time are no faster.
@@ -73,6 +75,7 @@ def sequences(
     segments: bool,
     *,
     keep: bool = False,
+    words: Finder | None = None,
 ) -> tuple[Sequences, Rows]:
     """Returns the token sequences of texts or of pairs of texts, and the indices of the sequences that were truncated.
 
@@ -84,6 +87,8 @@ def sequences(
         segments: Whether to keep the segment ids. If false, every segment id is 0.
         keep: Whether to use the user's cache folder. It is used only for :class:`TextTuples` of at least 1,000
             examples.
+        words: Finds the words of a text; the sequences then have the place of each word's first token. Only for single
+            texts.
 
     Raises:
         ValueError: If ``max_length`` leaves no room for text beside the special tokens, or if a text makes the
@@ -99,8 +104,17 @@ def sequences(
         spool.add("cut", np.zeros(0, np.int64))
         spool.add("ids", np.zeros(0, kind))
         end, silent = 0, True  # all segment ids are 0 so far: these are not written
+        known = 0  # words so far
+        if words is not None:
+            spool.add("words", np.zeros(0, np.int32))
+            spool.add("word offsets", np.zeros(1, np.int64))
         for start in range(0, len(texts), CHUNK):
-            ids, segment_ids, lengths, cut = _tokens(tokenizer, texts[start : start + CHUNK], max_length, segments)
+            part = texts[start : start + CHUNK]
+            ids, segment_ids, lengths, cut, firsts = _tokens(tokenizer, part, max_length, segments, words)
+            if words is not None:
+                spool.add("words", firsts.values.astype(np.int32))
+                spool.add("word offsets", known + firsts.offsets[1:])
+                known += len(firsts.values)
             if silent and segment_ids.any():
                 spool.add("segments", np.zeros(end, np.int32))
                 silent = False
@@ -118,35 +132,57 @@ def sequences(
         cache.check_within(found.array("cut", "<i8"), 0, len(texts))
         if "segments" in found.arrays:
             cache.check_within(found.array("segments", "<i4", size=len(ids)), 0, 2)
+        if words is not None:
+            firsts = found.array("words", "<i4")
+            cache.check_offsets(found.array("word offsets", "<i8", size=len(texts) + 1), len(firsts))
+            of_words = Ragged(firsts, found.arrays["word offsets"])
+            cache.check_within(firsts - np.diff(found.arrays["offsets"])[of_words.owners], -max_length - 1, 0)
+            cache.check_within(firsts, -1, max_length)
 
     depends_on: list[object] = []
     if keep := keep and isinstance(texts, TextTuples) and not few:
         depends_on += [column.digest() for column in texts.columns]
         depends_on += [tokenizer.to_str(), tokenizers.__version__, max_length, segments]
+        depends_on += [] if words is None else [words.__name__]
     found = cache.kept("tokens", depends_on, make, check, keep=keep).arrays
     ids = found["ids"]
     segment_ids = found.get("segments", np.broadcast_to(np.int32(0), len(ids)))
-    return Sequences(ids=ids, segments=segment_ids, offsets=found["offsets"]), found["cut"]
+    firsts = None if words is None else Ragged(found["words"], found["word offsets"])
+    return Sequences(ids=ids, segments=segment_ids, offsets=found["offsets"], words=firsts), found["cut"]
 
 
 def _tokens(
-    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, segments: bool
-) -> tuple[Int32s, Int32s, Rows, Rows]:
-    """Returns all token ids, all segment ids, the length of each sequence, and the indices of truncated sequences."""
+    tokenizer: Tokenizer,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    segments: bool,
+    words: Finder | None,
+) -> tuple[Int32s, Int32s, Rows, Rows, Ragged]:
+    """Returns the tokens of texts.
+
+    They are all token ids, all segment ids, the length of each sequence, the indices of truncated sequences, and the
+    place of each word's first token in its sequence.
+    """
     special = {size: tokenizer.num_special_tokens_to_add(size == 2) for size in {len(text) for text in texts}}
     for number in special.values():
         if max_length <= number:
             raise ValueError(f"max_length must leave room for text beside {number} special tokens, found {max_length}.")
     ids: list[int] = []
     segment_ids: list[int] = []
-    lengths, cut = [], []
+    lengths, cut, firsts = [], [], []
     given = [text[0] if len(text) == 1 else text for text in texts]
     for i, encoding in enumerate(_encoded(tokenizer, given)):
         all_ids, all_segments = encoding.ids, encoding.type_ids if segments else []
+        first_W = None if words is None else _first_tokens(encoding, words(texts[i][0]))
         if len(all_ids) > max_length:
-            stay = _kept(encoding, max_length, special[len(texts[i])]).tolist()
+            kept_N = _kept(encoding, max_length, special[len(texts[i])])
+            stay = kept_N.tolist()
             all_ids, all_segments = list(compress(all_ids, stay)), list(compress(all_segments, stay))
+            if first_W is not None:
+                first_W = np.where((first_W >= 0) & kept_N[first_W], (np.cumsum(kept_N) - 1)[first_W], -1)
             cut.append(i)
+        if first_W is not None:
+            firsts.append(first_W)
         if not 0 < len(all_ids) <= max_length:
             raise ValueError(
                 f"{_file(tokenizer)}: this tokenizer must give 1 to {max_length} tokens, but gives {len(all_ids)} "
@@ -157,7 +193,15 @@ def _tokens(
         lengths.append(len(all_ids))
     found = np.array(ids, np.int32)
     of_segments = np.array(segment_ids, np.int32) if segments else np.zeros_like(found)
-    return found, of_segments, np.array(lengths, np.int64), np.array(cut, np.int64)
+    of_words = Ragged.of([] if words is None else firsts, np.int64)
+    return found, of_segments, np.array(lengths, np.int64), np.array(cut, np.int64), of_words
+
+
+def _first_tokens(encoding: Encoding, words: npt.NDArray[np.int64]) -> Rows:
+    """Returns the index of the first token of each word in the encoding of one text, ``[W]``; -1 if it has none."""
+    text_N = np.flatnonzero([text is not None for text in encoding.sequence_ids])
+    found = first_pieces(np.array(encoding.offsets, np.int64).reshape(-1, 2)[text_N], words)
+    return np.where(found < 0, -1, np.append(text_N, -1)[found])
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, ...]]) -> list[Encoding]:

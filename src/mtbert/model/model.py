@@ -15,7 +15,7 @@ from mtbert.model.attention import Groups, take
 from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Pal
 from mtbert.profiling import timed
-from mtbert.task import Pooling, Task
+from mtbert.task import Pooling, Reads, Task
 
 SpanSlices = Mapping[int, Mapping[str, slice]]
 """Which rows of the input of an encoder module belong to each span of the batch.
@@ -164,7 +164,7 @@ class Model(nn.Module):
         c, adapter = self.encoder.config, 0.0 if self.pal is None else self.pal.dropout_of(name)
         return any((c.hidden_dropout, c.attention_dropout, self.tasks[name].dropout, adapter))
 
-    def pooling_of(self, task: Task) -> Pooling:
+    def pooling_of(self, task: Task) -> Reads:
         """Returns the pooling of ``task``: its own, or that of the model if it chooses none."""
         return task.pooled(self.pooling)
 
@@ -188,12 +188,12 @@ class Model(nn.Module):
         if not first_only:
             offsets_S = send(torch.tensor(layout.offsets[span.first : span.last + 1]) - span.start, x_MD.device)
             first_SD = take(hidden_RD, offsets_S[:-1])
-        pooled: dict[tuple[Pooling, bool], Tensor] = {}
-        taken: dict[tuple[tuple[Pooling, bool], int], Tensor] = {}
+        pooled: dict[tuple[Reads, bool], Tensor] = {}
+        taken: dict[tuple[tuple[Reads, bool], int], Tensor] = {}
         for reader in batch.readers[name]:
             task, place = self.tasks[reader], batch.places[reader]
             pooling = self.pooling_of(task), heads.reads_pooler(task, self.pooling, self.encoder.config)
-            if pooling not in pooled:
+            if pooling not in pooled and place.words is None:
                 if pooling[0] == "mean":
                     pooled[pooling] = mean_pool(hidden_RD, offsets_S)
                 elif pooling[1]:
@@ -203,9 +203,13 @@ class Model(nn.Module):
                 else:
                     pooled[pooling] = first_SD
             of_place = pooling, id(place.order_S)
-            if of_place not in taken:
-                taken[of_place] = take(pooled[pooling], place.order_S)
-            vectors = torch.split(taken[of_place], len(batch.example_ids[reader]))
+            if place.words is not None:
+                # No take: two words may have one token.
+                vectors: tuple[Tensor, ...] = (hidden_RD.index_select(0, place.words.at_W),)
+            else:
+                if of_place not in taken:
+                    taken[of_place] = take(pooled[pooling], place.order_S)
+                vectors = torch.split(taken[of_place], len(batch.example_ids[reader]))
             yield (
                 reader,
                 Output(

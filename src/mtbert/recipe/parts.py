@@ -87,6 +87,10 @@ class TaskRecipe(Task):
                     f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
                     f"'{self.head.kind}' does not give. Use {self.predicts.loss}, or another type or head."
                 )
+            if loss.needs.vectors and self.answer.words:
+                raise ValueError(
+                    f"loss '{loss.kind}' needs vectors of texts, which type '{self.type}' has not. Drop it."
+                )
             if self.inputs not in loss.needs.inputs:
                 raise ValueError(
                     f"loss '{loss.kind}' needs {loss.needs.because}, which inputs '{self.inputs}' do not give. "

@@ -29,6 +29,7 @@ class Predicted:
     prediction: Tensor
     decision: Tensor
     calibrated: Tensor | None = None
+    offsets: Tensor | None = None  # where the words of each example begin, [B + 1], if labels are those of words
 
     @property
     def shown(self) -> Tensor:
@@ -48,6 +49,7 @@ def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
     tensors = {f"{name}.raw": p.prediction for name, p in predicted.items()}
     tensors |= {f"{name}.decided": p.decision for name, p in predicted.items()}
     tensors |= {f"{name}.calibrated": p.calibrated for name, p in predicted.items() if p.calibrated is not None}
+    tensors |= {f"{name}.offsets": p.offsets for name, p in predicted.items() if p.offsets is not None}
     save_tensors(tensors, folder / PREDICTIONS)
 
 
@@ -62,7 +64,12 @@ def load_predictions(folder: Path) -> dict[str, Predicted]:
     names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
     try:
         return {
-            name: Predicted(tensors[f"{name}.raw"], tensors[f"{name}.decided"], tensors.get(f"{name}.calibrated"))
+            name: Predicted(
+                tensors[f"{name}.raw"],
+                tensors[f"{name}.decided"],
+                calibrated=tensors.get(f"{name}.calibrated"),
+                offsets=tensors.get(f"{name}.offsets"),
+            )
             for name in names
         }
     except KeyError as error:

@@ -16,6 +16,7 @@ from mtbert import environment, files, json_files, metrics, splits
 from mtbert.answers import Labels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
+from mtbert.ragged import Ragged, all_values
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
@@ -287,14 +288,18 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     Their shape and values must fit the task, and their score must equal the one that the run logged.
     """
     task, decision = dev.task, predicted.decision.numpy()
-    shape: tuple[int, ...] = (len(dev.examples), *result.recipe.tasks[task.name].predicts.shape(task))
+    labels = len(all_values(dev.labels))
+    shape: tuple[int, ...] = (labels, *result.recipe.tasks[task.name].predicts.shape(task))
     if task.answer.candidates:
         shape = dev.labels.shape
-    if not task.answer.labels.fits(task, decision, len(dev.examples)):
+    if not task.answer.labels.fits(task, decision, labels):
         return False
     if task.answer.candidates and decision.shape != shape:
         return False
     if predicted.prediction.shape != shape or predicted.prediction.dtype != torch.float32:
+        return False
+    ends = None if predicted.offsets is None else predicted.offsets.numpy()
+    if isinstance(dev.labels, Ragged) and (ends is None or not np.array_equal(dev.labels.offsets, ends)):
         return False
     answers = predicted.read_by(dev.scored_by)
     if not np.isfinite(answers).all():

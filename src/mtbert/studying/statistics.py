@@ -161,7 +161,7 @@ def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels,
         if known.right is not None:
             made.append(counts_RB @ np.stack([known.right(a, labels) for a in answers]).T / size)
         elif known.resampled is not None:
-            made.append(known.resampled(answers, labels, counts_RB))
+            made.append(known.resampled(task, answers, labels, counts_RB))
         else:
             made.append(np.array([[metrics.value(task, metric, a[row], labels[row]) for a in answers] for row in rows]))
     return np.concatenate(made)

@@ -142,15 +142,15 @@ class Objective:
         Raises:
             FloatingPointError: If a loss is not finite; the message names the loss and the examples.
         """
-        examples = {data.task.name: len(rows) for data, rows in parts}
+        labels = {data.task.name: data.labels_in(rows) for data, rows in parts}
         with timed("data"):
             batches = [
                 self._collate(micro) for micro in micro_batches(parts, self.recipe.train.token_budget, self.model.apart)
             ]
-        if len(batches) == 1 or not self._whole(examples):
+        if len(batches) == 1 or not self._whole(labels):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                yield PassTotals(self._totals(self._passes(batch, watch), examples, tally, {}), batch.readers)
+                yield PassTotals(self._totals(self._passes(batch, watch), labels, tally, {}), batch.readers)
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -160,7 +160,7 @@ class Objective:
             surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
-            yield PassTotals(self._totals(passes, examples, tally, surrogates), batch.readers)
+            yield PassTotals(self._totals(passes, labels, tally, surrogates), batch.readers)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
@@ -230,17 +230,17 @@ class Objective:
         ]
 
     def _totals(
-        self, passes: Mapping[str, Pass], examples: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
+        self, passes: Mapping[str, Pass], labels: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Returns the weighted sum of each task's losses in one forward pass.
 
-        Each loss is multiplied by the pass's share of the examples that its task has in the step. ``surrogates``
+        Each loss is multiplied by the pass's share of the labels that its task has in the step. ``surrogates``
         replace the whole-batch losses.
         """
         totals = {}
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
-            share = len(made.labels) / examples[name]
+            share = len(made.labels) / labels[name]
             values = []
             for term in self.terms[name]:
                 with timed("losses"):
@@ -324,8 +324,10 @@ def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
 
 def _not_finite(loss: str, value: float, made: Pass) -> str:
     ids = made.batch.example_ids[made.task.name]
-    rows = torch.isfinite(made.out.prediction.detach().reshape(len(ids), -1)).all(1).tolist()
-    guilty = [i for i, finite in zip(ids, rows, strict=True) if not finite] or list(ids)
+    words = made.batch.places[made.task.name].words
+    owners = range(len(ids)) if words is None else words.owners.tolist()
+    rows = torch.isfinite(made.out.prediction.detach().reshape(len(owners), -1)).all(1).tolist()
+    guilty = list(dict.fromkeys(ids[i] for i, finite in zip(owners, rows, strict=True) if not finite)) or list(ids)
     return (
         f"loss {loss} is {value:g} for examples {few(guilty, most=8)}. "
         "Look at these rows, lower train.lr, or use train.precision: fp32."

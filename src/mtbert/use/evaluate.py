@@ -10,7 +10,7 @@ from rich.console import Console
 from mtbert import files, scoring
 from mtbert.batch import Dataset
 from mtbert.messages import clean, few, warn
-from mtbert.prepare import prepare, read_test
+from mtbert.prepare import lost_words, prepare, read_test
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores, score_table
 from mtbert.storage.predictions import Predicted
@@ -76,7 +76,9 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
         for one in scored.values()
         for line in scoring.undefined_scores(one.data, one.predicted, one.evaluation.metrics)
     ]
-    return RunScores(predictor, recipe, split, scored, (*early_model(predictor, path), *warnings, *undefined))
+    lost = (line for name, of_task in data.items() for line in lost_words(of_task, f"task {name}"))
+    doubts = (*early_model(predictor, path), *warnings, *lost, *undefined)
+    return RunScores(predictor, recipe, split, scored, doubts)
 
 
 def evaluate_run(
@@ -128,7 +130,7 @@ def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, t
 def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
     # Classes and ranges come from the model, because the files may have changed since it was trained.
-    learnt = {n: predictor.task(n).model_dump(include={"labels", "range"}) for n in names}
+    learnt = {n: predictor.task(n).model_dump(include={"labels", "range", "splitter"}) for n in names}
     tasks = {n: t.model_copy(update=learnt.get(n, {})) for n, t in recipe.tasks.items()}
     prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer, only=names)
     tables = {p.table.name: p.table.warnings for p in prepared.values()}

@@ -26,7 +26,10 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
     chosen = known_task(predictor, recipe, task)
     table = _table(recipe, chosen, file, Path(), labelled=True)
-    return predictor.dataset(task, labels.labelled_examples(table, chosen)), table.warnings
+    return predictor.dataset(task, labels.labelled_examples(table, chosen)), (
+        *table.warnings,
+        *labels.repair_warnings(table, chosen),
+    )
 
 
 def unlabelled(
@@ -49,7 +52,9 @@ def unlabelled(
             alike.setdefault((recipe.tasks[task].columns.text, chosen[task].texts), []).append(task)
         data: dict[str, Dataset] = {}
         for together in alike.values():
-            table = _table(recipe, chosen[together[0]], name, folder, labelled=False)
+            # A task with labels of words reads lists of words too.
+            reader = max(together, key=lambda task: chosen[task].answer.words)
+            table = _table(recipe, chosen[reader], name, folder, labelled=False)
             warnings += table.warnings
             data |= {d.task.name: d for d in predictor.datasets(together, table.ids, table.texts)}
         given = whole.read_whole(name, folder / name, (*texts, *ids))

@@ -70,6 +70,8 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     predictor = load(path)
     for line in early_model(predictor, path):
         warn(console, line)
+    if question.vectors is not None and alone is not None:
+        predictor.check_vectors(alone)
     if recipe is not None and source is not None:
         data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
     else:
@@ -176,6 +178,8 @@ def answer_line(answer: Mapping[str, Any]) -> str:
 def _told(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_told, value)) or "none"
+    if isinstance(value, Mapping):
+        return " ".join(f"{clean(key)} {_told(part)}" for key, part in value.items())
     if value is None:
         return "none"
     return f"{value:.4f}" if isinstance(value, float) else clean(str(value))

@@ -19,7 +19,7 @@ from mtbert.batch import Dataset, Examples
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.messages import clean, count, few, shown
 from mtbert.model.model import Model
-from mtbert.prepare import tokenize
+from mtbert.prepare import token_form, tokenize
 from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
 
@@ -99,6 +99,7 @@ class Predictor:
 
         A pair is separate if its two texts are encoded one by one. Arguments and errors are those of :meth:`predict`.
         """
+        self.check_vectors(task)
         return self.vectors_of(self.read(task, texts))
 
     @property
@@ -146,7 +147,9 @@ class Predictor:
                 )
         items = _listed(first, texts)
         size = first.texts or max(2, len(_parts(items[0]) or ()) if items else 2)
-        rows = [_checked(first, size, i, given) for i, given in enumerate(items)]
+        # Answers about words have the places of characters, which stripping would move.
+        strip = not any(task.answer.words for task in chosen)
+        rows = [_checked(first, size, i, given, strip) for i, given in enumerate(items)]
         columns = [TextColumn.of(row[i] for row in rows) for i in range(size)]
         return self.datasets([task.name for task in chosen], NumberColumn(np.arange(len(rows))), columns)
 
@@ -157,15 +160,19 @@ class Predictor:
 
         Tasks that encode texts in the same way share their tokens.
         """
-        made: dict[tuple[str, bool], Dataset] = {}
-        found = []
-        for task in map(self.task, tasks):
+        made: dict[object, Dataset] = {}
+        found = {}
+        wanted = list(map(self.task, tasks))
+        # Tasks with labels of words come first: their tokens know where words begin, and all tasks can read them.
+        for task in sorted(wanted, key=lambda task: not task.answer.words):
             examples = Examples(ids, texts, task.answer.labels.read(task, [None] * len(ids)))
-            form = task.inputs, task.segments
+            form = token_form(task, texts)
             if form not in made:
                 made[form] = self.dataset(task.name, examples)
-            found.append(replace(made[form], task=task, examples=examples))
-        return found
+            data = replace(made[form], task=task, examples=examples)
+            words = data.words(np.arange(len(data)))
+            found[task.name] = data if words is None else replace(data, examples=examples.unlabelled(words))
+        return [found[task.name] for task in wanted]
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
         """Returns the examples as a data set of the task, with their tokens."""
@@ -183,8 +190,15 @@ class Predictor:
         if not len(data[0]):
             return []
         predictions = scoring.predict_together(self.model, data)
-        answers = [scoring.decode(self.model, one.task, predictions[one.task.name]) for one in data]
+        answers = [
+            scoring.decode(self.model, one.task, predictions[one.task.name], one.examples.texts[0]) for one in data
+        ]
         return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
+
+    def check_vectors(self, task: str) -> None:
+        """Raises ValueError if the head of the task called ``task`` reads no vectors of texts."""
+        if self.task(task).answer.words:
+            raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
         """Returns the vectors of the examples of a data set, in the form that :meth:`vectors` describes."""
@@ -262,7 +276,7 @@ def _parts(given: Any) -> tuple[Any, ...] | None:
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
 
 
-def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
+def _checked(task: Task, size: int, index: int, given: Any, strip: bool) -> tuple[str, ...]:
     """Returns the ``size`` texts of one example, without whitespace at their ends.
 
     Raises a ValueError if the number of texts is wrong, or if one of them is empty or not text.
@@ -280,4 +294,4 @@ def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
             raise ValueError(f"{where}: must be UTF-8 text and not empty, found {shown(given)}.")
-    return tuple(str(part).strip() for part in parts)
+    return tuple(str(part).strip() if strip else str(part) for part in parts)

@@ -1,0 +1,201 @@
+"""Entities in sequences of tags, and the metrics that count them.
+
+An entity is the longest run of words of one type in which no later word has ``B``. So an ``I-TYPE`` that continues
+nothing begins an entity, as in the default mode of the library seqeval and in CoNLL's script: predictions are read so,
+and labels are repaired so. It makes BIO of the older IOB1, too. With plain tags each word is an entity of its own, so
+F1 is the share of right words.
+
+The metrics are those of seqeval: an answered entity is right if an entity of the labels has the same words and the same
+type; precision, recall and F1 are of all types together (micro). seqeval itself is not used: it was last released in
+2020, reads lists of strings only, and cannot count resampled texts. The tests compare with its numbers.
+
+Dimension key: B texts, W words of all texts, K tags, E types of entities, S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import Array, Labels, Metric, TaskFacts
+from mtbert.answers.class_labels import OfClass
+from mtbert.ragged import Ragged
+
+Tags = npt.NDArray[np.int64]
+OUTSIDE = "O"
+BIO = re.compile(r"[BI]-.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The meaning of a task's tags; the last entries of the arrays belong to the decision -1."""
+
+    bio: bool
+    types: tuple[str, ...]
+    type_K: Tags  # -1 for O
+    begins_K: npt.NDArray[np.bool_]
+    first_E: Tags  # the tag that begins an entity of each type
+
+
+@lru_cache(maxsize=256)
+def scheme(tags: tuple[str, ...]) -> Scheme:
+    """Returns the meaning of a task's tags."""
+    bio = is_bio(tags)
+    types = types_of(tags) if bio else tags
+    if not bio:
+        own = np.arange(len(tags))
+        return Scheme(False, types, np.append(own, -1), np.append(np.ones(len(tags), np.bool_), False), own)
+    type_K = np.array([-1 if tag == OUTSIDE else types.index(tag[2:]) for tag in tags] + [-1])
+    begins_K = np.array([tag.startswith("B-") for tag in tags] + [False])
+    return Scheme(True, types, type_K, begins_K, np.array([tags.index(f"B-{name}") for name in types]))
+
+
+def is_bio(tags: Sequence[str]) -> bool:
+    """Returns whether tags name entities: at least one does, and all others are ``O``."""
+    return any(map(BIO.fullmatch, tags)) and all(tag == OUTSIDE or BIO.fullmatch(tag) for tag in tags)
+
+
+def types_of(tags: Sequence[str]) -> tuple[str, ...]:
+    """Returns the types of entities that BIO tags name, in the order of the tags."""
+    return tuple(dict.fromkeys(tag[2:] for tag in tags if tag != OUTSIDE))
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The entities in texts, in order: first word, the word after the last, and type, each ``[entities]``."""
+
+    first: Tags
+    stop: Tags
+    type: Tags
+
+
+def entities(tags_W: npt.NDArray[Any], offsets: Tags, known: Scheme) -> Entities:
+    """Returns the entities that the tags of all words hold; a text ends every entity."""
+    tags_W = tags_W.astype(np.int64)
+    type_W, begins_W = known.type_K[tags_W], _begin(tags_W, offsets, known)
+    edges = np.append(np.flatnonzero(begins_W | (type_W < 0)), len(tags_W))
+    first = np.flatnonzero(begins_W)
+    return Entities(first, edges[np.searchsorted(edges, first, side="right")], type_W[first])
+
+
+def _begin(tags_W: Tags, offsets: Tags, known: Scheme) -> npt.NDArray[np.bool_]:
+    """Returns the words that begin an entity, ``[W]``."""
+    type_W = known.type_K[tags_W]
+    other_W = np.ones(len(tags_W), np.bool_)
+    other_W[1:] = type_W[1:] != type_W[:-1]
+    other_W[offsets[:-1][np.diff(offsets) > 0]] = True
+    found: npt.NDArray[np.bool_] = (type_W >= 0) & (known.begins_K[tags_W] | other_W)
+    return found
+
+
+def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.NDArray[np.bool_]]:
+    """Returns the tags with ``B`` wherever an entity begins, and the words whose tag has changed."""
+    wrong_W = _begin(tags_W, offsets, known) & ~known.begins_K[tags_W]
+    return np.where(wrong_W, known.first_E[known.type_K[tags_W]], tags_W), wrong_W
+
+
+def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
+    """Returns the indices in ``a`` and in ``b`` of the entities that have the same words."""
+    _, in_a, in_b = np.intersect1d(a.first, b.first, assume_unique=True, return_indices=True)
+    alike = a.stop[in_a] == b.stop[in_b]
+    return in_a[alike], in_b[alike]
+
+
+def _both(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Entities, Entities]:
+    """Returns the entities of the labels and of the decisions."""
+    known, truth = scheme(task.labels or ()), as_ragged(labels)
+    given, said = (entities(tags, truth.offsets, known) for tags in (truth.values, decision_W))
+    return given, said
+
+
+def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[int]]:
+    """Returns counts of entities: rows are true types, columns those answered for the same words; the last is none."""
+    given, said = _both(task, decision_W, labels)
+    types = len(scheme(task.labels or ()).types)
+    counts = np.zeros((types + 1, types + 1), np.int64)
+    at, found = _same(given, said)
+    np.add.at(counts, (given.type[at], said.type[found]), 1)
+    counts[:types, types] = np.bincount(np.delete(given.type, at), minlength=types)
+    counts[types, :types] = np.bincount(np.delete(said.type, found), minlength=types)
+    listed: list[list[int]] = counts.tolist()
+    return listed
+
+
+def by_entity(task: TaskFacts, decision_W: Array, labels: Labels) -> list[OfClass]:
+    """Returns precision, recall, F1 and counts of each type of entity, or of each plain tag."""
+    counts = np.array(confusion(task, decision_W, labels))
+    found = []
+    for i, name in enumerate(scheme(task.labels or ()).types):
+        right, given, said = counts[i, i], counts[i].sum(), counts[:, i].sum()
+        precision, recall, f1 = share([right, right, 2 * right], [said, given, said + given]).tolist()
+        found.append(OfClass(name, precision, recall, f1, int(given), int(said)))
+    return found
+
+
+def as_ragged(labels: Labels) -> Ragged:
+    assert isinstance(labels, Ragged)  # this type's own ``read`` has made them
+    return labels
+
+
+def share(part: npt.ArrayLike, whole: npt.ArrayLike) -> Labels:
+    """Returns ``part / whole``; a share of nothing is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    found: Labels = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return found
+
+
+# Metrics ----------------------------------------------------------------------------------------------------
+
+# From the right, the answered and the labelled entities, or words, to a score; all arrays have one shape.
+Ratio = Callable[[Labels, Labels, Labels], Labels]
+
+
+def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
+    """Returns the numbers of right, answered and labelled entities in each text, ``[B]`` each."""
+    truth = as_ragged(labels)
+    given, said = _both(task, decision_W, labels)
+    at, found = _same(given, said)
+    right = given.first[at[given.type[at] == said.type[found]]]
+    owners = truth.owners
+    counts = (np.bincount(owners[first], minlength=len(truth)) for first in (right, said.first, given.first))
+    right_B, said_B, given_B = (each.astype(np.float64) for each in counts)
+    return right_B, said_B, given_B
+
+
+def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
+    """Returns the number of words with the right tag, and twice that of all words, in each text, ``[B]`` each."""
+    truth = as_ragged(labels)
+    outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1
+    said_W = np.where(decision_W < 0, outside, decision_W)
+    every_B = truth.lengths.astype(np.float64)
+    return truth.sums(said_W == truth.values), every_B, every_B
+
+
+def _metric(name: str, ratio: Ratio, counted: Callable[[TaskFacts, Array, Labels], tuple[Labels, ...]]) -> Metric:
+    """Returns the metric that is a ratio of what is counted in all texts together."""
+
+    def value(task: TaskFacts, decision_W: Array, labels: Labels) -> float:
+        return float(ratio(*(each.sum() for each in counted(task, decision_W, labels))))
+
+    def constant(task: TaskFacts, labels: Labels) -> float:
+        """Returns the highest value that one tag for all words has."""
+        words = len(as_ragged(labels).values)
+        return max(value(task, np.full(words, tag), labels) for tag in range(len(task.labels or ())))
+
+    def resampled(task: TaskFacts, decision_SW: Array, labels: Labels, counts_RB: Labels) -> Labels:
+        found = (ratio(*(counts_RB @ each for each in counted(task, one, labels))) for one in decision_SW)
+        return np.stack(list(found), 1)
+
+    return Metric(name, value, constant=constant, resampled=resampled)
+
+
+F1 = _metric("f1", lambda right, said, given: share(2 * right, said + given), _counted)
+PRECISION = _metric("precision", lambda right, said, given: share(right, said), _counted)
+RECALL = _metric("recall", lambda right, said, given: share(right, given), _counted)
+TAG_ACCURACY = _metric("accuracy", lambda right, said, given: share(right, given), counted_words)

@@ -1,0 +1,44 @@
+"""What an answer type whose labels are those of words has beside its two halves.
+
+Dimension key: B texts, W words of all texts, K tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import Cells, TaskFacts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@runtime_checkable
+class OfWords(Protocol):
+    """The prediction half of a type whose labels are those of words; predictions are ``[W, K]``, nan where missing."""
+
+    def decode_words(
+        self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
+    ) -> list[dict[str, Any]]:
+        """Returns one answer per text in a form for people.
+
+        Args:
+            task: The task.
+            prediction: The predictions for the words of all texts, one after the other.
+            texts: The texts.
+            words: For each text the place of each word in it: its first character, and the one after its last.
+        """
+        ...
+
+
+@runtime_checkable
+class Repairing(Protocol):
+    """The label half of a type that repairs labels as it reads them."""
+
+    def repaired(self, task: TaskFacts, cells: Cells) -> npt.NDArray[np.int64]:
+        """Returns how many tags of each cell :meth:`LabelKind.read` repairs, ``[B]``."""
+        ...

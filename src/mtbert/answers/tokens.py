@@ -1,0 +1,295 @@
+"""A label per word: entities in BIO tags, or plain tags such as parts of speech; one logit per tag and word.
+
+Tags are BIO if each is ``O``, ``B-TYPE`` or ``I-TYPE``; else they are plain. ``entities.py`` says what an entity is.
+
+A word without a piece, because its text was cut or the tokenizer drops its characters, has the prediction ``nan`` and
+the decision -1. That counts as ``O``; as a plain tag it is always wrong.
+
+A cell is the JSON list of a row's tags, as ``data/words.py`` makes it of tags and of spans.
+
+Dimension key: B texts, W words of all texts, K tags.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers import (
+    AnswerType,
+    Array,
+    AsOptions,
+    Cells,
+    Distribution,
+    FigureName,
+    Judged,
+    Labels,
+    Shown,
+    TaskFacts,
+    WrongCell,
+)
+from mtbert.answers.class_labels import MOST_CONFUSED, MOST_LISTED, ClassLabels
+from mtbert.answers.classification import Logits
+from mtbert.answers.entities import (
+    BIO,
+    F1,
+    OUTSIDE,
+    PRECISION,
+    RECALL,
+    TAG_ACCURACY,
+    Tags,
+    as_ragged,
+    begin_with_b,
+    by_entity,
+    confusion,
+    counted_words,
+    entities,
+    is_bio,
+    scheme,
+    types_of,
+)
+from mtbert.answers.fitting import NOTHING_FITTED, Fits
+from mtbert.answers.heads import OUTPUTS
+from mtbert.messages import LONGEST, clean, few
+from mtbert.ragged import Ragged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NONE = "none"
+OTHER_SCHEME = re.compile(r"[BIESLU]-.+", re.DOTALL)
+AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes have
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TagLabels:
+    """Labels that are :class:`mtbert.ragged.Ragged`: for each word of a text the index of its tag."""
+
+    figures: tuple[FigureName, ...] = ()
+    graded: bool = True
+    wrong: str = "A text counts as wrong if one of its words has a wrong tag."
+
+    def check(self, task: TaskFacts) -> None:
+        AS_CLASSES.check(task)
+        tags = task.labels or ()
+        if is_bio(tags):
+            needed = [OUTSIDE, *(f"{sign}-{name}" for name in types_of(tags) for sign in "BI")]
+            lacking = [tag for tag in needed if tag not in tags]
+            if lacking:
+                raise ValueError(f"labels in BIO are O, and B- and I- of each type, found no {few(lacking)}. Add it.")
+
+    def missing(self, task: TaskFacts) -> str | None:
+        return AS_CLASSES.missing(task) or ("splitter" if getattr(task, "splitter", None) is None else None)
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns the tags of train: ``O`` first, then ``B`` and ``I`` of each type; plain tags as classes are."""
+        if task.labels is not None:
+            return {}
+        tags = sorted({tag for cell in columns[0] if cell is not None for tag in json.loads(cell)})
+        named = [tag for tag in tags if BIO.fullmatch(tag)]
+        if named and not is_bio(tags):
+            other = [tag for tag in tags if tag != OUTSIDE and tag not in named]
+            if all(map(OTHER_SCHEME.fullmatch, other)):
+                raise ValueError(
+                    f"the tags {few([named[0], other[0]], quoted=True)} are of another scheme than BIO. Write each "
+                    "entity as B-TYPE, I-TYPE, I-TYPE."
+                )
+            raise ValueError(
+                f"the tags {few([named[0], other[0]], quoted=True)} are of two kinds. Use BIO or plain tags, or list "
+                "them in the task's labels."
+            )
+        if is_bio(tags):
+            return {"labels": (OUTSIDE, *(f"{sign}-{name}" for name in sorted(types_of(tags)) for sign in "BI"))}
+        return AS_CLASSES.complete(task, [tags])
+
+    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+        """Returns the tags of each cell, in BIO repaired; a missing cell has none."""
+        written = _written(task, cells)
+        known = scheme(task.labels or ())
+        repaired_W = begin_with_b(written.values, written.offsets, known)[0] if known.bio else written.values
+        # To the type checker, labels are arrays; code that needs to know asks for a Ragged.
+        return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
+
+    def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
+        """Returns the number of tags in each cell that :meth:`read` repairs."""
+        written, known = _written(task, cells), scheme(task.labels or ())
+        if not known.bio:
+            return np.zeros(len(written), np.int64)
+        return written.sums(begin_with_b(written.values, written.offsets, known)[1]).astype(np.int64)
+
+    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
+        return labels
+
+    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+        """Returns how many entities there are of each type, or words of each plain tag."""
+        truth, known = as_ragged(labels), scheme(task.labels or ())
+        found = entities(truth.values, truth.offsets, known)
+        counts = np.bincount(found.type, minlength=len(known.types)).tolist()
+        numbers = [("words of a text", float(truth.lengths.mean()))]
+        if known.bio:
+            inside = float((known.type_K[truth.values.astype(np.int64)] >= 0).mean())
+            numbers += [("entities of a text", len(found.first) / len(truth)), ("share of words in entities", inside)]
+        heading = "entity" if known.bio else "tag"
+        return Distribution(heading, tuple(zip(known.types, counts, strict=True)), tuple(numbers), classes=True)
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        return []
+
+    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+        kind = decision.shape == (examples,) and decision.dtype == np.int64
+        return kind and bool(((decision >= -1) & (decision < len(task.labels or ()))).all())
+
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether all words get the same tag."""
+        return len(np.unique(decision)) <= 1
+
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        return None
+
+    def summary(self, task: TaskFacts) -> str:
+        return ", ".join(scheme(task.labels or ()).types)
+
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        """Returns the entities with the numbers of their words, such as ``PER 1-2; LOC 5``, or all plain tags."""
+        tags, known = np.asarray(label), scheme(task.labels or ())
+        if not known.bio:
+            return " ".join((*known.types, "?")[int(tag)] for tag in tags)
+        found = entities(tags, np.array([0, len(tags)]), known)
+        told = [
+            f"{known.types[kind]} {first + 1}" + (f"-{stop}" if stop > first + 1 else "")
+            for first, stop, kind in zip(found.first, found.stop, found.type, strict=True)
+        ]
+        return "; ".join(told) or NONE
+
+    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+        known = scheme(task.labels or ())
+        what = "entity" if known.bio else "tag"
+        names = [clean(name[:LONGEST]) for name in known.types]
+        if len(names) > MOST_LISTED:
+            return [f"{task.name}: {len(names):,} types, too many for a line each here; --json has them all."]
+        each = tuple(
+            (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
+            for name, c in zip(names, by_entity(task, decision, labels), strict=True)
+        )
+        heads = (what, "precision", "recall", "f1", "examples", "answers")
+        found: list[Shown | str] = [Shown(heads, each, title=f"{task.name}, by {what}")]
+        if len(names) <= MOST_CONFUSED:
+            numbers = [*map(str, range(1, len(names) + 1)), NONE]
+            rows = zip(numbers, [*names, NONE], confusion(task, decision, labels), strict=True)
+            lead = f"{task.name}, {'entities' if known.bio else 'words'} of each type (rows) by the answer for the same"
+            found.append(
+                Shown(
+                    ("", what, *numbers),
+                    tuple((number if number != NONE else "", name, *map(str, row)) for number, name, row in rows),
+                    lead=f"{lead} words (columns):",
+                    names=1,
+                )
+            )
+        return found
+
+    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+        known = scheme(task.labels or ())
+        return {
+            "labels": list(task.labels or ()),
+            f"by_{'entity' if known.bio else 'tag'}": [asdict(one) for one in by_entity(task, decision, labels)],
+            "confusion": confusion(task, decision, labels),
+        }
+
+
+def _written(task: TaskFacts, cells: Cells) -> Ragged:
+    """Returns the tags of each cell as they are written, as indices of the task's labels."""
+    rows: list[list[str]] = [[] if cell is None else json.loads(cell) for cell in cells]
+    tags = list(dict.fromkeys(tag for row in rows for tag in row))
+    try:
+        indices = AS_CLASSES.read(task, tags)
+    except WrongCell as error:
+        unknown = tags[error.row]
+        raise WrongCell(next(i for i, row in enumerate(rows) if unknown in row), str(error)) from None
+    index = dict(zip(tags, indices.tolist(), strict=True))
+    return Ragged.of(([index[tag] for tag in row] for row in rows), np.int64)
+
+
+# Predictions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TagLogits(Logits):
+    """Predictions ``[W, K]``: one logit per tag of each word; ``nan`` for a word without a piece."""
+
+    fits: Fits = NOTHING_FITTED
+
+    def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
+        known_W = ~prediction.isnan().any(-1)
+        found: npt.NDArray[np.int64] = np.where(known_W.numpy(), prediction.argmax(-1).numpy(), -1)
+        return found
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return None
+
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+        """Returns the number of wrong words as the distance; a word without a prediction counts as a blind guess."""
+        from scipy.special import log_softmax
+
+        truth, tags = as_ragged(labels), len(task.labels or ())
+        log_p_WK = np.where(np.isnan(prediction), -np.log(tags), log_softmax(prediction, axis=1))
+        wrong_B = truth.lengths - counted_words(task, decision, labels)[0]
+        return Judged(
+            # To the type checker, answers are arrays; they are ragged as the labels are.
+            answer=cast("Labels", truth.with_values(decision)),
+            p_B=np.exp(truth.sums(log_p_WK.max(1))),
+            distance_B=wrong_B,
+            loss_B=-truth.sums(np.take_along_axis(log_p_WK, truth.values.astype(np.int64)[:, None], 1)[:, 0]),
+            wrong_B=wrong_B > 0,
+        )
+
+    def decode_words(
+        self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
+    ) -> list[dict[str, Any]]:
+        """Returns one answer per text; ``words`` are the places of the words in each text, ``[words, 2]``.
+
+        For BIO that is ``spans``: first character, the one after the last, label, text and probability of each entity.
+        For plain tags it is the ``words``, their ``tags`` (None for a word without a prediction), and the probability
+        ``p`` of each tag. The probability of an entity is that of the tags of all its words, as if these were
+        independent.
+        """
+        decision_W = self.decide(prediction, 0.0)
+        p_W = prediction.softmax(-1).amax(-1).double().numpy()
+        offsets = np.cumsum([0, *map(len, words)])
+        make = _spans if scheme(task.labels or ()).bio else _tagged
+        return [
+            make(task, decision_W[first:stop], p_W[first:stop], text, places)
+            for (first, stop), text, places in zip(pairwise(offsets), texts, words, strict=True)
+        ]
+
+
+def _spans(task: TaskFacts, tags: Tags, p: Labels, text: str, places: Tags) -> dict[str, Any]:
+    known = scheme(task.labels or ())
+    found = entities(tags, np.array([0, len(tags)]), known)
+    spans = []
+    for first, stop, kind in zip(found.first, found.stop, found.type, strict=True):
+        start, end = int(places[first, 0]), int(places[stop - 1, 1])
+        span = {"start": start, "end": end, "label": known.types[kind], "text": text[start:end]}
+        spans.append(span | {"p": float(p[first:stop].prod())})
+    return {"spans": spans}
+
+
+def _tagged(task: TaskFacts, tags: Tags, p: Labels, text: str, places: Tags) -> dict[str, Any]:
+    names = (*(task.labels or ()), None)
+    return {
+        "words": [text[start:end] for start, end in places.tolist()],
+        "tags": [names[tag] for tag in tags],
+        "p": [None if tag < 0 else float(each) for tag, each in zip(tags, p, strict=True)],
+    }
+
+
+WORD_TAGS = AnswerType("tokens", TagLabels(), (F1, PRECISION, RECALL, TAG_ACCURACY), {OUTPUTS: TagLogits()}, words=True)

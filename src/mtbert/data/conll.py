@@ -1,0 +1,64 @@
+"""Reading CoNLL files: a word and its tags on each line, and a blank line between texts.
+
+The fields of a line are separated by tabs, or by spaces where the first line has no tab. The first field is the word,
+in column ``text``, and the last one its tag, in column ``label``; a field between them is in the column of its number,
+counted from 1. Each value is a list with one item per word. Lines that begin with ``-DOCSTART-`` are skipped.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from mtbert.data.plain import Text
+from mtbert.data.records import Record
+from mtbert.messages import count
+
+DOCUMENT = "-DOCSTART-"
+
+
+def conll_records(
+    name: str, text: Text, wanted: Sequence[str], *, every: bool
+) -> tuple[Sequence[str], Iterator[Record]]:
+    """Returns the names of all columns, and a record for each text, numbered by its first line.
+
+    The records have the values of the wanted columns, or with ``every`` of all columns.
+
+    Raises:
+        ValueError: If the file is empty; while the records are read, if a line has other fields than the first.
+    """
+    lines = _fields(text)
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"{name}: the file is empty. Give a word and its tag on each line.")
+    fields = len(first[1])
+    columns = ["text", *map(str, range(2, fields)), "label"][:fields]
+    asked = columns if every else wanted
+    at = [columns.index(column) if column in columns else None for column in asked]
+
+    def rows() -> Iterator[Record]:
+        start, words = first[0], [first[1]]
+        before = first[0]
+        for number, found in lines:
+            if len(found) != fields:
+                raise ValueError(
+                    f"{name}, line {number}: {count(len(found), 'field')}, but line {first[0]} has {fields}. Give each "
+                    "word and its tags a line, and a blank line after each text."
+                )
+            if number > before + 1:  # lines without fields between
+                yield start, [None if i is None else [word[i] for word in words] for i in at]
+                start, words = number, []
+            words.append(found)
+            before = number
+        yield start, [None if i is None else [word[i] for word in words] for i in at]
+
+    return columns, rows()
+
+
+def _fields(text: Text) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number and the fields of each line that has a word."""
+    tabs: bool | None = None
+    for line in text:
+        stripped = line.strip("\r\n \t")
+        if not stripped or stripped.startswith(DOCUMENT):
+            continue
+        tabs = "\t" in stripped if tabs is None else tabs
+        fields = stripped.split("\t") if tabs else stripped.split(" ")
+        yield text.line, [field.strip(" ") for field in fields] if tabs else [field for field in fields if field]

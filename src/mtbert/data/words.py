@@ -1,0 +1,242 @@
+"""Words of texts: the splitter, words and tags as cells write them, and the pieces that a tokenizer makes of words.
+
+The splitter is a rule that every user of a model must follow, so it never changes under its name ``unicode``: a word is
+the longest run of letters, marks, digits, underscores and joiners (U+200C, U+200D); every other character that is not
+white space is a word of its own. So ``Anna's flat, 2.5 kg`` has the words ``Anna ' s flat , 2 . 5 kg``.
+
+Words that a file gives are joined by single spaces before a tokenizer reads them, and so are the words that the
+splitter finds where a model was trained on given words. Then training and prediction see the same text.
+
+Dimension key: W words, P pieces.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Regex, pre_tokenizers
+
+from mtbert.answers.entities import OUTSIDE
+from mtbert.columns import TextColumn, WordColumn
+from mtbert.data import cells
+from mtbert.messages import count, shown
+
+Places = npt.NDArray[np.int64]  # [W, 2] or [P, 2]: first character, and the one after the last
+Entity = tuple[int, int, str]  # first character, the one after the last, label
+
+Finder = Callable[[str], Places]  # finds the words of a text
+
+_SPLITTER = pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"), "removed", invert=True)
+
+# Texts -----------------------------------------------------------------------------------------------------
+
+
+def split(text: str) -> Places:
+    """Returns the place of each word in a text, ``[W, 2]``, by the rule above.
+
+    >>> split("It's 2!").tolist()
+    [[0, 2], [2, 3], [3, 4], [5, 6], [6, 7]]
+    """
+    return _places(place for _, place in _SPLITTER.pre_tokenize_str(text))
+
+
+def given(text: str) -> Places:
+    """Returns the place of each word in a text whose words are joined by single spaces, ``[W, 2]``."""
+    stops = np.cumsum([len(word) + 1 for word in text.split(" ")], dtype=np.int64) - 1
+    return np.stack([np.concatenate([[0], stops[:-1] + 1]), stops], 1)
+
+
+def finder(column: TextColumn) -> Finder:
+    """Returns the function that finds the words in the texts of a column: :func:`given` or :func:`split`."""
+    return given if isinstance(column, WordColumn) else split
+
+
+def rewritten(column: TextColumn, splitter: str | None) -> bool:
+    """Returns whether a task with this splitter reads the words of a column instead of its texts."""
+    return splitter == "unicode-joined" and not isinstance(column, WordColumn)
+
+
+def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
+    """Returns the texts that a tokenizer reads for a task with this splitter."""
+    return [join_words(column) if rewritten(column, splitter) else column for column in texts]
+
+
+def join_words(column: TextColumn) -> WordColumn:
+    """Returns the words of each text, joined by single spaces."""
+    if isinstance(column, WordColumn):
+        return column
+    made = (" ".join(text[first:stop] for first, stop in split(text).tolist()) for text in column)
+    return WordColumn.joining(TextColumn.of(made))
+
+
+def first_pieces(pieces: Places, words: Places) -> npt.NDArray[np.int64]:
+    """Returns for each word the index of the first piece that has a part of it, ``[W]``; -1 if none has.
+
+    Both are places in one text, in order. Two words may have parts in one piece.
+
+    >>> first_pieces(np.array([[0, 2], [2, 4], [4, 5]]), np.array([[0, 4], [4, 5], [6, 7]])).tolist()
+    [0, 2, -1]
+    """
+    found = np.searchsorted(pieces[:, 1], words[:, 0], side="right")
+    starts = np.append(pieces[:, 0], np.iinfo(np.int64).max)[found]
+    return np.where(starts < words[:, 1], found, -1)
+
+
+def _places(found: Iterable[tuple[int, int]]) -> Places:
+    return np.array(list(found), np.int64).reshape(-1, 2)
+
+
+# Cells -----------------------------------------------------------------------------------------------------
+
+
+class Given(str):
+    """A text that was joined from the words of a list."""
+
+
+class WordReader:
+    """Reads the texts of a column and the tags of their words, which all rows must give in the same form.
+
+    Rows give words, as a list or as a text with white space between them, and one tag for each. Or they give a text as
+    it is, and the places of its entities.
+
+    Attributes:
+        given: Whether the rows give words; None as long as no row has shown it.
+    """
+
+    def __init__(self) -> None:
+        self.given: bool | None = None
+
+    def text(self, value: object) -> str:
+        """Returns the text of a cell, with the space at its ends, or the words of a list as a :class:`Given`."""
+        if isinstance(value, list | tuple):
+            return Given(as_words(value))
+        text = cells.as_text(value)
+        return str(value) if text else ""
+
+    def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
+        """Returns a text, the tags of its words as JSON lists for each cell of tags, and how many spans were widened.
+
+        Raises:
+            ValueError: If the tags do not fit the words, or earlier rows have another form.
+        """
+        known = [each for each in tags if each is not None]
+        if not text and not (isinstance(text, Given) and any(known)):  # a row that nothing reads
+            return text, [None if each is None else "[]" for each in tags], 0
+        given = isinstance(text, Given) or any(isinstance(tag, str) for each in known for tag in each)
+        if given or known:
+            self._settle(given)
+        if not given:
+            made = [None if each is None else tags_of([s for s in each if isinstance(s, tuple)], text) for each in tags]
+            written = [None if one is None else json.dumps(one[0], ensure_ascii=False) for one in made]
+            return text, written, sum(one[1] for one in made if one is not None)
+        words = text.split(" ") if isinstance(text, Given) else text.split()
+        words = [word for word in words if word]
+        for each in known:
+            if each and isinstance(each[0], tuple):
+                raise ValueError("spans are places in a text, found a list of words. Give the text, or a tag per word.")
+            if len(each) != len(words):
+                raise ValueError(f"{count(len(each), 'tag')} for {count(len(words), 'word')}. Give one for each word.")
+        return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
+
+    def untagged(self, text: str) -> str:
+        """Returns a text for which there are no tags.
+
+        Raises:
+            ValueError: If earlier rows have another form.
+        """
+        self._settle(isinstance(text, Given))
+        return text
+
+    def _settle(self, given: bool) -> None:
+        if self.given not in (None, given):
+            forms = ("places in texts", "words")
+            raise ValueError(f"rows before have {forms[not given]}, found {forms[given]}. Use one form in all rows.")
+        self.given = given
+
+
+def as_words(value: Sequence[object]) -> str:
+    """Returns the words of a cell that holds a list, joined by single spaces; an empty text for an empty list.
+
+    Raises:
+        ValueError: If a word is not a string, is empty, or holds a space.
+    """
+    for number, word in enumerate(value, 1):
+        if not isinstance(word, str) or not word or " " in word:
+            what = "must be a string" if not isinstance(word, str) else "is empty" if not word else "holds a space"
+            raise ValueError(f"word {number} {what}, found {shown(word)}. Fix or drop the row.")
+    text = " ".join(map(str, value))
+    cells.as_text(text)  # for its errors
+    return text
+
+
+def as_tags(value: object) -> list[str] | list[Entity] | None:
+    """Returns the tags of a cell, one per word, or its spans; None if the cell is empty. An empty list has no spans.
+
+    Tags are a list of texts or numbers, the JSON text of one, or texts with white space between them. Spans are a list
+    of objects ``{"start": 0, "end": 5, "label": "PER"}``, or the JSON text of one.
+
+    Raises:
+        ValueError: If the cell is none of these.
+    """
+    if not isinstance(value, list | tuple):
+        text = cells.as_label(value)
+        if text is None:
+            return None
+        if not text.startswith("["):
+            return text.split()
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+    if not isinstance(value, list | tuple):
+        raise ValueError(f'{shown(value)} is no list. Write tags as ["O", "B-PER"], or drop the row.')
+    if value and all(isinstance(item, Mapping) for item in value):
+        return [_span(item, number) for number, item in enumerate(value, 1) if isinstance(item, Mapping)]
+    tags = []
+    for number, item in enumerate(value, 1):
+        tag = None if isinstance(item, Mapping) else cells.as_label(item)
+        if tag is None:
+            raise ValueError(f"tag {number} must be a text or a number, found {shown(item)}. Fix or drop the row.")
+        tags.append(tag)
+    return tags
+
+
+def as_tag_text(value: object) -> str | None:
+    """Returns what :func:`as_tags` finds in a cell as text from which it finds the same; None if the cell is empty."""
+    found = as_tags(value)
+    spans = [{"start": s[0], "end": s[1], "label": s[2]} if isinstance(s, tuple) else s for s in found or ()]
+    return None if found is None else json.dumps(spans, ensure_ascii=False)
+
+
+def tags_of(spans: Sequence[Entity], text: str) -> tuple[list[str], int]:
+    """Returns the BIO tags of a text's words, and the number of spans that had to be widened to whole words.
+
+    Raises:
+        ValueError: If a span is not in the text, covers no word, or shares a word with another span.
+    """
+    words = split(text)
+    tags, widened = [OUTSIDE] * len(words), 0
+    for start, end, label in sorted(spans):
+        if not 0 <= start < end <= len(text):
+            raise ValueError(f"span {start} to {end} is not in the text, which has {count(len(text), 'character')}.")
+        first = int(np.searchsorted(words[:, 1], start, side="right"))
+        last = int(np.searchsorted(words[:, 0], end, side="left"))
+        if first == last:
+            raise ValueError(f"span {start} to {end} holds no word, found {shown(text[start:end])}. Fix or drop it.")
+        if any(tag != OUTSIDE for tag in tags[first:last]):
+            raise ValueError(f"span {start} to {end} shares a word with the span before it. Keep one of them.")
+        tags[first:last] = [f"B-{label}", *[f"I-{label}"] * (last - first - 1)]
+        cut = text[start:end].strip()
+        widened += text[words[first, 0] : words[last - 1, 1]] != cut
+    return tags, widened
+
+
+def _span(item: Mapping[object, object], number: int) -> Entity:
+    start, end, label = item.get("start"), item.get("end"), cells.as_label(item.get("label"))
+    if not (isinstance(start, int) and isinstance(end, int)) or isinstance(start, bool) or label is None:
+        raise ValueError(
+            f'span {number} must be {{"start": 0, "end": 5, "label": "PER"}}, found {shown(dict(item))}. '
+            "Fix or drop the row."
+        )
+    return start, end, label

@@ -1,0 +1,86 @@
+"""Arrays whose rows differ in length, in Arrow's layout: all values in one flat array, and where each row ends.
+
+Labels of words are such arrays: a text has one number per word. A row without values is a missing label.
+
+Dimension key: B rows, W values of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+Ends = npt.NDArray[np.int64]
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths; row ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+
+    >>> rows = Ragged.of([[1, 2], [], [3]])
+    >>> len(rows), rows[0], rows[np.array([2, 0])].values
+    (3, array([1., 2.]), array([3., 1., 2.]))
+    """
+
+    values: npt.NDArray[Any]
+    offsets: Ends
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[float] | npt.NDArray[Any]], dtype: npt.DTypeLike = np.float64) -> Ragged:
+        """Returns the given rows."""
+        listed = list(rows)
+        values = np.concatenate([np.zeros(0, dtype), *(np.asarray(row, dtype) for row in listed)])
+        return cls(values, np.cumsum([0, *map(len, listed)], dtype=np.int64))
+
+    @cached_property
+    def lengths(self) -> Ends:
+        """The number of values of each row, ``[B]``."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> Ends:
+        """The row that each value belongs to, ``[W]``."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def places(self, rows: npt.NDArray[np.int64]) -> Ends:
+        """Returns the places in ``values`` of all values of these rows, row by row."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+        found: Ends = np.repeat(self.offsets[rows], lengths) + within
+        return found
+
+    def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Returns the sum over each row of ``values``, ``[W]``, which belong to the places of ``self.values``."""
+        found: npt.NDArray[np.float64] = np.bincount(
+            self.owners, np.asarray(values, np.float64), minlength=len(self)
+        ).astype(np.float64)
+        return found
+
+    def with_values(self, values: npt.NDArray[Any]) -> Ragged:
+        """Returns rows of the same lengths with other values."""
+        return Ragged(values, self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, row: int | np.integer[Any]) -> npt.NDArray[Any]: ...
+    @overload
+    def __getitem__(self, row: npt.NDArray[np.int64]) -> Ragged: ...
+    def __getitem__(self, row: int | np.integer[Any] | npt.NDArray[np.int64]) -> npt.NDArray[Any] | Ragged:
+        """Returns the values of one row, or the rows with these numbers in this order."""
+        if isinstance(row, np.ndarray):
+            return Ragged(self.values[self.places(row)], np.concatenate([[0], np.cumsum(self.lengths[row])]))
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+
+def all_values(labels: _Array | Ragged) -> _Array | npt.NDArray[Any]:
+    """Returns the labels of all words of all rows, or ``labels`` itself where a row has one label of fixed shape."""
+    return labels.values if isinstance(labels, Ragged) else labels
