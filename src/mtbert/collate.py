@@ -20,9 +20,9 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` has the numbers of these rows in the table. ``parts`` has the chosen examples of each task. ``places`` has
-    an array for each task, which gives the index in ``rows`` of each example's row. If a task has chosen an example
-    twice, ``rows`` has its row twice, so no index occurs twice in such an array.
+    ``rows`` holds the numbers that these rows have in the table. ``parts`` holds the chosen examples of each task.
+    ``places`` holds an array for each task: for each of its chosen examples, an index into ``rows``. If a task has
+    chosen an example twice, its row is in ``rows`` twice, and the two indices differ.
     """
 
     parts: tuple[TaskRows, ...]
@@ -57,7 +57,7 @@ def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda 
 
     Args:
         parts: The chosen examples of each task.
-        apart: A function from the name of a task to whether it must be in a group of its own.
+        apart: A function that takes the name of a task, and returns whether the task must be in a group of its own.
     """
     together: dict[tuple[int, str | None], list[TaskRows]] = {}
     for data, examples in parts:
@@ -97,14 +97,14 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each data set.
 
-    Data sets with the same ``sequences`` share one span of the batch. It has each row only once for all of them. The
-    spans are in the order of the first task that reads each of them. The labels of the batch are float32 targets: class
-    indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``.
+    The batch is divided into spans. Data sets with the same ``sequences`` share a span, in which a row that several of
+    them have chosen is stored only once. The spans are in the order of the first task that reads each of them. The
+    batch's labels are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``.
 
     Args:
         parts: The examples of each task.
         device: The device of the batch.
-        apart: A function from the name of a task to whether it needs a span of its own.
+        apart: A function that takes the name of a task, and returns whether the task needs a span of its own.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]

@@ -1,4 +1,7 @@
-"""Makes data sets from a recipe: tokenises the rows of its tables, whose tasks share the tokens."""
+"""Makes the data sets of the tasks in a recipe: reads their rows, and tokenises the texts.
+
+Tasks that read the same texts of a table in the same way share the tokens.
+"""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -27,15 +30,15 @@ from mtbert.task import Task
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What the tasks of a table share.
+    """What all tasks that read the same table have in common.
 
     Attributes:
         name: The name of the table, or of the only task that reads it.
         shared: Whether the recipe names the table, so that several tasks can read it.
         train: The texts of the train rows, one column for each column that a task reads.
-        dev: The same for dev.
+        dev: The texts of the dev rows, in the same form.
         warnings: The warnings from reading.
-        digests: The SHA-256 of each source by its name.
+        digests: A dict from the name of each source to its SHA-256.
     """
 
     name: str
@@ -48,11 +51,12 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of one task, ready for training. The labels and range of ``task`` are filled in.
+    """The data of one task, ready for training.
 
-    ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task alone.
-    ``held_out`` has train rows that the model is not trained on: its threshold and calibration are fitted on them. It
-    is None if nothing is fitted.
+    ``task`` always has its labels or its range: if the recipe leaves them open, they come from the data. ``table`` is
+    what the task shares with the other tasks of its table. ``warnings`` concern this task alone. ``held_out`` has train
+    rows that the model is not trained on: the task's threshold and calibration are fitted on them. It is None if
+    nothing is fitted.
     """
 
     task: Task
@@ -63,10 +67,7 @@ class Prepared:
     held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the warnings from reading the data, and a warning for each split that has examples which were cut.
-
-        Examples are cut to ``max_length`` tokens.
-        """
+        """Returns the task's warnings about its data, and one per split with examples cut to ``max_length`` tokens."""
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
             for split, data in (("train", self.train), ("dev", self.dev))
@@ -143,7 +144,7 @@ def tokenized(
 def _tokens(
     task: Task, texts: Sequence[TextColumn], tokenizer: Tokenizer, max_length: int, *, keep: bool
 ) -> tuple[tuple[Sequences, ...], Rows]:
-    """Returns the token sequences of rows, and the numbers of the rows that were cut."""
+    """Returns a pair: the token sequences of rows, and the indices of those cut to ``max_length`` tokens."""
     read = as_read(texts, task.splitter)
     words = finder(read[0]) if task.answer.words else None
     parts = [

@@ -185,7 +185,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def rooted(recipe: Recipe) -> Iterator[None]:
-    """If a file is missing in a ``with`` block, adds to the error which folder relative paths start from."""
+    """A context in which the error for a missing file also names the folder that relative paths start from."""
     try:
         yield
     except FileNotFoundError as error:

@@ -257,7 +257,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """The names of the values that these predictions and their labels offer to losses; see ``Needs.reads``."""
+        """Names of what losses can read from such predictions and their labels; ``Needs.reads`` refers to them."""
         ...
 
     @property
@@ -280,7 +280,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """The threshold and the calibrations that can be fitted on held-out rows."""
+        """What can be fitted on held-out rows for such predictions: a threshold and calibrations."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
@@ -309,9 +309,9 @@ class PredictionKind(Protocol):
         ...
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        """Returns what the predictions say about each question that has a label; for the form, see ``AsOptions``.
+        """Returns the log-probabilities of the possible answers, ``[N, K]``, and the indices of the true ones, ``[N]``.
 
-        If the predictions give no probabilities, returns None.
+        N counts the known labels of all examples. Returns None if the predictions give no probabilities.
         """
         ...
 

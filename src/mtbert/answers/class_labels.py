@@ -57,9 +57,9 @@ class ClassLabels:
         return "labels" if task.labels is None else None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the classes that occur in the train data, unless the recipe names them.
+        """Returns ``{"labels": ...}`` with the classes that occur in train; ``{}`` if the recipe names them.
 
-        They are sorted as numbers if all of them are numbers, else alphabetically.
+        The classes are sorted as numbers if all of them are numbers, else alphabetically.
         """
         if task.labels is not None:
             return {}

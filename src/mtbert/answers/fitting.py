@@ -131,9 +131,10 @@ def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tenso
 def fit_numbers(
     fits: Fits, names: Sequence[FittedName], prediction: Labels, labels: Labels
 ) -> dict[FittedName, Labels]:
-    """Returns the numbers called ``names``, fitted on predictions for held-out rows and the labels of these rows.
+    """Fits a threshold and the numbers of a calibration on held-out rows, and returns them by name.
 
-    A threshold is fitted on calibrated predictions, because those are compared with it.
+    ``names`` says which numbers to fit. ``prediction`` and ``labels`` are those of the held-out rows. The threshold is
+    fitted after the calibration, because calibrated predictions are compared with it.
     """
     import torch
 
@@ -268,9 +269,9 @@ def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
 
 
 def _isotonic(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
-    """Returns the knots of the function that fits best, ``[2, KNOTS]``: row 0 has logits, and row 1 probabilities.
+    """Fits a function from logit to probability that never falls, and returns its knots, ``[2, KNOTS]``.
 
-    If there are fewer knots, the last one is repeated.
+    Row 0 holds the logits, and row 1 the probabilities. If there are too few knots, the last one is repeated.
     """
     from sklearn.isotonic import IsotonicRegression
 

@@ -96,9 +96,9 @@ def _best_constant(labels: Labels) -> float:
 
 
 def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
-    """Returns the metrics of probabilities, ``nll`` and ``ece``: they are reported, and no recipe may choose them.
+    """Returns the two metrics of probabilities, ``nll`` and ``ece``. They are only reported: no recipe may choose them.
 
-    They are compared with a constant prediction that gives the frequencies of the classes. Its calibration error is 0.
+    The best constant prediction gives the frequency of each class. Its ``ece`` is 0.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:

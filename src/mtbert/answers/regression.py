@@ -65,7 +65,7 @@ class ScoreLabels:
         return None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the range from the lowest to the highest score in the data, unless the recipe sets the range."""
+        """Returns ``{"range": (lowest, highest)}`` of the scores in the data; ``{}`` if the recipe sets the range."""
         if task.range is not None:
             return {}
         scores = [
@@ -205,7 +205,7 @@ def check_range(task: TaskFacts) -> None:
 
 
 def is_range(low: float, high: float) -> bool:
-    """Returns whether ``low`` and ``high`` meet the condition :data:`RANGES`, which prevents overflow and underflow."""
+    """Returns whether ``low`` and ``high`` may be the ends of a range: not too large or too close to compute with."""
     return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 

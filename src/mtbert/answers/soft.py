@@ -143,7 +143,7 @@ class SoftLabels:
         return self.hard.missing(task)
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the classes that have a vote in the train data, unless the recipe names them."""
+        """Returns ``{"labels": ...}`` with the classes that have a vote in train; ``{}`` if the recipe names them."""
         votes = [] if task.soft == "shares" else [name for cell in columns[0] if cell for name in json.loads(cell)]
         return self.hard.complete(task, [votes])
 
@@ -214,7 +214,7 @@ def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
-    """Returns the distributions in cells of shares, ``[B, K]``. Rounded numbers are scaled so that they sum to 1."""
+    """Returns the share of each class in each cell, ``[B, K]``. The shares of a cell are scaled to sum to 1."""
     hard.read(task, ())  # refuses labels that are written alike
     shares_BK = np.zeros((len(cells), len(task.labels or ())))
     for row, cell in enumerate(cells):

@@ -58,9 +58,9 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores which rows of the next pass belong to which span.
+        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span` in the next pass.
 
-        It must be called before each pass inside :meth:`watching`.
+        It must be called before each forward pass inside :meth:`watching`.
         """
         self._rows = rows
 

@@ -104,7 +104,7 @@ class Spool:
         self._files[name].write(written.data)
 
     def kept(self) -> Kept:
-        """Returns the arrays. This works only for a spool in memory."""
+        """Returns the arrays that were added. This works only if the spool collects them in memory."""
         arrays = {name: np.frombuffer(block, self._dtypes[name]) for name, block in self._memory.items()}
         return Kept(arrays, {}, self.notes)
 
@@ -138,7 +138,7 @@ def kept(
     """Returns the arrays that ``make`` produces, from the user's cache folder if it holds them already.
 
     Args:
-        kind: The kind of data, such as ``table``. It is an element of ``ENTRY_KINDS``, written without the dot.
+        kind: The kind of data, such as ``table``. One of ``ENTRY_KINDS``, without its dot.
         depends_on: Everything that determines the arrays, as JSON values.
         make: A function that adds the arrays to a :class:`Spool`. It may be called twice.
         check: A function that raises a ValueError if the arrays of a file cannot be used. They are then made again.

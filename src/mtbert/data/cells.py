@@ -145,7 +145,7 @@ def as_weight(value: object) -> float:
 
 
 def as_yes_no(value: object) -> str | None:
-    """Returns a cell as ``"0"`` or ``"1"``, or None if it is empty or nan. The cell may also hold false or true.
+    """Returns ``"0"`` for a cell that holds 0 or false, ``"1"`` for 1 or true, and None for an empty cell or nan.
 
     Raises:
         ValueError: If the cell holds anything else.

@@ -69,7 +69,7 @@ def _of_table(table: TableData) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes that have no examples, or fewer than the larger of ``FEW`` and ``rare``."""
+    """Returns warnings about classes that have no examples, or fewer examples than ``FEW`` or ``rare``."""
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:

@@ -29,9 +29,10 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows from memory: Arrow tables, and for each of them a name that messages use.
+    """Rows that were given in memory, as Arrow tables. ``names`` says what messages call each table.
 
-    The keys of both mappings are the paths of the files that the tables are written to, relative to the run's folder.
+    The key of a table, in ``tables`` and in ``names``, is the path of the file that the table is written to, relative
+    to the run's folder.
     """
 
     tables: Mapping[str, Any]

@@ -92,19 +92,19 @@ class SourceTable:
 
     @cached_property
     def _full(self) -> tuple[Mask, ...]:
-        """For each reading, a mask of the rows that have all of its texts."""
+        """For each task, a mask of the rows that have all texts that the task reads."""
         full = [column.stops > column.starts for column in self.texts]
         return tuple(np.logical_and.reduce([full[i] for i in reading.texts]) for reading in self.readings)
 
     @cached_property
     def _labelled(self) -> tuple[Mask, ...]:
-        """For each reading, a mask of the rows that have a label."""
+        """For each task, a mask of the rows that have a label for the task."""
         labelled = [column.codes >= 0 for column in self.labels]
         return tuple(labelled[reading.labels] for reading in self.readings)
 
     @cached_property
     def reads(self) -> tuple[Mask, ...]:
-        """For each reading, a mask of the rows that its task reads: those with a label and all of its texts."""
+        """For each task, a mask of the rows that the task reads: those that have its label and all of its texts."""
         return tuple(full & labelled for full, labelled in zip(self._full, self._labelled, strict=True))
 
     @cached_property
@@ -121,7 +121,9 @@ class SourceTable:
         return rows
 
     def read_by(self, reading: int) -> Ints:
-        """Returns the indices of the rows that the task with this reading reads, in ascending order.
+        """Returns the indices of the rows that one task reads, in ascending order.
+
+        ``reading`` is the index of the task in :attr:`readings`.
 
         Raises:
             ValueError: If there is no such row.
@@ -230,10 +232,12 @@ class SourceTable:
 
     @classmethod
     def loaded(cls, kept: Kept, columns: Sequence[Columns]) -> Self:
-        """Returns the table that :meth:`keep` put into a spool; ``columns`` are the column settings of its tasks.
+        """Makes a table from the arrays ``kept``, which were stored with :meth:`keep`.
+
+        ``columns`` are the column settings of the tasks that read the table.
 
         Raises:
-            ValueError: If ``kept`` is not such a table.
+            ValueError: If the arrays are not those of a table.
         """
         notes = _Notes.model_validate(kept.notes)
         texts, labels, read = readings(columns)

@@ -100,10 +100,11 @@ class Columns(Settings):
         return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
-        """Returns the label of a row. ``made`` contains the results of :meth:`as_label` for its label columns.
+        """Returns the label of a row, or None if it is missing.
 
-        If each label has a column of its own, the label of the row is a JSON object that leaves out missing labels. If
-        there are no label columns (an empty tuple), it is the number of the row's texts.
+        ``made`` holds what :meth:`as_label` returns for each label column. If there are several label columns, the
+        label of the row is a JSON object from the name of each column to 0 or 1, without the missing labels. If there
+        are no label columns (an empty tuple), the label is the number of texts in the row.
         """
         if not isinstance(self.label, tuple):
             return made[0]

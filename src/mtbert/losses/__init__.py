@@ -171,10 +171,10 @@ class Own(_Settings, Protocol):
 
 @runtime_checkable
 class Averaged(_Settings, Protocol):
-    """The settings of a loss that compares the model to a copy with averaged weights (``train.ema``)."""
+    """The settings of a loss that compares the model with a copy whose weights are moving averages (``train.ema``)."""
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares the trained model with ``average``, its copy with averaged weights."""
+        """Returns a loss that compares the trained model with ``average``, a copy whose weights are moving averages."""
         ...
 
 
@@ -214,7 +214,10 @@ class WholeBatch(Protocol):
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss as a scalar; ``gathered`` are the tensors of :meth:`gather`, concatenated over passes."""
+        """Returns the loss of a step as a scalar.
+
+        ``gathered`` are the tensors that :meth:`gather` returns, each concatenated over all passes of the step.
+        """
         ...
 
     def __call__(self, p: Pass, /) -> Tensor:

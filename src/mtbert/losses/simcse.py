@@ -81,7 +81,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss that passes the output for first tokens through the module ``own``."""
+        """Returns the loss. Its module ``own`` turns the output for the first token of a sentence into the vector."""
         return TwoPasses(own, self.temperature)
 
 

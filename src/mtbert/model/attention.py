@@ -73,7 +73,7 @@ class Groups:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens in the batch; :attr:`dummies` do not count."""
+        """The number of tokens in the batch. The dummy rows that pad the batch do not count, see :attr:`dummies`."""
         return self.layout.offsets[-1]
 
     @property

@@ -56,7 +56,7 @@ def read_config(file: Path) -> EncoderConfig:
 
 
 def _first(error: ValidationError, kind: type[Config]) -> str:
-    """Returns the message for the first validation error: ``KEY must be ..., found ... REPAIR``."""
+    """Returns a message about the first validation error, in the form ``KEY must be A, found B. REPAIR``."""
     first = error.errors(include_url=False)[0]
     key = str(first["loc"][0])
     found = "nothing" if first["type"] == "missing" else shown(first["input"])

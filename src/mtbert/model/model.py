@@ -145,7 +145,10 @@ class Model(nn.Module):
         return head
 
     def fitted(self, name: str) -> dict[FittedName, Tensor]:
-        """Returns the numbers that are fitted on held-out rows for the task called ``name``; they are not copied."""
+        """Returns a dict with the fitted numbers of the task called ``name``, such as its threshold, by their names.
+
+        The tensors are those of the task's head, not copies.
+        """
         return heads.fitted_numbers(self.head(name))
 
     def adapted(self, name: str) -> bool:
@@ -234,7 +237,7 @@ def _rows(layout: Layout, dummies: int = 0) -> SpanSlices:
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:
     """Returns the mean of the token vectors of each sequence, special tokens included: ``[S, D]``, in float32.
 
-    ``offsets_S`` holds the row at which each sequence begins, and the end of the last one.
+    Sequence ``i`` consists of the rows ``hidden_ND[offsets_S[i] : offsets_S[i + 1]]``.
     """
     mean: Tensor = torch.segment_reduce(_at_least_float32(hidden_ND), "mean", offsets=offsets_S, unsafe=True)
     return mean

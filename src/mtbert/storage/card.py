@@ -50,7 +50,7 @@ class Card(Settings):
 
     @property
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
-        """The names of the fitted numbers in each task's head."""
+        """For each task, the names of the numbers in its head that are fitted, not trained, such as ``threshold``."""
         older = {name: task.fitted(held_out=False) for name, task in self.tasks.items()}
         return older | (self.fitted or {})
 

@@ -27,8 +27,8 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
         console: Shows which run is being scored on which file.
 
     Raises:
-        ValueError: If the study was scored on test before, the row does not exist or has a run that has not ended, the
-            files do not match the tasks, or the runs have already seen a file. Nothing is written then.
+        ValueError: If the study was scored on test before, if the row does not exist, if one of its runs has not ended,
+            if the files do not match the tasks, or if a run has already used one of the files. Nothing is written then.
         FileNotFoundError: If a file does not exist. Nothing is written then.
     """
     before = read_held_out(out)

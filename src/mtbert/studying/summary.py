@@ -87,8 +87,8 @@ class Summary:
     def detectable(self, against: Against, score: str) -> float | None:
         """Returns the smallest true difference that the study would find with a probability of 80%.
 
-        It is the median over all comparisons in this score, each at level 0.05 divided by the number of comparisons
-        (the strictest step of Holm's correction). Returns None if there is no comparison.
+        It is the median over all comparisons of rows in this score. Each is tested at level 0.05 divided by the number
+        of comparisons (the strictest step of Holm's correction). Returns None if there is no comparison.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
@@ -181,7 +181,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Returns the seeds for which the runs of both rows have ended."""
+        """Returns the seeds for which the run of the row ``row`` and the run of the row ``other`` have both ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:

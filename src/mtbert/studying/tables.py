@@ -131,7 +131,7 @@ def printed_sizes(results: Results, printed: Printed) -> TextTable:
 
 
 def printed_scores(results: Results, summary: Summary, printed: Printed) -> TextTable:
-    """Returns a table of dev scores; it shows those from another source beside the study's own means."""
+    """Returns a table that shows dev scores from another source, such as a paper, beside the means of the study."""
     keys = _printed_keys(results, summary)
     by_row = {row: scores for row in results.runs if (scores := printed.dev.get(row, {})).keys() & keys.values()}
     columns = [name for name, key in keys.items() if any(key in scores for scores in by_row.values())]
@@ -184,7 +184,7 @@ def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> T
 
 
 def _printed_keys(results: Results, summary: Summary) -> dict[str, str]:
-    """Returns a dict from the name of each score in the study to the key of that score in :class:`Printed`."""
+    """Returns a dict from a score's name in the study, such as ``sts``, to its key in :class:`Printed`."""
     return {name: f"{name}.{results.dev[name].metric}" if name in results.dev else name for name in _scores_of(summary)}
 
 

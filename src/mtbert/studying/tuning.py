@@ -170,7 +170,7 @@ def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
 def _try(
     tuning: Tuning, study: "optuna.Study", trial: "optuna.Trial", ranges: Mapping[str, RangeOrChoices], shown: "_Shown"
 ) -> None:
-    """Trains a trial until it ends, fails or is pruned, and records the outcome in ``study``."""
+    """Trains a trial until it ends, fails or is pruned, and records the outcome in the Optuna study ``study``."""
     import optuna
 
     chosen = {path: _chosen(trial, path, values) for path, values in ranges.items()}

@@ -290,11 +290,11 @@ class Objective:
 def micro_batches(
     parts: Sequence[TaskRows], budget: int | None, apart: Callable[[str], bool] = lambda _: False
 ) -> Iterator[list[TaskRows]]:
-    """Yields the examples of each forward pass of a step.
+    """Divides the examples of a step into forward passes, and yields the examples of one pass at a time.
 
-    If ``budget`` is None, a single pass has all examples. Otherwise, each pass has at most ``budget`` tokens; a row
-    that is longer than this gets a pass of its own. If tasks share rows, their examples are cut at the same rows, and
-    the tokens of a shared row count once. Every example occurs exactly once. For ``apart``, see :func:`collate`.
+    If ``budget`` is None, a single pass has all examples. Otherwise, each pass has at most ``budget`` tokens; only a
+    row that is longer than this gets a larger pass, of its own. If several tasks share a row, it is in the same pass
+    for all of them, and its tokens count once. For ``apart``, see :func:`collate`.
     """
     if budget is None:
         yield list(parts)

@@ -1,8 +1,8 @@
-"""The state of a run, and the step that advances it. The state includes the model, the optimizer and a generator.
+"""The state of a run, and the step that advances it. The state has the model, the optimizer and a random generator.
 
-The generator draws dropout masks and noise, and its state is saved. All other random draws of a step are pure functions
-of the seed and of counters in the run state. A run can therefore be stopped after any step, restored, and continued
-with bitwise the same results.
+This generator draws dropout masks and noise, and its state is saved. All other random draws of a step are pure
+functions of the seed and of counters in the run state. A run can therefore be stopped after any step, restored, and
+continued with bitwise the same results.
 
 Dimension key: T tasks.
 """
@@ -184,9 +184,9 @@ class Run:
         return [(data, examples) for data, examples in found if len(examples)]
 
     def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Runs the backward passes, with a separate gradient for each task, and then calls :meth:`_balance`.
+        """Computes a separate gradient for each task, and combines these gradients with :meth:`_balance`.
 
-        Returns the result of that call.
+        Returns the diagnostics that :meth:`_balance` returns.
         """
         apart = ByTask(self.model, self.shared)
         with apart.watching():
@@ -224,7 +224,7 @@ class Run:
         return pairs | {"conflicting": self.conflicting / (self.done + 1)} | weights
 
     def _norm(self, tally: Tally) -> tuple[float, float]:
-        """Returns the norm of the gradient, and the number by which clipping divides the gradient.
+        """Returns a pair: the norm of the gradient, and the number by which to divide the gradient to clip it.
 
         Raises:
             FloatingPointError: If the gradient is not finite, or too large for the optimizer.

@@ -83,7 +83,7 @@ def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Ten
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Returns the tensors of all modules from :func:`_modules`, by name."""
+    """Returns a dict from name to tensor, with the weights and buffers of the modules that :func:`_modules` returns."""
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 
 

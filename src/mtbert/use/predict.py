@@ -41,11 +41,13 @@ class Question:
 
 
 def predict_run(path: Path, question: Question, console: Console) -> None:
-    """Answers a question and writes the answers. Everything else, such as warnings, is printed on ``console``.
+    """Answers the request ``question`` with the model in ``path``, and writes the answers where the request says.
+
+    Everything else, such as warnings, is printed on ``console``.
 
     Raises:
-        ValueError, FileNotFoundError: If the question, the model or the input cannot be used, or an output file must
-            not be written. Nothing is written then.
+        ValueError, FileNotFoundError: If the request, the model or the input cannot be used, or if writing an output
+            file would destroy a file that is still needed. Nothing is written then.
     """
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):
