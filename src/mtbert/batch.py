@@ -224,11 +224,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a task in a batch that have a token and a label.
+    """The words of a batch that have a token, for a task with a label for each word.
 
     Attributes:
-        owners: The example of each word, ``[W]``, ascending.
-        at_W: The index of each word's first token in the span.
+        owners: The index of the example that each word is from, ``[W]``, in ascending order.
+        at_W: The index of each word's first token among the tokens of the task's :class:`Span`.
     """
 
     owners: Rows

@@ -99,7 +99,8 @@ def collate(
 
     The batch is divided into spans. Data sets with the same ``sequences`` share a span, in which a row that several of
     them have chosen is stored only once. The spans are in the order of the first task that reads each of them. The
-    batch's labels are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``.
+    batch's labels are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``. For
+    a task that labels words, they are those of the words that have a token.
 
     Args:
         parts: The examples of each task.

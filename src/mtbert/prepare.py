@@ -53,7 +53,7 @@ class TableFacts:
 class Prepared:
     """The data of one task, ready for training.
 
-    ``task`` always has its labels or its range: if the recipe leaves them open, they come from the data. ``table`` is
+    If the recipe leaves the labels or the range of ``task`` open, they come from the data. ``table`` is
     what the task shares with the other tasks of its table. ``warnings`` concern this task alone. ``held_out`` has train
     rows that the model is not trained on: the task's threshold and calibration are fitted on them. It is None if
     nothing is fitted.
@@ -155,7 +155,7 @@ def _tokens(
 
 
 def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool]:
-    """Returns what the tokens of texts depend on beside the texts; tasks for which this is equal may share them."""
+    """Returns what the tokens depend on besides the texts. Tasks with equal results can share tokens of equal texts."""
     return task.inputs, task.segments, rewritten(texts[0], task.splitter)
 
 
@@ -172,7 +172,7 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
 
 
 def _with_tokens(data: Dataset) -> Dataset:
-    """Returns the examples that a loss can read: if labels are those of words, one of the words has a token."""
+    """Returns the examples that a loss can read. If a task labels words, examples without a token for any word go."""
     words = data.words(np.arange(len(data)))
     if words is None:
         return data

@@ -150,7 +150,7 @@ def decide(model: Model, task: Task, prediction: Tensor) -> npt.NDArray[Any]:
 def decode(model: Model, task: Task, prediction: Tensor, texts: TextColumn | None = None) -> list[dict[str, Any]]:
     """Returns one answer per example in a form for people (see :meth:`mtbert.answers.PredictionKind.decode`).
 
-    If the labels of the task are those of words, ``texts`` are the texts of the examples.
+    ``texts`` are the texts of the examples. They are needed only if the task has a label for each word.
     """
     fitted, predicts = model.fitted(task.name), task.predicts
     shown = calibrated(prediction, fitted)

@@ -191,7 +191,7 @@ class Task(Settings):
 
     @property
     def texts(self) -> int | None:
-        """The number of texts of one example: 1 or 2; None for a query with any number of candidates."""
+        """The number of texts in one example, 1 or 2. None if an example is a query with any number of candidates."""
         return None if self.answer.candidates else 1 if self.inputs == "single" else 2
 
     def takes(self, texts: int) -> bool:

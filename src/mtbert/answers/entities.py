@@ -34,7 +34,12 @@ BIO = re.compile(r"[BI]-.+", re.DOTALL)
 
 @dataclass(frozen=True)
 class Scheme:
-    """The meaning of a task's tags; the last entries of the arrays belong to the decision -1."""
+    """The meaning of a task's tags.
+
+    ``bio`` says whether they are BIO tags. ``types`` names the types of entities, and ``type_K`` holds the index of
+    each tag's type. ``begins_K`` says whether a tag begins an entity. ``type_K`` and ``begins_K`` have one more entry
+    at the end, for the decision -1 of a word without a prediction.
+    """
 
     bio: bool
     types: tuple[str, ...]
@@ -57,7 +62,7 @@ def scheme(tags: tuple[str, ...]) -> Scheme:
 
 
 def is_bio(tags: Sequence[str]) -> bool:
-    """Returns whether tags name entities: at least one does, and all others are ``O``."""
+    """Returns whether tags are BIO tags: each is ``O``, ``B-TYPE`` or ``I-TYPE``, and not all are ``O``."""
     return any(map(BIO.fullmatch, tags)) and all(tag == OUTSIDE or BIO.fullmatch(tag) for tag in tags)
 
 
@@ -144,7 +149,7 @@ def as_ragged(labels: Labels) -> Ragged:
 
 
 def share(part: npt.ArrayLike, whole: npt.ArrayLike) -> Labels:
-    """Returns ``part / whole``; a share of nothing is 0."""
+    """Returns ``part / whole``, element by element; 0 where ``whole`` is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     found: Labels = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return found

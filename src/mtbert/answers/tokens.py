@@ -113,7 +113,10 @@ class TagLabels:
         return AS_CLASSES.complete(task, [tags])
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
-        """Returns the tags of each cell, in BIO repaired; a missing cell has none."""
+        """Returns the tags of each cell as numbers, one per word. A missing cell has no tags.
+
+        BIO tags are repaired: an ``I-TYPE`` that begins an entity becomes ``B-TYPE``.
+        """
         written = _written(task, cells)
         known = scheme(task.labels or ())
         repaired_W = begin_with_b(written.values, written.offsets, known)[0] if known.bio else written.values

@@ -48,7 +48,7 @@ def labelled_examples(table: Table, task: Task) -> Examples:
 
 
 def repair_warnings(table: Table, task: Task) -> tuple[str, ...]:
-    """Returns a warning for each file with labels that :func:`labelled_examples` repairs."""
+    """Returns a warning for each file in which :func:`labelled_examples` reads some ``I-`` tags as ``B-`` tags."""
     kind, cells = task.answer.labels, table.labels
     if not isinstance(kind, Repairing):
         return ()

@@ -158,10 +158,10 @@ def _tokens(
     segments: bool,
     words: Finder | None,
 ) -> tuple[Int32s, Int32s, Rows, Rows, Ragged]:
-    """Returns the tokens of texts.
+    """Tokenises texts, and returns five arrays.
 
-    They are all token ids, all segment ids, the length of each sequence, the indices of truncated sequences, and the
-    place of each word's first token in its sequence.
+    They hold all token ids, all segment ids, the length of each sequence, the indices of the truncated sequences, and
+    for each word the index of its first token in the sequence (-1 if it has none).
     """
     special = {size: tokenizer.num_special_tokens_to_add(size == 2) for size in {len(text) for text in texts}}
     for number in special.values():

@@ -53,7 +53,7 @@ def finder(column: TextColumn) -> Finder:
 
 
 def rewritten(column: TextColumn, splitter: str | None) -> bool:
-    """Returns whether a task with this splitter reads the words of a column instead of its texts."""
+    """Returns whether a task with this splitter reads a column's texts as words that are joined by single spaces."""
     return splitter == "unicode-joined" and not isinstance(column, WordColumn)
 
 
@@ -63,7 +63,7 @@ def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColum
 
 
 def join_words(column: TextColumn) -> WordColumn:
-    """Returns the words of each text, joined by single spaces."""
+    """Returns a column in which each text is replaced by its words, joined by single spaces."""
     if isinstance(column, WordColumn):
         return column
     made = (" ".join(text[first:stop] for first, stop in split(text).tolist()) for text in column)
@@ -171,13 +171,14 @@ def as_words(value: Sequence[object]) -> str:
 
 
 def as_tags(value: object) -> list[str] | list[Entity] | None:
-    """Returns the tags of a cell, one per word, or its spans; None if the cell is empty. An empty list has no spans.
+    """Returns the labels that a cell holds for the words of a text, as tags or as spans; None if the cell is empty.
 
-    Tags are a list of texts or numbers, the JSON text of one, or texts with white space between them. Spans are a list
-    of objects ``{"start": 0, "end": 5, "label": "PER"}``, or the JSON text of one.
+    Tags, one per word, are a list of texts or numbers, such a list as JSON text, or a text with white space between the
+    tags. Spans, one per entity, are a list of objects ``{"start": 0, "end": 5, "label": "PER"}``, or such a list as
+    JSON text. ``start`` and ``end`` count characters.
 
     Raises:
-        ValueError: If the cell is none of these.
+        ValueError: If the cell holds neither tags nor spans.
     """
     if not isinstance(value, list | tuple):
         text = cells.as_label(value)

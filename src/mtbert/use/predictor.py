@@ -109,7 +109,7 @@ class Predictor:
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def taking(self, texts: int) -> list[str]:
-        """Returns the names of the tasks that take single texts (if ``texts`` is 1), or that many texts together.
+        """Returns the names of the tasks whose examples can consist of ``texts`` texts.
 
         Raises:
             ValueError: If there is no such task.
@@ -196,7 +196,7 @@ class Predictor:
         return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
 
     def check_vectors(self, task: str) -> None:
-        """Raises ValueError if the head of the task called ``task`` reads no vectors of texts."""
+        """Raises ValueError if the task called ``task`` labels words, so that its head reads no vectors of texts."""
         if self.task(task).answer.words:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
