@@ -46,16 +46,17 @@ def best_threshold(model: Model, data: Dataset) -> float:
     return max(middles, key=lambda t: int(((cosines > t) == labels).sum()))
 
 
+@pytest.mark.parametrize("held_out", [0.3, 0.0])
 @pytest.mark.parametrize("predicts", [True, False])
-def test_the_threshold_is_fitted_on_train_with_the_model_that_predicts_and_decides_with_it(
-    folder: Path, predicts: bool
+def test_the_threshold_is_fitted_on_held_out_rows_with_the_model_that_predicts_and_decides_with_it(
+    folder: Path, predicts: bool, held_out: float
 ):
     tasks = {"quora": COSINE["quora"] | {"losses": ["mse", "bregman"], "dev_fraction": 0.5}}
-    run = run_of(folder, tasks, ema={"decay": 0.9, "predicts": predicts}, lr=0.01)
+    run = run_of(folder, tasks, ema={"decay": 0.9, "predicts": predicts}, lr=0.01, held_out=held_out)
     for _ in range(4):
         run.step()
     assert run.ema is not None
-    train, dev = run.data["quora"].train, run.data["quora"].dev
+    train, dev = run.data["quora"].held_out or run.data["quora"].train, run.data["quora"].dev
     predictor, other = (run.ema, run.model) if predicts else (run.model, run.ema)
     expected = best_threshold(predictor, train)
     assert expected != pytest.approx(best_threshold(predictor, dev), abs=1e-5)
@@ -115,5 +116,5 @@ def test_a_cosine_has_a_gaussian_likelihood_whatever_the_type_of_its_task(folder
 def test_a_cosine_that_is_a_score_gets_no_threshold():
     task = Task(name="quora", type="regression", inputs="separate", range=(0.0, 5.0), head=Head(kind="cosine"))
     made, data = tiny.model(task), tiny.dataset(task, [2, 3, 4], labels=[0.0, 1.0, 5.0])
-    scoring.fit_answers(made, data)
+    scoring.fit_answers(made, [data])
     assert threshold(made) == 0.5

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "data/wide.csv").open("w", newline="") as file:
         wide = [(text, int(good), "" if i % 5 == 0 else int(long)) for i, (text, good, long) in enumerate(ROWS)]
         csv.writer(file).writerows([("text", "good", "long"), *wide])
-    recipe = toy_run.raw_recipe(folder, lr=0.01, epochs=6)
+    recipe = toy_run.raw_recipe(folder, lr=0.01, epochs=6, held_out=0)
     common = {"type": "multilabel", "inputs": "single", "batch_size": 6, "pooling": "mean"}
     recipe["tasks"] = {
         "names": common | {"train": "names.csv", "losses": [{"kind": "bce", "class_weights": "balanced"}, "rdrop"]},

@@ -263,6 +263,9 @@ def _prepare(
         for side in (split.train, split.dev)
     )
     train = {name: _with_tokens(data) for name, data in train.items()}
+    held_out: Mapping[str, Dataset] = {}
+    if split.held_out is not None:
+        held_out = tokenized(split.held_out, tasks, split.reads, tokenizer, recipe.model.max_length, keep=True)
     for each in readers:
         if each.no_duplicates or any(loss.needs.clusters for loss in each.losses):
             own = train[each.name]
@@ -282,6 +285,7 @@ def _prepare(
             dev=dev[each.name],
             table=facts,
             warnings=split.own_warnings[each.name] + _one_sided(each, train[each.name].examples),
+            held_out=held_out.get(each.name) if recipe.holds_out(each.name) else None,
         )
         for each in readers
     }

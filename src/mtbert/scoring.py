@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mtbert import metrics
-from mtbert.answers.fitting import FittedName, calibrated, fit_numbers
+from mtbert.answers.fitting import NOTHING_FITTED, FittedName, calibrated, fit_numbers
 from mtbert.answers.of_words import OfWords
-from mtbert.batch import Dataset, Floats, Output, Rows
+from mtbert.batch import Dataset, Floats, Output
 from mtbert.collate import Shared, collate, share_rows
 from mtbert.columns import TextColumn
 from mtbert.data.words import finder
@@ -175,25 +175,18 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
     return task.predicts.judge(task, shown, decision, decision).p_B  # as if every answer were its own label
 
 
-def fit_answers(model: Model, data: Dataset, rows: Rows | None = None) -> None:
-    """Fits the threshold and the calibration of a task's head on labelled rows that the model was not trained on.
+def fit_answers(model: Model, data: Sequence[Dataset]) -> None:
+    """Fits the threshold and the calibration of each task's head on labelled rows that the model was not trained on.
 
-    Does nothing if the head has no such numbers.
-
-    Args:
-        model: The model whose predictions are fitted.
-        data: The labelled rows.
-        rows: The numbers of those rows that are read; all by default.
+    Does nothing for a head without such numbers. Rows that several tasks share are encoded once.
     """
-    fits, fitted = data.task.predicts.fits, model.fitted(data.task.name)
-    if not fitted or not (fits.threshold or fits.calibrations):
-        return
-    rows = np.arange(len(data)) if rows is None else rows
-    (span,) = share_rows([(data, rows)])
-    (prediction,) = _forward(model, span, lambda out: (out.prediction,))[data.task.name]
-    found = fit_numbers(fits, list(fitted), prediction.double().numpy(), data.examples.labels[rows])
-    for name, number in found.items():
-        fitted[name].copy_(torch.from_numpy(number))
+    fitting = [one for one in data if one.task.predicts.fits != NOTHING_FITTED and model.fitted(one.task.name)]
+    predictions = predict_together(model, fitting)
+    for one in fitting:
+        fitted, prediction = model.fitted(one.task.name), predictions[one.task.name].double().numpy()
+        found = fit_numbers(one.task.predicts.fits, list(fitted), prediction, one.examples.labels)
+        for name, number in found.items():
+            fitted[name].copy_(torch.from_numpy(number))
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:

@@ -155,6 +155,7 @@ _MUST = {
     "union_tag_not_found": "must have a kind",
 }
 _QUOTED = re.compile(r"'([^']+)'")  # pydantic lists names as 'a', 'b' or 'c'
+_PYTHON = re.compile(r"\b(True|False)\b(?!')")  # YAML writes them in small letters
 _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name for a member of a union, not a key
 
 
@@ -182,7 +183,7 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
             said = f"must be one of {few(kinds, most=len(kinds), quoted=True)}"
             found = f", found {_found(given['kind'])}.{near(str(given['kind']), kinds)}"
         elif e["type"] == "literal_error" and isinstance(given, str):
-            said = e["msg"].replace("Input should", "must")
+            said = _PYTHON.sub(lambda word: word[0].lower(), e["msg"].replace("Input should", "must"))
             found += near(given, _QUOTED.findall(context["expected"]))
         elif e["type"] in _MUST:
             said = _MUST[e["type"]].format(**context)

@@ -1,4 +1,4 @@
-"""The rows of a recipe's tables: each table is read once for all of its tasks, and split into train and dev.
+"""The rows of a recipe's tables: each table is read once for all of its tasks, and split into train, held out and dev.
 
 Dimension key: B examples of a task.
 """
@@ -24,6 +24,8 @@ from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 
+MOST_HELD_OUT = 2000  # train rows that are held out for thresholds and calibration
+
 
 @dataclass(frozen=True)
 class TaskSide:
@@ -35,7 +37,7 @@ class TaskSide:
 
 @dataclass(frozen=True)
 class TableSide:
-    """The rows of a table that form train, dev or test.
+    """The rows of a table that form train, the held-out part of train, dev or test.
 
     Attributes:
         texts: One column for each column of texts that a task reads.
@@ -51,7 +53,7 @@ class TableSide:
 
 @dataclass(frozen=True)
 class TableSplit:
-    """A table, split into train and dev.
+    """A table, split into train, dev, and rows that are held out of train if thresholds or calibration need any.
 
     Attributes:
         tasks: The tasks that read it, with labels and range filled in.
@@ -65,6 +67,7 @@ class TableSplit:
     reads: Mapping[str, tuple[int, ...]]
     train: TableSide
     dev: TableSide
+    held_out: TableSide | None
     parts: tuple[TableFile, ...]
     warnings: tuple[str, ...]
     own_warnings: Mapping[str, tuple[str, ...]]
@@ -74,12 +77,13 @@ class TableSplit:
 class Split:
     """The train and dev examples of one task, before they are tokenised, and the files that they come from.
 
-    The labels and range of ``task`` are filled in.
+    The labels and range of ``task`` are filled in. ``held_out`` is the number of train rows that are held out.
     """
 
     task: Task
     train: Examples
     dev: Examples
+    held_out: int
     parts: Sequence[TableFile]
 
 
@@ -106,7 +110,8 @@ def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -
     for name in names:
         table = tables[recipe.tasks[name].source_name]
         train, dev = (side.tasks[name].examples for side in (table.train, table.dev))
-        found[name] = Split(table.tasks[name], train, dev, table.parts)
+        held_out = 0 if table.held_out is None else len(table.held_out.tasks[name].examples)
+        found[name] = Split(table.tasks[name], train, dev, held_out, table.parts)
     return found
 
 
@@ -127,12 +132,24 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
     read = [_labels(own, tasks) for own in views]
+    rows = tables[0].usable
     if len(tables) == 1:
-        held = np.isin(tables[0].places()[tables[0].usable], _held_out(recipe, readers, tables[0], afresh))
-        rows = [tables[0].usable[held == is_dev] for is_dev in (False, True)]
-        train, dev = (_side(tables[0], read[0], side) for side in rows)
+        is_dev = np.isin(tables[0].places()[rows], _dev_rows(recipe, readers, tables[0], afresh))
+        dev, rows = _side(tables[0], read[0], rows[is_dev]), rows[~is_dev]
     else:
-        train, dev = (_side(table, own, table.usable) for table, own in zip(tables, read, strict=True))
+        dev = _side(tables[1], read[1], tables[1].usable)
+    held_out = None
+    fitted = [each.name for each in readers if recipe.holds_out(each.name)]
+    if fitted and len(rows):
+        held = _held_out(recipe.train.held_out, settings.dev_seed, tables[0], rows)
+        held_out, rows = _side(tables[0], read[0], rows[held]), np.delete(rows, held)
+        for name in fitted:
+            if not held_out.tasks[name].examples:
+                raise ValueError(
+                    f"{tables[0].name}: none of the {len(held):,} held-out rows has a label of task {name}. Raise "
+                    "train.held_out, or set it to 0."
+                )
+    train = _side(tables[0], read[0], rows)
     for what, side in (("train", train), ("dev", dev)):
         for task, own in side.tasks.items():
             if not own.examples:
@@ -142,6 +159,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
         reads={each.name: reading.texts for each, reading in zip(readers, tables[0].readings, strict=True)},
         train=train,
         dev=dev,
+        held_out=held_out,
         parts=tuple(part for table in tables for part in table.parts),
         warnings=tuple(line for table in tables for line in table.all_warnings),
         own_warnings={
@@ -237,7 +255,7 @@ def _side(table: SourceTable, read: Mapping[str, Labels], rows: Rows) -> TableSi
     return TableSide(texts, tasks)
 
 
-def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
+def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
     """Returns the train rows that become dev, as numbers that identify file and line (:meth:`SourceTable.places`).
 
     The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
@@ -248,11 +266,30 @@ def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
     if settings.train.where is not None:
         table = _kept(recipe, readers, settings.train.model_copy(update={"where": None}), afresh)
     rows = table.usable if settings.table is None else np.arange(len(table))
+    try:
+        dev = _drawn(table, rows, settings.dev_fraction, settings.dev_seed)
+    except ValueError as error:
+        raise ValueError(f"{table.name}: {error}") from None
+    return table.places()[rows[dev]]
+
+
+def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
+    """Returns the indices in ``rows``, the train rows of a table, of those that are held out; they share no text."""
+    try:
+        return _drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), seed)
+    except ValueError:
+        raise ValueError(
+            f"{table.name}: no rows can be held out of train for thresholds or calibration, because all {len(rows):,} "
+            "rows share texts. Add rows with other texts, or set train.held_out: 0."
+        ) from None
+
+
+def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
+    """Returns the indices in ``rows`` of a share of them, from the cache if possible: see :func:`grouped_split`."""
     texts = [taken(column, rows, len(table)) for column in table.linking]
-    drawn = settings.dev_fraction, settings.dev_seed
 
     def make(spool: Spool) -> None:
-        spool.add("dev", grouped_split(texts, *drawn)[1])
+        spool.add("dev", grouped_split(texts, fraction, seed)[1])
 
     def check(found: Kept) -> None:
         dev = found.array("dev", "<i8")
@@ -260,11 +297,8 @@ def _held_out(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
         cache.check_within(np.diff(dev), 1, len(rows))  # each row once, in order
 
     keep = len(rows) >= cache.FEWEST
-    try:
-        dev = cache.kept("split", [*digests_of(texts, keep), *drawn], make, check, keep=keep).arrays["dev"]
-    except ValueError as error:
-        raise ValueError(f"{table.name}: {error}") from None
-    return table.places()[rows[dev]]
+    depends_on = [*digests_of(texts, keep), fraction, seed]
+    return cache.kept("split", depends_on, make, check, keep=keep).arrays["dev"]
 
 
 def digests_of(texts: Sequence[TextColumn], keep: bool) -> list[str]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FittedName = Literal["threshold", "scale", "bias", "knots"]  # numbers that are fitted on held-out rows
-Calibrate = bool | Literal["isotonic"]  # the setting train.calibrate
+Calibrate = Literal[False, True, "isotonic"]  # the setting train.calibrate
 ThresholdFit = Callable[[Labels, Labels], float | Labels]  # takes predictions and labels; returns a number, or [K]
 
 KNOTS = 256  # number of knots of an isotonic function; if fitting finds more, some of them are left out

@@ -87,6 +87,8 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     task = data.task
     sizes = _sizes()
     sizes.add_row("examples", f"{train.size:,}", f"{dev.size:,}")
+    if data.held_out:
+        sizes.add_row("held out of train", f"{data.held_out:,}", "")
     if data.table is None:
         sizes.add_row(f"passes, {data.batch_size} at a time", f"{data.passes:.2f}", "")
     for i, name in enumerate(("tokens before cut, median", "        90%", "        99%", "        longest")):

@@ -58,6 +58,7 @@ class TaskData:
     ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
     train and one for dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is the table that
     the task shares with other tasks, which all have the same object here. It is None for a task with files of its own.
+    ``held_out`` is the number of further examples of train, on which thresholds and calibration are fitted.
     """
 
     task: Task
@@ -68,6 +69,7 @@ class TaskData:
     tokens: tuple[Tokens, Tokens]
     warnings: tuple[str, ...] = ()
     table: TableData | None = None
+    held_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class DevData:
     metric: str
     train: int  # number of rows in train
     examples: Examples
+    held_out: int = 0  # number of further rows of train, on which thresholds and calibration are fitted
 
     @property
     def scored_by(self) -> Metric:
@@ -260,7 +261,8 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
         records += [result.record for result in by_seed.values()]
         new = [name for name in first.recipe.tasks if name in first.predicted and name not in dev]
         for name, split in splits.read_splits(first.recipe, new).items():
-            dev[name] = DevData(split.task, first.recipe.tasks[name].metric, len(split.train), split.dev)
+            metric = first.recipe.tasks[name].metric
+            dev[name] = DevData(split.task, metric, len(split.train), split.dev, split.held_out)
         for result in by_seed.values():
             for name, predicted in result.predicted.items():
                 if not _answers(dev[name], predicted, result):

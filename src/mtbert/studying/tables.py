@@ -32,11 +32,15 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
 
 def data_table(results: Results) -> TextTable:
     """Returns a table with the type, the metric, the labels and the number of train and dev examples of each task."""
+    some = any(dev.held_out for dev in results.dev.values())
     rows = []
     for name, dev in results.dev.items():
         labels = dev.task.answer.labels.summary(dev.task)
-        rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", f"{len(dev.examples):,}"))
-    return TextTable("data", "Data", ("task", "type", "metric", "labels", "train", "dev"), tuple(rows))
+        held_out = [f"{dev.held_out:,}"] if some else []
+        rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", *held_out, f"{len(dev.examples):,}"))
+    heads = ("task", "type", "metric", "labels", "train", *(["held out"] if some else []), "dev")
+    notes = ("held out: rows of train on which thresholds and calibration are fitted; no run trains on them.",)
+    return TextTable("data", "Data", heads, tuple(rows), notes if some else ())
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:

@@ -84,7 +84,8 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
         shared = (f"task {name}: {line}" for line in d.warnings)
         read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)
         batch_size = recipe.tasks[name].batch_size
-        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, read, table))
+        held_out = 0 if d.held_out is None else len(d.held_out)
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, read, table, held_out))
     return report_on_data(tasks, longest, console)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, count
 
+import numpy as np
 import torch
 
 from mtbert import scoring
@@ -280,8 +281,7 @@ class Run:
         several tasks read counts once.
         """
         scored = self.scored
-        for name in scored:
-            self._fit(name)
+        self._fit()
         self.predicted = scoring.predict_and_decide(self.predictor, [data.dev for data in scored.values()], tick)
         scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
@@ -289,18 +289,19 @@ class Run:
         self.best.count(chosen)
         return scores
 
-    def _fit(self, name: str) -> None:
-        """Fits the threshold and the calibration of a task on held-out rows.
+    def _fit(self) -> None:
+        """Fits the thresholds and the calibration of all scored tasks, with the weights that are scored.
 
-        If no rows are held out, fits only the threshold, on a sample of train rows, and only if the task needs one.
+        They are fitted on held-out rows. If there are none, only a cosine's threshold is fitted, on a sample of train.
         """
-        data = self.data[name]
-        if data.held_out is not None:
-            scoring.fit_answers(self.predictor, data.held_out)
-        elif data.task.predicts.fits.needed:
-            sample = numpy_generator(self.recipe.train.seed, "threshold", name)
-            rows = sample.permutation(len(data.train))[:THRESHOLD_SAMPLE]
-            scoring.fit_answers(self.predictor, data.train, rows)
+        held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
+        if held_out:
+            scoring.fit_answers(self.predictor, held_out)
+        for name, data in self.scored.items():
+            if data.held_out is None and data.task.predicts.fits.needed:
+                sample = numpy_generator(self.recipe.train.seed, "threshold", name)
+                rows = np.sort(sample.permutation(len(data.train))[:THRESHOLD_SAMPLE])
+                scoring.fit_answers(self.predictor, [data.train.take(rows)])
 
     def undefined(self) -> list[str]:
         """Returns a warning for each task whose metric is undefined for the predictions of the last evaluation."""

@@ -101,7 +101,8 @@ def _size(module: torch.nn.Module) -> int:
 
 def _plan_table(run: Run) -> Table:
     table = Table("task", "type", "inputs", "losses")
-    for heading in ("train", "dev", "batch", "passes"):
+    some = any(data.held_out is not None for data in run.data.values())
+    for heading in ("train", *(["held out"] if some else []), "dev", "batch", "passes"):
         table.add_column(heading, justify="right")
     for name, data in run.data.items():
         settings = run.recipe.tasks[name]
@@ -112,6 +113,7 @@ def _plan_table(run: Run) -> Table:
             settings.inputs,
             losses,
             str(len(data.train)),
+            *([str(len(data.held_out or ()))] if some else []),
             str(len(data.dev)),
             str(settings.batch_size),
             f"{run.plan.passes[name]:.2f}",
