@@ -115,7 +115,8 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "sst quora sts",
         SEPARATE
         | {"tasks.quora.head": COSINE, "tasks.quora.losses": [{"kind": "mse", "weight": 1.0}]}
-        | {"tasks.sts.head": COSINE, "tasks.sts.losses": [{"kind": "mse", "weight": 1.0}]},
+        | {"tasks.sts.head": COSINE, "tasks.sts.losses": [{"kind": "mse", "weight": 1.0}]}
+        | {"train.held_out": 0.0},
     ),
     "paper/single-sst": ("sst", SINGLE),
     "paper/single-quora": ("quora", SINGLE),
