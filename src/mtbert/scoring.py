@@ -15,7 +15,7 @@ from torch import Tensor
 from mtbert import metrics
 from mtbert.answers.fitting import NOTHING_FITTED, FittedName, calibrated, fit_numbers
 from mtbert.answers.of_words import OfWords
-from mtbert.batch import Dataset, Floats, Output
+from mtbert.batch import Dataset, Floats, Output, Rows
 from mtbert.collate import Shared, collate, share_rows
 from mtbert.columns import TextColumn
 from mtbert.data.words import finder
@@ -163,12 +163,12 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
     """Returns the probability of each answer that follows from raw predictions, ``[B]``.
 
     Raises:
-        ValueError: If the task's head gives no probabilities.
+        ValueError: If the task's head gives no probability of an answer.
     """
     if not task.predicts.fits.calibrations:
         raise ValueError(
-            f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probabilities, so there is no "
-            "measure of how certain an answer is."
+            f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probability of an answer, so it "
+            "cannot be said how certain an answer is. Use a task of classes, yes/no or sets."
         )
     decision = decide(model, task, prediction).astype(np.float64)
     shown = calibrated(prediction, model.fitted(task.name)).double().numpy()
