@@ -36,6 +36,8 @@ WHOLE: dict[str, Any] = merge(
     {
         "model": {"pal": {"kind": "attention"}, "lora": {"rank": 8}, "freeze": 2},
         "train": {"ema": {"decay": 0.9}, "sampler": {"kind": "temperature", "temperature": 2}},
+        "tables": {"more": {"train": "m.csv", "test": {"hub": "h", "split": "test"}, "columns": {"text": ["a", "b"]}}},
+        "tasks": {"extra": {"type": "binary", "inputs": "packed", "table": "more", "label": "spam"}},
         "tune": {"train.lr": {"low": 1e-5, "high": 1e-3, "log": True}, "model.pooling": ["cls", "mean"]},
     },
 )

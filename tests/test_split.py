@@ -82,3 +82,12 @@ def test_an_impossible_split_is_refused():
     for fraction in (0.0, 1.0, -0.2, float("nan")):
         with pytest.raises(ValueError, match=f"between 0 and 1, found {fraction:g}"):
             grouped_split(pairs(("a",), ("b",)), fraction, 0)
+
+
+def test_a_text_in_any_column_ties_rows_together_and_empty_texts_tie_none():
+    rows = [("a", "x", ""), ("", "b", ""), ("", "X", ""), ("c", "", "a"), ("", "", "")]
+    columns = [TextColumn.of(texts) for texts in zip(*rows, strict=True)]
+    for seed in range(20):
+        _, dev = grouped_split(columns, 0.3, seed)
+        assert {0, 2, 3} <= set(dev.tolist()) or {0, 2, 3}.isdisjoint(dev.tolist())
+        assert dev.tolist() in ([1], [4], [1, 4])

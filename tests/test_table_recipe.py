@@ -10,12 +10,13 @@ import toy_run
 import toy_table
 import yaml
 
-from mtbert.recipe.files import dump_recipe, load_recipe
+from mtbert.recipe.files import dump_recipe, load_recipe, with_absolute_files
 from mtbert.recipe.identity import identity
 from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.studying.plan import make_plan
 from mtbert.studying.settings import RowSettings, StudySettings
+from mtbert.studying.tuning import Tuning
 from mtbert.yaml_files import merge
 
 RAW = toy_table.raw_table_recipe(Path("/nowhere"))
@@ -90,6 +91,7 @@ def test_a_later_label_replaces_the_long_or_short_one_before(tmp_path: Path):
             {"tasks": {"spam": {"columns": {"id": "key"}}}},
             "tasks.spam.columns.id: belongs to the table, not to a task that reads it. Move it to tables.reviews",
         ),
+        ({"tables": {"a b": {"train": "x.csv"}}}, "tables.a b: must consist of letters, digits, - and _, found"),
         ({"tables": {"reviews": {"trian": "r.csv"}}}, "tables.reviews: unknown key 'trian'. Did you mean 'train'?"),
         ({"tables": {"reviews": {"columns": {"label": "x"}}}}, "tables.reviews.columns: unknown key 'label'."),
         ({"tables": {"reviews": {"columns": {"text": ["a", "a"]}}}}, "tables.reviews.columns.text: text must name one"),
@@ -165,8 +167,8 @@ def test_null_removes_a_table_with_its_tasks():
 
 def test_the_schema_has_tables_and_the_short_label():
     schema = recipe_schema()
-    assert {"$ref": "#/$defs/TableRecipe"} in schema["properties"]["tables"]["additionalProperties"]["anyOf"]
-    assert {"type": "null"} in schema["properties"]["tables"]["additionalProperties"]["anyOf"]
+    (table,) = schema["properties"]["tables"]["patternProperties"].values()
+    assert table == {"anyOf": [{"$ref": "#/$defs/TableRecipe"}, {"type": "null"}]}
     assert "label" in schema["$defs"]["TaskRecipe"]["properties"]
     assert set(schema["$defs"]["TableColumns"]["properties"]) == {"text", "id"}
 
@@ -192,3 +194,23 @@ def test_rows_of_a_study_must_draw_the_same_dev_from_a_table(tmp_path: Path):
             plan(tmp_path, change)
     with pytest.raises(ValueError, match=r"task stars has other dev examples"):
         plan(tmp_path, "tasks.topics=null")  # its titles no longer tie rows together
+
+
+def test_a_trial_of_a_tuning_takes_dev_from_the_train_rows_of_a_table(tmp_path: Path):
+    raw = merge(RAW, {"tables": {"reviews": {"dev": "dev.csv"}}, "tune": {"tables.reviews.batch_size": [2, 3]}})
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw))
+    trial = Tuning(str(tmp_path / "r.yaml"), (), False, tmp_path / "tuned").trial({"tables.reviews.batch_size": 3})
+    assert trial.tables["reviews"].dev is None
+    assert {(task.dev, task.batch_size) for task in trial.tasks.values()} == {(None, 3)}
+    assert validate_recipe(as_plain(trial), "r") == trial
+    del raw["tables"]["reviews"]["dev"]
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=r"r\.yaml, tables\.reviews: has no dev file, so its dev is the part of train"):
+        Tuning(str(tmp_path / "r.yaml"), (), False, tmp_path / "tuned").trial({})
+
+
+def test_files_of_tables_become_absolute_also_in_the_tasks_that_read_them():
+    found = with_absolute_files(read({"tables": {"reviews": {"test": "t.csv"}}}), {"reviews": {"train": "kept"}})
+    for holder in (found.tables["reviews"], *found.tasks.values()):
+        assert (holder.train.path, holder.test and holder.test.path) == ("reviews.csv", "/nowhere/data/t.csv")
+    assert validate_recipe(as_plain(found), "r") == found

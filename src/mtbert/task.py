@@ -14,6 +14,7 @@ from mtbert.settings import Settings
 Pooling = Literal["cls", "mean"]
 Splitter = Literal["unicode", "unicode-joined"]  # ``data/words.py`` says what a word is
 Reads = Pooling | Literal["words"]  # what a head reads of the last layer: a vector per sequence, or states of words
+NAME_PATTERN, LONGEST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$", 100  # of tasks and tables
 _Column = TypeVar("_Column")
 
 
@@ -34,7 +35,7 @@ class Head(Settings):
 class Task(Settings):
     """The settings of one task. A trained model keeps them to make predictions."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
+    name: str = Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)
     type: TypeName
     inputs: Literal["single", "packed", "separate"]
     head: Head = Head()

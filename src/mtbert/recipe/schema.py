@@ -12,14 +12,18 @@ def recipe_schema() -> dict[str, Any]:
     for part in (result, *definitions.values()):
         part.pop("required", None)
     result["properties"]["extends"] = {"type": "string", "description": "the recipe this one changes: a name or a path"}
-    for key in ("tables", "tasks"):
-        parts = result["properties"][key]
-        parts["additionalProperties"] = {
-            "anyOf": [parts["additionalProperties"], {"type": "null"}]
-        }  # null removes the part of a base
+    for key, of_names in (("tables", "patternProperties"), ("tasks", "additionalProperties")):
+        result["properties"][key][of_names] = _or_null(result["properties"][key][of_names])
     task = definitions["TaskRecipe"]["properties"]
     task["label"] = definitions["Columns"]["properties"]["label"] | {"description": "short for columns.label"}
     del result["properties"]["tasks"]["minProperties"], task["name"]
     several = {"type": "array", "items": {"type": "string"}}
     definitions["Source"] = {"anyOf": [{"type": "string"}, several, definitions["Source"]]}
     return result
+
+
+def _or_null(part: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema of the parts of a recipe, which may also be null: that removes the part of a base."""
+    if "$ref" in part:
+        return {"anyOf": [part, {"type": "null"}]}
+    return {pattern: _or_null(each) for pattern, each in part.items()}

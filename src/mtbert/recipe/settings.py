@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     Field,
@@ -22,6 +22,7 @@ from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRec
 from mtbert.recipe.tables import TableRecipe, WrongTable, with_table, without_table
 from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.settings import Settings, explain, tuples
+from mtbert.task import LONGEST_NAME, NAME_PATTERN
 
 
 class Recipe(Settings):
@@ -31,7 +32,7 @@ class Recipe(Settings):
         default=None,
         description="the recipe that lacks just what this one tries, for studies; not passed on by extends",
     )
-    tables: dict[str, TableRecipe] = Field(
+    tables: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)], TableRecipe] = Field(
         default={}, description="sources that several tasks read; each task has label columns of its own"
     )
     tasks: dict[str, TaskRecipe] = Field(min_length=1)
