@@ -9,6 +9,8 @@ import pytest
 import toy_table
 
 import mtbert
+from mtbert.data.memory import arrow_table
+from mtbert.data.tables import Columns
 from mtbert.recipe.files import load_recipe
 
 table_folder = toy_table.table_folder
@@ -43,3 +45,21 @@ def test_rows_from_memory_are_given_by_the_name_of_their_table(table_folder: Pat
 def test_rows_from_memory_that_fit_no_table_are_refused(data: Any, said: str, table_folder: Path):
     with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
         mtbert.train(toy_table.raw_table_recipe(table_folder), data=data, out=table_folder / "run")
+
+
+def test_a_column_that_one_task_reads_as_a_set_and_one_as_a_class_stays_as_it_is(table_folder: Path):
+    sets = Columns(text=("a",), label="tags", separator=";")
+    plain = Columns(text=("b",), label="tags", id="a")
+    rows = [{"a": "x", "b": "y", "tags": "p;q"}]
+    for each in ([sets, plain], [plain, sets]):
+        table = arrow_table(rows, each, "rows")
+        assert set(table.column_names) == {"a", "b", "tags"}
+        assert table["tags"].to_pylist() == ["p;q"]
+    assert arrow_table(rows, [sets], "rows")["tags"].to_pylist() == ['["p", "q"]']
+
+
+def test_without_train_and_rows_both_ways_to_give_them_are_named(table_folder: Path):
+    recipe = toy_table.raw_table_recipe(table_folder)
+    recipe["tables"]["reviews"] = {"batch_size": 2}
+    with pytest.raises(ValueError, match=r"tables\.reviews\.train: must be given, or data=\{'reviews': rows\}\.$"):
+        mtbert.train(recipe, out=table_folder / "run")

@@ -6,7 +6,10 @@ from pathlib import Path
 import commands
 import pytest
 import toy_table
+import yaml
 from commands import Mtbert
+
+from mtbert.studying import results
 
 mtbert = commands.mtbert
 table_folder = toy_table.table_folder
@@ -65,3 +68,14 @@ def test_data_check_shows_the_rows_of_a_table_and_of_each_task(table_folder: Pat
     assert "table reviews, dev: 11 of 11 rows (100.0%) have a text of a train row." in said
     assert "trains on" not in said  # nothing about pairs of tasks of one table
     assert "task topics: reviews.csv: left out" in said
+
+
+def test_the_steps_of_a_run_are_known_also_if_a_table_has_the_name_of_its_task(table_folder: Path, mtbert: Mtbert):
+    raw = toy_table.raw_table_recipe(table_folder)
+    raw["tables"] = {"stars": raw["tables"]["reviews"]}
+    raw["tasks"] = {name: task | {"table": "stars"} for name, task in raw["tasks"].items()}
+    (table_folder / "same.yaml").write_text(yaml.safe_dump(raw))
+    assert mtbert("train", table_folder / "same.yaml", "--out", table_folder / "run").code == 0
+    found = results.read_run(table_folder / "run")
+    ((ended,),) = (runs.values() for runs in found.runs.values())
+    assert results._planned(ended.recipe, found.dev) == ended.steps[-1]["step"] == 6  # 47 rows, 8 at a time
