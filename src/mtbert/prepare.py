@@ -172,7 +172,10 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
 
 
 def _with_tokens(data: Dataset) -> Dataset:
-    """Returns the examples that a loss can read. If a task labels words, examples without a token for any word go."""
+    """Returns the examples that a loss can read.
+
+    If a task labels words, an example in which no word has a token is left out.
+    """
     words = data.words(np.arange(len(data)))
     if words is None:
         return data

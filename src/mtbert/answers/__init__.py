@@ -257,7 +257,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """Names of what losses can read from such predictions and their labels; ``Needs.reads`` refers to them."""
+        """Names of the values that losses can read from predictions of this kind and labels; see ``Needs.reads``."""
         ...
 
     @property
@@ -280,7 +280,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """What can be fitted on held-out rows for such predictions: a threshold and calibrations."""
+        """What can be fitted on held-out rows for predictions of this kind: a threshold and calibrations."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

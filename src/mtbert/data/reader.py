@@ -112,7 +112,7 @@ class Reader:
         return replace(made, warnings=(*self._repeated(made), *self._told_widened()))
 
     def _adder(self, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
-        """Returns a function that converts one record of the file and adds it to the table."""
+        """Returns a function that takes a record of a file, converts it, and adds it to the table."""
         slots, labelled, id_key = self._slots, self._labelled, self._id
         texts, end = len(self._texts), len(self._keys) - len(self._where)
         of_labels = iter(

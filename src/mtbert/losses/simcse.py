@@ -81,7 +81,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss. Its module ``own`` turns the output for the first token of a sentence into the vector."""
+        """Returns the loss. In it, ``own`` turns the output for a sentence's first token into the sentence's vector."""
         return TwoPasses(own, self.temperature)
 
 

@@ -31,7 +31,7 @@ class Ema(Settings):
     )
 
     def start(self, model: Model) -> Model:
-        """Returns a copy of ``model`` that will hold the average; its parameters are not trained."""
+        """Returns a copy of ``model`` that will hold the averages of its weights. The copy is not trained."""
         return copy.deepcopy(model).requires_grad_(False)
 
     def update(self, average: Model, model: Model, step: int) -> None:

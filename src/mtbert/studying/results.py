@@ -244,7 +244,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
 
 
 def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
-    """Returns the results of a study, made from its runs and from the dev data, which it reads again.
+    """Returns the results of a study, made from its runs and from the dev data, which are read again.
 
     Args:
         outline: The outline of the study.
