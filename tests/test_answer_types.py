@@ -140,7 +140,7 @@ def test_figures_of_a_report_are_known_by_their_names():
         "ordinal": ("confusion", "distances"),
         "binary": ("confusion",),
         "regression": ("similarity",),
-        "multilabel": (),
+        "multilabel": ("by_label", "co_occurrence"),
         "ranking": ("ranks",),
         "tokens": (),
     }

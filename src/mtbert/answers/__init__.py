@@ -32,7 +32,7 @@ Cells = Sequence[str | None]  # a column as it is written in a file; None for an
 # The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
 AsOptions = tuple[Labels, npt.NDArray[np.int64]]
 # Figures and tables of the report that fit some labels.
-FigureName = Literal["confusion", "distances", "ranks", "similarity"]
+FigureName = Literal["by_label", "co_occurrence", "confusion", "distances", "ranks", "similarity"]
 
 SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
 YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same

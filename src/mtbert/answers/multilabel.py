@@ -50,7 +50,7 @@ AS_CLASSES = ClassLabels()  # labels have the names, codes and order that classe
 class SetLabels:
     """Labels ``[B, K]``: 1 for a label that the row has, 0 for one that it lacks, ``nan`` for one that is unknown."""
 
-    figures: tuple[FigureName, ...] = ()
+    figures: tuple[FigureName, ...] = ("by_label", "co_occurrence")
     graded: bool = True
     wrong: str = "A set counts as wrong if one of its labels is wrong or missing."
 
@@ -302,16 +302,16 @@ def _commonest(labels_BK: Labels) -> Labels:
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)
 
 
-def _average_precision(task: TaskFacts, prediction_BK: Array, labels_BK: Labels) -> float:
-    """Returns scikit-learn's average precision, averaged over labels. A label that no row has counts as 0."""
+def average_precisions(prediction_BK: Array, labels_BK: Labels) -> list[float]:
+    """Returns scikit-learn's average precision of each label, over rows in which it is known; 0 if no row has it."""
     from sklearn.metrics import average_precision_score
 
     found = []
     for prediction_B, labels_B in zip(prediction_BK.T, labels_BK.T, strict=True):
         known_B = ~np.isnan(labels_B)
         some = (labels_B == 1).any()
-        found.append(average_precision_score(labels_B[known_B], prediction_B[known_B]) if some else 0.0)
-    return float(np.mean(found))
+        found.append(float(average_precision_score(labels_B[known_B], prediction_B[known_B])) if some else 0.0)
+    return found
 
 
 MICRO_F1 = Metric(
@@ -334,7 +334,7 @@ EXACT_MATCH = Metric(
 )
 AVERAGE_PRECISION = Metric(
     "average_precision",
-    _average_precision,
+    lambda task, prediction, labels: float(np.mean(average_precisions(prediction, labels))),
     constant=lambda task, labels: float(_shares(labels).mean()),  # that of equal numbers for all
     undefined=lambda answers, labels: None if (labels == 1).any() else "average_precision where all sets are empty",
     ranks=True,

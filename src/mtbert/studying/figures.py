@@ -7,20 +7,18 @@ Dimension key: B examples, K classes, W windows of steps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product, zip_longest
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from mtbert.batch import Floats
+from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels, in_style
 from mtbert.studying.results import DevData, EndedRun, Results
+from mtbert.studying.sets import co_occurrence
 from mtbert.studying.summary import Summary, Verdict
 
 WINDOWS = 60  # points of a curve over steps; each is the mean over a window of steps
@@ -35,25 +33,9 @@ NAMED_CLASSES = 12  # with more classes, a confusion matrix has no numbers
 Points = Sequence[tuple[float, float]]  # step and value
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A finished figure with its title and a description."""
-
-    name: str  # the name of its files
-    title: str
-    alt: str  # a description, for people who cannot see the figure
-    figure: Figure
-
-    def write(self, folder: Path) -> None:
-        """Writes the figure into ``folder``, as ``NAME.png`` and ``NAME.svg``. Equal figures give equal bytes."""
-        with _style():
-            self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
-            self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})
-
-
 def study_figures(results: Results, summary: Summary) -> list[Drawn]:
     """Returns the figures of a study or of a single run. A figure for which there are no data is left out."""
-    with _style():
+    with in_style():
         return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
 
 
@@ -63,7 +45,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
         return
-    figure, axes = _panels(1, len(scores), 2.6, 0.34 * len(compared) + 1.1, sharey=True)
+    figure, axes = grid_of_panels(1, len(scores), 2.6, 0.34 * len(compared) + 1.1, sharey=True)
     names = [f"{row} − {next(iter(by.values())).other}" for row, by in compared.items()]
     for ax, score in zip(axes[0], scores, strict=True):
         ax.axvline(0, color="black", linewidth=0.8)
@@ -156,11 +138,11 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
     Each matrix is the mean over the seeds of its row.
     """
     for task, dev in results.dev.items():
-        rows = _best_beside_reference(results, summary, task)
+        rows = best_beside_reference(results, summary, task)
         if "confusion" not in dev.task.answer.labels.figures or not rows:
             continue
         labels = dev.task.labels or ()
-        figure, axes = _panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
+        figure, axes = grid_of_panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
         for ax, row in zip(axes[0], rows, strict=True):
             runs = list(results.runs[row].values())
             shares_KK = sum(_confusion(dev, run) for run in runs) / len(runs)
@@ -170,8 +152,8 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
                     ax.text(
                         j, i, f"{share:.0%}", ha="center", va="center", fontsize=7, color="w" if share > 0.5 else "k"
                     )
-                ax.set_xticks(range(len(labels)), [_short(x) for x in labels], rotation=90)
-                ax.set_yticks(range(len(labels)), [_short(x) for x in labels])
+                ax.set_xticks(range(len(labels)), [cut_label(x) for x in labels], rotation=90)
+                ax.set_yticks(range(len(labels)), [cut_label(x) for x in labels])
             ax.set_title(row)
             ax.set_xlabel("answer")
         axes[0][0].set_ylabel("label")
@@ -189,11 +171,11 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
     A plot has a panel for the reference row and one for the best row. Each panel shows the row's first seed.
     """
     for task, dev in results.dev.items():
-        rows = _best_beside_reference(results, summary, task)
+        rows = best_beside_reference(results, summary, task)
         if "similarity" not in dev.task.answer.labels.figures or not rows:
             continue
         low, high = dev.task.range or (0.0, 1.0)
-        figure, axes = _panels(1, len(rows), 3.0, 3.0, sharey=True)
+        figure, axes = grid_of_panels(1, len(rows), 3.0, 3.0, sharey=True)
         for ax, row in zip(axes[0], rows, strict=True):
             run = _first(results.runs[row])
             answers_B = low + (high - low) * run.predicted[task].decision.numpy()
@@ -210,28 +192,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
         )
 
 
-DRAWINGS = (ablation, learning, conflict, sampling, confusion_matrices, similarity)
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    with mpl.rc_context(
-        {
-            "font.size": 8,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 8,
-            "text.parse_math": False,  # a $ in a label is a dollar
-            "svg.hashsalt": "mtbert",  # otherwise ids of parts are random
-        }
-    ):
-        yield
-
-
-def _panels(rows: int, columns: int, width: float, height: float, **share: Any) -> tuple[Figure, Any]:
-    """Returns a figure and its grid of panels, ``rows`` x ``columns``, each about ``width`` x ``height`` inches."""
-    figure = Figure(figsize=(max(3.4, width * columns + 0.8), max(1.8, height * rows + 0.5)), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **share)
+DRAWINGS = (ablation, learning, conflict, sampling, confusion_matrices, co_occurrence, similarity)
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
@@ -248,7 +209,7 @@ def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Ax
 def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
     """Returns a figure and its panels, one for each name, with at most ``across`` panels side by side."""
     columns = min(across, len(panels))
-    figure, axes = _panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
+    figure, axes = grid_of_panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
     for ax, name in zip_longest(axes.flat, panels):
         if name is None:
             ax.axis("off")
@@ -261,7 +222,7 @@ def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """Returns a figure and its panels: one for each pair (study row, task). ``titles`` has one title per task."""
-    figure, axes = _panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
+    figure, axes = grid_of_panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
     for title, ax in zip(titles, axes[0], strict=True):
@@ -320,16 +281,6 @@ def _taken(result: EndedRun) -> dict[str, Points]:
     return {task: [(step, float(step in steps[task])) for step in every] for task in tasks}
 
 
-def _best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the names of two rows: the reference row, and the row with the best score on the task.
-
-    The list is shorter if both are the same row, or if the reference has no score on the task.
-    """
-    known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
-    wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]
-    return [row for row in dict.fromkeys(wanted) if row in known]
-
-
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
     """Returns a run's confusion matrix ``[K, K]``.
 
@@ -343,7 +294,3 @@ def _confusion(dev: DevData, run: EndedRun) -> Floats:
 
 def _first(by_seed: Mapping[int, EndedRun]) -> EndedRun:
     return next(iter(by_seed.values()))
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 14 else f"{label[:13]}…"

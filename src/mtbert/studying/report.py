@@ -18,6 +18,7 @@ from mtbert.studying.errors import Errors
 from mtbert.studying.figures import study_figures
 from mtbert.studying.held_out_scores import read_held_out
 from mtbert.studying.results import Results
+from mtbert.studying.sets import label_tables
 from mtbert.studying.summary import Against, Comparison, Summary, Verdict, summarise
 from mtbert.studying.text_table import TextTable
 
@@ -32,7 +33,7 @@ def write_report(results: Results, out: Path) -> list[TextTable]:
     errors = Errors(results)
     drawn = study_figures(results, summary)
     found = tables.study_tables(results, summary, read_held_out(out))
-    each, analysis = tables.run_table(results, summary), errors.tables()
+    each, analysis = tables.run_table(results, summary), [*label_tables(results, summary), *errors.tables()]
     for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
         (out / name).mkdir(exist_ok=True)
         for old in (out / name).iterdir():  # tables and figures of rows that the study no longer has

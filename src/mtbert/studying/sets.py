@@ -1,0 +1,118 @@
+"""How well each label of a task of sets is answered, and which labels occur together, for the report.
+
+Dimension key: B examples, K labels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mtbert.answers import Array, Labels
+from mtbert.answers.multilabel import average_precisions, by_label
+from mtbert.batch import Floats, Rows
+from mtbert.messages import LONGEST, clean
+from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels
+from mtbert.studying.results import DevData, EndedRun, Results
+from mtbert.studying.summary import Summary
+from mtbert.studying.text_table import TextTable
+
+MOST_LABELS = 30  # labels in a table or a figure; of more labels, the commonest are shown
+WITH_NUMBERS = 12  # most labels of a figure with numbers
+
+
+def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
+    """Yields for each task of sets a table of its labels, with the scores of the reference row and of the best row."""
+    for dev, rows in _shown(results, summary, "by_label"):
+        task = dev.task
+        scores = {row: np.mean([_scores(dev, run) for run in results.runs[row].values()], axis=0) for row in rows}
+        heads = ("precision", "recall", "f1", "average precision")
+        named = heads if len(rows) == 1 else tuple(f"{head} ({row})" for row in rows for head in heads)
+        listed = commonest(dev.labels)
+        lines = tuple(
+            (
+                clean((task.labels or ())[k][:LONGEST]),
+                str(int((dev.labels[:, k] == 1).sum())),
+                *(f"{score:.4f}" for row in rows for score in scores[row][k]),
+            )
+            for k in listed
+        )
+        notes = ["Means over the seeds, over the dev examples in which the label is known."]
+        if len(listed) < dev.labels.shape[1]:
+            notes.append(f"The {len(listed)} commonest of {dev.labels.shape[1]:,} labels.")
+        yield TextTable(
+            f"labels-{task.name}", f"By label: {task.name}", ("label", "examples", *named), lines, (" ".join(notes),)
+        )
+
+
+def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Draws for each task of sets which labels occur together, in the labels and in the answers.
+
+    The answers are those of the reference row and of the best row, with all seeds.
+    """
+    for dev, rows in _shown(results, summary, "co_occurrence"):
+        listed = commonest(dev.labels)
+        known_BK = ~np.isnan(dev.labels[:, listed])
+        matrices = {"labels": shares_together(dev.labels[:, listed], known_BK)}
+        for row in rows:
+            decided = [run.predicted[dev.task.name].decision.numpy()[:, listed] for run in results.runs[row].values()]
+            matrices[f"answers of {row}"] = shares_together(
+                np.concatenate(decided), np.tile(known_BK, (len(decided), 1))
+            )
+        names = [cut_label((dev.task.labels or ())[k]) for k in listed]
+        size = max(0.42 if len(names) <= WITH_NUMBERS else 0.16, 1.6 / len(names)) * len(names)
+        figure, axes = grid_of_panels(1, len(matrices), size + 0.4, size + 1.1, sharey=True)
+        for ax, (title, shares_KK) in zip(axes[0], matrices.items(), strict=True):
+            ax.patch.set(hatch="////", edgecolor="#bbbbbb", linewidth=0)  # seen where there is no share
+            ax.imshow(np.ma.masked_invalid(shares_KK), cmap="Greys", vmin=0, vmax=1)
+            if len(names) <= WITH_NUMBERS:
+                for (i, j), share in np.ndenumerate(shares_KK):
+                    if not np.isnan(share):
+                        ink = "w" if share > 0.5 else "k"
+                        ax.text(j, i, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
+            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+            ax.set_yticks(range(len(names)), names, fontsize=7)
+            ax.set_title(title)
+            ax.set_xlabel("also has")
+        axes[0][0].set_ylabel("an example that has")
+        few = "" if len(listed) == dev.labels.shape[1] else f" the {len(listed)} commonest labels of"
+        yield Drawn(
+            f"together-{dev.task.name}",
+            f"Labels that occur together: {dev.task.name}",
+            f"For{few} {dev.task.name}: of the dev examples with one label, the shares that also have another, in the "
+            f"labels and in the answers of all seeds: {' and '.join(rows)}. Hatched: no example has the first label.",
+            figure,
+        )
+
+
+def commonest(labels_BK: Labels) -> Rows:
+    """Returns the indices of the labels to show, in their order: all, or those that most examples have."""
+    counts_K = (labels_BK == 1).sum(0)
+    return np.sort(np.argsort(-counts_K, kind="stable")[:MOST_LABELS])
+
+
+def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
+    """Returns of the examples with label ``i`` in which ``j`` is known the share that has ``j`` too, ``[K, K]``.
+
+    It is ``nan`` on the diagonal, and where there are no such examples.
+    """
+    has_BK = ((sets_BK == 1) & known_BK).astype(np.float64)
+    both_KK, all_KK = has_BK.T @ has_BK, has_BK.T @ known_BK.astype(np.float64)
+    shares_KK: Floats = np.divide(both_KK, all_KK, out=np.full(all_KK.shape, np.nan), where=all_KK > 0)
+    np.fill_diagonal(shares_KK, np.nan)
+    return shares_KK
+
+
+def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
+    """Yields each task whose labels have the figure, and the rows to show: the reference row and the best row."""
+    for task, dev in results.dev.items():
+        rows = best_beside_reference(results, summary, task)
+        if figure in dev.task.answer.labels.figures and rows:
+            yield dev, rows
+
+
+def _scores(dev: DevData, run: EndedRun) -> Floats:
+    """Returns precision, recall, F1 and average precision of each label, ``[K, 4]``."""
+    predicted = run.predicted[dev.task.name]
+    each = by_label(dev.task, predicted.decision.numpy(), dev.labels)
+    ranked = average_precisions(predicted.prediction.numpy(), dev.labels)
+    return np.array([(c.precision, c.recall, c.f1, ap) for c, ap in zip(each, ranked, strict=True)])
