@@ -9,7 +9,9 @@ import toy_table
 from tokenizers import Tokenizer
 
 from mtbert import splits
+from mtbert.columns import TextColumn
 from mtbert.data import cache, formats
+from mtbert.data.split import grouped_split
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import Prepared, prepare, read_test
 from mtbert.recipe.settings import Recipe, validate_recipe
@@ -105,6 +107,16 @@ def test_tasks_of_a_table_agree_about_dev_which_stays_if_one_with_the_same_texts
         fewer = sides(prepared(table_folder, {"tasks": {gone: None}}))
         assert len(fewer) < len(whole)
         assert fewer.items() <= whole.items()
+
+
+def test_a_task_with_files_of_its_own_draws_dev_from_the_rows_with_its_label_alone(table_folder: Path):
+    own = {key: toy_table.TASKS["stars"][key] for key in ("type", "inputs")}
+    own |= {"train": "reviews.csv", "dev_fraction": 0.2, "columns": {"text": "body", "label": "stars", "id": "key"}}
+    lines = (table_folder / "data/reviews.csv").read_text().splitlines()[1:]
+    labelled = [cells for cells in (line.split(",") for line in lines) if cells[3]]
+    _, dev = grouped_split([TextColumn.of(cells[2] for cells in labelled)], 0.2, 0)
+    found = prepared(table_folder, {"tasks": {"own": own}})["own"]
+    assert list(found.dev.examples.ids) == [labelled[row][0] for row in dev]
 
 
 def test_rows_that_share_any_text_are_on_one_side_and_empty_texts_are_not_shared(table_folder: Path):

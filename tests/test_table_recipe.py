@@ -215,3 +215,11 @@ def test_files_of_tables_become_absolute_also_in_the_tasks_that_read_them():
     for holder in (found.tables["reviews"], *found.tasks.values()):
         assert (holder.train.path, holder.test and holder.test.path) == ("reviews.csv", "/nowhere/data/t.csv")
     assert validate_recipe(as_plain(found), "r") == found
+
+
+def test_a_digest_has_the_settings_of_a_table_once(monkeypatch: pytest.MonkeyPatch):
+    hashed: list[dict[str, Any]] = []
+    monkeypatch.setattr("mtbert.recipe.identity._sha256", hashed.append)
+    identity(read())
+    assert hashed[0]["tables"]["reviews"]["batch_size"] == 8
+    assert set(hashed[0]["tasks"]["stars"]) == {"name", "type", "inputs", "columns", "losses", "metric", "table"}
