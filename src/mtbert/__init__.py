@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtbert.api import Studied, Trained, evaluate, study, train, tune
+    from mtbert.api import Studied, Trained, evaluate, review, study, train, tune
     from mtbert.recipe.settings import Recipe
     from mtbert.scores import Scores
     from mtbert.use.predictor import Predictor, load
@@ -27,6 +27,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "review",
     "study",
     "train",
     "tune",

@@ -169,6 +169,42 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     return score_run(_path("run", run), str(split), task, overrides=_overrides(changes)).scores
 
 
+def review(
+    run: str | Path,
+    task: str,
+    pool: str | Path,
+    out: str | Path,
+    *,
+    top: int = 200,
+    changes: Changes = (),
+    progress: bool = False,
+) -> int:
+    """Writes the rows of a pool that a person should label next, and returns their number.
+
+    Args:
+        run: The folder of a run, or its subfolder ``best/`` or ``last/``.
+        task: The task to label for.
+        pool: A file with the text columns of the task.
+        out: The file to write, which ends in ``.csv``, ``.tsv`` or ``.jsonl``. It has the columns that the recipe
+            reads, with empty labels, and the model's answer and its probability. The least certain row comes first.
+        top: The largest number of rows to write.
+        changes: New values of ``data.root`` or of the columns and files of tasks, in the form that :func:`train` takes.
+        progress: Whether to print what the command prints.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the pool cannot be read, if the task does not exist or gives no
+            probability of an answer, or if the file must not be written.
+
+    >>> mtbert.review("runs/mine", "topic", "pool.csv", "to-label.csv", top=100)  # doctest: +SKIP
+    100
+    """
+    from mtbert.use.review import review_run
+
+    place, target = str(_path("pool", pool)), str(_path("out", out))
+    console = plain_console(stderr=True, quiet=not progress)
+    return review_run(_path("run", run), task, place, top, target, console, overrides=_overrides(changes))
+
+
 def study(
     study: str | Path,
     out: str | Path | None = None,

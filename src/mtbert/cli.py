@@ -150,6 +150,13 @@ def predict(
     vectors: Annotated[
         str | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
     ] = None,
+    unsure: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Mark this share of each task's answers, the least certain ones, for a person to check.",
+        ),
+    ] = None,
     set_: RunOverrides = None,
 ) -> None:
     """Answer one or more tasks for each text: the class with its probabilities, or the score.
@@ -175,12 +182,38 @@ def predict(
 
       mtbert predict runs/mine --task reviews --input new.csv --set tasks.reviews.columns.text=comment
 
+      mtbert predict runs/mine --task topic --input new.csv --output answers.csv --unsure 0.1
+
       cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
     """
     from mtbert.use.predict import Question, predict_run
 
-    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()))
+    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), unsure)
     predict_run(run, asked, plain_console(stderr=True))
+
+
+@app.command()
+def review(
+    run: RunFolder,
+    task: Annotated[str, typer.Option(help="The task to label for.")],
+    input_: Annotated[str, typer.Option("--input", help="The pool: a csv, tsv, jsonl or parquet file.")],
+    output: Annotated[str, typer.Option(help="The csv, tsv or jsonl file to write.")],
+    top: Annotated[int, typer.Option(help="The largest number of rows to write.")] = 200,
+    set_: RunOverrides = None,
+) -> None:
+    """Choose the rows of a pool that a person should label next: those about which the model is least certain.
+
+    The output has the columns that the recipe reads, with empty labels, and the model's answer and its probability. The
+    least certain row comes first. Rows of train and dev are left out, and so are near repeats. Once it is labelled, the
+    file can be one more train file.
+
+    Example:
+
+      mtbert review runs/mine --task topic --input pool.csv --top 200 --output to-label.csv
+    """
+    from mtbert import api
+
+    api.review(run, task, input_, output, top=top, changes=set_ or (), progress=True)
 
 
 @app.command()

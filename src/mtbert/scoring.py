@@ -166,13 +166,18 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
         ValueError: If the task's head gives no probability of an answer.
     """
     if not task.predicts.fits.calibrations:
-        raise ValueError(
-            f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probability of an answer, so it "
-            "cannot be said how certain an answer is. Use a task of classes, yes/no or sets."
-        )
+        raise ValueError(no_certainty(task))
     decision = decide(model, task, prediction).astype(np.float64)
     shown = calibrated(prediction, model.fitted(task.name)).double().numpy()
     return task.predicts.judge(task, shown, decision, decision).p_B  # as if every answer were its own label
+
+
+def no_certainty(task: Task) -> str:
+    """Returns a message that says why there is no certainty of the task's answers."""
+    return (
+        f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probability of an answer, so "
+        "nobody can say how certain an answer is. Use a task of classes, yes/no or sets."
+    )
 
 
 def fit_answers(model: Model, data: Sequence[Dataset]) -> None:

@@ -32,6 +32,14 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
     )
 
 
+def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns all rows of ``file`` as an unlabelled data set of ``task``, and the warnings from reading the file."""
+    chosen = known_task(predictor, recipe, task)
+    table = _table(recipe, chosen, file, Path(), labelled=False)
+    (data,) = predictor.datasets([task], table.ids, table.texts)
+    return data, table.warnings
+
+
 def unlabelled(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
 ) -> tuple[list[Dataset], Whole, list[str]]:

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
     for record, answer in zip(given, answers, strict=True):
         for key in answer:
             if key not in names:
-                names[key] = _free(key, (*columns, *names.values()))
+                names[key] = free_name(key, (*columns, *names.values()))
         rows.append({c: record.get(c) for c in columns} | {names[k]: _rounded(v) for k, v in answer.items()})
     return Answered([*columns, *names.values()], rows, {k: v for k, v in names.items() if k != v})
 
@@ -139,7 +139,8 @@ def joined(answer: OutputRow, separator: str) -> OutputRow:
     }
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Returns ``name`` with the prefix ``RENAMED_PREFIX`` as often as needed to differ from all names in ``taken``."""
     while name in taken:
         name = RENAMED_PREFIX + name
     return name

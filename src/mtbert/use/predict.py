@@ -8,16 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
+from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown, warn
-from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.inputs import answering, unlabelled
 from mtbert.use.outputs import STANDARD_OUTPUT, OutputRow
 from mtbert.use.predictor import Predictor, load
-from mtbert.use.trained import early_model, find_recipe, recipe_of
+from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targets
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Question:
     output: str = STANDARD_OUTPUT
     vectors: str | None = None
     overrides: tuple[str, ...] = ()
+    unsure: float | None = None  # the share of the answers of each task that are marked as the least certain
 
 
 # Answers -----------------------------------------------------------------------------------------------------
@@ -52,6 +53,10 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):
         raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
+    if question.unsure is not None and not 0 < question.unsure < 1:
+        raise ValueError(f"--unsure must be a share between 0 and 1, found {question.unsure:g}. Give 0.1, for example.")
+    if question.unsure is not None and source is None:
+        raise ValueError("--unsure marks a share of the rows of a file, and there is one text. Give --input FILE.")
     to_screen = question.output == STANDARD_OUTPUT
     if to_screen and sys.stdout is None:
         raise ValueError("standard output is closed. Give --output FILE.")
@@ -78,9 +83,11 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
     else:
         data, given, warnings = _one_row(predictor, recipe, question)
+    if question.unsure is not None:
+        warnings += _unmarked(question, data)
     for line in warnings:
         warn(console, line)
-    answers = predictor.answers_together(data)
+    answers = predictor.answers_together(data, unsure=question.unsure)
     if text is not None and to_screen:
         console.file = sys.stdout
         width = max(map(len, answers[0]))
@@ -101,6 +108,19 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if vectors_file is not None:
         outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
         console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
+
+
+def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
+    """Returns a warning about tasks whose answers cannot be marked as unsure.
+
+    Raises a ValueError if the user named such a task, or if there is no other.
+    """
+    without = [one.task for one in data if not one.task.predicts.fits.calibrations]
+    if without and (question.tasks or len(without) == len(data)):
+        raise ValueError(f"--unsure: {scoring.no_certainty(without[0])}")
+    names = few([task.name for task in without])
+    why = "because this gives no probability of an answer"
+    return [f"--unsure: no answer of {names} is marked, {why}."] if without else []
 
 
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
@@ -136,15 +156,9 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
     Raises a ValueError if one of these files must not be written.
     """
-    reads: dict[Path, str] = {}
+    home, reads = recipe_targets(path, recipe)
     if question.source not in (None, STANDARD_OUTPUT):
         reads[Path(str(question.source))] = "the input file"
-    if recipe is not None:
-        for name, task in recipe.tasks.items():
-            for source in filter(None, (task.train, task.dev, task.test)):
-                for file in filter(None, (*source.files, source.hub)):
-                    reads[recipe.root() / file] = f"data of task {name}"
-    home = path.resolve().parent if (path.resolve().parent / RECIPE_FILE).is_file() else path
 
     def checked(option: str, name: str, known: Sequence[str]) -> Path:
         return outputs.check_output(option, name, known, home, reads)

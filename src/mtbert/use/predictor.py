@@ -3,6 +3,7 @@
 Dimension key: B texts, D width of the encoder.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from mtbert import environment, files, scoring
-from mtbert.batch import Dataset, Examples
+from mtbert.batch import Dataset, Examples, Floats, Rows
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.messages import clean, count, few, shown
 from mtbert.model.model import Model
@@ -182,10 +183,14 @@ class Predictor:
         """Returns one answer per example, in the form that :meth:`predict` describes."""
         return [answers[data.task.name] for answers in self.answers_together([data])]
 
-    def answers_together(self, data: Sequence[Dataset]) -> list[dict[str, dict[str, Any]]]:
+    def answers_together(
+        self, data: Sequence[Dataset], *, unsure: float | None = None
+    ) -> list[dict[str, dict[str, Any]]]:
         """Returns a dict ``{task: answer}`` for each example, from one data set per task.
 
-        All data sets must have the same rows. Data sets that share their tokens are encoded only once.
+        All data sets must have the same rows. Data sets that share their tokens are encoded only once. If ``unsure`` is
+        a share, each answer of a task with probabilities gets the key ``unsure``, which is true for this share of the
+        task's answers: those with the lowest probability.
         """
         if not len(data[0]):
             return []
@@ -193,6 +198,12 @@ class Predictor:
         answers = [
             scoring.decode(self.model, one.task, predictions[one.task.name], one.examples.texts[0]) for one in data
         ]
+        for one, found in zip(data, answers, strict=True):
+            if unsure is not None and one.task.predicts.fits.calibrations:
+                certainty_B = scoring.certainty(self.model, one.task, predictions[one.task.name])
+                marked = set(least_certain(certainty_B, math.ceil(unsure * len(one))).tolist())
+                for i, answer in enumerate(found):
+                    answer["unsure"] = i in marked
         return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
 
     def check_vectors(self, task: str) -> None:
@@ -221,6 +232,11 @@ class Predictor:
                 f"  precision  {str(self.model.compute).removeprefix('torch.')}",
             ]
         )
+
+
+def least_certain(certainty_B: Floats, number: int) -> Rows:
+    """Returns the indices of the ``number`` answers with the lowest certainty, the lowest first."""
+    return np.argsort(certainty_B, kind="stable")[:number]
 
 
 def load(path: str | Path) -> Predictor:

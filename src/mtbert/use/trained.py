@@ -83,3 +83,18 @@ def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tup
             yield from _differences(a.get(key), b.get(key), (*at, str(key)))
     elif a != b:
         yield at
+
+
+def recipe_targets(path: Path, recipe: Recipe | None) -> tuple[Path, dict[Path, str]]:
+    """Returns the folder of the run or model at ``path``, and the files that its recipe reads.
+
+    Neither may be overwritten. Each file has a phrase that says what it is.
+    """
+    reads: dict[Path, str] = {}
+    if recipe is not None:
+        for name, task in recipe.tasks.items():
+            for source in filter(None, (task.train, task.dev, task.test)):
+                for file in filter(None, (*source.files, source.hub)):
+                    reads[recipe.root() / file] = f"data of task {name}"
+    above = path.resolve().parent
+    return above if (above / RECIPE_FILE).is_file() else path, reads

@@ -1,0 +1,130 @@
+"""The command ``review``: chooses the rows of a pool that a person should label next.
+
+These are the rows about which the model is least certain. Rows that the model was trained or scored on are left out,
+and so is a row that nearly repeats one that was chosen before it. The file that is written has the columns that the
+recipe reads, so that it can be one more train file once it is labelled.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import scoring, splits
+from mtbert.batch import Examples, Floats
+from mtbert.messages import clean, count, few, reason, warn
+from mtbert.recipe.settings import Recipe
+from mtbert.task import Task
+from mtbert.use import outputs
+from mtbert.use.inputs import pool
+from mtbert.use.outputs import OutputRow
+from mtbert.use.predictor import least_certain, load
+from mtbert.use.trained import early_model, recipe_of, recipe_targets
+
+REVIEWED = (".csv", ".tsv", ".jsonl")
+ALIKE = 0.8  # share of words: texts with more words in common nearly repeat each other
+_WORDS = re.compile(r"\w+")
+
+
+def review_run(
+    path: Path, task: str, source: str, top: int, output: str, console: Console, *, overrides: Sequence[str] = ()
+) -> int:
+    """Writes the rows of a pool about which a model is least certain to a file, and returns their number.
+
+    Args:
+        path: The folder of a run, or of a model in it.
+        task: The task to label for.
+        source: The pool: a file with the text columns of the task. Labels in it are not read.
+        top: The largest number of rows to write.
+        output: The file to write. It has the id and the texts of each row, an empty column for each column of labels
+            that the recipe names, and the model's answer and its probability. The least certain row comes first.
+        console: Shows warnings and what was written.
+        overrides: Changes of the run's recipe, as ``a.b=c``.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model, its recipe or the pool cannot be read, the task does not exist or
+            gives no probability of an answer, or the file must not be written. Nothing is written then.
+    """
+    if top < 1:
+        raise ValueError(f"--top must be at least 1, found {top}.")
+    recipe = recipe_of(path, overrides)
+    home, reads = recipe_targets(path, recipe)
+    target = outputs.check_output("--output", output, REVIEWED, home, {Path(source): "the input file", **reads})
+    predictor = load(path)
+    data, warnings = pool(predictor, recipe, task, source)
+    for line in (*early_model(predictor, path), *warnings):
+        warn(console, line)
+    prediction = scoring.predict_examples(predictor.model, data)
+    certainty_B = scoring.certainty(predictor.model, data.task, prediction)
+    known, why = _known(recipe, task)
+    if why:
+        warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
+    chosen = _chosen(data.examples, certainty_B, known, top)
+    answers = scoring.decode(predictor.model, data.task, prediction)
+    rows = [_row(recipe, data.task, data.examples, i, answers[i], float(certainty_B[i])) for i in chosen]
+    columns = tuple(rows[0]) if rows else ()
+    if not rows:
+        raise ValueError(f"{clean(source)}: has no row that is not in train already. Give another pool.")
+    suffix = target.suffix.lower()
+    outputs.write_answers(outputs.Answered(columns, rows, {}), target, suffix)
+    console.print(f"{count(len(rows), 'row')} to label in {clean(output)}. {_how(recipe, data.task)}", soft_wrap=True)
+    return len(rows)
+
+
+def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
+    """Returns the texts of all rows of train and dev; if they cannot be read, none, and the reason."""
+    try:
+        with splits.rooted(recipe):
+            table = splits.split_table(recipe, recipe.tasks[task].source_name)
+    except (ValueError, OSError) as error:
+        return set(), reason(error)
+    sides = (side for side in (table.train, table.dev, table.held_out) if side is not None)
+    return {key for side in sides for key in _keys(side.tasks[task].examples)}, ""
+
+
+def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
+    """Yields what identifies the texts of each row. Case and space around a text make no difference."""
+    return zip(*([key.tobytes() for key in column.folded] for column in examples.texts), strict=True)
+
+
+def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...]], top: int) -> list[int]:
+    """Returns the rows to label, the least certain first; none of them is known or nearly repeats an earlier one."""
+    keys, seen = list(_keys(examples)), set(known)
+    chosen: list[int] = []
+    words: list[tuple[frozenset[str], ...]] = []
+    for i in least_certain(certainty_B, len(examples)).tolist():
+        if len(chosen) == top:
+            break
+        if keys[i] in seen:
+            continue
+        seen.add(keys[i])
+        own = tuple(frozenset(_WORDS.findall(text.casefold())) for text in examples[i].texts)
+        if not any(_alike(own, other) for other in words):
+            chosen.append(i)
+            words.append(own)
+    return chosen
+
+
+def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bool:
+    """Returns whether each text of one row has nearly the same words as the text at its place in the other row."""
+    return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
+
+
+def _row(recipe: Recipe, task: Task, examples: Examples, i: int, answer: OutputRow, p: float) -> OutputRow:
+    columns, one = recipe.tasks[task.name].columns, examples[i]
+    ids = {} if columns.id is None else {columns.id: one.id}
+    found: OutputRow = ids | dict(zip(columns.text, one.texts, strict=True)) | dict.fromkeys(columns.labels)
+    said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
+    said = (columns.separator or ";").join(said) if isinstance(said, list) else said
+    for name, value in (("answer", said), ("probability", float(f"{p:.{outputs.DIGITS}g}"))):
+        found[outputs.free_name(name, found)] = value
+    return found
+
+
+def _how(recipe: Recipe, task: Task) -> str:
+    """Returns a sentence that says what to write into the columns of labels."""
+    columns = few(recipe.tasks[task.name].columns.labels, quoted=True)
+    names = task.labels or ()
+    written = [f"{code} for {name}" for code, name in zip(task.codes, names, strict=True)] if task.codes else names
+    return f"Write into {columns}: {few(written)}."
