@@ -282,7 +282,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns a copy of the recipe that reads ``data`` from files in ``out``, and the rows for these files."""
+    """Returns a pair: the recipe, changed to read files in ``out``, and the rows of ``data`` that those files need."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(

@@ -242,16 +242,16 @@ class Words:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a task's sequences in a batch.
+    """Where the sequences of one task are in a batch.
 
     Attributes:
-        span: The name of the :class:`Span` that contains these sequences.
-        order: The index of each sequence within the span, ``[S]``, in the order of the examples. If pairs are encoded
-            as two sequences, all first texts come before all second texts. No index occurs twice.
+        span: The name of the :class:`Span` that contains the sequences.
+        order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
+            encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: The same numbers as ``order``, in a tensor on the device.
-        tokens_M: The indices in the span of the tokens of these sequences, in the order of a batch that has this task
-            alone; None if the span is such a batch.
-        words: The words of these sequences, if the labels of the task are those of words.
+        tokens_M: The indices within the span of all tokens of the sequences, in the order that these tokens have in a
+            batch of this task alone. None if the span holds exactly these tokens in this order.
+        words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 
     span: str

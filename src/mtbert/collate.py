@@ -45,7 +45,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """An array for each task: the index of its example in each of ``rows``, or -1 if it has no example there."""
+        """For each task, the index of its example in each of ``rows``, or -1 where the task has no example."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples
@@ -67,9 +67,9 @@ def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda 
 
 
 def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
-    """Returns the union of ``lists``, and for each list the index of each of its rows in the union.
+    """Returns a pair: the union of ``lists`` and, for each list, the indices of its elements in the union.
 
-    A row occurs in the union as often as in the list in which it occurs most often.
+    An element occurs in the union as often as in the list that has it most often.
     """
     first = lists[0]
     if all(np.array_equal(first, other) for other in lists[1:]):
@@ -148,12 +148,12 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns the words that have a token.
+    """Returns the words that have a token, with the places of these tokens in the span of the task.
 
     Args:
-        words: The place of each word's first token in its sequence, for each example; -1 for a word without one.
-        ends: The end of each sequence in the span, ``[sequences]``.
-        order: The index of each example's sequence in the span.
+        words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.
+        ends: The end of each sequence in the span, counted in tokens, ``[sequences]``.
+        order: For each example, the index of its sequence in the span.
         device: The device of the batch.
     """
     has_token = words.values >= 0

@@ -172,9 +172,9 @@ def check_out(folder: Path) -> Path:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Puts the path ``file`` into every OSError that is raised in a ``with`` block.
+    """A context manager: every OSError that is raised inside it gets the path ``file``.
 
-    An I/O error from safetensors is turned into such an OSError.
+    An I/O error from safetensors becomes such an OSError.
     """
     try:
         yield

@@ -106,7 +106,7 @@ def is_free(folder: Path) -> bool:
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
-    """Locks ``place`` and returns the lock's file descriptor; None if another process removed the folder meanwhile.
+    """Locks the folder ``place`` and returns the lock's file descriptor; None if another process removes the folder.
 
     Creates the folder first, and adds every folder that it creates to ``made``. If an interrupted replacement left the
     folder under another name, moves it back.

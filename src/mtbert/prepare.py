@@ -105,7 +105,7 @@ def prepare(
 
 
 def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int) -> Dataset:
-    """Returns a data set of the examples with their tokens, which no other task shares.
+    """Returns a data set of the examples and their tokens. The tokens are not shared with other tasks.
 
     A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first.
     """
@@ -216,9 +216,9 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
 
 
 def _rows_of_each(labels: Labels, classes: int) -> Ints:
-    """Returns the number of rows of each class, ``[K]``.
+    """Returns how many labels each class has, ``[K]``.
 
-    If labels are sets, returns the numbers of rows without and with each label, ``[K, 2]``.
+    For labels that are sets, returns ``[K, 2]``: how many sets lack each label, and how many contain it.
     """
     labels = all_values(labels)
     if labels.ndim == 1:

@@ -1,6 +1,7 @@
 """Arrays whose rows differ in length, in Arrow's layout: all values in one flat array, and where each row ends.
 
-Labels of words are such arrays: a text has one number per word. A row without values is a missing label.
+Labels of words are such arrays: a text is a row, with one number per word. A row without numbers means that the text
+has no labels.
 
 Dimension key: B rows, W values of all rows.
 """
@@ -33,7 +34,7 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[float] | npt.NDArray[Any]], dtype: npt.DTypeLike = np.float64) -> Ragged:
-        """Returns the given rows."""
+        """Returns a :class:`Ragged` that holds the given rows, with their values converted to ``dtype``."""
         listed = list(rows)
         values = np.concatenate([np.zeros(0, dtype), *(np.asarray(row, dtype) for row in listed)])
         return cls(values, np.cumsum([0, *map(len, listed)], dtype=np.int64))
@@ -82,5 +83,5 @@ class Ragged:
 
 
 def all_values(labels: _Array | Ragged) -> _Array | npt.NDArray[Any]:
-    """Returns the labels of all words of all rows, or ``labels`` itself where a row has one label of fixed shape."""
+    """Returns all labels in one flat array if words are labelled; otherwise returns the array ``labels`` unchanged."""
     return labels.values if isinstance(labels, Ragged) else labels

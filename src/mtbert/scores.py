@@ -38,7 +38,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     @property
     def constant(self) -> dict[str, dict[str, float]]:
-        """The metrics of the best constant answer, by task. A model that has learnt something has higher scores."""
+        """For each task, the metrics of the best constant answer. A model that has learnt something scores higher."""
         return {name: dict(one.baseline) for name, one in self.evaluations.items()}
 
     def __getitem__(self, task: str) -> Mapping[str, float]:

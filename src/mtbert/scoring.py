@@ -195,7 +195,7 @@ def fit_answers(model: Model, data: Sequence[Dataset]) -> None:
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
-    """Returns all examples of the data sets, in groups whose rows are encoded together."""
+    """Returns all examples of the data sets in groups. The tasks of a group share its rows, which are encoded once."""
     return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 
@@ -236,7 +236,7 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` has a row for each word with a token, and ``made`` is the order of its examples.
+    ``part_WK`` has a row for each word with a token. It goes through the examples in the order ``made``.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

@@ -162,8 +162,8 @@ _MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's nam
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to hints. If a
-    key with a hint is missing, the hint ends its line: it says what else the user may give.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps the path of a key to a hint,
+    which says what else the user may give. The line about a missing key ends with the hint for this key.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):
@@ -208,7 +208,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields the keys in ``location`` that the user wrote, and leaves out pydantic's own names for types and kinds."""
+    """Yields those keys in ``location`` that the user wrote. Pydantic's own names for types and kinds are left out."""
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)):

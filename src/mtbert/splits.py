@@ -29,7 +29,10 @@ MOST_HELD_OUT = 2000  # train rows that are held out for thresholds and calibrat
 
 @dataclass(frozen=True)
 class TaskSide:
-    """The examples of a task on one side of a table; ``rows``, ``[B]``, ascending, are their numbers on this side."""
+    """The examples of a task on one side of a table: in train, in the held-out part of train, in dev or in test.
+
+    ``rows``, ``[B]``, holds the index of each example's row among all rows of this side, in ascending order.
+    """
 
     examples: Examples
     rows: Rows
@@ -53,14 +56,14 @@ class TableSide:
 
 @dataclass(frozen=True)
 class TableSplit:
-    """A table, split into train, dev, and rows that are held out of train if thresholds or calibration need any.
+    """A table that is split into train, dev and, if thresholds or calibrations are fitted, rows held out of train.
 
     Attributes:
-        tasks: The tasks that read it, with labels and range filled in.
-        reads: The indices of each task's texts in ``TableSide.texts``.
-        parts: The files of train and dev.
-        warnings: Warnings from reading that concern the table.
-        own_warnings: Warnings from reading that concern one task.
+        tasks: The tasks that read the table, with the labels and ranges that their recipe leaves open filled in.
+        reads: For each task, the indices of its texts in ``TableSide.texts``.
+        parts: The files that train and dev come from.
+        warnings: Warnings about the table as a whole, which arose when it was read.
+        own_warnings: For each task, the warnings from reading that concern only this task.
     """
 
     tasks: Mapping[str, Task]

@@ -200,5 +200,8 @@ class Task(Settings):
         return texts >= 2 if self.texts is None else texts == self.texts
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Returns the text columns, grouped by token sequence: a group each if ``inputs`` is ``separate``, else one."""
+        """Groups the text columns by the token sequence that they become part of.
+
+        If ``inputs`` is ``separate``, each column has a sequence of its own; otherwise all columns share one sequence.
+        """
         return tuple((column,) for column in columns) if self.inputs == "separate" else (tuple(columns),)

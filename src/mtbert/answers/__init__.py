@@ -154,7 +154,7 @@ class LabelKind(Protocol):
 
     @property
     def figures(self) -> tuple[FigureName, ...]:
-        """The names of those figures and tables in the report that make sense for these labels."""
+        """The names of the figures and tables that a report shows for labels of this kind."""
         ...
 
     @property
@@ -220,7 +220,10 @@ class LabelKind(Protocol):
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        """Returns whether ``decision`` has shape, dtype and values of decisions for ``examples`` examples, or words."""
+        """Returns whether ``decision`` has the shape, dtype and values that decisions of this kind must have.
+
+        ``examples`` is how many there must be: the number of examples or, if words are labelled, of words.
+        """
         ...
 
     def collapsed(self, decision: Array) -> bool:
@@ -249,10 +252,10 @@ class LabelKind(Protocol):
 
 
 class PredictionKind(Protocol):
-    """The prediction half of an answer type: what the numbers of a head mean.
+    """The prediction half of an answer type: it says what the numbers mean that a head returns.
 
-    Predictions are tensors ``[B, *shape]``, where :meth:`shape` returns ``shape``. All methods take predictions that
-    have been calibrated.
+    Predictions are tensors ``[B, *shape]``, where ``shape`` is what the method :meth:`shape` returns. All methods take
+    predictions that have been calibrated.
     """
 
     @property
@@ -302,10 +305,7 @@ class PredictionKind(Protocol):
         ...
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
-        """Returns a readable answer for each example, as a dict such as ``{"score": 3.5}``.
-
-        The values are texts, numbers, None, or lists of these.
-        """
+        """Returns a readable answer for each example: a dict of texts, numbers, None, or lists of these."""
         ...
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
@@ -330,7 +330,7 @@ class PredictionKind(Protocol):
 
 @dataclass(frozen=True)
 class AnswerType:
-    """An answer type: its name in recipes, its two halves and its metrics."""
+    """An answer type: its name in recipes, its kind of labels, the kinds of predictions it can use, and its metrics."""
 
     name: str
     labels: LabelKind

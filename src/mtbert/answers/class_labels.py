@@ -34,7 +34,7 @@ class OfClass:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels:
-    """Labels that are indices of the task's classes, ``[B]``."""
+    """The kind of labels that are classes. A label is stored as the index of its class in ``task.labels``, ``[B]``."""
 
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
@@ -209,7 +209,7 @@ def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list
 
 
 def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
-    """Returns the class name of each decision."""
+    """Returns the class names that the class indices in ``decision_B`` stand for."""
     names = task.labels or ()
     return [names[int(i)] for i in decision_B]
 

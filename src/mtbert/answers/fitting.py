@@ -235,10 +235,10 @@ def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
 
 
 def label_loss(logits: Labels, labels: Labels, scale: float, bias: float = 0.0) -> float:
-    """Returns the mean cross-entropy between ``scale * logits + bias`` and smoothed targets, for yes/no, in nats.
+    """Returns the mean cross-entropy of yes/no predictions whose logits are ``scale * logits + bias``, in nats.
 
-    ``labels`` are shares of yes, usually 1 or 0, and ``nan`` where they are unknown. They have the shape of ``logits``,
-    ``[B]`` or ``[B, K]``.
+    ``labels`` holds the true share of yes, usually 1 or 0, and ``nan`` where it is unknown. The shares are smoothed
+    before they are used. ``logits`` and ``labels`` have the same shape, ``[B]`` or ``[B, K]``.
     """
     from scipy.special import log_expit
 

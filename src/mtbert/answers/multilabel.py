@@ -204,7 +204,7 @@ class LabelLogits:
 
 
 def _named(cells: Cells) -> list[tuple[int, str, int]]:
-    """Returns the row index, the name and the value (1 or 0) of every label that is named in ``cells``."""
+    """Returns (row index, label name, value) for every label that is named in ``cells``. The value is 1 or 0."""
     found = []
     for row, cell in enumerate(cells):
         made = [] if cell is None else json.loads(cell)

@@ -37,7 +37,7 @@ class OfWords(Protocol):
 
 @runtime_checkable
 class Repairing(Protocol):
-    """The label half of a type that repairs labels as it reads them."""
+    """A label kind that repairs wrong tags when it reads them."""
 
     def repaired(self, task: TaskFacts, cells: Cells) -> npt.NDArray[np.int64]:
         """Returns how many tags of each cell :meth:`LabelKind.read` repairs, ``[B]``."""

@@ -131,10 +131,10 @@ class Cosines:
         return ranks_BC
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
-        """Returns for each example ``first``, the number of the first candidate from 1, and two lists over candidates.
+        """Returns for each example a dict about its candidates, with the keys ``first``, ``ranks`` and ``cosines``.
 
-        ``ranks`` holds the rank of each candidate from 1, where equal candidates keep their order, and ``cosines`` its
-        cosine.
+        ``first`` is the number of the best candidate, counted from 1. The two others are lists with one value for each
+        candidate: its rank, also counted from 1, and its cosine. Candidates with equal cosines keep their order.
         """
         order_BC = prediction.argsort(dim=1, descending=True, stable=True)
         ranks_BC = order_BC.argsort(dim=1) + 1

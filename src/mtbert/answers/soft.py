@@ -268,10 +268,10 @@ def _scaled(parts_BK: Labels) -> Labels:
 def with_soft(
     hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind] | None = None
 ) -> AnswerType:
-    """Returns a copy of ``hard`` whose field ``soft`` is the answer type for labels that are distributions.
+    """Returns a copy of the answer type ``hard`` that also has a type for labels that are distributions over classes.
 
-    ``labels`` and ``predictions`` are the two halves of this new type. If ``predictions`` is None, it has the
-    predictions of ``hard``.
+    This type is in the copy's field ``soft``. Its two halves are ``labels`` and ``predictions``. If ``predictions`` is
+    None, it has the predictions of ``hard``.
     """
     soft = replace(
         hard,

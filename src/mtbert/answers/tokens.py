@@ -134,7 +134,7 @@ class TagLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how many entities there are of each type, or words of each plain tag."""
+        """Returns the number of entities of each type or, if the tags are not BIO tags, of words with each tag."""
         truth, known = as_ragged(labels), scheme(task.labels or ())
         found = entities(truth.values, truth.offsets, known)
         counts = np.bincount(found.type, minlength=len(known.types)).tolist()
@@ -227,7 +227,7 @@ def _written(task: TaskFacts, cells: Cells) -> Ragged:
 
 @dataclass(frozen=True)
 class TagLogits(Logits):
-    """Predictions ``[W, K]``: one logit per tag of each word; ``nan`` for a word without a piece."""
+    """Predictions ``[W, K]``: for each word, one logit per tag; ``nan`` for a word without a token."""
 
     fits: Fits = NOTHING_FITTED
 

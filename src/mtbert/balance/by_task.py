@@ -144,9 +144,9 @@ class ByTask:
 
 
 def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
-    """Returns the gradients of a module's weight and bias, by parameter name.
+    """Returns the gradients of a module's parameters: of its ``weight`` and, if it has one, of its ``bias``.
 
-    They are computed from the rows of the module's input and the gradient of the rows of its output.
+    ``x_RI`` is the input of the module, and ``gradient_RO`` is the gradient with respect to its output.
     """
     if isinstance(module, nn.Embedding):
         # Autograd itself calls this function. It gives sparse or dense gradients, and on a GPU it does not wait for the

@@ -46,9 +46,9 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` distinct rows. Each call of ``grammar`` draws a group of rows, which stay side by side.
+    """Returns ``size`` distinct rows. Each call of ``grammar`` draws a group of rows, which stay next to each other.
 
-    If groups have two rows and split sizes are even, all rows of a group end up in the same split.
+    If every group has two rows, and every split an even number of rows, no group is divided between two splits.
     """
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []

@@ -199,7 +199,7 @@ def _contradicted(numbers: Ints) -> int:
 
 
 def _alike(labels: Labels) -> npt.NDArray[np.generic]:
-    """Returns a key for the label of each example, which equal labels share."""
+    """Returns a key for each label, ``[B]``. Equal labels have equal keys."""
     if isinstance(labels, Ragged):
         return np.array([hash(labels[row].tobytes()) for row in range(len(labels))], np.int64)
     keys: npt.NDArray[np.generic] = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()

@@ -15,12 +15,12 @@ from mtbert.messages import count
 def separated_records(
     name: str, suffix: str, text: Text, wanted: Sequence[str], every: bool
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
-    """Returns the line number of the header, the names of all columns, and the rows.
+    """Returns three values: the line number of the header, the names of all columns, and an iterator over the rows.
 
-    The rows have the values of the ``wanted`` columns, or of all columns if ``every`` is true.
+    A row has the values of the ``wanted`` columns, or of all columns if ``every`` is true.
 
     Raises:
-        ValueError: If there is no header. Iterating over the rows raises it too, if a row is damaged.
+        ValueError: If there is no header. The iterator also raises it if a row is damaged.
     """
     csv.field_size_limit(LONGEST_TEXT)  # applies to the whole csv module, whose own limit is too low for long texts
     lines = iter(text)

@@ -84,7 +84,7 @@ class SourceTable:
 
     @property
     def name(self) -> str:
-        """The names of all files, for messages."""
+        """The names of all files of the source, for use in messages."""
         return names(self.parts)
 
     def __len__(self) -> int:
@@ -162,13 +162,13 @@ class SourceTable:
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
-        """The warnings about dropped rows, one for each file and reason, and then the other warnings from reading."""
+        """All warnings from reading. Those about dropped rows come first, one for each file and reason."""
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:
-        """Returns a warning for each file that has rows with a label of this task that only other tasks can read.
+        """Returns a warning for each file with rows that this task must leave out, although another task reads them.
 
-        In such a row, one of this task's texts is empty, but another task finds all of its own texts.
+        Such a row has a label for this task, but an empty text. ``reading`` is the task's index in :attr:`readings`.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)
@@ -195,7 +195,7 @@ class SourceTable:
                 yield first, f"{done} {count(number, 'row')} {why} (first: {part.unit} {self.lines[first]})"
 
     def _told(self, found: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-        """Returns the texts in ``found`` as warnings, each beginning with the name of the file that it is about."""
+        """Turns each text in ``found`` into a warning that begins with the name of the file that the text is about."""
         return tuple(f"{self.parts[bisect_right(self.ends, first)].name}: {each}." for first, each in found)
 
     def places(self) -> Ints:

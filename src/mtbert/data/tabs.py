@@ -16,7 +16,7 @@ _INSIDE = re.compile(r'(?:[^"]|"")*+')
 
 
 class BareReturn(ValueError):
-    """Raised if a line contains a carriage return that does not end it. ``line`` is the number of that line."""
+    """Raised if a line contains a carriage return that is not at its end. ``line`` is the number of this line."""
 
     def __init__(self, line: int) -> None:
         super().__init__(line)

@@ -33,7 +33,7 @@ _SPLITTER = pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]")
 
 
 def split(text: str) -> Places:
-    """Returns the place of each word in a text, ``[W, 2]``, by the rule above.
+    """Returns where each word of a text begins and ends, ``[W, 2]``. The rule for words is at the top of this file.
 
     >>> split("It's 2!").tolist()
     [[0, 2], [2, 3], [3, 4], [5, 6], [6, 7]]
@@ -42,13 +42,13 @@ def split(text: str) -> Places:
 
 
 def given(text: str) -> Places:
-    """Returns the place of each word in a text whose words are joined by single spaces, ``[W, 2]``."""
+    """Returns where each word begins and ends in a text whose words are joined by single spaces, ``[W, 2]``."""
     stops = np.cumsum([len(word) + 1 for word in text.split(" ")], dtype=np.int64) - 1
     return np.stack([np.concatenate([[0], stops[:-1] + 1]), stops], 1)
 
 
 def finder(column: TextColumn) -> Finder:
-    """Returns the function that finds the words in the texts of a column: :func:`given` or :func:`split`."""
+    """Returns :func:`given` if the texts of ``column`` are words joined by single spaces, otherwise :func:`split`."""
     return given if isinstance(column, WordColumn) else split
 
 

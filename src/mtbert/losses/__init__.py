@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The requirements of a loss on its task and the run. A recipe that does not meet them is refused."""
+    """What a loss requires of its task and of the run. A recipe that does not meet these requirements is refused."""
 
     because: str  # what the loss reads, for the message
     reads: tuple[str, ...] = ()  # one of these must be in ``PredictionKind.feeds`` of the task; empty: any task will do
@@ -88,7 +88,7 @@ class Pass:
         return only(self.batch, self.task.name)
 
     def embed(self, generator: torch.Generator | None) -> Tensor:
-        """Runs the embedding layer for this task again and returns its output, ``[M, D]``.
+        """Runs the embedding layer again on this task's tokens, and returns its output, ``[M, D]``.
 
         ``generator`` draws the dropout masks; None turns dropout off.
         """
@@ -121,9 +121,9 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether ``finish(out.embeddings_MD, twin())`` reproduces this pass bit for bit.
+        """Whether this pass can be repeated bit for bit, by calling ``finish(out.embeddings_MD, twin())``.
 
-        With dropout, this fails if the batch has other tasks, because the masks of all tasks were drawn together.
+        With dropout, it cannot if the batch has other tasks, because the masks of all tasks were drawn together.
         """
         return len(self.batch.places) == 1 or not self.model.random(self.task.name)
 
@@ -148,7 +148,10 @@ class _Settings(Protocol):
 
 
 class Plain(_Settings, Protocol):
-    """The settings of a loss that needs only a pass. They are a :data:`Loss` themselves: call them with the pass."""
+    """The settings of a loss that needs only a forward pass.
+
+    They can be called with a :class:`Pass` and then return the loss, so they are a :data:`Loss` themselves.
+    """
 
     def __call__(self, p: Pass, /) -> Tensor: ...
 

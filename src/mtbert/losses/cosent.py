@@ -45,7 +45,7 @@ class CoSENT(Settings):
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the cosines and the labels, ``[B]`` each."""
+        """Returns two tensors: the cosine of each pair of texts and the label of each pair, ``[B]`` each."""
         return p.out.prediction, p.labels
 
     def compare(self, *gathered: Tensor) -> Tensor:

@@ -38,7 +38,10 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors and clusters of queries and candidates, see :func:`right_candidates`."""
+        """Returns three tensors: the vectors of queries, the vectors of candidates, and the clusters of texts.
+
+        For the shapes, and for which rows take part, see :func:`right_candidates`.
+        """
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ class TwoPasses:
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns three tensors: the sentence vectors of this pass, those of a second pass, and the clusters.
 
-        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``.
+        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``: each sentence is in one cluster.
         """
         again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))

@@ -83,9 +83,9 @@ class Attention:
     def __call__(
         self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
     ) -> Tensor:
-        """Returns the output of the attention for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
+        """Returns the output of the attention for all tokens, ``[N, D]``.
 
-        ``first_only`` says whether it is computed only for the first token of each sequence.
+        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``.
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)

@@ -39,7 +39,7 @@ class Model(nn.Module):
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
         fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
-            with its head. A task that is not in this mapping has the numbers of a run without calibration.
+            with its head. For a task that is missing here, these are the numbers that a run without calibration fits.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. If ``watch`` is given, it is called first, with
-        the rows of each span.
+        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None, or a function that is called
+        before the layer runs, with the rows of each :class:`~mtbert.batch.Span`.
         """
         if watch is not None:
             watch(_rows(batch.layout))

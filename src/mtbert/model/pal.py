@@ -27,10 +27,11 @@ from mtbert.seeds import torch_generator
 
 
 class Projected(nn.Module):
-    """The PAL networks of one task, one for each encoder layer.
+    """The networks of one task for projected attention layers (PAL): one small network for each encoder layer.
 
-    A network computes ``GELU(V_D MHA(V_E h))``, or ``V_D GELU(V_E h)`` if it has no attention. ``V_E`` projects down to
-    the small width, and ``V_D`` projects back up. ``MHA`` is multi-head attention without an output matrix.
+    From the input ``h`` of the layer's attention, a network computes ``GELU(V_D MHA(V_E h))``, or ``V_D GELU(V_E h)``
+    if it has no attention. ``V_E`` projects down to the small width, and ``V_D`` projects back up. ``MHA`` is
+    multi-head attention without an output matrix.
     """
 
     def __init__(self, settings: Pal, config: EncoderConfig) -> None:
@@ -44,9 +45,9 @@ class Projected(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in every_layer) if settings.attends else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
-        """Returns what PAL adds in the encoder layer with index ``layer``: ``[M, D]``.
+        """Returns the output of the network for the encoder layer with index ``layer``, ``[M, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout.
+        ``x_MD`` is the input of the layer's attention. ``generator`` draws the dropout masks; None means no dropout.
         """
         projection = layer % len(self.down)  # always 0 if all layers share one
         x_MW = self.down[projection](x_MD)

@@ -31,7 +31,7 @@ def identity(recipe: Recipe) -> str:
 
 
 def _changed(value: Any) -> Any:
-    """Returns ``value`` as plain values without the settings that have their default value. Every ``kind`` is kept."""
+    """Returns ``value`` as plain values. Settings that have their default value are left out, except every ``kind``."""
     if isinstance(value, Settings):
         each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
         return {

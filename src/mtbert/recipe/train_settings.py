@@ -111,7 +111,7 @@ class TrainRecipe(Settings):
 
     @property
     def chooses_tasks(self) -> bool:
-        """Whether the sampler does more than take every task in turn."""
+        """Whether the sampler chooses which task to train. It is false if all tasks simply take turns."""
         return not isinstance(self.sampler, RoundRobin)
 
     @model_validator(mode="after")

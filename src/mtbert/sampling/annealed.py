@@ -26,5 +26,5 @@ class Annealed(Settings):
     kind: Literal["annealed"] = "annealed"
 
     def __call__(self, sizes: Sequence[int], progress: Progress) -> Tensor:
-        """Returns the probability of each task for this step, ``[T]``, float64."""
+        """Returns for each task the probability that it is trained in this step, ``[T]``, float64."""
         return powers(sizes, 1 - 0.8 * (progress.epoch - 1) / max(1, progress.epochs - 1))

@@ -14,13 +14,14 @@ class Stream:
     """An endless sequence of a table's rows: one random permutation of all rows after another, drawn from the seed.
 
     Attributes:
-        name: The name of the table; that of the task if it has files of its own.
+        name: The name of the table, or the name of the task if the task has files of its own.
         size: The number of rows.
         batch_size: The number of rows in a batch.
         seed: The seed of the run.
-        clusters: The index of each text's cluster, ``[size, texts]``, from :func:`mtbert.data.clusters.clusters`, or
-            None. If clusters are given, each permutation is rearranged so that a batch contains no cluster twice if
-            possible, and rows that do not fill a whole batch are left out. There must be rows for at least one batch.
+        clusters: None, or the index of the cluster that each text is in, ``[size, texts]``, see
+            :func:`mtbert.data.clusters.clusters`. If it is given, each permutation is rearranged so that no batch
+            contains a cluster twice, if this is possible. Rows at the end of a permutation that do not fill a batch are
+            then left out, so ``size`` must be at least ``batch_size``.
     """
 
     name: str

@@ -38,7 +38,7 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns a probability per task, proportional to ``size ** power``, as ``[T]``, float64. They sum to 1."""
+    """Returns a probability for each task, ``[T]``, float64: its size to the power ``power``, over the sum of these."""
     import torch
 
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows

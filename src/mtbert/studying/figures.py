@@ -40,7 +40,10 @@ def study_figures(results: Results, summary: Summary) -> list[Drawn]:
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws how each row's scores differ from those of its control. Each score has a panel with 95% intervals."""
+    """Draws the differences between the scores of each row of a study and those of its control.
+
+    There is one panel for each score. Each difference is drawn with its 95% interval.
+    """
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
     if not scores:
@@ -248,7 +251,7 @@ def _windows(points: Points) -> tuple[Floats, Floats]:
 
 
 def _losses(result: EndedRun, task: str) -> Points:
-    """Returns a pair (step, loss) for each step that trained the task. Several losses of the task are added up."""
+    """Returns a pair (step, loss) for each step that trained the task. If the task has several losses, adds them up."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]

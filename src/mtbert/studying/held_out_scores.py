@@ -9,7 +9,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """A test score of a row: its mean over the row's seeds, with its uncertainty."""
+    """The score of a row of a study on test: the mean over the row's seeds, with its uncertainty."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed

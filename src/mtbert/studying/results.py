@@ -203,7 +203,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This depends on how many train rows each task has. If ``dev`` does not say this for a task, its data are read.
+    It depends on the numbers of train rows. Those that ``dev`` does not hold are counted in the data.
     """
     sizes = {
         table: dev[table].train

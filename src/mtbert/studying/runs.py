@@ -83,7 +83,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the place of a run in the study's folder ``out``. The run is given by its row and its seed."""
+    """Returns the paths of the files of a run in ``out``, the folder of its study. Row and seed identify the run."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 

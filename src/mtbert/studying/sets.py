@@ -103,7 +103,10 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields each task whose labels have the figure, and the rows to show: the reference row and the best row."""
+    """Yields a pair for each task that ``figure`` makes sense for: its dev data, and the names of the rows to draw.
+
+    These are the reference row of the study and the best row.
+    """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)
         if figure in dev.task.answer.labels.figures and rows:

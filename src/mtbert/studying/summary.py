@@ -122,9 +122,9 @@ class _Sums:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Returns the names of the tasks whose scores ``overall`` averages.
+        """Returns the names of the tasks that take part in the score ``overall``, which is a mean over tasks.
 
-        These are the tasks of the reference row or, until a run of that row has ended, all tasks.
+        These are the tasks of the reference row or, as long as no run of that row has ended, all tasks of the study.
         """
         reference = self.results.runs.get(self.results.outline.reference)
         known = next(iter(reference.values())).predicted if reference else self.results.dev

@@ -1,4 +1,4 @@
-"""The storage of a tuning's trials: an Optuna study in an SQLite file. Its errors become one-line messages."""
+"""Stores the trials of a tuning, as an Optuna study in an SQLite file. Optuna's errors become one-line messages."""
 
 import errno
 from collections.abc import Iterator

@@ -181,7 +181,7 @@ class Objective:
     def gradients(self, parts: Sequence[TaskRows]) -> dict[str, dict[str, float]]:
         """Returns the norm of each weighted loss's gradient with respect to the encoder, keyed by task, then by loss.
 
-        ``parts`` is as in :meth:`losses`. The generator and all weights stay unchanged.
+        For ``parts``, see :meth:`losses`. All weights and the state of the random generator stay unchanged.
         """
         state = self.generator.get_state()
         weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
@@ -232,10 +232,10 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], labels: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns the weighted sum of each task's losses in one forward pass.
+        """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        Each loss is multiplied by the pass's share of the labels that its task has in the step. ``surrogates``
-        replace the whole-batch losses.
+        ``labels`` counts each task's labels in the whole step; a loss is multiplied by the share of them in this pass.
+        ``surrogates`` replace the whole-batch losses.
         """
         totals = {}
         for name, made in passes.items():

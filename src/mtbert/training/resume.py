@@ -170,12 +170,12 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
 
 
 def _kept(out: Path) -> dict[str, Any]:
-    """Returns the recipe in ``out`` as it was written, without validation: an older version may have made the run."""
+    """Returns the recipe in ``out`` as written, not validated: an older version of mtbert may have made the run."""
     return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns a copy of ``recipe`` with ``epochs`` epochs; raises a ValueError if ``recipe`` has as many or more."""
+    """Returns a copy of ``recipe`` with ``epochs`` epochs. Raises ValueError unless ``recipe`` has fewer than that."""
     if epochs <= recipe.train.epochs:
         raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
@@ -198,7 +198,7 @@ def _new_rate(run: Run, begun: Recipe) -> Note:
 
 
 def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
-    """Writes the number of epochs into the recipe file of the run, and also ``data.root`` if ``moved`` is true."""
+    """Changes the recipe file of the run: writes the number of epochs and, if ``moved`` is true, also ``data.root``."""
     kept = _kept(out)
     # Written first, because this digest fits both the old and the new recipe file: a run that is killed between the two
     # writes can still be resumed.

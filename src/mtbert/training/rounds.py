@@ -1,7 +1,7 @@
 """The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
 
-A round is one joint step with a batch of every table. If tables take turns, a round has as many steps as there are
-tables. A task with files of its own counts as the only task of a table.
+A round is one joint step with a batch of every table or, if tables take turns, one step with each table. The files of
+a task that has files of its own count as a table, which only this task reads.
 """
 
 import math
@@ -21,8 +21,7 @@ from mtbert.sampling.turn import Progress
 class RoundPlan:
     """The number of rounds in each epoch, and what follows from it.
 
-    A round is one joint step with a batch of every table. If tables take turns, a round has as many steps as there are
-    tables.
+    A round is one joint step with a batch of every table or, if tables take turns, one step with each table.
 
     Attributes:
         rounds: The number of rounds in each epoch.

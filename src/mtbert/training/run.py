@@ -120,7 +120,7 @@ class Run:
 
     @property
     def scored(self) -> dict[str, Prepared]:
-        """The data of the tasks that are scored on dev: those whose predictions are trained."""
+        """The data of the tasks that are scored on dev. A task whose predictions are not trained is left out."""
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 
     def step(self) -> Step:

@@ -38,7 +38,7 @@ class RunScores:
 
     @property
     def scores(self) -> Scores:
-        """The scores of all tasks, with a title and the warnings."""
+        """The scores of the model on all tasks, together with a title and the warnings about the data."""
         found = {name: one.evaluation for name, one in self.scored.items()}
         return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}", self.warnings)
 

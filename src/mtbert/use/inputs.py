@@ -156,10 +156,10 @@ def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool)
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
-    """Returns the task with the name ``task``, as it is stored in the model.
+    """Returns the task called ``task``, with the settings that are stored in the model.
 
     Raises:
-        ValueError: If the model or the recipe has no such task.
+        ValueError: If the model or the recipe of its run has no such task.
     """
     chosen = predictor.task(task)
     if task not in recipe.tasks:

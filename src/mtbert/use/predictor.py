@@ -212,7 +212,7 @@ class Predictor:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:
-        """Returns the vectors of the examples of a data set, in the form that :meth:`vectors` describes."""
+        """Returns the vector or vectors of each example of a data set, in the form that :meth:`vectors` describes."""
         if not len(data):
             pair = (len(data.sequences),) if len(data.sequences) > 1 else ()
             return np.zeros((0, *pair, self.model.encoder.config.width), dtype=np.float32)

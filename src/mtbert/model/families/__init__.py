@@ -19,8 +19,8 @@ from mtbert.model.layer import ACTIVATIONS
 def must_be(what: str, default: Any = ..., repair: str = FETCH, **limits: Any) -> Any:
     """Returns a pydantic field whose error message for a wrong value is ``KEY must be WHAT, found VALUE. REPAIR``.
 
-    The arguments ``what`` and ``repair`` are put into the message. ``limits`` are constraints of pydantic, such as
-    ``ge=1``.
+    The arguments ``what`` and ``repair`` are the parts WHAT and REPAIR. ``limits`` are pydantic's constraints on the
+    value, such as ``ge=1``.
     """
     return Field(default=default, description=what, json_schema_extra={"repair": repair}, **limits)
 
