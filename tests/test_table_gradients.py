@@ -209,3 +209,18 @@ def test_a_row_counts_once_for_all_tasks_that_read_it_and_all_are_cut_at_the_sam
         for data, examples in parts:
             mine = [e for micro in cut for d, found in micro if d is data for e in found.tolist()]
             assert sorted(mine) == sorted(examples.tolist())
+
+
+@pytest.mark.parametrize("change", [BUDGET, merge(PAL, BUDGET)])
+def test_a_pass_has_no_more_tokens_than_the_budget_and_no_more_passes_than_its_rows_need(
+    folder: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    run = run_of(folder, change)
+    seen: list[int] = []
+    real = run.model.embed
+    monkeypatch.setattr(run.model, "embed", lambda b, *given, **to: seen.append(len(b.ids_N)) or real(b, *given, **to))
+    parts = [part for part in drawn(run, run) if part[0].task.name != "sts"]
+    backward(run.objective, parts)
+    assert max(seen) <= 25
+    if change is BUDGET:
+        assert len(seen) == len([*micro_batches(parts[:1], 25)])

@@ -84,6 +84,17 @@ def test_a_loss_of_one_task_of_a_table_equals_that_of_the_task_alone(
         torch.testing.assert_close(found[name], torch.zeros_like(found[name]), rtol=0, atol=1e-9)
 
 
+def test_a_loss_over_the_whole_batch_is_gathered_also_if_the_task_is_never_the_first_of_its_rows(folder: Path):
+    change = {"tasks": {"yes": {"losses": ["bce", "mnrl", "simcse"]}}}
+    whole, parted = (run_of(folder, merge(change, budget), pairs=True) for budget in ({}, BUDGET))
+    told = [
+        backward(run.objective, [(d, DRAWN) for d in (run.data[name].train for name in TASKS)]).losses
+        for run in (whole, parted)
+    ]
+    assert told[0] == pytest.approx(told[1], rel=1e-6)
+    assert_equal(gradients(parted), gradients(whole), atol=1e-6)
+
+
 # Dropout ---------------------------------------------------------------------------------------------------
 
 

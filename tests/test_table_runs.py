@@ -11,6 +11,7 @@ import torch
 import toy_run
 import toy_shared
 from one_step import by_task
+from test_steps import gone_on
 from test_table_gradients import PAL, assert_equal, gradients
 from toy_gradients import METHODS
 from toy_shared import HALF, NAME, ROWS, TASKS, run_of
@@ -193,13 +194,6 @@ def test_a_loss_with_few_labels_is_still_looked_at_after_training(folder: Path):
 # Resuming --------------------------------------------------------------------------------------------------
 
 
-def gone_on(run: Run, again: Run) -> Run:
-    """Returns ``again``, a new run of the same recipe, in the state of ``run``."""
-    again.model.load_state_dict(run.model.state_dict())
-    restore(again, snapshot(run))
-    return again
-
-
 @pytest.mark.parametrize(
     "train",
     [
@@ -212,10 +206,11 @@ def gone_on(run: Run, again: Run) -> Run:
 )
 def test_a_resumed_run_on_a_table_makes_the_steps_that_it_would_have_made(folder: Path, train: dict[str, Any]):
     change = merge({"model": {"dropout": 0.2}}, train if train is PAL else {"train": train})
-    whole, stopped, again = (run_of(folder, change, missing=HALF, double=False) for _ in range(3))
+    whole, stopped = (run_of(folder, change, missing=HALF, double=False) for _ in range(2))
     steps: list[Step] = [whole.step() for _ in range(6)]
     assert [stopped.step() for _ in range(3)] == steps[:3]
-    assert [gone_on(stopped, again).step(), again.step(), again.step()] == steps[3:]
+    again = gone_on(stopped, folder)
+    assert [again.step() for _ in range(3)] == steps[3:]
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
     assert len(again.taken) == 2
 
