@@ -13,6 +13,7 @@ from one_step import backward, by_task
 from torch import Tensor
 from toy_shared import HALF, TASKS, run_of
 
+from mtbert.balance.by_task import _gradients
 from mtbert.batch import TaskRows
 from mtbert.training.objective import micro_batches
 from mtbert.training.run import Run
@@ -182,6 +183,23 @@ def test_surgery_takes_one_backward_pass_for_each_task_that_shares_rows(folder: 
         kept.clear()
         run_of(folder, merge(change, {"train": {"aggregation": "pcgrad"}})).step()
         assert kept == expected
+
+
+def test_a_span_is_read_in_the_waves_of_its_own_tasks_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    run = run_of(folder)
+    first = run.model.encoder.layers[0].qkv
+    seen: list[int] = []
+
+    def looked_at(module: Any, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
+        if module is first:
+            seen.append(len(x_RI))
+        return _gradients(module, x_RI, gradient_RO)
+
+    monkeypatch.setattr("mtbert.balance.by_task._gradients", looked_at)
+    parts = drawn(run, run)
+    by_task(run, parts)
+    tokens = [int(data.lengths[examples].sum()) for data, examples in parts]
+    assert seen == [tokens[0], tokens[1], tokens[0], tokens[0]]
 
 
 # Cutting ---------------------------------------------------------------------------------------------------
