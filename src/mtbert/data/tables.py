@@ -84,7 +84,7 @@ class Columns(Settings):
             if of_sets:
                 found = shown(getattr(self, key))
                 raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. Drop it.")
-        return self.model_copy(update={"words": True}) if answer.words else self
+        return self.model_copy(update={"words": answer.words})
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
