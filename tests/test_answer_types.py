@@ -142,7 +142,7 @@ def test_figures_of_a_report_are_known_by_their_names():
         "regression": ("similarity",),
         "multilabel": ("by_label", "co_occurrence"),
         "ranking": ("ranks",),
-        "tokens": (),
+        "tokens": ("confusion",),
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_tokenizer as known
+import test_tokenizer
 from tokenizers import Tokenizer
 
 from mtbert.columns import TextColumn, TextTuples
@@ -14,9 +14,9 @@ from mtbert.data.words import Finder, given, join_words, split
 from mtbert.ragged import Ragged
 
 KINDS: dict[str, Callable[[Path], Path]] = {
-    "word_piece": known.word_piece,
-    "byte_level": known.byte_level,
-    "unigram": known.unigram,
+    "word_piece": test_tokenizer.word_piece,
+    "byte_level": test_tokenizer.byte_level,
+    "unigram": test_tokenizer.unigram,
 }
 
 
@@ -34,7 +34,7 @@ def of_library(tokenizer: Tokenizer, text: str, places: np.ndarray) -> list[int]
 
 
 def test_places_count_special_tokens_and_skip_later_pieces(tmp_path: Path):
-    tokenizer = load_tokenizer(known.word_piece(tmp_path))
+    tokenizer = load_tokenizer(test_tokenizer.word_piece(tmp_path))
     # [CLS] un ##able the cat ! \u200b gives no piece [SEP]
     words = found(tokenizer, ["unable the\u200b cat!", "\u200b", "cat"])
     assert [words[i].tolist() for i in range(3)] == [[1, 3, -1, 4, 5], [-1], [1]]
@@ -43,7 +43,7 @@ def test_places_count_special_tokens_and_skip_later_pieces(tmp_path: Path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_tokens_are_those_of_the_library(kind: str, tmp_path: Path):
     tokenizer = load_tokenizer(KINDS[kind](tmp_path))
-    texts = [text for text in known.TEXTS if text.strip()]
+    texts = [text for text in test_tokenizer.TEXTS if text.strip()]
     words = found(tokenizer, texts)
     for i, text in enumerate(texts):
         assert words[i].tolist() == of_library(tokenizer, text, split(text)), text
@@ -54,7 +54,7 @@ def test_first_tokens_are_those_of_the_library(kind: str, tmp_path: Path):
 
 
 def test_words_behind_the_cut_have_no_token(tmp_path: Path):
-    tokenizer = load_tokenizer(known.word_piece(tmp_path))
+    tokenizer = load_tokenizer(test_tokenizer.word_piece(tmp_path))
     for length in range(3, 9):
         whole, cut = (found(tokenizer, ["unable the cat sat"], max_length=n)[0] for n in (99, length))
         assert cut.tolist() == [place if place < length - 1 else -1 for place in whole.tolist()]
@@ -65,7 +65,7 @@ def test_words_from_the_cache_are_the_same_and_depend_on_how_they_are_found(
 ):
     monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("mtbert.data.cache.FEWEST", 1)
-    tokenizer = load_tokenizer(known.word_piece(tmp_path))
+    tokenizer = load_tokenizer(test_tokenizer.word_piece(tmp_path))
     texts = TextTuples([TextColumn.of(["unable the-cat", "sat"])])
 
     def read(words: Finder | None) -> Ragged | None:

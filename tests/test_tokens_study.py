@@ -40,6 +40,7 @@ def test_a_study_of_words_compares_rows_on_resampled_texts(tmp_path: Path):
     tables = "\n".join(file.read_text() for file in sorted((tmp_path / "out/tables").glob("*.csv")))
     assert "ner fixed" in tables
     assert "best constant" in tables
+    assert (tmp_path / "out/figures/confusion-ner.svg").exists()
     assert "A text counts as wrong if one of its words has a wrong tag." in (tmp_path / "out/report.html").read_text()
     found = read_study(tmp_path / "out")
     predicted = found.runs["plain"][0].predicted["ner"]

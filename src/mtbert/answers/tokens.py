@@ -75,7 +75,7 @@ AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes 
 class TagLabels:
     """Labels that are :class:`mtbert.ragged.Ragged`: for each word of a text the index of its tag."""
 
-    figures: tuple[FigureName, ...] = ()
+    figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = True
     wrong: str = "A text counts as wrong if one of its words has a wrong tag."
 
@@ -204,6 +204,7 @@ class TagLabels:
         known = scheme(task.labels or ())
         return {
             "labels": list(task.labels or ()),
+            "types": [*known.types, NONE],  # of the rows and columns of the confusion
             f"by_{'entity' if known.bio else 'tag'}": [asdict(one) for one in by_entity(task, decision, labels)],
             "confusion": confusion(task, decision, labels),
         }

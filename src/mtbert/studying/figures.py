@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from mtbert.batch import Floats
 from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels, in_style
@@ -144,7 +143,8 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
         rows = best_beside_reference(results, summary, task)
         if "confusion" not in dev.task.answer.labels.figures or not rows:
             continue
-        labels = dev.task.labels or ()
+        found = _details(dev, next(iter(results.runs[rows[0]].values())))
+        labels = found.get("types", found["labels"])
         figure, axes = grid_of_panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
         for ax, row in zip(axes[0], rows, strict=True):
             runs = list(results.runs[row].values())
@@ -285,14 +285,15 @@ def _taken(result: EndedRun) -> dict[str, Points]:
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Returns a run's confusion matrix ``[K, K]``.
+    """Returns a matrix ``[K, K]`` whose entry (i, j) is the share of the examples with label i that got answer j."""
+    counts_KK = np.array(_details(dev, run)["confusion"], np.float64)
+    shares_KK: Floats = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    return shares_KK
 
-    Entry (i, j) is the share of the examples with label i that got the answer j.
-    """
+
+def _details(dev: DevData, run: EndedRun) -> dict[str, Any]:
     decided_B = run.predicted[dev.task.name].decision.numpy()
-    classes = range(len(dev.task.labels or ()))
-    shares: Floats = confusion_matrix(dev.labels.astype(int), decided_B, labels=list(classes), normalize="true")
-    return shares
+    return dev.task.answer.labels.details(dev.task, decided_B, dev.labels)
 
 
 def _first(by_seed: Mapping[int, EndedRun]) -> EndedRun:
