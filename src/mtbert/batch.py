@@ -152,7 +152,7 @@ class Dataset:
         return words[self.rows[examples]] if self.task.answer.words and words is not None else None
 
     def labels_in(self, examples: Rows) -> int:
-        """Returns how many labels a loss reads of the given examples: one each, or one for each word with a token."""
+        """Returns how many labels the given examples have for a loss: one each, or one for each word with a token."""
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
 

@@ -229,7 +229,7 @@ def _rows_of_each(labels: Labels, classes: int) -> Ints:
 def read_test(
     recipe: Recipe, tasks: Sequence[Task], tokenizer: Tokenizer
 ) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    """Returns the test data of trained tasks, by name, and the warnings from reading the data.
+    """Returns a pair: a dict from the name of each trained task to its test data, and the warnings from reading them.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message

@@ -176,11 +176,11 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
 
 
 def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
-    """Returns the test rows of a table as these trained tasks, which all read it, read them; and the table.
+    """Returns a pair: the test rows of the table that the trained tasks ``tasks`` read, and the table itself.
 
     Raises:
-        ValueError, FileNotFoundError: If the recipe names no test data, or they cannot be read; the message names the
-            place.
+        ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message says
+            where the mistake is.
     """
     readers = [recipe.tasks[task.name] for task in tasks]
     if readers[0].test is None:
@@ -288,7 +288,10 @@ def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
 
 
 def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
-    """Returns the indices in ``rows`` of a share of them, from the cache if possible: see :func:`grouped_split`."""
+    """Draws the share ``fraction`` of ``rows`` at random, by :func:`grouped_split`, and returns indices into ``rows``.
+
+    The result is kept in the cache if there are many rows.
+    """
     texts = [taken(column, rows, len(table)) for column in table.linking]
 
     def make(spool: Spool) -> None:

@@ -81,7 +81,7 @@ class Entities:
 
 
 def entities(tags_W: npt.NDArray[Any], offsets: Tags, known: Scheme) -> Entities:
-    """Returns the entities that the tags of all words hold; a text ends every entity."""
+    """Returns the entities that the words' tags ``tags_W`` stand for. No entity goes beyond the end of its text."""
     tags_W = tags_W.astype(np.int64)
     type_W, begins_W = known.type_K[tags_W], _begin(tags_W, offsets, known)
     edges = np.append(np.flatnonzero(begins_W | (type_W < 0)), len(tags_W))
@@ -174,7 +174,7 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns the number of words with the right tag, and twice that of all words, in each text, ``[B]`` each."""
+    """Returns three arrays ``[B]``: how many words of each text have the right tag, and, twice, its number of words."""
     truth = as_ragged(labels)
     outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1
     said_W = np.where(decision_W < 0, outside, decision_W)

@@ -190,7 +190,7 @@ class LabelLogits:
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each set is. The distance is the number of wrong labels. The loss is a sum over labels."""
+        """Returns how wrong each set is. The distance is the number of wrong labels, and the loss sums over labels."""
         from scipy.special import log_expit
 
         wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)
@@ -296,7 +296,7 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the most common set, repeated for every row. An unknown label counts as the value that it mostly has."""
+    """Returns the most common set, repeated for every row. An unknown label first gets the value that it mostly has."""
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)

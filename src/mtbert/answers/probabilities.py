@@ -63,9 +63,9 @@ def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
 def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
     """Returns the expected calibration error, from 0 to 1.
 
-    The questions are divided by confidence into ``BINS`` bins of equal width. For each bin, the distance between its
-    mean confidence and its share of right answers is taken. The error is the mean of these distances, weighted by the
-    number of questions in each bin.
+    Predictions are divided by confidence, the probability of the chosen option, into ``BINS`` bins of equal width. For
+    each bin, the distance between its mean confidence and its share of right answers is taken. The error is the mean of
+    these distances, weighted by the number of predictions in each bin.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """

@@ -186,7 +186,7 @@ class SoftLabels:
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class. An answer is such an index already; for a label, it is the most voted class."""
+        """Returns the index of a class: the most voted class of a label, or the class that an answer consists of."""
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 

@@ -211,7 +211,7 @@ class TagLabels:
 
 
 def _written(task: TaskFacts, cells: Cells) -> Ragged:
-    """Returns the tags of each cell as they are written, as indices of the task's labels."""
+    """Returns the tags of each cell as indices into the task's labels. No tag is repaired."""
     rows: list[list[str]] = [[] if cell is None else json.loads(cell) for cell in cells]
     tags = list(dict.fromkeys(tag for row in rows for tag in row))
     try:

@@ -1,8 +1,9 @@
 """Separate gradients of the encoder's weights for each task, from one forward pass.
 
-Tokens of different rows never meet inside the encoder. The gradient of a weight is a sum over tokens, so it splits
-exactly into one sum per span of a batch. Each term needs two things: a row of the module's input, and the gradient of
-the corresponding row of its output. If every task has a span of its own, a single backward pass yields both.
+A batch consists of spans, one for each table, which hold the rows of that table. Tokens of different rows never meet
+inside the encoder. The gradient of a weight is a sum over tokens, so it splits exactly into one sum for each span. A
+term of the sum needs two things: a row of the module's input, and the gradient of the same row of its output. If every
+task has a span of its own, a single backward pass yields both.
 
 Tasks of one table read one span, so their gradients come from several backward passes through the same graph: in each
 of these waves, at most one task of each span takes part.
@@ -66,7 +67,7 @@ class ByTask:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Returns a context that watches the forward passes made in it.
+        """Returns a context manager that records the forward passes made inside it.
 
         The backward passes of these forward passes must be made inside :meth:`collecting`.
 
@@ -87,10 +88,10 @@ class ByTask:
 
     @contextmanager
     def collecting(self, owners: Owners) -> Iterator[None]:
-        """Returns a context that collects the gradients of a backward pass made in it, for the ``owners`` of its spans.
+        """Returns a context manager that collects gradients from the backward pass made inside it.
 
-        A loss may need backward passes of its own, as SMART does to compute its noise. They happen outside this context
-        and are not collected.
+        ``owners`` says which task gets the gradients of each span. A loss may need backward passes of its own, as SMART
+        does to compute its noise. These must be made outside, and are not collected.
         """
         self._owners = owners
         try:

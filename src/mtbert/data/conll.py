@@ -17,12 +17,14 @@ DOCUMENT = "-DOCSTART-"
 def conll_records(
     name: str, text: Text, wanted: Sequence[str], *, every: bool
 ) -> tuple[Sequence[str], Iterator[Record]]:
-    """Returns the names of all columns, and a record for each text, numbered by its first line.
+    """Returns a pair: the names of all columns, and the records. There is one record for each text.
 
-    The records have the values of the wanted columns, or with ``every`` of all columns.
+    The number of a record is that of the text's first line. A record has the values of the ``wanted`` columns, or of
+    all columns if ``every`` is true.
 
     Raises:
-        ValueError: If the file is empty; while the records are read, if a line has other fields than the first.
+        ValueError: If the file is empty. Reading the records raises it too, if a line has more or fewer fields than the
+            first line.
     """
     lines = _fields(text)
     first = next(lines, None)

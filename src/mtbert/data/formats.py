@@ -74,7 +74,7 @@ def check_file(name: str, path: Path) -> None:
 
 
 def _kind(name: str, path: Path) -> tuple[str, bool]:
-    """Returns the suffix that identifies the format of a file, and whether the file is compressed with gzip."""
+    """Returns a pair: the suffix that identifies the format of a file, and whether the file is compressed with gzip."""
     bare = path.name.lower()
     packed = bare.endswith(".gz")
     suffix = Path(bare.removesuffix(".gz")).suffix

@@ -57,7 +57,7 @@ class TaskData:
 
     ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
     train and one for dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is the table that
-    the task shares with other tasks, which all have the same object here. It is None for a task with files of its own.
+    the task shares with other tasks; it is the same object for all of them, and None for a task with files of its own.
     ``held_out`` is the number of further examples of train, on which thresholds and calibration are fitted.
     """
 

@@ -153,7 +153,7 @@ class Reader:
         return add
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """Puts the words of a text, and the tags of these words, in place of what their cells hold."""
+        """Replaces a text in ``made`` by its words, and the labels of the text by the tags of these words."""
         own = [slot.start for columns, slot in self._slots if columns.words and self._keys[column][1] in columns.text]
         at = own[0] if own else column
         try:
@@ -168,7 +168,7 @@ class Reader:
             raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
 
     def _told_widened(self) -> Iterator[str]:
-        """Yields a warning for each file with spans that begin or end inside a word."""
+        """Yields a warning for each file in which spans begin or end inside a word, which then counts as a whole."""
         for name, unit in dict.fromkeys((name, unit) for name, unit, _ in self._widened):
             lines = [line for each, _, line in self._widened if each == name]
             spans = f"{count(len(lines), 'span')} with a part of a word"

@@ -16,10 +16,10 @@ class Records:
         columns: The names of all columns.
         rows: For each record, its number and its values in the wanted columns. A missing value is None.
         unit: The word that messages put before the number of a record: ``line``, ``row`` or ``item``.
-        header: A text such as ``, line 1``, with which messages say in which line the column names are.
+        header: What messages add to say where the column names are, such as ``, line 1``.
         late: Whether ``columns`` is incomplete until the last record has been read.
-        digest: A function that returns the SHA-256 of the file. Call it after the last record has been read. A data set
-            has no such function: it is None.
+        digest: A function that returns the SHA-256 of the file. Call it after the last record has been read. For a data
+            set, it is None.
     """
 
     columns: Collection[str]

@@ -59,15 +59,15 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[R
 
 @dataclass(frozen=True, eq=False)
 class SourceTable:
-    """All rows of a source that satisfy its ``where``, stored in columns.
+    """The rows of a source, stored in columns. Rows that do not satisfy the source's ``where`` are left out.
 
     Attributes:
         parts: The files of the source, or its data set.
         ids: The id of each row. It is empty in a row that no task can read.
-        texts: The columns of texts that a task reads. A missing text is empty.
-        labels: The columns of labels that a task reads, with the labels as they are written. A group of 0/1 columns
-            that a task reads as one label is one column here.
-        readings: The columns of each task.
+        texts: The columns of texts that at least one task reads. A missing text is empty.
+        labels: The columns of labels that at least one task reads, with the labels as they are written. A group of 0/1
+            columns that a task reads as one label is one column here.
+        readings: For each task, which of these columns it reads.
         lines: The place of each row in its file: the number of its first line, or of the row itself, counted from 1.
         ends: For each file, the number of rows in this file and all files before it.
         warnings: Warnings that arose while the source was read. Those about dropped rows are not among them.
@@ -104,7 +104,7 @@ class SourceTable:
 
     @cached_property
     def reads(self) -> tuple[Mask, ...]:
-        """For each task, a mask of the rows that the task reads: those that have its label and all of its texts."""
+        """For each task, a mask of the rows that the task reads: the rows with a label for it and all of its texts."""
         return tuple(full & labelled for full, labelled in zip(self._full, self._labelled, strict=True))
 
     @cached_property

@@ -59,7 +59,7 @@ def cause(error: BaseException) -> str:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Discards what is written to standard error in a ``with`` block.
+    """A context manager that discards what is written to standard error.
 
     The tokenizers library prints every panic there before it raises it.
     """

@@ -58,7 +58,7 @@ def rewritten(column: TextColumn, splitter: str | None) -> bool:
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
-    """Returns the texts that a tokenizer reads for a task with this splitter."""
+    """Returns the texts as a tokenizer reads them for a task whose splitter is ``splitter``."""
     return [join_words(column) if rewritten(column, splitter) else column for column in texts]
 
 

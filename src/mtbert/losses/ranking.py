@@ -127,7 +127,7 @@ class MultipleNegatives(Settings):
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`ranking` of all gathered rows, a scalar."""
+        """Returns the loss, a scalar: :func:`ranking` of the rows gathered from all passes."""
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, self.scale, self.symmetric)
 

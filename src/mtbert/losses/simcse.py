@@ -45,7 +45,7 @@ class SimCSE(Settings):
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`~mtbert.losses.ranking.ranking` of all gathered rows, a scalar."""
+        """Returns the loss, a scalar: :func:`~mtbert.losses.ranking.ranking` of the rows gathered from all passes."""
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, 1 / self.temperature, symmetric=False)
 
@@ -105,7 +105,10 @@ class TwoPasses:
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`~mtbert.losses.ranking.multiple_negatives` of all gathered sentences, a scalar."""
+        """Returns the loss, a scalar.
+
+        It is :func:`~mtbert.losses.ranking.multiple_negatives` of the sentences gathered from all passes.
+        """
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)
 

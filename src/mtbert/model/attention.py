@@ -45,8 +45,8 @@ class Groups:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
         rounded: Whether to round shapes up, so that kernels that were compiled for one shape can be reused. If true,
-            the length of each group is a multiple of ``STEP``. The number of rows is then a multiple of
-            :func:`multiple`, because :attr:`dummies` are appended.
+            sequences are padded to a multiple of ``STEP`` tokens. The batch as a whole is padded with dummy tokens, see
+            :attr:`dummies`, to a multiple of :func:`multiple`.
     """
 
     layout: Layout
@@ -154,8 +154,8 @@ def attend(
         first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
-        The output for all tokens, ``[N, D]``, with zeros in dummy rows. If ``first_only`` is true, the output for first
-        tokens, ``[S, D]``, without dummy rows.
+        The output for all tokens, ``[N, D]``, with zeros in dummy rows. If ``first_only`` is true, the output for the
+        first token of each sequence, ``[S, D]``, without dummy rows.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)

@@ -123,14 +123,14 @@ class Encoder(nn.Module):
         *,
         first_only: bool = False,
     ) -> Tensor:
-        """Returns the output of the last layer for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
+        """Returns the output of the last layer for all tokens, ``[N, D]``.
 
         Args:
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
             adapter: A function whose result is added in each layer, see :data:`Adapter`; None adds nothing.
-            first_only: Whether the last layer computes its output only for the first token of each sequence.
+            first_only: Whether to return the output only for the first token of each sequence, ``[S, D]``.
         """
         tokens, last = len(x_ND), len(self.layers) - 1
         x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND

@@ -24,7 +24,10 @@ from mtbert.seeds import torch_generator
 
 
 class Change(nn.Module):
-    """Adds a trainable change ``(alpha / rank) * B A`` to each of the ``P`` matrices that are stacked in a weight."""
+    """A trainable low-rank change (LoRA) of a weight in which ``P`` matrices are stacked.
+
+    Adds ``(alpha / rank) * B A`` to each of them. ``B`` and ``A`` are trained; ``rank`` is their inner dimension.
+    """
 
     def __init__(self, weight: Tensor, stacked: int, settings: Lora, generator: torch.Generator) -> None:
         super().__init__()

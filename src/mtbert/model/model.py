@@ -183,8 +183,8 @@ class Model(nn.Module):
     ) -> Iterator[tuple[str, Output]]:
         """Yields the name and the output of each task that reads the span called ``name``.
 
-        ``hidden_RD`` is the last layer's output for all tokens of this span. With ``first_only``, it has first tokens
-        only.
+        ``hidden_RD`` is the last layer's output for all tokens of this span. If ``first_only`` is true, it is the
+        output for the first token of each sequence.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -29,7 +29,7 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_resumable(raw: dict[str, Any], run: Path) -> None:
-    """Raises ValueError if this version of mtbert would continue ``run`` with other steps than the older version."""
+    """Raises ValueError if ``run`` was begun by an older version of mtbert whose steps this version cannot repeat."""
     if _accumulated(raw) > 1:
         raise ValueError(
             f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. "

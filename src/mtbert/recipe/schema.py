@@ -23,7 +23,10 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _or_null(part: dict[str, Any]) -> dict[str, Any]:
-    """Returns the schema of the parts of a recipe, which may also be null: that removes the part of a base."""
+    """Returns a JSON schema that accepts what ``part`` accepts, and also null.
+
+    Null removes a table or task of the recipe that is extended.
+    """
     if "$ref" in part:
         return {"anyOf": [part, {"type": "null"}]}
     return {pattern: _or_null(each) for pattern, each in part.items()}

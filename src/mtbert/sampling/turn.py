@@ -44,5 +44,5 @@ class SamplerSettings(Protocol):
 
 
 def draw(probabilities_T: Tensor, seed: int, step: int) -> int:
-    """Returns the index of the task for a step. The choice depends only on the probabilities, the seed and the step."""
+    """Returns the index of the task that a step trains. It depends only on the probabilities, the seed and the step."""
     return int(numpy_generator(seed, "task", step).choice(len(probabilities_T), p=probabilities_T.numpy()))

@@ -31,7 +31,7 @@ class Drawn:
 
 @contextmanager
 def in_style() -> Iterator[None]:
-    """Draws everything in a ``with`` block in the style of the report."""
+    """A context manager: figures that are drawn inside it have the style of the report."""
     with mpl.rc_context(
         {
             "font.size": 8,

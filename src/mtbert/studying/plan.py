@@ -26,7 +26,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a plan. It says everything about its runs except the seed."""
+    """A row of the plan of a study: all that is common to its runs, which differ only in their seeds."""
 
     name: str
     source: str  # the name of the recipe in the study's file

@@ -82,7 +82,7 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the log line with the scores of the model that the run predicts with; None if there is none.
+        """Returns the log line with the scores of the model that answers for the run; None if there is no such line.
 
         If it is unknown after which step that model was saved, returns the last log line with scores.
         """
@@ -93,9 +93,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Returns a sentence with the score of the newest model, if the run predicts with an older model.
+        """Returns a sentence with the score of the newest model, if an older model answers for the run.
 
-        Otherwise, or if it is unknown with which of them the run predicts, returns None.
+        Returns None if the newest model itself answers, or if it is unknown which model does.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):

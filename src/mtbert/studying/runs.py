@@ -88,7 +88,7 @@ def run_place(out: Path, row: str, seed: int) -> RunPlace:
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
-    """Returns a dict from the place of each run of a plan to the recipe of that run.
+    """Returns a dict with all runs of a plan. It maps the :class:`RunPlace` of a run to the run's recipe.
 
     Args:
         plan: The plan of the study.
@@ -132,7 +132,7 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> d
     """Carries out all runs that have not ended yet, in separate processes. A failure does not stop the other runs.
 
     Args:
-        places: The places of the runs, by name.
+        places: For each run, by name, its folder and the paths of its files.
         workers: The number of runs that train at the same time. If memory is short, fewer train.
         console: Shows the progress.
 

@@ -16,7 +16,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
     Args:
         results: The results of the study.
         summary: The statistics of the study.
-        test: The scores on test, if a row was scored there.
+        test: The test scores of a row of the study; None if no row was scored on test.
     """
     against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
     if summary.comparisons["control"] == summary.comparisons["reference"]:

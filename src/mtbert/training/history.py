@@ -35,7 +35,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """Those keys of a log line that are read again later. A line may have other keys too."""
+    """The keys of a log line that mtbert reads again later. A line may have other keys too."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

@@ -313,9 +313,10 @@ def micro_batches(
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar that has the value and the gradients which ``fed`` holds for one forward pass.
+    """Returns a scalar with the value ``fed.value``, whose backward pass applies the gradients in ``fed``.
 
-    The gradients are those with respect to the tensors that ``loss`` gathers from the pass ``made``.
+    ``fed`` is the part of a whole-batch loss that belongs to the pass ``made``. Its gradients are those with respect to
+    the tensors that ``loss`` gathers from this pass.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

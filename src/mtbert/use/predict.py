@@ -143,7 +143,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
 
 
 def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
-    """Returns the columns of an output row: answers of one task if ``alone`` names it, otherwise of all tasks."""
+    """Returns the columns of an output row: the answers of the task ``alone`` or, if it is None, of all tasks."""
     if suffix in outputs.SEPARATED:
         row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
     if alone is not None:
