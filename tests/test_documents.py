@@ -82,7 +82,7 @@ def test_every_source_file_that_a_document_names_exists(document: Path):
 
 
 def test_every_key_of_a_recipe_has_a_line_and_every_line_a_key():
-    columns = {f"columns.{name}" for name in ("text", "label", "id", "separator")}
+    columns = {f"columns.{name}" for name in ("text", "label", "votes", "shares", "weight", "id", "separator")}
     derived = {"name", "columns", "soft"}  # soft follows from columns
     task = (fields(TaskRecipe) | fields(Head, "head.") | columns) - derived
     assert keys(section("tasks.NAME")) == task

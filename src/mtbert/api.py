@@ -299,7 +299,8 @@ def _with_rows(
         columns, kind = [task.columns for task in readers[name]], "table" if name in settings.tables else "task"
         for split, rows in given.items():
             file, called = file_of(name, split), name_of(kind, name, split)
-            tables[file], names[file] = arrow_table(rows, columns, called), called
+            read = columns if split == "train" else [each.unweighted for each in columns]
+            tables[file], names[file] = arrow_table(rows, read, called), called
     root = DataRecipe(root=str(files.resolved(out)))
     settings = with_absolute_files(settings, files_of).model_copy(update={"data": root})
     return settings, MemoryRows(tables, names)

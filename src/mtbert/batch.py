@@ -5,7 +5,7 @@ task, D width of the encoder, K numbers per answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self, cast, overload
 
 import numpy as np
@@ -44,10 +44,19 @@ class Examples(Sequence[Example]):
         ids: A column with the id of each row.
         texts: One column for each text of a row.
         labels: ``[B]`` or ``[B, K]``, encoded as numbers by the task's answer type; a missing label is ``nan``.
+        weights: How much each example counts in the losses, ``[B]``; None if all count the same.
+        votes: The number of votes that each label was made from, ``[B]``; None if labels are no votes.
     """
 
-    def __init__(self, ids: TextColumn | NumberColumn, texts: Sequence[TextColumn], labels: Labels) -> None:
-        self.ids, self.texts, self.labels = ids, tuple(texts), labels
+    def __init__(
+        self,
+        ids: TextColumn | NumberColumn,
+        texts: Sequence[TextColumn],
+        labels: Labels,
+        weights: Floats | None = None,
+        votes: Floats | None = None,
+    ) -> None:
+        self.ids, self.texts, self.labels, self.weights, self.votes = ids, tuple(texts), labels, weights, votes
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Self:
@@ -65,7 +74,9 @@ class Examples(Sequence[Example]):
 
     def take(self, rows: Rows) -> "Examples":
         """Returns the examples with the given row numbers, in the given order."""
-        return Examples(self.ids.take(rows), [column.take(rows) for column in self.texts], self.labels[rows])
+        weights, votes = (None if part is None else part[rows] for part in (self.weights, self.votes))
+        texts = [column.take(rows) for column in self.texts]
+        return Examples(self.ids.take(rows), texts, self.labels[rows], weights, votes)
 
     def unlabelled(self, words: Ragged) -> "Examples":
         """Returns the examples with a missing label for each word; a text has as many words as a row of ``words``."""
@@ -265,8 +276,9 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels`` and ``example_ids`` have one entry per task. ``clusters`` has one for each task whose
-    :class:`Dataset` has clusters.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` have one entry per task. ``clusters`` has one for each task
+    whose :class:`Dataset` has clusters, and ``weights`` has one for each task whose examples have weights; the largest
+    weight is scaled to 1. The amount of a task is the number of its labels, or the sum of the weights.
     """
 
     layout: Layout
@@ -277,6 +289,8 @@ class StepBatch:
     labels: Mapping[str, Tensor]
     example_ids: Mapping[str, tuple[str, ...]]
     clusters: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    amounts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def readers(self) -> dict[str, tuple[str, ...]]:

@@ -110,6 +110,8 @@ def collate(
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]
     spans, places, labels, names, clusters = {}, {}, {}, {}, {}
+    weights: dict[str, Tensor] = {}
+    amounts: dict[str, float] = {}
     for span in share_rows(parts, apart):
         found, ends, back = _tokens(span.parts[0][0], span.rows)
         tokens.append(found)
@@ -131,6 +133,12 @@ def collate(
                 places[name] = replace(places[name], words=_words(words, ends, places[name].order, device))
             labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
             names[name] = tuple(data.examples.ids[i] for i in examples)
+            amounts[name] = data.labels_in(examples)
+            if data.examples.weights is not None:
+                weights_B = data.examples.weights[examples]
+                amounts[name] = float(weights_B.sum())
+                scaled_B = weights_B / (weights_B.max() or 1.0)  # float32 would not hold every weight
+                weights[name] = send(torch.from_numpy(scaled_B.astype(np.float32)), device)
             if data.clusters is not None:
                 clusters[name] = send(torch.from_numpy(data.clusters[examples]), device)
     ids_N, segments_N, positions_N = send(torch.from_numpy(np.concatenate(tokens, 1)), device)
@@ -144,6 +152,8 @@ def collate(
         labels=labels,
         example_ids=names,
         clusters=clusters,
+        weights=weights,
+        amounts=amounts,
     )
 
 
@@ -214,6 +224,8 @@ def only(batch: StepBatch, name: str) -> StepBatch:
         labels={key: value for key, value in batch.labels.items() if key == name},
         example_ids={key: value for key, value in batch.example_ids.items() if key == name},
         clusters={key: value for key, value in batch.clusters.items() if key == name},
+        weights={key: value for key, value in batch.weights.items() if key == name},
+        amounts={key: value for key, value in batch.amounts.items() if key == name},
     )
 
 

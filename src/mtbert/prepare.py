@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mtbert.answers import YES_NO, Labels
+from mtbert.answers.soft import over_classes
 from mtbert.batch import Dataset, Examples, Rows, Sequences
 from mtbert.columns import Ints, TextColumn, TextTuples
 from mtbert.data import cache, labels
@@ -200,7 +201,7 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
     if not any(isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" for loss in settings.losses):
         return settings
     labels = data.task.labels or ()
-    rows = _rows_of_each(data.train.examples.labels, len(labels))
+    rows = _rows_of_each(data.task, data.train.examples.labels)
     without = [label for label, found in zip(labels, rows, strict=True) if not found.all()]
     if without:
         needed = "rows of every class" if rows.ndim == 1 else "rows with and without every label"
@@ -215,15 +216,18 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
     return settings.model_copy(update={"losses": losses})
 
 
-def _rows_of_each(labels: Labels, classes: int) -> Ints:
-    """Returns how many labels each class has, ``[K]``.
+def _rows_of_each(task: Task, labels: Labels) -> Ints | Labels:
+    """Returns how many labels each class has, ``[K]``. For soft labels, it is the expected number.
 
     For labels that are sets, returns ``[K, 2]``: how many sets lack each label, and how many contain it.
     """
     labels = all_values(labels)
-    if labels.ndim == 1:
-        return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=classes)
-    return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
+    if task.answer.sets:
+        return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
+    if task.soft:
+        expected: Labels = np.nansum(over_classes(labels), axis=0)
+        return expected
+    return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(task.labels or ()))
 
 
 def read_test(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtbert.answers import Labels
 from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
 from mtbert.data import cache, labels, sources
@@ -131,10 +130,12 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     """
     readers = recipe.tasks_by_table()[name]
     settings = readers[0]
-    tables = [_kept(recipe, readers, source, afresh) for source in (settings.train, settings.dev) if source is not None]
+    tables = [_kept(recipe, readers, settings.train, afresh)]
+    if settings.dev is not None:
+        tables.append(_kept(recipe, readers, settings.dev, afresh, weighted=False))
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
-    read = [_labels(own, tasks) for own in views]
+    read = [_examples(own, tasks) for own in views]
     rows = tables[0].usable
     if len(tables) == 1:
         is_dev = np.isin(tables[0].places()[rows], _dev_rows(recipe, readers, tables[0], afresh))
@@ -157,6 +158,14 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
         for task, own in side.tasks.items():
             if not own.examples:
                 raise ValueError(f"{tables[0].name}: no row is left for {what} of task {task}. Name a dev file.")
+    for each in readers:
+        weights = train.tasks[each.name].examples.weights
+        if weights is not None and not weights.any():
+            column = shown(each.columns.weight)
+            raise ValueError(
+                f"{tables[0].name}, column {column}: all weights of train are 0, so task {each.name} learns nothing. "
+                "Give some rows a weight, or drop columns.weight."
+            )
     return TableSplit(
         tasks=tasks,
         reads={each.name: reading.texts for each, reading in zip(readers, tables[0].readings, strict=True)},
@@ -185,9 +194,9 @@ def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, Sou
     readers = [recipe.tasks[task.name] for task in tasks]
     if readers[0].test is None:
         raise ValueError(f"task {readers[0].name}: the recipe names no test data. Score a labelled file instead.")
-    columns, texts = [each.columns for each in readers], [each.texts for each in readers]
+    columns, texts = [each.columns.unweighted for each in readers], [each.texts for each in readers]
     table = sources.read_all(readers[0].test, columns, recipe.root(), texts=texts)
-    read = _labels(_views(table, readers), {task.name: task for task in tasks})
+    read = _examples(_views(table, readers), {task.name: task for task in tasks})
     return _side(table, read, table.usable), table
 
 
@@ -216,8 +225,11 @@ def rooted(recipe: Recipe) -> Iterator[None]:
         ) from None
 
 
-def _kept(recipe: Recipe, readers: Sequence[TaskRecipe], source: Source, afresh: bool) -> SourceTable:
-    columns, texts = [each.columns for each in readers], [each.texts for each in readers]
+def _kept(
+    recipe: Recipe, readers: Sequence[TaskRecipe], source: Source, afresh: bool, *, weighted: bool = True
+) -> SourceTable:
+    columns = [each.columns if weighted else each.columns.unweighted for each in readers]
+    texts = [each.texts for each in readers]
     return sources.read_kept(source, columns, recipe.root(), texts=texts, afresh=afresh)
 
 
@@ -234,25 +246,24 @@ def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
     return views
 
 
-def _labels(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Labels]:
-    """Returns the labels of all rows that each task reads."""
-    return {
-        name: labels.labelled_examples(view, task).labels
-        for view, (name, task) in zip(views, tasks.items(), strict=True)
-    }
+def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Examples]:
+    """Returns the examples in all rows that each task reads."""
+    return {name: labels.labelled_examples(view, task) for view, (name, task) in zip(views, tasks.items(), strict=True)}
 
 
-def _side(table: SourceTable, read: Mapping[str, Labels], rows: Rows) -> TableSide:
-    """Returns the side of a table that has these rows, ascending. ``read`` holds all labels of each task."""
+def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> TableSide:
+    """Returns the side of a table that has these rows, ascending. ``read`` holds all examples of each task."""
     texts = tuple(taken(column, rows, len(table)) for column in table.texts)
     ids = taken(table.ids, rows, len(table))
     tasks = {}
-    for (name, labels_B), reading, reads in zip(read.items(), table.readings, table.reads, strict=True):
+    for (name, whole), reading, reads in zip(read.items(), table.readings, table.reads, strict=True):
         own = np.flatnonzero(reads[rows])
+        at = slice(None) if len(own) == len(whole) else (np.cumsum(reads) - 1)[rows[own]]
         examples = Examples(
             taken(ids, own, len(rows)),
             [taken(texts[i], own, len(rows)) for i in reading.texts],
-            labels_B if len(own) == len(labels_B) else labels_B[(np.cumsum(reads) - 1)[rows[own]]],
+            whole.labels[at],
+            *(None if part is None else part[at] for part in (whole.weights, whole.votes)),
         )
         tasks[name] = TaskSide(examples, own)
     return TableSide(texts, tasks)

@@ -35,7 +35,7 @@ FittedName = Literal["threshold", "scale", "bias", "knots"]  # numbers that are 
 Calibrate = Literal[False, True, "isotonic"]  # the setting train.calibrate
 ThresholdFit = Callable[[Labels, Labels], float | Labels]  # takes predictions and labels; returns a number, or [K]
 
-KNOTS = 256  # number of knots of an isotonic function; if fitting finds more, some of them are left out
+KNOTS = 256  # numbers of an isotonic function; one with more knots is thinned out
 SCALES = (0.01, 100.0)  # lowest and highest scale
 FEWEST_ROWS = 5  # a label of a set keeps its threshold if fewer held-out rows have it, or fewer lack it
 

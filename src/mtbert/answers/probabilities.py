@@ -2,9 +2,9 @@
 
 All answers are brought into one form, that of questions with options: the log-probabilities of the options, ``[N, K]``,
 and the index of the true option of each question, ``[N]``. An example with a class is one question with ``K`` options,
-and a yes/no example is one question with 2. A set of labels is several questions with 2 options, one for each label
-that is known. The confidence in a question is the probability of its most probable option. The answer is right if that
-option is true.
+and a yes/no example is one question with 2. A set of labels is one question with 2 options for each label that is
+known. The confidence in a question is the probability of its most probable option. The answer is right if that option
+is true.
 
 Dimension key: B examples, N questions, K options or labels, M bins.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mtbert.answers import Array, AsOptions, Labels, Metric, TaskFacts
 
-BINS = 15  # number of bins; they have equal widths and cover the confidences from 0 to 1
+BINS = 15  # of equal width, from 0 to 1
 
 
 def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
@@ -84,10 +84,7 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood of the best constant prediction.
-
-    This prediction gives the frequencies of the classes, or the frequency of each label.
-    """
+    """Returns the negative log-likelihood of the best constant prediction: the frequencies of classes or of labels."""
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)

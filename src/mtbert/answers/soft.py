@@ -165,8 +165,8 @@ class SoftLabels:
             self.hard.distribution(task, self.voted(labels)),
             heading="most voted label",
             numbers=(
-                ("mean share of the most voted", float(known_BK.max(1).mean())),
-                ("mean entropy, nats", float(entropies(known_BK).mean())),
+                ("agreement, mean", float(known_BK.max(1).mean())),
+                ("entropy, mean", float(entropies(known_BK).mean())),
             ),
         )
 

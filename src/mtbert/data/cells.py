@@ -113,7 +113,7 @@ def as_shares(value: object) -> str | None:
     """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number.
 
     The cell holds a list of numbers, a list of numbers that is written as text in JSON or Python syntax, or one number.
-    If the cell is empty, returns None.
+    If it is empty, returns None.
 
     Raises:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.
@@ -128,20 +128,21 @@ def as_shares(value: object) -> str | None:
     return f"[{', '.join(map(str, shares))}]"
 
 
-def as_weight(value: object) -> float:
-    """Returns the weight in a cell.
+def as_weight(value: object) -> str | None:
+    """Returns the weight in a cell as JSON text, or None if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number from 0 to ``LARGEST_WEIGHT``.
     """
     text = as_label(value)
-    weight = None if text is None else number(text)
+    if text is None:
+        return None
+    weight = number(text)
     if weight is None or not 0 <= weight <= LARGEST_WEIGHT:
-        found = "nothing" if text is None else shown(value)
         raise ValueError(
-            f"a weight must be a number from 0 to {LARGEST_WEIGHT:g}, found {found}. Give 1 for an ordinary row."
+            f"a weight must be a number from 0 to {LARGEST_WEIGHT:g}, found {shown(value)}. Fix or drop the row."
         )
-    return weight
+    return json.dumps(weight)
 
 
 def as_yes_no(value: object) -> str | None:

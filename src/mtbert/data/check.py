@@ -17,9 +17,9 @@ from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskD
 from mtbert.messages import clean, few, shown, warn
 
 MOST_CLASSES = 20  # most classes that are listed
-MUCH = 0.01  # there is a warning if this share of the examples is truncated, or unknown to the vocabulary
+MUCH = 0.01  # share of examples, cut or unknown to the vocabulary, from which on there is a warning
 FEW = 5  # a class with fewer examples in a split gets a warning
-RARE = 0.05  # a class gets a warning if it has less than this part of an even share of the train rows
+RARE = 0.05  # a class with less than this part of an even share of train gets a warning
 
 
 def warnings(figures: Figures, max_length: int) -> list[str]:

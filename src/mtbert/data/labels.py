@@ -1,12 +1,13 @@
 """Converting the labels of a table to numbers, and filling in the classes or the score range of a task."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from mtbert.answers import WrongCell
 from mtbert.answers.of_words import Repairing
-from mtbert.batch import Examples
+from mtbert.batch import Examples, Floats
 from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
 from mtbert.messages import count, shown
@@ -44,7 +45,28 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     except WrongCell as error:
         first = int(np.argmax(cells.codes == error.row))
         raise ValueError(f"{table.at(first)}: {error}") from None
-    return Examples(table.ids, table.texts, labels)
+    votes = None
+    if task.soft == "votes":
+        numbers = [0.0 if cell is None else len(json.loads(cell)) for cell in (*cells.values, None)]
+        votes = np.array(numbers)[cells.codes]
+    return Examples(table.ids, table.texts, labels, _weights(table), votes)
+
+
+def _weights(table: Table) -> Floats | None:
+    """Returns the weights of a table's rows, ``[B]``; None if it has none.
+
+    Raises:
+        ValueError: If a row has no weight. The message names file, line and column.
+    """
+    if table.weights is None:
+        return None
+    values, codes = table.weights.values, table.weights.codes
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        place = table.at(int(missing[0]), table.weight_column)
+        raise ValueError(f"{place}: the weight is empty. Give 1 for an ordinary row, or drop the row.")
+    weights: Floats = np.array([json.loads(value) for value in values])[codes]
+    return weights
 
 
 def repair_warnings(table: Table, task: Task) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Texts that differ only in case or in leading or trailing space count as equal.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +34,10 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class TableData:
-    """The texts of a table that several tasks read, for a report before training.
+    """The rows of a table that several tasks can read.
 
-    ``train`` and ``dev`` hold the texts of the two splits: one column for each column that a task reads. ``warnings``
-    are the warnings about the table that arose while it was read.
+    ``train`` and ``dev`` hold their texts, one column for each column that a task reads. ``warnings`` are the warnings
+    about the table that arose while it was read.
     """
 
     name: str
@@ -90,8 +90,8 @@ class SplitFigures:
     cut: int
     unknown: int  # examples with many unknown tokens
     repeated: int  # examples with the same texts as an earlier one
-    # The number of texts, or pairs of texts, that occur with different labels. In a ranking, the number of examples
-    # with a wrong candidate that is right for the same query there or in another example.
+    # The number of texts, or pairs of texts, that occur with different labels; 0 for soft labels, which may differ. In
+    # a ranking, the number of examples with a wrong candidate that is right for the same query there or elsewhere.
     conflicts: int
 
 
@@ -177,14 +177,20 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     labelled = np.unique(same * len(data) + numbered(_alike(labels))) // len(data)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
+    distribution = task.answer.labels.distribution(task, labels)
+    if data.examples.votes is not None:
+        votes = data.examples.votes
+        numbers = (("votes, mean", votes.mean()), ("        fewest", votes.min()), ("        most", votes.max()))
+        distribution = replace(distribution, numbers=(*distribution.numbers, *numbers))
+    conflicts = _contradicted(of_rows) if task.answer.candidates else int(np.sum(np.bincount(labelled) > 1))
     return SplitFigures(
         size=len(data),
-        labels=task.answer.labels.distribution(task, labels),
+        labels=distribution,
         tokens=(median, most, nearly, longest),
         cut=data.truncated,
         unknown=tokens.unknown,
         repeated=len(data) - len(np.unique(same)),
-        conflicts=_contradicted(of_rows) if task.answer.candidates else int(np.sum(np.bincount(labelled) > 1)),
+        conflicts=0 if task.soft else conflicts,
     )
 
 

@@ -136,16 +136,17 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns for each column that is read its content (``text``, ``label`` or ``id``), and the settings of one task.
+    """Returns for each column the key under which a task reads it, such as ``text``, and the columns of that task.
 
-    Of several tasks that read a column of labels, one without sets of labels is taken if there is one. The cells then
-    stay as they are, and the other tasks split them. Texts are read for a task with
-    tags of words, if there is one.
+    Of several tasks that read a column of labels, one without lists of labels is taken if there is one. The cells then
+    stay as they are, and the other tasks split them. Texts are read for a task with tags of words, if there is one.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]
-    plain_first = sorted(each, key=lambda columns: columns.separator is not None)
-    found += [(column, ("label", columns)) for columns in plain_first for column in columns.labels]
+    plain_first = sorted(each, key=lambda columns: columns.lists)
+    found += [
+        (name, (group.key, columns)) for columns in plain_first for group in columns.groups for name in group.names
+    ]
     found += [(columns.id, ("id", columns)) for columns in each if columns.id is not None]
     wanted: dict[str, tuple[str, Columns]] = {}
     for column, read in found:
@@ -200,10 +201,11 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
         except (ValueError, OverflowError) as error:
             why = f"holds a value that cannot be read ({reason(error)}). Write it as text."
             raise ValueError(f"{name}, column {shown(column)}: {why}") from None
-    make: Callable[[object], Any] = {"text": cells.as_text, "label": columns.as_label, "id": cells.as_id}[key]
-    lists = key == "label" and columns.separator is not None
+    make: dict[str, Callable[[object], Any]] = {"text": cells.as_text, "id": cells.as_id}
+    make |= {group.key: group.convert for group in columns.groups}
+    lists = key == columns.label_key and columns.lists
     if columns.words and key != "id":
-        make, lists = {"text": WordReader().text, "label": as_tag_text}[key], True
+        make, lists = {"text": WordReader().text, "label": as_tag_text}, True
     made = []
     for number, value in enumerate(values, 1):
         if isinstance(value, np.generic):
@@ -216,7 +218,7 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
             if not (isinstance(value, _VALUES) or (lists and isinstance(value, list | tuple))):
                 found = "a string" if key == "text" else "one value"
                 raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
-            made.append(make(value))
+            made.append(make[key](value))
         except ValueError as error:
             raise ValueError(f"{cells.place(name, 'row', number, column)}: {error}") from None
     if key == "text" and any(isinstance(text, Given) for text in made):

@@ -13,7 +13,7 @@ from mtbert.data import cells
 from mtbert.data.cells import quoted
 from mtbert.data.records import Records
 from mtbert.data.source_table import SourceTable, readings
-from mtbert.data.tables import Columns, TableFile
+from mtbert.data.tables import CellGroup, Columns, TableFile
 from mtbert.data.words import WordReader, as_tags
 from mtbert.messages import count, near, shown
 
@@ -34,14 +34,14 @@ class Reader:
 
     def __init__(self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool) -> None:
         self.chosen = 0  # records that satisfy ``where``
-        texts, self._questions, self._readings = readings(each)
+        texts, groups, self._readings = readings(each)
         self._id, self._where, self._labelled = each[0].id, where, labelled
         self._keys = [("text", column) for column in texts]
-        labels = self._questions if labelled else []
-        self._slots: list[tuple[Columns, slice]] = []  # where the cells of each column of labels are
-        for columns in labels:
-            self._slots.append((columns, slice(len(self._keys), len(self._keys) + len(columns.labels))))
-            self._keys += [("label", column) for column in columns.labels]
+        labels = groups if labelled else []
+        self._slots: list[tuple[CellGroup, slice]] = []  # where the cells of each label and weight are
+        for group in labels:
+            self._slots.append((group, slice(len(self._keys), len(self._keys) + len(group.names))))
+            self._keys += [(group.key, column) for column in group.names]
         self._keys += [("id", self._id)] if self._id is not None else []
         self._keys += [("where", column) for column in where]
         self.wanted = [column for _, column in self._keys]
@@ -115,10 +115,8 @@ class Reader:
         """Returns a function that takes a record of a file, converts it, and adds it to the table."""
         slots, labelled, id_key = self._slots, self._labelled, self._id
         texts, end = len(self._texts), len(self._keys) - len(self._where)
-        of_labels = iter(
-            [as_tags if columns.words else columns.as_label for columns, slot in slots for _ in columns.labels]
-        )
-        make = [next(of_labels) if key == "label" else _MAKE[key] for key, _ in self._keys]
+        of_labels = iter([as_tags if group.words_of else group.convert for group, _ in slots for _ in group.names])
+        make = [_MAKE[key] if key in _MAKE else next(of_labels) for key, _ in self._keys]
         for i, reader in self._words.items():
             make[i] = reader.text
         chosen_by, make = make[end:], make[:end]
@@ -137,7 +135,7 @@ class Reader:
             for i, reader in self._words.items():
                 self._read_words(i, reader, made, name, records.unit, line)
             if labelled:
-                made[texts : slots[-1][1].stop] = [columns.row_label(made[slot]) for columns, slot in slots]
+                made[texts : slots[-1][1].stop] = [group.join(made[slot]) for group, slot in slots]
             elif "" in made[:texts]:
                 where = at(line, self.wanted[made.index("")])
                 raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
@@ -154,7 +152,7 @@ class Reader:
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
         """Replaces a text in ``made`` by its words, and the labels of the text by the tags of these words."""
-        own = [slot.start for columns, slot in self._slots if columns.words and self._keys[column][1] in columns.text]
+        own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
         try:
             if own:

@@ -19,7 +19,7 @@ from mtbert.data import cache
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.cells import quoted
 from mtbert.data.split import linking
-from mtbert.data.tables import Columns, Table, TableFile, names
+from mtbert.data.tables import CellGroup, Columns, Table, TableFile, names
 from mtbert.messages import count
 
 Mask = npt.NDArray[np.bool_]
@@ -29,32 +29,40 @@ Mask = npt.NDArray[np.bool_]
 class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
-    ``texts`` are indices into the ``texts`` of the source table, and ``labels`` is an index into its ``labels``.
-    ``named`` are the names that the columns with the task's labels have in the file.
+    ``texts`` are indices into the ``texts`` of the source table. ``labels`` and ``weight`` are indices into its
+    ``labels``; ``weight`` is None if the task has no weights. ``named`` are the names that the columns with the task's
+    labels have in the file, and ``weighted`` is the name of the column with weights.
     """
 
     texts: tuple[int, ...]
     labels: int
     named: tuple[str, ...]
+    weight: int | None = None
+    weighted: str | None = None
 
 
-def readings(each: Sequence[Columns]) -> tuple[list[str], list[Columns], tuple[Reading, ...]]:
+def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple[Reading, ...]]:
     """Returns three lists that say which columns tasks with the column settings ``each`` read from a source.
 
     The first list has the names of the text columns, without duplicates. The second has one element for each column of
-    labels: the settings of a task that reads it. Tasks that read the same cells as labels, in the same way, share a
-    column of labels. The third list has the :class:`Reading` of each task.
+    labels or of weights. Tasks that read the same cells as labels, in the same way, share a column of labels. The third
+    list has the :class:`Reading` of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
-    # Without a column of labels, the label is the number of texts; tags belong to the words of a text.
-    keys = [
-        columns.model_dump_json(exclude={"id"} if columns.label == () or columns.words else {"text", "id"})
-        for columns in each
-    ]
-    labels = dict(zip(keys, each, strict=True))
-    at = {key: i for i, key in enumerate(labels)}
-    found = [Reading(tuple(map(texts.index, c.text)), at[key], c.labels) for c, key in zip(each, keys, strict=True)]
-    return texts, list(labels.values()), tuple(found)
+    groups = list(dict.fromkeys(group for columns in each for group in columns.groups))
+    found = []
+    for columns in each:
+        labels, *weight = map(groups.index, columns.groups)
+        found.append(
+            Reading(
+                texts=tuple(map(texts.index, columns.text)),
+                labels=labels,
+                named=columns.labels,
+                weight=weight[0] if weight else None,
+                weighted=columns.weight,
+            )
+        )
+    return texts, groups, tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +73,7 @@ class SourceTable:
         parts: The files of the source, or its data set.
         ids: The id of each row. It is empty in a row that no task can read.
         texts: The columns of texts that at least one task reads. A missing text is empty.
-        labels: The columns of labels that at least one task reads, with the labels as they are written. A group of 0/1
+        labels: The columns of labels and of weights that at least one task reads, as they are written. A group of
             columns that a task reads as one label is one column here.
         readings: For each task, which of these columns it reads.
         lines: The place of each row in its file: the number of its first line, or of the row itself, counted from 1.
@@ -148,6 +156,8 @@ class SourceTable:
             ends=tuple(np.searchsorted(rows, self.ends).tolist()),
             warnings=self.all_warnings,
             column=", ".join(columns.named),
+            weights=None if columns.weight is None else taken(self.labels[columns.weight], rows, len(self)),
+            weight_column=columns.weighted or "",
         )
 
     def unlabelled(self) -> Table:

@@ -161,7 +161,7 @@ def _read(
                 f"{named[0]}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
                 f"{quoted(each.text)}. Name {number}, or change the task's inputs."
             )
-        if labelled and each.label is None:
+        if labelled and each.truth is None:
             raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
     reader = Reader(columns, {key: cells.as_label(value) for key, value in (source.where or {}).items()}, labelled)
     parts = []
@@ -234,13 +234,13 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
                 f"{name}: the task reads {count(number, 'text')}, but the rows hold {len(made[0].texts)}. "
                 "Change the task's inputs, or name another generated task."
             )
-    _, questions, found = readings(columns)
+    _, groups, found = readings(columns)
     return _digested(
         SourceTable(
             parts=(TableFile(name, "", "row"),),
             ids=TextColumn.of(e.id for e in made),
             texts=tuple(map(TextColumn.of, zip(*(e.texts for e in made), strict=True))),
-            labels=tuple(CodedColumn.of(each.as_label(e.label) for e in made) for each in questions if labelled),
+            labels=tuple(CodedColumn.of(each.convert(e.label) for e in made) for each in groups if labelled),
             readings=tuple(
                 replace(reading, texts=tuple(range(len(made[0].texts))), named=("label",)) for reading in found
             ),
@@ -257,7 +257,8 @@ def _digested(table: SourceTable) -> SourceTable:
         digest.update(b"[")
         for number in range(len(each)):
             row = each.row(number)
-            written = json.dumps((row.id, row.texts, row.label), separators=(",", ":"))
+            weight = () if each.weights is None else (each.weights[number],)
+            written = json.dumps((row.id, row.texts, row.label, *weight), separators=(",", ":"))
             digest.update(f"{',' if number else ''}{written}".encode())
         digest.update(b"]")
     return replace(table, parts=(replace(table.parts[0], digest=digest.hexdigest()),))

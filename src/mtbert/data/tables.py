@@ -2,13 +2,13 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mtbert.answers import AnswerType
+from mtbert.answers import AnswerType, SoftKind
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
 from mtbert.messages import few, shown
@@ -16,9 +16,10 @@ from mtbert.settings import Settings
 
 
 class Columns(Settings):
-    """The names of the columns that hold the texts, the label and the id of each row.
+    """The names of the columns that hold the texts, the label, the id and the weight of each row.
 
-    In a recipe: ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``.
+    In a recipe: ``columns: {text: [sentence1, sentence2], label: similarity, id: id}``. In place of ``label``, a task
+    with soft labels has ``votes`` or ``shares``.
     """
 
     text: tuple[str, ...] = Field(
@@ -28,15 +29,37 @@ class Columns(Settings):
         default="label",
         description="one column; rankings have none; for sets also a list of columns that hold 0 or 1, named as labels",
     )
+    votes: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="in place of label, the labels of several annotators: a column of lists, or a list of columns, one "
+        "for each annotator",
+    )
+    shares: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="in place of label, a distribution: a column of lists in the order of labels, or a list of columns "
+        "that are named as the labels; for yes/no also a column with the share of yes",
+    )
+    weight: str | None = Field(default=None, description="how much each train row counts in the losses; null: the same")
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
     separator: str | None = Field(
         default=None,
         min_length=1,
         max_length=10,
-        description="between the labels of a set that is written in one cell; null: ; for sets",
+        description="between the labels of a set, or the votes, that are written in one cell; null: ;",
     )
 
     words: bool = Field(default=False, description="set by the task's type: whether a label has a tag for each word")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_truth(cls, value: Any) -> Any:
+        """Sets ``label`` to None if ``votes`` or ``shares`` is given in its place."""
+        if not isinstance(value, Mapping):
+            return value
+        given = [key for key in ("label", "votes", "shares") if value.get(key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{few(given)} are different ways to give a label, found {len(given)}. Keep one of them.")
+        return {**value, "label": None} if given and given != ["label"] else value
 
     @field_validator("text", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
@@ -50,13 +73,48 @@ class Columns(Settings):
                 f"text must name one column or several different ones, found {few(self.text, most=4, quoted=True)}."
             )
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"label must name different columns, found {few(self.labels, quoted=True)}.")
+            raise ValueError(f"{self.label_key} must name different columns, found {few(self.labels, quoted=True)}.")
         return self
+
+    @property
+    def soft(self) -> SoftKind | None:
+        """How the columns give a distribution over labels; None if they give one label, or a set of labels."""
+        return "votes" if self.votes is not None else "shares" if self.shares is not None else None
+
+    @property
+    def label_key(self) -> Literal["label", "votes", "shares"]:
+        """The field that names the label columns."""
+        return self.soft or "label"
+
+    @property
+    def truth(self) -> str | tuple[str, ...] | None:
+        """The label column, or the list of label columns, as the recipe names them."""
+        return self.votes or self.shares or self.label
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the label columns."""
-        return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
+        return () if self.truth is None else (self.truth,) if isinstance(self.truth, str) else self.truth
+
+    @property
+    def lists(self) -> bool:
+        """Whether a cell of a label column may hold a list."""
+        return isinstance(self.truth, str) and (self.soft is not None or self.separator is not None)
+
+    @property
+    def groups(self) -> tuple["CellGroup", ...]:
+        """The groups of columns for the label and for the weight, if the task has them."""
+        form = self.separator if self.labels else len(self.text)  # without label columns, the label is that number
+        words_of = self.text[0] if self.words else None
+        label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label)
+        if self.weight is None:
+            return (label,)
+        return label, CellGroup("weight", (self.weight,), None, None, cells.as_weight, lambda made: made[0])
+
+    @property
+    def unweighted(self) -> Self:
+        """The same columns without the weight, which only training reads."""
+        return self.model_copy(update={"weight": None})
 
     def read_by(self, answer: AnswerType) -> Self:
         """Returns the columns that a task with this answer type reads, with the defaults of the type.
@@ -80,38 +138,76 @@ class Columns(Settings):
             raise ValueError("label names no column. Name one.")
         if answer.sets:
             return self.model_copy(update={"separator": self.separator or ";"})
-        for key, of_sets in (("label", isinstance(self.label, tuple)), ("separator", self.separator is not None)):
+        separated = self.separator is not None and not isinstance(self.votes, str)
+        for key, of_sets in (("label", isinstance(self.label, tuple)), ("separator", separated)):
             if of_sets:
+                instead = "Use columns.votes or columns.shares" if answer.soft and key == "label" else "Drop it"
                 found = shown(getattr(self, key))
-                raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. Drop it.")
+                raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. {instead}.")
+        if answer.words and self.weight is not None:
+            raise ValueError(
+                f"weight: weights are of rows, and type '{answer.name}' has a label for each word. Drop it."
+            )
         return self.model_copy(update={"words": answer.words})
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        If each label has a column of its own, the text is 0 or 1. If a cell holds a set of labels, the text is a JSON
-        list.
+        The text is the label itself, a JSON list of labels or of numbers, or a number if the column is that of one
+        label.
 
         Raises:
             ValueError: If the cell cannot be converted.
         """
-        if isinstance(self.label, tuple):
+        several = isinstance(self.truth, tuple)
+        if self.votes is not None:
+            return cells.as_label(value) if several else cells.as_votes(value, self.separator or ";")
+        if self.shares is not None:
+            return cells.as_share(value) if several else cells.as_shares(value)
+        if several:
             return cells.as_yes_no(value)
         return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row, or None if it is missing.
 
-        ``made`` holds what :meth:`as_label` returns for each label column. If there are several label columns, the
-        label of the row is a JSON object from the name of each column to 0 or 1, without the missing labels. If there
-        are no label columns (an empty tuple), the label is the number of texts in the row.
+        ``made`` holds what :meth:`as_label` returns for each label column. If there are several, the label of the row
+        is a JSON list of votes, or a JSON object from the name of each column to its number. A missing number is left
+        out of a set, and is null among shares. If there are no label columns (an empty tuple), the label is the number
+        of texts in the row.
         """
-        if not isinstance(self.label, tuple):
+        if not isinstance(self.truth, tuple):
             return made[0]
-        if not self.label:
+        if not self.truth:
             return str(len(self.text))
-        known = {column: int(cell) for column, cell in zip(self.label, made, strict=True) if cell is not None}
-        return json.dumps(known, ensure_ascii=False) if known else None
+        if all(cell is None for cell in made):
+            return None
+        if self.votes is not None:
+            return cells.as_votes(made, ";")
+        found = {column: cell and json.loads(cell) for column, cell in zip(self.truth, made, strict=True)}
+        known = {column: number for column, number in found.items() if number is not None or self.shares is not None}
+        return json.dumps(known, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class CellGroup:
+    """Columns whose cells in a row together give one text, which is a label or a weight. Equal groups give the same.
+
+    Attributes:
+        key: The field of :class:`Columns` that names the columns.
+        names: The names of the columns.
+        form: What else the text depends on, such as the separator between labels in a cell.
+        words_of: The column of texts whose words the cells have tags for; None if they hold no tags.
+        convert: Converts a cell to text; None if it is empty.
+        join: Makes one text from the converted cells of a row; None if there is nothing in them.
+    """
+
+    key: Literal["label", "votes", "shares", "weight"]
+    names: tuple[str, ...]
+    form: str | int | None
+    words_of: str | None
+    convert: Callable[[object], str | None] = field(compare=False)
+    join: Callable[[Sequence[str | None]], str | None] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,6 +247,8 @@ class Table:
         ends: For each file, the number of rows in this file and all files before it.
         warnings: The warnings from reading.
         column: The name of the label column, for messages.
+        weights: The weight of each row, as text; None if the task has no weights.
+        weight_column: The name of the column of weights, for messages.
     """
 
     parts: tuple[TableFile, ...]
@@ -161,6 +259,8 @@ class Table:
     ends: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     column: str = "label"
+    weights: CodedColumn | None = None
+    weight_column: str = "weight"
 
     @property
     def name(self) -> str:
@@ -170,10 +270,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def at(self, row: int) -> str:
-        """Returns the place of a row's label for messages, such as ``sts.csv, line 812, column 'similarity'``."""
+    def at(self, row: int, column: str | None = None) -> str:
+        """Returns the place of a row's label for messages, such as ``sts.csv, line 812, column 'similarity'``.
+
+        If ``column`` is given, returns the place of the row's cell in that column.
+        """
         part = self.parts[self._file(row)]
-        return cells.place(part.name, part.unit, int(self.lines[row]), self.column)
+        return cells.place(part.name, part.unit, int(self.lines[row]), column or self.column)
 
     @property
     def rows(self) -> list[Row]:

@@ -26,7 +26,7 @@ TEXTS = (
     f"{'a' * 40}! {'1' * 40}! {' ' * 40}! {'.' * 40}a {'ab ' * 20}!",
 )
 GROWTH = 100  # largest number of tokens, or characters, that one character of a text may become
-_MOST_STEPS = 256  # most steps of a normalizer or pre-tokenizer
+_MOST_STEPS = 256  # in a normalizer or pre-tokenizer
 _LONGEST_STEP = 2000  # bytes of the settings of one step, except SentencePiece's table
 _LONGEST_TEMPLATE = 2**16  # bytes of the settings of a post-processor
 _MUTED = threading.Lock()

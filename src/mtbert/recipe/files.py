@@ -60,8 +60,8 @@ def given_recipe(
         given: The path of a recipe file, the name of a shipped recipe, a dict with the content of a recipe file, or a
             ``Recipe``. Relative paths in a dict start from the working directory.
         overrides: Changes of single settings, each written as ``a.b=c``.
-        files_of: Data files that replace those of the recipe, as ``{name: {split: path}}``. ``name`` is the name of a
-            table, or of a task with files of its own.
+        files_of: Data files that replace those of the recipe, as ``{name: {split: path}}``. A name is that of a table,
+            or of a task with files of its own.
 
     Raises:
         FileNotFoundError: If there is no such recipe.

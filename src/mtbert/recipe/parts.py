@@ -3,7 +3,6 @@
 Each part validates its own settings. Conditions that involve several parts are checked in ``checks.py``.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
@@ -18,6 +17,7 @@ from mtbert.losses import ClassWeighted, LossSettings
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.settings import Lora, Pal
+from mtbert.recipe.label_columns import check_columns, with_columns
 from mtbert.recipe.tables import BatchSize, Dev, DevFraction, DevSeed, NoDuplicates, Test, check_held_out, long_label
 from mtbert.settings import Settings
 from mtbert.task import Pooling, Task
@@ -53,12 +53,7 @@ class TaskRecipe(Task):
     @model_validator(mode="before")
     @classmethod
     def _labels_from_columns(cls, data: Any) -> Any:
-        """Fills in ``labels`` from ``columns: {label: [toxic, insult]}`` if the task does not set ``labels`` itself."""
-        columns = data.get("columns") if isinstance(data, Mapping) else None
-        label = columns.get("label") if isinstance(columns, Mapping) else getattr(columns, "label", None)
-        return (
-            {**data, "labels": label} if label and not isinstance(label, str) and data.get("labels") is None else data
-        )
+        return with_columns(data)
 
     @field_validator("columns")
     @classmethod
@@ -82,6 +77,16 @@ class TaskRecipe(Task):
     def _fits_the_type(self) -> Self:
         kinds = [loss.kind for loss in self.losses]
         for loss in self.losses:
+            if self.soft and loss.needs.labels and not loss.needs.soft:
+                raise ValueError(
+                    f"loss '{loss.kind}' needs one label for each example, and columns.{self.soft} gives a "
+                    f"distribution. Use {self.predicts.loss}, or columns.label."
+                )
+            if self.columns.weight is not None and loss.needs.compares:
+                raise ValueError(
+                    f"loss '{loss.kind}' compares the examples of a batch with each other, so columns.weight cannot "
+                    "weight them. Drop columns.weight, or the loss."
+                )
             if loss.needs.reads and not set(loss.needs.reads) & set(self.predicts.feeds):
                 raise ValueError(
                     f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
@@ -115,12 +120,7 @@ class TaskRecipe(Task):
 
     @model_validator(mode="after")
     def _columns_are_labels(self) -> Self:
-        columns, written = self.columns.label, self.codes or self.labels or ()
-        if isinstance(columns, tuple) and set(columns) != set(written):
-            raise ValueError(
-                f"columns.label and labels must name the same, found {few(columns, quoted=True)} and "
-                f"{few(written, quoted=True)}. Drop labels, or map each column to its label."
-            )
+        check_columns(self, self.columns, generated=self.train.generated is not None)
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ def recipe_schema() -> dict[str, Any]:
         result["properties"][key][of_names] = _or_null(result["properties"][key][of_names])
     task = definitions["TaskRecipe"]["properties"]
     task["label"] = definitions["Columns"]["properties"]["label"] | {"description": "short for columns.label"}
-    del result["properties"]["tasks"]["minProperties"], task["name"]
+    del result["properties"]["tasks"]["minProperties"], task["name"], task["soft"]
     several = {"type": "array", "items": {"type": "string"}}
     definitions["Source"] = {"anyOf": [{"type": "string"}, several, definitions["Source"]]}
     return result

@@ -157,7 +157,7 @@ def as_plain(recipe: Recipe) -> dict[str, Any]:
     if not recipe.tables:
         del raw["tables"]
     for name, task in raw["tasks"].items():
-        del task["name"]
+        del task["name"], task["soft"]  # soft follows from columns
         if task["table"] is None:
             del task["table"]
         else:

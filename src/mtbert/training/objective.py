@@ -142,15 +142,15 @@ class Objective:
         Raises:
             FloatingPointError: If a loss is not finite; the message names the loss and the examples.
         """
-        labels = {data.task.name: data.labels_in(rows) for data, rows in parts}
         with timed("data"):
             batches = [
                 self._collate(micro) for micro in micro_batches(parts, self.recipe.train.token_budget, self.model.apart)
             ]
-        if len(batches) == 1 or not self._whole(labels):
+        amounts = {data.task.name: sum(b.amounts.get(data.task.name, 0) for b in batches) for data, _ in parts}
+        if len(batches) == 1 or not self._whole(amounts):
             for batch in batches:
                 tally.tokens += len(batch.ids_N)
-                yield PassTotals(self._totals(self._passes(batch, watch), labels, tally, {}), batch.readers)
+                yield PassTotals(self._totals(self._passes(batch, watch), amounts, tally, {}), batch.readers)
             return
         states, fed, after = self._compare_all(batches)
         for batch, state, shares in zip(batches, states, fed, strict=True):
@@ -160,7 +160,7 @@ class Objective:
             surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
-            yield PassTotals(self._totals(passes, labels, tally, surrogates), batch.readers)
+            yield PassTotals(self._totals(passes, amounts, tally, surrogates), batch.readers)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
@@ -210,6 +210,7 @@ class Objective:
                 task=self.model.tasks[name],
                 out=out,
                 labels=batch.labels[name],
+                weights=batch.weights.get(name),
                 generator=self.generator,
                 masks=masks,
                 watch=watch,
@@ -230,17 +231,18 @@ class Objective:
         ]
 
     def _totals(
-        self, passes: Mapping[str, Pass], labels: Mapping[str, int], tally: Tally, surrogates: Mapping[str, Tensor]
+        self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        ``labels`` counts each task's labels in the whole step; a loss is multiplied by the share of them in this pass.
+        ``amounts`` holds how many labels each task has in the whole step, or the sum of the weights. A loss is
+        multiplied by the share of it that this pass has.
         ``surrogates`` replace the whole-batch losses.
         """
         totals = {}
         for name, made in passes.items():
             settings = self.recipe.tasks[name]
-            share = len(made.labels) / labels[name]
+            share = made.batch.amounts[name] / amounts[name] if amounts[name] else 0.0
             values = []
             for term in self.terms[name]:
                 with timed("losses"):

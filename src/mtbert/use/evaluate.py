@@ -143,4 +143,4 @@ def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[
     names = [known_task(predictor, recipe, task).name] if task else list(scored)
     if not names:
         raise ValueError("the recipe of this run names no test data. Score a labelled file instead.")
-    return read_test(recipe, [predictor.task(name) for name in names], predictor.tokenizer)
+    return read_test(recipe, [known_task(predictor, recipe, name) for name in names], predictor.tokenizer)

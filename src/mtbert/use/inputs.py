@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mtbert import files
@@ -26,10 +27,8 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
     chosen = known_task(predictor, recipe, task)
     table = _table(recipe, chosen, file, Path(), labelled=True)
-    return predictor.dataset(task, labels.labelled_examples(table, chosen)), (
-        *table.warnings,
-        *labels.repair_warnings(table, chosen),
-    )
+    data = predictor.dataset(task, labels.labelled_examples(table, chosen))
+    return replace(data, task=chosen), (*table.warnings, *labels.repair_warnings(table, chosen))
 
 
 def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
@@ -151,7 +150,7 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 
 def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool) -> Table:
     """Returns the rows of a file as a table, read from the columns that the recipe names for ``task``."""
-    columns = recipe.tasks[task.name].columns
+    columns = recipe.tasks[task.name].columns.unweighted
     return sources.read(Source(path=file), columns, root, texts=task.texts, labelled=labelled)
 
 
@@ -164,4 +163,5 @@ def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
     chosen = predictor.task(task)
     if task not in recipe.tasks:
         raise ValueError(f"task {task}: the recipe of this run does not have it, so its columns are unknown.")
-    return chosen
+    # The recipe may be changed by --set, so that a model of soft labels is scored on hard ones.
+    return chosen.model_copy(update={"soft": recipe.tasks[task].soft})

@@ -1,0 +1,57 @@
+"""Checks that the columns of a task's labels fit its type and its labels, and settings that follow from the columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtbert.data.tables import Columns
+from mtbert.messages import few, shown
+from mtbert.task import Task
+
+
+def with_columns(data: Any) -> Any:
+    """Returns the settings of a task with those that follow from its columns: ``soft``, and ``labels`` if not given.
+
+    For example, the labels follow from ``columns: {label: [toxic, insult]}``.
+
+    Raises:
+        ValueError: If ``soft`` is given and does not follow.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    columns, found = data.get("columns"), dict(data)
+
+    def column(key: str) -> Any:
+        return columns.get(key) if isinstance(columns, Mapping) else getattr(columns, key, None)
+
+    soft = next((key for key in ("votes", "shares") if column(key) is not None), None)
+    if found.get("soft") not in (None, soft):
+        raise ValueError(
+            f"soft: {shown(found['soft'])} follows from columns. Drop soft, and set columns.votes or shares."
+        )
+    found["soft"] = soft
+    named = next((each for key in ("label", "shares") if isinstance(each := column(key), list | tuple) and each), None)
+    if named is not None and found.get("labels") is None:
+        found["labels"] = named
+    return found
+
+
+def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:
+    """Raises ValueError if the columns do not fit the labels of the task, or if they cannot be those of its source.
+
+    ``generated`` says whether the rows of the task are generated.
+    """
+    written = task.codes or task.labels or ()
+    named = columns.label if columns.soft is None else columns.shares
+    if isinstance(named, tuple) and set(named) != set(written):
+        raise ValueError(
+            f"columns.{columns.label_key} and labels must name the same, found {few(named, quoted=True)} and "
+            f"{few(written, quoted=True)}. Drop labels, or map each column to its label."
+        )
+    if isinstance(columns.shares, str) and not task.labels:
+        raise ValueError(
+            f"columns.shares: {shown(columns.shares)} holds numbers in the order of labels, found no labels. "
+            "Name the labels in their order."
+        )
+    other = next((key for key in ("votes", "shares", "weight") if getattr(columns, key) is not None), None)
+    if generated and other:
+        raise ValueError(f"generated rows have one label each and no weights, found columns.{other}. Drop it.")
