@@ -12,7 +12,8 @@ import toy_report
 from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
 from mtbert.studying import figures
-from mtbert.studying.results import Results
+from mtbert.studying.reliability import reliability_pictures
+from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.summary import summarise
 
 recipe = toy_report.recipe
@@ -101,8 +102,33 @@ def test_every_figure_exists_in_both_formats(page: Path):
     assert names == {
         *("ablation", "losses", "conflict", "sampling"),
         *("confusion-sst", "confusion-quora", "similarity-sts"),
+        *("reliability-sst", "reliability-quora"),
     }
     assert len(list((page.parent / "figures").iterdir())) == 2 * len(names)
+
+
+def test_the_reliability_shows_each_row_before_and_after_its_calibration(results: Results):
+    def halved(run: EndedRun) -> EndedRun:
+        quora = run.predicted["quora"]
+        return replace(run, predicted=run.predicted | {"quora": replace(quora, calibrated=quora.prediction / 2)})
+
+    strong = {seed: halved(run) for seed, run in results.runs["strong"].items()}
+    calibrated = replace(results, runs=results.runs | {"strong": strong})
+    drawn = {one.name: one for one in reliability_pictures(calibrated, summarise(calibrated))}
+    assert set(drawn) == {"reliability-sst", "reliability-quora"}  # scores have no probabilities
+    plain, both = drawn["reliability-quora"].figure.axes
+    assert (plain.get_title(), both.get_title()) == ("plain", "strong")
+    assert [len(ax.lines) for ax in (plain, both)] == [2, 3]  # with the diagonal
+    labels = results.dev["quora"].labels
+    raw = np.concatenate([run.predicted["quora"].prediction.numpy() for run in strong.values()])
+    for line, scale, name in zip(both.lines[1:], (1, 0.5), ("before", "after"), strict=True):
+        p = 1 / (1 + np.exp(-np.abs(scale * raw.astype(float))))
+        right = (raw > 0) == np.tile(labels, 3)
+        bins = np.ceil(p * 15).astype(int)
+        means = [(p[bins == b].mean(), right[bins == b].mean()) for b in np.unique(bins)]
+        assert np.column_stack([line.get_xdata(), line.get_ydata()]) == pytest.approx(np.array(means), abs=1e-6)
+        error = sum((bins == b).mean() * abs(p[bins == b].mean() - right[bins == b].mean()) for b in np.unique(bins))
+        assert line.get_label() == f"{name} calibration, ece {error:.3f}"
 
 
 def test_sampling_is_drawn_only_where_steps_take_one_task(results: Results):

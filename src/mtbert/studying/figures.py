@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from mtbert.batch import Floats
 from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels, in_style
+from mtbert.studying.reliability import reliability_pictures
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.sets import co_occurrence
 from mtbert.studying.summary import Summary, Verdict
@@ -195,7 +196,16 @@ def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
         )
 
 
-DRAWINGS = (ablation, learning, conflict, sampling, confusion_matrices, co_occurrence, similarity)
+DRAWINGS = (
+    ablation,
+    learning,
+    conflict,
+    sampling,
+    confusion_matrices,
+    co_occurrence,
+    similarity,
+    reliability_pictures,
+)
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:

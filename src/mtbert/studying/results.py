@@ -300,6 +300,12 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
         return False
     if predicted.prediction.shape != shape or predicted.prediction.dtype != torch.float32:
         return False
+    if predicted.calibrated is not None and (
+        predicted.calibrated.shape != shape
+        or predicted.calibrated.dtype != torch.float32
+        or not bool(predicted.calibrated.isfinite().all())
+    ):
+        return False
     ends = None if predicted.offsets is None else predicted.offsets.numpy()
     if isinstance(dev.labels, Ragged) and (ends is None or not np.array_equal(dev.labels.offsets, ends)):
         return False

@@ -1,0 +1,85 @@
+"""Draws how far one can rely on probabilities: the share of right answers among answers of one confidence.
+
+Dimension key: N questions of all runs of a row, K options, M bins.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from mtbert.answers.probabilities import Reliability, calibration_error, reliability
+from mtbert.studying.drawing import Drawn, best_beside_reference, grid_of_panels
+from mtbert.studying.results import DevData, EndedRun, Results
+from mtbert.studying.summary import Summary
+
+BEFORE = {"color": "#D55E00", "marker": "v", "linestyle": "--"}
+AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
+
+
+def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
+    """Draws the share of right answers over the confidence, for each task whose heads give probabilities.
+
+    It shows the reference row and the best row, over all seeds. If a row is calibrated, it shows both, before and
+    after.
+    """
+    for task, dev in results.dev.items():
+        rows = {
+            row: lines
+            for row in best_beside_reference(results, summary, task)
+            if (lines := _lines_of(dev, list(results.runs[row].values())))
+        }
+        if not rows:
+            continue
+        figure, axes = grid_of_panels(1, len(rows), 2.6, 2.4, sharey=True)
+        for ax, (row, lines) in zip(axes[0], rows.items(), strict=True):
+            ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+            for name, bins, error in lines:
+                some_M = bins.counts > 0
+                style = BEFORE if name == "before calibration" else AFTER
+                label = f"{name}, ece {error:.3f}".removeprefix(", ")
+                ax.plot(
+                    bins.confidence[some_M], bins.accuracy[some_M], markersize=3, linewidth=1.1, label=label, **style
+                )
+            ax.set_title(row)
+            ax.set_xlabel("confidence")
+            ax.legend(fontsize=6)
+        axes[0][0].set_ylabel("share of right answers")
+        yield Drawn(
+            f"reliability-{task}",
+            f"Reliability: {task}",
+            f"The share of right answers to dev examples of {task} over their confidence, in 15 bins: "
+            f"{' and '.join(rows)}. On the grey line, probabilities say how often answers are right. Below it, the "
+            "model is too sure.",
+            figure,
+        )
+
+
+def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliability, float]]:
+    """Returns for each line its name, its bins and its calibration error; none without probabilities."""
+    predicted = [run.predicted[dev.task.name] for run in runs]
+    lines = [("", [one.shown for one in predicted])]
+    if any(one.calibrated is not None for one in predicted):
+        before, after = [one.prediction for one in predicted], [one.shown for one in predicted]
+        lines = [("before calibration", before), ("after calibration", after)]
+    found = []
+    for name, predictions in lines:
+        options = _options_of(dev, runs, predictions)
+        if options is not None:
+            found.append((name, reliability(*options), calibration_error(*options)))
+    return found
+
+
+def _options_of(
+    dev: DevData, runs: Sequence[EndedRun], predictions: Sequence[Tensor]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the log-probabilities of options, ``[N, K]``, and the true ones, ``[N]``, of the given runs together."""
+    each = []
+    for run, prediction in zip(runs, predictions, strict=True):
+        if not prediction.isfinite().all():  # packed answers have no predictions
+            return None
+        options = run.recipe.tasks[dev.task.name].predicts.options(prediction.double().numpy(), dev.labels)
+        if options is None:
+            return None
+        each.append(options)
+    return np.concatenate([log_p_NK for log_p_NK, _ in each]), np.concatenate([true_N for _, true_N in each])
