@@ -49,6 +49,8 @@ SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
         {"model": {"freeze": 1}},
         {"model": {"lora": {"rank": 2}}},
         {"model": {"pal": {"width": 6, "heads": 2}}},
+        {"model": {"unshare": 1}},
+        {"model": {"unshare": 2, "pal": {"width": 6, "heads": 2}}, "tasks": {"sst": {"losses": ["ce", "smart"]}}},
         {"train": {"weighting": "uncertainty"}},
         {"train": {"token_budget": 40}},
         {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},

@@ -44,6 +44,7 @@ MODEL_VALUES: Raw = {
     "pal": get_args(Pal.model_fields["kind"].annotation),
     "lora": [{"rank": 2}],
     "freeze": [0, 1, "all"],
+    "unshare": [1],
 }
 TRAIN_VALUES: Raw = {
     "sampler": list(SAMPLERS.classes),

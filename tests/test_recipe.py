@@ -244,7 +244,7 @@ def test_the_schema_knows_short_forms_and_lets_a_file_be_partial():
     assert properties["tasks"]["additionalProperties"]["anyOf"] == [{"$ref": "#/$defs/TaskRecipe"}, {"type": "null"}]
     task = definitions["TaskRecipe"]["properties"]
     assert not {"name", "soft"} & set(task)
-    assert {"enum": ["linear", "mlp", "cosine"], "type": "string"} in task["head"]["anyOf"]
+    assert {"enum": ["linear", "mlp", "cosine", "native"], "type": "string"} in task["head"]["anyOf"]
     assert {"type": "string"} in task["losses"]["items"]["anyOf"]
     assert {"type": "string"} in definitions["Source"]["anyOf"]
     assert {"type": "string"} in definitions["Columns"]["properties"]["text"]["anyOf"]

@@ -62,6 +62,8 @@ CHANGES = [
     {"model": {"lora": {"rank": 2}}},
     PAL,
     merge(PAL, BUDGET),
+    {"model": {"unshare": 1}},
+    merge(PAL, merge(BUDGET, {"model": {"unshare": 2}})),
     {"tasks": {"yes": {"head": {"kind": "mlp", "dropout": 0.0}}}},
 ]
 
@@ -115,7 +117,7 @@ def slow(run: Run, parts: Sequence[TaskRows]) -> dict[str, Tensor]:
     return gradients(run)
 
 
-@pytest.mark.parametrize("change", [{}, BUDGET, PAL])
+@pytest.mark.parametrize("change", [{}, BUDGET, PAL, {"model": {"unshare": 1}}])
 def test_with_half_of_the_labels_missing_a_loss_is_the_mean_over_the_rows_that_have_its_label(
     folder: Path, change: dict[str, Any]
 ):
@@ -152,7 +154,7 @@ def test_surgery_on_a_table_gets_the_gradient_of_a_backward_pass_for_each_task(
     assert_equal(gradients(run), {n: g for n, g in gradients(together).items() if not n.startswith("encoder.")})
 
 
-@pytest.mark.parametrize("change", [{}, BUDGET])
+@pytest.mark.parametrize("change", [{}, BUDGET, {"model": {"unshare": 1}}])
 def test_surgery_tells_further_passes_of_a_task_from_its_table(folder: Path, change: dict[str, Any]):
     smart = {"kind": "smart", "weight": 5.0, "step_size": 0.5, "noise_std": 0.1}
     change = merge(change, {"tasks": {name: {"losses": [kind, smart]} for name, kind in LOSSES.items()}})

@@ -140,6 +140,7 @@ def model(
     dropout: float = 0.0,
     layers: int = 1,
     adapters: Pal | None = None,
+    unshare: int = 0,
     shape: Mapping[str, Any] = {},
 ) -> Model:
     """Returns a model: a BERT with large random weights that depend only on ``seed``, and heads for its tasks.
@@ -172,7 +173,7 @@ def model(
             parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.5, generator=generator
         )
     named = {task.name: task for task in tasks}
-    return Model(encoder, named, pooling=pooling, max_length=MAX_LENGTH, seed=seed, adapters=adapters)
+    return Model(encoder, named, pooling=pooling, max_length=MAX_LENGTH, seed=seed, adapters=adapters, unshare=unshare)
 
 
 def dataset(

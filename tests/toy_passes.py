@@ -68,7 +68,7 @@ def passed(made: Model, batch: StepBatch, *, name: str = "t") -> Pass:
 
 def gradients(loss: Tensor, made: Model) -> dict[str, Tensor]:
     """Returns the gradient of every parameter that the loss depends on."""
-    names = dict(made.named_parameters())
+    names = {name: p for name, p in made.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(loss, list(names.values()), allow_unused=True, retain_graph=True)
     return {name: g for name, g in zip(names, found, strict=True) if g is not None}
 

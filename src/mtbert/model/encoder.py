@@ -3,6 +3,7 @@
 Dimension key: N tokens of a batch, S sequences of a batch, D width.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -132,14 +133,28 @@ class Encoder(nn.Module):
             adapter: A function whose result is added in each layer, see :data:`Adapter`; None adds nothing.
             first_only: Whether to return the output only for the first token of each sequence, ``[S, D]``.
         """
-        tokens, last = len(x_ND), len(self.layers) - 1
-        x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
-        for i, layer in enumerate(self.layers):
-            adapted = None if adapter is None else partial(adapter, i)
-            x_ND = layer(x_ND, groups, generator, adapted, first_only=first_only and i == last)
-        if self.final_norm is not None:
-            x_ND = self.final_norm(x_ND)
-        return x_ND[:tokens] if groups.dummies and not first_only else x_ND
+        return _run(self.layers, x_ND, groups, generator, adapter, norm=self.final_norm, first_only=first_only)
+
+    def encode_lower(
+        self, x_ND: Tensor, groups: Groups, generator: torch.Generator | None, adapter: Adapter | None, layers: int
+    ) -> Tensor:
+        """Returns the output of the lowest ``layers`` layers for all tokens, ``[N, D]``.
+
+        A :class:`Top` continues from this output. The other arguments are those of :meth:`encode`.
+        """
+        return _run(self.layers[:layers], x_ND, groups, generator, adapter)
+
+    def top(self, first: int, *, filled: bool) -> "Top":
+        """Returns a copy of the layers from index ``first`` on and of what follows them.
+
+        If ``filled`` is false, the weights of the copy have shapes but no values (device "meta").
+        """
+        with torch.device("meta"):
+            made = Top(self.config, first)
+        if filled:
+            parts = self.layers[first:], self.final_norm, self.pooler
+            made.layers, made.final_norm, made.pooler = copy.deepcopy(parts)
+        return made
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
         """Returns the output of the checkpoint's pooler, ``[S, D]``.
@@ -149,9 +164,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: If the checkpoint has no pooler.
         """
-        if self.pooler is None:
-            raise ValueError(f"this {self.config.family} encoder has no pooler. Use the vector of the first token.")
-        return torch.tanh(self.pooler(cls_SD))
+        return _pooled(self.pooler, self.config, cls_SD)
 
     # Questions about the parameters; no other module uses their names -----------------------------------------
 
@@ -170,13 +183,7 @@ class Encoder(nn.Module):
         ]
         behind: list[nn.Module | None] = [self.final_norm, self.pooler]
         floors: list[Iterable[nn.Module | None]] = [embeddings, *([layer] for layer in self._layers()), behind]
-        return {
-            parameter: depth
-            for depth, modules in enumerate(floors)
-            for module in modules
-            if module is not None
-            for parameter in module.parameters()
-        }
+        return _by_depth(enumerate(floors))
 
     def behind(self, *, pooled: bool) -> list[nn.Parameter]:
         """Returns the parameters on which the encoder's output depends.
@@ -202,11 +209,106 @@ class Encoder(nn.Module):
         If ``first_only`` is true, the last layer applies most of its parameters only to first tokens. These parameters
         are then not counted.
         """
-        *others, last = self._layers()
-        busy = last.for_every_token() if first_only else last.parameters()
-        return sum(p.numel() for p in [*(p for layer in others for p in layer.parameters()), *busy])
+        return _multiplied(self.layers, first_only=first_only)
+
+    def multiplied_lower(self, layers: int) -> int:
+        """Returns how many parameters the lowest ``layers`` layers have; all are applied to every token."""
+        return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
-        for layer in self.layers:
-            assert isinstance(layer, EncoderLayer)
-            yield layer
+        yield from map(_checked, self.layers)
+
+
+class Top(nn.Module):
+    """The layers of an encoder from the one with index ``first`` on, and a final norm and a pooler if there are any.
+
+    It continues from the output of the layer below, as the encoder itself does. If each task has a top of its own
+    (``model.unshare``), only the lower layers of the encoder are shared.
+    """
+
+    def __init__(self, config: EncoderConfig, first: int) -> None:
+        super().__init__()
+        self.config, self.first = config, first
+        self.layers = nn.ModuleList(config.layer(config, i) for i in range(first, config.layers))
+        self.final_norm = config.norm(config.width) if config.final_norm else None
+        self.pooler = nn.Linear(config.width, config.width) if config.pooler else None
+
+    def encode(
+        self,
+        x_ND: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        adapter: Adapter | None = None,
+        *,
+        first_only: bool = False,
+    ) -> Tensor:
+        """Returns the output of the last layer, as :meth:`Encoder.encode` does.
+
+        ``x_ND`` is the output of the layer below. ``adapter`` gets the indices that the layers have in the encoder.
+        """
+        return _run(
+            self.layers, x_ND, groups, generator, adapter, self.first, norm=self.final_norm, first_only=first_only
+        )
+
+    def pooled(self, cls_SD: Tensor) -> Tensor:
+        """Returns the output of the pooler, as :meth:`Encoder.pooled` does."""
+        return _pooled(self.pooler, self.config, cls_SD)
+
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Returns the depth that each parameter would have in the encoder (see :meth:`Encoder.depths`)."""
+        floors: list[Iterable[nn.Module | None]] = [*([layer] for layer in self.layers), [self.final_norm, self.pooler]]
+        return _by_depth(enumerate(floors, self.first + 1))
+
+    def multiplied(self, *, first_only: bool) -> int:
+        """Returns how many parameters of the layers are applied to every token (see :meth:`Encoder.multiplied`)."""
+        return _multiplied(self.layers, first_only=first_only)
+
+
+def _run(
+    layers: nn.ModuleList,
+    x_ND: Tensor,
+    groups: Groups,
+    generator: torch.Generator | None,
+    adapter: Adapter | None,
+    first: int = 0,
+    *,
+    norm: nn.Module | None = None,
+    first_only: bool = False,
+) -> Tensor:
+    """Returns the output of ``layers``, of which the lowest has index ``first`` in the encoder, and of ``norm``."""
+    tokens, last = len(x_ND), first + len(layers) - 1
+    x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
+    for i, layer in enumerate(layers, first):
+        adapted = None if adapter is None else partial(adapter, i)
+        x_ND = layer(x_ND, groups, generator, adapted, first_only=first_only and i == last)
+    if norm is not None:
+        x_ND = norm(x_ND)
+    return x_ND[:tokens] if groups.dummies and not first_only else x_ND
+
+
+def _pooled(pooler: nn.Linear | None, config: EncoderConfig, cls_SD: Tensor) -> Tensor:
+    if pooler is None:
+        raise ValueError(f"this {config.family} encoder has no pooler. Use the vector of the first token.")
+    return torch.tanh(pooler(cls_SD))
+
+
+def _multiplied(layers: Iterable[nn.Module], *, first_only: bool) -> int:
+    found = [list(layer.parameters()) for layer in layers]
+    if first_only:
+        found[-1] = _checked([*layers][-1]).for_every_token()
+    return sum(p.numel() for parameters in found for p in parameters)
+
+
+def _checked(layer: nn.Module) -> EncoderLayer:
+    assert isinstance(layer, EncoderLayer)
+    return layer
+
+
+def _by_depth(floors: Iterable[tuple[int, Iterable[nn.Module | None]]]) -> dict[nn.Parameter, int]:
+    return {
+        parameter: depth
+        for depth, modules in floors
+        for module in modules
+        if module is not None
+        for parameter in module.parameters()
+    }

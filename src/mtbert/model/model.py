@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from mtbert.answers.fitting import FittedName
 from mtbert.batch import Layout, Output, StepBatch, send
+from mtbert.collate import only
 from mtbert.model import heads, pal
 from mtbert.model.attention import Groups, take
-from mtbert.model.encoder import Encoder
+from mtbert.model.encoder import Encoder, Top
 from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Reads, Task
@@ -40,6 +41,8 @@ class Model(nn.Module):
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
         fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
             with its head. For a task that is missing here, these are the numbers that a run without calibration fits.
+        unshare: The number of top layers of which each task has its own copy, with the final norm and the pooler. The
+            copies start with the weights of the encoder. Its own weights above the shared layers are then not trained.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Model(nn.Module):
         seed: int | None,
         adapters: Pal | None = None,
         fitted: Mapping[str, Sequence[FittedName]] = {},
+        unshare: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -69,6 +73,14 @@ class Model(nn.Module):
         if adapters is not None:
             for name in filter(adapters.adapts, tasks):
                 self.adapters[f"for_{name}"] = pal.build_adapter(adapters, encoder.config, name, seed)
+        self.unshare = unshare
+        self.tops = nn.ModuleDict()
+        if unshare:
+            for name in tasks:
+                self.tops[f"for_{name}"] = encoder.top(self._shared_layers, filled=seed is not None)
+            for parameter, depth in encoder.depths().items():
+                if depth > self._shared_layers:
+                    parameter.requires_grad_(False)
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
         """Makes a whole forward pass and returns the output for each task, by name.
@@ -110,23 +122,35 @@ class Model(nn.Module):
         """
         layout = batch.layout
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
-        groups = Groups(layout, x_ND.device, rounded=self.compute == torch.bfloat16 and not exact)
+        rounded = self.compute == torch.bfloat16 and not exact
+        groups = Groups(layout, x_ND.device, rounded)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if self.adapted(name)}
-        first_only = self.first_only(batch.places)
+        first_only = not self.unshare and self.first_only(batch.places)
         if watch is not None:
             watch(_rows(layout, groups.dummies))
         with self._precision(exact):
             with timed("encoder"):
-                adapter = pal.adapter(adapters, layout, generator, rounded=groups.rounded)
-                hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
+                adapter = pal.adapter(adapters, layout, generator, rounded=rounded)
+                if self.unshare:
+                    hidden_RD = self.encoder.encode_lower(x_ND, groups, generator, adapter, self._shared_layers)
+                else:
+                    hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
             tokens = [span.stop - span.start for span in layout.spans.values()]
             rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with timed("heads"):
+                if self.unshare:
+                    return {
+                        task: self._from_top(task, batch, x_MD, hidden_RD, generator, rounded)
+                        for name, x_MD, hidden_RD in parts
+                        for task in batch.readers[name]
+                    }
                 return {
                     task: output
                     for name, x_MD, hidden_RD in parts
-                    for task, output in self._outputs(batch, name, x_MD, hidden_RD, first_only, generator, watch)
+                    for task, output in self._outputs(
+                        self.encoder, batch, name, x_MD, hidden_RD, first_only, generator, watch
+                    )
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
@@ -135,8 +159,19 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """How many parameters of the encoder's layers are applied to every token of a batch that has all tasks."""
-        return self.encoder.multiplied(first_only=self.first_only(self.tasks))
+        """How many parameters of the encoder's layers are applied to every token of a batch that has all tasks.
+
+        If each task has its own top layers, this is the mean over the tasks. It does not take into account that a row
+        which several tasks of a table read goes through the top layers of each of them.
+        """
+        if not self.unshare:
+            return self.encoder.multiplied(first_only=self.first_only(self.tasks))
+        own = [self._top(name).multiplied(first_only=self.first_only([name])) for name in self.tasks]
+        return self.encoder.multiplied_lower(self._shared_layers) + sum(own) // len(own)
+
+    @property
+    def _shared_layers(self) -> int:
+        return self.encoder.config.layers - self.unshare
 
     def head(self, name: str) -> heads.AnyHead:
         """Returns the head of the task called ``name``."""
@@ -171,8 +206,50 @@ class Model(nn.Module):
         """Returns the pooling of ``task``: its own, or that of the model if it chooses none."""
         return task.pooled(self.pooling)
 
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Returns the depth of each parameter of the encoder and of the tasks' copies of its layers.
+
+        A copy has the depth of the original (see :meth:`Encoder.depths`).
+        """
+        found = self.encoder.depths()
+        for name in self.tops:
+            found |= self._top(name.removeprefix("for_")).depths()
+        return found
+
+    def _top(self, name: str) -> Top:
+        top = self.tops[f"for_{name}"]
+        assert isinstance(top, Top)
+        return top
+
+    def _from_top(
+        self,
+        name: str,
+        batch: StepBatch,
+        x_MD: Tensor,
+        hidden_MD: Tensor,
+        generator: torch.Generator | None,
+        rounded: bool,
+    ) -> Output:
+        """Returns the output of the task called ``name``, which passes its own rows through its own top layers.
+
+        ``hidden_MD`` is the output of the shared layers for all tokens of the span that the task reads.
+        """
+        part = only(batch, name)
+        tokens_M = batch.places[name].tokens_M
+        if tokens_M is not None:
+            x_MD, hidden_MD = take(x_MD, tokens_M), take(hidden_MD, tokens_M)
+        first_only = self.first_only([name])
+        adapters = {name: self.adapters[f"for_{name}"]} if self.adapted(name) else {}
+        with timed("encoder"):
+            groups = Groups(part.layout, x_MD.device, rounded)
+            adapter = pal.adapter(adapters, part.layout, generator, rounded=rounded)
+            hidden_RD = self._top(name).encode(hidden_MD, groups, generator, adapter, first_only=first_only)
+        ((_, output),) = self._outputs(self._top(name), part, name, x_MD, hidden_RD, first_only, generator, None)
+        return output
+
     def _outputs(
         self,
+        top: Encoder | Top,
         batch: StepBatch,
         name: str,
         x_MD: Tensor,
@@ -183,8 +260,8 @@ class Model(nn.Module):
     ) -> Iterator[tuple[str, Output]]:
         """Yields the name and the output of each task that reads the span called ``name``.
 
-        ``hidden_RD`` is the last layer's output for all tokens of this span. If ``first_only`` is true, it is the
-        output for the first token of each sequence.
+        ``top`` is the module whose pooler the tasks read. ``hidden_RD`` is the last layer's output for all tokens of
+        this span. If ``first_only`` is true, it is the output for the first token of each sequence.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD
@@ -202,7 +279,7 @@ class Model(nn.Module):
                 elif pooling[1]:
                     if watch is not None:
                         watch({len(first_SD): {name: slice(None)}})
-                    pooled[pooling] = self.encoder.pooled(first_SD)
+                    pooled[pooling] = top.pooled(first_SD)
                 else:
                     pooled[pooling] = first_SD
             of_place = pooling, id(place.order_S)

@@ -41,7 +41,7 @@ def check_recipe(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
     _check_scores(tasks, train)
     _check_dropout(tasks, model)
     _check_average(tasks, train)
-    _check_several(tasks, train)
+    _check_several(tasks, model, train)
     _check_pal(tasks, model)
     _check_calibration(tasks, train)
     if model.freeze == "all":
@@ -91,10 +91,11 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
         )
 
 
-def _check_several(tasks: Tasks, train: TrainRecipe) -> None:
+def _check_several(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
     """Raises ValueError if a setting makes sense only for several tasks or tables, and the recipe has only one."""
-    if train.read_gradients and len(tasks) == 1:
-        raise ValueError(f"train.{train.read_gradients[0]} is about several tasks, found one. Drop it, or add a task.")
+    settings = [f"train.{name}" for name in train.read_gradients] + ["model.unshare"] * (model.unshare > 0)
+    if settings and len(tasks) == 1:
+        raise ValueError(f"{settings[0]} is about several tasks, found one. Drop it, or add a task.")
     tables = {task.source_name for task in tasks.values()}
     if train.chooses_tasks and len(tables) == 1:
         of = "tasks, found one. Drop it, or add a task." if len(tasks) == 1 else "tables, found one. Drop it."
@@ -160,6 +161,11 @@ def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
         raise ValueError(
             f"model.freeze: {model.freeze} is more than the encoder's {config.layers} layers. Use fewer, or all."
         )
+    if model.unshare > config.layers:
+        raise ValueError(
+            f"model.unshare: {model.unshare} is more than the encoder's {config.layers} layers. "
+            f"Use at most {config.layers}."
+        )
 
 
 def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, encoder: Encoder) -> None:
@@ -171,6 +177,13 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
 
     train.aggregation.check_installed()
     config = encoder.config
+    lower = [p for p, depth in encoder.depths().items() if depth <= config.layers - model.unshare or not model.unshare]
+    if train.read_gradients and not any(p.requires_grad for p in lower):
+        raise ValueError(
+            f"train.{train.read_gradients[0]} is about weights that the tasks share, and model.freeze: {model.freeze} "
+            f"with model.unshare: {model.unshare} trains none of them. Freeze or unshare fewer layers, or drop "
+            f"train.{train.read_gradients[0]}."
+        )
     for name, task in tasks.items():
         pooled = reads_pooler(task, model.pooling, config)
         shared = any(p.requires_grad for p in encoder.behind(pooled=pooled))

@@ -192,12 +192,19 @@ class ModelRecipe(Settings):
     freeze: Literal["all"] | Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="0: the embeddings; a number: the lowest layers too; all: the whole encoder"
     )
+    unshare: int = Field(default=0, ge=0, description="top layers of which each task has its own copy")
 
     @model_validator(mode="after")
     def _trains_something(self) -> Self:
         if self.lora is not None and self.freeze is not None:
             raise ValueError(
                 f"freeze: {self.freeze} beside lora, which freezes all of the encoder's own weights. Drop one of them."
+            )
+        if self.unshare and (self.lora is not None or self.freeze == "all"):
+            other = "lora" if self.lora is not None else "freeze: all"
+            raise ValueError(
+                f"unshare: {self.unshare} beside {other}, which trains no layer of the encoder itself, so all copies "
+                "would stay equal. Drop one of them."
             )
         return self
 

@@ -27,6 +27,7 @@ class Card(Settings):
     pal: Pal | None = None
     # The names of the fitted numbers in each task's head; null in older files, whose runs held no rows out.
     fitted: dict[str, tuple[FittedName, ...]] | None = None
+    unshare: int = Field(default=0, ge=0)
     step: int | None = Field(default=None, ge=0)  # optimizer steps that the model was trained for; null in older files
 
     @model_validator(mode="after")
@@ -77,7 +78,7 @@ def check_card(model: Model, folder: Path) -> None:
         ValueError: If the file is damaged or describes another model. The message names the file.
     """
     card = read_card(folder)
-    for name in ("pooling", "max_length", "tasks", "pal"):
+    for name in ("pooling", "max_length", "tasks", "pal", "unshare"):
         if getattr(card, name) != getattr(model, name):
             raise ValueError(
                 f"{folder / 'mtbert.json'}: belongs to another run, which has another {name}. {COPY_AGAIN}"

@@ -1,8 +1,10 @@
 """Model folders: an encoder folder that Hugging Face's ``transformers.AutoModel`` can read, plus tasks and heads.
 
 ``mtbert.json`` holds the tasks, and ``heads.safetensors`` holds the weights of their heads. If tasks have adapters,
-``adapters.safetensors`` holds the weights of the adapters. A model folder is ready for prediction: its weights are the
-averaged ones if the run averages weights, and the updates of LoRA are merged into the encoder.
+``adapters.safetensors`` holds the weights of the adapters. If each task has its own top layers, they are in
+``tops.safetensors``, and the encoder folder holds the layers that these copies started from. A model folder is ready
+for prediction: its weights are the averaged ones if the run averages weights, and the updates of LoRA are merged into
+the encoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,6 +48,8 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
     save_tensors(model.heads.state_dict(), folder / "heads.safetensors")
     if model.pal is not None:
         save_tensors(model.adapters.state_dict(), folder / "adapters.safetensors")
+    if model.unshare:
+        save_tensors(model.tops.state_dict(), folder / "tops.safetensors")
     # Tokenizer.save is not used: its error on a full disk has no error number.
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     card = Card(
@@ -55,6 +59,7 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
         tasks=model.tasks,
         pal=model.pal,
         fitted={name: tuple(model.fitted(name)) for name in model.tasks},
+        unshare=model.unshare,
         step=step,
     )
     write_settings(folder / "mtbert.json", card)
@@ -84,6 +89,8 @@ def load_model(path: Path) -> LoadedModel:
     encoder = load_encoder(str(folder)).encoder
     if not 0 < card.max_length <= encoder.config.max_length:
         raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
+    if card.unshare > encoder.config.layers:
+        raise ValueError(f"{folder / 'mtbert.json'}: unshare must be 0 to {encoder.config.layers}.")
     try:
         model = Model(
             encoder,
@@ -93,6 +100,7 @@ def load_model(path: Path) -> LoadedModel:
             seed=None,
             adapters=card.pal,
             fitted=card.fitted_numbers,
+            unshare=card.unshare,
         )
     except ValueError as error:  # the encoder lacks what a head needs
         raise ValueError(f"{folder / 'mtbert.json'}: {error}") from None
@@ -122,9 +130,16 @@ def matching_tokenizer(folder: Path, encoder: Encoder) -> Tokenizer:
 
 
 def load_tasks(
-    model: Model, folder: Path, names: Sequence[str], fitted: Mapping[str, Sequence[FittedName]] | None = None
+    model: Model,
+    folder: Path,
+    names: Sequence[str],
+    fitted: Mapping[str, Sequence[FittedName]] | None = None,
+    *,
+    tops: bool = True,
 ) -> list[str]:
-    """Loads saved weights from ``folder`` into the heads and adapters of ``model``, for each task in ``names``.
+    """Loads saved weights from ``folder`` into the parts of ``model`` that belong to the tasks in ``names``.
+
+    These parts are the heads, the adapters and the tasks' own top layers.
 
     Args:
         model: The model.
@@ -132,6 +147,7 @@ def load_tasks(
         names: The names of the tasks.
         fitted: The names of the fitted numbers in the saved heads, by task; None if they are those of ``model``.
             Numbers that only one of both has are not loaded: they are fitted again at each evaluation.
+        tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
 
     Returns:
         The names of the saved tensors that belong to none of these tasks.
@@ -141,10 +157,13 @@ def load_tasks(
             the file.
     """
     unclaimed: list[str] = []
-    for parts, what, file in (
+    kinds = [
         (model.heads, "head", folder / "heads.safetensors"),
         (model.adapters, "adapter", folder / "adapters.safetensors"),
-    ):
+    ]
+    if tops:
+        kinds.append((model.tops, "copy of the top layers", folder / "tops.safetensors"))
+    for parts, what, file in kinds:
         wanted = {name: parts[f"for_{name}"] for name in names if f"for_{name}" in parts}
         tensors = read_tensors(file) if wanted or file.exists() else {}
         for name, part in wanted.items():

@@ -126,6 +126,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
         seed=recipe.train.seed,
         adapters=recipe.model.pal,
         fitted={name: recipe.fitted(name) for name in data},
+        unshare=recipe.model.unshare,
     )
     model.compute = environment.precision(recipe.train.precision, device)
     by_pooling = [task for task in model.tasks.values() if not task.head_kind.native]
@@ -173,7 +174,12 @@ def _go_on_with_heads(model: Model, folder: Path) -> Note:
                 f"task {name}: {folder} was trained with model.pal {before}, found {now}. "
                 "Set model.pal as it was, or rename the task."
             )
-    load_tasks(model, folder, both, card.fitted_numbers)
+        if card.unshare not in (0, model.unshare):  # from 0, each copy starts with the layers that the tasks shared
+            raise ValueError(
+                f"task {name}: {folder} was trained with model.unshare {card.unshare}, found {model.unshare}. "
+                "Set model.unshare as it was, or rename the task."
+            )
+    load_tasks(model, folder, both, card.fitted_numbers, tops=card.unshare > 0)
     new = [name for name in model.tasks if name not in known]
     return Note(f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}")
 

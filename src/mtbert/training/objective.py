@@ -184,7 +184,7 @@ class Objective:
         For ``parts``, see :meth:`losses`. All weights and the state of the random generator stay unchanged.
         """
         state = self.generator.get_state()
-        weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        weights = [p for p in self.model.depths() if p.requires_grad]
         norms: dict[str, dict[str, float]] = {}
         for data, rows in parts:
             made = self._passes(self._collate([(data, rows)]))[data.task.name]

@@ -123,7 +123,7 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 
     Source: Sun et al., "How to Fine-Tune BERT for Text Classification?", 2019.
     """
-    depths, top = model.encoder.depths(), model.encoder.config.layers
+    depths, top = model.depths(), model.encoder.config.layers
     below = {p: max(0, top - depths[p]) if p in depths else 0 for p in model.parameters()}
     return {p: (decay or 1.0) ** layers for p, layers in below.items() if p.requires_grad}
 

@@ -262,7 +262,9 @@ class Run:
         return idle + [
             f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
             "it does next to nothing. Raise its weight, or drop it."
-            for name, norms in (self.objective.gradients(several) if self.shared else {}).items()
+            for name, norms in (
+                self.objective.gradients(several) if any(p.requires_grad for p in self.model.depths()) else {}
+            ).items()
             for kind, norm in norms.items()
             if 0 < norm < INERT * sum(norms.values())
         ]

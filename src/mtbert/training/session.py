@@ -51,14 +51,16 @@ def lead(
     )
     for line in _class_weights(run):
         console.print(line, soft_wrap=True)
-    if run.model.pal is not None:
-        tasks, encoder = len(run.model.adapters), _size(run.model.encoder)
-        each = _size(run.model.adapters) // tasks
-        more = (encoder + tasks * each) / encoder
-        console.print(
-            f"PAL: {each:,} parameters for each of {tasks} tasks; encoder and PAL: {more:.2f} times the encoder",
-            soft_wrap=True,
-        )
+    for what, parts in (("PAL", run.model.adapters), ("own top layers", run.model.tops)):
+        if parts:
+            tasks, encoder = len(parts), _size(run.model.encoder)
+            each = _size(parts) // tasks
+            more = (encoder + tasks * each) / encoder
+            console.print(
+                f"{what}: {each:,} parameters for each of {tasks} tasks; encoder and {what}: {more:.2f} times the "
+                "encoder",
+                soft_wrap=True,
+            )
     trained, whole = sum(p.numel() for p in run.trained), _size(run.model) + _size(run.objective.own)
     if trained < whole:
         console.print(f"training {trained:,} of {whole:,} parameters")
