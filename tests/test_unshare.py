@@ -171,7 +171,7 @@ def test_lower_layers_run_once_for_all_tasks_of_a_table_and_top_layers_once_for_
 
 
 def test_every_top_draws_dropout_masks_and_a_pass_of_one_task_repeats_them():
-    made = unshared(FIRST, MEAN, unshare=2, dropout=0.5)
+    made = unshared(FIRST, MEAN, unshare=LAYERS, dropout=0.5)  # so no layer below a top draws masks
     for one in table(FIRST, MEAN):
         name = one.task.name
         batch = batch_of([one], made)
