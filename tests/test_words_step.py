@@ -124,6 +124,19 @@ def test_tags_and_a_class_of_one_text_are_encoded_once():
     assert len(batch.ids_N) == LENGTHS[0] + LENGTHS[1] + LENGTHS[2] + LENGTHS[3]
 
 
+def test_words_are_read_from_the_top_layers_of_their_own_task():
+    shared, own = (tiny.model(TAGS, TOPIC, layers=2, unshare=k) for k in (0, 1))
+    sequences = table()
+    batch = collate([(topics(sequences), rows(1, 0, 2)), (tags(sequences), rows(2, 0))], CPU)
+    for name, out in own(batch).items():
+        torch.testing.assert_close(out.prediction, shared(batch)[name].prediction, rtol=1e-5, atol=1e-6)
+    before = own(batch)
+    with torch.no_grad():
+        own.tops["for_topic"].layers[0].output.bias.add_(torch.arange(tiny.WIDTH))
+    assert torch.equal(own(batch)["tags"].prediction, before["tags"].prediction)
+    assert not torch.allclose(own(batch)["topic"].prediction, before["topic"].prediction)
+
+
 @pytest.mark.parametrize("budget", [None, 6, 11])
 def test_a_loss_is_the_mean_over_all_words_of_a_step(budget: int | None):
     sequences = table()
