@@ -87,7 +87,9 @@ def passes(made: Model, batch: StepBatch) -> dict[str, Pass]:
 def own_data(*tasks: Task) -> list[Dataset]:
     """Returns data sets with tokens of their own."""
     return [
-        dataset(task, *[[4, 1, 6 + t + i] for t in range(1 + (task.inputs == "separate"))], labels=[0.5, 0.0, 1.0], seed=i)
+        dataset(
+            task, *[[4, 1, 6 + t + i] for t in range(1 + (task.inputs == "separate"))], labels=[0.5, 0.0, 1.0], seed=i
+        )
         for i, task in enumerate(tasks)
     ]
 
