@@ -45,7 +45,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, the index of its example in each of ``rows``, or -1 where the task has no example."""
+        """For each task, an array over ``rows``: the index of the task's example in the row, or -1 if it has none."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples

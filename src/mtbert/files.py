@@ -172,7 +172,7 @@ def check_out(folder: Path) -> Path:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """A context manager: every OSError that is raised inside it gets the path ``file``.
+    """A context manager that puts the path ``file`` into every OSError that is raised inside it.
 
     An I/O error from safetensors becomes such an OSError.
     """

@@ -106,10 +106,10 @@ def is_free(folder: Path) -> bool:
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
-    """Locks the folder ``place`` and returns the lock's file descriptor; None if another process removes the folder.
+    """Locks the folder ``place`` and returns the lock's file descriptor; None if the folder is removed meanwhile.
 
-    Creates the folder first, and adds every folder that it creates to ``made``. If an interrupted replacement left the
-    folder under another name, moves it back.
+    A missing folder is created first, and every folder that is created is added to ``made``. If an interrupted
+    replacement left the folder under another name, it is moved back.
 
     Raises:
         BlockingIOError: If another process holds the lock.

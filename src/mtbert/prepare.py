@@ -145,7 +145,7 @@ def tokenized(
 def _tokens(
     task: Task, texts: Sequence[TextColumn], tokenizer: Tokenizer, max_length: int, *, keep: bool
 ) -> tuple[tuple[Sequences, ...], Rows]:
-    """Returns a pair: the token sequences of rows, and the indices of those cut to ``max_length`` tokens."""
+    """Returns a pair: the token sequences of all rows, and the indices of the rows that were cut to ``max_length``."""
     read = as_read(texts, task.splitter)
     words = finder(read[0]) if task.answer.words else None
     parts = [

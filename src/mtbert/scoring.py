@@ -236,7 +236,7 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` has a row for each word with a token. It goes through the examples in the order ``made``.
+    ``part_WK`` holds the predictions for the words with a token, example by example in the order ``made``.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

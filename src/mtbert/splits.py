@@ -58,7 +58,7 @@ class TableSplit:
     """A table that is split into train, dev and, if thresholds or calibrations are fitted, rows held out of train.
 
     Attributes:
-        tasks: The tasks that read the table, with the labels and ranges that their recipe leaves open filled in.
+        tasks: The tasks that read the table. Labels or a range that the recipe leaves open have been filled in.
         reads: For each task, the indices of its texts in ``TableSide.texts``.
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole, which arose when it was read.

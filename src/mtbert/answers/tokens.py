@@ -73,7 +73,7 @@ AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes 
 
 @dataclass(frozen=True)
 class TagLabels:
-    """Labels that are :class:`mtbert.ragged.Ragged`: for each word of a text the index of its tag."""
+    """The kind of labels that words have, as :class:`mtbert.ragged.Ragged`: the index of a tag for each word."""
 
     figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = True
@@ -124,7 +124,7 @@ class TagLabels:
         return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
-        """Returns the number of tags in each cell that :meth:`read` repairs."""
+        """Returns for each cell how many of its tags are repaired by :meth:`read`."""
         written, known = _written(task, cells), scheme(task.labels or ())
         if not known.bio:
             return np.zeros(len(written), np.int64)

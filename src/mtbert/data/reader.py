@@ -173,7 +173,7 @@ class Reader:
             yield f"{name}: {spans}, which stands for the whole word (first: {unit} {lines[0]})."
 
     def _settle(self) -> None:
-        """Moves the rows that have been converted since the last call into the columns."""
+        """Moves rows into the columns: all rows that have been converted since the last call."""
         if not self._waiting:
             return
         made = list(zip(*self._waiting, strict=True))

@@ -85,7 +85,7 @@ class Attention:
     ) -> Tensor:
         """Returns the output of the attention for all tokens, ``[N, D]``.
 
-        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``.
+        If ``first_only`` is true, computes it only for the first token of each sequence, ``[S, D]``.
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)

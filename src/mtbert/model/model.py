@@ -94,8 +94,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None, or a function that is called
-        before the layer runs, with the rows of each :class:`~mtbert.batch.Span`.
+        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None or a function. Before the layer
+        runs, it is told which rows of the batch each :class:`~mtbert.batch.Span` has.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -159,10 +159,10 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """How many parameters of the encoder's layers are applied to every token of a batch that has all tasks.
+        """How many parameters the layers of the encoder apply to every token, if a batch has examples of all tasks.
 
-        If each task has its own top layers, this is the mean over the tasks. It does not take into account that a row
-        which several tasks of a table read goes through the top layers of each of them.
+        If each task has its own top layers, this is the mean over the tasks. A row that several tasks read goes through
+        the top layers of each of them, but this is not counted.
         """
         if not self.unshare:
             return self.encoder.multiplied(first_only=self.first_only(self.tasks))

@@ -38,7 +38,7 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns a probability for each task, ``[T]``, float64: its size to the power ``power``, over the sum of these."""
+    """Returns a probability for each task, ``[T]``, float64, proportional to the task's size to the power ``power``."""
     import torch
 
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows

@@ -203,7 +203,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    It depends on the numbers of train rows. Those that ``dev`` does not hold are counted in the data.
+    It depends on the numbers of train rows. Numbers that ``dev`` does not hold are found by reading the data.
     """
     sizes = {
         table: dev[table].train

@@ -235,8 +235,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        ``amounts`` holds how many labels each task has in the whole step, or the sum of the weights. A loss is
-        multiplied by the share of it that this pass has.
+        ``amounts`` holds how many labels each task has in the whole step, or the sum of their weights. Each loss is
+        multiplied by the part of this amount that belongs to the pass, divided by the amount.
         ``surrogates`` replace the whole-batch losses.
         """
         totals = {}

@@ -270,7 +270,7 @@ class Run:
         ]
 
     def _first_examples(self) -> Iterator[TaskRows]:
-        """Yields for each task the examples in the first batch of its table that contains examples of the task."""
+        """Yields the first examples of each task: those in the first batch of its table that has any for the task."""
         for stream in self.streams:
             for data in (self.data[name].train for name in self.tables[stream.name]):
                 batches = (data.among(stream.rows(number)) for number in count())
