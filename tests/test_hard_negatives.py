@@ -108,6 +108,15 @@ def test_one_row_alone_has_its_own_hard_negatives():
     assert found.item() > 0
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_row_whose_wrong_candidate_is_no_negative_has_no_loss_and_a_finite_gradient(symmetric):
+    q_BD, c_BCD = random(1, 4), random(1, 2, 4, seed=1)
+    found = ranking(q_BD, c_BCD, torch.tensor([[0, 1, 1]]), 20.0, symmetric)
+    value, *gradients = with_gradients(found, q_BD, c_BCD)
+    assert value.item() == 0.0
+    assert all(g.abs().max() == 0.0 for g in gradients)
+
+
 # In a pass ------------------------------------------------------------------------------------------
 
 

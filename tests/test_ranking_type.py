@@ -15,12 +15,15 @@ import toy_run
 import toy_search
 
 from mtbert import metrics
+from mtbert.answers import Judged
 from mtbert.batch import Example, Examples
 from mtbert.data.labels import labelled_examples
 from mtbert.data.measure import shared
 from mtbert.data.sources import Source, read
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.splits import split_table
+from mtbert.studying.results import DevData
+from mtbert.studying.type_tables import ranks
 from mtbert.task import Task
 from mtbert.yaml_files import merge
 
@@ -108,6 +111,18 @@ def test_evaluate_counts_the_ranks_of_the_right_candidate():
 )
 def test_decisions_are_ranks(decision: np.ndarray, fits: bool):
     assert LABELS.fits(SEARCH, decision, 2) is fits
+
+
+def test_the_table_of_ranks_joins_those_after_the_third():
+    labels = np.eye(1, 5).repeat(4, 0)
+    examples = of(*[("q", "a", "b", "c", "d", "e")] * 4)
+    dev = DevData(SEARCH, "accuracy", 9, Examples(examples.ids, examples.texts, labels))
+    unknown = np.full(4, np.nan)
+    judged = Judged(labels, unknown, np.array([0.0, 3, 4, 2]), unknown, np.zeros(4, bool))
+    table = ranks(dev, {"mine": [judged]})
+    assert table.columns == ("row", "1st", "2nd", "3rd", "later")
+    assert table.rows[0] == ("random order", "20.0%", "20.0%", "20.0%", "40.0%")
+    assert table.rows[1] == ("mine", "25.0%", "0.0%", "25.0%", "50.0%")
 
 
 # Data -----------------------------------------------------------------------------------------------
