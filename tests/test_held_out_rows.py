@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,16 @@ def test_what_is_fitted_is_saved_with_the_heads_and_used_by_the_predictor(traine
     )
     for task, scores in json.loads(done.out)["tasks"].items():
         assert scores["metrics"] == pytest.approx(best[task]["metrics"], abs=1e-6), task
+
+
+def test_a_prediction_needs_no_scikit_learn(trained: Path):
+    script = (
+        "import sys, mtbert\n"
+        f"answers = mtbert.load({str(trained / 'run')!r}).predict('quora', [('good film', 'bad film')])\n"
+        "assert answers[0]['p(1)'] > 0 and 'sklearn' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_resumed_run_fits_the_same_numbers_bit_for_bit(trained: Path, tmp_path: Path):
