@@ -278,7 +278,7 @@ class StepBatch:
 
     ``places``, ``labels``, ``example_ids`` and ``amounts`` have one entry per task. ``clusters`` has one for each task
     whose :class:`Dataset` has clusters, and ``weights`` has one for each task whose examples have weights; the largest
-    weight is scaled to 1. The amount of a task is the number of its labels, or the sum of the weights.
+    weight is scaled to 1. The amount of a task is the number of its labels or, if they have weights, the sum of these.
     """
 
     layout: Layout

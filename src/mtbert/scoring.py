@@ -173,7 +173,7 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
 
 
 def no_certainty(task: Task) -> str:
-    """Returns a message that says why there is no certainty of the task's answers."""
+    """Returns a message that says why nobody can tell how certain the answers to a task are."""
     return (
         f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probability of an answer, so "
         "nobody can say how certain an answer is. Use a task of classes, yes/no or sets."

@@ -247,7 +247,7 @@ def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
 
 
 def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Examples]:
-    """Returns the examples in all rows that each task reads."""
+    """Returns all examples of each task, read from its own view of the table, which is in ``views``."""
     return {name: labels.labelled_examples(view, task) for view, (name, task) in zip(views, tasks.items(), strict=True)}
 
 

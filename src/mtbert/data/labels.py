@@ -53,7 +53,7 @@ def labelled_examples(table: Table, task: Task) -> Examples:
 
 
 def _weights(table: Table) -> Floats | None:
-    """Returns the weights of a table's rows, ``[B]``; None if it has none.
+    """Returns the weights of a table's rows, ``[B]``; None if the table has no column of weights.
 
     Raises:
         ValueError: If a row has no weight. The message names file, line and column.

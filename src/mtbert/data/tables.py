@@ -78,7 +78,7 @@ class Columns(Settings):
 
     @property
     def soft(self) -> SoftKind | None:
-        """How the columns give a distribution over labels; None if they give one label, or a set of labels."""
+        """How the columns give a distribution over labels, as votes or as shares; None if they give no distribution."""
         return "votes" if self.votes is not None else "shares" if self.shares is not None else None
 
     @property

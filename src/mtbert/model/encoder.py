@@ -145,7 +145,7 @@ class Encoder(nn.Module):
         return _run(self.layers[:layers], x_ND, groups, generator, adapter)
 
     def top(self, first: int, *, filled: bool) -> "Top":
-        """Returns a copy of the layers from index ``first`` on and of what follows them.
+        """Returns a copy of the upper layers, from index ``first`` on, and of the final norm and the pooler.
 
         If ``filled`` is false, the weights of the copy have shapes but no values (device "meta").
         """
@@ -212,7 +212,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest ``layers`` layers have; all are applied to every token."""
+        """Returns how many parameters the lowest ``layers`` layers have. Each of them is applied to every token."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -220,7 +220,7 @@ class Encoder(nn.Module):
 
 
 class Top(nn.Module):
-    """The layers of an encoder from the one with index ``first`` on, and a final norm and a pooler if there are any.
+    """The upper layers of an encoder, from index ``first`` on, with its final norm and its pooler if it has them.
 
     It continues from the output of the layer below, as the encoder itself does. If each task has a top of its own
     (``model.unshare``), only the lower layers of the encoder are shared.
@@ -275,7 +275,10 @@ def _run(
     norm: nn.Module | None = None,
     first_only: bool = False,
 ) -> Tensor:
-    """Returns the output of ``layers``, of which the lowest has index ``first`` in the encoder, and of ``norm``."""
+    """Applies ``layers`` one after the other and then ``norm``, and returns the output.
+
+    ``first`` is the index that the lowest of these layers has in the encoder.
+    """
     tokens, last = len(x_ND), first + len(layers) - 1
     x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
     for i, layer in enumerate(layers, first):

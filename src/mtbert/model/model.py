@@ -41,8 +41,8 @@ class Model(nn.Module):
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
         fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
             with its head. For a task that is missing here, these are the numbers that a run without calibration fits.
-        unshare: The number of top layers of which each task has its own copy, with the final norm and the pooler. The
-            copies start with the weights of the encoder. Its own weights above the shared layers are then not trained.
+        unshare: How many top layers are not shared. Each task has its own copy of these layers, of the final norm and of
+            the pooler. The copies start with the weights of the encoder, whose own top layers are then not trained.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None or a function. Before the layer
-        runs, it is told which rows of the batch each :class:`~mtbert.batch.Span` has.
+        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None or a function. This
+        function is told, before the layer runs, which rows of the batch each :class:`~mtbert.batch.Span` has.
         """
         if watch is not None:
             watch(_rows(batch.layout))

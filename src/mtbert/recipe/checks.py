@@ -76,7 +76,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss needs averaged weights but the run keeps none, or if it keeps some for no use."""
+    """Raises ValueError if a loss needs averaged weights that the run does not keep, or if it keeps unused ones."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]

@@ -1,6 +1,6 @@
-"""Draws how far one can rely on probabilities: the share of right answers among answers of one confidence.
+"""Draws how far probabilities can be trusted: among all answers with the same probability, how many are right.
 
-Dimension key: N questions of all runs of a row, K options, M bins.
+Dimension key: N answers of all runs of a row, K options, M bins of probabilities.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliability, float]]:
-    """Returns for each line its name, its bins and its calibration error; none without probabilities."""
+    """Returns (name, bins, calibration error) for each line of the figure; no line if there are no probabilities."""
     predicted = [run.predicted[dev.task.name] for run in runs]
     lines = [("", [one.shown for one in predicted])]
     if any(one.calibrated is not None for one in predicted):
@@ -73,7 +73,10 @@ def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliabi
 def _options_of(
     dev: DevData, runs: Sequence[EndedRun], predictions: Sequence[Tensor]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the log-probabilities of options, ``[N, K]``, and the true ones, ``[N]``, of the given runs together."""
+    """Returns the log-probabilities of options, ``[N, K]``, and the indices of the true options, ``[N]``.
+
+    They come from all given runs together. Returns None if a run has no probabilities.
+    """
     each = []
     for run, prediction in zip(runs, predictions, strict=True):
         if not prediction.isfinite().all():  # packed answers have no predictions

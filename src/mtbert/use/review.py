@@ -107,7 +107,7 @@ def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...
 
 
 def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bool:
-    """Returns whether each text of one row has nearly the same words as the text at its place in the other row."""
+    """Returns whether two rows are nearly equal: each text of a row has almost the words of its counterpart."""
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
