@@ -57,6 +57,7 @@ def test_a_column_of_texts_is_split_and_joined_and_one_of_words_stays():
         ([[0, 2]], [[0, 1], [1, 2]], [0, 0]),  # two words in one piece
         ([[0, 1], [0, 1], [2, 3]], [[0, 1], [2, 3]], [0, 2]),  # two pieces of one character
         ([[0, 1], [4, 5]], [[0, 1], [2, 3], [4, 5]], [0, -1, 1]),  # a word that makes no piece
+        ([[1, 2]], [[0, 1], [1, 2]], [-1, 0]),  # one whose neighbour begins where it ends
         ([], [[0, 1]], [-1]),
     ],
 )
