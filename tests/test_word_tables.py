@@ -152,3 +152,14 @@ def test_spans_with_parts_of_words_are_counted_once_in_a_warning(tmp_path: Path)
     assert table(tmp_path, "x.jsonl").warnings == (
         "x.jsonl: 2 spans with a part of a word, which stands for the whole word (first: line 2).",
     )
+
+
+def test_lists_of_class_numbers_of_a_data_set_become_their_names(tmp_path: Path):
+    import datasets
+
+    tags = datasets.List(datasets.ClassLabel(names=["O", "B-x", "I-x"]))
+    features = datasets.Features({"text": datasets.List(datasets.Value("string")), "label": tags})
+    made = datasets.Dataset.from_dict({"text": [["a", "b", "c"]], "label": [[0, 1, 2]]}, features=features)
+    made.save_to_disk(tmp_path / "kept")
+    found = read(Source(hub="kept"), WORDS, tmp_path, texts=1)
+    assert list(found.labels) == ['["O", "B-x", "I-x"]']

@@ -44,11 +44,15 @@ def opened_data_set(
         ) from error
     columns = list(data.column_names)
     data = data.select_columns([column for column in dict.fromkeys(wanted) if column in columns])
-    classes = {key: f.names for key, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    # The class of a column, or of each item of its lists, as of the tags of words.
+    inner = {key: getattr(f, "feature", f) for key, f in data.features.items()}
+    classes = {key: f.names for key, f in inner.items() if isinstance(f, datasets.ClassLabel)}
 
     def value(key: str, found: Any) -> object:
         if key not in classes or found is None:
             return found
+        if isinstance(found, list):
+            return [value(key, item) for item in found]
         return classes[key][found] if found >= 0 else None
 
     def rows() -> Iterator[Record]:
