@@ -307,7 +307,7 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns the name of a recipe or study, after which its folder is named; ``run`` if the recipe is not a file."""
+    """Returns the name by which the folder of a run or study is called; ``run`` if the recipe is not a file."""
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

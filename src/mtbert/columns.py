@@ -58,11 +58,11 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def stored(cls, block: Bytes, offsets: Ints, digest: str | None = None) -> Self:
-        """Returns a column of texts without gaps between them: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
+        """Returns a column of texts without gaps in ``block``: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> Self:
-        """Returns a column with the texts of the given rows, in the given order. It does not copy ``block``."""
+        """Returns a column with the texts of the given rows, in the given order. The texts are not copied."""
         return type(self)(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
@@ -113,7 +113,7 @@ class WordColumn(TextColumn):
 
     @classmethod
     def joining(cls, texts: TextColumn) -> Self:
-        """Returns the column with these texts, which are joined from their words already."""
+        """Returns ``texts`` as a column of this class. Their words must already be joined by single spaces."""
         return cls(texts.block, texts.starts, texts.stops, texts._digest)
 
 

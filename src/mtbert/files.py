@@ -293,7 +293,7 @@ def find_folder(folder: Path) -> Path | None:
 
 
 def meant(folder: Path) -> Path:
-    """Returns the folder that the user named, given the path where :func:`find_folder` found its content."""
+    """Returns the folder as the user named it. Its content lies at ``folder``, as :func:`find_folder` returned it."""
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 

@@ -123,9 +123,10 @@ def tokenized(
     *,
     keep: bool,
 ) -> dict[str, Dataset]:
-    """Returns data sets of the tasks that read a table, by name. Tasks with the same form of input share the tokens.
+    """Returns a data set for each task that reads a table, in a dict from task names.
 
-    If ``keep`` is true, the tokens are read from the user's cache folder, or are stored there if they are missing.
+    Tasks whose inputs have the same form share their tokens. If ``keep`` is true, the tokens are read from the user's
+    cache folder, or are stored there if they are missing.
     """
     made: dict[object, tuple[tuple[Sequences, ...], Rows]] = {}
     found = {}
@@ -161,7 +162,7 @@ def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool
 
 
 def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
-    """Returns a warning if words have no token, so that they get no prediction; ``what`` is what it calls the data."""
+    """Returns a warning if words have no token, and therefore no prediction. The warning calls the data ``what``."""
     words = data.words(np.arange(len(data)))
     lost = 0 if words is None else int((words.values < 0).sum())
     if words is None or not lost:
@@ -217,7 +218,7 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
 
 
 def _rows_of_each(task: Task, labels: Labels) -> Ints | Labels:
-    """Returns how many labels each class has, ``[K]``. For soft labels, it is the expected number.
+    """Returns how often each class occurs in the labels, ``[K]``. For soft labels, the shares are added up.
 
     For labels that are sets, returns ``[K, 2]``: how many sets lack each label, and how many contain it.
     """

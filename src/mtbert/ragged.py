@@ -65,7 +65,7 @@ class Ragged:
         return found
 
     def with_values(self, values: npt.NDArray[Any]) -> Ragged:
-        """Returns rows of the same lengths with other values."""
+        """Returns rows that have the lengths of these rows, but the given values."""
         return Ragged(values, self.offsets)
 
     def __len__(self) -> int:

@@ -288,7 +288,10 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Returns the indices in ``rows``, the train rows of a table, of those that are held out; they share no text."""
+    """Draws the rows that are held out of ``rows``, the train rows of a table, and returns indices into ``rows``.
+
+    Held-out rows share no text with the other rows.
+    """
     try:
         return _drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), seed)
     except ValueError:

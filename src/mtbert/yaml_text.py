@@ -172,7 +172,7 @@ class _Reader:
         return made
 
     def alias(self, event: Any) -> Any:
-        """Returns the value of the anchor that an alias refers to."""
+        """Returns the value that a YAML alias, such as ``*name``, stands for."""
         if event.anchor not in self.anchors:
             raise _Refused(f"there is no anchor {shown(event.anchor)}", event)
         anchor = self.anchors[event.anchor]
@@ -182,7 +182,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Counts ``values`` more values. Raises an error if the text now has too many."""
+        """Adds ``values`` to the number of values read so far. Raises an error if the text has too many values."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)

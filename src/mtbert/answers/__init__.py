@@ -80,9 +80,9 @@ class WrongCell(ValueError):
 class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
-    ``value``, ``undefined`` and ``right`` take the decisions of :meth:`PredictionKind.decide` and the labels, each
-    ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions instead of decisions. If ``probabilities`` is
-    true, they take calibrated predictions instead.
+    The functions ``value``, ``undefined`` and ``right`` take the labels and the decisions that
+    :meth:`PredictionKind.decide` returns, each ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions
+    instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead.
     """
 
     name: str
@@ -260,7 +260,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """Names of the values that losses can read from predictions of this kind and labels; see ``Needs.reads``."""
+        """What a loss can read from such predictions and their labels, such as ``logits``; see ``Needs.reads``."""
         ...
 
     @property

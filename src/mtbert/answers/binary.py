@@ -116,7 +116,7 @@ class ThresholdCosine:
 
 
 def _between(cosine_B: Labels, decision_B: Labels) -> float:
-    """Returns a threshold that reproduces the given decisions.
+    """Returns a threshold for cosines that leads to the given decisions.
 
     It is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1.
     """

@@ -90,7 +90,7 @@ def entities(tags_W: npt.NDArray[Any], offsets: Tags, known: Scheme) -> Entities
 
 
 def _begin(tags_W: Tags, offsets: Tags, known: Scheme) -> npt.NDArray[np.bool_]:
-    """Returns the words that begin an entity, ``[W]``."""
+    """Returns a mask that is true for each word that begins an entity, ``[W]``."""
     type_W = known.type_K[tags_W]
     other_W = np.ones(len(tags_W), np.bool_)
     other_W[1:] = type_W[1:] != type_W[:-1]
@@ -113,14 +113,17 @@ def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
 
 
 def _both(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Entities, Entities]:
-    """Returns the entities of the labels and of the decisions."""
+    """Returns a pair: the entities in the labels, and the entities in the decisions."""
     known, truth = scheme(task.labels or ()), as_ragged(labels)
     given, said = (entities(tags, truth.offsets, known) for tags in (truth.values, decision_W))
     return given, said
 
 
 def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[int]]:
-    """Returns counts of entities: rows are true types, columns those answered for the same words; the last is none."""
+    """Returns a matrix of counts: entry ``[i][j]`` says how many entities of type ``i`` were answered with type ``j``.
+
+    The last column counts entities that no answer found. The last row counts answers where the labels have no entity.
+    """
     given, said = _both(task, decision_W, labels)
     types = len(scheme(task.labels or ()).types)
     counts = np.zeros((types + 1, types + 1), np.int64)
@@ -133,7 +136,7 @@ def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[i
 
 
 def by_entity(task: TaskFacts, decision_W: Array, labels: Labels) -> list[OfClass]:
-    """Returns precision, recall, F1 and counts of each type of entity, or of each plain tag."""
+    """Returns precision, recall, F1 and counts for each type of entity. Tags that are not BIO count as types."""
     counts = np.array(confusion(task, decision_W, labels))
     found = []
     for i, name in enumerate(scheme(task.labels or ()).types):
@@ -162,7 +165,10 @@ Ratio = Callable[[Labels, Labels, Labels], Labels]
 
 
 def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns the numbers of right, answered and labelled entities in each text, ``[B]`` each."""
+    """Returns three arrays ``[B]`` with the numbers of entities in each text.
+
+    They count the entities that were answered correctly, all entities in the answer, and all entities in the label.
+    """
     truth = as_ragged(labels)
     given, said = _both(task, decision_W, labels)
     at, found = _same(given, said)

@@ -53,14 +53,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Fits:
-    """What is fitted on held-out rows for predictions of one kind; by default, nothing.
+    """What a run can fit on held-out rows, for predictions of one kind: a threshold and a calibration.
+
+    By default, nothing is fitted.
 
     Attributes:
-        threshold: Finds the best threshold from predictions and labels. None if the threshold is always 0.
-        needed: Whether predictions have no natural threshold. If true, and no rows are held out, the threshold is
-            fitted on train rows. If false, and no rows are held out, it is 0.
-        calibrations: The calibration for each value of ``train.calibrate``. If predictions give no probabilities, there
-            are none.
+        threshold: A function that returns the best threshold for predictions and labels. None if the threshold is
+            always 0.
+        needed: Whether a threshold of 0 makes no sense for these predictions. If no rows are held out, the threshold is
+            then fitted on train rows. If ``needed`` is false and no rows are held out, it is 0.
+        calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
+            probabilities.
     """
 
     threshold: ThresholdFit | None = None
@@ -81,10 +84,10 @@ NOTHING_FITTED = Fits()
 
 
 def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName, Labels]:
-    """Returns the values that the numbers called ``names`` have before they are fitted. They change no prediction.
+    """Returns a dict from each of ``names`` to a start value. With these values, all predictions stay as they are.
 
     Args:
-        names: The names of numbers that will be fitted.
+        names: The names of the numbers that a run fits, such as ``threshold``.
         shape: The shape of the prediction for one example.
     """
     logits_Q = np.linspace(-10.0, 10.0, KNOTS)

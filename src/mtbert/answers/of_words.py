@@ -1,4 +1,4 @@
-"""What an answer type whose labels are those of words has beside its two halves.
+"""The interfaces of answer types that give a label to each word of a text.
 
 Dimension key: B texts, W words of all texts, K tags.
 """
@@ -40,5 +40,5 @@ class Repairing(Protocol):
     """A label kind that repairs wrong tags when it reads them."""
 
     def repaired(self, task: TaskFacts, cells: Cells) -> npt.NDArray[np.int64]:
-        """Returns how many tags of each cell :meth:`LabelKind.read` repairs, ``[B]``."""
+        """Returns the number of wrong tags that :meth:`LabelKind.read` repairs in each cell, ``[B]``."""
         ...

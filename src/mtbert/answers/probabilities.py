@@ -21,7 +21,7 @@ BINS = 15  # of equal width, from 0 to 1
 
 
 def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
-    """Returns the questions of examples with classes, in the form of :data:`mtbert.answers.AsOptions`."""
+    """Returns the log-probabilities of the classes, ``[B, K]``, and the indices of the true classes, ``[B]``."""
     from scipy.special import log_softmax
 
     return log_softmax(logits_BK.astype(np.float64), axis=1), labels_B.astype(np.int64)
@@ -41,9 +41,10 @@ def of_labels(logits: Array, labels: Labels) -> AsOptions:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers are right, by confidence.
+    """How often answers are right, depending on their confidence.
 
-    All arrays are ``[M]``; bin ``m`` holds confidences in ``(m / M, (m + 1) / M]``. The means of an empty bin are 0.
+    There are ``M`` bins, and all arrays are ``[M]``. Bin ``m`` holds the answers with a confidence in
+    ``(m / M, (m + 1) / M]``. For an empty bin, ``confidence`` and ``accuracy`` are 0.
     """
 
     counts: npt.NDArray[np.int64]

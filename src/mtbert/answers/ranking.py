@@ -153,8 +153,8 @@ class Cosines:
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         """Returns how wrong each ranking is.
 
-        The distance is the number of wrong candidates before the right one, the loss how much nearer to the query the
-        nearest of them is.
+        The distance is the number of wrong candidates that rank before the right one. The loss is the highest cosine of
+        a wrong candidate, minus the cosine of the right one.
         """
         rank_B = right_rank(decision, labels)
         nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)
@@ -174,7 +174,7 @@ def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
 
 
 def _chance(ranks: int, candidates: int) -> float:
-    """Returns the mean of ``1 / rank`` over random orders, where only the first ``ranks`` ranks count."""
+    """Returns the expected ``1 / rank`` of the right candidate in a random order; 0 counts if ``rank > ranks``."""
     return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
 
 

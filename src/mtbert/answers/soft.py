@@ -46,12 +46,12 @@ SAME = 9  # decimals of a distance in classes that count
 
 
 def most_voted(labels: Labels, *, ordered: bool) -> Labels:
-    """Returns the most voted class of each distribution as an index, ``[B]``; ``nan`` for a missing label.
+    """Returns the index of the class with the most votes for each label, ``[B]``; ``nan`` for a missing label.
 
     Args:
-        labels: Distributions ``[B, K]``, or shares of yes ``[B]``.
-        ordered: Whether the classes have an order. If so, and if several classes have the largest share, the one that
-            is nearest to the mean is taken.
+        labels: Distributions over classes, ``[B, K]``, or shares of yes, ``[B]``.
+        ordered: Whether the classes have an order. If several classes have the most votes, the one nearest to the mean
+            of the distribution is taken if ``ordered`` is true, and the first one otherwise.
 
     >>> most_voted(np.array([[0.4, 0.2, 0.4]]), ordered=False), most_voted(np.array([0.5, 0.6]), ordered=False)
     (array([0.]), array([0., 1.]))

@@ -73,7 +73,7 @@ AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes 
 
 @dataclass(frozen=True)
 class TagLabels:
-    """The kind of labels that words have, as :class:`mtbert.ragged.Ragged`: the index of a tag for each word."""
+    """Labels with one tag for each word of a text. A :class:`mtbert.ragged.Ragged` holds the indices of the tags."""
 
     figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = True
@@ -241,7 +241,10 @@ class TagLogits(Logits):
         return None
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns the number of wrong words as the distance; a word without a prediction counts as a blind guess."""
+        """Returns how wrong the answers to the texts are. The distance of an answer is its number of wrong words.
+
+        A word without a prediction counts as if all tags were equally probable.
+        """
         from scipy.special import log_softmax
 
         truth, tags = as_ragged(labels), len(task.labels or ())

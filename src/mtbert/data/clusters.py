@@ -37,11 +37,12 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
-    """Returns the index of each text's cluster, ``[size, texts]``, for all texts that the tasks of a table read.
+    """Returns the index of the cluster of each text in a table with ``size`` rows, ``[size, texts]``.
 
-    Each element of ``parts`` belongs to one task: it holds the indices of the task's rows in the table, and the
-    clusters of the texts in these rows. Texts of different tasks are never in one cluster. In a row that a task does
-    not read, each text has a cluster of its own.
+    Texts in one cluster are equal or mean the same. Each element of ``parts`` belongs to one task: it holds the indices
+    of the task's rows in the table, and the clusters of the texts in these rows. The result has the texts of all tasks
+    side by side. Texts of different tasks are never in one cluster. In a row that a task does not read, each text has a
+    cluster of its own.
     """
     columns, first = [], 0
     for rows, found in parts:

@@ -205,10 +205,10 @@ TOPICS = (
 
 
 def _quora(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns two pairs of questions.
+    """Returns two examples, each a pair of questions.
 
-    The first two questions mean the same. The other two ask about different things, name the same things in a different
-    order, or have different intents.
+    The questions of the first pair mean the same. Those of the second pair ask about different things, name the same
+    things in a different order, or have different intents.
     """
     topic = _pick(rng, TOPICS)
     intent, other = _some(rng, topic.intents, 2)

@@ -40,9 +40,10 @@ class MemoryRows:
 
     @contextmanager
     def written(self, run: Path) -> Iterator[Path | None]:
-        """Writes the tables into a temporary folder beside ``run``, yields that folder, and removes it afterwards.
+        """Writes the tables that were given in memory into a temporary folder beside ``run``, as Parquet files.
 
-        Yields None if there are no tables.
+        This is a context manager: it yields the folder and removes it at the end. If there are no tables, it yields
+        None.
         """
         if not self.tables:
             yield None
@@ -155,7 +156,10 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
-    """Returns the column names, the number of rows, and a function from a column name to the values of the column."""
+    """Returns three things: the column names of ``rows``, their number, and a function.
+
+    The function returns the values of the column with a given name.
+    """
     import pyarrow as pa
 
     library, kind = type(rows).__module__.partition(".")[0], type(rows).__name__

@@ -103,9 +103,9 @@ def whole_objects(
 def keep(
     name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
 ) -> tuple[Collection[str], Iterator[Record]]:
-    """Returns the column names, and the records with the values of the ``wanted`` columns.
+    """Returns a pair: the column names, and an iterator over the records with the values of the ``wanted`` columns.
 
-    The column names are complete only after all records have been read.
+    The column names are complete only after all records have been read from the iterator.
     """
     columns: dict[str, None] = {}
 

@@ -11,9 +11,9 @@ BATCH = 256  # rows read at once; few, because a row may hold megabytes of text
 
 
 def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterator[Record]]:
-    """Returns the names of all columns, and the rows with the values of the ``wanted`` columns.
+    """Returns a pair: the names of all columns of a Parquet file, and an iterator over its rows.
 
-    If ``wanted`` is None, the rows have the values of all columns.
+    Each row holds the values of the ``wanted`` columns, or of all columns if ``wanted`` is None.
 
     Raises:
         ValueError: If the file is not a Parquet file, or if the columns to read are too large.

@@ -145,7 +145,10 @@ class SourceTable:
         return rows
 
     def table(self, reading: int) -> Table:
-        """Returns a table of the rows that the task with this reading reads. The texts are not copied."""
+        """Returns the rows that one task reads, as a table of their own. The texts are not copied.
+
+        ``reading`` is the index of the task's columns in ``readings``.
+        """
         rows, columns = self.read_by(reading), self.readings[reading]
         return Table(
             parts=self.parts,

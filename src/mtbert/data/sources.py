@@ -132,12 +132,12 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int | None, lab
 
 
 def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None]) -> SourceTable:
-    """Returns the rows of a source with the columns of several tasks.
+    """Returns the rows of a source, with all columns that its tasks read.
 
     Args:
         source: The source.
-        columns: The columns of each task. All tasks have the same id column. The names are ignored if the source is
-            ``generated``.
+        columns: The columns that each task reads. All tasks have the same id column. If the source is ``generated``,
+            the names of the columns are ignored.
         root: The folder that relative paths start from.
         texts: The number of texts that each task reads, 1 or 2; None for as many as its ``columns`` name.
 

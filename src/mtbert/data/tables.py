@@ -264,7 +264,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """The names of the files, for messages."""
+        """The names of the files that the table was read from, as one text for messages."""
         return names(self.parts)
 
     def __len__(self) -> int:

@@ -115,7 +115,9 @@ class WordReader:
         return str(value) if text else ""
 
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
-        """Returns a text, the tags of its words as JSON lists for each cell of tags, and how many spans were widened.
+        """Returns a tuple: a text, a JSON list with the tags of its words for each element of ``tags``, and a number.
+
+        This is the number of entities that were given with only a part of a word, and were widened to the whole word.
 
         Raises:
             ValueError: If the tags do not fit the words, or earlier rows have another form.

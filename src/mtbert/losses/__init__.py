@@ -210,7 +210,7 @@ class WholeBatch(Protocol):
     """
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the tensors of one pass that are to be compared, each ``[B, ...]``.
+        """Returns the tensors that :meth:`compare` needs from one pass, each ``[B, ...]``.
 
         The caller concatenates the tensors of all passes.
         """

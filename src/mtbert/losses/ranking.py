@@ -114,7 +114,7 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MultipleNegatives(Settings):
-    """The loss :func:`ranking` over all rows of a batch with a right candidate; pairs labelled 0 are ignored."""
+    """The loss :func:`ranking` over the rows of a batch that have a right candidate. A pair with label 0 has none."""
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"
@@ -123,7 +123,7 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns vectors of queries and candidates, and clusters, see :func:`right_candidates`."""
+        """Returns the vectors of queries and candidates, and the clusters of texts (see :func:`right_candidates`)."""
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

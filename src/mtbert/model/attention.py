@@ -58,7 +58,10 @@ class Groups:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups, in the order of the batch; each token is in exactly one group."""
+        """The groups of sequences that attention computes together, in the order of the batch.
+
+        Each token of the batch is in exactly one group.
+        """
         similar = (
             list(members)
             for span in self.layout.spans.values()
@@ -94,7 +97,7 @@ class Groups:
 
     @cached_property
     def positions_N(self) -> Tensor:
-        """The position of each token in its sequence, counted from 0; the position of every dummy row is 0."""
+        """The position of each token in its sequence, counted from 0. Dummy tokens that pad the batch have 0."""
         places = [torch.arange(length) for length in self.lengths]
         return send(torch.cat([*places, torch.zeros(self.dummies, dtype=torch.int64)]), self.device)
 
@@ -105,7 +108,7 @@ class Groups:
 
 
 def room(length: int, device: torch.device) -> int:
-    """Returns the largest sequence length that belongs to the same group as ``length``.
+    """Returns the largest length of a sequence that attention puts into one group with sequences of ``length`` tokens.
 
     On a CPU, the groups cover lengths from 1 to 8, from 9 to 16, and so on. On a GPU, each group costs a dozen kernel
     launches per layer, whatever its size. The groups are therefore wider there: from 1 to 32, from 33 to 64, from 65 to

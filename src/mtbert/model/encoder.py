@@ -255,7 +255,7 @@ class Top(nn.Module):
         return _pooled(self.pooler, self.config, cls_SD)
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Returns the depth that each parameter would have in the encoder (see :meth:`Encoder.depths`)."""
+        """Returns the depth of each parameter, counted in the whole encoder (see :meth:`Encoder.depths`)."""
         floors: list[Iterable[nn.Module | None]] = [*([layer] for layer in self.layers), [self.final_norm, self.pooler]]
         return _by_depth(enumerate(floors, self.first + 1))
 

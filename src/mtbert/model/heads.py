@@ -73,9 +73,10 @@ class LinearHead(nn.Module):
 class CosineHead(nn.Module):
     """A head without weights, whose predictions are cosine similarities in float32.
 
-    For a pair, it is the cosine of its two vectors. With ``several``, the first vector is that of a query, and there is
-    a cosine with each of the others, its candidates. Cosines are not clamped, because a clamp would stop the gradient
-    of negative ones. ``threshold`` separates the two classes of a binary task.
+    For a pair, the prediction is the cosine of its two vectors. If ``several`` is true, the first vector is that of a
+    query, the others are those of its candidates, and the prediction has one cosine for each candidate. Cosines are not
+    clamped at 0, because then negative cosines would have no gradient. ``threshold`` separates the two classes of a
+    binary task.
     """
 
     def __init__(self, fitted: Sequence[FittedName], *, several: bool = False) -> None:
@@ -130,10 +131,10 @@ def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
 
 
 def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
-    """Returns how the encoder's family builds the head of ``task``; None if that head is not of kind ``native``.
+    """Returns the head that the encoder's family has in transformers, if ``task`` has ``head: native``; None otherwise.
 
     Raises:
-        ValueError: If the head is of kind ``native``, and the encoder does not have what such a head needs.
+        ValueError: If ``task`` has ``head: native``, and the encoder does not have what such a head needs.
     """
     if not task.head_kind.native:
         return None

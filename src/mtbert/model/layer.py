@@ -139,11 +139,11 @@ class EncoderLayer(nn.Module):
         *,
         first_only: bool,
     ) -> Tensor:
-        """Returns the output of the layer for all tokens, ``[N, D]``, or for first tokens, ``[S, D]``.
+        """Returns the output of the layer: ``[N, D]`` for all tokens, or ``[S, D]`` for first tokens of sequences.
 
-        ``first_only`` says whether it is computed only for the first token of each sequence. ``adapter`` is called with
-        the input of the attention, ``[N, D]``. Its result is added to the second residual sum, before the norm that may
-        follow.
+        If ``first_only`` is true, only first tokens are computed. ``adapter`` is called with the input of the
+        attention, ``[N, D]``. What it returns is added to the residual sum after the feed-forward part. If the layer
+        has a norm after this sum, the norm comes last.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)

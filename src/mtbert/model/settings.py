@@ -71,7 +71,10 @@ class Pal(Settings):
 
     @property
     def resolved_shared(self) -> bool:
-        """Whether all layers use the same two projections: ``shared`` if it is set, otherwise as in the paper."""
+        """Whether the PAL networks of all layers use the same two projections.
+
+        This is ``shared`` if it is set. Otherwise, it is true for networks with attention, as in the paper.
+        """
         return self.attends if self.shared is None else self.shared
 
 

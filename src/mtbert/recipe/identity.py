@@ -50,7 +50,7 @@ def recipe_digest(raw: Mapping[str, Any]) -> str:
 
 
 def digest_with_epochs(raw: Mapping[str, Any]) -> str:
-    """Returns the digest of ``raw`` that older versions stored for a run. It depends on the number of epochs too."""
+    """Returns a digest of a recipe's content, as older versions stored it. It depends on the number of epochs too."""
     return _sha256({**raw, "data": {"root": None}})
 
 

@@ -9,12 +9,12 @@ from mtbert.task import Task
 
 
 def with_columns(data: Any) -> Any:
-    """Returns the settings of a task with those that follow from its columns: ``soft``, and ``labels`` if not given.
+    """Returns a task's settings, completed by what its columns say about ``soft`` and ``labels``.
 
-    For example, the labels follow from ``columns: {label: [toxic, insult]}``.
+    For example, ``columns: {label: [toxic, insult]}`` sets ``labels`` if they are not given.
 
     Raises:
-        ValueError: If ``soft`` is given and does not follow.
+        ValueError: If ``soft`` is given and contradicts the columns.
     """
     if not isinstance(data, Mapping):
         return data

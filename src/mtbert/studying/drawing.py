@@ -1,4 +1,4 @@
-"""Parts that several files of figures share: a finished figure, its style, its panels, and the rows that it shows."""
+"""What several modules need to draw a study's figures: the finished figure, its style, its panels, and its rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -275,7 +275,10 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _cosines(result: EndedRun) -> dict[str, Points]:
-    """Returns a curve of (step, cosine) for each pair of tasks whose cosine occurs in the first 50 log lines."""
+    """Returns for each pair of tasks the cosine of their gradients over training, as points ``(step, cosine)``.
+
+    Pairs that do not occur in the first 50 lines of the log are left out.
+    """
     logged = [(line["step"], line.get("diagnostics", {})) for line in result.steps]
     keys = sorted({key for _, found in logged[:50] for key in found if key.startswith("cos(")})
     return {key: [(step, found[key]) for step, found in logged if key in found] for key in keys}

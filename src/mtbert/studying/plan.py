@@ -41,9 +41,10 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a study, given by its rows and seeds.
+    """The runs of a study: every row is run with every seed.
 
-    The rows are in the order of the study's file. ``reference`` names the row that all others are compared with.
+    A row is a recipe with a name. The rows are in the order of the study's file. ``reference`` is the name of the row
+    that all others are compared with.
     """
 
     rows: Mapping[str, PlannedRow]
@@ -172,7 +173,10 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the control of the row ``base``; None if neither the row nor its recipe names one."""
+    """Returns the name of the row that is the control of the row ``base``.
+
+    Returns None if neither the row nor its recipe names a control.
+    """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]
     if row.control is not None:

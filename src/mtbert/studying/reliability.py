@@ -18,10 +18,10 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 
 
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the share of right answers over the confidence, for each task whose heads give probabilities.
+    """Draws the share of right answers as a curve over the confidence, for each task with probabilities.
 
-    It shows the reference row and the best row, over all seeds. If a row is calibrated, it shows both, before and
-    after.
+    There are curves for the reference row and for the best row, over all seeds. A calibrated row has two: before and
+    after calibration.
     """
     for task, dev in results.dev.items():
         rows = {

@@ -28,7 +28,7 @@ VERDICTS: Mapping[Verdict, str] = {"better": "helps", "worse": "hurts", "unclear
 
 
 def write_report(results: Results, out: Path) -> list[TextTable]:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` into ``out``; returns the tables for the terminal."""
+    """Writes the report of a study, its tables and its figures into ``out``. Returns the tables to print."""
     summary = summarise(results)
     errors = Errors(results)
     drawn = study_figures(results, summary)

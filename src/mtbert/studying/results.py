@@ -57,7 +57,7 @@ class DevData:
 
     @property
     def scored_by(self) -> Metric:
-        """The metric by which answers to the task are judged."""
+        """The metric by which the answers to this task are scored."""
         return self.task.metric_named(self.metric)
 
     @property
@@ -125,7 +125,7 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes an outline of ``plan`` and the number of threads into ``study.json`` in the study's folder ``out``."""
+    """Writes ``study.json`` into ``out``, the folder of a study: an outline of ``plan``, and the number of threads."""
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},

@@ -77,7 +77,7 @@ class RunPlace:
 
     @property
     def last_words(self) -> str:
-        """Returns the last line of the log; if the run failed, this line says why."""
+        """Returns the last line that the run printed. If the run failed, this line says why."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 

@@ -45,9 +45,9 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
 
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws for each task of sets which labels occur together, in the labels and in the answers.
+    """Draws how often labels occur together, for each task whose labels are sets.
 
-    The answers are those of the reference row and of the best row, with all seeds.
+    It compares the labels of dev with the answers of the reference row and of the best row, with all seeds.
     """
     for dev, rows in _shown(results, summary, "co_occurrence"):
         listed = commonest(dev.labels)
@@ -91,9 +91,10 @@ def commonest(labels_BK: Labels) -> Rows:
 
 
 def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
-    """Returns of the examples with label ``i`` in which ``j`` is known the share that has ``j`` too, ``[K, K]``.
+    """Returns a matrix of shares, ``[K, K]``: in ``[i, j]``, how many of the examples with label ``i`` also have ``j``.
 
-    It is ``nan`` on the diagonal, and where there are no such examples.
+    If it is unknown whether an example has label ``j``, it does not count here. An entry is ``nan`` if no example
+    counts, or if ``i`` equals ``j``.
     """
     has_BK = ((sets_BK == 1) & known_BK).astype(np.float64)
     both_KK, all_KK = has_BK.T @ has_BK, has_BK.T @ known_BK.astype(np.float64)

@@ -63,10 +63,10 @@ class Summary:
     main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """Returns the name of the score that decides whether a row is better.
+        """Returns the name of the score that decides whether one row is better than another.
 
-        ``by_score`` holds the row's comparisons, by score. If the main score is among them, it decides. Otherwise, the
-        only score decides. If there are several scores but not the main score, returns None.
+        ``by_score`` maps the name of each score to the comparison of the two rows. If the main score is among them, it
+        decides. If there is only one score, that one decides. Otherwise, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 

@@ -59,9 +59,9 @@ class Tuning:
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe of a trial with the settings ``chosen``.
+        """Returns the recipe of the trial that tries the settings ``chosen``.
 
-        The trial is scored on dev if ``on_dev`` is true, or else on a slice of train that shares no text with the rest.
+        It is scored on dev if ``on_dev`` is true, or else on a part of train that shares no text with the rest.
         """
         found = self.recipe(chosen)
         if self.on_dev:
@@ -142,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` holds something other than a tuning; one that was killed early is accepted."""
+    """Raises a ValueError if ``out`` exists and is not the folder of a tuning. A tuning that just began is no error."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():

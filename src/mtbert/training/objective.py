@@ -55,7 +55,7 @@ class PassTotals:
     readers: Mapping[str, Sequence[str]]
 
     def sum(self, tasks: Iterable[str] | None = None) -> Tensor:
-        """Returns the sum of the totals of ``tasks``, a scalar; by default of all tasks."""
+        """Returns the sum of the losses of ``tasks``, a scalar; by default of all tasks."""
         return torch.stack([self.totals[name] for name in (self.totals if tasks is None else tasks)]).sum()
 
 
@@ -170,9 +170,9 @@ class Objective:
         return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}
 
     def learned(self) -> dict[str, float]:
-        """Returns the learned variance of each task, keyed by ``sigma2(task)``.
+        """Returns a dict that maps ``sigma2(TASK)`` to the learned variance of each task.
 
-        The result is empty if the recipe fixes the weights of tasks.
+        The dict is empty if the recipe fixes the weights of tasks.
         """
         if self.recipe.train.weighting == "fixed":
             return {}

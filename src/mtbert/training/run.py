@@ -160,9 +160,9 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """Returns the rows of this step, and the probabilities of the sampler as entries of ``Step.diagnostics``.
+        """Returns a pair: the rows of this step, and the sampler's probabilities as a dict for ``Step.diagnostics``.
 
-        The rows come from all tables, or only from the table that the sampler chose.
+        If the sampler draws one table per step, the rows come from this table. Otherwise, the dict is empty.
         """
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}

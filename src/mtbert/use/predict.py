@@ -124,9 +124,9 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 
 
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns the text or pair of a question in two forms, and warnings.
+    """Returns three things: a data set for each task, a table, and warnings.
 
-    The first form is a data set for each task; the second is a table with a single row.
+    The table has a single row, which is the text or pair of the question, and each data set has only this example.
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:
@@ -152,9 +152,9 @@ def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str 
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
-    """Returns the paths of the output files for answers and for vectors; each is None if no such file is wanted.
+    """Returns two paths: the file for answers and the file for vectors. A path is None if its file is not wanted.
 
-    Raises a ValueError if one of these files must not be written.
+    Raises a ValueError if one of them must not be written, for example because it is the input file.
     """
     home, reads = recipe_targets(path, recipe)
     if question.source not in (None, STANDARD_OUTPUT):

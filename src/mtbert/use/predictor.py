@@ -186,11 +186,11 @@ class Predictor:
     def answers_together(
         self, data: Sequence[Dataset], *, unsure: float | None = None
     ) -> list[dict[str, dict[str, Any]]]:
-        """Returns a dict ``{task: answer}`` for each example, from one data set per task.
+        """Returns a dict ``{task: answer}`` for each example.
 
-        All data sets must have the same rows. Data sets that share their tokens are encoded only once. If ``unsure`` is
-        a share, each answer of a task with probabilities gets the key ``unsure``, which is true for this share of the
-        task's answers: those with the lowest probability.
+        ``data`` holds one data set for each task, and all of them have the same rows. Data sets that share their tokens
+        are encoded only once. If ``unsure`` is a share, each answer with probabilities has the key ``unsure``. It is
+        true for this share of the answers to a task: the answers with the lowest probability.
         """
         if not len(data[0]):
             return []

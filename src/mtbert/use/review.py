@@ -73,7 +73,10 @@ def review_run(
 
 
 def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
-    """Returns the texts of all rows of train and dev; if they cannot be read, none, and the reason."""
+    """Returns the texts of all rows of train and dev as a set, and an empty message.
+
+    If the rows cannot be read, returns an empty set, and a message with the reason.
+    """
     try:
         with splits.rooted(recipe):
             table = splits.split_table(recipe, recipe.tasks[task].source_name)

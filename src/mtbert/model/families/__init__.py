@@ -85,12 +85,12 @@ class Family(Generic[C]):
     Args:
         name: The name of the family, for messages.
         types: The values of ``model_type`` in a ``config.json`` that belong to this family. Each is mapped to the name
-            of the corresponding class without a head in transformers, such as ``BertModel``.
-        config: The class of the keys that the family reads from a ``config.json``.
-        encoder: A function that turns these keys into the architecture of an encoder.
+            that the encoder without a head has in transformers, such as ``BertModel``.
+        config: The class that holds those keys of a ``config.json`` that the family reads.
+        encoder: A function from an instance of this class to the architecture of an encoder.
         prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
-        names: Maps each of our modules to the modules of a checkpoint that are stacked in it. ``{}`` stands for the
-            index of a layer.
+        names: Maps the name of each of our modules to the names of the checkpoint's modules whose weights are stacked
+            in it. In all these names, ``{}`` stands for the index of a layer.
     """
 
     name: str
