@@ -79,7 +79,7 @@ class Examples(Sequence[Example]):
         return Examples(self.ids.take(rows), texts, self.labels[rows], weights, votes)
 
     def unlabelled(self, words: Ragged) -> "Examples":
-        """Returns the examples with a missing label for each word; a text has as many words as a row of ``words``."""
+        """Returns the examples with a missing label for each word. ``words`` has a row per text, a value per word."""
         # To the type checker, labels are arrays.
         labels = cast("Labels", words.with_values(np.full(len(words.values), np.nan)))
         return Examples(self.ids, self.texts, labels)
@@ -122,9 +122,9 @@ class Dataset:
     """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
-        sequences: One entry for each text if the texts of a row are encoded separately, otherwise one. Each entry holds
-            one token sequence per row of the table. Tasks that read the same columns of a table in the same way share
-            this tuple, so that a row is encoded only once for all of them.
+        sequences: If the texts of a row are encoded separately, one entry for each text; otherwise a single entry. Each
+            entry holds one token sequence per row of the table. Tasks that read the same columns of a table in the same
+            way share this tuple, so that a row is encoded only once for all of them.
         rows: The number of each example's row in the table, ``[B]``, in ascending order.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
@@ -231,7 +231,7 @@ class Layout:
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns the layout that the span ``name`` would have if it were alone in the batch."""
+        """Returns a layout with only the span called ``name``; its positions are counted from the start of the span."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
@@ -308,8 +308,9 @@ class Output:
         embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
-        vectors: What the head reads: one tensor ``[B, D]`` for each sequence that an example has. If the labels are of
-            words, it is one ``[W, D]``: the output of the last layer for the first token of each word that has one.
+        vectors: What the head reads. If each example has a label, there is one tensor ``[B, D]`` for each sequence of
+            an example. If each word has a label, there is a single tensor ``[W, D]``: the output of the last layer for
+            the first token of each word that has a token.
         prediction: ``[B]`` or ``[B, K]``, for words ``[W, K]``; ``Task.predicts`` says what its numbers mean.
     """
 

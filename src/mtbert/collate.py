@@ -232,10 +232,10 @@ def only(batch: StepBatch, name: str) -> StepBatch:
 def _tokens(
     data: Dataset, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns the tokens of the given rows, in sequences sorted by length, and two arrays about the sequences.
+    """Returns three arrays: the tokens of the given rows, where each sequence ends, and how sequences were reordered.
 
-    The tokens are ``[3, M]``: ids, segments and positions. The first array, ``[S]``, holds the end of each sorted
-    sequence. The second, ``[S]``, maps each sequence in the order of the rows to its index among the sorted sequences.
+    The tokens are ``[3, M]``: ids, segments and positions, in sequences sorted by length. The ends, ``[S]``, are in the
+    same order. The last array, ``[S]``, gives each sequence, in the order of the rows, its index after sorting.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

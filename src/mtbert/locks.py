@@ -1,4 +1,4 @@
-"""Locks on folders: only one process at a time works in a folder, even while the folder is made, replaced or repaired.
+"""Locks on folders: only one process at a time works in a folder, even while it is being made, replaced or repaired.
 
 The lock of a folder is a locked file inside the folder. A process that replaces a folder holds the locks of both the
 old and the new folder until the old one is gone. No other process can therefore take the lock in between.
@@ -49,7 +49,7 @@ class Held:
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Releases the lock. If the folder is still empty, all folders that :func:`alone` created are removed."""
+        """Releases the lock. If the folder is still empty, the folders that :func:`alone` made for it are removed."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
                 if is_free(self.folder):
@@ -128,10 +128,10 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 
 
 def _put_back(found: Path, place: Path, taken: int) -> bool:
-    """Renames the locked folder ``found`` to ``place``, and returns True.
+    """Renames the locked folder ``found`` to ``place``, and returns whether this succeeded.
 
-    If another process was faster, closes the lock's file descriptor ``taken``, which releases the lock, and returns
-    False.
+    It fails if another process has moved ``found`` or made ``place`` meanwhile. Then ``taken``, the file descriptor of
+    the lock, is closed, which releases the lock.
     """
     try:
         found.rename(place)

@@ -77,8 +77,8 @@ class LiveBar:
 def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: int, last: str = "") -> Table:
     """Returns one line of at most ``width`` characters: the text ``first``, a bar, the texts ``rest``, and ``last``.
 
-    The bar shows ``done`` out of ``total``. If there is too little room, ``last`` is omitted. If fewer than ``BAR[0]``
-    characters are left for the bar, the bar is omitted too.
+    The bar shows ``done`` out of ``total``. If there is too little room, ``last`` is omitted. If there is still no room
+    for the shortest bar (``BAR[0]`` characters), the bar is omitted too.
     """
     cells = [first, *rest]
     room = width - sum(len(cell) + 2 for cell in cells)

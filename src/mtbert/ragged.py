@@ -46,11 +46,11 @@ class Ragged:
 
     @property
     def owners(self) -> Ends:
-        """The row that each value belongs to, ``[W]``."""
+        """For each value, the index of the row that it belongs to, ``[W]``."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def places(self, rows: npt.NDArray[np.int64]) -> Ends:
-        """Returns the places in ``values`` of all values of these rows, row by row."""
+        """Returns the indices into ``self.values`` of all values in the given rows, in the order of ``rows``."""
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
@@ -58,7 +58,7 @@ class Ragged:
         return found
 
     def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Returns the sum over each row of ``values``, ``[W]``, which belong to the places of ``self.values``."""
+        """Returns one sum per row. The given ``values``, ``[W]``, have one number per element of ``self.values``."""
         found: npt.NDArray[np.float64] = np.bincount(
             self.owners, np.asarray(values, np.float64), minlength=len(self)
         ).astype(np.float64)

@@ -161,7 +161,7 @@ def decode(model: Model, task: Task, prediction: Tensor, texts: TextColumn | Non
 
 
 def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
-    """Returns the probability of each answer that follows from raw predictions, ``[B]``.
+    """Turns raw predictions into answers, and returns the probability of each answer, ``[B]``.
 
     Raises:
         ValueError: If the task's head gives no probability of an answer.
@@ -184,7 +184,7 @@ def no_certainty(task: Task) -> str:
 def fit_answers(model: Model, data: Sequence[Dataset]) -> None:
     """Fits the threshold and the calibration of each task's head on labelled rows that the model was not trained on.
 
-    Does nothing for a head without such numbers. Rows that several tasks share are encoded once.
+    A head that has neither is left as it is. Rows that several tasks share are encoded once.
     """
     fitting = [one for one in data if one.task.predicts.fits != NOTHING_FITTED and model.fitted(one.task.name)]
     predictions = predict_together(model, fitting)
@@ -204,9 +204,9 @@ def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
 def _forward(
     model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Runs the model on the rows of ``span``. Returns, by task, the tensors that ``pick`` takes from the output.
+    """Runs the model on the rows of ``span``. Returns for each task the tensors that ``pick`` takes from its output.
 
-    Each tensor is in the order of the task's examples.
+    The rows of each tensor are in the order of the task's examples.
     """
     lengths = span.lengths()
     by_length = np.argsort(lengths, kind="stable")
@@ -263,9 +263,9 @@ def _check_finite(data: Dataset, rows: Rows, part: Tensor, words: Ragged | None)
 
 
 def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
-    """Yields slices of consecutive examples with at most ``tokens`` tokens in total.
+    """Yields slices of consecutive examples. The examples in a slice have at most ``tokens`` tokens together.
 
-    An example with more tokens gets a slice of its own.
+    An example that has more tokens by itself gets a slice of its own.
     """
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):

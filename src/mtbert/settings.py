@@ -92,10 +92,10 @@ class Settings(BaseModel):
 
 
 def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
-    """Returns ``data`` without the keys that existed in earlier versions only.
+    """Returns ``data`` without the settings in ``dropped``, which only earlier versions of the package had.
 
     Raises:
-        ValueError: If such a key has a value that cannot be ignored.
+        ValueError: If such a setting has a value that cannot be ignored.
     """
     found = [key for key in dropped if isinstance(data, Mapping) and key in data]
     for key in found:

@@ -39,11 +39,11 @@ class TaskSide:
 
 @dataclass(frozen=True)
 class TableSide:
-    """The rows of a table that form train, the held-out part of train, dev or test.
+    """One side of a split table: the rows of train, of the part held out of train, of dev, or of test.
 
     Attributes:
-        texts: One column for each column of texts that a task reads.
-        tasks: The examples of each task.
+        texts: The texts of these rows, with one column for each column of texts that a task reads.
+        tasks: The examples of each task, by the name of the task.
     """
 
     texts: tuple[TextColumn, ...]
@@ -118,7 +118,9 @@ def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -
 
 
 def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSplit:
-    """Returns the rows of a table as its tasks read them; dev is a source of its own or a part of train.
+    """Reads a table and splits it. Returns the rows on each side of the split, as examples of the tasks that read it.
+
+    Dev has its own source, or is split off from train.
 
     Args:
         recipe: The recipe.
@@ -252,7 +254,7 @@ def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Ex
 
 
 def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> TableSide:
-    """Returns the side of a table that has these rows, ascending. ``read`` holds all examples of each task."""
+    """Returns the part of a table with the given ascending ``rows``. ``read`` holds all examples of each task."""
     texts = tuple(taken(column, rows, len(table)) for column in table.texts)
     ids = taken(table.ids, rows, len(table))
     tasks = {}

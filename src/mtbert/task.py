@@ -182,9 +182,10 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns the pooling of the task, or ``words`` if its labels are those of words.
+        """Returns how the head reads the encoder's output: with a kind of pooling, or as ``words`` for labels of words.
 
-        If the task sets none, this is the only pooling that its head can read, or ``default`` if it can read any.
+        If the task does not set its pooling, this is the only pooling that its head can read. If the head can read any,
+        it is ``default``.
         """
         if self.answer.words:
             return "words"
@@ -196,7 +197,7 @@ class Task(Settings):
         return None if self.answer.candidates else 1 if self.inputs == "single" else 2
 
     def takes(self, texts: int) -> bool:
-        """Returns whether an example of the task can have this number of texts."""
+        """Returns whether an example of the task can consist of this many texts."""
         return texts >= 2 if self.texts is None else texts == self.texts
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:

@@ -16,7 +16,7 @@ LONGEST_CHAIN = 20  # largest number of files that extend one another
 
 @dataclass(frozen=True)
 class Extended:
-    """The content of one file. It does not include the files that this file extends."""
+    """The content of one recipe or study file, without the content of the files that it extends."""
 
     path: Path
     shipped: bool

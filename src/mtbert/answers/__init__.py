@@ -130,12 +130,12 @@ class Shown:
 class Judged:
     """How wrong the answers to ``B`` examples are.
 
-    - ``answer``, ``[B]`` or ``[B, K]``: the answers in the unit of labels. All other fields are ``[B]``.
+    - ``answer``, ``[B]`` or ``[B, K]``: the answers, in the same form as labels. All other fields are ``[B]``.
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
-    - ``distance_B``: the distance between answer and label, in classes, in wrong labels, or in the unit of scores.
+    - ``distance_B``: how far the answer is from the label: in classes, in wrong labels, or in the unit of scores.
     - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
-      nats, or the cross-entropy to a soft label. For a cosine, it is the difference to the threshold, which is positive
-      on the wrong side. For a score, it is the distance.
+      nats, or the cross-entropy to a soft label. For a cosine, it is the difference between cosine and threshold, which
+      is negative if the answer is right. For a score, it is ``distance_B``.
     - ``wrong_B``: whether the answer counts as wrong.
     """
 
@@ -297,10 +297,10 @@ class PredictionKind(Protocol):
         ...
 
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
-        """Returns the decisions that follow from calibrated predictions, ``[B]`` or ``[B, K]``.
+        """Returns the decision that follows from each calibrated prediction, ``[B]`` or ``[B, K]``.
 
-        Decisions are int64 class indices, int64 zeros and ones for sets, or float64 scores. Scores are mapped from the
-        task's range to [0, 1], but are not clamped.
+        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are on a scale
+        on which the task's range is [0, 1], but can lie outside it.
         """
         ...
 
@@ -309,9 +309,9 @@ class PredictionKind(Protocol):
         ...
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        """Returns the log-probabilities of the possible answers, ``[N, K]``, and the indices of the true ones, ``[N]``.
+        """Returns a pair: the log-probabilities of the possible answers, ``[N, K]``, and the indices of the right ones.
 
-        N counts the known labels of all examples. Returns None if the predictions give no probabilities.
+        There are ``N`` known labels in all examples together. Returns None if the predictions give no probabilities.
         """
         ...
 

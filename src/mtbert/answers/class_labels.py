@@ -57,7 +57,7 @@ class ClassLabels:
         return "labels" if task.labels is None else None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns ``{"labels": ...}`` with the classes that occur in train; ``{}`` if the recipe names them.
+        """Returns ``{"labels": ...}`` with the classes that occur in train, or ``{}`` if the recipe names the classes.
 
         The classes are sorted as numbers if all of them are numbers, else alphabetically.
         """

@@ -50,7 +50,7 @@ class Scheme:
 
 @lru_cache(maxsize=256)
 def scheme(tags: tuple[str, ...]) -> Scheme:
-    """Returns the meaning of a task's tags."""
+    """Returns what the tags of a task mean: whether they are BIO tags, and which type each tag stands for."""
     bio = is_bio(tags)
     types = types_of(tags) if bio else tags
     if not bio:
@@ -106,7 +106,7 @@ def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.
 
 
 def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
-    """Returns the indices in ``a`` and in ``b`` of the entities that have the same words."""
+    """Returns two index arrays, one into ``a`` and one into ``b``, which pair the entities that have the same words."""
     _, in_a, in_b = np.intersect1d(a.first, b.first, assume_unique=True, return_indices=True)
     alike = a.stop[in_a] == b.stop[in_b]
     return in_a[alike], in_b[alike]
@@ -189,13 +189,13 @@ def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[L
 
 
 def _metric(name: str, ratio: Ratio, counted: Callable[[TaskFacts, Array, Labels], tuple[Labels, ...]]) -> Metric:
-    """Returns the metric that is a ratio of what is counted in all texts together."""
+    """Returns a metric that is a ratio of counts. Each count is added up over all texts."""
 
     def value(task: TaskFacts, decision_W: Array, labels: Labels) -> float:
         return float(ratio(*(each.sum() for each in counted(task, decision_W, labels))))
 
     def constant(task: TaskFacts, labels: Labels) -> float:
-        """Returns the highest value that one tag for all words has."""
+        """Returns the highest value of the metric that can be reached by giving all words the same tag."""
         words = len(as_ragged(labels).values)
         return max(value(task, np.full(words, tag), labels) for tag in range(len(task.labels or ())))
 

@@ -71,7 +71,10 @@ class Fits:
     calibrations: Mapping[Calibrate, Calibration] = field(default_factory=dict)
 
     def names(self, calibrate: Calibrate, *, held_out: bool) -> tuple[FittedName, ...]:
-        """Returns the names of the numbers that a run fits; ``held_out`` says whether it holds rows out."""
+        """Returns the names of the numbers that a run fits, such as a threshold.
+
+        ``held_out`` says whether the run has held-out rows to fit them on.
+        """
         calibration = self.calibrations.get(calibrate)
         threshold = self.threshold is not None and (held_out or self.needed)
         return (*(("threshold",) if threshold else ()), *(() if calibration is None else calibration.names))

@@ -183,7 +183,7 @@ class LabelLogits:
         return of_labels(prediction, labels)
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the mean divergence over the labels for each example, ``[B]``.
+        """Returns for each example the KL divergence between its two predictions, averaged over the labels, ``[B]``.
 
         Because it is a mean, its scale does not depend on the number of labels.
         """
@@ -204,7 +204,7 @@ class LabelLogits:
 
 
 def _named(cells: Cells) -> list[tuple[int, str, int]]:
-    """Returns (row index, label name, value) for every label that is named in ``cells``. The value is 1 or 0."""
+    """Returns a triple for every label that a cell names: row index, label name, and value, which is 1 or 0."""
     found = []
     for row, cell in enumerate(cells):
         made = [] if cell is None else json.loads(cell)
@@ -247,9 +247,9 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 
 
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
-    """Returns the pairs of labels that occur together most often, as tuples.
+    """Returns four numbers for each of the pairs of labels that occur together most often.
 
-    A tuple holds the index of each label, the number of rows that have both, and the number of answers that have both.
+    They are the indices of the two labels, the number of rows with both, and the number of answers with both.
     """
     _, said_BK, given_BK = _counted(decision_BK, labels_BK)
     given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OfWords(Protocol):
-    """The prediction half of a type whose labels are those of words; predictions are ``[W, K]``, nan where missing."""
+    """How an answer type for labels of words treats predictions, ``[W, K]``; a missing prediction is ``nan``."""
 
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]

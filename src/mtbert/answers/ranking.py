@@ -1,7 +1,8 @@
 """The answer type for rankings: a query and its candidates, of which the first in the file is the right one.
 
-A row has no label: its text columns are the query, the right candidate, and at least one wrong one. The cell is the
-number of texts that a row has, see ``Columns.row_label``. Heads give a number for each candidate, and order them.
+A row has text columns for the query, the right candidate, and at least one wrong candidate, but no label column. Where
+other types read a label, this type reads the number of texts in the row, see ``Columns.row_label``. A head gives each
+candidate a number, and these numbers order the candidates.
 
 Dimension key: B examples, C candidates of an example.
 """
@@ -73,7 +74,7 @@ class RightFirst:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns the number of candidates, and the scores of a random order."""
+        """Returns how many candidates the rows have, and the scores that candidates in random order would get."""
         number = labels.shape[1]
         chance = (("accuracy by chance", _chance(1, number)), ("mrr by chance", _chance(number, number)))
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
@@ -147,7 +148,7 @@ class Cosines:
         return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the mean over candidates of the squared differences, ``[B]``."""
+        """Returns the squared difference of two predictions, averaged over the candidates of each example, ``[B]``."""
         return squared_error(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
@@ -168,7 +169,7 @@ class Cosines:
 
 
 def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
-    """Returns the rank of the right candidate of each row, ``[B]``, from 1."""
+    """Returns the rank of the right candidate in each example, ``[B]``. The best rank is 1."""
     rank_B: _Ints = ranks_BC[labels_BC == 1].astype(np.int64)
     return rank_B
 

@@ -197,7 +197,7 @@ class SoftLabels:
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns the most voted class of each label, see :func:`most_voted`."""
+        """Returns the class with the most votes for each label, see :func:`most_voted`."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 

@@ -262,12 +262,12 @@ class TagLogits(Logits):
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
     ) -> list[dict[str, Any]]:
-        """Returns one answer per text; ``words`` are the places of the words in each text, ``[words, 2]``.
+        """Returns one answer per text. In each text, ``words`` gives the places of the words, ``[words, 2]``.
 
-        For BIO that is ``spans``: first character, the one after the last, label, text and probability of each entity.
-        For plain tags it is the ``words``, their ``tags`` (None for a word without a prediction), and the probability
-        ``p`` of each tag. The probability of an entity is that of the tags of all its words, as if these were
-        independent.
+        For BIO tags, an answer has the list ``spans`` of entities, each with its first character, the one after its
+        last, its label, text and probability. For plain tags, it has three lists: the ``words``, their ``tags`` (None
+        for a word without a prediction), and the probability ``p`` of each tag. The probability of an entity is the
+        product of the probabilities of its words' tags.
         """
         decision_W = self.decide(prediction, 0.0)
         p_W = prediction.softmax(-1).amax(-1).double().numpy()

@@ -39,9 +39,10 @@ BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 @dataclass(frozen=True)
 class Kept:
-    """Named arrays, and small JSON values that are called notes.
+    """Named arrays, and named small JSON values, which are called notes.
 
-    Arrays from a file are memory-mapped and read-only, and ``digests`` holds the SHA-256 of each of them.
+    Arrays that were read from a file are memory-mapped and read-only, and ``digests`` holds the SHA-256 of each of
+    them.
     """
 
     arrays: Mapping[str, StoredArray]
@@ -109,7 +110,7 @@ class Spool:
         return Kept(arrays, {}, self.notes)
 
     def copy(self, target: BinaryIO) -> dict[str, list[Any]]:
-        """Appends the arrays to the file ``target``. This works only for a spool with a folder.
+        """Appends all arrays of this spool to the file ``target``. This works only if the spool keeps them in a folder.
 
         Returns:
             A dict that maps the name of each array to its dtype, offset, size in bytes and SHA-256.

@@ -132,9 +132,10 @@ def measure(data: TaskData) -> Figures:
 
 
 def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
-    """Returns the number of tokens in each example, and the number of examples with many unknown tokens.
+    """Counts the tokens of each example before truncation, and the examples with many unknown tokens.
 
-    Only texts that may have been truncated are tokenised again. ``unknown`` is the id that :func:`unknown_id` returns.
+    Only texts that may have been truncated are tokenised again. ``unknown`` is the unknown token's id, as
+    :func:`unknown_id` returns it.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(as_read(data.examples.texts, data.task.splitter))
@@ -195,9 +196,10 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _contradicted(numbers: Ints) -> int:
-    """Returns the number of rows of a ranking with a wrong candidate that is right for the same query.
+    """Returns the number of rows of a ranking with a wrong candidate that some row gives as right for the same query.
 
-    ``numbers`` identifies the texts of each row, ``[texts, rows]``: the query, the right candidate, and the wrong ones.
+    In ``numbers``, ``[texts, rows]``, equal numbers mean equal texts. The texts of a row are the query, the right
+    candidate, and the wrong ones.
     """
     query, *candidates = numbers
     right, *wrong = (_rows(np.stack([query, candidate]), numbers.max() + 1) for candidate in candidates)

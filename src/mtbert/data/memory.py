@@ -137,10 +137,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns for each column the key under which a task reads it, such as ``text``, and the columns of that task.
+    """Returns a dict from column to a pair: the setting that names the column, such as ``text``, and its ``Columns``.
 
-    Of several tasks that read a column of labels, one without lists of labels is taken if there is one. The cells then
-    stay as they are, and the other tasks split them. Texts are read for a task with tags of words, if there is one.
+    If several tasks name a column of labels, a task without lists of labels is preferred, so that cells are not split.
+    If several tasks name a column of texts, a task with tags of words is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

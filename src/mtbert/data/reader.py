@@ -194,7 +194,7 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, which replaces its empty id.
+        """Returns the number of the current record, which serves as its id because its own id is empty.
 
         Raises:
             ValueError: If the file has an id column.

@@ -29,9 +29,9 @@ Mask = npt.NDArray[np.bool_]
 class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
-    ``texts`` are indices into the ``texts`` of the source table. ``labels`` and ``weight`` are indices into its
-    ``labels``; ``weight`` is None if the task has no weights. ``named`` are the names that the columns with the task's
-    labels have in the file, and ``weighted`` is the name of the column with weights.
+    ``texts`` are indices into the source table's list ``texts``. ``labels`` and ``weight`` are indices into its list
+    ``labels``; ``weight`` is None if the task has no weights. ``named`` holds the names, as in the file, of the columns
+    with the task's labels, and ``weighted`` is the name of the column with its weights.
     """
 
     texts: tuple[int, ...]
@@ -42,11 +42,11 @@ class Reading:
 
 
 def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple[Reading, ...]]:
-    """Returns three lists that say which columns tasks with the column settings ``each`` read from a source.
+    """Returns a triple that says what tasks read from a source. ``each`` holds the column settings of each task.
 
-    The first list has the names of the text columns, without duplicates. The second has one element for each column of
+    The first element lists the text columns by name, without duplicates. The second has one element for each column of
     labels or of weights. Tasks that read the same cells as labels, in the same way, share a column of labels. The third
-    list has the :class:`Reading` of each task.
+    has the :class:`Reading` of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))
@@ -170,7 +170,7 @@ class SourceTable:
 
     @property
     def linking(self) -> tuple[TextColumn, ...]:
-        """The text columns that link rows of some task, see :func:`mtbert.data.split.linking`."""
+        """The text columns that link rows: if two rows have the same text there, they stay together in a split."""
         return tuple(self.texts[i] for i in sorted({i for reading in self.readings for i in linking(reading.texts)}))
 
     @property

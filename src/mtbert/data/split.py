@@ -14,9 +14,10 @@ _Column = TypeVar("_Column")
 
 
 def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
-    """Returns those of a task's text columns that link rows: all but the wrong candidates of a ranking.
+    """Returns the text columns of a task that link rows: rows with the same text in them must stay together in a split.
 
-    The columns of a ranking are the query, the right candidate, and the wrong ones, which may be in any row.
+    These are all columns except the wrong candidates of a ranking, which may occur in any row. In a ranking,
+    ``columns`` are the query, the right candidate, and the wrong ones, in this order.
     """
     return columns[:2]
 
@@ -66,7 +67,10 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
 
 def _groups(texts: Sequence[TextColumn]) -> tuple[Rows, Rows]:
-    """Returns the group index of each row, and the size of each group. Groups are in the order of their first rows."""
+    """Returns a pair: the group index of each row, and the size of each group. Rows that share a text share a group.
+
+    Groups are numbered in the order of their first rows.
+    """
     rows = len(texts[0])
     numbers = numbered(np.concatenate([column.folded for column in texts]))
     empty = np.flatnonzero(np.concatenate([column.stops == column.starts for column in texts]))

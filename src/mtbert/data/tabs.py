@@ -24,11 +24,11 @@ class BareReturn(ValueError):
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields each row as the number of its first line, counted from 1, and its fields. A blank line has no fields.
+    """Yields a pair for each row: the number of its first line, counted from 1, and its fields.
 
-    The first row is the header. A quoted field spans several lines only if the row then has as many fields as the
-    header. If the first line has that many fields by itself, and so has the next line, then each of them is a row of
-    its own.
+    A blank line has no fields. The first row is the header. A quoted field may contain line breaks only if its row then
+    has as many fields as the header. But if the line with the opening quote and the next line each have that many
+    fields by themselves, then each of the two lines is a row.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.

@@ -10,7 +10,7 @@ from mtbert.data import formats
 
 @dataclass(frozen=True)
 class Whole:
-    """All columns of a file, and its rows in the order in which :func:`mtbert.data.sources.read` returns them."""
+    """A file's column names, and its rows in the order in which :func:`mtbert.data.sources.read` returns them."""
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, object]]

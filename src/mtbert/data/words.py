@@ -48,7 +48,10 @@ def given(text: str) -> Places:
 
 
 def finder(column: TextColumn) -> Finder:
-    """Returns :func:`given` if the texts of ``column`` are words joined by single spaces, otherwise :func:`split`."""
+    """Returns the function that finds the words in the texts of ``column``.
+
+    It is :func:`given` if these texts are words joined by single spaces, otherwise :func:`split`.
+    """
     return given if isinstance(column, WordColumn) else split
 
 
@@ -71,9 +74,10 @@ def join_words(column: TextColumn) -> WordColumn:
 
 
 def first_pieces(pieces: Places, words: Places) -> npt.NDArray[np.int64]:
-    """Returns for each word the index of the first piece that has a part of it, ``[W]``; -1 if none has.
+    """Returns for each word the index of the first token piece that overlaps it, ``[W]``; -1 if none does.
 
-    Both are places in one text, in order. Two words may have parts in one piece.
+    Pieces and words are given as places in the same text, in order: the first character, and the one after the last.
+    One piece may overlap two words.
 
     >>> first_pieces(np.array([[0, 2], [2, 4], [4, 5]]), np.array([[0, 4], [4, 5], [6, 7]])).tolist()
     [0, 2, -1]
@@ -95,20 +99,20 @@ class Given(str):
 
 
 class WordReader:
-    """Reads the texts of a column and the tags of their words, which all rows must give in the same form.
+    """Reads a column of texts, and the tags of the words in them. All rows must have the same one of two forms.
 
-    Rows give words, as a list or as a text with white space between them, and one tag for each. Or they give a text as
-    it is, and the places of its entities.
+    In the first form, a row gives its words, as a list or as a text with white space between them, and one tag for each
+    word. In the second form, a row gives an ordinary text, and the places of the entities in it.
 
     Attributes:
-        given: Whether the rows give words; None as long as no row has shown it.
+        given: Whether the rows have the first form; None as long as no row has shown it.
     """
 
     def __init__(self) -> None:
         self.given: bool | None = None
 
     def text(self, value: object) -> str:
-        """Returns the text of a cell, with the space at its ends, or the words of a list as a :class:`Given`."""
+        """Returns the text of a cell, unstripped. A list of words becomes one text, a :class:`Given`."""
         if isinstance(value, list | tuple):
             return Given(as_words(value))
         text = cells.as_text(value)

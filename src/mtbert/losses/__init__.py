@@ -109,7 +109,7 @@ class Pass:
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a new generator in the state ``masks``.
+        """Returns a new random generator in the state ``masks``, from which this pass drew its dropout masks.
 
         Two passes of :attr:`alone` have the same dropout masks if each of them gets a new generator from this method.
         """
@@ -192,7 +192,7 @@ class ClassWeighted(Plain, Protocol):
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...
 
     def balanced(self, rows: npt.ArrayLike) -> ClassWeighted:
-        """Returns a copy of the settings with numbers in place of ``class_weights: balanced``.
+        """Returns a copy of these loss settings in which numbers replace ``class_weights: balanced``.
 
         Args:
             rows: The number of train rows of each class, ``[K]``. For sets of labels, the shape is ``[K, 2]``: for each

@@ -69,7 +69,7 @@ class CrossEntropy(Settings):
 
 
 class BinaryCrossEntropy(Settings):
-    """The mean negative log-likelihood of labels that are 0, 1 or a share of yes, with one logit for each, in nats.
+    """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a share of yes.
 
     For sets of labels, the loss is the mean over the known labels of an example, then over the examples. ``smoothing``
     and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file describes the class

@@ -46,11 +46,12 @@ def multiple_negatives(
 
 
 def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, scale: float, symmetric: bool) -> Tensor:
-    """Returns the mean over rows ``i`` of ``-log softmax_j(scale * cos(q_i, c_j))``, where ``j`` is right, in nats.
+    """Returns the ranking loss in nats: each query should choose its right candidate among the candidates of all rows.
 
-    The softmax is over the candidates of all rows. A candidate of another row is left out if its text is the query or
-    the right candidate of row ``i``, or if it is right and that row has the query of row ``i``. A wrong candidate of
-    row ``i`` is left out if it is equal to the right one or the query.
+    The loss of row ``i`` is ``-log softmax(scale * cosines)`` at the right candidate of the row. ``cosines`` are those
+    of the query of row ``i`` with the candidates of all rows, and the result is the mean over rows. The softmax
+    leaves out other candidates with the same text as the query or the right candidate of row ``i``, and the right
+    candidates of other rows with the same query.
 
     Args:
         queries_BD: The vectors of the queries.
@@ -60,7 +61,7 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
         symmetric: Whether to average this loss with the loss in which each right candidate chooses among the queries.
 
     Returns:
-        A scalar in float32 or float64. If there is no negative, it is 0, but still part of the autograd graph.
+        A scalar in float32 or float64. If there is no wrong candidate, it is 0, but still part of the autograd graph.
     """
     import torch
 
@@ -97,10 +98,11 @@ RIGHT_CANDIDATES = Needs(
 
 
 def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the vectors of queries and of candidates, and the clusters of texts, of all rows with a right candidate.
+    """Returns a triple for all rows with a right candidate: vectors of queries, vectors of candidates, and clusters.
 
-    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one. All rows of a
-    ranking take part. In a task of pairs, those with label 1 take part, and ``C`` is 1.
+    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one, and the clusters
+    are those of the row's texts. In a ranking, all rows have a right candidate. In a task of pairs, the rows with label
+    1 have one, and ``C`` is 1.
     """
     import torch
 

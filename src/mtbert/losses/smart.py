@@ -41,17 +41,18 @@ def adversary(
     noise_std: float,
     radius: float,
 ) -> Tensor:
-    """Returns noise, ``[M, D]``, that moves ``f(x + noise)`` away from ``clean``. It has no autograd graph.
+    """Returns noise, ``[M, D]``, that moves ``f(x_MD + noise)`` away from ``clean``. It has no autograd graph.
 
-    The noise starts as Gaussian noise and is then changed in a few steps. Each step computes the sum of ``apart`` over
-    the examples, and its gradient ``g`` with respect to the noise. Because it is a sum and not a mean, the noise of an
-    example does not depend on the number of other examples. The rest of the step depends on ``mode``:
+    The noise starts as Gaussian noise and is then changed in a few steps. Each step sums ``apart`` over the examples,
+    and computes ``g``, the gradient of this sum with respect to the noise. With a mean in place of the sum, the noise
+    of an example would depend on the number of other examples. The rest of the step depends on ``mode``; ``|g|_inf`` is
+    the largest absolute value in ``g``:
 
     - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, separately for each token.
       The largest element of a token's noise is therefore about 1, whatever the settings are.
     - ``paper``: ``noise <- noise + step_size * g / |g|_inf``, where the norm is taken over all tokens of a sequence.
-      Each element is then clamped to ``[-radius, radius]``. If ``g`` is 0 for a whole sequence, the noise of the
-      sequence is only clamped.
+      Each element is then clamped to ``[-radius, radius]``. If ``g`` is 0 for a whole sequence, the noise of this
+      sequence is clamped without being moved.
 
     Args:
         f: A function from embeddings, ``[M, D]``, to predictions.

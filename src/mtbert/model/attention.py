@@ -225,7 +225,7 @@ def _attend(
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-    """Returns the rows of ``x`` with the indices ``rows``, which must all be different."""
+    """Returns the rows ``x[rows]``. The indices ``rows`` must all be different."""
     taken: Tensor = _Take.apply(x, rows)  # type: ignore[no-untyped-call]  # torch does not annotate apply
     return taken
 

@@ -25,8 +25,8 @@ class NativeHead:
     Attributes:
         names: The names of its linear layers in transformers, from the first to the last.
         pooler: Whether it reads the pooler's output. Otherwise it reads the last layer's output for the first token.
-        activation: The function after each linear layer but the last.
-        drops_input: Whether there is dropout before its first linear layer. Before its last, there always is dropout.
+        activation: The function that follows each linear layer except the last.
+        drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last.
     """
 
     names: tuple[str, ...]

@@ -28,7 +28,8 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 class LinearHead(nn.Module):
     """A head with one linear layer, or with two linear layers and an activation between them.
 
-    The kind ``mlp`` has a ReLU between its two layers. The kind ``native`` has the layers that ``native`` describes.
+    The head kind ``mlp`` has two layers and a ReLU. The head kind ``native`` copies the design of the classification
+    head that transformers gives the encoder's family; the :class:`NativeHead` passed as ``native`` describes it.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ def _add_fitted(head: nn.Module, values: Mapping[FittedName, Labels]) -> None:
 
 
 def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
-    """Returns the numbers of a head that are fitted on held-out rows, by name. A head has no other buffers."""
+    """Returns the numbers of ``head`` that are fitted on held-out rows, by name. A head has no buffers but these."""
     return {cast(FittedName, name): number for name, number in head.named_buffers()}
 
 

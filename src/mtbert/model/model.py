@@ -191,9 +191,9 @@ class Model(nn.Module):
         return f"for_{name}" in self.adapters
 
     def apart(self, name: str) -> bool:
-        """Returns whether the encoder's layers compute something else for the task called ``name`` than for others.
+        """Returns whether the encoder's layers treat the task called ``name`` differently from other tasks.
 
-        Such a task needs a span of its own.
+        Such a task cannot share a span of the batch with other tasks.
         """
         return self.adapted(name)
 

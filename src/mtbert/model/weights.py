@@ -163,9 +163,9 @@ def hf_config(encoder: Encoder) -> dict[str, Any]:
 
 
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
-    """Returns the checkpoint names that belong to each of our parameters.
+    """Returns a dict: for each parameter of our encoder, the names of the checkpoint's tensors that it consists of.
 
-    A parameter of ours can be several parameters of a checkpoint, stacked in the order of these names.
+    Several tensors of one parameter are stacked in this order.
     """
     names = FAMILIES[config.family].names
     return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}

@@ -183,9 +183,10 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:
-    """Expands short forms in ``raw``, such as ``head: mlp`` to ``head: {kind: mlp}``, and returns ``raw``.
+    """Expands short forms in ``raw``, the content of a recipe, and returns ``raw``.
 
-    A recipe that extends this one can then add single settings, for example of the head.
+    For example, ``head: mlp`` becomes ``head: {kind: mlp}``. A recipe that extends this one can then add single
+    settings.
     """
     tasks = raw.get("tasks")
     if isinstance(tasks, dict):
@@ -220,7 +221,7 @@ def _anchor(raw: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
 
 
 def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Sets ``data.root`` in ``raw`` to ``folder`` if it is not set yet, and returns ``raw``."""
+    """Sets ``data.root`` to ``folder`` in the recipe content ``raw``, unless it is set already, and returns ``raw``."""
     data = raw.setdefault("data", {})
     if isinstance(data, dict) and data.get("root") is None:
         data["root"] = str(files.resolved(folder))

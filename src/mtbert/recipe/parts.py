@@ -160,7 +160,7 @@ class TaskRecipe(Task):
 
     @property
     def task(self) -> Task:
-        """The settings of the task that are saved with the model. Settings of data and training are left out."""
+        """The part of the task's settings that is saved with the model. Settings of data and training are left out."""
         return Task(**{name: getattr(self, name) for name in Task.model_fields})
 
 

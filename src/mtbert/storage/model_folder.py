@@ -145,8 +145,9 @@ def load_tasks(
         model: The model.
         folder: The model folder.
         names: The names of the tasks.
-        fitted: The names of the fitted numbers in the saved heads, by task; None if they are those of ``model``.
-            Numbers that only one of both has are not loaded: they are fitted again at each evaluation.
+        fitted: For each task, the names of the fitted numbers in its saved head; None if they are the same as in
+            ``model``. A number that only the saved head has, or only ``model``, is not loaded: such numbers are fitted
+            again at each evaluation.
         tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
 
     Returns:

@@ -52,9 +52,9 @@ def grid_of_panels(rows: int, columns: int, width: float, height: float, **share
 
 
 def best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the names of two rows: the reference row, and the row with the best score on the task.
+    """Returns the names of two rows of the study: the reference row, and the row with the best score on ``task``.
 
-    The list is shorter if both are the same row, or if the reference has no score on the task.
+    If they are the same row, it is named once. If the reference row has no score on the task, it is left out.
     """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]

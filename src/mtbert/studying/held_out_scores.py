@@ -26,7 +26,7 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the test scores that the study's folder ``out`` holds; None if no row has been scored on test.
+    """Returns the test scores of the study in the folder ``out``; None if no row of the study has been scored on test.
 
     Raises:
         ValueError: If the file with the scores is damaged.

@@ -162,9 +162,9 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
 
 
 def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
-    """Returns everything that the draw of a task's dev examples from train depends on.
+    """Returns everything that determines which of a task's train examples are drawn as dev examples.
 
-    In a table, these are also the columns of texts that the other tasks read, since rows that share one stay together.
+    If the task reads a table, this includes the text columns of all its tasks: rows that share a text stay together.
     """
     texts = None
     if task.table is not None:

@@ -145,9 +145,9 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns ``control`` if the top of the page compares rows with their controls, or else ``reference``.
+    """Returns ``control`` if the top of the report compares rows with their controls, otherwise ``reference``.
 
-    It compares them with the reference row if no row can be compared with a control.
+    Rows are compared with the reference row of the study only if none can be compared with a control.
     """
     return "control" if summary.comparisons["control"] else "reference"
 

@@ -139,7 +139,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
 
 
 def read_outline(out: Path) -> Outline:
-    """Returns the outline of the study in ``out``, read from its ``study.json``.
+    """Returns the outline of the study in the folder ``out``, with its rows and seeds, from its file ``study.json``.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""How well each label of a task of sets is answered, and which labels occur together, for the report.
+"""How well each label of a task with sets of labels is answered, and which labels occur together, for the report.
 
 Dimension key: B examples, K labels.
 """
@@ -85,7 +85,7 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def commonest(labels_BK: Labels) -> Rows:
-    """Returns the indices of the labels to show, in their order: all, or those that most examples have."""
+    """Returns the ascending indices of the labels to show: all labels or, if there are many, the most frequent ones."""
     counts_K = (labels_BK == 1).sum(0)
     return np.sort(np.argsort(-counts_K, kind="stable")[:MOST_LABELS])
 

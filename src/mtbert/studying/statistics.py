@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Returns the two-sided p-value of the hypothesis that the true mean is 0."""
+        """Returns the p-value of a two-sided t-test of the hypothesis that the true mean of the score is 0."""
         if self.se == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
@@ -65,7 +65,7 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power of the test, minus 0.8, if the true mean is ``effect`` standard errors.
+            """Returns how much the test's power exceeds 0.8 if the true mean is ``effect`` standard errors.
 
             Only one tail of the test is computed; the other is negligible near the solution.
             """

@@ -83,10 +83,10 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """Returns a table that compares the scores of each row of the study with those of another row.
+    """Returns a table of the differences between the scores of each row of the study and those of another row.
 
-    ``against`` says whether this is the row's control or the reference row. The last line of the table has the smallest
-    difference that the study could be expected to find.
+    ``against`` says which row this is: the row's control, or the reference row of the study. The last line of the table
+    has the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
@@ -122,7 +122,7 @@ def _printed(results: Results, summary: Summary) -> list[TextTable]:
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns a table of the sizes of data sets; it shows those from another source beside the study's own."""
+    """Returns a table that shows the sizes of data sets in this study beside those that another source prints."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()

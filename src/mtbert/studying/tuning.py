@@ -246,7 +246,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a value for the setting at ``path``. It depends on earlier trials, the trial's number and the path."""
+    """Returns a value for the setting at ``path``. Earlier trials, the trial's number and ``path`` determine it."""
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.

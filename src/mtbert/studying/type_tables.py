@@ -25,7 +25,7 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 
 
 def distances(dev: DevData, judged: ByRow) -> TextTable:
-    """Returns a table with the shares of answers that are right, one class off, two classes off, or further off."""
+    """Returns a table with the shares of each study row's answers that are right, or wrong by 1, 2 or more classes."""
     task, rows = dev.task.name, []
     for row, runs in judged.items():
         found_SB = np.stack([run.distance_B for run in runs])

@@ -129,15 +129,16 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Yields the totals of each forward pass over ``parts``. The sum of all of them is the objective of the step.
+        """Runs the forward passes of a step one by one, and yields the total losses of each pass.
 
-        Run the backward pass of each forward pass before you request the next one, so that only one is in memory at a
-        time.
+        The objective of the step is the sum of all yielded totals. Call ``backward`` for each pass before you request
+        the next one, so that only one autograd graph is in memory at a time.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.
             tally: Collects the values of the losses and the number of tokens.
-            watch: A function that is called before each pass with the rows of each span; None for no such calls.
+            watch: A function that is called before modules of the encoder run, see
+                :data:`~mtbert.model.model.Watch`. None for no such calls.
 
         Raises:
             FloatingPointError: If a loss is not finite; the message names the loss and the examples.
@@ -164,7 +165,7 @@ class Objective:
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
-        """Returns the trainable weights that belong to losses, each with a factor that multiplies its learning rate."""
+        """Returns a dict: for each trainable weight of a loss, the factor that multiplies its learning rate."""
         weights = {id(p) for p in self.log_variance.parameters()}
         fixed = RATE / self.recipe.train.lr
         return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}
@@ -235,9 +236,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        ``amounts`` holds how many labels each task has in the whole step, or the sum of their weights. Each loss is
-        multiplied by the part of this amount that belongs to the pass, divided by the amount.
-        ``surrogates`` replace the whole-batch losses.
+        ``amounts`` holds the number of each task's labels in the whole step, or the sum of their weights. Each loss is
+        multiplied by the share of this amount that is in the pass. ``surrogates`` replace the whole-batch losses.
         """
         totals = {}
         for name, made in passes.items():
@@ -262,7 +262,7 @@ class Objective:
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
-        Returns the generator's state before each pass, the part of each loss that belongs to each pass, and the
+        Returns a triple: the random generator's state before each pass, each pass's part of these losses, and the
         generator's state after the last pass.
         """
         states, gathered = [], []
@@ -292,11 +292,11 @@ class Objective:
 def micro_batches(
     parts: Sequence[TaskRows], budget: int | None, apart: Callable[[str], bool] = lambda _: False
 ) -> Iterator[list[TaskRows]]:
-    """Divides the examples of a step into forward passes, and yields the examples of one pass at a time.
+    """Divides the examples of a step among forward passes, and yields the examples of each pass.
 
-    If ``budget`` is None, a single pass has all examples. Otherwise, each pass has at most ``budget`` tokens; only a
-    row that is longer than this gets a larger pass, of its own. If several tasks share a row, it is in the same pass
-    for all of them, and its tokens count once. For ``apart``, see :func:`collate`.
+    If ``budget`` is None, there is one pass with all examples. Otherwise, a pass has at most ``budget`` tokens, but a
+    row that is longer than this gets a pass of its own. A row that several tasks share is in the same pass for all of
+    them, and its tokens count once. For ``apart``, see :func:`collate`.
     """
     if budget is None:
         yield list(parts)

@@ -143,9 +143,9 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
 
 
 def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
-    """Checks that the recipe, the record and the checkpoint ``last`` belong to one run and are unchanged.
+    """Checks that the recipe, the record and the checkpoint ``last`` are of the same run, and were not changed later.
 
-    Returns notes for the user, or raises an error that names the file that is wrong.
+    Returns notes for the user. If a file is wrong, the error names it.
     """
     notes = []
     sealed = None if last is None else run_state.check_seal(last)

@@ -292,7 +292,7 @@ class Run:
         return scores
 
     def _fit(self) -> None:
-        """Fits the thresholds and the calibration of all scored tasks, with the weights that are scored.
+        """Fits the thresholds and the calibration of all scored tasks, using the weights that are scored.
 
         They are fitted on held-out rows. If there are none, only a cosine's threshold is fitted, on a sample of train.
         """

@@ -42,10 +42,10 @@ def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Da
 def unlabelled(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
 ) -> tuple[list[Dataset], Whole, list[str]]:
-    """Reads ``file`` without labels. Returns a data set for each task, all columns of the file, and warnings.
+    """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and warnings.
 
-    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the id columns
-    that the recipe names, such a column is added to the returned columns. It numbers the rows from 1.
+    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the recipe names id columns, but
+    the file has none of them, row numbers from 1 are added to the returned columns, under the first of these names.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []

@@ -174,7 +174,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
 
 def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns an answer in which each list is joined into one text, if the recipe gives a separator for the task."""
+    """Returns ``answer`` with each list in it joined into one text; unchanged if the recipe gives no separator."""
     known = recipe.tasks.get(task) if recipe is not None else None
     separator = None if known is None else known.columns.separator
     return answer if separator is None else outputs.joined(answer, separator)

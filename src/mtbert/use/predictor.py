@@ -40,7 +40,7 @@ class Predictor:
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """The tasks that the model answers, by name."""
+        """The tasks that the model answers, as a mapping from name to task."""
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
@@ -96,9 +96,10 @@ class Predictor:
         return self.answers_together(self.read_together(task, texts))
 
     def vectors(self, task: str, texts: Texts) -> npt.NDArray[np.float32]:
-        """Returns the vectors that the task's head reads, float32: ``[B, D]``, or ``[B, 2, D]`` for separate pairs.
+        """Returns the vectors that the task's head reads, ``[B, D]``, float32.
 
-        A pair is separate if its two texts are encoded one by one. Arguments and errors are those of :meth:`predict`.
+        For pairs whose texts are encoded one by one, their shape is ``[B, 2, D]``. Arguments and errors are those of
+        :meth:`predict`.
         """
         self.check_vectors(task)
         return self.vectors_of(self.read(task, texts))
@@ -157,9 +158,9 @@ class Predictor:
     def datasets(
         self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
     ) -> list[Dataset]:
-        """Returns one data set per task from unlabelled rows.
+        """Returns one data set for each task, made from rows without labels.
 
-        Tasks that encode texts in the same way share their tokens.
+        Tasks that encode texts in the same way share the tokens, so that a text is encoded only once for them.
         """
         made: dict[object, Dataset] = {}
         found = {}
@@ -176,7 +177,7 @@ class Predictor:
         return [found[task.name] for task in wanted]
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
-        """Returns the examples as a data set of the task, with their tokens."""
+        """Tokenises ``examples``, and returns them as a data set of the task called ``task``."""
         return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
 
 
 def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
-    """Yields what identifies the texts of each row. Case and space around a text make no difference."""
+    """Yields a key for each row. Two rows have the same key if their texts differ at most in case and outer space."""
     return zip(*([key.tobytes() for key in column.folded] for column in examples.texts), strict=True)
 
 
@@ -126,7 +126,7 @@ def _row(recipe: Recipe, task: Task, examples: Examples, i: int, answer: OutputR
 
 
 def _how(recipe: Recipe, task: Task) -> str:
-    """Returns a sentence that says what to write into the columns of labels."""
+    """Returns a sentence that tells a person what to write into the columns for the task's labels."""
     columns = few(recipe.tasks[task.name].columns.labels, quoted=True)
     names = task.labels or ()
     written = [f"{code} for {name}" for code, name in zip(task.codes, names, strict=True)] if task.codes else names

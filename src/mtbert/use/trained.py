@@ -86,9 +86,9 @@ def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tup
 
 
 def recipe_targets(path: Path, recipe: Recipe | None) -> tuple[Path, dict[Path, str]]:
-    """Returns the folder of the run or model at ``path``, and the files that its recipe reads.
+    """Returns a pair: the folder of the run or model at ``path``, and a dict of the files that its recipe reads.
 
-    Neither may be overwritten. Each file has a phrase that says what it is.
+    Neither the folder nor the files may be overwritten. The dict maps each file to a phrase that says what it is.
     """
     reads: dict[Path, str] = {}
     if recipe is not None:
