@@ -154,10 +154,10 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns the place of each word's first token in its sequence, -1 for a word without one.
+        """Returns for each word the place of its first token in its sequence; -1 for a word that has no token.
 
-        A word has no token if the tokenizer drops all its characters, or if the text was cut before it. The result is
-        None for a task without labels of words.
+        A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
+        for a task whose labels are not those of words.
         """
         words = self.sequences[0].words
         return words[self.rows[examples]] if self.task.answer.words and words is not None else None

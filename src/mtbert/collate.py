@@ -34,7 +34,7 @@ class Shared:
         return self.parts[0][0].lengths_of(self.rows)
 
     def cut(self, chosen: Rows) -> list[TaskRows]:
-        """Returns, for each task, its examples in ``rows[chosen]``. A task without examples there is left out."""
+        """Returns the examples of each task in the rows ``rows[chosen]``. Tasks without such examples are left out."""
         found = []
         for (data, _), example in zip(self.parts, self._example, strict=True):
             inside = example[chosen]
@@ -174,12 +174,12 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns the place of a task that reads some of the rows of a span.
+    """Returns where the sequences of a task are in a batch, if it reads some of the rows of a span.
 
     Args:
         span: The name of the span.
-        back: The index in the span of each row's sequences, ``[texts, rows]``.
-        ends: The token in the span at which each sequence ends, ``[sequences]``.
+        back: For each row of the span, the indices of its sequences within the span, ``[texts, rows]``.
+        ends: For each sequence of the span, the index of the token after its last, ``[sequences]``.
         own: The indices of those rows of the span that the task reads.
         device: The device of the batch.
     """

@@ -105,7 +105,7 @@ class TextColumn(Sequence[str]):
 
 
 class WordColumn(TextColumn):
-    """A column of texts whose words are known: each is joined from its words by single spaces.
+    """A column of texts that were made by joining known words with single spaces.
 
     >>> WordColumn.joining(TextColumn.of(["a b", "c"]))[0:1][0]
     'a b'
@@ -248,7 +248,10 @@ class GrowingColumn:
 
 
 def taken(column: Column, rows: Ints, size: int) -> Column:
-    """Returns the column with these rows, ascending: the column itself if they are all of its ``size`` rows."""
+    """Returns the given rows of ``column``, which has ``size`` rows. ``rows`` ascends, without duplicates.
+
+    If these are all rows, returns the column itself.
+    """
     return column if len(rows) == size else column.take(rows)
 
 

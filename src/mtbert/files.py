@@ -114,7 +114,7 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """Rewrites the errors about ``file`` that a ``with`` block raises: each gets a message of one line.
+    """A context manager: it replaces errors about ``file`` that are raised inside it by errors with a one-line message.
 
     The message ends with ``repair``, which says what the user can do.
 

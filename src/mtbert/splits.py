@@ -99,10 +99,10 @@ def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
 
 
 def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -> dict[str, Split]:
-    """Returns the train and dev examples of the given tasks, by name. Each table is read once.
+    """Returns a dict from the name of each given task to its train and dev examples. Each table is read once.
 
     Raises:
-        ValueError, FileNotFoundError: As :func:`read_split`.
+        ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
     tables = {
         table: split_table(recipe, table, afresh=afresh)
@@ -217,7 +217,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def rooted(recipe: Recipe) -> Iterator[None]:
-    """A context in which the error for a missing file also names the folder that relative paths start from."""
+    """A context manager: errors for missing files that are raised inside it also say where relative paths start."""
     try:
         yield
     except FileNotFoundError as error:
@@ -236,7 +236,7 @@ def _kept(
 
 
 def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
-    """Returns the rows that each task reads."""
+    """Returns a table for each task, with the rows that the task reads from ``table``."""
     views = []
     for i, each in enumerate(readers):
         try:
@@ -272,7 +272,7 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
 
 
 def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
-    """Returns the train rows that become dev, as numbers that identify file and line (:meth:`SourceTable.places`).
+    """Draws the train rows that become dev, and returns their places in the data (see :meth:`SourceTable.places`).
 
     The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
     then have the same rows in dev. A named table also draws from rows without labels, so that dev stays the same if a
@@ -324,5 +324,5 @@ def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
 
 
 def digests_of(texts: Sequence[TextColumn], keep: bool) -> list[str]:
-    """Returns the SHA-256 of each column, or nothing unless they are kept."""
+    """Returns the SHA-256 of each column if ``keep`` is true, and an empty list otherwise."""
     return [column.digest() for column in texts] if keep else []

@@ -143,7 +143,7 @@ class Task(Settings):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics that have a value for the task's head."""
+        """The metrics of the task's answer type that can be computed for the task's head."""
         return tuple(m for m in self.answer.metrics if not m.probabilities or self.head_kind.gives == OUTPUTS)
 
     @property
@@ -201,8 +201,8 @@ class Task(Settings):
         return texts >= 2 if self.texts is None else texts == self.texts
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Groups the text columns by the token sequence that they become part of.
+        """Returns groups of text columns: the texts of a group are encoded together as one token sequence.
 
-        If ``inputs`` is ``separate``, each column has a sequence of its own; otherwise all columns share one sequence.
+        If ``inputs`` is ``separate``, each column is a group of its own. Otherwise, all columns form one group.
         """
         return tuple((column,) for column in columns) if self.inputs == "separate" else (tuple(columns),)

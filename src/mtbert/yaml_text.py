@@ -193,7 +193,7 @@ def _unknown_tag(event: Any) -> _Refused:
 
 
 def _scalar(event: Any) -> Any:
-    """Returns the text, number, truth value or None that a scalar event stands for."""
+    """Returns the value of a YAML scalar: a text, a number, a truth value or None."""
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value)
     if _NO_CHARACTER.search(text):
         raise _Refused(f"{shown(text)} contains something that is not a character", event)

@@ -182,9 +182,9 @@ class LabelKind(Protocol):
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns those fields of the task that its recipe leaves open, with values that come from its data.
+        """Returns a dict of values for the settings that the recipe of a task leaves open, taken from the task's data.
 
-        An example is the field ``labels`` with the names of the classes.
+        An example is ``labels``, the names of the classes.
 
         Args:
             task: The task as its recipe describes it.
@@ -239,7 +239,7 @@ class LabelKind(Protocol):
         ...
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a label or an answer as the report shows it: an index into ``choices``, a number, or words."""
+        """Returns a label or an answer as the report shows it: an index into :meth:`choices`, a number or a text."""
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
@@ -270,7 +270,7 @@ class PredictionKind(Protocol):
 
     @property
     def start(self) -> float:
-        """The initial bias of the head's last layer."""
+        """The value that the bias of the head's last layer has before training."""
         ...
 
     @property

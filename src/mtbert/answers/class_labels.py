@@ -1,4 +1,4 @@
-"""The label half of an answer type, shared by all types with classes: classification, ordinal and binary.
+"""The labels of all answer types with classes (classification, ordinal and binary).
 
 Dimension key: B examples, K classes.
 """

@@ -1,13 +1,14 @@
 """Entities in sequences of tags, and the metrics that count them.
 
-An entity is the longest run of words of one type in which no later word has ``B``. So an ``I-TYPE`` that continues
-nothing begins an entity, as in the default mode of the library seqeval and in CoNLL's script: predictions are read so,
-and labels are repaired so. It makes BIO of the older IOB1, too. With plain tags each word is an entity of its own, so
-F1 is the share of right words.
+An entity is the longest run of words of one type in which no word after the first has a ``B`` tag. An ``I-TYPE`` that
+continues no entity therefore begins one, as in the default mode of the library seqeval and in CoNLL's script. Both
+predictions and labels are read in this way, so tags in the older scheme IOB1 become BIO tags. With plain tags, each
+word is an entity of its own, and F1 is the share of right words.
 
-The metrics are those of seqeval: an answered entity is right if an entity of the labels has the same words and the same
-type; precision, recall and F1 are of all types together (micro). seqeval itself is not used: it was last released in
-2020, reads lists of strings only, and cannot count resampled texts. The tests compare with its numbers.
+The metrics are those of seqeval. An entity in an answer is right if an entity in the labels has the same words and the
+same type. Precision, recall and F1 are computed over all types together (micro). seqeval itself is not used: it was
+last released in 2020, reads lists of strings only, and cannot count resampled texts. The tests compare with its
+numbers.
 
 Dimension key: B texts, W words of all texts, K tags, E types of entities, S seeds, R resamples.
 """
@@ -73,7 +74,11 @@ def types_of(tags: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Entities:
-    """The entities in texts, in order: first word, the word after the last, and type, each ``[entities]``."""
+    """All entities of some texts, in order, as three arrays with an element for each entity.
+
+    ``first`` is the index of the entity's first word, ``stop`` that of the word after its last, and ``type`` that of
+    its type.
+    """
 
     first: Tags
     stop: Tags
@@ -100,7 +105,7 @@ def _begin(tags_W: Tags, offsets: Tags, known: Scheme) -> npt.NDArray[np.bool_]:
 
 
 def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.NDArray[np.bool_]]:
-    """Returns the tags with ``B`` wherever an entity begins, and the words whose tag has changed."""
+    """Returns a pair: the tags, changed to ``B`` where an entity begins, and a mask of the words whose tag changed."""
     wrong_W = _begin(tags_W, offsets, known) & ~known.begins_K[tags_W]
     return np.where(wrong_W, known.first_E[known.type_K[tags_W]], tags_W), wrong_W
 

@@ -137,7 +137,7 @@ def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tenso
 def fit_numbers(
     fits: Fits, names: Sequence[FittedName], prediction: Labels, labels: Labels
 ) -> dict[FittedName, Labels]:
-    """Fits a threshold and the numbers of a calibration on held-out rows, and returns them by name.
+    """Fits a threshold and the numbers of a calibration on held-out rows, and returns them as a dict.
 
     ``names`` says which numbers to fit. ``prediction`` and ``labels`` are those of the held-out rows. The threshold is
     fitted after the calibration, because calibrated predictions are compared with it.
@@ -277,7 +277,7 @@ def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
 def _isotonic(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
     """Fits a function from logit to probability that never falls, and returns its knots, ``[2, KNOTS]``.
 
-    Row 0 holds the logits, and row 1 the probabilities. If there are too few knots, the last one is repeated.
+    Row 0 holds the logits, and row 1 the probabilities. If there are fewer knots, the last one is repeated.
     """
     from sklearn.isotonic import IsotonicRegression
 

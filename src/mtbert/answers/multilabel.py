@@ -217,9 +217,9 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 
 
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays of zeros and ones, ``[B, K]``. Elements for unknown labels are 0.
+    """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    A 1 marks a true label that was answered in the first, any answered label in the second, any true one in the third.
+    A 1 marks a true label that was answered, any answered label, or any true label. Unknown labels have 0.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

@@ -28,9 +28,9 @@ def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
 
 
 def of_labels(logits: Array, labels: Labels) -> AsOptions:
-    """Returns yes/no questions in the form of :data:`mtbert.answers.AsOptions`; unknown labels are left out.
+    """Returns the log-probabilities of no and yes, ``[N, 2]``, and the true answers as 0 or 1, ``[N]``.
 
-    ``logits`` and ``labels`` are ``[B]`` or ``[B, K]``.
+    ``N`` is the number of known labels in ``labels``, which is ``[B]`` or ``[B, K]`` like ``logits``.
     """
     from scipy.special import log_expit
 
@@ -85,7 +85,7 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood of the best constant prediction: the frequencies of classes or of labels."""
+    """Returns the negative log-likelihood of the best constant prediction: the frequency of each class or label."""
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)

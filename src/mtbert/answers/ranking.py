@@ -87,7 +87,7 @@ class RightFirst:
         return kind and bool(((decision >= 1) & (decision <= decision.shape[1])).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether in at least 99% of the examples, no candidate is nearer to the query than another."""
+        """Returns whether at least 99% of the examples have all their candidates equally near to the query."""
         return bool((decision == decision.shape[1]).all(1).mean() >= COLLAPSED_SHARE)
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -97,7 +97,7 @@ class RightFirst:
         return "the first candidate"
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the number of the first candidate, such as ``candidate 2``; ``none`` if several are equally near."""
+        """Returns the candidate that ranks first, such as ``candidate 2``; ``none`` if several are equally near."""
         return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:

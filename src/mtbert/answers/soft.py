@@ -115,7 +115,7 @@ CROSS_ENTROPY = Metric(
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Labels that are distributions over the classes that ``hard`` describes.
+    """Labels that are distributions over classes. ``hard`` is the corresponding kind of labels with a single class.
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
     as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a
@@ -156,7 +156,7 @@ class SoftLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns for each class the number of rows in which it is the most voted, and two statistics of all labels.
+        """Returns how many rows have each class as their most voted class, with two statistics of the labels.
 
         The statistics are the mean share of the most voted class, and the mean entropy of the labels.
         """
@@ -229,7 +229,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 def _distribution(
     hard: ClassLabels, task: TaskFacts, given: float | list[float] | dict[str, float | None]
 ) -> Sequence[float]:
-    """Returns the numbers of one cell of shares, in the order of the classes. Their sum is nearly 1.
+    """Returns the shares of the classes that a cell gives, in the order of the classes. Their sum is nearly 1.
 
     Raises:
         ValueError: If the cell does not hold a distribution over the classes.

@@ -1,11 +1,12 @@
-"""A label per word: entities in BIO tags, or plain tags such as parts of speech; one logit per tag and word.
+"""The answer type with a label for each word: BIO tags of entities, or plain tags such as parts of speech.
 
 Tags are BIO if each is ``O``, ``B-TYPE`` or ``I-TYPE``; else they are plain. ``entities.py`` says what an entity is.
+The model gives one logit per word and tag.
 
-A word without a piece, because its text was cut or the tokenizer drops its characters, has the prediction ``nan`` and
-the decision -1. That counts as ``O``; as a plain tag it is always wrong.
+A word gets no prediction if its text was cut before it, or if the tokenizer drops its characters. Its prediction is
+then ``nan``, and its decision -1. This counts as the tag ``O``, or as a wrong answer if the tags are plain.
 
-A cell is the JSON list of a row's tags, as ``data/words.py`` makes it of tags and of spans.
+The cell of a row is a JSON list of its tags. ``data/words.py`` makes this list.
 
 Dimension key: B texts, W words of all texts, K tags.
 """
@@ -92,7 +93,10 @@ class TagLabels:
         return AS_CLASSES.missing(task) or ("splitter" if getattr(task, "splitter", None) is None else None)
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the tags of train: ``O`` first, then ``B`` and ``I`` of each type; plain tags as classes are."""
+        """Returns the tags in the train data, in the order in which the model numbers them.
+
+        BIO tags begin with ``O``, followed by ``B`` and ``I`` of each type. Other tags are ordered like class names.
+        """
         if task.labels is not None:
             return {}
         tags = sorted({tag for cell in columns[0] if cell is not None for tag in json.loads(cell)})
@@ -124,7 +128,7 @@ class TagLabels:
         return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
-        """Returns for each cell how many of its tags are repaired by :meth:`read`."""
+        """Returns the number of tags in each cell that :meth:`read` changes because they are wrong."""
         written, known = _written(task, cells), scheme(task.labels or ())
         if not known.bio:
             return np.zeros(len(written), np.int64)
@@ -134,7 +138,7 @@ class TagLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns the number of entities of each type or, if the tags are not BIO tags, of words with each tag."""
+        """Returns the number of entities of each type in the labels. Plain tags count as types."""
         truth, known = as_ragged(labels), scheme(task.labels or ())
         found = entities(truth.values, truth.offsets, known)
         counts = np.bincount(found.type, minlength=len(known.types)).tolist()
@@ -163,7 +167,10 @@ class TagLabels:
         return ", ".join(scheme(task.labels or ()).types)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the entities with the numbers of their words, such as ``PER 1-2; LOC 5``, or all plain tags."""
+        """Returns the entities of a text with the numbers of their words, such as ``PER 1-2; LOC 5``.
+
+        Tags that are not BIO are listed as they are.
+        """
         tags, known = np.asarray(label), scheme(task.labels or ())
         if not known.bio:
             return " ".join((*known.types, "?")[int(tag)] for tag in tags)

@@ -26,7 +26,10 @@ Owners = Mapping[str, str | None]
 
 
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
-    """Returns the backward passes that keep the tasks of a batch apart, given the tasks that read each span.
+    """Returns the backward passes that give each task of a batch a gradient of its own.
+
+    In each pass, at most one task of each span takes part. ``readers`` maps each span to the tasks that read it. Each
+    pass maps each span to its task, or to None if no task of it is left.
 
     >>> waves({"a": ("a", "b"), "c": ("c",)})
     [{'a': 'a', 'c': 'c'}, {'a': 'b', 'c': None}]

@@ -103,10 +103,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a tensor and a factor whose product is ``part * weight``; float32 can represent the factor.
+    """Returns a pair of a tensor and a factor, whose product is ``part * weight``. float32 can represent the factor.
 
-    A tiny gradient that conflicts with a large one can get a weight outside the range of float32. The excess is then
-    multiplied into the tensor.
+    A tiny gradient that conflicts with a large one can get a weight that float32 cannot represent. The tensor is then
+    multiplied by a part of the weight.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR

@@ -1,8 +1,9 @@
 """Reading CoNLL files: a word and its tags on each line, and a blank line between texts.
 
-The fields of a line are separated by tabs, or by spaces where the first line has no tab. The first field is the word,
-in column ``text``, and the last one its tag, in column ``label``; a field between them is in the column of its number,
-counted from 1. Each value is a list with one item per word. Lines that begin with ``-DOCSTART-`` are skipped.
+The fields of a line are separated by tabs, or by spaces if the first line has no tab. The first field is the word, and
+goes to the column ``text``. The last field is its tag, and goes to the column ``label``. A field between them goes to
+the column whose name is the number of the field, counted from 1. Each text becomes one record, and each of its values
+is a list with one item per word. Lines that begin with ``-DOCSTART-`` are skipped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ def conll_records(
 
 
 def _fields(text: Text) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number and the fields of each line that has a word."""
+    """Yields a pair for each line that has a word: the number of the line, and its fields."""
     tabs: bool | None = None
     for line in text:
         stripped = line.strip("\r\n \t")

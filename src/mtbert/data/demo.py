@@ -67,7 +67,7 @@ def _pick(rng: np.random.Generator, items: Sequence[T]) -> T:
 
 
 def _some(rng: np.random.Generator, items: Sequence[T], n: int) -> list[T]:
-    """Returns ``n`` different items in random order."""
+    """Returns ``n`` different elements of ``items``, chosen at random and in random order."""
     return [items[i] for i in rng.permutation(len(items))[:n]]
 
 

@@ -63,7 +63,7 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Changes the messages of errors that are raised inside the ``with`` block, as :meth:`renamed` does."""
+        """A context manager: it changes the messages of errors that are raised inside it, as :meth:`renamed` does."""
         try:
             yield
         except ValueError as error:

@@ -173,7 +173,7 @@ class Reader:
             yield f"{name}: {spans}, which stands for the whole word (first: {unit} {lines[0]})."
 
     def _settle(self) -> None:
-        """Moves rows into the columns: all rows that have been converted since the last call."""
+        """Moves all rows that were converted since the last call into the columns of the table."""
         if not self._waiting:
             return
         made = list(zip(*self._waiting, strict=True))
@@ -209,7 +209,7 @@ class Reader:
         return self._labelled or self._id in records.columns
 
     def _repeated(self, table: SourceTable) -> Iterator[str]:
-        """Yields a warning if rows that a task reads have an id that was used before.
+        """Yields a warning if a row that a task reads has the same id as an earlier row.
 
         Raises:
             ValueError: If no task can read any row.

@@ -90,7 +90,7 @@ def _bare_return(name: str, line: int) -> ValueError:
 def _whole(
     name: str, sign: str, columns: Sequence[str], fields: Iterator[tuple[int, list[str]]], wanted: Sequence[str]
 ) -> Iterator[Record]:
-    """Yields each row as the number of its first line and its values in the ``wanted`` columns.
+    """Yields a pair for each row: the number of its first line, and its values in the ``wanted`` columns.
 
     Raises:
         ValueError: If a row has more or fewer fields than the header.

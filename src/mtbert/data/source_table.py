@@ -190,7 +190,10 @@ class SourceTable:
 
     @property
     def _dropped(self) -> list[tuple[int, str]]:
-        """For each file and reason, the index of the first dropped row, and a text about all of the dropped rows."""
+        """Returns the notes about dropped rows, one for each file and reason, in the order of the rows.
+
+        Each is a pair: the index of the first row that was dropped for this reason, and the text of the note.
+        """
         columns = list(dict.fromkeys(column for reading in self.readings for column in reading.named))
         without = f"without a label in column{'s' * (len(columns) > 1)} {quoted(columns)}"
         labelled, read = np.logical_or.reduce(self._labelled), np.logical_or.reduce(self.reads)
@@ -218,7 +221,7 @@ class SourceTable:
     # In the cache ------------------------------------------------------------------------------------------
 
     def keep(self, spool: Spool) -> None:
-        """Puts the table into a spool. Ids and lines are not stored if they are just consecutive numbers."""
+        """Adds the content of the table to ``spool``. Ids and lines are left out if they are consecutive numbers."""
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {

@@ -117,7 +117,7 @@ class Columns(Settings):
         return self.model_copy(update={"weight": None})
 
     def read_by(self, answer: AnswerType) -> Self:
-        """Returns the columns that a task with this answer type reads, with the defaults of the type.
+        """Returns the columns that a task with this answer type reads, after adding defaults of the type.
 
         Raises:
             ValueError: If the type does not have such columns.
@@ -153,8 +153,8 @@ class Columns(Settings):
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        The text is the label itself, a JSON list of labels or of numbers, or a number if the column is that of one
-        label.
+        The text is a label, a JSON list of labels, or a JSON list of numbers. If each label has a column of its own, it
+        is the number for that label.
 
         Raises:
             ValueError: If the cell cannot be converted.

@@ -119,9 +119,9 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next line can be a row by itself: it has ``width`` fields, or no line follows.
+    """Returns whether the next row can stand by itself: it has ``width`` fields on its first line, or does not exist.
 
-    Blank lines and the first ``taken`` lines are skipped.
+    The search for this row skips blank lines, and the first ``taken`` lines that are still unread.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):
@@ -131,7 +131,7 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the lines that follow the first ``taken`` lines, up to the line that closes a quoted field.
+    """Returns the unread lines after the first ``taken``, up to and including the line that closes a quoted field.
 
     The list is empty if the field is not closed within ``most`` characters.
     """

@@ -247,7 +247,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Returns the result of ``make``. If the library fails, raises a ValueError whose message begins with ``wrong``."""
+    """Returns what ``make`` returns. If it fails, raises a ValueError with a message that begins with ``wrong``."""
     try:
         with trial.muted():
             return make()

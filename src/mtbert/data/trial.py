@@ -33,7 +33,7 @@ _MUTED = threading.Lock()
 
 
 def fault(tokenizer: Tokenizer) -> str | None:
-    """Returns what is wrong with ``tokenizer``, or None if it passes the trial.
+    """Tries ``tokenizer`` on short texts, and returns what is wrong with it, or None if it works.
 
     The fault completes a sentence that begins with "this tokenizer", such as ``fails on a short text (...)``.
     """

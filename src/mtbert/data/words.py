@@ -1,11 +1,12 @@
-"""Words of texts: the splitter, words and tags as cells write them, and the pieces that a tokenizer makes of words.
+"""Words of texts: finding them, reading words and tags from cells, and matching words with a tokenizer's pieces.
 
 The splitter is a rule that every user of a model must follow, so it never changes under its name ``unicode``: a word is
 the longest run of letters, marks, digits, underscores and joiners (U+200C, U+200D); every other character that is not
 white space is a word of its own. So ``Anna's flat, 2.5 kg`` has the words ``Anna ' s flat , 2 . 5 kg``.
 
-Words that a file gives are joined by single spaces before a tokenizer reads them, and so are the words that the
-splitter finds where a model was trained on given words. Then training and prediction see the same text.
+If a file gives words instead of texts, they are joined by single spaces before a tokenizer reads them. A model that was
+trained on such words also gets single spaces between the words that the splitter finds in a text. The tokenizer
+therefore sees the same text in training and prediction.
 
 Dimension key: W words, P pieces.
 """
@@ -146,10 +147,10 @@ class WordReader:
         return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
 
     def untagged(self, text: str) -> str:
-        """Returns a text for which there are no tags.
+        """Returns the text of a row that has no tags.
 
         Raises:
-            ValueError: If earlier rows have another form.
+            ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.
         """
         self._settle(isinstance(text, Given))
         return text
@@ -210,7 +211,10 @@ def as_tags(value: object) -> list[str] | list[Entity] | None:
 
 
 def as_tag_text(value: object) -> str | None:
-    """Returns what :func:`as_tags` finds in a cell as text from which it finds the same; None if the cell is empty."""
+    """Returns the tags or places in a cell as JSON text, in a form that :func:`as_tags` can read again.
+
+    Returns None if the cell is empty.
+    """
     found = as_tags(value)
     spans = [{"start": s[0], "end": s[1], "label": s[2]} if isinstance(s, tuple) else s for s in found or ()]
     return None if found is None else json.dumps(spans, ensure_ascii=False)

@@ -3,9 +3,9 @@
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
 ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``
 the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. In a ranking, the sum also has the wrong
-candidates, which are the hard negatives of the source. It equals :func:`mtbert.losses.ranking.ranking` with scale
-``1 / t``. The unsupervised form has the same formula without hard negatives, but there ``h_i+`` is a second vector of
-the same sentence.
+candidates, which are the hard negatives of the source. The supervised form equals
+:func:`mtbert.losses.ranking.ranking` with scale ``1 / t``. The unsupervised form has the same formula without hard
+negatives, but there ``h_i+`` is a second vector of the same sentence.
 
 Dimension key: B examples, C candidates of a row, T texts of an example, S sentences (T of each example), D width.
 """
@@ -45,7 +45,10 @@ class SimCSE(Settings):
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss, a scalar: :func:`~mtbert.losses.ranking.ranking` of the rows gathered from all passes."""
+        """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.ranking`.
+
+        ``gathered`` holds what :meth:`gather` returns, concatenated over all passes of the step.
+        """
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, 1 / self.temperature, symmetric=False)
 
@@ -105,9 +108,9 @@ class TwoPasses:
         return first_SD, second_SD, p.batch.clusters[p.task.name].T.flatten()
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss, a scalar.
+        """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.multiple_negatives`.
 
-        It is :func:`~mtbert.losses.ranking.multiple_negatives` of the sentences gathered from all passes.
+        ``gathered`` holds what :meth:`gather` returns, concatenated over all passes of the step.
         """
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)

@@ -111,14 +111,14 @@ class Model(nn.Module):
         exact: bool = False,
         watch: Watch | None = None,
     ) -> dict[str, Output]:
-        """Makes the second part of a forward pass, after :meth:`embed`. Returns the output for each task, by name.
+        """Makes the second part of a forward pass, after :meth:`embed`. Returns a dict with the output for each task.
 
         Args:
-            batch: The batch. A task that is :meth:`apart` must be the only one that reads its span.
+            batch: The batch. If :meth:`apart` is true for a task, no other task may read its span.
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: A function that is called with the rows of each span before the layers run; None for no such calls.
+            watch: A function that is called once before the layers run, with the rows of each span. None calls nothing.
         """
         layout = batch.layout
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
@@ -230,7 +230,7 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         rounded: bool,
     ) -> Output:
-        """Returns the output of the task called ``name``, which passes its own rows through its own top layers.
+        """Returns the output of the task called ``name``. Its rows pass through the top layers that only it has.
 
         ``hidden_MD`` is the output of the shared layers for all tokens of the span that the task reads.
         """

@@ -1,4 +1,4 @@
-"""Checks that the columns of a task's labels fit its type and its labels, and settings that follow from the columns."""
+"""The columns that hold a task's labels: settings that follow from them, and checks whether they fit the task."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ def with_columns(data: Any) -> Any:
 
 
 def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:
-    """Raises ValueError if the columns do not fit the labels of the task, or if they cannot be those of its source.
+    """Raises ValueError if the columns do not fit the labels of the task, or if generated rows cannot have them.
 
     ``generated`` says whether the rows of the task are generated.
     """

@@ -127,10 +127,10 @@ def check_seal(folder: Path) -> str | None:
 
 
 def check_values(values: Values, steps: int, tables: int, joint: bool) -> None:
-    """Checks that saved values are consistent and fit the run.
+    """Checks that the content of ``state.json`` is consistent and fits the run.
 
     Args:
-        values: The saved values.
+        values: The content of ``state.json``.
         steps: The number of optimizer steps in the whole run.
         tables: The number of tables.
         joint: Whether each step takes a batch of every table.

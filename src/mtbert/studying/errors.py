@@ -69,9 +69,9 @@ class Errors:
         ]
 
     def _by_overlap(self, task: str) -> TextTable:
-        """Returns a table of mean errors on text pairs: a line for each row of the study.
+        """Returns a table of mean errors on text pairs, with a line for each row of the study.
 
-        The pairs are grouped by how many words their two texts share, and each group has a column.
+        Its columns are groups of pairs, ordered by the share of words that both texts of a pair have.
         """
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]

@@ -1,4 +1,4 @@
-"""The tables of a report that make sense only for some types of labels, by the names in ``LabelKind.figures``.
+"""The tables of a report that make sense only for some types of labels. ``LabelKind.figures`` names those of a type.
 
 Dimension key: B examples, S seeds.
 """

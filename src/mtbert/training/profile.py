@@ -132,7 +132,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Discards everything that is written to standard error inside the ``with`` block.
+    """A context manager that discards what is written to standard error.
 
     The native library of PyTorch's profiler prints notices there.
     """

@@ -27,7 +27,7 @@ from mtbert.use.trained import as_trained, early_model
 class RunScores:
     """A model's answers to the examples of dev, test or a labelled file, and the scores of these answers.
 
-    ``scored`` has both for each task. ``warnings`` has reasons to doubt the scores.
+    ``scored`` maps the name of each task to its answers and scores. ``warnings`` lists reasons to doubt the scores.
     """
 
     predictor: Predictor

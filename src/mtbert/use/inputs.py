@@ -109,7 +109,10 @@ def answering(
 
 
 def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns two lists: the tasks whose text columns are all in the file, and a warning if tasks are left out."""
+    """Returns two lists: the tasks whose text columns are all in the file, and warnings.
+
+    There is one warning if tasks are left out, and none otherwise.
+    """
     reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
     texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}
     found = whole.read_columns(

@@ -111,9 +111,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
-    """Returns a warning about tasks whose answers cannot be marked as unsure.
+    """Returns a list with a warning that names the tasks whose answers cannot be marked as unsure, if there are any.
 
-    Raises a ValueError if the user named such a task, or if there is no other.
+    Raises a ValueError if the user asked for such a task by name, or if all tasks are of this sort.
     """
     without = [one.task for one in data if not one.task.predicts.fits.calibrations]
     if without and (question.tasks or len(without) == len(data)):

@@ -181,7 +181,7 @@ class Predictor:
         return tokenize(self.task(task), examples, self.tokenizer, self.model.max_length)
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
-        """Returns one answer per example, in the form that :meth:`predict` describes."""
+        """Returns one answer per example, in the form that :meth:`predict` describes for a single task."""
         return [answers[data.task.name] for answers in self.answers_together([data])]
 
     def answers_together(
