@@ -172,6 +172,8 @@ def test_all_tasks_answer_one_text_together(folder: Path, said: Callable[..., st
     assert found["pos"]["tags"] == ["DET", "NOUN", "VERB"]
     assert [s["text"] for s in found["spans"]["spans"]] == ["dog sleeps"]
     assert found["topic"]["label"] == "animal"
+    moved = load(folder / "run").predict(["spans", "topic"], ["  the dog sleeps "])[0]["spans"]["spans"]
+    assert [(s["start"], s["text"]) for s in moved] == [(6, "dog sleeps")]
 
 
 def test_a_text_without_any_token_and_words_behind_the_cut_have_no_answer(folder: Path, mtbert: Mtbert):
