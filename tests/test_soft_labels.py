@@ -199,6 +199,7 @@ def test_soft_labels_are_of_classes():
         ([0.4, 0.2, 0.4], 0, 0),  # both are as far from the mean, 1
         ([0.4, 0.15, 0.4, 0.05], 0, 2),  # the mean is 1.1
         ([0.3, 0.0, 0.3, 0.2, 0.2], 0, 2),  # the mean is 2
+        ([0.4, 0.1, 0.1, 0.4], 0, 0),  # the mean is 1.5, but in float64 it is a little more
         ([NAN, NAN], NAN, NAN),
     ],
 )
