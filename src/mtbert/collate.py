@@ -174,7 +174,7 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns where the sequences of a task are in a batch, if it reads some of the rows of a span.
+    """Returns where the sequences of a task are in a batch. The task reads some of the rows of a span.
 
     Args:
         span: The name of the span.

@@ -79,7 +79,7 @@ class TableSplit:
 class Split:
     """The train and dev examples of one task, before they are tokenised, and the files that they come from.
 
-    The labels and range of ``task`` are filled in. ``held_out`` is the number of train rows that are held out.
+    ``task`` is complete: its labels or range are known. ``held_out`` is the number of train rows that are held out.
     """
 
     task: Task

@@ -19,7 +19,7 @@ _Column = TypeVar("_Column")
 
 
 class Head(Settings):
-    """The layers that turn the vectors of an example into its prediction."""
+    """The settings of a head: the layers that turn the vectors of an example into its prediction."""
 
     kind: HeadName = "linear"
     features: Literal["concat", "concat_diff", "concat_diff_product"] = Field(
@@ -153,7 +153,7 @@ class Task(Settings):
 
     @property
     def predicts(self) -> PredictionKind:
-        """The meaning of the numbers that the task's head returns."""
+        """The kind of predictions that the task's head makes, which says what its numbers mean."""
         return self.answer.predictions[self.head_kind.gives]
 
     def metric_named(self, name: str) -> Metric:

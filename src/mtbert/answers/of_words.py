@@ -30,7 +30,7 @@ class OfWords(Protocol):
             task: The task.
             prediction: The predictions for the words of all texts, one after the other.
             texts: The texts.
-            words: For each text the place of each word in it: its first character, and the one after its last.
+            words: An array ``[words, 2]`` for each text: where each of its words begins and ends, in characters.
         """
         ...
 

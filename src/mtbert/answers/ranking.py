@@ -175,7 +175,7 @@ def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
 
 
 def _chance(ranks: int, candidates: int) -> float:
-    """Returns the expected ``1 / rank`` of the right candidate in a random order; 0 counts if ``rank > ranks``."""
+    """Returns the expected ``1 / rank`` of the right candidate in a random order. After ``ranks``, it counts as 0."""
     return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
 
 

@@ -50,7 +50,7 @@ class Kept:
     notes: Mapping[str, Any]
 
     def array(self, name: str, *dtypes: str, size: int | None = None) -> StoredArray:
-        """Returns the array called ``name``.
+        """Returns the array called ``name`` from the cache file.
 
         Raises:
             ValueError: If there is no such array, its dtype is not one of ``dtypes``, or its length is not ``size``.

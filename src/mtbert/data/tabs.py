@@ -119,9 +119,9 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next row can stand by itself: it has ``width`` fields on its first line, or does not exist.
+    """Returns whether the line after the first ``taken`` unread lines can be a row by itself.
 
-    The search for this row skips blank lines, and the first ``taken`` lines that are still unread.
+    It can if it has ``width`` fields, or if there is no such line. Blank lines are skipped.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):

@@ -122,10 +122,10 @@ class WordReader:
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
         """Returns a tuple: a text, a JSON list with the tags of its words for each element of ``tags``, and a number.
 
-        This is the number of entities that were given with only a part of a word, and were widened to the whole word.
+        The number counts entities that began or ended inside a word, and were widened to whole words.
 
         Raises:
-            ValueError: If the tags do not fit the words, or earlier rows have another form.
+            ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.
         """
         known = [each for each in tags if each is not None]
         if not text and not (isinstance(text, Given) and any(known)):  # a row that nothing reads
@@ -221,7 +221,9 @@ def as_tag_text(value: object) -> str | None:
 
 
 def tags_of(spans: Sequence[Entity], text: str) -> tuple[list[str], int]:
-    """Returns the BIO tags of a text's words, and the number of spans that had to be widened to whole words.
+    """Returns the BIO tags of a text's words, and how many entities had to be widened to whole words.
+
+    ``spans`` says where each entity begins and ends in the text, and what its type is.
 
     Raises:
         ValueError: If a span is not in the text, covers no word, or shares a word with another span.

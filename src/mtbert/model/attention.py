@@ -120,10 +120,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns the number of which the size of a padded batch must be a multiple, if the batch has ``tokens`` tokens.
+    """Returns ``m``: a batch of ``tokens`` tokens is padded until the number of its tokens is a multiple of ``m``.
 
-    It is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12 tokens, it
-    is 1.
+    ``m`` is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12 tokens,
+    it is 1.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 

@@ -160,9 +160,10 @@ class Run:
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
-        """Returns a pair: the rows of this step, and the sampler's probabilities as a dict for ``Step.diagnostics``.
+        """Returns a pair: the rows of this step, and a dict for ``Step.diagnostics``.
 
-        If the sampler draws one table per step, the rows come from this table. Otherwise, the dict is empty.
+        If the sampler draws one table for each step, the dict holds the sampler's probabilities. Otherwise, it is
+        empty.
         """
         chosen: Sequence[int] = range(len(self.streams))
         diagnostics = {}

@@ -70,7 +70,7 @@ class Predictor:
         return self.predict(self.taking(size if known else _fewest(shortest)), items)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
-        """Returns an answer for each text or pair, or a dict ``{task: answer}`` for each if ``task`` is a list.
+        """Returns an answer for each text or pair. If ``task`` is a list, returns a dict ``{task: answer}`` for each.
 
         Args:
             task: The name of a task, or a list of names. A text is encoded only once for all tasks that encode it in
@@ -83,7 +83,9 @@ class Predictor:
         Returns:
             The form of an answer depends on the task: ``{"label": ..., "p(a)": ..., ...}`` for classes,
             ``{"label": ..., "cosine": ...}`` for a cosine head, ``{"score": ...}`` for scores, which are in the task's
-            range, and ``{"first": ..., "ranks": [...], "cosines": [...]}`` for rankings, which count from 1.
+            range, and ``{"first": ..., "ranks": [...], "cosines": [...]}`` for rankings, where candidates and ranks are
+            counted from 1. Answers about words are ``{"spans": [...]}`` for entities, and
+            ``{"words": [...], "tags": [...], "p": [...]}`` for plain tags.
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
