@@ -20,7 +20,7 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` holds the numbers that these rows have in the table. ``parts`` holds the chosen examples of each task.
+    ``rows`` holds the indices of these rows in the table. ``parts`` holds the chosen examples of each task.
     ``places`` holds an array for each task: for each of its chosen examples, an index into ``rows``. If a task has
     chosen an example twice, its row is in ``rows`` twice, and the two indices differ.
     """
@@ -34,7 +34,10 @@ class Shared:
         return self.parts[0][0].lengths_of(self.rows)
 
     def cut(self, chosen: Rows) -> list[TaskRows]:
-        """Returns the examples of each task in the rows ``rows[chosen]``. Tasks without such examples are left out."""
+        """Returns the examples that each task has in those elements of ``self.rows`` that have the indices ``chosen``.
+
+        A task without such examples is left out.
+        """
         found = []
         for (data, _), example in zip(self.parts, self._example, strict=True):
             inside = example[chosen]
@@ -45,7 +48,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, an array over ``rows``: the index of the task's example in the row, or -1 if it has none."""
+        """For each task, an array as long as ``rows``: the index of the task's example in each row, or -1 for none."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples
@@ -174,7 +177,7 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns where the sequences of a task are in a batch. The task reads some of the rows of a span.
+    """Returns where a batch has the sequences of a task: they are in one span, a part with rows of one table.
 
     Args:
         span: The name of the span.

@@ -90,7 +90,7 @@ class Display:
         self.scoring, self.scored = time.monotonic(), 0
 
     def tick(self, rows: int) -> None:
-        """Shows that ``rows`` more rows of dev have been scored."""
+        """Adds ``rows`` to the number of dev rows that the bar shows as scored."""
         if self.scoring is not None:
             self.scored += rows
             self.bar.moved()

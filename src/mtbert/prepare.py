@@ -68,7 +68,10 @@ class Prepared:
     held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the task's warnings about its data, and one per split with examples cut to ``max_length`` tokens."""
+        """Returns the task's warnings about its data, including those about its tokens.
+
+        These say how many examples of a split are cut to ``max_length`` tokens, and how many words have no token.
+        """
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
             for split, data in (("train", self.train), ("dev", self.dev))

@@ -101,7 +101,7 @@ def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
 
 
 def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Predicted]:
-    """Returns the raw predictions for each task, and the decisions that follow from them, as a dict from task names.
+    """Returns for each task, by name, the raw predictions and the decisions that follow from them.
 
     ``data`` holds one data set for each task. Data sets of one table are encoded together, see
     :func:`predict_together`.

@@ -208,7 +208,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields those keys in ``location`` that the user wrote. Pydantic's own names for types and kinds are left out."""
+    """Yields the keys in ``location``, pydantic's path to a mistake, without its own names for types and kinds."""
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)):

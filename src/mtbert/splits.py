@@ -79,7 +79,8 @@ class TableSplit:
 class Split:
     """The train and dev examples of one task, before they are tokenised, and the files that they come from.
 
-    ``task`` is complete: its labels or range are known. ``held_out`` is the number of train rows that are held out.
+    ``task`` is complete: its labels or range are known. ``held_out`` is the number of rows that were taken out of train
+    to fit numbers, such as a threshold.
     """
 
     task: Task
@@ -118,7 +119,7 @@ def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -
 
 
 def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSplit:
-    """Reads a table and splits it. Returns the rows on each side of the split, as examples of the tasks that read it.
+    """Reads a table and splits it. Returns the rows of each part of the split, as examples of the table's tasks.
 
     Dev has its own source, or is split off from train.
 
@@ -217,7 +218,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def rooted(recipe: Recipe) -> Iterator[None]:
-    """A context manager: errors for missing files that are raised inside it also say where relative paths start."""
+    """A context manager. If a file is not found inside it, the error also says where relative paths start."""
     try:
         yield
     except FileNotFoundError as error:
@@ -275,7 +276,7 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
     """Draws the train rows that become dev, and returns their places in the data (see :meth:`SourceTable.places`).
 
     The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
-    then have the same rows in dev. A named table also draws from rows without labels, so that dev stays the same if a
+    then have the same rows in dev. In a named table, rows without labels are drawn too, so that dev stays the same if a
     task is added or dropped.
     """
     settings = readers[0]

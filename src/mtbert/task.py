@@ -171,7 +171,7 @@ class Task(Settings):
 
         Args:
             calibrate: The setting ``train.calibrate`` of the run.
-            held_out: Whether the run holds train rows out to fit these numbers on.
+            held_out: Whether the run holds out train rows to fit these numbers.
         """
         names = self.predicts.fits.names(calibrate, held_out=held_out)
         return names or (("threshold",) if self.head_kind.gives == COSINE else ())

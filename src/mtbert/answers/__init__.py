@@ -171,7 +171,7 @@ class LabelKind(Protocol):
         ...
 
     def check(self, task: TaskFacts) -> None:
-        """Raises ValueError if the task's ``labels``, ``codes`` or ``range`` do not fit labels of this kind."""
+        """Raises ValueError if a task setting (``labels``, ``codes``, ``range``) does not suit its answer type."""
         ...
 
     def missing(self, task: TaskFacts) -> str | None:
@@ -299,8 +299,8 @@ class PredictionKind(Protocol):
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         """Returns the decision that follows from each calibrated prediction, ``[B]`` or ``[B, K]``.
 
-        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are on a scale
-        on which the task's range is [0, 1], but can lie outside it.
+        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are
+        scaled so that the task's range becomes [0, 1], but they can lie outside this range.
         """
         ...
 
@@ -311,15 +311,15 @@ class PredictionKind(Protocol):
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         """Returns a pair: the log-probabilities of the possible answers, ``[N, K]``, and the indices of the right ones.
 
-        There are ``N`` known labels in all examples together. Returns None if the predictions give no probabilities.
+        ``N`` is the number of known labels in all examples. Returns None if the predictions give no probabilities.
         """
         ...
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the divergence between two predictions for the same examples, ``[B]``, in float32 or more precisely.
 
-        If ``detached`` is true, no gradient flows through the targets of the divergence. For what these are, see
-        :func:`mtbert.answers.divergence.symmetric_kl`.
+        If ``detached`` is true, no gradient flows through the targets of the divergence, which
+        :func:`mtbert.answers.divergence.symmetric_kl` explains.
         """
         ...
 

@@ -51,7 +51,7 @@ class Scheme:
 
 @lru_cache(maxsize=256)
 def scheme(tags: tuple[str, ...]) -> Scheme:
-    """Returns what the tags of a task mean: whether they are BIO tags, and which type each tag stands for."""
+    """Returns a :class:`Scheme`, which says whether ``tags`` are BIO tags, and which type each tag stands for."""
     bio = is_bio(tags)
     types = types_of(tags) if bio else tags
     if not bio:

@@ -73,7 +73,7 @@ class Fits:
     def names(self, calibrate: Calibrate, *, held_out: bool) -> tuple[FittedName, ...]:
         """Returns the names of the numbers that a run fits, such as a threshold.
 
-        ``held_out`` says whether the run has held-out rows to fit them on.
+        ``held_out`` says whether the run has held-out rows, which some of these numbers need.
         """
         calibration = self.calibrations.get(calibrate)
         threshold = self.threshold is not None and (held_out or self.needed)

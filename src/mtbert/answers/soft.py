@@ -156,7 +156,7 @@ class SoftLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how many rows have each class as their most voted class, with two statistics of the labels.
+        """Returns how often each class is the most voted class of a row, and two statistics of the labels.
 
         The statistics are the mean share of the most voted class, and the mean entropy of the labels.
         """
@@ -229,7 +229,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 def _distribution(
     hard: ClassLabels, task: TaskFacts, given: float | list[float] | dict[str, float | None]
 ) -> Sequence[float]:
-    """Returns the shares of the classes that a cell gives, in the order of the classes. Their sum is nearly 1.
+    """Returns the share that a cell gives to each class, in the order of the classes. The sum is nearly 1.
 
     Raises:
         ValueError: If the cell does not hold a distribution over the classes.

@@ -128,7 +128,7 @@ class TagLabels:
         return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
-        """Returns the number of tags in each cell that :meth:`read` changes because they are wrong."""
+        """Returns for each cell how many of its tags are wrong, so that :meth:`read` changes them."""
         written, known = _written(task, cells), scheme(task.labels or ())
         if not known.bio:
             return np.zeros(len(written), np.int64)

@@ -95,7 +95,7 @@ def as_votes(value: object, separator: str) -> str | None:
 
 
 def as_share(value: object) -> str | None:
-    """Returns the share in a cell as JSON text, or None if the cell is empty or nan.
+    """Returns, as JSON text, the share that a cell holds; None if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number that is at least 0.
@@ -129,7 +129,7 @@ def as_shares(value: object) -> str | None:
 
 
 def as_weight(value: object) -> str | None:
-    """Returns the weight in a cell as JSON text, or None if the cell is empty or nan.
+    """Returns, as JSON text, the weight that a cell holds; None if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number from 0 to ``LARGEST_WEIGHT``.

@@ -29,10 +29,10 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows that were given in memory, as Arrow tables. ``names`` says what messages call each table.
+    """Rows that were given in memory: Arrow tables, and the name of each table in messages.
 
-    The key of a table, in ``tables`` and in ``names``, is the path of the file that the table is written to, relative
-    to the run's folder.
+    Both dicts, ``tables`` and ``names``, have the same keys. The key of a table is the path of the file that the table
+    is written to, relative to the run's folder.
     """
 
     tables: Mapping[str, Any]

@@ -22,9 +22,10 @@ MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a la
 
 
 class Reader:
-    """Makes one source table, with the columns that all its tasks read, from the records of one or more files.
+    """Makes one source table from the records of one or more files.
 
-    Call :meth:`read` for each file, and :meth:`table` at the end.
+    The table has each column that at least one of its tasks reads. Call :meth:`read` for each file, and :meth:`table`
+    at the end.
 
     Args:
         each: The column settings of each task. All tasks have the same id column.

@@ -112,7 +112,7 @@ class Source(Settings):
 
 
 def read(source: Source, columns: Columns, root: Path, *, texts: int | None, labelled: bool = True) -> Table:
-    """Returns the rows of a source that one task reads, in their order. Several files are read one after the other.
+    """Returns those rows of a source that one task reads, in their order. Several files are read one after the other.
 
     Args:
         source: The source.

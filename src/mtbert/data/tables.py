@@ -171,10 +171,10 @@ class Columns(Settings):
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row, or None if it is missing.
 
-        ``made`` holds what :meth:`as_label` returns for each label column. If there are several, the label of the row
-        is a JSON list of votes, or a JSON object from the name of each column to its number. A missing number is left
-        out of a set, and is null among shares. If there are no label columns (an empty tuple), the label is the number
-        of texts in the row.
+        ``made`` holds what :meth:`as_label` returns for each label column. If there are several columns, the label of
+        the row is a JSON list of votes, or a JSON object that maps the name of each column to its number. If the
+        label is a set, this object leaves out missing numbers. If the label consists of shares, it maps them to null.
+        If there are no label columns (an empty tuple), the label is the number of texts in the row.
         """
         if not isinstance(self.truth, tuple):
             return made[0]

@@ -153,7 +153,7 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the indices (0 or 1) of the texts that have at least one token. Special tokens do not count."""
+    """Returns which texts of an input (0, 1) have a token in ``encodings``. Special tokens do not count."""
     return {
         number
         for encoding in encodings

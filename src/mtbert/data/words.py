@@ -57,7 +57,7 @@ def finder(column: TextColumn) -> Finder:
 
 
 def rewritten(column: TextColumn, splitter: str | None) -> bool:
-    """Returns whether a task with this splitter reads a column's texts as words that are joined by single spaces."""
+    """Returns whether ``splitter`` requires that the texts of ``column`` become words joined by single spaces."""
     return splitter == "unicode-joined" and not isinstance(column, WordColumn)
 
 
@@ -211,7 +211,7 @@ def as_tags(value: object) -> list[str] | list[Entity] | None:
 
 
 def as_tag_text(value: object) -> str | None:
-    """Returns the tags or places in a cell as JSON text, in a form that :func:`as_tags` can read again.
+    """Returns, as JSON text, the tags or entity spans that a cell holds. :func:`as_tags` can read this text again.
 
     Returns None if the cell is empty.
     """

@@ -82,7 +82,7 @@ class Pass:
 
     @cached_property
     def alone(self) -> StepBatch:
-        """A batch that holds only the sequences of this task. Rows without a label for the task are left out."""
+        """The batch of this pass, reduced to its task's sequences. Rows without a label for the task are left out."""
         from mtbert.collate import only
 
         return only(self.batch, self.task.name)

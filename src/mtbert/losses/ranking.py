@@ -49,9 +49,11 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
     """Returns the ranking loss in nats: each query should choose its right candidate among the candidates of all rows.
 
     The loss of row ``i`` is ``-log softmax(scale * cosines)`` at the right candidate of the row. ``cosines`` are those
-    of the query of row ``i`` with the candidates of all rows, and the result is the mean over rows. The softmax
-    leaves out other candidates with the same text as the query or the right candidate of row ``i``, and the right
-    candidates of other rows with the same query.
+    of the query of row ``i`` with the candidates of all rows, and the result is the mean over rows. Two kinds of
+    candidates are left out of the softmax, because they must not count as wrong:
+
+    - every other candidate whose text equals the query or the right candidate of row ``i``,
+    - the right candidate of every other row that has the same query.
 
     Args:
         queries_BD: The vectors of the queries.

@@ -277,7 +277,7 @@ def _run(
 ) -> Tensor:
     """Applies ``layers`` one after the other and then ``norm``, and returns the output.
 
-    ``first`` is the index that the lowest of these layers has in the encoder.
+    ``first`` is the index of the lowest of these layers, counted in the whole encoder.
     """
     tokens, last = len(x_ND), first + len(layers) - 1
     x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND

@@ -94,8 +94,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. ``watch`` is None or a function. This
-        function is told, before the layer runs, which rows of the batch each :class:`~mtbert.batch.Span` has.
+        ``generator`` draws the dropout masks; None means no dropout. If ``watch`` is given, it is called before the
+        layer runs, with the rows of the batch that each :class:`~mtbert.batch.Span` has.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -154,12 +154,12 @@ class Model(nn.Module):
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
-        """Returns whether all given tasks pool only first tokens, so that the last layer can skip all other tokens."""
+        """Returns whether each given task pools only first tokens. If so, the last layer can skip all other tokens."""
         return all(self.pooling_of(self.tasks[name]) == "cls" for name in names)
 
     @property
     def multiplied(self) -> int:
-        """How many parameters the layers of the encoder apply to every token, if a batch has examples of all tasks.
+        """How many parameters of the encoder's layers are applied to every token of a batch with examples of all tasks.
 
         If each task has its own top layers, this is the mean over the tasks. A row that several tasks read goes through
         the top layers of each of them, but this is not counted.
@@ -193,7 +193,7 @@ class Model(nn.Module):
     def apart(self, name: str) -> bool:
         """Returns whether the encoder's layers treat the task called ``name`` differently from other tasks.
 
-        Such a task cannot share a span of the batch with other tasks.
+        Such a task cannot share its sequences in a batch with other tasks.
         """
         return self.adapted(name)
 
@@ -258,7 +258,7 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields the name and the output of each task that reads the span called ``name``.
+        """Yields a pair (task, output) for every task that reads the :class:`~mtbert.batch.Span` ``name`` of the batch.
 
         ``top`` is the module whose pooler the tasks read. ``hidden_RD`` is the last layer's output for all tokens of
         this span. If ``first_only`` is true, it is the output for the first token of each sequence.

@@ -4,7 +4,7 @@ Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Eff
 Learning", ICML 2019. Details that the paper leaves open are as in the authors' code: 6 heads, a bias in every linear
 layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``, where ``h`` is the input of the layer
 and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
-generator.
+random generator.
 
 In the source, all norms follow the residual sums (post-norm), so every ``h`` is normalised. A pre-norm layer therefore
 takes the normalised input of its attention as ``h`` here, and adds ``PAL(h)`` to its last residual sum.

@@ -33,7 +33,7 @@ class Predicted:
 
     @property
     def shown(self) -> Tensor:
-        """The predictions that answers and probabilities come from: the calibrated ones, if there are any."""
+        """The predictions from which answers are made: the calibrated ones if there are any, or else the raw ones."""
         return self.prediction if self.calibrated is None else self.calibrated
 
     def read_by(self, metric: Metric) -> npt.NDArray[Any]:

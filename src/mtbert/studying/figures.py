@@ -220,7 +220,7 @@ def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Ax
 
 
 def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels, one for each name, with at most ``across`` panels side by side."""
+    """Returns a figure and its panels, one for each key of ``panels``, with at most ``across`` of them side by side."""
     columns = min(across, len(panels))
     figure, axes = grid_of_panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
     for ax, name in zip_longest(axes.flat, panels):

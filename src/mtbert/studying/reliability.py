@@ -20,8 +20,8 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Draws the share of right answers as a curve over the confidence, for each task with probabilities.
 
-    There are curves for the reference row and for the best row, over all seeds. A calibrated row has two: before and
-    after calibration.
+    There are curves for the reference row and for the best row, over all seeds. A row with calibration has two curves:
+    before and after calibration.
     """
     for task, dev in results.dev.items():
         rows = {
@@ -56,7 +56,7 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliability, float]]:
-    """Returns (name, bins, calibration error) for each line of the figure; no line if there are no probabilities."""
+    """Returns a triple for each curve: name, bins, calibration error. Without probabilities, the list is empty."""
     predicted = [run.predicted[dev.task.name] for run in runs]
     lines = [("", [one.shown for one in predicted])]
     if any(one.calibrated is not None for one in predicted):

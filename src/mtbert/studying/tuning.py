@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises a ValueError if the recipe has no ranges, or if a choice or an end of a range makes it invalid."""
+    """Raises a ValueError if the recipe has no ranges, or if a listed value or the end of a range makes it invalid."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(

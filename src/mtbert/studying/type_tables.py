@@ -18,14 +18,14 @@ ByRow = Mapping[str, Sequence[Judged]]
 
 
 def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
-    """Yields the tables of errors that make sense for the labels of a task."""
+    """Yields the tables of a task's errors. Which tables these are depends on the task's type of labels."""
     for name in dev.task.answer.labels.figures:
         if name in TABLES:
             yield TABLES[name](dev, judged)
 
 
 def distances(dev: DevData, judged: ByRow) -> TextTable:
-    """Returns a table with the shares of each study row's answers that are right, or wrong by 1, 2 or more classes."""
+    """Returns a table: for each row of the study, which share of its answers is right, or 1, 2 or more classes off."""
     task, rows = dev.task.name, []
     for row, runs in judged.items():
         found_SB = np.stack([run.distance_B for run in runs])

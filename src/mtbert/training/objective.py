@@ -47,8 +47,8 @@ class PassTotals:
 
     Attributes:
         totals: For each task, the weighted sum of its losses.
-        readers: For each :class:`~mtbert.batch.Span` of the batch, the tasks that read it. Tasks that read the same
-            span share its part of the autograd graph.
+        readers: For each part of the batch (:class:`~mtbert.batch.Span`), the tasks that read it. They share the
+            part's autograd graph.
     """
 
     totals: Mapping[str, Tensor]

@@ -81,7 +81,7 @@ class RowGradient:
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
-        """Replaces the weight's ``grad``, if it is sparse, by the dense buffer filled with the same values."""
+        """If the weight's ``grad`` is sparse, copies its values into a dense buffer, which becomes the new ``grad``."""
         gradient = self.weight.grad
         if gradient is None or not gradient.is_sparse:
             return

@@ -53,7 +53,7 @@ Tracker = Callable[[Path, Mapping[str, Value]], Tracking]
 
 
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers in a line of ``metrics.jsonl``, keyed by their path in the line; the step number is left out.
+    """Returns the numbers in a line of ``metrics.jsonl``, keyed by their paths in it; the step number is left out.
 
     Characters that not all trackers accept are replaced by ``/``:
 

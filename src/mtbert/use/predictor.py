@@ -192,8 +192,8 @@ class Predictor:
         """Returns a dict ``{task: answer}`` for each example.
 
         ``data`` holds one data set for each task, and all of them have the same rows. Data sets that share their tokens
-        are encoded only once. If ``unsure`` is a share, each answer with probabilities has the key ``unsure``. It is
-        true for this share of the answers to a task: the answers with the lowest probability.
+        are encoded only once. ``unsure`` is a share of the answers to each task, or None. If it is given, each answer
+        with probabilities has the key ``unsure``, which is true for this share of the answers: the least probable ones.
         """
         if not len(data[0]):
             return []

@@ -110,7 +110,7 @@ def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...
 
 
 def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bool:
-    """Returns whether two rows are nearly equal: each text of a row has almost the words of its counterpart."""
+    """Returns whether two rows are nearly equal: their corresponding texts have almost the same words."""
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
