@@ -221,7 +221,8 @@ def study(
         study: A study file, or the name of a shipped study.
         out: The folder of the study. The default is ``studies/NAME``.
         changes: Settings to change in all recipes, in the form that :func:`train` takes.
-        workers: The largest number of runs at the same time, each in its own process. Fewer run if memory is short.
+        workers: The largest number of runs at the same time, each in its own process. If memory is short, there are
+            fewer.
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
@@ -307,7 +308,7 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns the name by which the folder of a run or study is called; ``run`` if the recipe is not a file."""
+    """Returns the folder name for a run, study or tuning: the name of its file; ``run`` if ``given`` is no file."""
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

@@ -45,7 +45,7 @@ class Examples(Sequence[Example]):
         texts: One column for each text of a row.
         labels: ``[B]`` or ``[B, K]``, encoded as numbers by the task's answer type; a missing label is ``nan``.
         weights: How much each example counts in the losses, ``[B]``; None if all count the same.
-        votes: The number of votes that each label was made from, ``[B]``; None if labels are no votes.
+        votes: The number of votes that each label was made from, ``[B]``; None if labels do not come from votes.
     """
 
     def __init__(
@@ -79,7 +79,10 @@ class Examples(Sequence[Example]):
         return Examples(self.ids.take(rows), texts, self.labels[rows], weights, votes)
 
     def unlabelled(self, words: Ragged) -> "Examples":
-        """Returns the examples with a missing label for each word. ``words`` has a row per text, a value per word."""
+        """Returns these examples without labels: each word gets a missing label.
+
+        ``words`` has a row for each text, with a value for each word. Only the number of words is used.
+        """
         # To the type checker, labels are arrays.
         labels = cast("Labels", words.with_values(np.full(len(words.values), np.nan)))
         return Examples(self.ids, self.texts, labels)
@@ -231,7 +234,7 @@ class Layout:
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns a layout with only the span called ``name``; its positions are counted from the start of the span."""
+        """Returns the layout of a batch that consists only of the :class:`Span` called ``name``."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)

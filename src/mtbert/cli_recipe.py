@@ -13,7 +13,7 @@ data_app = typer.Typer(rich_markup_mode=None, help="Look at data before training
 
 @recipes_app.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
-    """Print a recipe in full: with everything that it extends, all defaults, and every --set.
+    """Print a recipe in full: with the recipes that it extends, all defaults, and the changes made by --set.
 
     Example:
 

@@ -100,10 +100,10 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each data set.
 
-    The batch is divided into spans. Data sets with the same ``sequences`` share a span, in which a row that several of
-    them have chosen is stored only once. The spans are in the order of the first task that reads each of them. The
-    batch's labels are float32 targets: class indices, 0 or 1, or scores mapped to 0..1. A missing label is ``nan``. For
-    a task that labels words, they are those of the words that have a token.
+    The batch is divided into parts, called spans. All data sets with the same ``sequences`` are in the same span, where
+    a row that several of them use is stored only once. The first span is that of the first task; a later task is in an
+    earlier task's span or begins the next one. The batch's labels are float32 targets: class indices, 0 or 1, or scores
+    mapped to 0..1. A missing label is ``nan``. A task that labels words has a target for each word with a token.
 
     Args:
         parts: The examples of each task.

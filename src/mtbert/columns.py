@@ -58,7 +58,10 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def stored(cls, block: Bytes, offsets: Ints, digest: str | None = None) -> Self:
-        """Returns a column of texts without gaps in ``block``: text ``i`` is ``block[offsets[i]:offsets[i + 1]]``."""
+        """Returns a column of texts that follow each other in ``block``.
+
+        Text ``i`` is ``block[offsets[i]:offsets[i + 1]]``.
+        """
         return cls(block, offsets[:-1], offsets[1:], digest)
 
     def take(self, rows: Ints) -> Self:

@@ -114,7 +114,7 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """A context manager: it replaces errors about ``file`` that are raised inside it by errors with a one-line message.
+    """A context manager: an error about ``file`` inside it is replaced with an error that has a one-line message.
 
     The message ends with ``repair``, which says what the user can do.
 

@@ -160,7 +160,10 @@ def _tokens(
 
 
 def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool]:
-    """Returns what the tokens depend on besides the texts. Tasks with equal results can share tokens of equal texts."""
+    """Returns everything but the texts that determines a task's tokens.
+
+    If two tasks read the same texts and get the same result here, they can share the tokens.
+    """
     return task.inputs, task.segments, rewritten(texts[0], task.splitter)
 
 
@@ -264,7 +267,7 @@ def read_test(
 def _prepare(
     recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection[str], afresh: bool
 ) -> dict[str, Prepared]:
-    """Returns the data of the wanted tasks of a table."""
+    """Returns the data of each task that reads the table ``name`` and is in ``wanted``."""
     split = split_table(recipe, name, afresh=afresh)
     readers = [each for each in recipe.tasks_by_table()[name] if each.name in wanted]
     check_rows(readers[0], len(split.train))

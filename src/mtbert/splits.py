@@ -188,7 +188,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
 
 
 def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
-    """Returns a pair: the test rows of the table that the trained tasks ``tasks`` read, and the table itself.
+    """Returns a pair: the test rows that ``tasks`` read from the table that they share, and this table itself.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message says
@@ -250,7 +250,7 @@ def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
 
 
 def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Examples]:
-    """Returns all examples of each task, read from its own view of the table, which is in ``views``."""
+    """Returns all examples of each task. ``views`` holds the table as each task sees it, in the order of the tasks."""
     return {name: labels.labelled_examples(view, task) for view, (name, task) in zip(views, tasks.items(), strict=True)}
 
 

@@ -182,10 +182,10 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns how the head reads the encoder's output: with a kind of pooling, or as ``words`` for labels of words.
+        """Returns the pooling with which the head reads the encoder's output; ``words`` if the task labels words.
 
-        If the task does not set its pooling, this is the only pooling that its head can read. If the head can read any,
-        it is ``default``.
+        If the task does not set its pooling, returns the only pooling that its head can read. If the head can read
+        vectors of any pooling, returns ``default``.
         """
         if self.answer.words:
             return "words"
@@ -193,7 +193,7 @@ class Task(Settings):
 
     @property
     def texts(self) -> int | None:
-        """The number of texts in one example, 1 or 2. None if an example is a query with any number of candidates."""
+        """The number of texts in an example, 1 or 2. None for a ranking, where examples have any number of texts."""
         return None if self.answer.candidates else 1 if self.inputs == "single" else 2
 
     def takes(self, texts: int) -> bool:

@@ -107,7 +107,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A summary of the labels in one split: how often each class or bin occurs, and a few statistics of all labels."""
+    """A summary of the labels in a split: the counts of each class, or of each range of scores, and some statistics."""
 
     heading: str  # the heading of the column of names
     counts: tuple[tuple[str, int], ...]
@@ -260,7 +260,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """What a loss can read from such predictions and their labels, such as ``logits``; see ``Needs.reads``."""
+        """What a loss can read from a prediction and its label, such as ``logits``; see ``Needs.reads``."""
         ...
 
     @property
@@ -283,7 +283,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """What can be fitted on held-out rows for predictions of this kind: a threshold and calibrations."""
+        """What can be fitted to the predictions for held-out rows: whether a threshold, and which calibrations."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

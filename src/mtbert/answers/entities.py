@@ -68,7 +68,7 @@ def is_bio(tags: Sequence[str]) -> bool:
 
 
 def types_of(tags: Sequence[str]) -> tuple[str, ...]:
-    """Returns the types of entities that BIO tags name, in the order of the tags."""
+    """Returns the entity types that occur in BIO tags, each once, in the order of the tags: ``PER`` for ``B-PER``."""
     return tuple(dict.fromkeys(tag[2:] for tag in tags if tag != OUTSIDE))
 
 
@@ -76,8 +76,8 @@ def types_of(tags: Sequence[str]) -> tuple[str, ...]:
 class Entities:
     """All entities of some texts, in order, as three arrays with an element for each entity.
 
-    ``first`` is the index of the entity's first word, ``stop`` that of the word after its last, and ``type`` that of
-    its type.
+    ``first`` holds the index of the entity's first word, ``stop`` holds the index of the word after its last word, and
+    ``type`` holds the index of its type.
     """
 
     first: Tags
@@ -86,7 +86,10 @@ class Entities:
 
 
 def entities(tags_W: npt.NDArray[Any], offsets: Tags, known: Scheme) -> Entities:
-    """Returns the entities that the words' tags ``tags_W`` stand for. No entity goes beyond the end of its text."""
+    """Returns the entities that are tagged by ``tags_W``, which has one tag per word.
+
+    ``offsets`` says where each text begins and ends: no entity goes beyond the end of its text.
+    """
     tags_W = tags_W.astype(np.int64)
     type_W, begins_W = known.type_K[tags_W], _begin(tags_W, offsets, known)
     edges = np.append(np.flatnonzero(begins_W | (type_W < 0)), len(tags_W))
@@ -185,7 +188,10 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B]``: how many words of each text have the right tag, and, twice, its number of words."""
+    """Returns three arrays ``[B]``: how many words of each text are tagged correctly, are tagged, and have a label.
+
+    Every word is tagged and has a label, so the last two arrays are equal.
+    """
     truth = as_ragged(labels)
     outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1
     said_W = np.where(decision_W < 0, outside, decision_W)

@@ -190,7 +190,7 @@ class LabelLogits:
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each set is. The distance is the number of wrong labels, and the loss sums over labels."""
+        """Returns how wrong each answer is. Its distance counts the wrong labels, and its loss sums over all labels."""
         from scipy.special import log_expit
 
         wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)
@@ -219,7 +219,8 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    A 1 marks a true label that was answered, any answered label, or any true label. Unknown labels have 0.
+    In ``said``, 1 marks labels in the answer. In ``given``, it marks true labels, and in ``right`` those that are both.
+    If it is unknown whether a label is true, it has 0 in all three.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

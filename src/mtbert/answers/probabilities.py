@@ -28,7 +28,7 @@ def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
 
 
 def of_labels(logits: Array, labels: Labels) -> AsOptions:
-    """Returns the log-probabilities of no and yes, ``[N, 2]``, and the true answers as 0 or 1, ``[N]``.
+    """Returns the log-probabilities of the answers "no" and "yes", ``[N, 2]``, and the true answers, 0 or 1, ``[N]``.
 
     ``N`` is the number of known labels in ``labels``, which is ``[B]`` or ``[B, K]`` like ``logits``.
     """
@@ -96,7 +96,8 @@ def _best_constant(labels: Labels) -> float:
 def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
     """Returns the two metrics of probabilities, ``nll`` and ``ece``. They are only reported: no recipe may choose them.
 
-    The best constant prediction gives the frequency of each class. Its ``ece`` is 0.
+    Their baseline is the best constant prediction, in which the probability of each class is its frequency. The ``ece``
+    of this prediction is 0.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:

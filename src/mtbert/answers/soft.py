@@ -6,8 +6,8 @@ the order of the task's classes. For a yes/no task they are the shares of yes, `
 compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the whole
 distribution.
 
-The most voted class is the class with the largest share. If several classes share first place, it is the first of them.
-In an ordinal task, it is then the one that is nearest to the mean of the distribution, and the lower one if two are
+The most voted class is the class with the largest share. If several classes have it, the first of them is taken, except
+in an ordinal task. There, the one nearest to the mean of the distribution is taken, and the lower one if two are
 equally near.
 
 Dimension key: B examples, K classes.

@@ -248,9 +248,9 @@ class TagLogits(Logits):
         return None
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong the answers to the texts are. The distance of an answer is its number of wrong words.
+        """Returns how wrong the answer to each text is. Its distance from the label is the number of wrong tags.
 
-        A word without a prediction counts as if all tags were equally probable.
+        In its loss and its probability, a word without a prediction counts as if all tags were equally probable.
         """
         from scipy.special import log_softmax
 

@@ -5,8 +5,8 @@ inside the encoder. The gradient of a weight is a sum over tokens, so it splits 
 term of the sum needs two things: a row of the module's input, and the gradient of the same row of its output. If every
 task has a span of its own, a single backward pass yields both.
 
-Tasks of one table read one span, so their gradients come from several backward passes through the same graph: in each
-of these waves, at most one task of each span takes part.
+Tasks of one table read one span, so their gradients come from several backward passes through the same graph, called
+waves. In each wave, at most one task of each span takes part.
 
 Dimension key: R rows of a module's input (tokens, or sequences in the pooler), I inputs, O outputs.
 """
@@ -75,8 +75,8 @@ class ByTask:
         The backward passes of these forward passes must be made inside :meth:`collecting`.
 
         Raises:
-            TypeError: If a weight belongs to a module whose class is not one of :data:`Weighted`. The message names the
-                module.
+            TypeError: If the class of a module that has weights of the encoder is not one of :data:`Weighted`. The
+                message names the module.
         """
         handles = [module.register_forward_hook(self._watch) for module in self._modules()]
         for weight in self.weights:

@@ -103,10 +103,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a pair of a tensor and a factor, whose product is ``part * weight``. float32 can represent the factor.
+    """Returns a pair: a tensor, and a factor that float32 can represent. Their product is ``part * weight``.
 
-    A tiny gradient that conflicts with a large one can get a weight that float32 cannot represent. The tensor is then
-    multiplied by a part of the weight.
+    They are ``part`` and ``weight`` themselves, unless ``weight`` is too large or too small for float32. This happens
+    if a tiny gradient conflicts with a large one. Then the tensor is already multiplied by a part of the weight.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR

@@ -192,7 +192,7 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
 
 
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
-    """Writes a cache file with the arrays that ``make`` adds to a spool.
+    """Writes arrays to a cache file. ``make`` is called with an empty :class:`Spool`, and adds the arrays to it.
 
     The finished file is put in place by an atomic rename. If the process is killed, or another process writes the same
     file, the cache contains either a complete file or none.

@@ -167,7 +167,10 @@ class Reader:
             raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
 
     def _told_widened(self) -> Iterator[str]:
-        """Yields a warning for each file in which spans begin or end inside a word, which then counts as a whole."""
+        """Yields a warning for each file with labelled spans that contain only a part of a word.
+
+        Such a span is taken to contain the whole word.
+        """
         for name, unit in dict.fromkeys((name, unit) for name, unit, _ in self._widened):
             lines = [line for each, _, line in self._widened if each == name]
             spans = f"{count(len(lines), 'span')} with a part of a word"

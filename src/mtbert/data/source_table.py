@@ -30,8 +30,8 @@ class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
     ``texts`` are indices into the source table's list ``texts``. ``labels`` and ``weight`` are indices into its list
-    ``labels``; ``weight`` is None if the task has no weights. ``named`` holds the names, as in the file, of the columns
-    with the task's labels, and ``weighted`` is the name of the column with its weights.
+    ``labels``; ``weight`` is None if the task has no weights. In the file, the columns with the task's labels have the
+    names in ``named``, and the column with its weights has the name ``weighted``.
     """
 
     texts: tuple[int, ...]
@@ -112,7 +112,7 @@ class SourceTable:
 
     @cached_property
     def reads(self) -> tuple[Mask, ...]:
-        """For each task, a mask of the rows that the task reads: the rows with a label for it and all of its texts."""
+        """For each task, a mask of the rows that it reads: those with a label and no empty text for this task."""
         return tuple(full & labelled for full, labelled in zip(self._full, self._labelled, strict=True))
 
     @cached_property

@@ -153,8 +153,8 @@ class Columns(Settings):
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        The text is a label, a JSON list of labels, or a JSON list of numbers. If each label has a column of its own, it
-        is the number for that label.
+        The text is a label, a JSON list of labels, or a JSON list of numbers. But if each label has a column of its
+        own, the text is a single number: 1 or 0 for a set of labels, otherwise a share or a number of votes.
 
         Raises:
             ValueError: If the cell cannot be converted.

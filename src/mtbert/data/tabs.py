@@ -131,9 +131,9 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the unread lines after the first ``taken``, up to and including the line that closes a quoted field.
+    """Returns the lines that continue a quoted field, including the one that closes it.
 
-    The list is empty if the field is not closed within ``most`` characters.
+    They follow the first ``taken`` unread lines. If they do not close the field within ``most`` characters, returns [].
     """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:

@@ -102,9 +102,9 @@ RIGHT_CANDIDATES = Needs(
 def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     """Returns a triple for all rows with a right candidate: vectors of queries, vectors of candidates, and clusters.
 
-    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one, and the clusters
-    are those of the row's texts. In a ranking, all rows have a right candidate. In a task of pairs, the rows with label
-    1 have one, and ``C`` is 1.
+    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one. The clusters are
+    the indices of the clusters that the query and the candidates belong to. In a ranking, all rows have a right
+    candidate. In a task of pairs, only the rows with label 1 have one, and ``C`` is 1.
     """
     import torch
 
@@ -118,7 +118,7 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MultipleNegatives(Settings):
-    """The loss :func:`ranking` over the rows of a batch that have a right candidate. A pair with label 0 has none."""
+    """The loss :func:`ranking`, computed over the rows that have a right candidate: all but pairs with label 0."""
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class SimCSE(Settings):
-    """Supervised SimCSE, over the rows with a right candidate. It equals ``mnrl`` with ``scale: 1 / temperature``."""
+    """Supervised SimCSE: the same loss as ``mnrl`` (:class:`MultipleNegatives`) with ``scale: 1 / temperature``.
+
+    It is computed over the rows that have a right candidate: all rows of a ranking, and the pairs with label 1.
+    """
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["simcse"] = "simcse"
@@ -87,7 +90,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss. In it, ``own`` turns the output for a sentence's first token into the sentence's vector."""
+        """Returns the loss, which uses the module ``own`` (from :meth:`build`) to compute the vectors of sentences."""
         return TwoPasses(own, self.temperature)
 
 

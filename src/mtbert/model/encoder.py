@@ -20,10 +20,10 @@ from mtbert.model.layer import Activation, EncoderLayer
 
 @dataclass(frozen=True)
 class NativeHead:
-    """The head for sequence classification that a family has in transformers.
+    """The head for sequence classification that an encoder family has in the transformers library.
 
     Attributes:
-        names: The names of its linear layers in transformers, from the first to the last.
+        names: The names of the head's linear layers in transformers, from the first to the last.
         pooler: Whether it reads the pooler's output. Otherwise it reads the last layer's output for the first token.
         activation: The function that follows each linear layer except the last.
         drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last.

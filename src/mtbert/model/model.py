@@ -230,9 +230,10 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         rounded: bool,
     ) -> Output:
-        """Returns the output of the task called ``name``. Its rows pass through the top layers that only it has.
+        """Returns the output of the task called ``name``, which has its own copies of the encoder's top layers.
 
-        ``hidden_MD`` is the output of the shared layers for all tokens of the span that the task reads.
+        ``hidden_MD`` is the input of these layers: the output of the layers that all tasks share, for all tokens of the
+        task's :class:`~mtbert.batch.Span`.
         """
         part = only(batch, name)
         tokens_M = batch.places[name].tokens_M

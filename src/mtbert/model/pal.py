@@ -45,7 +45,7 @@ class Projected(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in every_layer) if settings.attends else None
 
     def forward(self, layer: int, x_MD: Tensor, groups: Groups, generator: torch.Generator | None) -> Tensor:
-        """Returns the output of the PAL network, ``[M, D]``, for the layer of the encoder with index ``layer``.
+        """Returns the output, ``[M, D]``, of the PAL network for the encoder layer with index ``layer``.
 
         ``x_MD`` is the input of the layer's attention. ``generator`` draws the dropout masks; None means no dropout.
         """

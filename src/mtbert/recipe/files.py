@@ -59,7 +59,7 @@ def given_recipe(
     Args:
         given: The path of a recipe file, the name of a shipped recipe, a dict with the content of a recipe file, or a
             ``Recipe``. Relative paths in a dict start from the working directory.
-        overrides: Changes of single settings, each written as ``a.b=c``.
+        overrides: Changes to single settings, each written as ``a.b=c``.
         files_of: Data files that replace those of the recipe, as ``{name: {split: path}}``. A name is that of a table,
             or of a task with files of its own.
 

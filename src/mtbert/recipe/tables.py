@@ -108,7 +108,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the plain settings of a task that reads a table, without the settings that belong to the table."""
+    """Returns the settings in ``task``, a task that reads a table, without those that the table itself sets."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}

@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value`` unchanged. Raises ValueError for ``rounds: paper``, which only earlier versions accept."""
+    """Returns ``value``. Raises ValueError if it is ``paper``, which only earlier versions accept for a list."""
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
     return value

@@ -38,7 +38,7 @@ class SamplerSettings(Protocol):
 
         Args:
             sizes: The number of train rows of each task.
-            progress: How far the run has come.
+            progress: The current epoch and step of the run, and the total number of each.
         """
         ...
 

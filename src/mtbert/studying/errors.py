@@ -157,7 +157,7 @@ class Errors:
         """Returns the data for the report's list of examples, as JSON values.
 
         The list ``answers`` of an example has an entry for every run: the answer, its probability, its distance from
-        the label, and its loss. The entry is null if the run has no such task.
+        the label, and its loss. The entry is null if the run does not have the task of the example.
         """
         runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
         examples = []

@@ -261,7 +261,7 @@ def _windows(points: Points) -> tuple[Floats, Floats]:
 
 
 def _losses(result: EndedRun, task: str) -> Points:
-    """Returns a pair (step, loss) for each step that trained the task. If the task has several losses, adds them up."""
+    """Returns a list of pairs (step, loss), one for each step that trained ``task``. Its losses are added up."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]

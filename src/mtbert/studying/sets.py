@@ -91,10 +91,10 @@ def commonest(labels_BK: Labels) -> Rows:
 
 
 def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
-    """Returns a matrix of shares, ``[K, K]``: in ``[i, j]``, how many of the examples with label ``i`` also have ``j``.
+    """Returns a matrix ``[K, K]``. Entry ``[i, j]`` is the share of the examples with label ``i`` that also have ``j``.
 
-    If it is unknown whether an example has label ``j``, it does not count here. An entry is ``nan`` if no example
-    counts, or if ``i`` equals ``j``.
+    Examples for which it is unknown whether they have label ``j`` are left out. An entry is ``nan`` if no example
+    remains, or if ``i`` equals ``j``.
     """
     has_BK = ((sets_BK == 1) & known_BK).astype(np.float64)
     both_KK, all_KK = has_BK.T @ has_BK, has_BK.T @ known_BK.astype(np.float64)

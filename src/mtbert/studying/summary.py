@@ -1,4 +1,6 @@
-"""The summary of a study: the scores of its rows, and how they differ from their controls and from the reference row.
+"""The summary of a study: the scores of its rows (recipes), and how they differ from the scores of two other rows.
+
+These are the row's control, which lacks only one technique, and the reference row of the study.
 
 Dimension key: S seeds, R resamples, B examples.
 """

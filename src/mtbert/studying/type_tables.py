@@ -1,4 +1,6 @@
-"""The tables of a report that make sense only for some types of labels. ``LabelKind.figures`` names those of a type.
+"""The tables of a report that make sense only for some kinds of labels.
+
+The tables and figures for a kind of labels are named in its ``LabelKind.figures``.
 
 Dimension key: B examples, S seeds.
 """

@@ -55,7 +55,7 @@ class PassTotals:
     readers: Mapping[str, Sequence[str]]
 
     def sum(self, tasks: Iterable[str] | None = None) -> Tensor:
-        """Returns the sum of the losses of ``tasks``, a scalar; by default of all tasks."""
+        """Returns a scalar: the sum of the losses of ``tasks`` or, by default, of all tasks."""
         return torch.stack([self.totals[name] for name in (self.totals if tasks is None else tasks)]).sum()
 
 

@@ -293,7 +293,7 @@ class Run:
         return scores
 
     def _fit(self) -> None:
-        """Fits the thresholds and the calibration of all scored tasks, using the weights that are scored.
+        """Fits thresholds and calibrations to the predictions of the model that is saved, for each task to be scored.
 
         They are fitted on held-out rows. If there are none, only a cosine's threshold is fitted, on a sample of train.
         """

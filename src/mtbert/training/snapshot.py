@@ -17,9 +17,9 @@ from mtbert.training.run import Run
 
 
 def snapshot(run: Run) -> RunState:
-    """Returns the state of ``run``: everything that the next step needs except the weights of the model that predicts.
+    """Returns everything that the next step of ``run`` needs, except the weights of ``run.predictor``.
 
-    These weights are saved separately, as a model folder.
+    These weights, with which the run predicts, are saved separately, as a model folder.
     """
     tensors = _tensors(run) | {
         f"optimizer.{i}.{key}": value
@@ -44,7 +44,7 @@ def snapshot(run: Run) -> RunState:
 def restore(run: Run, state: RunState) -> None:
     """Puts ``run`` into a state that :func:`snapshot` returned.
 
-    The weights of the model that predicts must be loaded separately.
+    The weights of ``run.predictor``, with which the run predicts, must be loaded separately.
 
     Raises:
         ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.

@@ -126,7 +126,8 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
     """Returns three things: a data set for each task, a table, and warnings.
 
-    The table has a single row, which is the text or pair of the question, and each data set has only this example.
+    The table has a single row, the text or the pair of texts that the question asks about. This row is also the only
+    example in each data set.
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:
@@ -174,7 +175,10 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
 
 
 def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns ``answer`` with each list in it joined into one text; unchanged if the recipe gives no separator."""
+    """Returns ``answer`` with each list in it joined into one text by the separator that the recipe gives.
+
+    If the recipe gives none, returns ``answer`` unchanged.
+    """
     known = recipe.tasks.get(task) if recipe is not None else None
     separator = None if known is None else known.columns.separator
     return answer if separator is None else outputs.joined(answer, separator)

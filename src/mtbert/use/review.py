@@ -34,17 +34,17 @@ def review_run(
 
     Args:
         path: The folder of a run, or of a model in it.
-        task: The task to label for.
+        task: The task for which the rows will be labelled.
         source: The pool: a file with the text columns of the task. Labels in it are not read.
         top: The largest number of rows to write.
         output: The file to write. It has the id and the texts of each row, an empty column for each column of labels
             that the recipe names, and the model's answer and its probability. The least certain row comes first.
         console: Shows warnings and what was written.
-        overrides: Changes of the run's recipe, as ``a.b=c``.
+        overrides: Changes to the run's recipe, as ``a.b=c``.
 
     Raises:
         ValueError, FileNotFoundError: If the model, its recipe or the pool cannot be read, the task does not exist or
-            gives no probability of an answer, or the file must not be written. Nothing is written then.
+            gives no probability of an answer, or ``output`` must not be written. Nothing is written then.
     """
     if top < 1:
         raise ValueError(f"--top must be at least 1, found {top}.")
@@ -92,7 +92,10 @@ def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
 
 
 def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...]], top: int) -> list[int]:
-    """Returns the rows to label, the least certain first; none of them is known or nearly repeats an earlier one."""
+    """Returns the indices of the rows to label, at most ``top``, the least certain first.
+
+    Rows whose key is in ``known``, and rows that nearly repeat a chosen row, are left out.
+    """
     keys, seen = list(_keys(examples)), set(known)
     chosen: list[int] = []
     words: list[tuple[frozenset[str], ...]] = []
