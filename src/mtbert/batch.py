@@ -157,7 +157,7 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns for each word the place of its first token in its sequence; -1 for a word that has no token.
+        """Returns for each word of the examples the place of its first token in its sequence; -1 if it has no token.
 
         A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
         for a task whose labels are not those of words.
@@ -191,7 +191,7 @@ class Dataset:
         return replace(self, examples=self.examples.take(indices), rows=self.rows[indices], clusters=clusters)
 
     def among(self, rows: Rows) -> Rows:
-        """Returns the indices of the examples in the given rows of the table, in the order of ``rows``.
+        """Returns the indices of the examples in the given rows of the table, in the order of these rows.
 
         A row that is not an example is left out.
         """

@@ -61,7 +61,7 @@ def cause(error: BaseException) -> str:
 def muted() -> Iterator[None]:
     """A context manager that discards what is written to standard error.
 
-    The tokenizers library prints every panic there before it raises it.
+    The tokenizers library prints each panic there before raising it as an exception.
     """
     with _MUTED:
         if sys.stderr is not None:  # it is None if the process started with standard error closed

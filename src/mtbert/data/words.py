@@ -1,6 +1,6 @@
 """Words of texts: finding them, reading words and tags from cells, and matching words with a tokenizer's pieces.
 
-The splitter is a rule that every user of a model must follow, so it never changes under its name ``unicode``: a word is
+The splitter is a rule that every user of a model must follow, so the one named ``unicode`` never changes: a word is
 the longest run of letters, marks, digits, underscores and joiners (U+200C, U+200D); every other character that is not
 white space is a word of its own. So ``Anna's flat, 2.5 kg`` has the words ``Anna ' s flat , 2 . 5 kg``.
 

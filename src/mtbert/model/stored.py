@@ -140,7 +140,7 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
 def _look_through(file: Path, size: int) -> None:
     """Raises a ValueError if a PyTorch file is not safe to load.
 
-    Its content must not be larger than the file, or refer to classes or functions that plain tensors do not need.
+    Its content must be no larger than the file, and may refer only to classes and functions that plain tensors need.
     """
     with file.open("rb") as opened:
         if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way

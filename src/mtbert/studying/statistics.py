@@ -97,7 +97,8 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     Simulations with three seeds show how often a test finds a difference that does not exist. At level 0.05, this
     happens in 4 to 6% of studies. At level 0.0045 (Holm's first step over eleven rows), it happens as often as it
     should if seeds vary as much as examples. It happens 1.5 times as often if the variance of the seeds is four
-    times that of the examples, 2.5 times as often if it is ten times, and 3.3 times as often from thirty times on.
+    times that of the examples, 2.5 times as often if it is ten times that, and 3.3 times as often if it is at least
+    thirty times that.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())
