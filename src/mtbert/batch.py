@@ -127,7 +127,7 @@ class Dataset:
     Attributes:
         sequences: If the texts of a row are encoded separately, one entry for each text; otherwise a single entry. Each
             entry holds one token sequence per row of the table. Tasks that read the same columns of a table in the same
-            way share this tuple, so that a row is encoded only once for all of them.
+            way share one tuple ``sequences``, so that a row is encoded only once for all of them.
         rows: The number of each example's row in the table, ``[B]``, in ascending order.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
@@ -314,7 +314,8 @@ class Output:
         vectors: What the head reads. If each example has a label, there is one tensor ``[B, D]`` for each sequence of
             an example. If each word has a label, there is a single tensor ``[W, D]``: the output of the last layer for
             the first token of each word that has a token.
-        prediction: ``[B]`` or ``[B, K]``, for words ``[W, K]``; ``Task.predicts`` says what its numbers mean.
+        prediction: The raw numbers of the head, ``[B]`` or ``[B, K]``. If each word has a label, they are ``[W, K]``.
+            ``Task.predicts`` says what they mean.
     """
 
     embeddings_MD: Tensor

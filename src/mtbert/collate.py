@@ -56,7 +56,7 @@ class Shared:
 
 
 def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda _: False) -> list[Shared]:
-    """Groups the chosen examples of several tasks. The tasks of a group read the same table and share its rows.
+    """Returns the chosen examples of several tasks in groups. Tasks in a group read the same table and share its rows.
 
     Args:
         parts: The chosen examples of each task.
@@ -238,7 +238,7 @@ def _tokens(
     """Returns three arrays: the tokens of the given rows, where each sequence ends, and how sequences were reordered.
 
     The tokens are ``[3, M]``: ids, segments and positions, in sequences sorted by length. The ends, ``[S]``, are in the
-    same order. The last array, ``[S]``, gives each sequence, in the order of the rows, its index after sorting.
+    same order. The last array, ``[S]``, is in the order of the rows and holds the index of each sequence after sorting.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

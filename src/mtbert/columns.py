@@ -188,7 +188,7 @@ class CodedColumn(Sequence[str | None]):
         return cls(list(known), np.array(codes, np.int32))
 
     def take(self, rows: Ints) -> "CodedColumn":
-        """Returns the cells of these rows, in this order, and only the texts that occur in them.
+        """Returns a column of the cells of ``rows``, in this order. It stores only the texts that occur in these cells.
 
         >>> column = CodedColumn.of(["b", None, "a", "b"]).take(np.array([2, 1]))
         >>> column.values, list(column)

@@ -30,7 +30,7 @@ class Held:
         self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
 
     def replace(self, fill: Callable[[Path], object]) -> None:
-        """Replaces the folder by a new one that ``fill`` writes at a temporary path. The lock is held throughout."""
+        """Replaces the folder with a new one that ``fill`` writes at a temporary path. The lock is held throughout."""
         taken: list[int] = []
 
         def filled(new: Path) -> None:

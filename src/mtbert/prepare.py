@@ -126,7 +126,7 @@ def tokenized(
     *,
     keep: bool,
 ) -> dict[str, Dataset]:
-    """Returns a data set for each task that reads a table, in a dict from task names.
+    """Returns a dict from the name of each task in ``tasks`` to its data set. All these tasks read one table.
 
     Tasks whose inputs have the same form share their tokens. If ``keep`` is true, the tokens are read from the user's
     cache folder, or are stored there if they are missing.

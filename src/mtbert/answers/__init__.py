@@ -222,7 +222,7 @@ class LabelKind(Protocol):
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
         """Returns whether ``decision`` has the shape, dtype and values that decisions of this kind must have.
 
-        ``examples`` is how many there must be: the number of examples or, if words are labelled, of words.
+        ``examples`` is the expected number of decisions: one for each example or, if words are labelled, for each word.
         """
         ...
 
@@ -252,7 +252,7 @@ class LabelKind(Protocol):
 
 
 class PredictionKind(Protocol):
-    """The prediction half of an answer type: it says what the numbers mean that a head returns.
+    """The half of an answer type that is about predictions: it gives a meaning to the numbers that a head returns.
 
     Predictions are tensors ``[B, *shape]``, where ``shape`` is what the method :meth:`shape` returns. All methods take
     predictions that have been calibrated.

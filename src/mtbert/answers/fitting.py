@@ -87,7 +87,7 @@ NOTHING_FITTED = Fits()
 
 
 def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName, Labels]:
-    """Returns a dict from each of ``names`` to a start value. With these values, all predictions stay as they are.
+    """Returns a dict from each name in ``names`` to a start value. The start values leave all predictions unchanged.
 
     Args:
         names: The names of the numbers that a run fits, such as ``threshold``.
@@ -104,7 +104,7 @@ def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName,
 
 
 def check_fitted(fitted: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises ValueError if saved numbers cannot have been fitted: the scale is not positive, or knots are out of order.
+    """Raises ValueError if a saved number has a value that fitting never gives, such as a scale that is not positive.
 
     The numbers must already be finite and have the right shapes.
     """

@@ -79,7 +79,7 @@ class SetLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how many rows have each label, and statistics of the sets, such as their mean size."""
+        """Returns how many rows have each label, and statistics of the rows' label sets, such as their mean size."""
         yes_BK, unknown_BK = labels == 1, np.isnan(labels)
         numbers = (
             ("labels of a set", float(yes_BK.sum(1).mean())),
@@ -150,7 +150,7 @@ class SetLabels:
 
 @dataclass(frozen=True)
 class LabelLogits:
-    """Predictions with one logit per label, ``[B, K]``: ``log(p / (1 - p))``, where ``p`` is the probability of yes."""
+    """Predictions with a logit per label, ``[B, K]``: ``log(p / (1 - p))``, where ``p`` is the label's probability."""
 
     feeds: tuple[str, ...] = ("logits of labels",)
     loss: str = "bce"
@@ -304,7 +304,7 @@ def _commonest(labels_BK: Labels) -> Labels:
 
 
 def average_precisions(prediction_BK: Array, labels_BK: Labels) -> list[float]:
-    """Returns scikit-learn's average precision of each label, over rows in which it is known; 0 if no row has it."""
+    """Returns the average precision of each label, over the rows in which it is known; 0 if no row has the label."""
     from sklearn.metrics import average_precision_score
 
     found = []

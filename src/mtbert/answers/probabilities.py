@@ -53,7 +53,10 @@ class Reliability:
 
 
 def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
-    """Returns the bins of a reliability diagram, from the log-probabilities of options and the true options."""
+    """Returns the bins of a reliability diagram for N questions that have K options each.
+
+    ``log_p_NK`` holds the log-probabilities of the options. ``true_N`` holds the index of the true option.
+    """
     confidence_N = np.exp(log_p_NK.max(1))
     bin_N = np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
     counts_M = np.bincount(bin_N, minlength=BINS)
@@ -85,7 +88,7 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood of the best constant prediction: the frequency of each class or label."""
+    """Returns the negative log-likelihood of the best constant prediction, the share of each class or label."""
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)

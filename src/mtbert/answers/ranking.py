@@ -127,7 +127,7 @@ class Cosines:
         return (-1,)  # as many as a row has candidates
 
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
-        """Returns the rank of each candidate, ``[B, C]``, from 1; equal candidates get the worst of their ranks."""
+        """Returns the ranks of candidates, ``[B, C]``; the best is 1. Tied candidates get the worst of their ranks."""
         ranks_BC: _Ints = (prediction[:, None] >= prediction[:, :, None]).sum(-1).numpy()
         return ranks_BC
 
@@ -175,7 +175,10 @@ def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
 
 
 def _chance(ranks: int, candidates: int) -> float:
-    """Returns the expected ``1 / rank`` of the right candidate in a random order. After ``ranks``, it counts as 0."""
+    """Returns the expected value of ``1 / rank`` for the right candidate if the order of all candidates is random.
+
+    If the rank is greater than ``ranks``, 0 takes the place of ``1 / rank``.
+    """
     return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
 
 

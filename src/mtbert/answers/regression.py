@@ -205,7 +205,7 @@ def check_range(task: TaskFacts) -> None:
 
 
 def is_range(low: float, high: float) -> bool:
-    """Returns whether ``low`` and ``high`` may be the ends of a range: not too large or too close to compute with."""
+    """Returns whether the range from ``low`` to ``high`` is usable: its ends must not be huge or too close together."""
     return max(abs(low), abs(high)) <= 1e100 and high - low >= 1e-100
 
 

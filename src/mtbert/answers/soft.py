@@ -143,7 +143,10 @@ class SoftLabels:
         return self.hard.missing(task)
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns ``{"labels": ...}`` with the classes that have a vote in train; ``{}`` if the recipe names them."""
+        """Returns ``{"labels": CLASSES}``, where ``CLASSES`` are the classes that have a vote in train.
+
+        If the recipe names the classes, returns ``{}``.
+        """
         votes = [] if task.soft == "shares" else [name for cell in columns[0] if cell for name in json.loads(cell)]
         return self.hard.complete(task, [votes])
 
@@ -214,7 +217,7 @@ def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
-    """Returns the share of each class in each cell, ``[B, K]``. The shares of a cell are scaled to sum to 1."""
+    """Returns the share that each cell gives to each class, ``[B, K]``. The shares in a cell are scaled to sum to 1."""
     hard.read(task, ())  # refuses labels that are written alike
     shares_BK = np.zeros((len(cells), len(task.labels or ())))
     for row, cell in enumerate(cells):
@@ -268,10 +271,10 @@ def _scaled(parts_BK: Labels) -> Labels:
 def with_soft(
     hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind] | None = None
 ) -> AnswerType:
-    """Returns a copy of the answer type ``hard`` that also has a type for labels that are distributions over classes.
+    """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    This type is in the copy's field ``soft``. Its two halves are ``labels`` and ``predictions``. If ``predictions`` is
-    None, it has the predictions of ``hard``.
+    The field ``soft`` of the copy holds an answer type for soft labels. The two halves of this type are ``labels`` and
+    ``predictions``. If ``predictions`` is None, the predictions of ``hard`` are used.
     """
     soft = replace(
         hard,
@@ -284,7 +287,7 @@ def with_soft(
 
 
 def _against_most_voted(metric: Metric, voted: Callable[[Labels], Labels]) -> Metric:
-    """Returns a copy of ``metric`` for soft labels. It compares each answer with the most voted class of the label."""
+    """Returns a copy of ``metric`` for soft labels. The copy compares each answer with the most voted class."""
     right, resampled = metric.right, metric.resampled
     return replace(
         metric,

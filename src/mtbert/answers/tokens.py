@@ -269,12 +269,12 @@ class TagLogits(Logits):
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
     ) -> list[dict[str, Any]]:
-        """Returns one answer per text. In each text, ``words`` gives the places of the words, ``[words, 2]``.
+        """Returns one answer per text. For each text, ``words`` holds the places of its words, ``[words, 2]``.
 
-        For BIO tags, an answer has the list ``spans`` of entities, each with its first character, the one after its
-        last, its label, text and probability. For plain tags, it has three lists: the ``words``, their ``tags`` (None
-        for a word without a prediction), and the probability ``p`` of each tag. The probability of an entity is the
-        product of the probabilities of its words' tags.
+        For BIO tags, an answer has a list of entities, ``spans``. Each entity has the place of its first character, the
+        place just after its last character, a label, a text and a probability, which is the product of the
+        probabilities of its words' tags. For plain tags, an answer has three lists: the ``words``, their ``tags`` (None
+        for a word without a prediction), and ``p``, the probability of each tag.
         """
         decision_W = self.decide(prediction, 0.0)
         p_W = prediction.softmax(-1).amax(-1).double().numpy()

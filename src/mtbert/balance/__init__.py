@@ -27,7 +27,7 @@ class BalanceSettings(Protocol):
 
     @property
     def method(self) -> str:
-        """The name of the method, for use in messages."""
+        """The name of this balancing method, for use in messages."""
         ...
 
     def check_installed(self) -> None:

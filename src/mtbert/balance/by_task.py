@@ -93,8 +93,9 @@ class ByTask:
     def collecting(self, owners: Owners) -> Iterator[None]:
         """Returns a context manager that collects gradients from the backward pass made inside it.
 
-        ``owners`` says which task gets the gradients of each span. A loss may need backward passes of its own, as SMART
-        does to compute its noise. These must be made outside, and are not collected.
+        A span holds the rows of one table in a batch, and ``owners`` says which task gets the gradients of each span. A
+        loss may need backward passes of its own, as SMART does to compute its noise. These must be made outside, and
+        are not collected.
         """
         self._owners = owners
         try:

@@ -57,7 +57,10 @@ def _is_zero(gradient: Gradient) -> bool:
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the inner products that :func:`gram` describes. ``precise`` converts each tensor before a product."""
+    """Returns the inner products that :func:`gram` describes.
+
+    ``precise`` is a function that can convert each tensor to a more precise dtype before it is multiplied.
+    """
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
         there = [(task, precise(part)) for task, part in enumerate(parts) if part is not None]

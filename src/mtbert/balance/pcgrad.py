@@ -69,7 +69,7 @@ class PCGrad(Settings):
 
     @property
     def method(self) -> str:
-        """The name of the method, for use in messages."""
+        """The name of this balancing method, for use in messages."""
         return self.kind
 
     def check_installed(self) -> None:

@@ -22,7 +22,7 @@ class Sum(Settings):
 
     @property
     def method(self) -> str:
-        """The name of the method, for use in messages."""
+        """The name of this balancing method, for use in messages."""
         return self.kind
 
     def check_installed(self) -> None:

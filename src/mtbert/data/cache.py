@@ -62,7 +62,7 @@ class Kept:
 
 
 class _Footer(BaseModel):
-    """The footer of a file: the dtype, offset, size in bytes and SHA-256 of each array, and the notes."""
+    """The footer of a file: the dtype, offset, size in bytes and SHA-256 of each array; and ``notes``, JSON values."""
 
     model_config = ConfigDict(strict=True)
 

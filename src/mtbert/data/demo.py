@@ -271,7 +271,7 @@ class Scene:
     past: bool
 
     def tell(self, wording: int, passive: bool) -> str:
-        """Returns the scene as a sentence, in wording 0 or 1, and in the passive voice if ``passive`` is true."""
+        """Returns a sentence about this scene. ``wording``, 0 or 1, selects its words; ``passive`` makes it passive."""
         mood, who, stem, whom, place = (
             part[wording] for part in (self.mood, self.who, self.action, self.whom, self.place)
         )

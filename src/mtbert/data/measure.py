@@ -34,10 +34,10 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class TableData:
-    """The rows of a table that several tasks can read.
+    """The texts of a table, which several tasks can read.
 
-    ``train`` and ``dev`` hold their texts, one column for each column that a task reads. ``warnings`` are the warnings
-    about the table that arose while it was read.
+    ``train`` and ``dev`` each hold one column of texts for every text column that a task reads. ``warnings`` are
+    warnings about the table that arose while it was read.
     """
 
     name: str
@@ -160,7 +160,7 @@ def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: 
 def unknown_id(tokenizer: Tokenizer) -> int:
     """Returns the id of the unknown token, or -1 if the tokenizer has none.
 
-    This takes as long as saving the tokenizer.
+    This is slow: it takes as long as saving the tokenizer.
     """
     model = json.loads(tokenizer.to_str())["model"]
     found = model.get("unk_id") if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
@@ -196,7 +196,7 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _contradicted(numbers: Ints) -> int:
-    """Returns the number of rows of a ranking with a wrong candidate that some row gives as right for the same query.
+    """Returns how many rows of a ranking have a wrong candidate that is the right one in some row with the same query.
 
     In ``numbers``, ``[texts, rows]``, equal numbers mean equal texts. The texts of a row are the query, the right
     candidate, and the wrong ones.
@@ -217,7 +217,7 @@ def _alike(labels: Labels) -> npt.NDArray[np.generic]:
 def _rows(numbers: Ints, size: int) -> Ints:
     """Returns a number for each row. Two rows have the same number if they have the same texts in the same order.
 
-    ``numbers`` identifies the text or the two texts of each row, ``[texts, rows]``. All of them are less than ``size``.
+    ``numbers``, ``[1, rows]`` or ``[2, rows]``, identifies each text of a row by a number below ``size``.
     """
     found: Ints = numbers[0] * size + numbers[-1]
     return found

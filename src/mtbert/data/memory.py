@@ -137,7 +137,7 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict from column to a pair: the setting that names the column, such as ``text``, and its ``Columns``.
+    """Returns a dict from each column to a pair: the setting that names it, such as ``text``, and a task's ``Columns``.
 
     If several tasks name a column of labels, a task without lists of labels is preferred, so that cells are not split.
     If several tasks name a column of texts, a task with tags of words is preferred.

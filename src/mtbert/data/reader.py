@@ -152,7 +152,7 @@ class Reader:
         return add
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """Replaces one text of the row ``made`` by its words, and its labels by the tags of these words."""
+        """In ``made``, which is a row, replaces a text with its words, and the text's labels with the words' tags."""
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
         try:

@@ -248,7 +248,7 @@ class SourceTable:
 
     @classmethod
     def loaded(cls, kept: Kept, columns: Sequence[Columns]) -> Self:
-        """Makes a table from the arrays ``kept``, which were stored with :meth:`keep`.
+        """Makes a table from ``kept``, which holds arrays that :meth:`keep` stored.
 
         ``columns`` are the column settings of the tasks that read the table.
 

@@ -83,7 +83,7 @@ class Columns(Settings):
 
     @property
     def label_key(self) -> Literal["label", "votes", "shares"]:
-        """The field that names the label columns."""
+        """Which setting names the label columns: ``label``, ``votes`` or ``shares``."""
         return self.soft or "label"
 
     @property
@@ -117,10 +117,10 @@ class Columns(Settings):
         return self.model_copy(update={"weight": None})
 
     def read_by(self, answer: AnswerType) -> Self:
-        """Returns the columns that a task with this answer type reads, after adding defaults of the type.
+        """Returns a copy of these settings for a task of type ``answer``, with the defaults of this type added.
 
         Raises:
-            ValueError: If the type does not have such columns.
+            ValueError: If a task of this type cannot have these columns.
         """
         if answer.candidates:
             if len(self.text) < 3:
@@ -191,13 +191,15 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Columns whose cells in a row together give one text, which is a label or a weight. Equal groups give the same.
+    """Columns whose cells in a row together give one text, which is a label or a weight.
+
+    Two groups that are equal make the same texts from the same rows.
 
     Attributes:
         key: The field of :class:`Columns` that names the columns.
         names: The names of the columns.
         form: What else the text depends on, such as the separator between labels in a cell.
-        words_of: The column of texts whose words the cells have tags for; None if they hold no tags.
+        words_of: If the cells hold tags of the words in a text, the column of this text; otherwise None.
         convert: Converts a cell to text; None if it is empty.
         join: Makes one text from the converted cells of a row; None if there is nothing in them.
     """

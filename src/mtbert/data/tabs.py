@@ -119,9 +119,9 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the line after the first ``taken`` unread lines can be a row by itself.
+    """Looks past the next ``taken`` lines of ``source`` and returns whether the line after them can be a row by itself.
 
-    It can if it has ``width`` fields, or if there is no such line. Blank lines are skipped.
+    It can if it has ``width`` fields. If no line follows, this is true. Blank lines are skipped.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):

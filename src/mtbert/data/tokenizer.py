@@ -87,8 +87,8 @@ def sequences(
         segments: Whether to keep the segment ids. If false, every segment id is 0.
         keep: Whether to use the user's cache folder. It is used only for :class:`TextTuples` of at least 1,000
             examples.
-        words: Finds the words of a text; the sequences then have the place of each word's first token. Only for single
-            texts.
+        words: A function that finds the words of a text, or None. If it is given, the sequences also hold the place of
+            each word's first token. Only for single texts.
 
     Raises:
         ValueError: If ``max_length`` leaves no room for text beside the special tokens, or if a text makes the
@@ -247,7 +247,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Returns what ``make`` returns. If it fails, raises a ValueError with a message that begins with ``wrong``."""
+    """Returns what ``make`` returns. If ``make`` fails, raises a ValueError that begins with the text in ``wrong``."""
     try:
         with trial.muted():
             return make()

@@ -77,8 +77,8 @@ def join_words(column: TextColumn) -> WordColumn:
 def first_pieces(pieces: Places, words: Places) -> npt.NDArray[np.int64]:
     """Returns for each word the index of the first token piece that overlaps it, ``[W]``; -1 if none does.
 
-    Pieces and words are given as places in the same text, in order: the first character, and the one after the last.
-    One piece may overlap two words.
+    Each piece and each word is given by two places in the same text: that of its first character, and the place just
+    after its last character. Both arrays are in the order of the text. One piece may overlap two words.
 
     >>> first_pieces(np.array([[0, 2], [2, 4], [4, 5]]), np.array([[0, 4], [4, 5], [6, 7]])).tolist()
     [0, 2, -1]
@@ -100,10 +100,10 @@ class Given(str):
 
 
 class WordReader:
-    """Reads a column of texts, and the tags of the words in them. All rows must have the same one of two forms.
+    """Reads a column of texts, and the tags of the words in them. All rows must have the same form.
 
-    In the first form, a row gives its words, as a list or as a text with white space between them, and one tag for each
-    word. In the second form, a row gives an ordinary text, and the places of the entities in it.
+    There are two forms. In the first, a row gives its words, as a list or as a text with white space between them, and
+    one tag for each word. In the second, a row gives an ordinary text, and the places of the entities in it.
 
     Attributes:
         given: Whether the rows have the first form; None as long as no row has shown it.

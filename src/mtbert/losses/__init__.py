@@ -123,7 +123,7 @@ class Pass:
     def repeats(self) -> bool:
         """Whether this pass can be repeated bit for bit, by calling ``finish(out.embeddings_MD, twin())``.
 
-        With dropout, it cannot if the batch has other tasks, because the masks of all tasks were drawn together.
+        With dropout, this is false if the batch has several tasks, because the masks of all tasks were drawn together.
         """
         return len(self.batch.places) == 1 or not self.model.random(self.task.name)
 

@@ -127,7 +127,7 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors of queries and candidates, and the clusters of texts (see :func:`right_candidates`)."""
+        """Returns a triple from :func:`right_candidates`: vectors of queries, vectors of candidates, and clusters."""
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

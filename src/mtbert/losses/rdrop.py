@@ -3,7 +3,7 @@
 Source: Liang et al., "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021: ``alpha / 2 * (KL(p1 || p2) +
 KL(p2 || p1))``, with ``alpha`` from 1 to 5. Here ``p1`` and ``p2`` are the predictions of the two passes. Difference:
 the loss in the source includes the cross-entropy of both passes, while here only the first pass has a main loss. For
-scores, the loss is half the squared difference between the two predictions.
+a task that predicts scores, the loss is half the squared difference between the two predictions.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ def adversary(
 
     Args:
         f: A function from embeddings, ``[M, D]``, to predictions.
-        x_MD: The embeddings without noise.
+        x_MD: The embeddings of all M tokens, without noise.
         clean: The predictions for ``x_MD``.
-        apart: The divergence between two predictions, ``(prediction, clean) -> [B]``.
+        apart: A function ``(prediction, clean) -> [B]``, which returns the divergence for each example.
         generator: Draws the noise at the start, and nothing else.
         mode: The kind of step, see above.
         offsets: The boundaries of the sequences. Sequence ``s`` is ``x_MD[offsets[s] : offsets[s + 1]]``, and no

@@ -76,7 +76,7 @@ class CosineHead(nn.Module):
 
     For a pair, the prediction is the cosine of its two vectors. If ``several`` is true, the first vector is that of a
     query, the others are those of its candidates, and the prediction has one cosine for each candidate. Cosines are not
-    clamped at 0, because then negative cosines would have no gradient. ``threshold`` separates the two classes of a
+    clamped at 0, because a cosine that is clamped has no gradient. ``threshold`` separates the two classes of a
     binary task.
     """
 

@@ -53,7 +53,7 @@ class Rotary:
     base: float
 
     def __call__(self, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
-        """Returns ``qkv_N3D`` with rotated queries and keys.
+        """Returns a copy of ``qkv_N3D`` (queries, keys and values of N tokens) with rotated queries and keys.
 
         ``positions_N`` holds the position of each token in its sequence, counted from 0.
         """
@@ -159,7 +159,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns the linear layers by name, each with the number of matrices that are stacked in its weight."""
+        """Returns a dict from the names of linear layers to pairs: a layer, and how many matrices its weight stacks."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),

@@ -180,9 +180,9 @@ class Model(nn.Module):
         return head
 
     def fitted(self, name: str) -> dict[FittedName, Tensor]:
-        """Returns a dict with the fitted numbers of the task called ``name``, such as its threshold, by their names.
+        """Returns a dict from the name of each fitted number of a task, such as ``threshold``, to its tensor.
 
-        The tensors are those of the task's head, not copies.
+        ``name`` is the name of the task. The tensors are those of the task's head, not copies.
         """
         return heads.fitted_numbers(self.head(name))
 

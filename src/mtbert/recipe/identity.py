@@ -31,7 +31,7 @@ def identity(recipe: Recipe) -> str:
 
 
 def _changed(value: Any) -> Any:
-    """Returns ``value`` as plain values. Settings that have their default value are left out, except every ``kind``."""
+    """Returns ``value`` as dicts, lists and plain values. Leaves out settings with default values, except ``kind``."""
     if isinstance(value, Settings):
         each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
         return {
@@ -45,7 +45,7 @@ def _changed(value: Any) -> Any:
 
 
 def recipe_digest(raw: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of ``raw``, the content of a recipe file, without ``data.root`` and the number of epochs."""
+    """Returns the SHA-256 of ``raw``, a recipe file's content. ``data.root`` and the number of epochs do not count."""
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 
 

@@ -9,7 +9,7 @@ from mtbert.task import Task
 
 
 def with_columns(data: Any) -> Any:
-    """Returns a task's settings, completed by what its columns say about ``soft`` and ``labels``.
+    """Returns the settings of a task, in which ``soft`` and ``labels`` have been filled in from ``columns``.
 
     For example, ``columns: {label: [toxic, insult]}`` sets ``labels`` if they are not given.
 
@@ -36,7 +36,7 @@ def with_columns(data: Any) -> Any:
 
 
 def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:
-    """Raises ValueError if the columns do not fit the labels of the task, or if generated rows cannot have them.
+    """Raises ValueError if the columns do not fit the labels of the task, or if generated rows never have such columns.
 
     ``generated`` says whether the rows of the task are generated.
     """

@@ -25,7 +25,7 @@ OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "batch_size", "n
 
 
 class TableColumns(Settings):
-    """The columns that the tasks of a table share. Each task has its own column of labels, and may read other texts."""
+    """The columns that tasks of a table share. Each task has its own label columns, and may name other text columns."""
 
     text: tuple[str, ...] = Field(default=("text",), description="one or two columns, for tasks that name no others")
     id: str | None = Field(default=None, description="null: rows are numbered from 1")
@@ -37,7 +37,7 @@ class TableColumns(Settings):
 
 
 class TableRecipe(Settings):
-    """A source that several tasks read, and how its rows are drawn."""
+    """The settings of a table: the source of its rows, which several tasks read, and how the rows are drawn."""
 
     train: Source
     dev: Dev = None

@@ -32,9 +32,10 @@ class Stream:
     _passes: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
-        """Returns the row indices of the batch with index ``batch``, ``[batch_size]``, int64.
+        """Returns the row indices of batch number ``batch``, counted from 0: ``[batch_size]``, int64.
 
-        A batch that reaches the end of a permutation continues with the next permutation.
+        Batches are cut from random permutations of all rows, one permutation after another. A batch that reaches the
+        end of a permutation continues with the next one.
         """
         first = batch * self.batch_size
         wanted = np.arange(first, first + self.batch_size)

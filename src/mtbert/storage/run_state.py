@@ -176,7 +176,7 @@ def generator_state(generator: torch.Generator) -> str:
 
 
 def set_generator_state(generator: torch.Generator, text: str) -> None:
-    """Sets ``generator`` to a state that :func:`generator_state` returned.
+    """Sets the random generator ``generator`` to the state in ``text``, which :func:`generator_state` returned.
 
     Raises:
         ValueError: If ``text`` is not a valid state of this generator.

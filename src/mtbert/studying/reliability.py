@@ -73,9 +73,9 @@ def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliabi
 def _options_of(
     dev: DevData, runs: Sequence[EndedRun], predictions: Sequence[Tensor]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the log-probabilities of options, ``[N, K]``, and the indices of the true options, ``[N]``.
+    """Returns a pair: log-probabilities of the K options of each answer, ``[N, K]``, and the true options, ``[N]``.
 
-    They come from all given runs together. Returns None if a run has no probabilities.
+    A true option is an index. The N answers are those of all runs together. Returns None if a run has no probabilities.
     """
     each = []
     for run, prediction in zip(runs, predictions, strict=True):

@@ -21,7 +21,10 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 
 
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
-    """Yields for each task of sets a table of its labels, with the scores of the reference row and of the best row."""
+    """For each task whose labels are sets, yields a table with a line for each label.
+
+    A line has the scores of the label in the reference row of the study and in the best row.
+    """
     for dev, rows in _shown(results, summary, "by_label"):
         task = dev.task
         scores = {row: np.mean([_scores(dev, run) for run in results.runs[row].values()], axis=0) for row in rows}
@@ -45,9 +48,9 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
 
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws how often labels occur together, for each task whose labels are sets.
+    """For each task whose labels are sets, draws how often two labels occur together.
 
-    It compares the labels of dev with the answers of the reference row and of the best row, with all seeds.
+    The figure compares the labels of dev with the answers of the reference row and of the best row, over all seeds.
     """
     for dev, rows in _shown(results, summary, "co_occurrence"):
         listed = commonest(dev.labels)
@@ -104,9 +107,9 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields a pair for each task that ``figure`` makes sense for: its dev data, and the names of the rows to draw.
+    """Yields a pair for each task that has a figure called ``figure``: its dev data, and the names of the rows to draw.
 
-    These are the reference row of the study and the best row.
+    The rows to draw are the reference row of the study and the best row.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

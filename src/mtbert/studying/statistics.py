@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Returns the p-value of a two-sided t-test of the hypothesis that the true mean of the score is 0."""
+        """Returns the p-value of a two-sided t-test of the hypothesis that the mean estimated here is in truth 0."""
         if self.se == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
@@ -65,9 +65,9 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns how much the test's power exceeds 0.8 if the true mean is ``effect`` standard errors.
+            """Returns the power of the test minus 0.8, if the true mean is ``effect`` times the standard error.
 
-            Only one tail of the test is computed; the other is negligible near the solution.
+            Only one tail of the test is computed. Where the power is near 0.8, the other tail is negligible.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER

@@ -47,7 +47,7 @@ class Comparison:
 class RowScores:
     """The scores of one row of a study, by task.
 
-    They include ``overall``, the mean over tasks, if the row has every task that the reference row has.
+    They include ``overall``, the mean over tasks, if the row has scores for all tasks of the reference row.
     """
 
     scores: Mapping[str, Estimate]

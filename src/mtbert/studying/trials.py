@@ -46,7 +46,7 @@ def open_storage(out: Path) -> "optuna.Study":
 
 @contextmanager
 def storage_errors(out: Path) -> Iterator[None]:
-    """A context manager: it replaces errors of Optuna's storage by errors with a one-line message that names the file.
+    """A context manager that replaces errors of Optuna's storage with errors whose one-line message names the file.
 
     Raises:
         OSError: If the disk is full.

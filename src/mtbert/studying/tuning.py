@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial that was interrupted, or else a new trial. Returns None if all ``trials`` trials have ended."""
+    """Returns the trial that was interrupted, or else a new trial; None if as many as ``trials`` have been run."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):

@@ -147,9 +147,9 @@ def _finished(recipe: Recipe) -> Path | None:
 
 
 def _go_on_with_heads(model: Model, folder: Path) -> Note:
-    """Loads the heads of those tasks of ``model`` that the trained model in ``folder`` also has.
+    """Loads heads into ``model``, for the tasks that it has in common with the trained model in ``folder``.
 
-    Returns a note for the user that lists these tasks and the new tasks.
+    Returns a note for the user that lists these tasks, and the tasks that only ``model`` has.
     """
     card = read_card(folder)
     known = card.tasks

@@ -220,7 +220,7 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns ``(task, key, loss)`` for each whole-batch loss of the tasks called ``names``.
+        """Returns a triple for each whole-batch loss of the given tasks: task, key such as ``sst.ce``, and loss.
 
         A whole-batch loss compares the examples of a batch with each other.
         """

@@ -70,7 +70,7 @@ class Profile:
             self.finish()
 
     def finish(self) -> None:
-        """Prints the table if it has not been printed yet.
+        """Prints the table of measured times, if it has not been printed yet.
 
         If the run was too short to measure any step, prints a note instead.
         """

@@ -35,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns how many rounds each epoch of a run of ``recipe`` has, and what follows from it.
+        """Returns how many rounds a run of ``recipe`` has in each epoch, and other counts that depend on these numbers.
 
         ``sizes`` maps each table to its number of train rows.
         """

@@ -271,7 +271,7 @@ class Run:
         ]
 
     def _first_examples(self) -> Iterator[TaskRows]:
-        """Yields the first examples of each task: those in the first batch of its table that has any for the task."""
+        """For each task, yields its examples in the first batch that has any."""
         for stream in self.streams:
             for data in (self.data[name].train for name in self.tables[stream.name]):
                 batches = (data.among(stream.rows(number)) for number in count())

@@ -37,7 +37,7 @@ def start_run(
     after the whole recipe and all data have been checked. If the start fails, no new folder remains.
 
     Args:
-        recipe: The recipe. If ``rows`` are given, its ``data.root`` must be ``out``.
+        recipe: The recipe. If ``rows`` are given, the recipe's ``data.root`` must be ``out``.
         out: The folder of the run.
         console: Shows progress and scores.
         overwrite: Whether to replace an existing run.

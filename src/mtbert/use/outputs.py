@@ -43,7 +43,7 @@ OutputRow = dict[str, object]
 
 
 def check_output(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
-    """Returns the path of the output file ``name`` with symbolic links resolved, if ``predict`` may write the file.
+    """Checks that ``predict`` may write the output file ``name``, and returns its path with symbolic links resolved.
 
     Args:
         option: The command-line option that names the file.

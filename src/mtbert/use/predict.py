@@ -111,9 +111,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
-    """Returns a list with a warning that names the tasks whose answers cannot be marked as unsure, if there are any.
+    """Returns a list: one warning that names the tasks whose answers cannot be marked as unsure, or nothing.
 
-    Raises a ValueError if the user asked for such a task by name, or if all tasks are of this sort.
+    Raises a ValueError if the user asked for such a task by name, or if there are no other tasks.
     """
     without = [one.task for one in data if not one.task.predicts.fits.calibrations]
     if without and (question.tasks or len(without) == len(data)):
@@ -144,7 +144,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
 
 
 def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
-    """Returns the columns of an output row: the answers of the task ``alone`` or, if it is None, of all tasks."""
+    """Returns the columns of an output row: the answers of the task called ``alone``, or of all tasks if it is None."""
     if suffix in outputs.SEPARATED:
         row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
     if alone is not None:
