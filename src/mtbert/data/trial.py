@@ -1,4 +1,4 @@
-"""A short trial of a foreign tokenizer on a few fixed texts, before it reads any text of the user.
+"""A short trial of a tokenizer from an untrusted source on a few fixed texts, before it reads any text of the user.
 
 A ``tokenizer.json`` is like a program. Its normalizer may double a text thirty times, its regular expressions may never
 terminate, and its template may drop the text or insert tokens that have no embedding. In these cases, the tokenizers

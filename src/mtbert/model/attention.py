@@ -233,8 +233,8 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 class _Take(torch.autograd.Function):
     """Selects rows of a tensor by their indices, which must all be different.
 
-    The backward pass copies the gradients to their rows. The backward pass of ``index_select`` instead adds them row by
-    row, which is ten times slower.
+    The backward pass copies each gradient to its row. The backward pass of ``index_select`` would instead add the
+    gradients row by row, which is ten times slower.
     """
 
     @staticmethod

@@ -209,7 +209,8 @@ class Model(nn.Module):
     def depths(self) -> dict[nn.Parameter, int]:
         """Returns the depth of each parameter of the encoder and of the tasks' copies of its layers.
 
-        A copy has the depth of the original (see :meth:`Encoder.depths`).
+        The depth says how far a layer is above the embeddings, see :meth:`Encoder.depths`. A copy has the depth of the
+        original.
         """
         found = self.encoder.depths()
         for name in self.tops:

@@ -19,7 +19,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value``. Raises ValueError if it is ``paper``, which only earlier versions accept for a list."""
+    """Returns ``value``, unless it is ``paper``, a name for a list of rounds that only earlier versions know.
+
+    In that case, raises a ValueError with the list to write instead.
+    """
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")
     return value
