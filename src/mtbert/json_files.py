@@ -73,7 +73,7 @@ def write_settings(file: Path, settings: Settings) -> None:
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Returns whether ``value`` has lists or mappings nested more than ``levels`` levels deep."""
+    """Returns whether ``value`` has lists or mappings nested more than ``levels`` deep."""
     inside = [value]
     for _ in range(levels + 1):
         inside = [

@@ -33,7 +33,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
 
     @property
     def overall(self) -> float:
-        """The mean of the main metrics of all tasks, after each metric is mapped to 0..1."""
+        """The mean of the main metrics of all tasks, after each metric is mapped to the range from 0 to 1."""
         return self.recipe.aggregate("overall", {name: one.metrics for name, one in self.evaluations.items()})
 
     @property

@@ -88,7 +88,7 @@ class Columns(Settings):
 
     @property
     def truth(self) -> str | tuple[str, ...] | None:
-        """The label column, or the list of label columns, as the recipe names them."""
+        """The name of the label column or, if the recipe gives a list, the names of the label columns."""
         return self.votes or self.shares or self.label
 
     @property

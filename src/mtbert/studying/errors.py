@@ -71,7 +71,7 @@ class Errors:
     def _by_overlap(self, task: str) -> TextTable:
         """Returns a table of mean errors on text pairs, with a line for each row of the study.
 
-        Its columns are groups of pairs, ordered by the share of words that both texts of a pair have.
+        Each column is a group of pairs whose texts have a similar share of words in common.
         """
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]

@@ -326,6 +326,6 @@ class Run:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the run stopped early: none of the last ``train.patience`` evaluations exceeded the best score."""
+        """Whether the run stopped early: none of its last ``train.patience`` evaluations reached a new best score."""
         patience = self.recipe.train.patience
         return patience is not None and self.best.since >= patience
