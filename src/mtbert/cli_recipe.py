@@ -61,7 +61,7 @@ def check(
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe, and print their sizes, labels, lengths, duplicates, leaks and passes over train.
+    """Read the data of a recipe, and print sizes, labels, lengths, duplicates, leaks and passes over the train data.
 
     A leak is a text of dev that also occurs in train. The exit code is 2 if there is an error in the data.
 

@@ -161,7 +161,9 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns the words that have a token, with the places of these tokens in the span of the task.
+    """Returns the words of a task that have a token, each with the place of its first token in the task's span.
+
+    The span of a task is the part of the batch that holds the rows of its table.
 
     Args:
         words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.

@@ -69,7 +69,7 @@ class TextColumn(Sequence[str]):
         return type(self)(self.block, self.starts[rows], self.stops[rows], self._digest)
 
     def digest(self) -> str:
-        """Returns the SHA-256 of the column as a hexadecimal string. It covers the bytes and places of all texts."""
+        """Returns the SHA-256 of the texts' bytes, and of where each text begins and ends, as a hexadecimal string."""
         if self._digest is None:
             self._digest = hashlib.sha256(self._bytes).hexdigest()
         found = hashlib.sha256(self._digest.encode())

@@ -168,7 +168,7 @@ def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool
 
 
 def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
-    """Returns a warning if words have no token, and therefore no prediction. The warning calls the data ``what``."""
+    """Returns a warning if words have no token, and therefore no prediction. It calls the data by the name ``what``."""
     words = data.words(np.arange(len(data)))
     lost = 0 if words is None else int((words.values < 0).sum())
     if words is None or not lost:

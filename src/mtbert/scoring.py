@@ -196,7 +196,7 @@ def fit_answers(model: Model, data: Sequence[Dataset]) -> None:
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
-    """Returns all examples of the data sets in groups. The tasks of a group share its rows, which are encoded once."""
+    """Groups the examples in ``data``. The tasks of a group share the rows of one table, which are encoded once."""
     return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 
@@ -204,8 +204,9 @@ def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
 def _forward(
     model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Runs the model on the rows of ``span``. Returns for each task the tensors that ``pick`` takes from its output.
+    """Runs the model on the rows in ``span``, which one or several tasks read.
 
+    Returns a dict from the name of each task to the tensors that ``pick`` takes from the model's output for the task.
     The rows of each tensor are in the order of the task's examples.
     """
     lengths = span.lengths()
@@ -237,7 +238,7 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` holds the predictions for the words with a token, example by example in the order ``made``.
+    ``made`` lists the examples in the order in which ``part_WK`` holds the predictions for their words with a token.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]
@@ -263,9 +264,9 @@ def _check_finite(data: Dataset, rows: Rows, part: Tensor, words: Ragged | None)
 
 
 def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
-    """Yields slices of consecutive examples. The examples in a slice have at most ``tokens`` tokens together.
+    """Yields slices of consecutive examples. The lengths of the examples in a slice add up to at most ``tokens``.
 
-    An example that has more tokens by itself gets a slice of its own.
+    An example that is longer than this gets a slice of its own.
     """
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):

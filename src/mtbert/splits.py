@@ -255,7 +255,10 @@ def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Ex
 
 
 def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> TableSide:
-    """Returns the part of a table with the given ascending ``rows``. ``read`` holds all examples of each task."""
+    """Returns the part of ``table`` that consists of the given rows, which must be in ascending order.
+
+    ``read`` holds, for each task that reads the table, all examples of the task.
+    """
     texts = tuple(taken(column, rows, len(table)) for column in table.texts)
     ids = taken(table.ids, rows, len(table))
     tasks = {}
@@ -291,7 +294,7 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Draws the rows that are held out of ``rows``, the train rows of a table, and returns indices into ``rows``.
+    """Draws rows to hold out of ``rows``, which are the train rows of a table. Returns indices into ``rows``.
 
     Held-out rows share no text with the other rows.
     """
@@ -305,7 +308,7 @@ def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
 
 
 def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
-    """Draws the share ``fraction`` of ``rows`` at random, by :func:`grouped_split`, and returns indices into ``rows``.
+    """Draws the share ``fraction`` of ``rows`` at random, with :func:`grouped_split`. Returns indices into ``rows``.
 
     The result is kept in the cache if there are many rows.
     """

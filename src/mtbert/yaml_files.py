@@ -35,7 +35,7 @@ class YamlFiles:
     folder: str  # the folder of the package with the shipped files
 
     def shipped(self) -> list[str]:
-        """Returns the names of the files of this kind that come with the package."""
+        """Returns the names of the recipes, or of the studies, that come with the package."""
         return sorted(p.relative_to(self._home).with_suffix("").as_posix() for p in self._home.rglob("*.yaml"))
 
     def describe(self, name: str) -> str:

@@ -154,7 +154,7 @@ class LabelKind(Protocol):
 
     @property
     def figures(self) -> tuple[FigureName, ...]:
-        """The names of the figures and tables that a report shows for labels of this kind."""
+        """The names of the figures and tables that the report of a study shows for a task with such labels."""
         ...
 
     @property
@@ -182,9 +182,9 @@ class LabelKind(Protocol):
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns a dict of values for the settings that the recipe of a task leaves open, taken from the task's data.
+        """Returns a dict with values for the settings that the recipe of a task leaves open.
 
-        An example is ``labels``, the names of the classes.
+        The values are taken from the data. An example is ``labels``, the names of the classes.
 
         Args:
             task: The task as its recipe describes it.

@@ -215,7 +215,7 @@ def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
 
 
 def check_codes(task: TaskFacts) -> None:
-    """Raises ValueError if the task has codes, but not exactly one for each label."""
+    """Raises ValueError if the task gives codes, which stand for labels in files, but not one code for each label."""
     if task.codes is not None and len(task.codes) != len(task.labels or ()):
         found, labels = len(task.codes), len(task.labels or ())
         raise ValueError(f"codes must be one for each of labels, found {found} for {labels}.")

@@ -114,7 +114,7 @@ def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.
 
 
 def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
-    """Returns two index arrays, one into ``a`` and one into ``b``, which pair the entities that have the same words."""
+    """Finds the entities in ``a`` and ``b`` that have the same words. Returns their indices in ``a``, and in ``b``."""
     _, in_a, in_b = np.intersect1d(a.first, b.first, assume_unique=True, return_indices=True)
     alike = a.stop[in_a] == b.stop[in_b]
     return in_a[alike], in_b[alike]
@@ -200,7 +200,7 @@ def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[L
 
 
 def _metric(name: str, ratio: Ratio, counted: Callable[[TaskFacts, Array, Labels], tuple[Labels, ...]]) -> Metric:
-    """Returns a metric that is a ratio of counts. Each count is added up over all texts."""
+    """Returns a metric that is a ratio of counts. Each count is a sum over all texts."""
 
     def value(task: TaskFacts, decision_W: Array, labels: Labels) -> float:
         return float(ratio(*(each.sum() for each in counted(task, decision_W, labels))))

@@ -1,7 +1,7 @@
 """The answer type for sets of labels: one logit per label. An example may have any number of labels, even none.
 
-A cell is the JSON list of the labels that a row has; ``data/cells.py`` makes it from a list or from joined names. If
-each label has a column of its own, the cell is a JSON object with the labels whose value is known:
+A cell is the JSON list of the labels that a row has; ``data/cells.py`` makes it from a list, or from a text with names
+and separators. If each label has a column of its own, the cell is a JSON object with the labels whose value is known:
 ``{"toxic": 1, "threat": 0}``.
 
 Dimension key: B examples, K labels, S seeds, R resamples.
@@ -297,7 +297,7 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the most common set, repeated for every row. An unknown label first gets the value that it mostly has."""
+    """Returns the most common set of labels, repeated for every row. An unknown label gets the value of most rows."""
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)

@@ -152,10 +152,10 @@ class Cosines:
         return squared_error(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each ranking is.
+        """Returns how wrong the answer to each example is.
 
-        The distance is the number of wrong candidates that rank before the right one. The loss is the highest cosine of
-        a wrong candidate, minus the cosine of the right one.
+        Its distance from the label is the number of wrong candidates that rank before the right one. Its loss is the
+        highest cosine of a wrong candidate, minus the cosine of the right one.
         """
         rank_B = right_rank(decision, labels)
         nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)

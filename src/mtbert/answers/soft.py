@@ -189,7 +189,7 @@ class SoftLabels:
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class: the most voted class of a label, or the class that an answer consists of."""
+        """Returns the index of a class: the class with the most votes in a label, or the class that an answer names."""
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 

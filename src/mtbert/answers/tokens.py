@@ -218,7 +218,7 @@ class TagLabels:
 
 
 def _written(task: TaskFacts, cells: Cells) -> Ragged:
-    """Returns the tags of each cell as indices into the task's labels. No tag is repaired."""
+    """Returns the tags of each cell as indices into the task's labels. Tags are taken as written, even wrong ones."""
     rows: list[list[str]] = [[] if cell is None else json.loads(cell) for cell in cells]
     tags = list(dict.fromkeys(tag for row in rows for tag in row))
     try:

@@ -28,8 +28,9 @@ Owners = Mapping[str, str | None]
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
     """Returns the backward passes that give each task of a batch a gradient of its own.
 
-    In each pass, at most one task of each span takes part. ``readers`` maps each span to the tasks that read it. Each
-    pass maps each span to its task, or to None if no task of it is left.
+    A span is the part of a batch that holds the rows of one table. In each pass, at most one task of each span takes
+    part. ``readers`` is a dict from each span to the tasks that read it. Each pass is a dict from each span to the task
+    that takes part, or to None if all tasks of the span have taken part in earlier passes.
 
     >>> waves({"a": ("a", "b"), "c": ("c",)})
     [{'a': 'a', 'c': 'c'}, {'a': 'b', 'c': None}]

@@ -1,4 +1,4 @@
-"""PCGrad, or gradient surgery: removes from each task's gradient the components that conflict with other tasks.
+"""PCGrad, or gradient surgery: removes from each task's gradient what conflicts with the gradients of other tasks.
 
 Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020.
 
@@ -63,7 +63,7 @@ def project(gram_TT: Tensor, task: int, order: Sequence[int]) -> Tensor:
 
 
 class PCGrad(Settings):
-    """The balancing method PCGrad: weights the task gradients by :func:`pcgrad`."""
+    """The balancing method PCGrad: each task's gradient gets the weight that :func:`pcgrad` returns for it."""
 
     kind: Literal["pcgrad"] = "pcgrad"
 
@@ -76,5 +76,5 @@ class PCGrad(Settings):
         """Does nothing, because PCGrad needs no additional package."""
 
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the weights of the task gradients by :func:`pcgrad`, ``[T]``."""
+        """Returns the weight of each task's gradient, ``[T]``, computed by :func:`pcgrad`."""
         return pcgrad(gram_TT, generator)

@@ -54,12 +54,12 @@ def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
 
 
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
-    """Returns the rows of ``order``, rearranged so that rows of a batch share no cluster if possible.
+    """Returns the rows of ``order``, rearranged so that the rows of a batch share no cluster if possible.
 
-    A row that shares a cluster with an earlier row of its batch has to wait for a later batch, where it precedes new
-    rows. If only waiting rows are left, they fill the last batches, which may then contain a cluster twice. If no row
-    has to wait, the order does not change. Rows that do not fill a batch are left out at the end. The two texts of one
-    row may be in the same cluster.
+    A row that shares a cluster with an earlier row of its batch has to wait for a later batch, in which waiting rows
+    come before new ones. If only waiting rows are left, they fill the last batches, which may then contain a cluster
+    twice. If no row has to wait, the order does not change. The rows that remain at the end are left out if they do not
+    fill a batch. The two texts of one row may be in the same cluster.
 
     Args:
         order: Indices of rows, without duplicates.

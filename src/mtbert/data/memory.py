@@ -63,7 +63,7 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """A context manager: it changes the messages of errors that are raised inside it, as :meth:`renamed` does."""
+        """A context manager: if a ValueError is raised inside it, changes the message as :meth:`renamed` does."""
         try:
             yield
         except ValueError as error:
@@ -156,9 +156,9 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
-    """Returns three things: the column names of ``rows``, their number, and a function.
+    """Returns a triple: the names of the columns, the number of rows, and a function.
 
-    The function returns the values of the column with a given name.
+    The function takes the name of a column, and returns its values.
     """
     import pyarrow as pa
 

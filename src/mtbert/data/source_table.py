@@ -42,11 +42,14 @@ class Reading:
 
 
 def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple[Reading, ...]]:
-    """Returns a triple that says what tasks read from a source. ``each`` holds the column settings of each task.
+    """Returns a triple that says what several tasks read from one source.
 
-    The first element lists the text columns by name, without duplicates. The second has one element for each column of
-    labels or of weights. Tasks that read the same cells as labels, in the same way, share a column of labels. The third
-    has the :class:`Reading` of each task.
+    The first element lists the names of all text columns, without duplicates. The second lists groups of columns: the
+    columns of a group together give one label or one weight. A group that several tasks read in the same way is listed
+    once. The third element has a :class:`Reading` for each task, which says which of these columns the task reads.
+
+    Args:
+        each: The column settings of each task.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))
@@ -147,7 +150,7 @@ class SourceTable:
     def table(self, reading: int) -> Table:
         """Returns the rows that one task reads, as a table of their own. The texts are not copied.
 
-        ``reading`` is the index of the task's columns in ``readings``.
+        ``reading`` is the index of the task in :attr:`readings`.
         """
         rows, columns = self.read_by(reading), self.readings[reading]
         return Table(
@@ -221,7 +224,10 @@ class SourceTable:
     # In the cache ------------------------------------------------------------------------------------------
 
     def keep(self, spool: Spool) -> None:
-        """Adds the content of the table to ``spool``. Ids and lines are left out if they are consecutive numbers."""
+        """Adds the content of this table to ``spool``, from where it goes into the cache.
+
+        Row ids and line numbers are left out if they are consecutive, because :meth:`loaded` can then count them.
+        """
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
         spool.notes |= {

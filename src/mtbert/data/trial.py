@@ -117,9 +117,9 @@ def _parts(step: Any, text: str) -> list[str]:
 
 
 def _patterns(steps: Sequence[Any]) -> list[str]:
-    """Returns the strings and regular expressions that a tokenizer's ``steps`` search for.
+    """Returns the strings and regular expressions that the given steps of a tokenizer search for.
 
-    The tokenizer is tried on them too, because a step may replace a string that it finds by a longer one.
+    They are further texts to try the tokenizer on, because a step may replace what it finds with a longer string.
     """
     settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
     patterns = [

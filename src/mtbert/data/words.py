@@ -62,7 +62,7 @@ def rewritten(column: TextColumn, splitter: str | None) -> bool:
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
-    """Returns the texts as a tokenizer reads them for a task whose splitter is ``splitter``."""
+    """Returns the texts in the form in which the tokenizer of a task gets them. The task splits words by ``splitter``."""
     return [join_words(column) if rewritten(column, splitter) else column for column in texts]
 
 
@@ -120,9 +120,11 @@ class WordReader:
         return str(value) if text else ""
 
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
-        """Returns a tuple: a text, a JSON list with the tags of its words for each element of ``tags``, and a number.
+        """Returns a triple: the text, the tags of its words, and a number.
 
-        The number counts entities that began or ended inside a word, and were widened to whole words.
+        Each element of ``tags`` holds what one column gives for this text: tags, entities, or None. In the result, each
+        element is a JSON list with one tag for each word, or None. The number counts the entities that began or ended
+        inside a word, and were therefore widened to whole words.
 
         Raises:
             ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.

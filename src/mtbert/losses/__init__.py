@@ -111,7 +111,8 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator in the state ``masks``, from which this pass drew its dropout masks.
 
-        Two passes of :attr:`alone` have the same dropout masks if each of them gets a new generator from this method.
+        If the rows of this task (:attr:`alone`) are run through the model several times, and each time with a new
+        generator from this method, the dropout masks are the same each time.
         """
         import torch
 
@@ -150,7 +151,7 @@ class _Settings(Protocol):
 class Plain(_Settings, Protocol):
     """The settings of a loss that needs only a forward pass.
 
-    They can be called with a :class:`Pass` and then return the loss, so they are a :data:`Loss` themselves.
+    An object of this class is also the loss itself, a :data:`Loss`: it is called with a :class:`Pass`.
     """
 
     def __call__(self, p: Pass, /) -> Tensor: ...

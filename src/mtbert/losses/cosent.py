@@ -49,7 +49,7 @@ class CoSENT(Settings):
         return p.out.prediction, p.labels
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns :func:`cosent` of all gathered cosines and labels, a scalar."""
+        """Returns the loss as a scalar. ``gathered`` holds the cosines and the labels of all examples of a step."""
         cosines_B, labels_B = gathered
         return cosent(cosines_B, labels_B, self.scale)
 

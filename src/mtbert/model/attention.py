@@ -97,7 +97,7 @@ class Groups:
 
     @cached_property
     def positions_N(self) -> Tensor:
-        """The position of each token in its sequence, counted from 0. Dummy tokens that pad the batch have 0."""
+        """The position of each token in its sequence, counted from 0. It is 0 for dummy tokens that pad the batch."""
         places = [torch.arange(length) for length in self.lengths]
         return send(torch.cat([*places, torch.zeros(self.dummies, dtype=torch.int64)]), self.device)
 
@@ -120,10 +120,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns ``m``: a batch of ``tokens`` tokens is padded until the number of its tokens is a multiple of ``m``.
+    """Returns ``m``: a batch is padded until the number of its tokens is a multiple of ``m``.
 
-    ``m`` is the largest power of two that is at most 64 and at most a twelfth of ``tokens``. For fewer than 12 tokens,
-    it is 1.
+    ``tokens`` is the number without padding. ``m`` is the largest power of two that is at most 64 and at most a twelfth
+    of ``tokens``. For fewer than 12 tokens, it is 1.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 

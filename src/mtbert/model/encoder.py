@@ -212,7 +212,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest ``layers`` layers have. Each of them is applied to every token."""
+        """Returns how many parameters the lowest layers have. ``layers`` is the number of these layers."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -244,7 +244,8 @@ class Top(nn.Module):
     ) -> Tensor:
         """Returns the output of the last layer, as :meth:`Encoder.encode` does.
 
-        ``x_ND`` is the output of the layer below. ``adapter`` gets the indices that the layers have in the encoder.
+        The layers here are the upper ones of an encoder. ``x_ND`` is the output of the layer below them, and
+        ``adapter`` is called with the indices that they have in the whole encoder.
         """
         return _run(
             self.layers, x_ND, groups, generator, adapter, self.first, norm=self.final_norm, first_only=first_only

@@ -61,7 +61,7 @@ class Pal(Settings):
 
     @property
     def attends(self) -> bool:
-        """Whether a PAL network has attention between its two projections."""
+        """Whether a network for projected attention layers (PAL) has attention between its two projections."""
         return self.kind == "attention"
 
     @property

@@ -183,7 +183,7 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
 
 
 def _long(raw: dict[str, Any]) -> dict[str, Any]:
-    """Expands short forms in ``raw``, the content of a recipe, and returns ``raw``.
+    """Expands short forms in ``raw``, which is the content of a recipe. Changes ``raw`` itself, and returns it.
 
     For example, ``head: mlp`` becomes ``head: {kind: mlp}``. A recipe that extends this one can then add single
     settings.

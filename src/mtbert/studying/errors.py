@@ -25,7 +25,7 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns, for each dev example of one task, how wrong the run's answer to it is."""
+    """Returns, for each dev example of one task, how wrong the answer of the given run is."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     shown, decided = (part.numpy().astype(np.float64) for part in (predicted.shown, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, shown, decided, dev.labels)
@@ -138,8 +138,8 @@ class Errors:
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
-        For each row of the study, these are the examples that it answers worst, and those that it fixes or breaks most
-        clearly.
+        For each row of the study, these are the examples that it answers worst. They also include those that it most
+        clearly answers right although the reference row answers them wrong, or the other way round.
         """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}

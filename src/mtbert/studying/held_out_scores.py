@@ -9,7 +9,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """The score of a row of a study on test: the mean over the row's seeds, with its uncertainty."""
+    """The score that a study's row reaches on test: the mean over the row's seeds, with its uncertainty."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed

@@ -26,7 +26,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of the plan of a study: all that is common to its runs, which differ only in their seeds."""
+    """A row of a study's plan: everything that the row's runs have in common. They differ only in their seeds."""
 
     name: str
     source: str  # the name of the recipe in the study's file

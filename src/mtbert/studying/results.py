@@ -57,7 +57,7 @@ class DevData:
 
     @property
     def scored_by(self) -> Metric:
-        """The metric by which the answers to this task are scored."""
+        """The metric that scores the answers to the task."""
         return self.task.metric_named(self.metric)
 
     @property
@@ -93,9 +93,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Returns a sentence with the score of the newest model, if an older model answers for the run.
+        """Returns a sentence with the score of the run's newest model, if its answers come from an older model.
 
-        Returns None if the newest model itself answers, or if it is unknown which model does.
+        Returns None if they come from the newest model, or if it is unknown which model they come from.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
@@ -203,7 +203,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    It depends on the numbers of train rows. Numbers that ``dev`` does not hold are found by reading the data.
+    It depends on the number of train rows of each table. If ``dev`` does not hold this number, the table is read.
     """
     sizes = {
         table: dev[table].train

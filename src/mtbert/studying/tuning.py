@@ -59,9 +59,9 @@ class Tuning:
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe of the trial that tries the settings ``chosen``.
+        """Returns the recipe of the trial that tries ``chosen``, which maps the path of each setting to its value.
 
-        It is scored on dev if ``on_dev`` is true, or else on a part of train that shares no text with the rest.
+        If ``on_dev`` is true, the trial is scored on dev, or else on a part of train that shares no text with the rest.
         """
         found = self.recipe(chosen)
         if self.on_dev:

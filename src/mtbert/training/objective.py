@@ -236,8 +236,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        ``amounts`` holds the number of each task's labels in the whole step, or the sum of their weights. Each loss is
-        multiplied by the share of this amount that is in the pass. ``surrogates`` replace the whole-batch losses.
+        ``amounts`` holds each task's number of labels, or sum of weights, in all passes of the step. A loss is
+        multiplied by the share of this amount that is in its pass, unless ``surrogates`` has a value in its place.
         """
         totals = {}
         for name, made in passes.items():
@@ -294,9 +294,9 @@ def micro_batches(
 ) -> Iterator[list[TaskRows]]:
     """Divides the examples of a step among forward passes, and yields the examples of each pass.
 
-    If ``budget`` is None, there is one pass with all examples. Otherwise, a pass has at most ``budget`` tokens, but a
-    row that is longer than this gets a pass of its own. A row that several tasks share is in the same pass for all of
-    them, and its tokens count once. For ``apart``, see :func:`collate`.
+    If ``budget`` is None, there is one pass with all examples. Otherwise, the rows of a pass have at most ``budget``
+    tokens together. A row that has more tokens by itself gets a pass of its own. A row that several tasks share is in
+    the same pass for all of them, and its tokens count once. For ``apart``, see :func:`collate`.
     """
     if budget is None:
         yield list(parts)
@@ -315,10 +315,10 @@ def micro_batches(
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar with the value ``fed.value``, whose backward pass applies the gradients in ``fed``.
+    """Returns a scalar that stands, in the one pass ``made``, for a loss that compares the examples of all passes.
 
-    ``fed`` is the part of a whole-batch loss that belongs to the pass ``made``. Its gradients are those with respect to
-    the tensors that ``loss`` gathers from this pass.
+    Its value is ``fed.value``. Its gradients, with respect to the tensors that ``loss`` gathers from this pass, are
+    ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

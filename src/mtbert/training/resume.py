@@ -143,9 +143,9 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
 
 
 def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
-    """Checks that the recipe, the record and the checkpoint ``last`` are of the same run, and were not changed later.
+    """Checks that a run's recipe, its record of the environment and its checkpoint belong together and are unchanged.
 
-    Returns notes for the user. If a file is wrong, the error names it.
+    Returns notes for the user. If one of the files is wrong, raises an error that names it.
     """
     notes = []
     sealed = None if last is None else run_state.check_seal(last)
@@ -175,7 +175,7 @@ def _kept(out: Path) -> dict[str, Any]:
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns a copy of ``recipe`` with ``epochs`` epochs. Raises ValueError unless ``recipe`` has fewer than that."""
+    """Returns a copy of ``recipe`` with ``train.epochs`` set to ``epochs``. Raises ValueError unless this is an increase."""
     if epochs <= recipe.train.epochs:
         raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})

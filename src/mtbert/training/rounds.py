@@ -1,7 +1,7 @@
 """The plan of a run: the number of rounds in each epoch, and the number of steps that follows from it.
 
-A round is one joint step with a batch of every table or, if tables take turns, one step with each table. The files of
-a task with files of its own are here a table that no other task reads.
+A round is one joint step with a batch of every table or, if tables take turns, one step with each table. If a task has
+files of its own, these count as a table that only this task reads.
 """
 
 import math

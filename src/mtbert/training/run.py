@@ -201,9 +201,9 @@ class Run:
         return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
 
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Combines the gradients of the tasks into one, which becomes the ``grad`` of the shared weights.
+        """Combines the gradients of the tasks into one, and stores it as ``grad`` of the parameters that all share.
 
-        Returns the cosines between the gradients, and the weights in their sum, as entries of ``Step.diagnostics``.
+        Returns entries of ``Step.diagnostics``, such as the cosines of the gradients and their weights in the sum.
         """
         with timed("aggregation"):
             gram_TT = gram(found)
