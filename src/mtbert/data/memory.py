@@ -102,7 +102,7 @@ def file_of(name: str, split: str) -> str:
 
 
 def name_of(kind: str, name: str, split: str) -> str:
-    """Returns a name for the rows of a split, for messages: ``data of task sst, dev``. ``kind`` is ``task`` or ``table``."""
+    """Returns a name for the rows of a split, such as ``data of task sst, dev``. ``kind`` is ``task`` or ``table``."""
     return f"data of {kind} {name}" if split == "train" else f"data of {kind} {name}, {split}"
 
 
