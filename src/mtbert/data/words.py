@@ -62,7 +62,7 @@ def rewritten(column: TextColumn, splitter: str | None) -> bool:
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
-    """Returns the texts in the form in which the tokenizer of a task gets them. The task splits words by ``splitter``."""
+    """Returns the texts in the form that a tokenizer gets. ``splitter`` is the way in which the task splits words."""
     return [join_words(column) if rewritten(column, splitter) else column for column in texts]
 
 
