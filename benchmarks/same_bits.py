@@ -150,6 +150,8 @@ def train(recipe: Path, checkouts: Mapping[Path, Path]) -> None:
 def _start(recipe: Path, out: Path, checkout: Path) -> subprocess.Popen[str]:
     own = {"PYTHONPATH": str(checkout / "src"), "MTBERT_CACHE": str(out.with_name(f"{out.name}-cache"))}
     command = [sys.executable, "-m", "mtbert", "train", str(recipe), "--out", str(out)]
+    if (checkout / "src/mtbert/recipe/train_settings.py").is_file():  # earlier versions hold no train rows out
+        command += ["--set", "train.held_out=0"]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, env=os.environ | own, cwd=recipe.parent, text=True, **both)
 

@@ -116,5 +116,5 @@ def test_a_cosine_has_a_gaussian_likelihood_whatever_the_type_of_its_task(folder
 def test_a_cosine_that_is_a_score_gets_no_threshold():
     task = Task(name="quora", type="regression", inputs="separate", range=(0.0, 5.0), head=Head(kind="cosine"))
     made, data = tiny.model(task), tiny.dataset(task, [2, 3, 4], labels=[0.0, 1.0, 5.0])
-    scoring.fit_answers(made, [data])
+    scoring.fit_answers(made, [(data, np.arange(3))])
     assert threshold(made) == 0.5

@@ -130,9 +130,11 @@ def fitted(
     """Returns the threshold that is fitted on the given cosines, and its accuracy on them."""
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
-    monkeypatch.setattr(scoring, "predict_together", lambda _, data: {d.task.name: prediction_B[d.rows] for d in data})
+    monkeypatch.setattr(
+        scoring, "predict_rows", lambda _, parts: {d.task.name: prediction_B[rows] for d, rows in parts}
+    )
     data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
-    fit_answers(made, [data if rows is None else data.take(np.sort(rows))])
+    fit_answers(made, [(data, np.arange(len(data)) if rows is None else rows)])
     return made.head("c").threshold.item(), float((decide(made, COSINE, prediction_B) == np.array(labels)).mean())
 
 
@@ -174,8 +176,8 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
     task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
     made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
     logits_B = torch.tensor([0.25, 0.75, 1.25])
-    monkeypatch.setattr(scoring, "predict_together", lambda _, data: {d.task.name: logits_B[d.rows] for d in data})
-    fit_answers(made, [data])
+    monkeypatch.setattr(scoring, "predict_rows", lambda _, parts: {d.task.name: logits_B[rows] for d, rows in parts})
+    fit_answers(made, [(data, np.arange(3))])
     assert made.head("f").threshold.item() == 1.0
     assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]
     assert "threshold" in made.head("f").state_dict()
@@ -183,5 +185,5 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
 
 def test_a_head_without_a_threshold_stays_as_it_is(made):
     before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
-    fit_answers(made, [dataset(BINARY, [1, 2], labels=[0.0, 1.0])])
+    fit_answers(made, [(dataset(BINARY, [1, 2], labels=[0.0, 1.0]), np.arange(2))])
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())

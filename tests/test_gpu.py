@@ -281,7 +281,8 @@ def test_a_cosine_threshold_and_its_answers_are_those_of_the_cpu(folder: Path):
     for device in (DEVICE, "cpu"):
         raw = merge(toy_run.raw_recipe(folder, device=device), {"model": {"dropout": 0.0}, **cosine})
         run = make_from(validate_recipe(raw, "toy"))
-        scoring.fit_answers(run.model, [run.data["quora"].train])
+        train = run.data["quora"].train
+        scoring.fit_answers(run.model, [(train, np.arange(len(train)))])
         found.append(
             (float(run.model.head("quora").threshold), scoring.evaluate_model(run.model, run.data["quora"].dev))
         )

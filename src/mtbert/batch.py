@@ -185,11 +185,6 @@ class Dataset:
         total: npt.NDArray[np.int64] = np.sum([s.offsets[rows + 1] - s.offsets[rows] for s in self.sequences], axis=0)
         return total
 
-    def take(self, indices: Rows) -> Self:
-        """Returns a data set of the examples with the given indices, which must be in ascending order."""
-        clusters = None if self.clusters is None else self.clusters[indices]
-        return replace(self, examples=self.examples.take(indices), rows=self.rows[indices], clusters=clusters)
-
     def among(self, rows: Rows) -> Rows:
         """Returns the indices of the examples in the given rows of the table, in the order of these rows.
 

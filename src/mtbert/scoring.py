@@ -15,7 +15,7 @@ from torch import Tensor
 from mtbert import metrics
 from mtbert.answers.fitting import NOTHING_FITTED, FittedName, calibrated, fit_numbers
 from mtbert.answers.of_words import OfWords
-from mtbert.batch import Dataset, Floats, Output, Rows
+from mtbert.batch import Dataset, Floats, Output, Rows, TaskRows
 from mtbert.collate import Shared, collate, share_rows
 from mtbert.columns import TextColumn
 from mtbert.data.words import finder
@@ -67,11 +67,17 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.
     """
+    found = predict_rows(model, [(one, np.arange(len(one))) for one in data], tick)
+    return {one.task.name: found[one.task.name] for one in data}
+
+
+def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None) -> dict[str, Tensor]:
+    """Returns what :func:`predict_together` returns, for some examples of each data set."""
     found: dict[str, Tensor] = {}
-    for span in _spans(model, data):
+    for span in share_rows(parts, model.apart):
         for name, (part,) in _forward(model, span, lambda out: (out.prediction,), tick).items():
             found[name] = part
-    return {one.task.name: found[one.task.name] for one in data}
+    return found
 
 
 def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
@@ -181,16 +187,17 @@ def no_certainty(task: Task) -> str:
     )
 
 
-def fit_answers(model: Model, data: Sequence[Dataset]) -> None:
-    """Fits the threshold and the calibration of each task's head on labelled rows that the model was not trained on.
+def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
+    """Fits the threshold and the calibration of each task's head on the given examples, which must have labels.
 
-    A head that has neither is left as it is. Rows that several tasks share are encoded once.
+    Does nothing for a head without such numbers. Rows that several tasks share are encoded once.
     """
-    fitting = [one for one in data if one.task.predicts.fits != NOTHING_FITTED and model.fitted(one.task.name)]
-    predictions = predict_together(model, fitting)
-    for one in fitting:
-        fitted, prediction = model.fitted(one.task.name), predictions[one.task.name].double().numpy()
-        found = fit_numbers(one.task.predicts.fits, list(fitted), prediction, one.examples.labels)
+    fitting = [(data, rows) for data, rows in parts if data.task.predicts.fits != NOTHING_FITTED]
+    fitting = [(data, rows) for data, rows in fitting if model.fitted(data.task.name)]
+    predictions = predict_rows(model, fitting)
+    for data, rows in fitting:
+        fitted, prediction = model.fitted(data.task.name), predictions[data.task.name].double().numpy()
+        found = fit_numbers(data.task.predicts.fits, list(fitted), prediction, data.examples.labels[rows])
         for name, number in found.items():
             fitted[name].copy_(torch.from_numpy(number))
 

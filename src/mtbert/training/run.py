@@ -299,12 +299,12 @@ class Run:
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:
-            scoring.fit_answers(self.predictor, held_out)
+            scoring.fit_answers(self.predictor, [(data, np.arange(len(data))) for data in held_out])
         for name, data in self.scored.items():
             if data.held_out is None and data.task.predicts.fits.needed:
                 sample = numpy_generator(self.recipe.train.seed, "threshold", name)
-                rows = np.sort(sample.permutation(len(data.train))[:THRESHOLD_SAMPLE])
-                scoring.fit_answers(self.predictor, [data.train.take(rows)])
+                rows = sample.permutation(len(data.train))[:THRESHOLD_SAMPLE]
+                scoring.fit_answers(self.predictor, [(data.train, rows)])
 
     def undefined(self) -> list[str]:
         """Returns a warning for each task whose metric is undefined for the predictions of the last evaluation."""
