@@ -34,9 +34,9 @@ class Shared:
         return self.parts[0][0].lengths_of(self.rows)
 
     def cut(self, chosen: Rows) -> list[TaskRows]:
-        """Returns the examples that each task has in those elements of ``self.rows`` that have the indices ``chosen``.
+        """Returns for each task those of its examples that are in the rows ``self.rows[chosen]``.
 
-        A task without such examples is left out.
+        A task without examples in these rows is left out.
         """
         found = []
         for (data, _), example in zip(self.parts, self._example, strict=True):
@@ -179,7 +179,7 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns where a batch has the sequences of a task: they are in one span, a part with rows of one table.
+    """Returns the place of a task's sequences in a batch. They are in one span: that of the rows of their table.
 
     Args:
         span: The name of the span.

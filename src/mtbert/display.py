@@ -1,4 +1,4 @@
-"""Shows the progress of a run: as two live lines on a terminal or in a notebook, as plain lines elsewhere."""
+"""Shows the progress of a run: as two lines that are updated in place (terminal or notebook), or as plain lines."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -114,7 +114,7 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """A context manager: an error about ``file`` inside it is replaced with an error that has a one-line message.
+    """A context manager that replaces errors about ``file`` raised in its block with errors of one line.
 
     The message ends with ``repair``, which says what the user can do.
 

@@ -54,10 +54,10 @@ class TableFacts:
 class Prepared:
     """The data of one task, ready for training.
 
-    If the recipe leaves the labels or the range of ``task`` open, they come from the data. ``table`` is
-    what the task shares with the other tasks of its table. ``warnings`` concern this task alone. ``held_out`` has train
-    rows that the model is not trained on: the task's threshold and calibration are fitted on them. It is None if
-    nothing is fitted.
+    ``task`` has the settings of the task. If the recipe does not name its labels or its range, these settings are taken
+    from the data. ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task
+    alone. ``held_out`` has train rows that the model is not trained on: the task's threshold and calibration are fitted
+    on them. It is None if nothing is fitted.
     """
 
     task: Task
@@ -180,9 +180,9 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
 
 
 def _with_tokens(data: Dataset) -> Dataset:
-    """Returns the examples that a loss can read.
+    """Returns ``data`` without the examples in which no word has a token, because no loss can be computed for them.
 
-    If a task labels words, an example in which no word has a token is left out.
+    If the task does not label words, returns ``data`` itself.
     """
     words = data.words(np.arange(len(data)))
     if words is None:

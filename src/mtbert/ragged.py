@@ -58,7 +58,7 @@ class Ragged:
         return found
 
     def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Returns one sum per row. The given ``values``, ``[W]``, have one number per element of ``self.values``."""
+        """Sums other values over each row: ``values``, ``[W]``, has one number for each element of ``self.values``."""
         found: npt.NDArray[np.float64] = np.bincount(
             self.owners, np.asarray(values, np.float64), minlength=len(self)
         ).astype(np.float64)

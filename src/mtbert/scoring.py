@@ -203,7 +203,7 @@ def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
-    """Groups the examples in ``data``. The tasks of a group share the rows of one table, which are encoded once."""
+    """Returns the examples in ``data`` in groups. Tasks in a group share the rows of a table; a row is encoded once."""
     return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 

@@ -154,7 +154,7 @@ class LabelKind(Protocol):
 
     @property
     def figures(self) -> tuple[FigureName, ...]:
-        """The names of the figures and tables that the report of a study shows for a task with such labels."""
+        """The names of the figures and tables that a study's report shows for a task of this answer type."""
         ...
 
     @property

@@ -233,7 +233,7 @@ def _share(part: Labels, whole: Labels) -> Labels:
 
 
 def _shares(labels_BK: Labels) -> Labels:
-    """Returns the share of rows that have each label, ``[K]``. Rows in which the label is unknown are left out."""
+    """Returns for each label the share of rows that have it, ``[K]``, among the rows in which it is known."""
     return _share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 

@@ -143,7 +143,7 @@ class SoftLabels:
         return self.hard.missing(task)
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns ``{"labels": CLASSES}``, where ``CLASSES`` are the classes that have a vote in train.
+        """Returns ``{"labels": CLASSES}``, where ``CLASSES`` are all classes with a vote in a train row.
 
         If the recipe names the classes, returns ``{}``.
         """

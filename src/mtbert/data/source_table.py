@@ -218,7 +218,7 @@ class SourceTable:
         return tuple(f"{self.parts[bisect_right(self.ends, first)].name}: {each}." for first, each in found)
 
     def places(self) -> Ints:
-        """Returns one number per row. It identifies the file and the line of the row."""
+        """Returns for each row a number that encodes its file and line."""
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
 
     # In the cache ------------------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
 
 
 def _digested(table: SourceTable) -> SourceTable:
-    """Returns a copy of a table that comes from no file. Its digest is the SHA-256 of the rows that its tasks read."""
+    """Returns a copy of ``table``, which has no file. The copy's digest is the SHA-256 of the rows that tasks read."""
     digest = hashlib.sha256()
     for each in map(table.table, range(len(table.readings))) if table.labels else [table.unlabelled()]:
         digest.update(b"[")

@@ -103,7 +103,7 @@ class Columns(Settings):
 
     @property
     def groups(self) -> tuple["CellGroup", ...]:
-        """One group with the columns of the label and, if the task has weights, one with the column of the weight."""
+        """The label columns as one group and, if the task has weights, the weight column as another."""
         form = self.separator if self.labels else len(self.text)  # without label columns, the label is that number
         words_of = self.text[0] if self.words else None
         label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label)

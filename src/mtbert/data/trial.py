@@ -104,7 +104,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 
 
 def _steps(chain: Any) -> list[Any]:
-    """Returns the steps of a normalizer or pre-tokenizer. One that is not a sequence of steps is a single step."""
+    """Returns the list of steps of ``chain``, a normalizer or pre-tokenizer. A ``chain`` without parts is one step."""
     return [] if chain is None else list(chain) if type(chain).__name__ == "Sequence" else [chain]
 
 

@@ -57,7 +57,7 @@ def finder(column: TextColumn) -> Finder:
 
 
 def rewritten(column: TextColumn, splitter: str | None) -> bool:
-    """Returns whether ``splitter`` requires that the texts of ``column`` become words joined by single spaces."""
+    """Returns whether each text of ``column`` must be replaced with its words, joined by single spaces."""
     return splitter == "unicode-joined" and not isinstance(column, WordColumn)
 
 
@@ -96,7 +96,7 @@ def _places(found: Iterable[tuple[int, int]]) -> Places:
 
 
 class Given(str):
-    """A text that was joined from the words of a list."""
+    """A text that was made from a list of words, joined by single spaces."""
 
 
 class WordReader:
@@ -113,7 +113,7 @@ class WordReader:
         self.given: bool | None = None
 
     def text(self, value: object) -> str:
-        """Returns the text of a cell, unstripped. A list of words becomes one text, a :class:`Given`."""
+        """Returns the text of a cell without stripping it. A list of words becomes one text, a :class:`Given`."""
         if isinstance(value, list | tuple):
             return Given(as_words(value))
         text = cells.as_text(value)

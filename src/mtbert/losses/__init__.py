@@ -88,7 +88,7 @@ class Pass:
         return only(self.batch, self.task.name)
 
     def embed(self, generator: torch.Generator | None) -> Tensor:
-        """Runs the embedding layer again on this task's tokens, and returns its output, ``[M, D]``.
+        """Runs the embedding layer again on the tokens of the task in this pass, and returns its output, ``[M, D]``.
 
         ``generator`` draws the dropout masks; None turns dropout off.
         """
@@ -122,7 +122,7 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether this pass can be repeated bit for bit, by calling ``finish(out.embeddings_MD, twin())``.
+        """Whether a call of ``finish(out.embeddings_MD, twin())`` returns the same numbers as this pass, bit for bit.
 
         With dropout, this is false if the batch has several tasks, because the masks of all tasks were drawn together.
         """
@@ -169,7 +169,7 @@ class Own(_Settings, Protocol):
         ...
 
     def with_own(self, own: nn.Module) -> Loss:
-        """Returns the loss that uses ``own``, which is a module from :meth:`build`."""
+        """Returns the loss as a function. It uses the module ``own``, which :meth:`build` returned."""
         ...
 
 

@@ -100,11 +100,12 @@ RIGHT_CANDIDATES = Needs(
 
 
 def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns a triple for all rows with a right candidate: vectors of queries, vectors of candidates, and clusters.
+    """Returns three tensors about the rows that have a right candidate.
 
-    The shapes are ``[B, D]``, ``[B, C, D]`` and ``[B, 1 + C]``. The right candidate is the first one. The clusters are
-    the indices of the clusters that the query and the candidates belong to. In a ranking, all rows have a right
-    candidate. In a task of pairs, only the rows with label 1 have one, and ``C`` is 1.
+    The first holds the vectors of the queries, ``[B, D]``. The second holds the vectors of the candidates,
+    ``[B, C, D]``, the right one first. The third, ``[B, 1 + C]``, holds a number for each text, the query first; equal
+    numbers mean equal texts. In a ranking, all rows have a right candidate. In a task of pairs, only the rows with
+    label 1 have one, and ``C`` is 1.
     """
     import torch
 

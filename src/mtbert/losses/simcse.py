@@ -90,7 +90,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss, which uses the module ``own`` (from :meth:`build`) to compute the vectors of sentences."""
+        """Returns the loss as a function. It computes sentence vectors with ``own``, which :meth:`build` returned."""
         return TwoPasses(own, self.temperature)
 
 

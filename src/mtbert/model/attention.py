@@ -1,5 +1,7 @@
 """Self-attention over sequences of different lengths that are stored one after another, without padding.
 
+The sequences of a batch are divided into groups of sequences of similar length, which are computed together.
+
 Dimension key: N tokens of a batch, S sequences of a batch, D width, H heads, G sequences of a group, L length of the
 longest sequence of a group, M tokens of a group (M <= G * L), E width of a head (D = H * E).
 """

@@ -206,8 +206,8 @@ class Encoder(nn.Module):
     def multiplied(self, *, first_only: bool) -> int:
         """Returns how many parameters of the transformer layers are applied to every token.
 
-        If ``first_only`` is true, the last layer applies most of its parameters only to first tokens. These parameters
-        are then not counted.
+        If ``first_only`` is true, the last layer applies most of its parameters only to the first token of each
+        sequence. These parameters are then not counted.
         """
         return _multiplied(self.layers, first_only=first_only)
 
@@ -220,9 +220,9 @@ class Encoder(nn.Module):
 
 
 class Top(nn.Module):
-    """The upper layers of an encoder, from index ``first`` on, with its final norm and its pooler if it has them.
+    """The upper layers of an encoder, from index ``first`` on, with the final norm and pooler if it has them.
 
-    It continues from the output of the layer below, as the encoder itself does. If each task has a top of its own
+    Its input is the output of the layer below, as in the encoder. If each task has a top of its own
     (``model.unshare``), only the lower layers of the encoder are shared.
     """
 

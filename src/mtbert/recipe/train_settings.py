@@ -19,9 +19,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _paper_as_list(value: Any) -> Any:
-    """Returns ``value``, unless it is ``paper``, a name for a list of rounds that only earlier versions know.
+    """Returns ``value`` unchanged, or raises a ValueError if it is ``paper``.
 
-    In that case, raises a ValueError with the list to write instead.
+    Earlier versions accepted this name in place of a list of rounds. The message gives the list to write instead.
     """
     if value == "paper":
         raise ValueError(f"'paper' is no name any more. Write rounds: [{', '.join(PAPER_ROUNDS)}].")

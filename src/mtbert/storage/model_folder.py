@@ -145,9 +145,9 @@ def load_tasks(
         model: The model.
         folder: The model folder.
         names: The names of the tasks.
-        fitted: For each task, the names of the fitted numbers in its saved head; None if they are the same as in
-            ``model``. A number is not loaded if only the saved head or only ``model`` has it: such numbers are
-            fitted again at each evaluation.
+        fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``; None if they
+            are the same as in ``model``. A number is not loaded if only the saved head or only ``model`` has it: such
+            numbers are fitted again at each evaluation.
         tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What several modules need to draw a study's figures: the finished figure, its style, its panels, and its rows."""
+"""Helpers for all modules that draw figures of a study: finished figures, the report's style, and panels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

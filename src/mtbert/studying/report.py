@@ -145,7 +145,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns ``control`` if the top of the report compares rows with their controls, otherwise ``reference``.
+    """Returns what the top of the report compares rows with: ``"control"`` (their controls) or ``"reference"``.
 
     Rows are compared with the reference row of the study only if none can be compared with a control.
     """

@@ -65,7 +65,7 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power of the test minus 0.8, if the true mean is ``effect`` times the standard error.
+            """Returns the power of a t-test minus 0.8 for a true mean that is ``effect`` times the standard error.
 
             Only one tail of the test is computed. Where the power is near 0.8, the other tail is negligible.
             """
@@ -94,11 +94,11 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     seeds. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956; the bound is ours, chosen
     by simulation.
 
-    Simulations with three seeds show how often a test finds a difference that does not exist. At level 0.05, this
-    happens in 4 to 6% of studies. At level 0.0045 (Holm's first step over eleven rows), it happens as often as it
-    should if seeds vary as much as examples. It happens 1.5 times as often if the variance of the seeds is four
-    times that of the examples, 2.5 times as often if it is ten times that, and 3.3 times as often if it is at least
-    thirty times that.
+    In simulations with three seeds and no true difference, we measured the rate of false positives. At level 0.05, this
+    rate is 4 to 6%. At level 0.0045 (Holm's first step over eleven rows), the rate depends on ``v``, which is the
+    variance of the seeds divided by the variance of the examples. If ``v`` is 1, the rate equals the level. If ``v`` is
+    4, the rate is 1.5 times the level; if ``v`` is 10, it is 2.5 times the level; if ``v`` is 30 or more, it is 3.3
+    times the level.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())

@@ -122,7 +122,7 @@ def _printed(results: Results, summary: Summary) -> list[TextTable]:
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns a table with the sizes of data sets of this study beside those in another source, such as a paper."""
+    """Returns a table that compares the sizes of the data sets in this study with those that another source gives."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()

@@ -61,7 +61,7 @@ class Tuning:
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """Returns the recipe of the trial that tries ``chosen``, which maps the path of each setting to its value.
 
-        If ``on_dev`` is true, the trial is scored on dev, or else on a part of train that shares no text with the rest.
+        The trial is scored on dev if ``on_dev`` is true; if not, on a part of train that shares no text with the rest.
         """
         found = self.recipe(chosen)
         if self.on_dev:
@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises a ValueError if the recipe has no ranges, or if a listed value or the end of a range makes it invalid."""
+    """Raises a ValueError if there are no ranges, or if a value to try, such as the end of a range, is invalid."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(
@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial that was interrupted, or else a new trial; None if as many as ``trials`` have been run."""
+    """Returns a trial to run: an interrupted one, else a new one. None if there are already ``trials`` trials."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -246,7 +246,7 @@ def _drop_weights(folder: Path) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a value for the setting at ``path``. Earlier trials, the trial's number and ``path`` determine it."""
+    """Returns a value for the setting at ``path``. It depends only on ``path``, ``trial.number`` and earlier trials."""
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.

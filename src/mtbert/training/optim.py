@@ -81,7 +81,7 @@ class RowGradient:
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
-        """If the weight's ``grad`` is sparse, copies its values into a dense buffer, which becomes the new ``grad``."""
+        """Makes the gradient of ``self.weight`` dense if it is sparse. The dense tensor is kept for later calls."""
         gradient = self.weight.grad
         if gradient is None or not gradient.is_sparse:
             return

@@ -49,7 +49,7 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
     Args:
         path: The folder of a run, or of a model in it.
         split: ``dev`` or ``test`` for the data that the recipe names, or the path of a labelled file.
-        task: The only task to score; None for all tasks whose answers were trained. A labelled file needs a task.
+        task: The only task to score; None for all tasks that can answer. A labelled file needs a task.
         overrides: Changes to the run's recipe, as ``a.b=c``.
 
     Raises:

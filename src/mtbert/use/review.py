@@ -30,7 +30,7 @@ _WORDS = re.compile(r"\w+")
 def review_run(
     path: Path, task: str, source: str, top: int, output: str, console: Console, *, overrides: Sequence[str] = ()
 ) -> int:
-    """Writes the rows of a pool about which a model is least certain to a file, and returns their number.
+    """Finds the rows of a pool about which a model is least certain, writes them to a file, and returns their number.
 
     Args:
         path: The folder of a run, or of a model in it.
@@ -94,7 +94,7 @@ def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
 def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...]], top: int) -> list[int]:
     """Returns the indices of the rows to label, at most ``top``, the least certain first.
 
-    Rows whose key is in ``known``, and rows that nearly repeat a chosen row, are left out.
+    Rows with the texts of a row in ``known``, and rows that nearly repeat a chosen row, are left out.
     """
     keys, seen = list(_keys(examples)), set(known)
     chosen: list[int] = []

@@ -87,7 +87,7 @@ class Family(Generic[C]):
         types: The values of ``model_type`` in a ``config.json`` that belong to this family. Each is mapped to the name
             that the encoder without a head has in transformers, such as ``BertModel``.
         config: The class that holds those keys of a ``config.json`` that the family reads.
-        encoder: A function from an instance of this class to the architecture of an encoder.
+        encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
         prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
         names: Maps the name of each of our modules to the names of the checkpoint's modules whose weights are stacked
             in it. In all these names, ``{}`` stands for the index of a layer.
