@@ -144,7 +144,7 @@ class TextTuples(Sequence[tuple[str, ...]]):
 
 
 class NumberColumn(Sequence[str]):
-    """A column of whole numbers that are read as strings. It holds the ids of a table that has no ids of its own."""
+    """A column of whole numbers, each returned as a string. It holds the ids of a table that has no ids of its own."""
 
     def __init__(self, numbers: Ints) -> None:
         self.numbers = numbers

@@ -30,7 +30,7 @@ class Held:
         self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
 
     def replace(self, fill: Callable[[Path], object]) -> None:
-        """Replaces the folder with a new one that ``fill`` writes at a temporary path. The lock is held throughout."""
+        """Replaces the locked folder with one that ``fill`` writes at a temporary path. The folder stays locked."""
         taken: list[int] = []
 
         def filled(new: Path) -> None:
@@ -49,7 +49,7 @@ class Held:
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Releases the lock. If the folder is still empty, the folders that :func:`alone` made for it are removed."""
+        """Unlocks the folder. If the folder is still empty, removes all folders that :func:`alone` created."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
                 if is_free(self.folder):

@@ -1,4 +1,4 @@
-"""Parses numbers in the cells of a table, as people and programs write them."""
+"""Parses numbers in the cells of a table. Accepts the forms in which people and programs write numbers."""
 
 import math
 import re

@@ -68,9 +68,9 @@ class Prepared:
     held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the task's warnings about its data, including those about its tokens.
+        """Returns all warnings about the task's data: those from reading it, and those about its tokens.
 
-        These say how many examples of a split are cut to ``max_length`` tokens, and how many words have no token.
+        The latter say how many examples of a split are cut to ``max_length`` tokens, and how many words have no token.
         """
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
@@ -126,7 +126,7 @@ def tokenized(
     *,
     keep: bool,
 ) -> dict[str, Dataset]:
-    """Returns a dict from the name of each task in ``tasks`` to its data set. All these tasks read one table.
+    """Returns a dict from the name of each task in ``tasks`` to its data set. All these tasks read the same table.
 
     Tasks whose inputs have the same form share their tokens. If ``keep`` is true, the tokens are read from the user's
     cache folder, or are stored there if they are missing.
@@ -168,7 +168,7 @@ def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool
 
 
 def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
-    """Returns a warning if words have no token, and therefore no prediction. It calls the data by the name ``what``."""
+    """Returns a warning if words have no token, and so no prediction. ``what`` names the data in the warning."""
     words = data.words(np.arange(len(data)))
     lost = 0 if words is None else int((words.values < 0).sum())
     if words is None or not lost:

@@ -273,7 +273,7 @@ def _check_finite(data: Dataset, rows: Rows, part: Tensor, words: Ragged | None)
 def _chunks(lengths: npt.NDArray[np.int64], tokens: int) -> Iterator[slice]:
     """Yields slices of consecutive examples. The lengths of the examples in a slice add up to at most ``tokens``.
 
-    An example that is longer than this gets a slice of its own.
+    An example that is longer than ``tokens`` gets a slice of its own.
     """
     first, total = 0, 0
     for i, length in enumerate(lengths.tolist()):

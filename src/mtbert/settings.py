@@ -208,7 +208,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields the keys in ``location``, pydantic's path to a mistake, without its own names for types and kinds."""
+    """Yields the keys in ``location``, which is pydantic's path to a mistake. Leaves out pydantic's names of types."""
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)):

@@ -153,7 +153,7 @@ class Task(Settings):
 
     @property
     def predicts(self) -> PredictionKind:
-        """The kind of predictions that the task's head makes, which says what its numbers mean."""
+        """The kind of predictions that the task's head makes. The kind says what the numbers in a prediction mean."""
         return self.answer.predictions[self.head_kind.gives]
 
     def metric_named(self, name: str) -> Metric:

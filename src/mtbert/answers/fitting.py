@@ -5,14 +5,14 @@ A calibration changes predictions, which are logits. Their probabilities then sa
 - temperature: ``scale * logits``, with one number for all classes or labels. The order of the logits stays, so no
   answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1 divided by their
   temperature.
-- Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. As there,
-  targets are smoothed. Difference: here ``scale`` is above 0, so that a higher logit never makes a yes less probable.
+- Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. Unlike in
+  that paper, ``scale`` is above 0 here, so that a higher logit never makes a yes less probable.
 - isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
   and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002.
 
-Targets are smoothed for all three: with ``N`` rows and ``K`` classes, a target ``y`` becomes ``(N * y + 1) / (N + K)``.
-Even if all held-out rows are answered right, no probability therefore becomes 1. SciPy and scikit-learn are imported
-only when numbers are fitted.
+As in Platt's paper, numbers are fitted to smoothed targets, here for all three: with ``N`` rows and ``K`` classes, a
+target ``y`` becomes ``(N * y + 1) / (N + K)``. Even if all held-out rows are answered right, no probability therefore
+becomes 1. SciPy and scikit-learn are imported only when numbers are fitted.
 
 Dimension key: B examples, K numbers of one answer, Q knots.
 """
@@ -60,8 +60,8 @@ class Fits:
     Attributes:
         threshold: A function that returns the best threshold for predictions and labels. None if the threshold is
             always 0.
-        needed: Whether a threshold of 0 makes no sense for these predictions. If no rows are held out, the threshold is
-            then fitted on train rows. If ``needed`` is false and no rows are held out, it is 0.
+        needed: Whether a threshold of 0 makes no sense for these predictions. It matters if no rows are held out: the
+            threshold is then fitted on train rows if ``needed`` is true, and is 0 if ``needed`` is false.
         calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
             probabilities.
     """

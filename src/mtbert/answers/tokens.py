@@ -128,7 +128,7 @@ class TagLabels:
         return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
-        """Returns for each cell how many of its tags are wrong, so that :meth:`read` changes them."""
+        """Returns the number of wrong tags in each cell. A tag is wrong if :meth:`read` changes it."""
         written, known = _written(task, cells), scheme(task.labels or ())
         if not known.bio:
             return np.zeros(len(written), np.int64)

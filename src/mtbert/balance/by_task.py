@@ -95,8 +95,8 @@ class ByTask:
         """Returns a context manager that collects gradients from the backward pass made inside it.
 
         A span holds the rows of one table in a batch, and ``owners`` says which task gets the gradients of each span. A
-        loss may need backward passes of its own, as SMART does to compute its noise. These must be made outside, and
-        are not collected.
+        loss may need backward passes of its own, as SMART does to compute its noise. These must be made outside the
+        context, so that their gradients are not collected.
         """
         self._owners = owners
         try:
@@ -105,7 +105,7 @@ class ByTask:
             self._owners = None
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Returns the gradient of one task: a tensor per weight, or None for a weight that the task does not use."""
+        """Returns the gradient of one task: for each weight a tensor, or None if the task does not use the weight."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:

@@ -48,7 +48,7 @@ def _distinct(
 ) -> list[DemoRow]:
     """Returns ``size`` distinct rows. Each call of ``grammar`` draws a group of rows, which stay next to each other.
 
-    If every group has two rows, and every split an even number of rows, no group is divided between two splits.
+    If every group has two rows and every split has an even number of rows, no group is divided between two splits.
     """
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []

@@ -1,4 +1,4 @@
-"""Converting the labels of a table to numbers, and filling in the classes or the score range of a task."""
+"""Converts a table's labels to numbers, and finds a task's classes or score range if the recipe does not give them."""
 
 import json
 from collections.abc import Sequence

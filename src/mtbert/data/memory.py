@@ -139,8 +139,8 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     """Returns a dict from each column to a pair: the setting that names it, such as ``text``, and a task's ``Columns``.
 
-    If several tasks name a column of labels, a task without lists of labels is preferred, so that cells are not split.
-    If several tasks name a column of texts, a task with tags of words is preferred.
+    Several tasks may name the same column. For a column of labels, a task without lists of labels is then preferred, so
+    that cells are not split. For a column of texts, a task with tags of words is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

@@ -27,8 +27,8 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Yields a pair for each row: the number of its first line, counted from 1, and its fields.
 
     A blank line has no fields. The first row is the header. A quoted field may contain line breaks only if its row then
-    has as many fields as the header. But if the line with the opening quote and the next line each have that many
-    fields by themselves, then each of the two lines is a row.
+    has as many fields as the header. One exception: if the line with the opening quote and the line after it both have
+    as many fields as the header, each of the two lines is a row of its own.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.
@@ -131,9 +131,9 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the lines that continue a quoted field, including the one that closes it.
+    """Returns the lines that continue a quoted field, up to the line with its closing quote.
 
-    They follow the first ``taken`` unread lines. If they do not close the field within ``most`` characters, returns [].
+    These lines come after the first ``taken`` unread lines. Returns [] if ``most`` characters have no closing quote.
     """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:

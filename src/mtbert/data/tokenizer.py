@@ -237,7 +237,7 @@ def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.b
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     """Returns how many tokens of each of two texts to keep, so that ``room`` tokens are kept in total.
 
-    The texts have ``first`` and ``second`` tokens. The longer text is truncated first.
+    ``first`` and ``second`` are the lengths of the two texts in tokens. The longer text is truncated first.
 
     >>> _longest_first(9, 2, 7), _longest_first(5, 5, 7), _longest_first(6, 5, 7)
     ((5, 2), (3, 4), (4, 3))

@@ -182,9 +182,9 @@ def as_words(value: Sequence[object]) -> str:
 def as_tags(value: object) -> list[str] | list[Entity] | None:
     """Returns the labels that a cell holds for the words of a text, as tags or as spans; None if the cell is empty.
 
-    Tags, one per word, are a list of texts or numbers, such a list as JSON text, or a text with white space between the
-    tags. Spans, one per entity, are a list of objects ``{"start": 0, "end": 5, "label": "PER"}``, or such a list as
-    JSON text. ``start`` and ``end`` count characters.
+    Tags, one per word, are a list of texts or numbers, the JSON text of such a list, or a text with white space between
+    the tags. Spans, one per entity, are a list of objects ``{"start": 0, "end": 5, "label": "PER"}``, or the JSON text
+    of such a list. ``start`` and ``end`` count characters.
 
     Raises:
         ValueError: If the cell holds neither tags nor spans.

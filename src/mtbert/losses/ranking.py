@@ -1,7 +1,7 @@
 """Multiple negatives ranking: among all candidates of a batch, the right one should be the most similar to the query.
 
-In a pair that means the same, the first text is the query and the second its only candidate. In a ranking, the wrong
-candidates of a row take part too, as hard negatives.
+A row is a pair or a ranking. In a pair of texts that mean the same, the first text is the query, and the second is its
+only candidate. A ranking consists of a query and several candidates; the wrong ones are used as hard negatives.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
 and the hard negatives of the sentence-transformers library. A cluster is a group of texts that mean the same. Unlike in
@@ -128,7 +128,7 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns a triple from :func:`right_candidates`: vectors of queries, vectors of candidates, and clusters."""
+        """Returns what :func:`right_candidates` returns: the vectors of queries and of candidates, and the clusters."""
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def build_head(
     The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
     weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` holds
     the names of the numbers, such as a threshold, that are fitted on held-out rows and saved with the head. By default,
-    these are the numbers of a run without calibration.
+    these are the numbers that a run without calibration fits.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)

@@ -168,5 +168,5 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that this layer applies to all tokens even when ``first_only`` limits its output."""
+        """Returns the parameters that are applied to every token, even if only the first token's output is computed."""
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

@@ -94,8 +94,8 @@ class Model(nn.Module):
     ) -> Tensor:
         """Returns the output of the embedding layer, ``[N, D]``.
 
-        ``generator`` draws the dropout masks; None means no dropout. If ``watch`` is given, it is called before the
-        layer runs, with the rows of the batch that each :class:`~mtbert.batch.Span` has.
+        ``generator`` draws the dropout masks; None means no dropout. If the function ``watch`` is given, it is
+        called before the layer runs, and told which rows of the batch each :class:`~mtbert.batch.Span` has.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -159,10 +159,10 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """How many parameters of the encoder's layers are applied to every token of a batch with examples of all tasks.
+        """The number of those parameters in the encoder's layers that are applied to every token of a batch.
 
-        If each task has its own top layers, this is the mean over the tasks. A row that several tasks read goes through
-        the top layers of each of them, but this is not counted.
+        The batch has examples of all tasks. If each task has its own top layers, the number is the mean over the tasks.
+        If several tasks read a row, the row goes through the top layers of each, but this is counted only once.
         """
         if not self.unshare:
             return self.encoder.multiplied(first_only=self.first_only(self.tasks))

@@ -36,9 +36,10 @@ def with_columns(data: Any) -> Any:
 
 
 def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:
-    """Raises ValueError if the columns do not fit the labels of the task, or if generated rows never have such columns.
+    """Raises ValueError if the columns do not fit the labels of the task.
 
-    ``generated`` says whether the rows of the task are generated.
+    ``generated`` says whether the rows of the task are generated. If they are, also raises ValueError if ``columns``
+    names a column that generated rows never have.
     """
     written = task.codes or task.labels or ()
     named = columns.label if columns.soft is None else columns.shares

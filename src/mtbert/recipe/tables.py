@@ -108,7 +108,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings in ``task``, a task that reads a table, without those that the table itself sets."""
+    """Returns the settings in ``task`` except those that belong to a table. The task is one that reads a table."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}

@@ -23,7 +23,7 @@ class Drawn:
     figure: Figure
 
     def write(self, folder: Path) -> None:
-        """Writes the figure into ``folder``, as ``NAME.png`` and ``NAME.svg``. Equal figures give equal bytes."""
+        """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. Drawing the same figure again gives identical files."""
         with in_style():
             self.figure.savefig(folder / f"{self.name}.png", dpi=150, metadata={"Software": None})
             self.figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None, "Creator": None})

@@ -234,7 +234,7 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure and its panels: one for each pair (study row, task). ``titles`` has one title per task."""
+    """Returns a figure, and a dict with one panel for each pair (study row, task). ``titles`` has a title per task."""
     figure, axes = grid_of_panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")
@@ -261,7 +261,7 @@ def _windows(points: Points) -> tuple[Floats, Floats]:
 
 
 def _losses(result: EndedRun, task: str) -> Points:
-    """Returns a list of pairs (step, loss), one for each step that trained ``task``. Its losses are added up."""
+    """Returns a pair for each step that trained ``task``: the step, and the sum of all losses of ``task`` in it."""
     found = []
     for line in result.steps:
         values = [v for key, v in line.get("losses", {}).items() if key.startswith(f"{task}.")]

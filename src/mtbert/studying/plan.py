@@ -164,7 +164,8 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
 def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
     """Returns everything that determines which of a task's train examples are drawn as dev examples.
 
-    If the task reads a table, this includes the text columns of all its tasks: rows that share a text stay together.
+    If the task reads a table, this includes the text columns of all tasks that read the table, because rows that share
+    a text stay together.
     """
     texts = None
     if task.table is not None:

@@ -164,7 +164,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns a table of one row's test scores. If a paper reports scores of this row, it shows these too."""
+    """Returns a table with the test scores of one row of a study, and with scores that a paper reports for this row."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)

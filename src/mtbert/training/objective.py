@@ -73,7 +73,8 @@ class _Term:
 class _Fed:
     """The part of a whole-batch loss that belongs to one forward pass.
 
-    It consists of a share of the loss value, and of the gradients with respect to the tensors gathered from the pass.
+    A whole-batch loss gathers tensors from every forward pass of a step. This part holds a share of the loss value, and
+    the gradients of the loss with respect to the tensors that were gathered from this pass.
     """
 
     value: Tensor

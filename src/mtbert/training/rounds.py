@@ -35,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns how many rounds a run of ``recipe`` has in each epoch, and other counts that depend on these numbers.
+        """Returns the plan of a run of ``recipe``: how many rounds each epoch has, and counts that follow from this.
 
         ``sizes`` maps each table to its number of train rows.
         """

@@ -201,9 +201,10 @@ class Run:
         return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
 
     def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Combines the gradients of the tasks into one, and stores it as ``grad`` of the parameters that all share.
+        """Stores the weighted sum of the tasks' gradients as ``grad`` of the parameters that the tasks share.
 
-        Returns entries of ``Step.diagnostics``, such as the cosines of the gradients and their weights in the sum.
+        Returns entries of ``Step.diagnostics``, such as the cosine between the gradients of any two tasks, and the
+        weight of each task's gradient.
         """
         with timed("aggregation"):
             gram_TT = gram(found)
@@ -293,9 +294,10 @@ class Run:
         return scores
 
     def _fit(self) -> None:
-        """Fits thresholds and calibrations to the predictions of the model that is saved, for each task to be scored.
+        """For each scored task, fits the threshold and the calibration of the model that is about to be saved.
 
-        They are fitted on held-out rows. If there are none, only a cosine's threshold is fitted, on a sample of train.
+        They are fitted on held-out rows. If a task has none, its calibration is not fitted, and its threshold is fitted
+        only if it is the threshold of a cosine. In this case, it is fitted on a sample of the train rows.
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:

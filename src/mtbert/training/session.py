@@ -74,7 +74,7 @@ def lead(
 
 
 def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
-    """Prints how the run ended and how its models score on dev. Returns the scores of the best model."""
+    """Prints how the run ended, and the dev scores of its best and last model. Returns the scores of the best model."""
     lines = history.read_log(out / history.METRICS)
     best, last = history.best(lines, run.recipe), history.last(lines)
     if best is None or last is None:

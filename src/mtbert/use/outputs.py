@@ -140,7 +140,7 @@ def joined(answer: OutputRow, separator: str) -> OutputRow:
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """Returns ``name`` with the prefix ``RENAMED_PREFIX`` as often as needed to differ from all names in ``taken``."""
+    """Returns ``name``, with ``RENAMED_PREFIX`` put before it until the result differs from all names in ``taken``."""
     while name in taken:
         name = RENAMED_PREFIX + name
     return name
