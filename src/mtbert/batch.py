@@ -157,10 +157,10 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns for each word of the examples the place of its first token in its sequence; -1 if it has no token.
+        """Returns the place of each word's first token in its sequence of tokens; -1 for a word without a token.
 
         A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
-        for a task whose labels are not those of words.
+        if the task does not label words.
         """
         words = self.sequences[0].words
         return words[self.rows[examples]] if self.task.answer.words and words is not None else None
@@ -274,9 +274,10 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels``, ``example_ids`` and ``amounts`` have one entry per task. ``clusters`` has one for each task
-    whose :class:`Dataset` has clusters, and ``weights`` has one for each task whose examples have weights; the largest
-    weight is scaled to 1. The amount of a task is the number of its labels or, if they have weights, the sum of these.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task, and ``clusters`` has one for
+    each task whose :class:`Dataset` has clusters. ``weights`` has an entry for each task whose examples have weights;
+    the weights of a task are scaled so that the largest is 1. The amount of a task is the number of its labels or, if
+    its examples have weights, the sum of these weights before scaling.
     """
 
     layout: Layout

@@ -251,9 +251,9 @@ class GrowingColumn:
 
 
 def taken(column: Column, rows: Ints, size: int) -> Column:
-    """Returns the given rows of ``column``, which has ``size`` rows. ``rows`` ascends, without duplicates.
+    """Returns the cells of ``column`` at the indices ``rows``, which must ascend without duplicates.
 
-    If these are all rows, returns the column itself.
+    ``size`` is the number of cells in ``column``. If all of them are taken, returns ``column`` itself.
     """
     return column if len(rows) == size else column.take(rows)
 

@@ -141,7 +141,7 @@ class Display:
         return self.tokens / max(self.training, 1e-9)
 
     def _frame(self) -> Group:
-        """Returns the two live lines: the progress of the run, and its losses. Neither is wider than the terminal."""
+        """Returns two lines that show the progress of the run, and its losses. Neither is wider than the terminal."""
         width = self.console.width
         left = f"{clock(self.left)} left"
         if self.scoring is not None:

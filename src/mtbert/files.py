@@ -284,9 +284,9 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 def find_folder(folder: Path) -> Path | None:
     """Returns the path where the last complete content of ``folder`` lies; None if there is none.
 
-    Normally, this is ``folder`` itself. While :func:`write_folder` swaps the old folder for the new one, or after a
-    kill during the swap, it is a temporary path beside ``folder``. Only the process that writes in ``folder`` may move
-    the content back (:func:`settle`).
+    Normally, this is ``folder`` itself. While :func:`write_folder` swaps the old folder for the new one, and also if
+    the process is killed during the swap, it is a temporary path beside ``folder``. Only the process that writes in
+    ``folder`` may move the content back (:func:`settle`).
     """
     _, old = _beside(folder)
     return next((place for place in (folder, old) if place.exists()), None)

@@ -160,7 +160,7 @@ def _tokens(
 
 
 def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool]:
-    """Returns everything but the texts that determines a task's tokens.
+    """Returns all values that determine a task's tokens, apart from the texts themselves.
 
     If two tasks read the same texts and get the same result here, they can share the tokens.
     """

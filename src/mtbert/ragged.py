@@ -83,5 +83,5 @@ class Ragged:
 
 
 def all_values(labels: _Array | Ragged) -> _Array | npt.NDArray[Any]:
-    """Returns all labels in one flat array if words are labelled; otherwise returns the array ``labels`` unchanged."""
+    """Returns ``labels`` unchanged if they are an array. If they are labels of words, returns them in a flat array."""
     return labels.values if isinstance(labels, Ragged) else labels

@@ -218,7 +218,7 @@ def check_files(recipe: Recipe) -> None:
 
 @contextmanager
 def rooted(recipe: Recipe) -> Iterator[None]:
-    """A context manager. If a file is not found inside it, the error also says where relative paths start."""
+    """A context manager. If its block raises FileNotFoundError, the error also says where relative paths start."""
     try:
         yield
     except FileNotFoundError as error:

@@ -220,7 +220,7 @@ class LabelKind(Protocol):
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        """Returns whether ``decision`` has the shape, dtype and values that decisions of this kind must have.
+        """Returns whether ``decision`` has the shape, dtype and values of decisions for this kind of labels.
 
         ``examples`` is the expected number of decisions: one for each example or, if words are labelled, for each word.
         """
@@ -243,7 +243,7 @@ class LabelKind(Protocol):
         ...
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
-        """Returns the tables, and lines of text, that ``mtbert evaluate`` prints in addition to the scores."""
+        """Returns what ``mtbert evaluate`` prints in addition to the scores: a list of tables and of texts."""
         ...
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
@@ -283,7 +283,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """What can be fitted to the predictions for held-out rows: whether a threshold, and which calibrations."""
+        """Says whether a threshold can be fitted to the predictions for held-out rows, and which calibrations can."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

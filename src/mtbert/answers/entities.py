@@ -173,9 +173,10 @@ Ratio = Callable[[Labels, Labels, Labels], Labels]
 
 
 def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B]`` with the numbers of entities in each text.
+    """Returns three arrays ``[B]``, which count entities in each of the B texts.
 
-    They count the entities that were answered correctly, all entities in the answer, and all entities in the label.
+    The first counts entities that were answered correctly, the second all entities in the answer, and the third all
+    entities in the label.
     """
     truth = as_ragged(labels)
     given, said = _both(task, decision_W, labels)

@@ -204,7 +204,7 @@ class LabelLogits:
 
 
 def _named(cells: Cells) -> list[tuple[int, str, int]]:
-    """Returns a triple for every label that a cell names: row index, label name, and value, which is 1 or 0."""
+    """Returns a triple for every label in every cell: the row's index, the label's name, and its value, 1 or 0."""
     found = []
     for row, cell in enumerate(cells):
         made = [] if cell is None else json.loads(cell)
@@ -219,8 +219,8 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    In ``said``, 1 marks labels in the answer. In ``given``, it marks true labels, and in ``right`` those that are both.
-    If it is unknown whether a label is true, it has 0 in all three.
+    A 1 in ``said`` marks a label in the answer, a 1 in ``given`` a true label, a 1 in ``right`` a label that is both.
+    If it is unknown whether a label is true, all three arrays have 0 for it.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

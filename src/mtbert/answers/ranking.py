@@ -97,7 +97,7 @@ class RightFirst:
         return "the first candidate"
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the candidate that ranks first, such as ``candidate 2``; ``none`` if several are equally near."""
+        """Returns the candidate that ranks first, such as ``candidate 2``; ``none`` if several rank equally high."""
         return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
@@ -175,9 +175,9 @@ def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
 
 
 def _chance(ranks: int, candidates: int) -> float:
-    """Returns the expected value of ``1 / rank`` for the right candidate if the order of all candidates is random.
+    """Returns the mean of ``1 / rank`` of the right candidate over all possible orders of ``candidates`` candidates.
 
-    If the rank is greater than ``ranks``, 0 takes the place of ``1 / rank``.
+    In this mean, a rank greater than ``ranks`` contributes 0 instead of ``1 / rank``.
     """
     return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
 

@@ -69,7 +69,10 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 
 
 def over_classes(labels: Labels) -> Labels:
-    """Returns ``labels`` as distributions over all classes, ``[B, K]``, even if they are shares of yes, ``[B]``."""
+    """Returns ``labels`` as distributions over all classes, ``[B, K]``.
+
+    If ``labels`` are shares of yes, ``[B]``, each becomes a distribution over the classes no and yes.
+    """
     return np.stack([1 - labels, labels], 1) if labels.ndim == 1 else labels
 
 
@@ -115,7 +118,7 @@ CROSS_ENTROPY = Metric(
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Labels that are distributions over classes. ``hard`` is the corresponding kind of labels with a single class.
+    """Labels that are distributions over classes. The field ``hard`` describes labels that name one of these classes.
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
     as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a
@@ -189,7 +192,10 @@ class SoftLabels:
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class: the class with the most votes in a label, or the class that an answer names."""
+        """Returns the index of a class. ``label`` is a label or an answer.
+
+        For a label, it is the index of the class with the most votes. For an answer, it is the index of the answer.
+        """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 

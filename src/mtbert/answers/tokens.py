@@ -138,7 +138,10 @@ class TagLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns the number of entities of each type in the labels. Plain tags count as types."""
+        """Returns the number of entities of each type in the labels.
+
+        If the tags are not BIO tags, each tag counts as a type, and each word as an entity.
+        """
         truth, known = as_ragged(labels), scheme(task.labels or ())
         found = entities(truth.values, truth.offsets, known)
         counts = np.bincount(found.type, minlength=len(known.types)).tolist()
@@ -248,9 +251,9 @@ class TagLogits(Logits):
         return None
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong the answer to each text is. Its distance from the label is the number of wrong tags.
+        """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
-        In its loss and its probability, a word without a prediction counts as if all tags were equally probable.
+        In the loss and the probability of an answer, all tags of a word without a prediction are equally probable.
         """
         from scipy.special import log_softmax
 

@@ -57,9 +57,9 @@ def _is_zero(gradient: Gradient) -> bool:
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the inner products that :func:`gram` describes.
+    """Returns the inner products of the task gradients, as described in :func:`gram`.
 
-    ``precise`` is a function that can convert each tensor to a more precise dtype before it is multiplied.
+    The function ``precise`` is applied to all tensors before products are computed. It may raise their precision.
     """
     pairs, products = [], []
     for parts in zip(*gradients, strict=True):
@@ -106,10 +106,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a pair: a tensor, and a factor that float32 can represent. Their product is ``part * weight``.
+    """Returns a pair (tensor, factor) whose product is ``part * weight``. float32 can represent the factor.
 
-    They are ``part`` and ``weight`` themselves, unless ``weight`` is too large or too small for float32. This happens
-    if a tiny gradient conflicts with a large one. Then the tensor is already multiplied by a part of the weight.
+    Normally, the pair is ``(part, weight)``. If ``weight`` is too large or too small for float32, as when a tiny
+    gradient conflicts with a large one, the tensor is ``part`` times a constant, and the factor is ``weight`` over it.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR

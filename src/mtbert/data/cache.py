@@ -136,13 +136,13 @@ def kept(
     *,
     keep: bool = True,
 ) -> Kept:
-    """Returns the arrays that ``make`` produces, from the user's cache folder if it holds them already.
+    """Returns the arrays that ``make`` produces. If the user's cache folder already holds them, they are read from it.
 
     Args:
         kind: The kind of data, such as ``table``. One of ``ENTRY_KINDS``, without its dot.
         depends_on: Everything that determines the arrays, as JSON values.
-        make: A function that adds the arrays to a :class:`Spool`. It may be called twice.
-        check: A function that raises a ValueError if the arrays of a file cannot be used. They are then made again.
+        make: A function that adds the arrays to the :class:`Spool` it is given. It may be called twice.
+        check: A function that raises a ValueError if arrays from the cache cannot be used. They are then made again.
         keep: Whether to use the cache. If false, the arrays are made in memory.
     """
     if keep:

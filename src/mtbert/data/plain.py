@@ -27,7 +27,7 @@ class Text:
         self._left = LARGEST_TABLE
 
     def __iter__(self) -> Iterator[str]:
-        """Yields all lines, with their line breaks."""
+        """Yields all lines of the file, with their line breaks."""
         while line := self._take(self._stream.readline):
             self.line += 1
             if len(line) > LONGEST_TEXT:

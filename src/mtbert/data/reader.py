@@ -213,7 +213,7 @@ class Reader:
         return self._labelled or self._id in records.columns
 
     def _repeated(self, table: SourceTable) -> Iterator[str]:
-        """Yields a warning if a row that a task reads has the same id as an earlier row.
+        """Yields one warning if there are rows with the same id among the rows that tasks read, and otherwise nothing.
 
         Raises:
             ValueError: If no task can read any row.

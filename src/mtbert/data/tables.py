@@ -113,7 +113,7 @@ class Columns(Settings):
 
     @property
     def unweighted(self) -> Self:
-        """The same columns without the weight, which only training reads."""
+        """A copy of these settings without the column of weights, which only training reads."""
         return self.model_copy(update={"weight": None})
 
     def read_by(self, answer: AnswerType) -> Self:
@@ -172,9 +172,9 @@ class Columns(Settings):
         """Returns the label of a row, or None if it is missing.
 
         ``made`` holds what :meth:`as_label` returns for each label column. If there are several columns, the label of
-        the row is a JSON list of votes, or a JSON object that maps the name of each column to its number. If the
-        label is a set, this object leaves out missing numbers. If the label consists of shares, it maps them to null.
-        If there are no label columns (an empty tuple), the label is the number of texts in the row.
+        the row is a JSON list of votes, or a JSON object that maps the name of each column to its number. In this
+        object, a column without a number is left out if the label is a set, and has the value null if the label
+        consists of shares. If there are no label columns (an empty tuple), the label is the number of texts in the row.
         """
         if not isinstance(self.truth, tuple):
             return made[0]
@@ -191,17 +191,18 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Columns whose cells in a row together give one text, which is a label or a weight.
+    """One or more columns. The cells that they have in a row are combined into one text: the row's label or weight.
 
-    Two groups that are equal make the same texts from the same rows.
+    Two equal groups make the same text from the same row.
 
     Attributes:
         key: The field of :class:`Columns` that names the columns.
         names: The names of the columns.
-        form: What else the text depends on, such as the separator between labels in a cell.
-        words_of: If the cells hold tags of the words in a text, the column of this text; otherwise None.
-        convert: Converts a cell to text; None if it is empty.
-        join: Makes one text from the converted cells of a row; None if there is nothing in them.
+        form: A further value that determines the text, such as the separator between labels in a cell.
+        words_of: The column of texts, if the group's cells hold tags for the words of these texts; otherwise None.
+        convert: A function that converts a cell to text. It returns None for an empty cell.
+        join: A function that makes one text from the converted cells of a row. It returns None if the row has no label
+            or weight.
     """
 
     key: Literal["label", "votes", "shares", "weight"]

@@ -117,9 +117,9 @@ def _parts(step: Any, text: str) -> list[str]:
 
 
 def _patterns(steps: Sequence[Any]) -> list[str]:
-    """Returns the strings and regular expressions that the given steps of a tokenizer search for.
+    """Returns the patterns (strings and regular expressions) that the given steps of a tokenizer look for in a text.
 
-    They are further texts to try the tokenizer on, because a step may replace what it finds with a longer string.
+    The tokenizer is tried on these patterns too, because a step may replace what it finds with a longer string.
     """
     settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
     patterns = [

@@ -62,7 +62,7 @@ def rewritten(column: TextColumn, splitter: str | None) -> bool:
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
-    """Returns the texts in the form that a tokenizer gets. ``splitter`` is the way in which the task splits words."""
+    """Returns the texts in the form that the tokenizer gets. ``splitter`` says how the task splits texts into words."""
     return [join_words(column) if rewritten(column, splitter) else column for column in texts]
 
 

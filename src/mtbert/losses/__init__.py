@@ -109,7 +109,7 @@ class Pass:
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a new random generator in the state ``masks``, from which this pass drew its dropout masks.
+        """Returns a new random generator in the state that the pass's generator had before it drew dropout masks.
 
         If the rows of this task (:attr:`alone`) are run through the model several times, and each time with a new
         generator from this method, the dropout masks are the same each time.

@@ -71,9 +71,9 @@ class CrossEntropy(Settings):
 class BinaryCrossEntropy(Settings):
     """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a share of yes.
 
-    For sets of labels, the loss is the mean over the known labels of an example, then over the examples. ``smoothing``
-    and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file describes the class
-    weights of sets.
+    For sets of labels, the loss is averaged over the known labels of each example, and then over the examples.
+    ``smoothing`` and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file
+    says what class weights mean for sets.
     """
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)

@@ -82,7 +82,7 @@ class UnsupervisedSimCSE(Settings):
     temperature: float = Field(default=0.05, ge=1e-4, description="divides the cosine")
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns a linear layer with BERT's initial weights, followed by a tanh."""
+        """Returns a new linear layer, initialised at random as in BERT, followed by a tanh."""
         from torch import nn
 
         from mtbert.model.heads import linear

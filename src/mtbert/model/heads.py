@@ -28,8 +28,9 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 class LinearHead(nn.Module):
     """A head with one linear layer, or with two linear layers and an activation between them.
 
-    The head kind ``mlp`` has two layers and a ReLU. The head kind ``native`` copies the design of the classification
-    head that transformers gives the encoder's family; the :class:`NativeHead` passed as ``native`` describes it.
+    The head kind ``mlp`` has two layers and a ReLU. The head kind ``native`` has the same design as the
+    classification head that the transformers library has for the encoder's family. The argument ``native``, a
+    :class:`NativeHead`, describes that head.
     """
 
     def __init__(

@@ -260,7 +260,7 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields a pair (task, output) for every task that reads the :class:`~mtbert.batch.Span` ``name`` of the batch.
+        """Yields a pair (task, output) for every task that reads one part of the batch: the span called ``name``.
 
         ``top`` is the module whose pooler the tasks read. ``hidden_RD`` is the last layer's output for all tokens of
         this span. If ``first_only`` is true, it is the output for the first token of each sequence.

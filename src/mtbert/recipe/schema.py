@@ -25,7 +25,7 @@ def recipe_schema() -> dict[str, Any]:
 def _or_null(part: dict[str, Any]) -> dict[str, Any]:
     """Returns a JSON schema that accepts what ``part`` accepts, and also null.
 
-    Null removes a table or task of the recipe that is extended.
+    In a recipe that extends another recipe, null removes a table or task of that other recipe.
     """
     if "$ref" in part:
         return {"anyOf": [part, {"type": "null"}]}

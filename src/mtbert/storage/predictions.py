@@ -37,7 +37,7 @@ class Predicted:
         return self.prediction if self.calibrated is None else self.calibrated
 
     def read_by(self, metric: Metric) -> npt.NDArray[Any]:
-        """Returns those values that ``metric`` is computed from: raw or calibrated predictions, or decisions."""
+        """Returns what ``metric`` compares with the labels: raw predictions, calibrated predictions, or decisions."""
         if metric.probabilities:
             return self.shown.numpy()
         return (self.prediction if metric.ranks else self.decision).numpy()

@@ -75,7 +75,7 @@ def load_state(folder: Path) -> RunState:
 
 
 def replace_values(folder: Path, values: Values, run: str) -> None:
-    """Replaces ``state.json`` and ``digest.json`` atomically. Other files are kept, as hard links where possible.
+    """Replaces ``state.json`` and ``digest.json`` in ``folder`` atomically. The content of other files stays the same.
 
     Args:
         folder: A folder with a run state.

@@ -1,4 +1,4 @@
-"""Draws how far probabilities can be trusted: among all answers with the same probability, how many are right.
+"""Draws reliability diagrams: of the answers that have about the same probability, which share is right?
 
 Dimension key: N answers of all runs of a row, K options, M bins of probabilities.
 """
@@ -56,7 +56,10 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliability, float]]:
-    """Returns a triple for each curve: name, bins, calibration error. Without probabilities, the list is empty."""
+    """Returns a triple for each curve that is drawn: its name, its bins and its calibration error.
+
+    The list is empty if the predictions of the runs give no probabilities.
+    """
     predicted = [run.predicted[dev.task.name] for run in runs]
     lines = [("", [one.shown for one in predicted])]
     if any(one.calibrated is not None for one in predicted):

@@ -93,9 +93,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """Returns a sentence with the score of the run's newest model, if its answers come from an older model.
+        """If the run's answers come from an older model, returns a sentence with the score of the run's newest model.
 
-        Returns None if they come from the newest model, or if it is unknown which model they come from.
+        Returns None if the answers come from the newest model, or if it is unknown which model they come from.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):

@@ -240,7 +240,7 @@ def _folder(tuning: Tuning, number: int) -> Path:
 
 
 def _drop_weights(folder: Path) -> None:
-    """Removes the weights of an ended trial, and keeps its logs."""
+    """Deletes the saved weights of a trial that has ended. Its logs stay."""
     for name in ("best", "last"):
         shutil.rmtree(folder / "run" / name, ignore_errors=True)
 

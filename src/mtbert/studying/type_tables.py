@@ -27,7 +27,7 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 
 
 def distances(dev: DevData, judged: ByRow) -> TextTable:
-    """Returns a table: for each row of the study, which share of its answers is right, or 1, 2 or more classes off."""
+    """Returns a table. For each row of the study, it shows which shares of answers are 0, 1, 2 or more classes off."""
     task, rows = dev.task.name, []
     for row, runs in judged.items():
         found_SB = np.stack([run.distance_B for run in runs])

@@ -1,8 +1,8 @@
 """Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-FOLDER is the folder of the run, as in :class:`RunPlace`. The worker begins the run that the recipe in it describes, or
-resumes the run if it was interrupted. When its standard input ends, the worker stops as after Ctrl-C. A killed study
-therefore leaves no workers behind.
+FOLDER is the folder of the run (see :class:`RunPlace`). It contains a recipe. The worker begins the run that this
+recipe describes or, if the run was interrupted, resumes it. When the worker's standard input ends, the worker stops as
+if Ctrl-C had been pressed. Therefore no workers remain after a study is killed.
 """
 
 import json

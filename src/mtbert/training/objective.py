@@ -130,10 +130,10 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Runs the forward passes of a step one by one, and yields the total losses of each pass.
+        """Runs the forward passes of a step one by one. For each pass, yields the sum of losses of every task.
 
-        The objective of the step is the sum of all yielded totals. Call ``backward`` for each pass before you request
-        the next one, so that only one autograd graph is in memory at a time.
+        The objective of the step is the sum of everything that is yielded. Call ``backward`` for each pass before you
+        request the next one, so that only one autograd graph is in memory at a time.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.
@@ -316,10 +316,10 @@ def micro_batches(
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar that stands, in the one pass ``made``, for a loss that compares the examples of all passes.
+    """Returns a scalar for the pass ``made``. It stands in for ``loss``, which compares the examples of all passes.
 
-    Its value is ``fed.value``. Its gradients, with respect to the tensors that ``loss`` gathers from this pass, are
-    ``fed.gradients``.
+    The value of the scalar is ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from
+    ``made`` are ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

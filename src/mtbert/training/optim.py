@@ -129,11 +129,12 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 
 
 def learning_rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
-    """Returns the factor by which the schedule multiplies the learning rate at step number ``step``, counted from 0.
+    """Returns the factor by which the schedule multiplies the learning rate at the step with index ``step``.
 
-    The run begins with a warm-up, during which the factor rises linearly to 1; ``warmup`` is the share of all ``steps``
-    that it takes. After that, the factor stays at 1 if the schedule is ``constant``. If the schedule is ``linear``, the
-    factor falls linearly and would reach 0 one step after the last step.
+    The run has ``steps`` steps, counted from 0. It begins with a warm-up, during which the factor rises linearly to 1.
+    ``warmup`` is the length of the warm-up as a share of the run. After the warm-up, the factor stays at 1 if the
+    schedule is ``constant``. If the schedule is ``linear``, it falls linearly and would reach 0 one step after the
+    last step.
     """
     rising = int(warmup * steps)
     if step < rising:

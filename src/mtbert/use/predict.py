@@ -1,4 +1,4 @@
-"""The command ``predict``, which writes a trained model's answers about a text, a pair of texts, or a file."""
+"""The command ``predict``, which writes a trained model's answers for a text, a pair of texts, or a file's rows."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -111,9 +111,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
-    """Returns a list: one warning that names the tasks whose answers cannot be marked as unsure, or nothing.
+    """Returns one warning, which names the tasks whose answers cannot be marked as unsure; an empty list if all can be.
 
-    Raises a ValueError if the user asked for such a task by name, or if there are no other tasks.
+    Raises a ValueError if the user asked for one of these tasks by name, or if no answers of any task can be marked.
     """
     without = [one.task for one in data if not one.task.predicts.fits.calibrations]
     if without and (question.tasks or len(without) == len(data)):
@@ -185,7 +185,7 @@ def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
-    """Returns an answer as one line. A text stands alone; any other value comes after its name.
+    """Returns an answer as one line. Values that are texts appear without their names; other values follow their names.
 
     >>> answer_line({"label": "good", "p(good)": 0.75, "also": ["fair", "fine"], "mood": None})
     'good  p(good) 0.7500  also fair, fine  mood none'

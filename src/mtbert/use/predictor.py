@@ -210,7 +210,7 @@ class Predictor:
         return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
 
     def check_vectors(self, task: str) -> None:
-        """Raises ValueError if the task called ``task`` labels words, so that its head reads no vectors of texts."""
+        """Raises ValueError if the task called ``task`` labels words: its head then reads no vectors of texts."""
         if self.task(task).answer.words:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
@@ -296,9 +296,9 @@ def _parts(given: Any) -> tuple[Any, ...] | None:
 
 
 def _checked(task: Task, size: int, index: int, given: Any, strip: bool) -> tuple[str, ...]:
-    """Returns the ``size`` texts of one example, without whitespace at their ends.
+    """Returns the texts of the example ``given``; if ``strip`` is true, without whitespace at their ends.
 
-    Raises a ValueError if the number of texts is wrong, or if one of them is empty or not text.
+    Raises a ValueError if there are not exactly ``size`` texts, or if one of them is empty or not text.
     """
     where = f"task {task.name}, text {index}"
     parts = _parts(given)

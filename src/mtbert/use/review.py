@@ -87,7 +87,10 @@ def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
 
 
 def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
-    """Yields a key for each row. Two rows have the same key if their texts differ at most in case and outer space."""
+    """Yields a key for each row, made from the row's texts.
+
+    Rows have the same key if their texts are the same apart from case and from whitespace before and after the text.
+    """
     return zip(*([key.tobytes() for key in column.folded] for column in examples.texts), strict=True)
 
 
