@@ -283,7 +283,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns a pair: the recipe, changed to read files in ``out``, and the rows of ``data`` that those files need."""
+    """Returns a pair: the recipe, changed to read files in ``out``, and the rows from ``data`` for these files."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(

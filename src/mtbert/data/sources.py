@@ -117,7 +117,7 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int | None, lab
     Args:
         source: The source.
         columns: The columns to read. Their names are ignored if the source is ``generated``.
-        root: The folder that relative paths start from.
+        root: The folder from which relative paths start.
         texts: The number of texts that the task reads, 1 or 2; None for as many as ``columns`` names.
         labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
             counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
@@ -138,7 +138,7 @@ def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: S
         source: The source.
         columns: The columns that each task reads. All tasks have the same id column. If the source is ``generated``,
             the names of the columns are ignored.
-        root: The folder that relative paths start from.
+        root: The folder from which relative paths start.
         texts: The number of texts that each task reads, 1 or 2; None for as many as its ``columns`` name.
 
     Raises:

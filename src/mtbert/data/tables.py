@@ -230,7 +230,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file or data set that a table was read from. ``unit`` is the word that messages put before a row's number."""
+    """A file or data set from which a table was read. ``unit`` is the word that messages put before a row's number."""
 
     name: str
     digest: str  # the SHA-256 of the file's bytes, or else of the rows
@@ -274,9 +274,9 @@ class Table:
         return len(self.lines)
 
     def at(self, row: int, column: str | None = None) -> str:
-        """Returns the place of a row's label for messages, such as ``sts.csv, line 812, column 'similarity'``.
+        """Returns a text that tells the user where a row's label is: ``sts.csv, line 812, column 'similarity'``.
 
-        If ``column`` is given, returns the place of the row's cell in that column.
+        If ``column`` is given, the text tells where the row's cell in that column is.
         """
         part = self.parts[self._file(row)]
         return cells.place(part.name, part.unit, int(self.lines[row]), column or self.column)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class SimCSE(Settings):
     """Supervised SimCSE: the same loss as ``mnrl`` (:class:`MultipleNegatives`) with ``scale: 1 / temperature``.
 
-    It is computed over the rows that have a right candidate: all rows of a ranking, and the pairs with label 1.
+    It is computed over the rows that have a right candidate: all rows of a ranking task, and pairs with label 1.
     """
 
     needs: ClassVar = RIGHT_CANDIDATES

@@ -109,8 +109,8 @@ class Recipe(Settings):
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
         """Returns a copy of the recipe in which some settings, such as data files, are replaced.
 
-        ``change`` returns the new settings. It is called with the name and the settings of each table, and of each task
-        with files of its own. What it returns for a table also applies to all tasks that read this table.
+        ``change`` is a function that returns new settings. It is called with the name and the settings of each table,
+        and of each task with files of its own. What it returns for a table also applies to all tasks that read it.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}

@@ -96,7 +96,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
     Args:
         study: The settings of the study.
         name: The name of the study in error messages.
-        folder: The folder that relative paths of recipes start from.
+        folder: The folder from which relative paths in recipes start.
         overrides: Changes of every row's recipe, as ``a.b=c``. They are applied last.
 
     Raises:

@@ -127,7 +127,7 @@ def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> t
 
 @contextmanager
 def _input(file: str) -> Iterator[tuple[str, Path]]:
-    """Yields a pair: the name of an input file, and the folder that this name is relative to.
+    """Yields a pair: the name of an input file, and the folder to which this name is relative.
 
     If ``file`` is ``-``, standard input is first copied into a temporary file.
     """
