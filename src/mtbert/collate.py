@@ -179,7 +179,7 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns the place of a task's sequences in a batch. They are in one span: that of the rows of their table.
+    """Returns where a task's sequences are in a batch. They all lie in one span, the part for the rows of one table.
 
     Args:
         span: The name of the span.

@@ -57,7 +57,7 @@ class Prepared:
     ``task`` has the settings of the task. If the recipe does not name its labels or its range, these settings are taken
     from the data. ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task
     alone. ``held_out`` has train rows that the model is not trained on: the task's threshold and calibration are fitted
-    on them. It is None if nothing is fitted.
+    on them. It is None if no train rows are held out for the task.
     """
 
     task: Task

@@ -47,7 +47,7 @@ class LiveBar:
             self._draw("")
 
     def moved(self) -> None:
-        """Updates the bar after progress. An update that comes too soon after the previous one is skipped."""
+        """Updates the progress bar. An update that comes too soon after the previous one is skipped."""
         now = time.monotonic()
         wait = SECONDS_BETWEEN_FRAMES if self.in_notebook else self.seconds
         if self.live is not None or now - self.since < wait:

@@ -58,7 +58,7 @@ class Ragged:
         return found
 
     def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Sums other values over each row: ``values``, ``[W]``, has one number for each element of ``self.values``."""
+        """Returns the row sums of ``values``, ``[W]``, which is divided into the same rows as ``self.values``."""
         found: npt.NDArray[np.float64] = np.bincount(
             self.owners, np.asarray(values, np.float64), minlength=len(self)
         ).astype(np.float64)

@@ -83,7 +83,7 @@ def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _:
 def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
     """Returns how many rows and how many tokens :func:`predict_together` encodes.
 
-    The numbers that :func:`predict_together` passes to ``tick`` add up to this number of rows.
+    :func:`predict_together` reports its progress to ``tick`` in rows. These add up to the number of rows here.
     """
     spans = _spans(model, data)
     return sum(len(span.rows) for span in spans), sum(int(span.lengths().sum()) for span in spans)

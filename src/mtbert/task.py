@@ -165,7 +165,7 @@ class Task(Settings):
         return {metric.name: metric for metric in self.metrics}[name]
 
     def fitted(self, calibrate: Calibrate = False, *, held_out: bool = True) -> tuple[FittedName, ...]:
-        """Returns the names of the numbers in the task's head that are fitted on held-out rows, such as ``threshold``.
+        """Returns the names of the numbers in the task's head that are fitted, not trained, such as ``threshold``.
 
         A cosine head always has a threshold, even if its answers are scores, which do not depend on it.
 

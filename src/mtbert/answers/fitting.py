@@ -227,7 +227,7 @@ def _temperature(loss: Callable[[Labels, Labels, float], float]) -> Callable[[La
 
 
 def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
-    """Returns the mean cross-entropy between the predictions ``scale * logits_BK`` and smoothed targets, in nats.
+    """Returns the mean cross-entropy of the logits ``scale * logits_BK`` with the smoothed ``labels``, in nats.
 
     ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``.
     """

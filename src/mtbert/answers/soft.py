@@ -46,7 +46,7 @@ SAME = 9  # decimals of a distance in classes that count
 
 
 def most_voted(labels: Labels, *, ordered: bool) -> Labels:
-    """Returns the index of the class with the most votes for each label, ``[B]``; ``nan`` for a missing label.
+    """Returns for each label the index of the class with the most votes in it, ``[B]``; ``nan`` if there is no label.
 
     Args:
         labels: Distributions over classes, ``[B, K]``, or shares of yes, ``[B]``.
@@ -162,9 +162,9 @@ class SoftLabels:
         return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how often each class is the most voted class of a row, and two statistics of the labels.
+        """Returns in how many rows each class has the most votes, and two statistics of the labels.
 
-        The statistics are the mean share of the most voted class, and the mean entropy of the labels.
+        The statistics are the mean share of the class with the most votes, and the mean entropy of the labels.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(
@@ -206,7 +206,7 @@ class SoftLabels:
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns the class with the most votes for each label, see :func:`most_voted`."""
+        """Returns for each label the class that has the most votes in it, see :func:`most_voted`."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 

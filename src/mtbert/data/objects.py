@@ -92,7 +92,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 def whole_objects(
     name: str, objects: Iterator[tuple[int, dict[str, object]]]
 ) -> tuple[Collection[str], Sequence[Record]]:
-    """Returns all column names and all records. All objects are read first, because any may have a new column."""
+    """Returns all column names and all records. All objects are read first: any of them may have a new column."""
     kept = list(objects)
     if not kept:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")

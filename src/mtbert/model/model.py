@@ -111,7 +111,7 @@ class Model(nn.Module):
         exact: bool = False,
         watch: Watch | None = None,
     ) -> dict[str, Output]:
-        """Makes the second part of a forward pass, after :meth:`embed`. Returns a dict with the output for each task.
+        """Runs the second part of a forward pass, after :meth:`embed`. Returns a dict with the output for each task.
 
         Args:
             batch: The batch. If :meth:`apart` is true for a task, no other task may read its span.

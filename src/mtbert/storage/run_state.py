@@ -94,9 +94,9 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes ``digest.json`` into ``folder``. It has a digest of each file in the folder, and the digest ``run``.
+    """Writes a digest of each file in ``folder`` into ``digest.json`` in the same folder.
 
-    ``run`` is the digest of the run's settings.
+    This file also holds ``run``, the digest of the run's settings.
     """
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))

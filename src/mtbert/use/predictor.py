@@ -238,7 +238,7 @@ class Predictor:
 
 
 def least_certain(certainty_B: Floats, number: int) -> Rows:
-    """Returns the indices of the ``number`` answers with the lowest certainty, the lowest first."""
+    """Returns the indices of the least certain answers, at most ``number``, beginning with the least certain one."""
     return np.argsort(certainty_B, kind="stable")[:number]
 
 

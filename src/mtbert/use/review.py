@@ -73,9 +73,9 @@ def review_run(
 
 
 def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
-    """Returns the texts of all rows of train and dev as a set, and an empty message.
+    """Returns a pair: a set with the texts of each row of train and dev, and an empty string.
 
-    If the rows cannot be read, returns an empty set, and a message with the reason.
+    If the rows cannot be read, the set is empty, and the string gives the reason.
     """
     try:
         with splits.rooted(recipe):

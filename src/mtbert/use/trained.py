@@ -27,7 +27,7 @@ def early_model(predictor: Predictor, path: Path) -> list[str]:
 
 
 def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]:
-    """Returns a predictor for the model at ``path``, and the recipe of its run.
+    """Returns a predictor for the model at ``path``, and the recipe of its run, changed by ``overrides``.
 
     The predictor computes in the precision that the recipe names for training.
 
