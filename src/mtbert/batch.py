@@ -128,7 +128,7 @@ class Dataset:
         sequences: If the texts of a row are encoded separately, one entry for each text; otherwise a single entry. Each
             entry holds one token sequence per row of the table. Tasks that read the same columns of a table in the same
             way share one tuple ``sequences``, so that a row is encoded only once for all of them.
-        rows: The number of each example's row in the table, ``[B]``, in ascending order.
+        rows: The index of each example's row in the table, ``[B]``, in ascending order.
         truncated: The number of examples that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
             neither a loss nor the sampling of rows needs clusters.
@@ -150,7 +150,7 @@ class Dataset:
         truncated: int,
         clusters: Rows | None = None,
     ) -> Self:
-        """Returns a data set in which every row of the table is an example."""
+        """Returns a data set whose examples are all rows of a table."""
         return cls(task, examples, sequences, np.arange(len(examples)), truncated, clusters)
 
     def __len__(self) -> int:
@@ -166,7 +166,7 @@ class Dataset:
         return words[self.rows[examples]] if self.task.answer.words and words is not None else None
 
     def labels_in(self, examples: Rows) -> int:
-        """Returns how many labels the given examples have for a loss: one each, or one for each word with a token."""
+        """Returns how many labels ``examples`` have: one each or, if words are labelled, one per word with a token."""
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
 
@@ -217,12 +217,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """The position of each sequence and each :class:`Span` in a batch.
+    """Where each sequence and each :class:`Span` lies in a batch.
 
     Attributes:
-        offsets: The index of the first token of each sequence, followed by the total number of tokens: ``S + 1``
-            numbers.
-        spans: The spans by their names. The name of a span is that of the first task that reads it.
+        offsets: The index of the first token of each sequence, and at the end the number of all tokens. For ``S``
+            sequences, these are ``S + 1`` numbers.
+        spans: A dict from names to spans. A span has the name of the first task that reads it.
     """
 
     offsets: tuple[int, ...]
@@ -258,8 +258,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: The same numbers as ``order``, in a tensor on the device.
-        tokens_M: The indices within the span of all tokens of the sequences, in the order that these tokens have in a
-            batch of this task alone. None if the span holds exactly these tokens in this order.
+        tokens_M: The index of each token of the sequences, counted from the start of the span. The tokens are in the
+            order of a batch of this task alone. None if the span holds exactly these tokens in this order.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 

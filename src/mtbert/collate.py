@@ -101,9 +101,10 @@ def collate(
     """Returns a batch with the given examples of each data set.
 
     The batch is divided into parts, called spans. All data sets with the same ``sequences`` are in the same span, where
-    a row that several of them use is stored only once. The first span is that of the first task; a later task is in an
-    earlier task's span or begins the next one. The batch's labels are float32 targets: class indices, 0 or 1, or scores
-    mapped to 0..1. A missing label is ``nan``. A task that labels words has a target for each word with a token.
+    a row that several of them use is stored only once. The first task begins the first span. Each later task either
+    shares the span of an earlier task or begins the next span. Labels become float32 numbers: class indices, zeros and
+    ones, or scores mapped to 0..1. A missing label becomes ``nan``. Where words are labelled, each word with a token
+    has such a number.
 
     Args:
         parts: The examples of each task.

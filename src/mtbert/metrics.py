@@ -50,7 +50,7 @@ def baseline(task: Task, metric: str, labels: Labels) -> float:
 
 
 def aggregates(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of all aggregates over ``tasks``: ``overall``, ``mean``, and the name of each task."""
+    """Returns the names that :func:`aggregate` accepts: ``overall``, ``mean``, and each name in ``tasks``."""
     return ("overall", "mean", *tasks)
 
 

@@ -199,7 +199,7 @@ def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
     """Returns the recipe with ``class_weights: balanced`` replaced by numbers that are computed from train.
 
     Raises:
-        ValueError: If a class has no row in train, or if a label of a set is in no row or in every row.
+        ValueError: If a class or label is in no row of train, or if labels are sets and one label is in every set.
     """
     return recipe.model_copy(update={"tasks": {name: _settled(recipe.tasks[name], data[name]) for name in data}})
 

@@ -107,7 +107,7 @@ def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
 
 
 def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Predicted]:
-    """Returns for each task, by name, the raw predictions and the decisions that follow from them.
+    """Returns a dict: for the name of each task, its raw predictions and the decisions that follow from them.
 
     ``data`` holds one data set for each task. Data sets of one table are encoded together, see
     :func:`predict_together`.
@@ -130,7 +130,7 @@ def _predicted(model: Model, data: Dataset, prediction: Tensor) -> Predicted:
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
-    """Returns the scores of ``predicted``, which :func:`predict_and_decide` returned for ``data``."""
+    """Returns the scores of ``predicted``: predictions that :func:`predict_and_decide` made for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.metrics}
     return Evaluation(

@@ -106,7 +106,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
-    """Returns the details of ``error``, with a suggestion from the ``known`` keys for each unknown key."""
+    """Returns the errors that ``error`` lists. For each unknown key, suggests a similar one of the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}

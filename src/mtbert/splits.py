@@ -188,7 +188,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
 
 
 def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
-    """Returns a pair: the test rows that ``tasks`` read from the table that they share, and this table itself.
+    """Returns a pair: the test rows that ``tasks`` read, and the whole test table, which all these tasks share.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe names no test data, or if the data cannot be read. The message says
@@ -294,7 +294,7 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Draws rows to hold out of ``rows``, which are the train rows of a table. Returns indices into ``rows``.
+    """Chooses rows of train at random to hold out. Returns their indices within ``rows``, all train rows of a table.
 
     Held-out rows share no text with the other rows.
     """
@@ -328,5 +328,5 @@ def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
 
 
 def digests_of(texts: Sequence[TextColumn], keep: bool) -> list[str]:
-    """Returns the SHA-256 of each column if ``keep`` is true, and an empty list otherwise."""
+    """Returns a list with the SHA-256 of each column of texts. If ``keep`` is false, the list is empty."""
     return [column.digest() for column in texts] if keep else []

@@ -260,7 +260,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """What a loss can read from a prediction and its label, such as ``logits``; see ``Needs.reads``."""
+        """What losses can read from predictions of this kind, such as ``logits``; see ``Needs.reads``."""
         ...
 
     @property

@@ -1,4 +1,6 @@
-"""The metrics of classes and of scores. They use scikit-learn and SciPy, which are imported on first use.
+"""The metrics for tasks with classes and for tasks with scores.
+
+They use scikit-learn and SciPy, which are imported on first use.
 
 Dimension key: B examples, S seeds, R resamples.
 """

@@ -78,7 +78,7 @@ def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
 
 
 def negative_log_likelihood(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
-    """Returns the mean over all questions of ``-log p`` of the true option, in nats."""
+    """Returns the mean of ``-log p`` over all questions, in nats. ``p`` is the probability of the true option."""
     return -float(np.take_along_axis(log_p_NK, true_N[:, None], 1).mean()) if len(true_N) else 0.0
 
 

@@ -115,7 +115,7 @@ class RightFirst:
 
 @dataclass(frozen=True)
 class Cosines:
-    """Predictions ``[B, C]``: the cosine of the query's vector and the vector of each candidate."""
+    """Predictions ``[B, C]``: for each candidate, the cosine between its vector and the vector of the query."""
 
     feeds: tuple[str, ...] = (CANDIDATES,)
     loss: str = "mnrl"
@@ -154,8 +154,8 @@ class Cosines:
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         """Returns how wrong the answer to each example is.
 
-        Its distance from the label is the number of wrong candidates that rank before the right one. Its loss is the
-        highest cosine of a wrong candidate, minus the cosine of the right one.
+        The distance of an answer from the label is the number of wrong candidates that rank before the right one. The
+        loss of an answer is the highest cosine of a wrong candidate, minus the cosine of the right one.
         """
         rank_B = right_rank(decision, labels)
         nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)

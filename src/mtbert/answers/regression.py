@@ -65,7 +65,7 @@ class ScoreLabels:
         return None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns ``{"range": (lowest score, highest score)}`` from the data; ``{}`` if the recipe sets the range."""
+        """Returns ``{"range": (lowest, highest)}`` of the scores in the columns; ``{}`` if the recipe sets a range."""
         if task.range is not None:
             return {}
         scores = [

@@ -87,7 +87,7 @@ def entropies(labels_BK: Labels) -> Labels:
 def cross_entropies(logits: Labels, labels: Labels) -> Labels:
     """Returns ``-sum_k q_k log p_k`` for each example, ``[B]``, in nats.
 
-    ``q`` is the label, and ``p`` is the prediction. For yes/no, ``logits`` and ``labels`` are ``[B]``, else ``[B, K]``.
+    ``q`` is the label, and ``p`` is the prediction. Both arguments are ``[B]`` for a yes/no task, else ``[B, K]``.
     """
     from scipy.special import log_expit, log_softmax
 

@@ -272,7 +272,7 @@ class TagLogits(Logits):
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
     ) -> list[dict[str, Any]]:
-        """Returns one answer per text. For each text, ``words`` holds the places of its words, ``[words, 2]``.
+        """Returns one answer per text. ``words`` says where the words of each text begin and end, in characters.
 
         For BIO tags, an answer has a list of entities, ``spans``. Each entity has the place of its first character, the
         place just after its last character, a label, a text and a probability, which is the product of the

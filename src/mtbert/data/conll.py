@@ -20,8 +20,8 @@ def conll_records(
 ) -> tuple[Sequence[str], Iterator[Record]]:
     """Returns a pair: the names of all columns, and the records. There is one record for each text.
 
-    The number of a record is that of the text's first line. A record has the values of the ``wanted`` columns, or of
-    all columns if ``every`` is true.
+    A record consists of the number of the text's first line and of the values in the ``wanted`` columns or, if
+    ``every`` is true, in all columns.
 
     Raises:
         ValueError: If the file is empty. Reading the records raises it too, if a line has more or fewer fields than the

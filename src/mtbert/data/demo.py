@@ -261,7 +261,7 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a sentence: who does what to whom, in what mood and where. Each of these has two wordings."""
+    """The content of a sentence: who does what to whom, in what mood and where. Each of these five has two wordings."""
 
     mood: tuple[str, str]
     who: tuple[str, str]

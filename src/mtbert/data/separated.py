@@ -41,8 +41,8 @@ def separated_records(
 def _separator(top: str, wanted: Sequence[str]) -> str:
     """Returns the character that separates the columns: a tab, a comma or a semicolon.
 
-    The header is split at each of these, and the one that yields the most ``wanted`` columns is returned. Other lines
-    are not used, because texts in a file with one column may contain commas.
+    The header is split at each of the three, and the character that gives the most ``wanted`` columns is returned. No
+    other line is used, because the texts in a file with a single column may contain commas.
     """
 
     def found(sign: str) -> int:
@@ -55,7 +55,7 @@ def _separator(top: str, wanted: Sequence[str]) -> str:
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields a pair for each row: the number of its first line, and its fields. A blank line is a row of no fields."""
+    """Yields a pair for each row: its first line's number, and its fields. A blank line is a row with no fields."""
     first = next(lines)
     line = blank + 1
     try:

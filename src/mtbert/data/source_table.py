@@ -42,11 +42,12 @@ class Reading:
 
 
 def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple[Reading, ...]]:
-    """Returns a triple that says what several tasks read from one source.
+    """Returns a triple that says what several tasks read from one source:
 
-    The first element lists the names of all text columns, without duplicates. The second lists groups of columns: the
-    columns of a group together give one label or one weight. A group that several tasks read in the same way is listed
-    once. The third element has a :class:`Reading` for each task, which says which of these columns the task reads.
+    - the names of all text columns, without duplicates;
+    - groups of columns, where the columns of a group together give one label or one weight. If several tasks read a
+      group in the same way, it is listed once;
+    - a :class:`Reading` for each task, which says which of these text columns and groups the task reads.
 
     Args:
         each: The column settings of each task.
@@ -178,7 +179,7 @@ class SourceTable:
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
-        """All warnings from reading. Those about dropped rows come first, one for each file and reason."""
+        """All warnings from reading the table. Those about dropped rows come first, one for each file and reason."""
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class _Lines:
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns line ``number`` of the queue, counted from 0, without removing it. None if there are fewer lines."""
+        """Returns the line at index ``number`` (from 0) without removing it; None if there are not so many lines."""
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:

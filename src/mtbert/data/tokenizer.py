@@ -198,7 +198,7 @@ def _tokens(
 
 
 def _first_tokens(encoding: Encoding, words: npt.NDArray[np.int64]) -> Rows:
-    """Returns the index of the first token of each word in ``encoding``, ``[W]``; -1 for a word without a token."""
+    """Returns the index in ``encoding`` of the first token of each word, ``[W]``; -1 for a word without a token."""
     text_N = np.flatnonzero([text is not None for text in encoding.sequence_ids])
     found = first_pieces(np.array(encoding.offsets, np.int64).reshape(-1, 2)[text_N], words)
     return np.where(found < 0, -1, np.append(text_N, -1)[found])

@@ -162,9 +162,9 @@ class Own(_Settings, Protocol):
     """The settings of a loss with weights of its own. These weights are trained, but are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
-        """Returns a module with new weights for the loss, drawn with ``generator``.
+        """Returns a new module with the loss's own weights.
 
-        ``width`` is the width of the encoder.
+        ``width`` is the width of the encoder. The random ``generator`` draws the initial weights.
         """
         ...
 

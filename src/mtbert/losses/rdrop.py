@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RDrop(Settings):
-    """Half the symmetric divergence between this pass and a second pass, averaged over examples.
+    """Half the symmetric divergence between the predictions of this pass and of a second pass, averaged over examples.
 
     The second pass draws new dropout masks everywhere, including the embedding layer.
     """

@@ -43,7 +43,7 @@ class SimCSE(Settings):
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns three tensors: the vectors of queries, the vectors of candidates, and the clusters of texts.
 
-        For the shapes, and for which rows take part, see :func:`right_candidates`.
+        :func:`right_candidates` describes the shapes of these tensors, and says which rows are in them.
         """
         return right_candidates(p)
 
@@ -102,9 +102,9 @@ class TwoPasses:
     temperature: float
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns three tensors: the sentence vectors of this pass, those of a second pass, and the clusters.
+        """Returns three tensors: the sentence vectors of this pass, those of a second pass, and cluster numbers.
 
-        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``: each sentence is in one cluster.
+        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``. Sentences with the same cluster number mean the same.
         """
         again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))

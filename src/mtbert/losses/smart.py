@@ -109,15 +109,15 @@ class Smart(Settings):
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
-      the final loss here is a mean over the batch, while smart-pytorch computes a sum. The search for noise maximises a
-      sum over the batch in both. (If users of smart-pytorch choose ``kl_loss`` for the search, as they often do, the
-      search there maximises a mean.)
+      the final loss here is a mean over the batch, while smart-pytorch computes a sum. Here and there, the search for
+      noise maximises a sum over the batch. (If users of smart-pytorch choose ``kl_loss`` for the search, as they often
+      do, the search there maximises a mean.)
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
       gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
       has hardly any effect.
 
-    For scores, the loss is the squared error instead of the KL divergences. In mode ``reference`` it has half of its
-    full gradient, because no gradient flows through its targets either. The default weight ``lambda_s`` is 0.02, as in
+    For a task that predicts scores, the squared error replaces the KL divergences. In mode ``reference``, no gradient
+    flows through the target of this error, which halves its gradient. The default weight ``lambda_s`` is 0.02, as in
     the README of smart-pytorch; MT-DNN uses 1.
 
     By default, the passes with and without noise have the same dropout masks, because different masks would change the

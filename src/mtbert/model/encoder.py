@@ -212,7 +212,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest layers have. ``layers`` is the number of these layers."""
+        """Returns the number of parameters in the lowest layers. ``layers`` says how many layers these are."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -256,7 +256,7 @@ class Top(nn.Module):
         return _pooled(self.pooler, self.config, cls_SD)
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Returns the depth of each parameter, counted in the whole encoder (see :meth:`Encoder.depths`)."""
+        """Returns the depth that each of these parameters has in the whole encoder (see :meth:`Encoder.depths`)."""
         floors: list[Iterable[nn.Module | None]] = [*([layer] for layer in self.layers), [self.final_norm, self.pooler]]
         return _by_depth(enumerate(floors, self.first + 1))
 

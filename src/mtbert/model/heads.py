@@ -128,7 +128,7 @@ def _add_fitted(head: nn.Module, values: Mapping[FittedName, Labels]) -> None:
 
 
 def fitted_numbers(head: nn.Module) -> dict[FittedName, Tensor]:
-    """Returns the numbers of ``head`` that are fitted on held-out rows, by name. These are all its buffers."""
+    """Returns all buffers of ``head``, by name. Each holds a number that is fitted on held-out rows."""
     return {cast(FittedName, name): number for name, number in head.named_buffers()}
 
 

@@ -140,11 +140,12 @@ class EncoderLayer(nn.Module):
         *,
         first_only: bool,
     ) -> Tensor:
-        """Returns the output of the layer: ``[N, D]`` for all tokens, or ``[S, D]`` for first tokens of sequences.
+        """Returns the output of the layer for all tokens, ``[N, D]``.
 
-        If ``first_only`` is true, only first tokens are computed. ``adapter`` is called with the input of the
-        attention, ``[N, D]``. What it returns is added to the residual sum after the feed-forward part. If the layer
-        has a norm after this sum, the norm comes last.
+        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. ``adapter`` is
+        called with the input of the attention, ``[N, D]``. At its end, the layer adds up the output of its feed-forward
+        part, the residual, and what ``adapter`` returned. If the layer ends with a norm, the norm is applied to this
+        sum.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)

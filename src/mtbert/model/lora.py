@@ -39,7 +39,7 @@ class Change(nn.Module):
         self.b = nn.Parameter(weight.new_zeros(stacked, outputs // stacked, settings.rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns the sum of ``weight`` and its change, ``[P * O, I]``: P stacked matrices ``[O, I]``."""
+        """Returns ``weight`` plus its low-rank change: ``[P * O, I]``, which is ``P`` stacked matrices ``[O, I]``."""
         return weight + self.scale * (self.b @ self.a).flatten(0, 1)
 
 

@@ -154,7 +154,10 @@ class Model(nn.Module):
                 }
 
     def first_only(self, names: Iterable[str]) -> bool:
-        """Returns whether each given task pools only first tokens. If so, the last layer can skip all other tokens."""
+        """Returns whether every task in ``names`` reads only the first token of each sequence.
+
+        If so, the last layer can skip all other tokens.
+        """
         return all(self.pooling_of(self.tasks[name]) == "cls" for name in names)
 
     @property

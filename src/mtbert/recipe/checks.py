@@ -76,7 +76,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss needs averaged weights that the run does not keep, or if it keeps unused ones."""
+    """Raises ValueError if a loss needs averaged weights but the run keeps none, or if the run keeps unused ones."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]
@@ -92,7 +92,7 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_several(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting makes sense only for several tasks or tables, and the recipe has only one."""
+    """Raises ValueError if a setting needs several tasks or several tables, but the recipe has only one of them."""
     settings = [f"train.{name}" for name in train.read_gradients] + ["model.unshare"] * (model.unshare > 0)
     if settings and len(tasks) == 1:
         raise ValueError(f"{settings[0]} is about several tasks, found one. Drop it, or add a task.")

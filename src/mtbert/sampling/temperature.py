@@ -46,7 +46,7 @@ def powers(sizes: Sequence[int], power: float) -> Tensor:
 
 
 class Temperature(Settings):
-    """A sampler whose probabilities are proportional to the tasks' sizes, raised to the power ``1 / temperature``."""
+    """A sampler. The probability of a task is proportional to its size raised to the power ``1 / temperature``."""
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(

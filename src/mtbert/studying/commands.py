@@ -34,8 +34,8 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
 
     Raises:
         FileNotFoundError: If a data file is missing.
-        ValueError: If the folder holds something other than a study, a run in it was made with other settings, or
-            another process is running a study there.
+        ValueError: If the folder holds something other than a study, if a run in it was made with other settings,
+            or if another process is running a study there.
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else

@@ -275,7 +275,7 @@ def _scored(result: EndedRun) -> list[tuple[int, Mapping[str, Any]]]:
 
 
 def _cosines(result: EndedRun) -> dict[str, Points]:
-    """Returns for each pair of tasks the cosine of their gradients over training, as points ``(step, cosine)``.
+    """Returns a dict: for each pair of tasks, points ``(step, cosine)`` with the cosine between their gradients.
 
     Pairs that do not occur in the first 50 lines of the log are left out.
     """

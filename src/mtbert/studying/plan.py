@@ -198,7 +198,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises a ValueError if ``printed`` has a score for a row, task or metric that does not exist in the study."""
+    """Raises ValueError if ``printed`` (scores from another source) has a row, task or metric that the study lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

@@ -76,9 +76,9 @@ def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliabi
 def _options_of(
     dev: DevData, runs: Sequence[EndedRun], predictions: Sequence[Tensor]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns a pair: log-probabilities of the K options of each answer, ``[N, K]``, and the true options, ``[N]``.
+    """Returns a pair: for N answers, the log-probabilities of K options, ``[N, K]``, and the true option, ``[N]``.
 
-    A true option is an index. The N answers are those of all runs together. Returns None if a run has no probabilities.
+    The true option is an index. The answers are those of all runs. Returns None if a run has no probabilities.
     """
     each = []
     for run, prediction in zip(runs, predictions, strict=True):

@@ -203,7 +203,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    It depends on the number of train rows of each table. If ``dev`` does not hold this number, the table is read.
+    It depends on how many train rows each table has. A table is read if ``dev`` does not say how many it has.
     """
     sizes = {
         table: dev[table].train

@@ -107,9 +107,9 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields a pair for each task that has a figure called ``figure``: its dev data, and the names of the rows to draw.
+    """Yields a pair for each task to draw: its dev data, and the names of the study's reference row and best row.
 
-    The rows to draw are the reference row of the study and the best row.
+    ``figure`` is the name of a figure. The tasks to draw are those that have such a figure in the report.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)
@@ -118,7 +118,7 @@ def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[De
 
 
 def _scores(dev: DevData, run: EndedRun) -> Floats:
-    """Returns precision, recall, F1 and average precision of each label, ``[K, 4]``."""
+    """Returns how well ``run`` predicts each label: precision, recall, F1 and average precision, ``[K, 4]``."""
     predicted = run.predicted[dev.task.name]
     each = by_label(dev.task, predicted.decision.numpy(), dev.labels)
     ranked = average_precisions(predicted.prediction.numpy(), dev.labels)

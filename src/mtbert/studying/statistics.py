@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Returns the p-value of a two-sided t-test of the hypothesis that the mean estimated here is in truth 0."""
+        """The p-value of a two-sided t-test. Its null hypothesis is that the true mean is 0."""
         if self.se == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))

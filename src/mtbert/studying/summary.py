@@ -67,8 +67,8 @@ class Summary:
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
         """Returns the name of the score that decides whether one row is better than another.
 
-        ``by_score`` maps the name of each score to the comparison of the two rows. If the main score is among them, it
-        decides. If there is only one score, that one decides. Otherwise, returns None.
+        ``by_score`` is a dict from the names of scores to comparisons of two rows. The main score decides if it is in
+        the dict. Otherwise, if the dict has only one score, that score decides. If none decides, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 

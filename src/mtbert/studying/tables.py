@@ -116,7 +116,10 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:
-    """Returns a list of tables that show another source's numbers beside the study's own. It can be empty."""
+    """Returns tables that compare numbers from another source, such as a paper, with those of the study.
+
+    The list is empty if the study's file gives no such numbers.
+    """
     printed = results.outline.printed
     return [] if printed is None else [printed_sizes(results, printed), printed_scores(results, summary, printed)]
 

@@ -237,8 +237,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        ``amounts`` holds each task's number of labels, or sum of weights, in all passes of the step. A loss is
-        multiplied by the share of this amount that is in its pass, unless ``surrogates`` has a value in its place.
+        A loss is multiplied by the share of the step's labels (or of their weights) that this pass has; ``amounts``
+        holds the totals of the step. If ``surrogates`` has a value for a loss, it replaces this product.
         """
         totals = {}
         for name, made in passes.items():

@@ -63,7 +63,10 @@ class Profile:
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """Adds up the tokens of each measured step, at its end. After the last such step, prints the table of times."""
+        """Adds ``tokens`` to the total, if the step that has just ended is a measured one.
+
+        After the last measured step, prints the table of times.
+        """
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens
         if self.seen == WARM + LOOKED_AT:

@@ -120,7 +120,7 @@ class Run:
 
     @property
     def scored(self) -> dict[str, Prepared]:
-        """The data of the tasks that are scored on dev. A task whose predictions are not trained is left out."""
+        """The data of each task that is scored on dev. A task is not scored if no loss trains its predictions."""
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 
     def step(self) -> Step:
@@ -272,7 +272,7 @@ class Run:
         ]
 
     def _first_examples(self) -> Iterator[TaskRows]:
-        """For each task, yields its examples in the first batch that has any."""
+        """For each task, finds the first batch with an example of this task, and yields the task's examples in it."""
         for stream in self.streams:
             for data in (self.data[name].train for name in self.tables[stream.name]):
                 batches = (data.among(stream.rows(number)) for number in count())

@@ -135,11 +135,11 @@ class Predictor:
         return self.tasks[name]
 
     def read(self, task: str, texts: Texts) -> Dataset:
-        """Returns the texts as a data set of the task, with ids that count from 0."""
+        """Returns the texts as a data set of the task. The ids of the examples are 0, 1, 2 and so on."""
         return self.read_together([task], texts)[0]
 
     def read_together(self, tasks: Sequence[str], texts: Texts) -> list[Dataset]:
-        """Returns the texts as one data set per task, with ids that count from 0."""
+        """Returns a data set of all the texts for each task. The ids of the examples are 0, 1, 2 and so on."""
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
         chosen = [self.task(name) for name in dict.fromkeys(tasks)]
