@@ -79,7 +79,7 @@ class Examples(Sequence[Example]):
         return Examples(self.ids.take(rows), texts, self.labels[rows], weights, votes)
 
     def unlabelled(self, words: Ragged) -> "Examples":
-        """Returns these examples without labels: each word gets a missing label.
+        """Returns a copy of these examples in which the label of every word is missing.
 
         ``words`` has a row for each text, with a value for each word. Only the number of words is used.
         """
@@ -157,7 +157,7 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns the place of each word's first token in its sequence of tokens; -1 for a word without a token.
+        """Returns for each word of ``examples`` the place of its first token in its sequence; -1 if there is none.
 
         A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
         if the task does not label words.

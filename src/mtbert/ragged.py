@@ -50,7 +50,7 @@ class Ragged:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def places(self, rows: npt.NDArray[np.int64]) -> Ends:
-        """Returns the indices into ``self.values`` of all values in the given rows, in the order of ``rows``."""
+        """Returns the indices in ``self.values`` of all values in the rows with the indices ``rows``, in this order."""
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)

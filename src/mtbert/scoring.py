@@ -245,7 +245,7 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` holds predictions only for words with a token. In it, the order of the examples is that of ``made``.
+    ``part_WK`` holds predictions only for words with a token. The array ``made`` holds its examples' indices, in order.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

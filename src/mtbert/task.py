@@ -201,7 +201,7 @@ class Task(Settings):
         return texts >= 2 if self.texts is None else texts == self.texts
 
     def packed(self, columns: Sequence[_Column]) -> tuple[tuple[_Column, ...], ...]:
-        """Returns groups of text columns: the texts of a group are encoded together as one token sequence.
+        """Returns the text columns in groups. The texts of a group are encoded together as one token sequence.
 
         If ``inputs`` is ``separate``, each column is a group of its own. Otherwise, all columns form one group.
         """

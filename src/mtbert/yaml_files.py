@@ -25,7 +25,7 @@ class Extended:
 
 @dataclass(frozen=True)
 class YamlFiles:
-    """Finds and reads the files of one kind, which are either recipes or studies.
+    """Finds and reads files of one kind: either recipes or studies.
 
     ``what`` is the name of the kind in messages. ``key`` is a key that every such file needs; messages mention it.
     """

@@ -130,7 +130,8 @@ def _both(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Entities,
 def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[int]]:
     """Returns a matrix of counts: entry ``[i][j]`` says how many entities of type ``i`` were answered with type ``j``.
 
-    The last column counts entities that no answer found. The last row counts answers where the labels have no entity.
+    The last column counts entities in the labels that the answers lack, and the last row those in the answers that
+    the labels lack.
     """
     given, said = _both(task, decision_W, labels)
     types = len(scheme(task.labels or ()).types)

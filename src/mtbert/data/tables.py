@@ -191,7 +191,7 @@ class Columns(Settings):
 
 @dataclass(frozen=True)
 class CellGroup:
-    """One or more columns. The cells that they have in a row are combined into one text: the row's label or weight.
+    """One or more columns whose cells in each row are combined into one text: the label or the weight of the row.
 
     Two equal groups make the same text from the same row.
 

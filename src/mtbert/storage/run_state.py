@@ -39,7 +39,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything besides the model that a run needs to continue: its numbers, and its training tensors by name."""
+    """What a run needs to continue, apart from the model: numbers, and tensors of its training, keyed by name."""
 
     values: Values
     tensors: dict[str, Tensor]

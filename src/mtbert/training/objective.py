@@ -130,9 +130,9 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Runs the forward passes of a step one by one. For each pass, yields the sum of losses of every task.
+        """Runs the forward passes of a step one by one. For each pass, yields the weighted sum of each task's losses.
 
-        The objective of the step is the sum of everything that is yielded. Call ``backward`` for each pass before you
+        The objective of the step is the total of all yielded sums. Call ``backward`` for each pass before you
         request the next one, so that only one autograd graph is in memory at a time.
 
         Args:

@@ -245,7 +245,7 @@ class Run:
     def inert(self) -> list[str]:
         """Returns a warning for each loss that hardly trains anything.
 
-        Such a loss was 0 in every step, or contributes almost nothing to the gradient of the encoder. The run is not
+        Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. The run is not
         changed. Call this only after some training: while heads are untrained, little of a regulariser's gradient
         passes through them.
         """

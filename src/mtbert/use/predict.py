@@ -111,9 +111,9 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
-    """Returns one warning, which names the tasks whose answers cannot be marked as unsure; an empty list if all can be.
+    """Returns at most one warning, which names the tasks whose answers cannot be marked as unsure.
 
-    Raises a ValueError if the user asked for one of these tasks by name, or if no answers of any task can be marked.
+    Raises a ValueError if the user asked for one of these tasks by name, or if the answers of no task can be marked.
     """
     without = [one.task for one in data if not one.task.predicts.fits.calibrations]
     if without and (question.tasks or len(without) == len(data)):

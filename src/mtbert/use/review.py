@@ -89,7 +89,7 @@ def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
 def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
     """Yields a key for each row, made from the row's texts.
 
-    Rows have the same key if their texts are the same apart from case and from whitespace before and after the text.
+    Rows have the same key if their texts differ only in case or in whitespace at the beginning or end.
     """
     return zip(*([key.tobytes() for key in column.folded] for column in examples.texts), strict=True)
 

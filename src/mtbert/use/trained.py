@@ -16,7 +16,7 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 def early_model(predictor: Predictor, path: Path) -> list[str]:
     """Returns a list with one warning if the run at ``path`` has no best model yet, and otherwise an empty list.
 
-    In such a run, the newest model answers.
+    As long as there is no best model, the run's newest model is used.
     """
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
