@@ -154,9 +154,12 @@ def test_a_row_is_the_papers_protocol_in_every_setting(name: str):
 
 
 def test_a_task_of_a_row_reads_the_columns_of_its_file():
-    columns = {name: task["columns"] for name, task in as_plain(load_recipe("paper/base"))["tasks"].items()}
+    columns = {
+        name: {key: task["columns"][key] for key in ("text", "label", "id")}
+        for name, task in as_plain(load_recipe("paper/base"))["tasks"].items()
+    }
     assert columns == {
-        "sst": {"text": ["sentence"], "label": "sentiment", "id": "id", "separator": None},
-        "quora": {"text": ["sentence1", "sentence2"], "label": "is_duplicate", "id": "id", "separator": None},
-        "sts": {"text": ["sentence1", "sentence2"], "label": "similarity", "id": "id", "separator": None},
+        "sst": {"text": ["sentence"], "label": "sentiment", "id": "id"},
+        "quora": {"text": ["sentence1", "sentence2"], "label": "is_duplicate", "id": "id"},
+        "sts": {"text": ["sentence1", "sentence2"], "label": "similarity", "id": "id"},
     }

@@ -22,7 +22,9 @@ TASKS = ("stars", "spam", "topics")
 
 
 def recipe(folder: Path, change: dict[str, Any] | None = None) -> Recipe:
-    return validate_recipe(merge(toy_table.raw_table_recipe(folder), change or {}), "r")
+    """Returns the toy recipe with ``change``. No rows are held out of train to fit thresholds."""
+    raw = merge(toy_table.raw_table_recipe(folder), {"train": {"held_out": 0}})
+    return validate_recipe(merge(raw, change or {}), "r")
 
 
 def tokenizer(folder: Path) -> Tokenizer:

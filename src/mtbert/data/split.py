@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from mtbert.batch import Rows
-from mtbert.columns import TextColumn, numbered
+from mtbert.columns import Ints, TextColumn, numbered
 
 _Column = TypeVar("_Column")
 
@@ -22,7 +19,7 @@ def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
     return columns[:2]
 
 
-def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Rows, Rows]:
+def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Ints, Ints]:
     """Returns the row indices of train and those of dev, each in ascending order. Rows that share a text stay together.
 
     Texts are compared without regard to case and to leading or trailing space; empty texts are not shared. Rows that
@@ -66,11 +63,14 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
     return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
 
 
-def _groups(texts: Sequence[TextColumn]) -> tuple[Rows, Rows]:
+def _groups(texts: Sequence[TextColumn]) -> tuple[Ints, Ints]:
     """Returns a pair: the group index of each row, and the size of each group. Rows that share a text share a group.
 
     Groups are numbered in the order of their first rows.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     rows = len(texts[0])
     numbers = numbered(np.concatenate([column.folded for column in texts]))
     empty = np.flatnonzero(np.concatenate([column.stops == column.starts for column in texts]))

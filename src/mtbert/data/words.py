@@ -13,22 +13,24 @@ Dimension key: W words, P pieces.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Regex, pre_tokenizers
 
 from mtbert.answers.entities import OUTSIDE
 from mtbert.columns import TextColumn, WordColumn
 from mtbert.data import cells
 from mtbert.messages import count, shown
 
+if TYPE_CHECKING:
+    from tokenizers.pre_tokenizers import PreTokenizer
+
 Places = npt.NDArray[np.int64]  # [W, 2] or [P, 2]: first character, and the one after the last
 Entity = tuple[int, int, str]  # first character, the one after the last, label
 
 Finder = Callable[[str], Places]  # finds the words of a text
-
-_SPLITTER = pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"), "removed", invert=True)
 
 # Texts -----------------------------------------------------------------------------------------------------
 
@@ -39,7 +41,15 @@ def split(text: str) -> Places:
     >>> split("It's 2!").tolist()
     [[0, 2], [2, 3], [3, 4], [5, 6], [6, 7]]
     """
-    return _places(place for _, place in _SPLITTER.pre_tokenize_str(text))
+    return _places(place for _, place in _splitter().pre_tokenize_str(text))
+
+
+@cache
+def _splitter() -> "PreTokenizer":
+    """Returns the splitter. It is imported here because recipes are read without tokenizers."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"), "removed", invert=True)
 
 
 def given(text: str) -> Places:
