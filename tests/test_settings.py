@@ -18,11 +18,13 @@ from mtbert.settings import HUGGING_FACE
         ("tasks.a.losses=[{kind: oll, alhpa: 1}]", "tasks.a.losses.0: unknown key 'alhpa'. Did you mean 'alpha'?"),
         (
             "tasks.a.head.kind=linaer",
-            "tasks.a.head.kind: must be 'linear', 'mlp', 'cosine' or 'native', found \"linaer\". Did you mean 'linear'?",
+            "tasks.a.head.kind: must be 'linear', 'mlp', 'cosine' or 'native', found \"linaer\". "
+            "Did you mean 'linear'?",
         ),
         (
             "tasks.a.head=linaer",
-            "tasks.a.head.kind: must be 'linear', 'mlp', 'cosine' or 'native', found \"linaer\". Did you mean 'linear'?",
+            "tasks.a.head.kind: must be 'linear', 'mlp', 'cosine' or 'native', found \"linaer\". "
+            "Did you mean 'linear'?",
         ),
         (
             "tasks.a.losses=[cee]",
@@ -33,7 +35,8 @@ from mtbert.settings import HUGGING_FACE
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
         (
             "tasks.a.type=",
-            "tasks.a.type: must be 'classification', 'ordinal', 'binary', 'regression', 'multilabel', 'ranking' or 'tokens', found null.",
+            "tasks.a.type: must be 'classification', 'ordinal', 'binary', 'regression', 'multilabel', "
+            "'ranking' or 'tokens', found null.",
         ),
         ("tasks.a.labels=[0, b]", "tasks.a.labels.0: must be text; quote what looks like a number, found 0."),
         ("tasks.b={type: ordinal, inputs: single}", "tasks.b.train: must be given."),
