@@ -179,20 +179,21 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
     )
 
 
-def _with_tokens(data: Dataset) -> Dataset:
-    """Returns ``data`` without the examples in which no word has a token, because no loss can be computed for them.
+def _readable(data: Dataset) -> Dataset:
+    """Returns the examples that a loss can read.
 
-    If the task does not label words, returns ``data`` itself.
+    An example is left out if its weight is 0 or, in a task that labels words, if none of its words has a token. If a
+    step has no other examples of the task, the task takes no part in it.
     """
-    words = data.words(np.arange(len(data)))
-    if words is None:
+    words, weights = data.words(np.arange(len(data))), data.examples.weights
+    counts = np.ones(len(data), np.bool_) if weights is None else weights > 0
+    if words is not None:
+        counts &= words.sums(words.values >= 0) > 0
+    if counts.all():
         return data
-    known = np.flatnonzero(words.sums(words.values >= 0))
-    if len(known) == len(data):
-        return data
-    if not len(known):
+    if not counts.any():
         raise ValueError(f"task {data.task.name}: the tokenizer drops all words of train. Check the texts.")
-    return replace(data, examples=data.examples.take(known), rows=data.rows[known])
+    return data.take(np.flatnonzero(counts))
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
@@ -276,7 +277,7 @@ def _prepare(
         tokenized(side, tasks, split.reads, tokenizer, recipe.model.max_length, keep=True)
         for side in (split.train, split.dev)
     )
-    train = {name: _with_tokens(data) for name, data in train.items()}
+    train = {name: _readable(data) for name, data in train.items()}
     held_out: Mapping[str, Dataset] = {}
     if split.held_out is not None:
         held_out = tokenized(split.held_out, tasks, split.reads, tokenizer, recipe.model.max_length, keep=True)

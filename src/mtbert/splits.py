@@ -264,13 +264,9 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
     tasks = {}
     for (name, whole), reading, reads in zip(read.items(), table.readings, table.reads, strict=True):
         own = np.flatnonzero(reads[rows])
-        at = slice(None) if len(own) == len(whole) else (np.cumsum(reads) - 1)[rows[own]]
-        examples = Examples(
-            taken(ids, own, len(rows)),
-            [taken(texts[i], own, len(rows)) for i in reading.texts],
-            whole.labels[at],
-            *(None if part is None else part[at] for part in (whole.weights, whole.votes)),
-        )
+        found = whole if len(own) == len(whole) else whole.take((np.cumsum(reads) - 1)[rows[own]])
+        columns = [taken(texts[i], own, len(rows)) for i in reading.texts]
+        examples = Examples(taken(ids, own, len(rows)), columns, found.labels, found.weights, found.votes)
         tasks[name] = TaskSide(examples, own)
     return TableSide(texts, tasks)
 

@@ -297,8 +297,11 @@ def micro_batches(
 
     If ``budget`` is None, there is one pass with all examples. Otherwise, the rows of a pass have at most ``budget``
     tokens together. A row that has more tokens by itself gets a pass of its own. A row that several tasks share is in
-    the same pass for all of them, and its tokens count once. For ``apart``, see :func:`collate`.
+    the same pass for all of them, and its tokens count once. Without examples, there is no pass. For ``apart``, see
+    :func:`collate`.
     """
+    if not parts:
+        return
     if budget is None:
         yield list(parts)
         return

@@ -126,6 +126,8 @@ class Run:
     def step(self) -> Step:
         """Makes one optimizer step and returns its record.
 
+        If no loss can read any of the rows that were drawn, there is no gradient, so the weights stay as they are.
+
         Raises:
             FloatingPointError: If a loss or the gradient is not finite, or the gradient is too large. The weights and
                 the optimizer are then unchanged.
@@ -136,7 +138,7 @@ class Run:
         tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            if settings.read_gradients:
+            if settings.read_gradients and drawn:
                 diagnostics |= self._backward_by_task(drawn, tally)
             else:
                 for made in self.objective.losses(drawn, tally):  # one for each forward pass
