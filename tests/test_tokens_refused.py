@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns
 from mtbert.recipe.parts import TaskRecipe
-from mtbert.recipe.settings import validate_recipe
+from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.storage.card import Card
 from mtbert.task import Task
 
@@ -26,8 +27,16 @@ def test_a_task_reads_words_and_its_default_loss_and_metric_are_those_of_tags():
     assert found.columns.words
     assert ([loss.kind for loss in found.losses], found.metric) == (["ce"], "f1")
     assert [loss.kind for loss in task(losses=["ce", "smart", "rdrop"]).losses] == ["ce", "smart", "rdrop"]
-    assert not task(type="classification", columns={"words": True}).columns.words
+    assert not task(type="classification").columns.words
     assert task(labels={"0": "O", "1": "B-x", "2": "I-x"}).labels == ("O", "B-x", "I-x")
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "tokens"])
+def test_words_are_no_setting_because_the_type_says_it(kind: str):
+    with pytest.raises(ValueError, match=re.escape("words: True is no setting any more. It follows from the task's")):
+        task(type=kind, columns={"words": True})
+    found = validate_recipe({"tasks": {"t": {"type": kind, "inputs": "single", "train": "x.conll"}}}, "r")
+    assert "words" not in as_plain(found)["tasks"]["t"]["columns"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +88,7 @@ def test_generated_rows_have_no_words(tmp_path: Path):
     with pytest.raises(
         ValueError, match=re.escape("generated sst [dev]: its rows have no labels of words. Name a file")
     ):
-        read(Source(generated="sst", split="dev"), Columns(words=True), tmp_path, texts=1)
+        read(Source(generated="sst", split="dev"), Columns().read_by(ANSWER_TYPES["tokens"]), tmp_path, texts=1)
 
 
 def test_a_model_must_know_its_splitter():

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.columns import WordColumn
 from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.memory import arrow_table
@@ -19,7 +20,7 @@ from mtbert.data.tables import Columns, Table
 from mtbert.ragged import Ragged
 from mtbert.task import Task
 
-WORDS = Columns(words=True)
+WORDS = Columns().read_by(ANSWER_TYPES["tokens"])
 FREE = Task(name="t", type="tokens", inputs="single")
 ROWS: list[dict[str, Any]] = [
     {"text": ["Anna", "Li", "lives", "."], "label": ["B-PER", "I-PER", "O", "O"]},

@@ -200,7 +200,7 @@ def read_kept(
         digests = [cache.file_digest(path, afresh=afresh) for path in paths]
     except (OSError, ValueError):  # read_all() below raises the error with its place
         return read_all(source, columns, root, texts=texts)
-    depends_on = [source.files, digests, source.where, texts, [each.model_dump() for each in columns]]
+    depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns]]
     with suppress(OSError, ValueError):
         return SourceTable.loaded(cache.look_up("table", depends_on), columns)
     table = read_all(source, columns, root, texts=texts)

@@ -4,15 +4,15 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from mtbert.answers import AnswerType, SoftKind
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
 from mtbert.messages import few, shown
-from mtbert.settings import Settings
+from mtbert.settings import Dropped, Settings
 
 
 class Columns(Settings):
@@ -47,8 +47,9 @@ class Columns(Settings):
         max_length=10,
         description="between the labels of a set, or the votes, that are written in one cell; null: ;",
     )
+    _words: bool = PrivateAttr(default=False)  # set by the type of the task
 
-    words: bool = Field(default=False, description="set by the task's type: whether a label has a tag for each word")
+    dropped: ClassVar = {"words": Dropped(ignored=(False,), instead="It follows from the task's type. Drop it.")}
 
     @model_validator(mode="before")
     @classmethod
@@ -77,6 +78,11 @@ class Columns(Settings):
         return self
 
     @property
+    def words(self) -> bool:
+        """Whether the labels are tags of words. This follows from the task's type, see :meth:`read_by`."""
+        return self._words
+
+    @property
     def soft(self) -> SoftKind | None:
         """How the columns give a distribution over labels, as votes or as shares; None if they give no distribution."""
         return "votes" if self.votes is not None else "shares" if self.shares is not None else None
@@ -102,9 +108,15 @@ class Columns(Settings):
         return isinstance(self.truth, str) and (self.soft is not None or self.separator is not None)
 
     @property
+    def reads(self) -> tuple[object, ...]:
+        """Everything that determines what is read, as JSON values. Columns with equal values read the same cells."""
+        return self.text, self.id, [(each.key, each.names, each.form, each.words_of) for each in self.groups]
+
+    @property
     def groups(self) -> tuple["CellGroup", ...]:
         """The label columns as one group and, if the task has weights, the weight column as another."""
-        form = self.separator if self.labels else len(self.text)  # without label columns, the label is that number
+        # Without label columns, the label is the number of texts.
+        form = (isinstance(self.truth, tuple), self.separator) if self.labels else len(self.text)
         words_of = self.text[0] if self.words else None
         label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label)
         if self.weight is None:
@@ -148,7 +160,9 @@ class Columns(Settings):
             raise ValueError(
                 f"weight: weights are of rows, and type '{answer.name}' has a label for each word. Drop it."
             )
-        return self.model_copy(update={"words": answer.words})
+        made = self.model_copy()
+        made._words = answer.words
+        return made
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
@@ -207,7 +221,7 @@ class CellGroup:
 
     key: Literal["label", "votes", "shares", "weight"]
     names: tuple[str, ...]
-    form: str | int | None
+    form: object
     words_of: str | None
     convert: Callable[[object], str | None] = field(compare=False)
     join: Callable[[Sequence[str | None]], str | None] = field(compare=False)
