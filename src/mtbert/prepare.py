@@ -193,7 +193,8 @@ def _readable(data: Dataset) -> Dataset:
         return data
     if not counts.any():
         raise ValueError(f"task {data.task.name}: the tokenizer drops all words of train. Check the texts.")
-    return data.take(np.flatnonzero(counts))
+    kept = np.flatnonzero(counts)
+    return replace(data, examples=data.examples.take(kept), rows=data.rows[kept])
 
 
 def settled(recipe: Recipe, data: Mapping[str, Prepared]) -> Recipe:
