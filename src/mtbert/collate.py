@@ -185,7 +185,8 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
     Args:
         span: The name of the span.
         back: For each row of the span, the indices of its sequences within the span, ``[texts, rows]``.
-        ends: For each sequence of the span, the index of the token after its last, ``[sequences]``.
+        ends: For each sequence of the span, the index just after its last token, counted within the span,
+            ``[sequences]``.
         own: The indices of those rows of the span that the task reads.
         device: The device of the batch.
     """

@@ -50,7 +50,10 @@ class Ragged:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def places(self, rows: npt.NDArray[np.int64]) -> Ends:
-        """Returns the indices in ``self.values`` of all values in the rows with the indices ``rows``, in this order."""
+        """Returns the indices in ``self.values`` of all values that belong to the given rows, one row after the other.
+
+        ``rows`` holds the indices of the rows.
+        """
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
@@ -58,7 +61,10 @@ class Ragged:
         return found
 
     def sums(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Returns the row sums of ``values``, ``[W]``, which is divided into the same rows as ``self.values``."""
+        """Returns the sum of ``values`` in each row.
+
+        ``values``, ``[W]``, is divided into rows in the same way as ``self.values``.
+        """
         found: npt.NDArray[np.float64] = np.bincount(
             self.owners, np.asarray(values, np.float64), minlength=len(self)
         ).astype(np.float64)

@@ -130,7 +130,7 @@ def _predicted(model: Model, data: Dataset, prediction: Tensor) -> Predicted:
 
 
 def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
-    """Returns the scores of ``predicted``: predictions that :func:`predict_and_decide` made for ``data``."""
+    """Returns the scores of ``predicted``, the predictions that :func:`predict_and_decide` made for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.metrics}
     return Evaluation(
@@ -190,7 +190,7 @@ def no_certainty(task: Task) -> str:
 def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
     """Fits the threshold and the calibration of each task's head on the given examples, which must have labels.
 
-    Does nothing for a head without such numbers. Rows that several tasks share are encoded once.
+    A head that has neither of them stays unchanged. Rows that several tasks share are encoded once.
     """
     fitting = [(data, rows) for data, rows in parts if data.task.predicts.fits != NOTHING_FITTED]
     fitting = [(data, rows) for data, rows in fitting if model.fitted(data.task.name)]

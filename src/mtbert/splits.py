@@ -1,4 +1,6 @@
-"""The rows of a recipe's tables: each table is read once for all of its tasks, and split into train, held out and dev.
+"""The rows of a recipe's tables. Each table is read once for all of its tasks, and split.
+
+The parts of a split are the train rows, the held-out rows and the dev rows.
 
 Dimension key: B examples of a task.
 """

@@ -283,7 +283,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """Says whether a threshold can be fitted to the predictions for held-out rows, and which calibrations can."""
+        """What a run can fit to the predictions for held-out rows: a threshold, calibrations, both, or nothing."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

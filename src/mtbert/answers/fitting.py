@@ -42,9 +42,10 @@ FEWEST_ROWS = 5  # a label of a set keeps its threshold if fewer held-out rows h
 
 @dataclass(frozen=True)
 class Calibration:
-    """A way to calibrate predictions: the names of its numbers, and a function that fits them.
+    """A way to calibrate predictions: a function that fits some numbers, and the names of these numbers.
 
-    The function takes predictions and labels of held-out rows, and returns a number for each name.
+    The function takes the predictions and the labels of held-out rows, and returns the numbers in the order of
+    their names.
     """
 
     names: tuple[FittedName, ...]
@@ -162,9 +163,9 @@ def fit_numbers(
 
 
 def most_accurate(predictions_B: Labels, labels_B: Labels) -> float:
-    """Returns the threshold that separates yes from no with the fewest errors.
+    """Returns the threshold that separates ``yes`` from ``no`` with the fewest errors.
 
-    Labels are shares of yes; a share above 0.5 counts as yes. Predictions are cosines, and the threshold is the
+    Labels are shares of ``yes``; a share above 0.5 counts as ``yes``. Predictions are cosines, and the threshold is the
     midpoint of two neighbouring ones. If several midpoints are equally good, the lowest is returned. The result is -2
     or 2 if it is best to give all examples the same answer.
     """
@@ -243,8 +244,8 @@ def class_loss(logits_BK: Labels, labels: Labels, scale: float) -> float:
 def label_loss(logits: Labels, labels: Labels, scale: float, bias: float = 0.0) -> float:
     """Returns the mean cross-entropy of yes/no predictions whose logits are ``scale * logits + bias``, in nats.
 
-    ``labels`` holds the true share of yes, usually 1 or 0, and ``nan`` where it is unknown. The shares are smoothed
-    before they are used. ``logits`` and ``labels`` have the same shape, ``[B]`` or ``[B, K]``.
+    Each element of ``labels`` is the true share of ``yes``, usually 1 or 0, or ``nan`` if it is unknown. Shares are
+    smoothed before they are used. ``logits`` and ``labels`` have the same shape, ``[B]`` or ``[B, K]``.
     """
     from scipy.special import log_expit
 
@@ -277,7 +278,7 @@ def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
 def _isotonic(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
     """Fits a function from logit to probability that never falls, and returns its knots, ``[2, KNOTS]``.
 
-    Row 0 holds the logits, and row 1 the probabilities. If there are fewer knots, the last one is repeated.
+    Row 0 holds logits, and row 1 probabilities. If there are fewer than ``KNOTS`` knots, the last one is repeated.
     """
     from sklearn.isotonic import IsotonicRegression
 

@@ -104,7 +104,7 @@ class SetLabels:
         return kind and bool(np.isin(decision, (0, 1)).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether at least 99% of the decisions are the same set."""
+        """Returns whether the decision is the same set of labels for at least 99% of the examples."""
         return bool(np.unique(decision, axis=0, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
@@ -238,7 +238,7 @@ def _shares(labels_BK: Labels) -> Labels:
 
 
 def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfClass]:
-    """Returns precision, recall, F1 and counts for each label, over the rows in which the label is known."""
+    """Returns each label's precision, recall, F1 and counts of rows, over the rows in which the label is known."""
     right_K, said_K, given_K = (part.sum(0) for part in _counted(decision_BK, labels_BK))
     shares = (_share(right_K, said_K), _share(right_K, given_K), _share(2 * right_K, said_K + given_K))
     return [

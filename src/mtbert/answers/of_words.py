@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OfWords(Protocol):
-    """The methods of an answer type that labels words. Predictions are ``[W, K]``; ``nan`` where one is missing."""
+    """The methods of an answer type that labels words. Predictions are ``[W, K]``; ``nan`` if a word has none."""
 
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]

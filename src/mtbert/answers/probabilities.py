@@ -67,9 +67,9 @@ def reliability(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> Reliability:
 def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
     """Returns the expected calibration error, from 0 to 1.
 
-    Predictions are divided by confidence, the probability of the chosen option, into ``BINS`` bins of equal width. For
-    each bin, the distance between its mean confidence and its share of right answers is taken. The error is the mean of
-    these distances, weighted by the number of predictions in each bin.
+    The confidence of a prediction is the probability of the chosen option. Predictions are sorted by their confidence
+    into ``BINS`` bins of equal width. In each bin, the distance between the mean confidence and the share of right
+    answers is taken. The error is the mean of these distances, weighted by the number of predictions in each bin.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
@@ -78,7 +78,7 @@ def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
 
 
 def negative_log_likelihood(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
-    """Returns the mean of ``-log p`` over all questions, in nats. ``p`` is the probability of the true option."""
+    """Returns the mean of ``-log p`` in nats, where ``p`` is the probability that was predicted for the true option."""
     return -float(np.take_along_axis(log_p_NK, true_N[:, None], 1).mean()) if len(true_N) else 0.0
 
 

@@ -1,7 +1,7 @@
 """Soft labels: a soft label is a distribution over the classes, which comes from votes of annotators or from a file.
 
 A task with ``columns.votes`` or ``columns.shares`` has such labels. They are float64 rows ``[B, K]`` that sum to 1, in
-the order of the task's classes. For a yes/no task they are the shares of yes, ``[B]``. A missing label is ``nan``.
+the order of the task's classes. For a yes/no task they are shares of ``yes``, ``[B]``. A missing label is ``nan``.
 :func:`with_soft` derives the answer type for them from the answer type for hard labels. Scores, tables and figures
 compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the whole
 distribution.
@@ -49,7 +49,7 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
     """Returns for each label the index of the class with the most votes in it, ``[B]``; ``nan`` if there is no label.
 
     Args:
-        labels: Distributions over classes, ``[B, K]``, or shares of yes, ``[B]``.
+        labels: Distributions over classes, ``[B, K]``, or shares of ``yes``, ``[B]``.
         ordered: Whether the classes have an order. If several classes have the most votes, the one nearest to the mean
             of the distribution is taken if ``ordered`` is true, and the first one otherwise.
 
@@ -71,7 +71,7 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 def over_classes(labels: Labels) -> Labels:
     """Returns ``labels`` as distributions over all classes, ``[B, K]``.
 
-    If ``labels`` are shares of yes, ``[B]``, each becomes a distribution over the classes no and yes.
+    If ``labels`` are shares of ``yes``, ``[B]``, each becomes a distribution over the classes ``no`` and ``yes``.
     """
     return np.stack([1 - labels, labels], 1) if labels.ndim == 1 else labels
 
@@ -122,7 +122,7 @@ class SoftLabels:
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
     as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a
-    yes/no task, as a single number, which is the share of yes.
+    yes/no task, as a single number, which is the share of ``yes``.
     """
 
     hard: ClassLabels

@@ -22,10 +22,10 @@ def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
 def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tuple[Ints, Ints]:
     """Returns the row indices of train and those of dev, each in ascending order. Rows that share a text stay together.
 
-    Texts are compared without regard to case and to leading or trailing space; empty texts are not shared. Rows that
-    are linked by a chain of shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is divided.
-    Groups are drawn at random, and a group goes to dev if it still fits. A giant group therefore stays in train, and
-    dev gets as close to its share as the other groups allow.
+    Texts are compared without regard to case and to leading or trailing space; an empty text does not count as shared.
+    Rows that are linked by a chain of shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is
+    divided. Groups are drawn at random, and a group goes to dev if it still fits. A giant group therefore stays in
+    train, and dev gets as close to its share as the other groups allow.
 
     Args:
         texts: The texts of the rows: one column for each text of a row.

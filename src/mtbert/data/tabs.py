@@ -131,9 +131,9 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the lines that continue a quoted field, up to the line with its closing quote.
+    """Returns the unread lines that continue a quoted field, up to the line with its closing quote.
 
-    These lines come after the first ``taken`` unread lines. Returns [] if ``most`` characters have no closing quote.
+    The first ``taken`` unread lines are passed over. Returns [] if no such line is found within ``most`` characters.
     """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:

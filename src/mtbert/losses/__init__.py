@@ -97,12 +97,12 @@ class Pass:
     def finish(
         self, x_MD: Tensor, generator: torch.Generator | None, *, model: Model | None = None, exact: bool = False
     ) -> Output:
-        """Runs another pass of this task from the first layer on, and returns its output.
+        """Runs another forward pass of this task, without the embedding layer, and returns the model's output.
 
         Args:
-            x_MD: The input of the first layer, ``[M, D]``.
+            x_MD: The input of the first layer after the embeddings, ``[M, D]``.
             generator: Draws the dropout masks; None turns dropout off.
-            model: The model to run; by default the model of this pass.
+            model: The model to run; by default the one that made this :class:`Pass`.
             exact: Whether to compute in float32 even if the model computes in bfloat16.
         """
         made = (model or self.model).finish(self.alone, x_MD, generator, exact=exact, watch=self.watch)
@@ -169,7 +169,7 @@ class Own(_Settings, Protocol):
         ...
 
     def with_own(self, own: nn.Module) -> Loss:
-        """Returns the loss as a function. It uses the module ``own``, which :meth:`build` returned."""
+        """Returns the loss as a function that uses ``own``, a module that :meth:`build` returned."""
         ...
 
 
@@ -206,21 +206,21 @@ class ClassWeighted(Plain, Protocol):
 class WholeBatch(Protocol):
     """A :data:`Loss` that compares all examples of a step with each other.
 
-    A step may take several passes. The loss therefore has two halves: :meth:`gather` reads each pass, and
+    A step may take several forward passes. The loss therefore has two halves: :meth:`gather` reads each pass, and
     :meth:`compare` computes the loss over all of them.
     """
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the tensors that :meth:`compare` needs from one pass, each ``[B, ...]``.
+        """Returns the tensors that :meth:`compare` needs from the forward pass ``p``, each ``[B, ...]``.
 
-        The caller concatenates the tensors of all passes.
+        The caller concatenates them with those of the step's other forward passes.
         """
         ...
 
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss of a step as a scalar.
 
-        ``gathered`` are the tensors that :meth:`gather` returns, each concatenated over all passes of the step.
+        ``gathered`` are the tensors that :meth:`gather` returns, each concatenated over all forward passes of the step.
         """
         ...
 

@@ -2,12 +2,12 @@
 
 ``balanced`` weights give all classes the same total weight in the train data: a class with ``n_k`` of ``n`` rows gets
 ``n / (K * n_k)`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn uses the same name).
-In a set, each label is a yes/no decision: the weight of its yes is the class weight, and the weight of its no is 1. The
+In a set, each label is a yes/no decision: the weight of ``yes`` is the class weight, and the weight of ``no`` is 1. The
 ``balanced`` weight of such a label is the number of rows without it divided by the number of rows with it.
 
-A soft label is a distribution over the classes; for yes/no it is the share of yes. Its loss is the mean of the losses
-that the classes would have as hard labels, weighted by the shares of the classes and by the class weights. To compute
-``balanced`` weights, the shares of a class are summed over the rows, and this sum is used as ``n_k``.
+A soft label is a distribution over the classes; for yes/no it is the share of ``yes``. Its loss is the mean of the
+losses that the classes would have as hard labels, weighted by the shares of the classes and by the class weights. To
+compute ``balanced`` weights, the shares of a class are summed over the rows, and this sum is used as ``n_k``.
 
 Dimension key: B examples, K classes (for sets: K labels).
 """
@@ -41,8 +41,8 @@ class CrossEntropy(Settings):
 
     With ``class_weights``, the loss of each example is multiplied by the weight of its class. The sum is divided by the
     number of examples, whereas PyTorch divides it by the sum of the weights. The gradient of a step therefore stays the
-    same when the step is cut into several passes. ``smoothing`` is the share of the target that is spread evenly over
-    all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016).
+    same when the step is split into several forward passes. ``smoothing`` is the share of the target that is spread
+    evenly over all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016).
     """
 
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class", soft=True)
@@ -69,7 +69,7 @@ class CrossEntropy(Settings):
 
 
 class BinaryCrossEntropy(Settings):
-    """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a share of yes.
+    """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a number between.
 
     For sets of labels, the loss is averaged over the known labels of each example, and then over the examples.
     ``smoothing`` and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file

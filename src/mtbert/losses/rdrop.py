@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class RDrop(Settings):
-    """Half the symmetric divergence between the predictions of this pass and of a second pass, averaged over examples.
+    """Half the symmetric divergence between the predictions of two forward passes, averaged over examples.
 
-    The second pass draws new dropout masks everywhere, including the embedding layer.
+    The second forward pass draws new dropout masks everywhere, including the embedding layer.
     """
 
     needs: ClassVar = Needs(

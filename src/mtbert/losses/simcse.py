@@ -90,7 +90,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss as a function. It computes sentence vectors with ``own``, which :meth:`build` returned."""
+        """Returns the loss as a function that uses ``own``, the linear layer and tanh that :meth:`build` returned."""
         return TwoPasses(own, self.temperature)
 
 
@@ -102,7 +102,7 @@ class TwoPasses:
     temperature: float
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns three tensors: the sentence vectors of this pass, those of a second pass, and cluster numbers.
+        """Returns three tensors: the sentence vectors of the pass ``p``, those of a second pass, and cluster numbers.
 
         The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``. Sentences with the same cluster number mean the same.
         """

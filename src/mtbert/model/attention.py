@@ -47,8 +47,8 @@ class Groups:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
         rounded: Whether to round shapes up, so that kernels that were compiled for one shape can be reused. If true,
-            sequences are padded to a multiple of ``STEP`` tokens. The batch as a whole is padded with dummy tokens, see
-            :attr:`dummies`, to a multiple of :func:`multiple`.
+            sequences are padded to a multiple of ``STEP`` tokens. The batch as a whole is padded with dummy tokens
+            (:attr:`dummies`) to a multiple of the number that :func:`multiple` returns.
     """
 
     layout: Layout
@@ -122,7 +122,7 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns ``m``: a batch is padded until the number of its tokens is a multiple of ``m``.
+    """Returns a number ``m``. A batch is padded until the number of its tokens is a multiple of ``m``.
 
     ``tokens`` is the number without padding. ``m`` is the largest power of two that is at most 64 and at most a twelfth
     of ``tokens``. For fewer than 12 tokens, it is 1.
@@ -151,7 +151,7 @@ def attend(
     """Returns the output of multi-head attention, in which each token attends to all tokens of its own sequence.
 
     Args:
-        qkv_N3D: The query, key and value of each token, side by side: ``[N, 3 * D]``. Dummy rows come last.
+        qkv_N3D: The query, key and value of each token, side by side: ``[N, 3 * D]``. Dummy tokens (padding) come last.
         groups: The sequences of the batch, in groups.
         heads: The number of heads, which must divide ``D``.
         dropout_rate: The dropout rate of the attention probabilities.
@@ -159,8 +159,8 @@ def attend(
         first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
-        The output for all tokens, ``[N, D]``, with zeros in dummy rows. If ``first_only`` is true, the output for the
-        first token of each sequence, ``[S, D]``, without dummy rows.
+        The output for all tokens, ``[N, D]``, with zeros for dummy tokens. If ``first_only`` is true, the output for
+        the first token of each sequence, ``[S, D]``.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, first_only)

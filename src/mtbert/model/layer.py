@@ -46,8 +46,8 @@ class Rotary:
     """Rotary position embedding (RoPE): queries and keys are rotated by angles that grow with the token's position.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021. As in transformers,
-    element ``i`` of the first half of a head is rotated together with element ``i`` of the second half. The angles are
-    computed in float32.
+    element ``i`` of the first half of each attention head is rotated together with element ``i`` of the second half.
+    The angles are computed in float32.
     """
 
     base: float

@@ -110,7 +110,8 @@ class Recipe(Settings):
         """Returns a copy of the recipe in which some settings, such as data files, are replaced.
 
         ``change`` is a function that returns new settings. It is called with the name and the settings of each table,
-        and of each task with files of its own. What it returns for a table also applies to all tasks that read it.
+        and of each task with files of its own. What it returns for a table also applies to all tasks that read this
+        table.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}

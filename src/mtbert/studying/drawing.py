@@ -54,7 +54,7 @@ def grid_of_panels(rows: int, columns: int, width: float, height: float, **share
 def best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
     """Returns the names of two rows of the study: the reference row, and the row with the best score on ``task``.
 
-    If they are the same row, it is named once. If the reference row has no score on the task, it is left out.
+    If both are the same row, its name is returned once. If the reference row has no score on the task, it is left out.
     """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]

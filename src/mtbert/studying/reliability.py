@@ -20,8 +20,8 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Draws the share of right answers as a curve over the confidence, for each task with probabilities.
 
-    There are curves for the reference row and for the best row, over all seeds. A row with calibration has two curves:
-    before and after calibration.
+    There are curves for the study's reference row and for its best row, over all seeds. A row with calibration
+    has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():
         rows = {

@@ -82,9 +82,9 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the log line with the scores of the model whose answers are used; None if there is no such line.
+        """Returns the log line with the scores of the model that gave the run's answers; None if there is none.
 
-        If it is unknown after which step this model was saved, returns the last log line with scores.
+        If the training step of this model is not known, returns the last log line with scores.
         """
         last = history.last(self.steps)
         if self.step is None:

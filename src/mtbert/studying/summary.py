@@ -100,7 +100,7 @@ class Summary:
 
 
 def summarise(results: Results) -> Summary:
-    """Returns the statistics of all runs that have ended. The same runs give bitwise the same numbers."""
+    """Returns the statistics of all runs that have ended. For the same runs, the numbers are the same, bit for bit."""
     return _Sums(results).summary()
 
 

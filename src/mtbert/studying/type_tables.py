@@ -27,7 +27,10 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 
 
 def distances(dev: DevData, judged: ByRow) -> TextTable:
-    """Returns a table. For each row of the study, it shows which shares of answers are 0, 1, 2 or more classes off."""
+    """Returns a table with the shares of right answers and of answers that are 1, 2, or 3 or more classes off.
+
+    The classes of the task are ordered. The table has a line for each row of the study.
+    """
     task, rows = dev.task.name, []
     for row, runs in judged.items():
         found_SB = np.stack([run.distance_B for run in runs])

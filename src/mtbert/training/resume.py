@@ -60,8 +60,8 @@ def resume_run(
         track: A tracker that also receives all logged numbers; None for no tracker.
 
     Raises:
-        ValueError, FileNotFoundError: If ``overrides`` change any other setting, ``out`` is not a run, another process
-            trains it, or its data or files have changed or are damaged.
+        ValueError, FileNotFoundError: If ``overrides`` change any other setting, if ``out`` holds no run, if
+            another process trains this run, or if its data or files have changed or are damaged.
     """
     for override in overrides:
         if override.partition("=")[0] != "data.root":

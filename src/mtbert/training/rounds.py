@@ -19,7 +19,7 @@ from mtbert.sampling.turn import Progress
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The number of rounds in each epoch, and what follows from it.
+    """The number of rounds in each epoch, and two quantities that follow from it.
 
     A round is one joint step with a batch of every table or, if tables take turns, one step with each table.
 

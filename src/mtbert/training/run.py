@@ -2,7 +2,7 @@
 
 This generator draws dropout masks and noise, and its state is saved. All other random draws of a step are pure
 functions of the seed and of counters in the run state. A run can therefore be stopped after any step, restored, and
-continued with bitwise the same results.
+continued, and the results are the same, bit for bit.
 
 Dimension key: T tasks.
 """

@@ -146,7 +146,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to Weights & Biases: by default offline, into files in the run's folder that ``wandb sync`` can upload.
+    """Logs to Weights & Biases, by default offline, into files in the run's folder. To upload them, run ``wandb sync``.
 
     The environment variable ``WANDB_MODE`` can choose another mode.
     """
@@ -168,7 +168,7 @@ def _wandb(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _mlflow(folder: Path, settings: Mapping[str, Value]) -> Tracking:
-    """Logs to MLflow: by default into ``mlflow.db`` in the run's folder.
+    """Logs to MLflow, by default into ``mlflow.db`` in the run's folder.
 
     The environment variable ``MLFLOW_TRACKING_URI`` can name another store.
     """

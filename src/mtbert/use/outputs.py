@@ -129,7 +129,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 def joined(answer: OutputRow, separator: str) -> OutputRow:
     """Returns the answer with each list of texts joined to a single text, with ``separator`` between its items.
 
-    A list stays a list if it could not be split again: if it is empty, or if an item contains ``separator``.
+    A list stays a list if splitting the text would not give it back: if it is empty or an item contains ``separator``.
     """
     return {
         name: separator.join(value)

@@ -111,7 +111,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
-    """Returns at most one warning, which names the tasks whose answers cannot be marked as unsure.
+    """Returns a list of at most one warning, which names all tasks whose answers cannot be marked as unsure.
 
     Raises a ValueError if the user asked for one of these tasks by name, or if the answers of no task can be marked.
     """

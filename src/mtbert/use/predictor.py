@@ -89,8 +89,8 @@ class Predictor:
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
-            ValueError: If a task does not exist, an example has the wrong number of texts, a text is empty, or some
-                tasks take single texts and others take pairs.
+            ValueError: If a task does not exist, if an example has the wrong number of texts, if a text is empty, or if
+                some tasks take single texts and others take pairs.
             FloatingPointError: If an answer is not finite.
         """
         if isinstance(task, str):

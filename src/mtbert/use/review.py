@@ -116,7 +116,7 @@ def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...
 
 
 def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bool:
-    """Returns whether two rows are nearly equal: their corresponding texts have almost the same words."""
+    """Returns whether the corresponding texts of two rows have almost the same words."""
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
