@@ -162,7 +162,7 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns the words of a task that have a token, each with the place of its first token in the task's span.
+    """Returns those words of a task that have a token, each with the place of its first token in the task's span.
 
     The span of a task is the part of the batch that holds the rows of its table.
 

@@ -196,7 +196,7 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
 
 
 def _contradicted(numbers: Ints) -> int:
-    """Returns how many rows of a ranking have a wrong candidate that is right in a row with the same query.
+    """Returns how many rows of a ranking have a wrong candidate that is the right one in a row with the same query.
 
     In ``numbers``, ``[texts, rows]``, equal numbers mean equal texts. The texts of a row are the query, the right
     candidate, and the wrong ones.
