@@ -283,7 +283,7 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns a pair: the recipe, changed to read files in ``out``, and the rows from ``data`` for these files."""
+    """Returns a pair: a recipe that reads files in ``out``, and the rows of ``data`` that belong in these files."""
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(
@@ -308,7 +308,10 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns the folder name for a run, study or tuning: the name of its file; ``run`` if ``given`` is no file."""
+    """Returns a name for the folder of a run, study or tuning.
+
+    It is the name of the file ``given`` without its ending, or ``run`` if ``given`` is not the name of a file.
+    """
     if not isinstance(given, str | Path):
         return "run"
     return str(given) if str(given) in shipped else Path(given).stem

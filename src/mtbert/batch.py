@@ -157,7 +157,7 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns for each word of ``examples`` the place of its first token in its sequence; -1 if there is none.
+        """Returns for each word of ``examples`` the index of its first token in its sequence; -1 if it has no token.
 
         A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
         if the task does not label words.
@@ -186,9 +186,9 @@ class Dataset:
         return total
 
     def among(self, rows: Rows) -> Rows:
-        """Returns the indices of the examples in the given rows of the table, in the order of these rows.
+        """Returns, for each of the given rows of the table, the index of the example that is in this row.
 
-        A row that is not an example is left out.
+        The indices are in the order of the given rows. Rows without an example are left out.
         """
         if len(self) == self.size:
             return rows
@@ -258,8 +258,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: The same numbers as ``order``, in a tensor on the device.
-        tokens_M: The index of each token of the sequences, counted from the start of the span. The tokens are in the
-            order of a batch of this task alone. None if the span holds exactly these tokens in this order.
+        tokens_M: The index of each token of the sequences, counted from the start of the span, in the order that the
+            tokens have in a batch of this task alone. None if the span holds exactly these tokens in this order.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 

@@ -269,7 +269,7 @@ def read_test(
 def _prepare(
     recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection[str], afresh: bool
 ) -> dict[str, Prepared]:
-    """Returns the data of each task that reads the table ``name`` and is in ``wanted``."""
+    """Returns the data of each task in ``wanted`` that reads the table called ``name``."""
     split = split_table(recipe, name, afresh=afresh)
     readers = [each for each in recipe.tasks_by_table()[name] if each.name in wanted]
     check_rows(readers[0], len(split.train))

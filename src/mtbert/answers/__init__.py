@@ -220,7 +220,7 @@ class LabelKind(Protocol):
         ...
 
     def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        """Returns whether ``decision`` has the shape, dtype and values of decisions for this kind of labels.
+        """Returns whether ``decision`` has the shape, dtype and values that decisions of this :class:`LabelKind` have.
 
         ``examples`` is the expected number of decisions: one for each example or, if words are labelled, for each word.
         """

@@ -252,7 +252,10 @@ def _parts(label: str) -> list[str]:
 
 
 def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
-    """Returns advice for a cell that is not one of the classes. If it is a number, it may be the code of a class."""
+    """Returns advice for the user if ``cell`` is not one of the classes.
+
+    If all cells could be codes, which are numbers that stand for classes, the advice is to say so in the recipe.
+    """
     labels = task.labels or ()
     found = {each for each in cells if each is not None}
     for first in (0, 1):

@@ -10,9 +10,9 @@ A calibration changes predictions, which are logits. Their probabilities then sa
 - isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
   and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002.
 
-As in Platt's paper, numbers are fitted to smoothed targets, here for all three: with ``N`` rows and ``K`` classes, a
-target ``y`` becomes ``(N * y + 1) / (N + K)``. Even if all held-out rows are answered right, no probability therefore
-becomes 1. SciPy and scikit-learn are imported only when numbers are fitted.
+All three are fitted to smoothed targets, as Platt's paper does: with ``N`` rows and ``K`` classes, a target ``y``
+becomes ``(N * y + 1) / (N + K)``. No probability therefore becomes 1, even if all held-out rows are answered right.
+SciPy and scikit-learn are imported only when numbers are fitted.
 
 Dimension key: B examples, K numbers of one answer, Q knots.
 """

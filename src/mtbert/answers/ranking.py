@@ -97,7 +97,7 @@ class RightFirst:
         return "the first candidate"
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the candidate that ranks first, such as ``candidate 2``; ``none`` if there is a tie."""
+        """Returns which candidate ranks first, as text such as ``candidate 2``; ``none`` if there is a tie."""
         return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:

@@ -63,9 +63,10 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span` in the next pass.
+        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span`.
 
-        It must be called before each forward pass inside :meth:`watching`.
+        The rows are those of the next forward pass. Inside :meth:`watching`, this method must be called before each
+        forward pass.
         """
         self._rows = rows
 

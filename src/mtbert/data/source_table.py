@@ -290,7 +290,7 @@ class SourceTable:
 
 
 class _Notes(BaseModel):
-    """The notes that :meth:`SourceTable.keep` writes beside the arrays."""
+    """What :meth:`SourceTable.keep` stores in the cache about a source table, in addition to its arrays."""
 
     model_config = ConfigDict(strict=True)
 

@@ -251,7 +251,10 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
 
 
 def _digested(table: SourceTable) -> SourceTable:
-    """Returns a copy of ``table``, which has no file. The copy's digest is the SHA-256 of the rows that tasks read."""
+    """Returns a copy of ``table`` in which the digest is the SHA-256 of the rows that tasks read.
+
+    This is for a table that was not read from a file, and so has no file to compute a digest of.
+    """
     digest = hashlib.sha256()
     for each in map(table.table, range(len(table.readings))) if table.labels else [table.unlabelled()]:
         digest.update(b"[")

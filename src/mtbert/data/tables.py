@@ -89,7 +89,7 @@ class Columns(Settings):
 
     @property
     def label_key(self) -> Literal["label", "votes", "shares"]:
-        """Which setting names the label columns: ``label``, ``votes`` or ``shares``."""
+        """The setting that gives the names of the label columns: ``label``, ``votes`` or ``shares``."""
         return self.soft or "label"
 
     @property
@@ -129,7 +129,9 @@ class Columns(Settings):
         return self.model_copy(update={"weight": None})
 
     def read_by(self, answer: AnswerType) -> Self:
-        """Returns a copy of these settings for a task of type ``answer``, with the defaults of this type added.
+        """Returns a copy of these column settings for a task with the answer type ``answer``.
+
+        In the copy, the defaults of this type are filled in.
 
         Raises:
             ValueError: If a task of this type cannot have these columns.

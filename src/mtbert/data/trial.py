@@ -153,7 +153,7 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the numbers of the texts, 0 or 1, that have a token in ``encodings``. Special tokens do not count."""
+    """Returns the index, 0 or 1, of each text that has a token in ``encodings``. Special tokens do not count."""
     return {
         number
         for encoding in encodings

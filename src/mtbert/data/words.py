@@ -1,8 +1,9 @@
 """Words of texts: finding them, reading words and tags from cells, and matching words with a tokenizer's pieces.
 
-The splitter is a rule that every user of a model must follow, so the one named ``unicode`` never changes: a word is
-the longest run of letters, marks, digits, underscores and joiners (U+200C, U+200D); every other character that is not
-white space is a word of its own. So ``Anna's flat, 2.5 kg`` has the words ``Anna ' s flat , 2 . 5 kg``.
+The splitter is the rule by which a text is split into words. Every user of a model must follow the same rule, so the
+splitter named ``unicode`` never changes: every unbroken run of letters, marks, digits, underscores and joiners (U+200C,
+U+200D) is a word, and every other character that is not white space is a word of its own. So
+``Anna's flat, 2.5 kg`` has the words ``Anna ' s flat , 2 . 5 kg``.
 
 If a file gives words instead of texts, they are joined by single spaces before a tokenizer reads them. A model that was
 trained on such words also gets single spaces between the words that the splitter finds in a text. The tokenizer
@@ -46,7 +47,10 @@ def split(text: str) -> Places:
 
 @cache
 def _splitter() -> "PreTokenizer":
-    """Returns the splitter. It is imported here because recipes are read without tokenizers."""
+    """Returns the object that splits texts into words.
+
+    The library ``tokenizers`` is imported inside this function, so that recipes can be read without it.
+    """
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"), "removed", invert=True)
@@ -159,7 +163,7 @@ class WordReader:
         return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
 
     def untagged(self, text: str) -> str:
-        """Returns the text of a row that has no tags.
+        """Checks the form of ``text``, the text of a row without tags, and returns it unchanged.
 
         Raises:
             ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.

@@ -111,8 +111,8 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator in the state that the pass's generator had before it drew dropout masks.
 
-        If the rows of this task (:attr:`alone`) are run through the model several times, and each time with a new
-        generator from this method, the dropout masks are the same each time.
+        Several forward passes with the rows of this task (:attr:`alone`) have the same dropout masks if each of them
+        gets a new generator from this method.
         """
         import torch
 

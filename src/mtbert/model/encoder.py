@@ -1,4 +1,4 @@
-"""A transformer encoder without padding: embeddings, layers that its family builds, and in some families a pooler.
+"""A transformer encoder without padding. It has embeddings and layers, and in some families also a pooler.
 
 Dimension key: N tokens of a batch, S sequences of a batch, D width.
 """
@@ -244,8 +244,8 @@ class Top(nn.Module):
     ) -> Tensor:
         """Returns the output of the last layer, as :meth:`Encoder.encode` does.
 
-        The layers here are the upper ones of an encoder. ``x_ND`` is the output of the layer below them, and
-        ``adapter`` is called with the indices that they have in the whole encoder.
+        The layers here are the upper ones of an encoder. ``x_ND`` is the output of the layer below them. ``adapter`` is
+        called with the index of each of these layers in the whole encoder.
         """
         return _run(
             self.layers, x_ND, groups, generator, adapter, self.first, norm=self.final_norm, first_only=first_only

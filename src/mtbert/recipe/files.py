@@ -106,7 +106,7 @@ def _own_tasks(tasks: Any) -> list[str]:
 
 
 def _check_names(files_of: TableFiles, own: Sequence[str], tables: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
-    """Raises ValueError if a key of ``files_of`` is neither a table nor a task that has files of its own."""
+    """Raises ValueError if a key of ``files_of`` names neither a table nor a task that has files of its own."""
     for name in files_of:
         if name in own or name in tables or not isinstance(raw.get("tasks"), Mapping):
             continue

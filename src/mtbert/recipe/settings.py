@@ -103,7 +103,7 @@ class Recipe(Settings):
         return train.held_out > 0 and task.scored and bool(task.predicts.fits.names(train.calibrate, held_out=True))
 
     def placeless(self) -> Self:
-        """Returns a copy of the recipe without ``data.root``, because the data may be moved."""
+        """Returns a copy of the recipe without ``data.root``, for comparing recipes: the data may have been moved."""
         return self.model_copy(update={"data": DataRecipe()})
 
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:

@@ -32,7 +32,7 @@ class Stream:
     _passes: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
-        """Returns the indices of the rows in a batch, ``[batch_size]``, int64. ``batch`` is its number, counted from 0.
+        """Returns the indices of the rows in batch number ``batch`` (counted from 0), ``[batch_size]``, int64.
 
         Batches are cut from random permutations of all rows, one permutation after another. A batch that reaches the
         end of a permutation continues with the next one.

@@ -174,7 +174,7 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row that is the control of the row ``base``.
+    """Returns the name of the row that is the control of the row ``base``. Both are rows of ``study``.
 
     Returns None if neither the row nor its recipe names a control.
     """

@@ -158,7 +158,7 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns the list of findings at the top of the report: one entry for each row of the study that is compared.
+    """Returns the findings at the top of the report: one for each row that is compared with another row.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """

@@ -125,7 +125,10 @@ class Results:
 
 
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes ``study.json`` into ``out``, the folder of a study: an outline of ``plan``, and the number of threads."""
+    """Writes an outline of ``plan`` into the file ``study.json`` in ``out``, the folder of a study.
+
+    The outline also holds ``threads``, the number of threads for each run whose recipe gives none.
+    """
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},

@@ -50,7 +50,8 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
     """For each task whose labels are sets, draws how often two labels occur together.
 
-    The figure compares the labels of dev with the answers of the reference row and of the best row, over all seeds.
+    The figure compares the labels of dev with the answers of two rows of the study, over all seeds: the reference row
+    and the best row.
     """
     for dev, rows in _shown(results, summary, "co_occurrence"):
         listed = commonest(dev.labels)

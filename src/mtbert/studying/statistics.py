@@ -65,9 +65,10 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power of a t-test minus 0.8 for a true mean that is ``effect`` times the standard error.
+            """Returns the difference between the power of a t-test and 0.8.
 
-            Only one tail of the test is computed. Where the power is near 0.8, the other tail is negligible.
+            The power is that for a true mean of ``effect`` times the standard error. Only one tail of the test is
+            computed. Where the power is near 0.8, the other tail is negligible.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER

@@ -147,7 +147,7 @@ def _finished(recipe: Recipe) -> Path | None:
 
 
 def _go_on_with_heads(model: Model, folder: Path) -> Note:
-    """Loads heads into ``model``, for the tasks that it has in common with the trained model in ``folder``.
+    """Copies the heads of the trained model in ``folder`` into ``model``, for the tasks that both models have.
 
     Returns a note for the user that lists these tasks, and the tasks that only ``model`` has.
     """

@@ -237,8 +237,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        A loss is multiplied by the share of the step's labels (or of their weights) that this pass has; ``amounts``
-        holds the totals of the step. If ``surrogates`` has a value for a loss, it replaces this product.
+        Each loss is multiplied by the number of the task's labels (or the sum of their weights) in this pass, divided
+        by that of the whole step (``amounts``). If ``surrogates`` has a value for a loss, it replaces the product.
         """
         totals = {}
         for name, made in passes.items():

@@ -63,7 +63,7 @@ class Profile:
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """Adds ``tokens`` to the total, if the step that has just ended is a measured one.
+        """Adds ``tokens``, the number of tokens of the last step, to the total if this step was measured.
 
         After the last measured step, prints the table of times.
         """

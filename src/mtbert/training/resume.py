@@ -175,7 +175,7 @@ def _kept(out: Path) -> dict[str, Any]:
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns a copy of ``recipe`` with ``epochs`` epochs. Raises ValueError if ``recipe`` already has as many."""
+    """Returns a copy of ``recipe`` with ``epochs`` epochs. Raises ValueError unless ``recipe`` has fewer."""
     if epochs <= recipe.train.epochs:
         raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})

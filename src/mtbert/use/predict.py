@@ -124,10 +124,10 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 
 
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns three things: a data set for each task, a table, and warnings.
+    """Returns a triple: a data set for each task, a table, and warnings.
 
-    The table has a single row, the text or the pair of texts that the question asks about. This row is also the only
-    example in each data set.
+    The table has a single row, which holds the text or the pair of texts of ``question``. Each data set has a single
+    example with the same texts.
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:

@@ -97,7 +97,7 @@ def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
 def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...]], top: int) -> list[int]:
     """Returns the indices of the rows to label, at most ``top``, the least certain first.
 
-    Rows with the texts of a row in ``known``, and rows that nearly repeat a chosen row, are left out.
+    Leaves out rows whose texts are in ``known``, and rows that are nearly equal to a row chosen earlier.
     """
     keys, seen = list(_keys(examples)), set(known)
     chosen: list[int] = []
