@@ -48,7 +48,10 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, an array as long as ``rows``: the index of the task's example in each row, or -1 for none."""
+        """For each task, an array with an entry for each row in ``self.rows``.
+
+        The entry is the index of the task's example in this row; -1 if the row has none.
+        """
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples

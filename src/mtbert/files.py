@@ -114,9 +114,9 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """A context manager that replaces errors about ``file`` raised in its block with errors of one line.
+    """A context manager for a block that reads ``file``. It replaces an error in the block with one for the user.
 
-    The message ends with ``repair``, which says what the user can do.
+    The new error's message is a single line. It ends with ``repair``, which says what the user can do.
 
     Raises:
         FileNotFoundError: In place of a FileNotFoundError.

@@ -130,8 +130,8 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 def _put_back(found: Path, place: Path, taken: int) -> bool:
     """Renames the locked folder ``found`` to ``place``, and returns whether this succeeded.
 
-    It fails if another process has meanwhile moved ``found`` or made ``place``. In case of failure, the lock is
-    released: ``taken``, its file descriptor, is closed.
+    It fails if another process has meanwhile moved ``found`` or made ``place``. The lock is then released, by closing
+    its file descriptor ``taken``.
     """
     try:
         found.rename(place)

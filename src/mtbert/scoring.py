@@ -203,7 +203,10 @@ def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
 
 
 def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
-    """Returns the examples in ``data`` in groups. Tasks in a group share the rows of a table; a row is encoded once."""
+    """Returns the examples of all tasks in ``data``, in groups. Within a group, each row is encoded only once.
+
+    Tasks that read the same table are in one group, unless they have adapters.
+    """
     return share_rows(((one, np.arange(len(one))) for one in data), model.apart)
 
 
@@ -245,7 +248,8 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` holds predictions only for words with a token. The array ``made`` holds its examples' indices, in order.
+    ``part_WK`` holds predictions only for words with a token, one example after another. ``made`` is an array of the
+    indices of the examples, in the order that they have in ``part_WK``.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

@@ -57,11 +57,12 @@ class TableSide:
 
 @dataclass(frozen=True)
 class TableSplit:
-    """A table that is split into train, dev and, if thresholds or calibrations are fitted, rows held out of train.
+    """A table that is split into train and dev.
 
     Attributes:
         tasks: The tasks that read the table. Labels or a range that the recipe leaves open have been filled in.
         reads: For each task, the indices of its texts in ``TableSide.texts``.
+        held_out: Rows that were taken out of train to fit thresholds or calibrations; None if none are fitted.
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole, which arose when it was read.
         own_warnings: For each task, the warnings from reading that concern only this task.

@@ -114,7 +114,7 @@ def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.
 
 
 def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
-    """Finds entities in ``a`` and ``b`` with the same words. Returns a pair: their indices in ``a`` and in ``b``."""
+    """Finds entities with the same words in ``a`` and ``b``. Returns a pair: their indices in ``a`` and ``b``."""
     _, in_a, in_b = np.intersect1d(a.first, b.first, assume_unique=True, return_indices=True)
     alike = a.stop[in_a] == b.stop[in_b]
     return in_a[alike], in_b[alike]

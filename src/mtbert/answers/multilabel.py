@@ -183,7 +183,7 @@ class LabelLogits:
         return of_labels(prediction, labels)
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns for each example the KL divergence between its two predictions, averaged over the labels, ``[B]``.
+        """Returns for each example the KL divergence of two predictions, averaged over the labels, ``[B]``.
 
         Because it is a mean, its scale does not depend on the number of labels.
         """
@@ -219,8 +219,8 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    A 1 in ``said`` marks a label in the answer, a 1 in ``given`` a true label, a 1 in ``right`` a label that is both.
-    If it is unknown whether a label is true, all three arrays have 0 for it.
+    In ``said``, labels in the answer are 1. In ``given``, true labels are 1. In ``right``, labels that are both are 1.
+    If it is unknown whether a label is true, it is 0 in all three arrays.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))
@@ -297,7 +297,7 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the most common set of labels, repeated for every row. An unknown label gets the value of most rows."""
+    """Returns the most common set of labels, once per row. A missing value counts as the label's most common one."""
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)

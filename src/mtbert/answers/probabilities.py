@@ -88,7 +88,7 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood of a constant prediction that equals the share of each class or label."""
+    """Returns the negative log-likelihood if the share of each class or label is predicted as its probability."""
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)

@@ -192,9 +192,9 @@ class SoftLabels:
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class. ``label`` is a label or an answer.
+        """Returns the index of a class. ``label`` is either a soft label or an answer.
 
-        For a label, it is the index of the class with the most votes. For an answer, it is the index of the answer.
+        For a soft label, the class is the one with the most votes. For an answer, it is the class that was answered.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

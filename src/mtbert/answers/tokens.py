@@ -4,7 +4,7 @@ Tags are BIO if each is ``O``, ``B-TYPE`` or ``I-TYPE``; else they are plain. ``
 The model gives one logit per word and tag.
 
 A word gets no prediction if its text was cut before it, or if the tokenizer drops its characters. Its prediction is
-then ``nan``, and its decision -1. This counts as the tag ``O``, or as a wrong answer if the tags are plain.
+then ``nan``, and its decision -1. A decision of -1 counts as the tag ``O``, or as a wrong answer if the tags are plain.
 
 The cell of a row is a JSON list of its tags. ``data/words.py`` makes this list.
 
@@ -160,7 +160,7 @@ class TagLabels:
         return kind and bool(((decision >= -1) & (decision < len(task.labels or ()))).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether all words get the same tag."""
+        """Returns whether all words are answered with the same tag."""
         return len(np.unique(decision)) <= 1
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""The table of all balancing methods that a recipe can name in ``train.aggregation``, one line each."""
+"""The registry of the balancing methods that a recipe can name in ``train.aggregation``, one method per line."""
 
 from mtbert.kinds import Kinds
 

@@ -216,7 +216,7 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
 
 
 def check_within(array: StoredArray, low: int, high: int) -> None:
-    """Checks that every value is at least ``low`` and less than ``high``, and raises a ValueError if not."""
+    """Raises a ValueError unless every value in ``array`` is at least ``low`` and less than ``high``."""
     if len(array) and not low <= int(array.min()) <= int(array.max()) < high:
         raise ValueError(f"values must be from {low} to {high - 1}.")
 

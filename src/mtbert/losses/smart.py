@@ -89,9 +89,9 @@ def adversary(
 
 
 def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
-    """Returns a number for each token, ``[M]``: the largest absolute element of the gradient in the token's sequence.
+    """Returns a number for each token, ``[M]``: the largest absolute value of the gradient within the token's sequence.
 
-    If all elements of a sequence are 0, the number is 1.
+    If the whole gradient of a sequence is 0, the number is 1.
     """
     import torch
 

@@ -105,16 +105,16 @@ class Groups:
 
     @property
     def first_S(self) -> Tensor:
-        """The row index of the first token of each sequence: ``[S]``, int64."""
+        """The index of each sequence's first token among all tokens of the batch: ``[S]``, int64."""
         return self.boundaries[:-1].long()
 
 
 def room(length: int, device: torch.device) -> int:
-    """Returns the largest length of a sequence that attention puts into one group with sequences of ``length`` tokens.
+    """Returns the largest length in the range of lengths that contains ``length``.
 
-    On a CPU, the groups cover lengths from 1 to 8, from 9 to 16, and so on. On a GPU, each group costs a dozen kernel
-    launches per layer, whatever its size. The groups are therefore wider there: from 1 to 32, from 33 to 64, from 65 to
-    128, and so on.
+    Attention computes neighbouring sequences together, as a group, if their lengths are in the same range. On a CPU,
+    the ranges are 1 to 8, 9 to 16, and so on. On a GPU, each group costs a dozen kernel launches per layer, whatever
+    its size. The ranges are therefore wider there: 1 to 32, 33 to 64, 65 to 128, and so on.
     """
     if device.type == "cuda":
         return max(SHORT, 1 << (length - 1).bit_length())

@@ -256,7 +256,7 @@ class Top(nn.Module):
         return _pooled(self.pooler, self.config, cls_SD)
 
     def depths(self) -> dict[nn.Parameter, int]:
-        """Returns the depth that each of these parameters has in the whole encoder (see :meth:`Encoder.depths`)."""
+        """Returns the depth of each parameter of this part within the whole encoder (see :meth:`Encoder.depths`)."""
         floors: list[Iterable[nn.Module | None]] = [*([layer] for layer in self.layers), [self.final_norm, self.pooler]]
         return _by_depth(enumerate(floors, self.first + 1))
 

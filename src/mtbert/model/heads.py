@@ -162,10 +162,11 @@ _FEATURES = {None: 1, "concat": 2, "concat_diff": 3, "concat_diff_product": 4}
 
 
 def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
-    """Returns the features of each example that a head reads, ``[B, F]``.
+    """Returns what a head reads for each example, ``[B, F]``.
 
-    If ``kind`` is None, there is a single vector, which is returned unchanged. Otherwise there are two vectors u and v.
-    These are concatenated, and depending on ``kind``, |u - v| and u * v are appended.
+    If ``kind`` is None, ``vectors`` holds a single tensor, which is returned unchanged. Otherwise, it holds two tensors
+    u and v, which are concatenated. ``concat_diff`` also appends |u - v|. ``concat_diff_product`` also appends |u - v|
+    and u * v.
     """
     if kind is None:
         return vectors[0]

@@ -45,7 +45,7 @@ class Pal(Settings):
         return self
 
     def adapts(self, task: str) -> bool:
-        """Returns whether the task called ``task`` has PAL networks.
+        """Returns whether the task called ``task`` has networks for projected attention layers (PAL).
 
         >>> Pal(tasks=("sst",)).adapts("sts"), Pal().adapts("sts")
         (False, True)

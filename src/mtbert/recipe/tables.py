@@ -37,7 +37,7 @@ class TableColumns(Settings):
 
 
 class TableRecipe(Settings):
-    """The settings of a table: the source of its rows, which several tasks read, and how the rows are drawn."""
+    """The settings of a table, which several tasks can read: where its rows come from, and how they are drawn."""
 
     train: Source
     dev: Dev = None
@@ -108,7 +108,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings in ``task`` except those that belong to a table. The task is one that reads a table."""
+    """Returns the settings of a task without those that belong to the table which it reads, such as ``batch_size``."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}

@@ -46,7 +46,10 @@ def powers(sizes: Sequence[int], power: float) -> Tensor:
 
 
 class Temperature(Settings):
-    """A sampler. The probability of a task is proportional to its size raised to the power ``1 / temperature``."""
+    """A sampler in which a task's probability is proportional to a power of its number of train rows.
+
+    The exponent is ``1 / temperature``.
+    """
 
     kind: Literal["temperature"] = "temperature"
     temperature: float = Field(

@@ -93,9 +93,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """If the run's answers come from an older model, returns a sentence with the score of the run's newest model.
+        """A sentence with the score of the run's newest model, for a run whose answers come from an earlier model.
 
-        Returns None if the answers come from the newest model, or if it is unknown which model they come from.
+        It is None if the answers come from the newest model, or if it is unknown which model they come from.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
@@ -206,7 +206,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    It depends on how many train rows each table has. A table is read if ``dev`` does not say how many it has.
+    This depends on the number of train rows of each table. If ``dev`` does not hold this number, the table is read.
     """
     sizes = {
         table: dev[table].train

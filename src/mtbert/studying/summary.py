@@ -1,6 +1,6 @@
-"""The summary of a study: the scores of its rows (recipes), and how they differ from the scores of two other rows.
+"""The summary of a study: the scores of its rows (recipes), and comparisons between rows.
 
-These are the row's control, which lacks only one technique, and the reference row of the study.
+Each row is compared with its control (a row that lacks only one technique) and with the reference row of the study.
 
 Dimension key: S seeds, R resamples, B examples.
 """

@@ -32,14 +32,14 @@ def fit(
     """Trains ``run`` from its current step to its end, and returns the warnings that were shown.
 
     The folder ``out`` gets ``metrics.jsonl``, ``timings.jsonl``, ``last/`` and ``best/``. On a CPU, a run that is
-    stopped and resumed writes bitwise the same ``metrics.jsonl`` as an uninterrupted run.
+    stopped and resumed writes exactly the same ``metrics.jsonl`` as an uninterrupted run.
 
     Args:
         run: The run, new or restored from a checkpoint.
         tokenizer: The tokenizer that is saved with the model.
         out: The folder of the run.
         display: Shows the progress.
-        profile: Measures some of the steps; None measures none.
+        profile: Measures the time that some steps take; None for no such measurement.
         track: A function that also receives the numbers in each line of ``metrics.jsonl``. It may be None.
 
     Raises:

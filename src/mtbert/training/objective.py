@@ -115,7 +115,7 @@ class Objective:
     def _ready(self, task: str, loss: LossSettings) -> Loss:
         """Returns a function that computes ``loss`` from a forward pass.
 
-        A loss that needs weights of its own or the averaged model gets them here.
+        Weights that belong to the loss are created here. A loss that uses the model with averaged weights gets it here.
         """
         if isinstance(loss, Own):
             draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
@@ -319,10 +319,10 @@ def micro_batches(
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar for the pass ``made``. It stands in for ``loss``, which compares the examples of all passes.
+    """Returns a scalar that replaces the whole-batch loss ``loss`` in the backward pass of one forward pass, ``made``.
 
-    The value of the scalar is ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from
-    ``made`` are ``fed.gradients``.
+    ``fed`` is the part of the loss that belongs to ``made``. The scalar has the value ``fed.value``. Its gradients with
+    respect to the tensors that ``loss`` gathers from ``made`` are ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

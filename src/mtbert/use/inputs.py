@@ -81,15 +81,15 @@ def unlabelled(
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the tasks that can answer, and a list of warnings.
+    """Returns a pair: the tasks that can give answers for an input (a file, for example), and a list of warnings.
 
-    The list has one warning that names the tasks which cannot answer; it is empty if all can.
+    The list holds one warning, which names the tasks that cannot give answers. It is empty if all tasks can.
 
     Args:
         recipe: The recipe of the run. A task is left out if the recipe has no loss that trains its answers.
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
-        reasons: Other reasons why tasks cannot answer, by the name of the task.
+        reasons: Further reasons why tasks cannot give answers, keyed by the name of the task.
 
     Raises:
         ValueError: If no task is left.
