@@ -114,7 +114,7 @@ class Columns(Settings):
 
     @property
     def groups(self) -> tuple["CellGroup", ...]:
-        """The label columns and, if the task has weights, the weight column. Columns in a group are read together."""
+        """The groups of columns that are read together: the label columns, and the weight column if there is one."""
         # Without label columns, the label is the number of texts.
         form = (isinstance(self.truth, tuple), self.separator) if self.labels else len(self.text)
         words_of = self.text[0] if self.words else None
