@@ -180,7 +180,7 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
 
 
 def no_certainty(task: Task) -> str:
-    """Returns a message that says why nobody can tell how certain the answers to a task are."""
+    """Returns a message that says why the certainty of a task's answers is unknown."""
     return (
         f"task {task.name}: type '{task.type}' with head '{task.head.kind}' gives no probability of an answer, so "
         "nobody can say how certain an answer is. Use a task of classes, yes/no or sets."

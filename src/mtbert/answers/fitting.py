@@ -166,8 +166,8 @@ def most_accurate(predictions_B: Labels, labels_B: Labels) -> float:
     """Returns the threshold that separates ``yes`` from ``no`` with the fewest errors.
 
     Labels are shares of ``yes``; a share above 0.5 counts as ``yes``. Predictions are cosines, and the threshold is the
-    midpoint of two neighbouring ones. If several midpoints are equally good, the lowest is returned. The result is -2
-    or 2 if it is best to give all examples the same answer.
+    midpoint of two neighbouring predictions. If several midpoints are equally good, the lowest is returned. The result
+    is -2 or 2 if it is best to give all examples the same answer.
     """
     in_order = np.argsort(predictions_B, kind="stable")
     predictions_B, yes_B = predictions_B[in_order], labels_B[in_order] > 0.5

@@ -106,7 +106,7 @@ class Figures:
 
 
 def shared(a: Examples, b: Examples) -> Overlap:
-    """Returns how many examples of ``b`` also occur in ``a``, and how many have at least one text that occurs there.
+    """Returns how many examples of ``b`` occur in ``a`` too, and how many have at least one text that occurs in ``a``.
 
     The order of the two texts of an example does not matter. The wrong candidates of rankings do not count.
     """

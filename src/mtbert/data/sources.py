@@ -139,7 +139,7 @@ def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: S
         columns: The columns that each task reads. All tasks have the same id column. If the source is ``generated``,
             the names of the columns are ignored.
         root: The folder from which relative paths start.
-        texts: The number of texts that each task reads, 1 or 2; None for as many as its ``columns`` name.
+        texts: The number of texts that each task reads, 1 or 2; None for a ranking, which may read any number of texts.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

@@ -62,7 +62,7 @@ def check_held_out(train: Source, dev: Source | None, test: Source | None) -> No
 
 
 def long_label(task: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a task's settings in which ``label: stars`` is replaced by ``columns: {label: stars}``.
+    """Returns a copy of a task's settings in which the key ``label`` is moved into ``columns``.
 
     If ``columns`` contains ``label`` already, returns ``task`` unchanged.
 

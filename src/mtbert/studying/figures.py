@@ -209,7 +209,7 @@ DRAWINGS = (
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels. Each panel belongs to one row of the study: it shows named curves over steps."""
+    """Returns a figure and its panels. Each panel shows the curves of one row of the study over the steps."""
     figure, axes = _wrapped(by_row)
     for ax, curves in zip(axes, by_row.values(), strict=True):
         for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
