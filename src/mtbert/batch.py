@@ -181,7 +181,7 @@ class Dataset:
         return self.lengths_of(self.rows)
 
     def lengths_of(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Returns the number of tokens of the given rows of the table."""
+        """Returns the number of tokens of each given row of the table, in all its sequences together."""
         total: npt.NDArray[np.int64] = np.sum([s.offsets[rows + 1] - s.offsets[rows] for s in self.sequences], axis=0)
         return total
 
@@ -205,7 +205,7 @@ TaskRows = tuple[Dataset, Rows]
 class Span:
     """The part of a batch that holds rows of one table. One or several tasks read it.
 
-    It consists of the batch's sequences from ``first`` up to but not including ``last``, which are sorted by length.
+    It consists of the batch's sequences from ``first`` up to but not including ``last``. They are sorted by length.
     Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
     """
 

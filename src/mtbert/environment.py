@@ -99,7 +99,7 @@ def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> R
 
 
 def read_record(file: Path) -> RunRecord:
-    """Returns the record that is stored in ``file``.
+    """Returns the record of a run's environment that is stored in ``file``.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -72,7 +72,10 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None) -> dict[str, Tensor]:
-    """Returns what :func:`predict_together` returns, for some examples of each data set."""
+    """Makes predictions as :func:`predict_together` does, but only for some examples of each data set.
+
+    Each element of ``parts`` is a pair: a data set, and the indices of these examples.
+    """
     found: dict[str, Tensor] = {}
     for span in share_rows(parts, model.apart):
         for name, (part,) in _forward(model, span, lambda out: (out.prediction,), tick).items():
@@ -83,7 +86,7 @@ def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _:
 def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
     """Returns how many rows and how many tokens :func:`predict_together` encodes.
 
-    :func:`predict_together` reports its progress to ``tick`` in rows. These add up to the number of rows here.
+    The numbers that :func:`predict_together` passes to its ``tick`` function add up to this number of rows.
     """
     spans = _spans(model, data)
     return sum(len(span.rows) for span in spans), sum(int(span.lengths().sum()) for span in spans)
@@ -107,7 +110,7 @@ def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
 
 
 def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Predicted]:
-    """Returns a dict: for the name of each task, its raw predictions and the decisions that follow from them.
+    """Returns a dict from the name of each task to its raw predictions and the decisions that follow from them.
 
     ``data`` holds one data set for each task. Data sets of one table are encoded together, see
     :func:`predict_together`.

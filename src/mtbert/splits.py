@@ -293,9 +293,9 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Chooses rows of train at random to hold out. Returns their indices within ``rows``, all train rows of a table.
+    """Chooses rows of train at random to hold out. They share no text with the other rows.
 
-    Held-out rows share no text with the other rows.
+    ``rows`` lists all train rows of a table. Returns indices into ``rows``.
     """
     try:
         return _drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), seed)

@@ -182,10 +182,10 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns the pooling with which the head reads the encoder's output; ``words`` if the task labels words.
+        """Returns how the encoder's output is pooled for the task's head; ``words`` if the task labels words.
 
-        If the task does not set its pooling, returns the only pooling that its head can read. If the head can read
-        vectors of any pooling, returns ``default``.
+        If the task does not set its pooling, this is the only pooling that the head supports, or ``default`` if the
+        head supports every pooling.
         """
         if self.answer.words:
             return "words"

@@ -130,8 +130,8 @@ def _both(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Entities,
 def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[int]]:
     """Returns a matrix of counts: entry ``[i][j]`` says how many entities of type ``i`` were answered with type ``j``.
 
-    The last column counts entities in the labels that the answers lack, and the last row those in the answers that
-    the labels lack.
+    The last column counts labelled entities that are missing from the answers. The last row counts entities in the
+    answers that are missing from the labels.
     """
     given, said = _both(task, decision_W, labels)
     types = len(scheme(task.labels or ()).types)
@@ -190,9 +190,9 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B]``: how many words of each text are tagged correctly, are tagged, and have a label.
+    """Returns three arrays ``[B]``, which count words in each text: correctly tagged, tagged, and labelled words.
 
-    Every word is tagged and has a label, so the last two arrays are equal.
+    Every word is both tagged and labelled, so the last two arrays are equal.
     """
     truth = as_ragged(labels)
     outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1

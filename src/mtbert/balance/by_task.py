@@ -1,9 +1,9 @@
 """Separate gradients of the encoder's weights for each task, from one forward pass.
 
 A batch consists of spans, one for each table, which hold the rows of that table. Tokens of different rows never meet
-inside the encoder. The gradient of a weight is a sum over tokens, so it splits exactly into one sum for each span. A
-term of the sum needs two things: a row of the module's input, and the gradient of the same row of its output. If every
-task has a span of its own, a single backward pass yields both.
+inside the encoder. The gradient of a weight is a sum over tokens, so it splits exactly into one sum for each span. The
+term of a token needs two things: the input of the weight's module at this token, and the gradient of the output there.
+If every task has a span of its own, a single backward pass yields both.
 
 Tasks of one table read one span, so their gradients come from several backward passes through the same graph, called
 waves. In each wave, at most one task of each span takes part.

@@ -137,10 +137,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict from each column to a pair: the setting that names it, such as ``text``, and a task's ``Columns``.
+    """Returns, by column, a pair: the setting that names the column, such as ``text``, and a task's column settings.
 
-    Several tasks may name the same column. For a column of labels, a task without lists of labels is then preferred, so
-    that cells are not split. For a column of texts, a task with tags of words is preferred.
+    If several tasks name a column, the pair is that of one task. If possible, this is a task without lists of labels
+    for a column of labels, so that cells are not split, and a task with tags of words for a column of texts.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

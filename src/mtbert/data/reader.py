@@ -264,7 +264,7 @@ def _made(
     at: Callable[[int, str], str],
     line: int,
 ) -> list[Any]:
-    """Returns the values, each converted by the function at the same position in ``make``. An error names the cell."""
+    """Returns the values after conversion by the functions at the same indices in ``make``. Errors name the cell."""
     made: list[Any] = []
     try:
         for each, value in zip(make, values, strict=False):

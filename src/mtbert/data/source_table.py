@@ -227,7 +227,7 @@ class SourceTable:
     def keep(self, spool: Spool) -> None:
         """Adds the content of this table to ``spool``, from where it goes into the cache.
 
-        Row ids and line numbers are left out if they are consecutive, because :meth:`loaded` can then count them.
+        Row ids and line numbers are left out if they are consecutive, because :meth:`loaded` can then restore them.
         """
         numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
         counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))

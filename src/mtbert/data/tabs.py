@@ -70,7 +70,7 @@ class _Lines:
 
 
 def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[str]]:
-    """Returns the number of lines in the row that begins with the line ``first``, and the fields of that row."""
+    """Returns the number of lines in a row, and the fields of the row. ``first`` is the first of these lines."""
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
     while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):

@@ -222,7 +222,7 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the tokens to keep in ``encoding``, which is too long and has ``special`` special tokens.
+    """Returns a mask of the tokens to keep in ``encoding``, which is too long. ``special`` of its tokens are special.
 
     The library's own truncation is not used, because it is a setting of the tokenizer, which threads may share.
     """

@@ -82,7 +82,7 @@ class Pass:
 
     @cached_property
     def alone(self) -> StepBatch:
-        """The batch of this pass, reduced to its task's sequences. Rows without a label for the task are left out."""
+        """The part of the batch that the task of this pass reads. Rows without a label for the task are left out."""
         from mtbert.collate import only
 
         return only(self.batch, self.task.name)
@@ -122,7 +122,7 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether a call of ``finish(out.embeddings_MD, twin())`` returns the same numbers as this pass, bit for bit.
+        """Whether a repetition of this pass, with the generator from :meth:`twin`, gives exactly the same numbers.
 
         With dropout, this is false if the batch has several tasks, because the masks of all tasks were drawn together.
         """
@@ -206,8 +206,8 @@ class ClassWeighted(Plain, Protocol):
 class WholeBatch(Protocol):
     """A :data:`Loss` that compares all examples of a step with each other.
 
-    A step may take several forward passes. The loss therefore has two halves: :meth:`gather` reads each pass, and
-    :meth:`compare` computes the loss over all of them.
+    A step may consist of several forward passes. The loss therefore has two halves: :meth:`gather` reads one pass,
+    and :meth:`compare` computes the loss over all passes.
     """
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:

@@ -35,7 +35,7 @@ class Bregman(Settings):
     weight: float = Field(default=1.0, ge=0, description="mu")
 
     def with_average(self, average: Model) -> Loss:
-        """Returns the loss that compares the predictions of the trained model with those of the copy ``average``."""
+        """Returns a loss that compares the predictions of the trained model with those of the model ``average``."""
         import torch
 
         def loss(p: Pass) -> Tensor:

@@ -132,7 +132,7 @@ class MultipleNegatives(Settings):
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the loss, a scalar: :func:`ranking` of the rows gathered from all passes."""
+        """Returns the result of :func:`ranking`, a scalar, for the rows of all forward passes of a step."""
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, self.scale, self.symmetric)
 

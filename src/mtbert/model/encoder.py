@@ -212,7 +212,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns the number of parameters in the lowest layers. ``layers`` says how many layers these are."""
+        """Returns the number of parameters in the lowest layers; the number of these layers is ``layers``."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:

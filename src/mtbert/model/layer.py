@@ -161,7 +161,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns a dict from a name to a pair: a linear layer, and the number of matrices stacked in its weight."""
+        """Returns a pair for each linear layer, by name: the layer, and how many matrices its weight consists of."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),

@@ -38,7 +38,7 @@ def by_temperature(value: Any) -> Any:
 
 
 def powers(sizes: Sequence[int], power: float) -> Tensor:
-    """Returns a probability for each task, ``[T]``, float64, which is proportional to its size raised to ``power``."""
+    """Returns each task's probability, ``[T]``, float64. It is proportional to the task's size raised to ``power``."""
     import torch
 
     powers_T = (torch.tensor(sizes, dtype=torch.float64) / max(sizes)) ** power  # at most 1, so nothing overflows

@@ -1,4 +1,4 @@
-"""How well each label of a task with sets of labels is answered, and which labels occur together, for the report.
+"""Tables and figures for tasks with sets of labels: how well each label is predicted, and which labels occur together.
 
 Dimension key: B examples, K labels.
 """

@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns a trial to run: an interrupted one, else a new one. None if there are already ``trials`` trials."""
+    """Returns an interrupted trial or, if there is none, a new one. None if there are at least ``trials`` already."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -337,7 +337,7 @@ class _Shown:
         self.console.print(f"trial {number}, {number + 1} of {self.trials}: {how}", soft_wrap=True)
 
     def _left(self) -> str:
-        """Returns a text with the estimated time left. The estimate is based on the trials of this call."""
+        """Returns a text with the estimated time left. The estimate uses the trials that this process has run."""
         since, before = self.begun or (0.0, self.done)
         passed = self.done - before
         seconds = (time.monotonic() - since) / passed * (self.trials - self.done) if passed else None

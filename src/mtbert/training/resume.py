@@ -1,4 +1,4 @@
-"""Resumes a run from its last checkpoint. On a CPU, the result is bitwise that of an uninterrupted run.
+"""Resumes a run from its last checkpoint. On a CPU, the result is exactly the same as without an interruption.
 
 Three things make this possible. First, all random draws of a step, except dropout and noise, are pure functions of the
 seed and of counters: see :mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. Second, a checkpoint contains
