@@ -59,7 +59,7 @@ class Shared:
 
 
 def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda _: False) -> list[Shared]:
-    """Returns the chosen examples of several tasks in groups. Tasks in a group read the same table and share its rows.
+    """Returns the chosen examples of several tasks, grouped by table. The tasks of a group share the rows of the table.
 
     Args:
         parts: The chosen examples of each task.

@@ -110,8 +110,8 @@ class Smart(Settings):
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
       the final loss here is a mean over the batch, while smart-pytorch computes a sum. In both cases, the search for
-      noise maximises a sum over the batch. (If users of smart-pytorch choose ``kl_loss`` for the search, as they often do,
-      their search maximises a mean.)
+      noise maximises a sum over the batch. (If users of smart-pytorch choose ``kl_loss`` for the search, as they often
+      do, their search maximises a mean.)
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
       gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
       has hardly any effect.

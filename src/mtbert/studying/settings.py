@@ -1,4 +1,4 @@
-"""The settings in a study's file: its rows (recipes), seeds, a grid of settings, and printed scores to compare with."""
+"""The settings in a study's file: rows (recipes), seeds, a grid of settings, and scores of a paper to compare with."""
 
 import math
 from collections.abc import Mapping

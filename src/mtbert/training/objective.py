@@ -221,7 +221,7 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns a triple for each whole-batch loss of the given tasks: task, key such as ``sst.ce``, and loss.
+        """Returns a triple for each whole-batch loss of some tasks: the task, a key such as ``sst.ce``, and the loss.
 
         A whole-batch loss compares the examples of a batch with each other.
         """
