@@ -82,7 +82,10 @@ class Ragged:
     @overload
     def __getitem__(self, row: npt.NDArray[np.int64]) -> Ragged: ...
     def __getitem__(self, row: int | np.integer[Any] | npt.NDArray[np.int64]) -> npt.NDArray[Any] | Ragged:
-        """Returns the row with the index ``row`` or, if ``row`` is an array of indices, all these rows in its order."""
+        """Returns the row with the index ``row``.
+
+        If ``row`` is an array of indices, returns the rows with these indices, in the order of the array.
+        """
         if isinstance(row, np.ndarray):
             return Ragged(self.values[self.places(row)], np.concatenate([[0], np.cumsum(self.lengths[row])]))
         return self.values[self.offsets[row] : self.offsets[row + 1]]

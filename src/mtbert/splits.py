@@ -275,7 +275,7 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
 
 
 def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
-    """Draws the train rows that become dev, and returns their places in the data (see :meth:`SourceTable.places`).
+    """Draws the train rows that become dev. Returns the number that :meth:`SourceTable.places` gives to each of them.
 
     The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
     then have the same rows in dev. In a named table, rows without labels are drawn too, so that dev stays the same if a

@@ -247,7 +247,7 @@ class LabelKind(Protocol):
         ...
 
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
-        """Returns the details that ``mtbert evaluate --json`` prints in addition to the scores, as JSON values."""
+        """Returns what ``mtbert evaluate --json`` prints for a task in addition to its scores, as JSON values."""
         ...
 
 

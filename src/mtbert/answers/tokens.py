@@ -253,7 +253,7 @@ class TagLogits(Logits):
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
-        In the loss and the probability of an answer, all tags of a word without a prediction are equally probable.
+        If a word has no prediction, the loss and the probability of the answer treat all its tags as equally probable.
         """
         from scipy.special import log_softmax
 

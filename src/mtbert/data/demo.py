@@ -271,7 +271,10 @@ class Scene:
     past: bool
 
     def tell(self, wording: int, passive: bool) -> str:
-        """Returns a sentence about this scene. ``wording``, 0 or 1, selects its words; ``passive`` makes it passive."""
+        """Returns a sentence about this scene, in the passive voice if ``passive`` is true.
+
+        ``wording``, 0 or 1, chooses between the two wordings of each part of the scene.
+        """
         mood, who, stem, whom, place = (
             part[wording] for part in (self.mood, self.who, self.action, self.whom, self.place)
         )

@@ -19,10 +19,10 @@ def opened_data_set(
 
     Args:
         name: The name of the data set in messages.
-        source: The id of the data set on the hub, or the path of a local folder, relative to ``root``.
+        source: The id of the data set on the hub, or the path of a local folder.
         config: The configuration of the data set, or None for the default one.
         split: The split to read. It may be None only for a folder that ``Dataset.save_to_disk`` wrote.
-        root: The folder that the path of a local folder starts from.
+        root: The folder from which a relative path in ``source`` starts.
         wanted: The columns to read.
 
     Raises:

@@ -63,7 +63,7 @@ class MemoryRows:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """A context manager: if a ValueError is raised inside it, changes the message as :meth:`renamed` does."""
+        """A context manager that applies :meth:`renamed` to the message of a ValueError that is raised inside it."""
         try:
             yield
         except ValueError as error:

@@ -68,7 +68,7 @@ class Pass:
     weights: Tensor | None = None
 
     def mean(self, losses_B: Tensor) -> Tensor:
-        """Returns the mean of ``losses_B`` over the examples. Every loss that is such a mean must end with this call.
+        """Returns the mean of ``losses_B`` over the examples. Every loss that is such a mean must call this method.
 
         If the examples have weights ``w``, the result is ``sum(w * losses) / sum(w)``, and 0 if all weights are 0.
         """

@@ -35,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of a run of ``recipe``: how many rounds each epoch has, and counts that follow from this.
+        """Returns the plan of a run of ``recipe``, which says how many rounds each epoch has.
 
         ``sizes`` maps each table to its number of train rows.
         """

@@ -22,7 +22,7 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targe
 
 @dataclass(frozen=True)
 class Question:
-    """A request to ``predict``. It says which tasks answer, about which text or input file, and into which output file.
+    """A request to ``predict``: which tasks answer, which text or file is read, and which file the answers go into.
 
     The file name ``-`` means standard input or output. If exactly one task is named, its answers are written
     without the task's name. Otherwise, the answers of each task are written under the task's name.
