@@ -35,9 +35,22 @@ WHOLE: dict[str, Any] = merge(
     as_plain(load_recipe("paper/surgery")),
     {
         "model": {"pal": {"kind": "attention"}, "lora": {"rank": 8}, "freeze": 2},
-        "train": {"ema": {"decay": 0.9}, "sampler": {"kind": "temperature", "temperature": 2}},
+        "train": {"calibrate": "isotonic", "ema": {"decay": 0.9}, "sampler": {"kind": "temperature", "temperature": 2}},
         "tables": {"more": {"train": "m.csv", "test": {"hub": "h", "split": "test"}, "columns": {"text": ["a", "b"]}}},
-        "tasks": {"extra": {"type": "binary", "inputs": "packed", "table": "more", "label": "spam"}},
+        "tasks": {
+            "extra": {"type": "binary", "inputs": "packed", "table": "more", "columns": {"label": "spam", "weight": "w"}},
+            "sets": {"type": "multilabel", "inputs": "packed", "table": "more", "label": ["x", "y"], "losses": ["asl"]},
+            "soft": {"type": "ordinal", "inputs": "packed", "table": "more", "columns": {"votes": "v", "separator": ","}},
+            "shares": {"type": "binary", "inputs": "packed", "table": "more", "columns": {"shares": ["no", "yes"]}},
+            "tags": {"type": "tokens", "inputs": "single", "train": "t.conll", "splitter": "unicode-joined"},
+            "ranks": {
+                "type": "ranking",
+                "inputs": "separate",
+                "head": "cosine",
+                "train": "r.csv",
+                "columns": {"text": ["q", "a", "b"]},
+            },
+        },
         "tune": {"train.lr": {"low": 1e-5, "high": 1e-3, "log": True}, "model.pooling": ["cls", "mean"]},
     },
 )

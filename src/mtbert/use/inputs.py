@@ -31,12 +31,18 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
     return replace(data, task=chosen), (*table.warnings, *labels.repair_warnings(table, chosen))
 
 
-def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns all rows of ``file`` as an unlabelled data set of ``task``, and the warnings from reading the file."""
-    chosen = known_task(predictor, recipe, task)
-    table = _table(recipe, chosen, file, Path(), labelled=False)
+def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
+    """Reads a file without labels for one task.
+
+    Returns a triple: all rows as a data set of ``task``, all columns of the file, and the warnings from reading it. The
+    texts may be lists of words if a task with labels of words reads them too.
+    """
+    known_task(predictor, recipe, task)
+    own = recipe.tasks[task]
+    alike = (each for each in recipe.tasks_by_table()[own.source_name] if each.columns.text == own.columns.text)
+    table = _table(recipe, max(alike, key=lambda each: each.answer.words), file, Path(), labelled=False)
     (data,) = predictor.datasets([task], table.ids, table.texts)
-    return data, table.warnings
+    return data, whole.read_whole(file, Path(file), own.columns.text), table.warnings
 
 
 def unlabelled(

@@ -1,18 +1,18 @@
 """The command ``review``: chooses the rows of a pool that a person should label next.
 
 These are the rows about which the model is least certain. Rows that the model was trained or scored on are left out,
-and so is a row that nearly repeats one that was chosen before it. The file that is written has the columns that the
-recipe reads, so that it can be one more train file once it is labelled.
+and so is a row that nearly repeats one that was chosen before it. The file that is written has all columns that the
+recipe reads from train, so that it can be one more train file once it is labelled.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from mtbert import scoring, splits
-from mtbert.batch import Examples, Floats
+from mtbert.batch import Example, Examples, Floats
 from mtbert.messages import clean, count, few, reason, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
@@ -37,8 +37,9 @@ def review_run(
         task: The task for which the rows will be labelled.
         source: The pool: a file with the text columns of the task. Labels in it are not read.
         top: The largest number of rows to write.
-        output: The file to write. It has the id and the texts of each row, an empty column for each column of labels
-            that the recipe names, and the model's answer and its probability. The least certain row comes first.
+        output: The file to write. It has the columns that the recipe reads from train, for all tasks of the table: id
+            and texts of each row, an empty column for each column of labels, and weights of 1. The model's answer and
+            its probability follow. The least certain row comes first.
         console: Shows warnings and what was written.
         overrides: Changes to the run's recipe, as ``a.b=c``.
 
@@ -52,7 +53,7 @@ def review_run(
     home, reads = recipe_targets(path, recipe)
     target = outputs.check_output("--output", output, REVIEWED, home, {Path(source): "the input file", **reads})
     predictor = load(path)
-    data, warnings = pool(predictor, recipe, task, source)
+    data, given, warnings = pool(predictor, recipe, task, source)
     for line in (*early_model(predictor, path), *warnings):
         warn(console, line)
     prediction = scoring.predict_examples(predictor.model, data)
@@ -62,7 +63,11 @@ def review_run(
         warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
     chosen = _chosen(data.examples, certainty_B, known, top)
     answers = scoring.decode(predictor.model, data.task, prediction)
-    rows = [_row(recipe, data.task, data.examples, i, answers[i], float(certainty_B[i])) for i in chosen]
+    separator = recipe.tasks[task].columns.separator or ";"
+    rows = [
+        _row(_unlabelled(recipe, task, data.examples[i], given.rows[i]), answers[i], float(certainty_B[i]), separator)
+        for i in chosen
+    ]
     columns = tuple(rows[0]) if rows else ()
     if not rows:
         raise ValueError(f"{clean(source)}: has no row that is not in train already. Give another pool.")
@@ -120,12 +125,29 @@ def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bo
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
-def _row(recipe: Recipe, task: Task, examples: Examples, i: int, answer: OutputRow, p: float) -> OutputRow:
-    columns, one = recipe.tasks[task.name].columns, examples[i]
-    ids = {} if columns.id is None else {columns.id: one.id}
-    found: OutputRow = ids | dict(zip(columns.text, one.texts, strict=True)) | dict.fromkeys(columns.labels)
+def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object]) -> OutputRow:
+    """Returns a row of the pool with all columns that the recipe reads from train, and no labels.
+
+    ``given`` has all columns of the row. A text that only other tasks read is empty if the pool does not have it.
+    """
+    readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
+    columns = recipe.tasks[task].columns
+    found: OutputRow = {} if columns.id is None else {columns.id: one.id}
+    found |= dict(zip(columns.text, one.texts, strict=True))
+    for each in (text for reader in readers for text in reader.columns.text):
+        found.setdefault(each, given.get(each))
+    for reader in readers:
+        found |= dict.fromkeys(reader.columns.labels)
+    for reader in readers:
+        if reader.columns.weight is not None:
+            found.setdefault(reader.columns.weight, 1)
+    return (recipe.tasks[task].train.where or {}) | found
+
+
+def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> OutputRow:
+    """Returns ``found`` with the model's answer and its probability. ``separator`` joins an answer of several labels."""
     said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
-    said = (columns.separator or ";").join(said) if isinstance(said, list) else said
+    said = separator.join(said) if isinstance(said, list) else said
     for name, value in (("answer", said), ("probability", float(f"{p:.{outputs.DIGITS}g}"))):
         found[outputs.free_name(name, found)] = value
     return found
