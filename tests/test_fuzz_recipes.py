@@ -38,9 +38,19 @@ WHOLE: dict[str, Any] = merge(
         "train": {"calibrate": "isotonic", "ema": {"decay": 0.9}, "sampler": {"kind": "temperature", "temperature": 2}},
         "tables": {"more": {"train": "m.csv", "test": {"hub": "h", "split": "test"}, "columns": {"text": ["a", "b"]}}},
         "tasks": {
-            "extra": {"type": "binary", "inputs": "packed", "table": "more", "columns": {"label": "spam", "weight": "w"}},
+            "extra": {
+                "type": "binary",
+                "inputs": "packed",
+                "table": "more",
+                "columns": {"label": "spam", "weight": "w"},
+            },
             "sets": {"type": "multilabel", "inputs": "packed", "table": "more", "label": ["x", "y"], "losses": ["asl"]},
-            "soft": {"type": "ordinal", "inputs": "packed", "table": "more", "columns": {"votes": "v", "separator": ","}},
+            "soft": {
+                "type": "ordinal",
+                "inputs": "packed",
+                "table": "more",
+                "columns": {"votes": "v", "separator": ","},
+            },
             "shares": {"type": "binary", "inputs": "packed", "table": "more", "columns": {"shares": ["no", "yes"]}},
             "tags": {"type": "tokens", "inputs": "single", "train": "t.conll", "splitter": "unicode-joined"},
             "ranks": {

@@ -77,9 +77,9 @@ def test_an_empty_cell_is_a_missing_label_and_no_empty_set(cell: object):
         ("[" * 100_000, """ is no list. Write it as ["a", "b"], or drop the row."""),
         (["a", ""], "a label of a set must not be empty, found ['a', '']. Fix or drop the row."),
         (["a", None], "a label of a set must not be empty, found ['a', None]. Fix or drop the row."),
-        ([["a"]], "the label must be one value, found ['a']."),
+        ([["a"]], "the label of a set must be one value, found ['a']. Fix or drop the row."),
         ({"a": 1}, "the label must be one value, found {'a': 1}. Fix or drop the row."),
-        (["\ud83d"], "the label holds half a surrogate pair. Fix or drop the row."),
+        (["\ud83d"], "the label of a set holds half a surrogate pair. Fix or drop the row."),
     ],
 )
 def test_a_cell_that_is_no_set_is_refused(cell: object, said: str):
@@ -202,7 +202,7 @@ def test_a_task_of_sets_has_a_separator_and_columns_give_it_labels():
             {"type": "binary", "columns": {"separator": ";"}},
             "separator: ';' is for sets of labels, found type 'binary'. Drop it.",
         ),
-        ({"type": "ordinal", "columns": {"label": ["a", "b"]}}, "label: ('a', 'b') is for sets of labels"),
+        ({"type": "ordinal", "columns": {"label": ["a", "b"]}}, "label: ['a', 'b'] is for sets of labels"),
         (
             {"type": "multilabel", "columns": {"label": ["a", "b"]}, "labels": ["a", "c"]},
             "columns.label and labels must name the same, found 'a', 'b' and 'a', 'c'. Drop labels, or map",

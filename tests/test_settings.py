@@ -61,6 +61,18 @@ from mtbert.settings import HUGGING_FACE
         ("train.select=b", "train.select: 'b' is neither an aggregate nor a task. Use overall, mean, a."),
         ("data.root=3", "data.root: must be text; quote what looks like a number, found 3."),
         ("data=3", "data: must be a mapping, found 3."),
+        (
+            "tasks.a.columns.label=5",
+            "tasks.a.columns.label: must be a list or text; quote what looks like a number, found 5.",
+        ),
+        ("tasks.str=3", "tasks.str: must be a mapping, found 3."),
+        ("tasks={'': 3}", "tasks.'': must be a mapping, found 3."),
+        ("tasks.a.columns.separator=''", 'tasks.a.columns.separator: must not be empty, found "".'),
+        (
+            "tasks.a.columns.separator=aaaaaaaaaaa",
+            'tasks.a.columns.separator: must have at most 10 characters, found "aaaaaaaaaaa".',
+        ),
+        ("train.calibrate=5", "train.calibrate: must be false, true or 'isotonic', found 5."),
         ("model.dropout=1", "model.dropout: must be less than 1, found 1."),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_cell_of_shares_becomes_a_list_of_numbers_or_a_number(cell: object, fo
     [
         (3, "votes must be a list, found 3. Use columns.label for one label in each row."),
         (False, "votes must be a list, found False. Use columns.label for one label in each row."),
-        ([["a"], "b"], "the label must be one value, found ['a']."),
+        ([["a"], "b"], "the vote must be one value, found ['a']. Fix or drop the row."),
         ("[a, b]", '\'[a, b]\' is no list. Write it as ["a", "b"], or drop the row.'),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_cell_that_holds_no_votes_is_refused(cell: object, said: str):
         ([NAN, 1.0], "a list of shares must hold numbers, found [nan, 1.0]. Fix or drop the row."),
         ([None, 1.0], "a list of shares must hold numbers, found [None, 1.0]. Fix or drop the row."),
         ([], "a list of shares must hold numbers, found []. Fix or drop the row."),
-        ([[0.5], 0.5], "the label must be one value, found [0.5]."),
+        ([[0.5], 0.5], "the share must be one value, found [0.5]. Fix or drop the row."),
         ("(0.1, 0.9)", "a share must be a number that is at least 0, found '(0.1, 0.9)'. Fix or drop the row."),
         ("pos", "a share must be a number that is at least 0, found 'pos'. Fix or drop the row."),
     ],
@@ -122,8 +122,9 @@ def test_a_cell_that_holds_no_shares_is_refused(cell: object, said: str):
 )
 def test_a_weight_is_a_finite_number_that_is_not_negative(cell: object, found: str):
     assert [cells.as_weight(x) for x in (0, "2.5", 1e100, "", NAN)] == ["0.0", "2.5", "1e+100", None, None]
-    with pytest.raises(ValueError, match=re.escape(f"found {found}.")):
+    with pytest.raises(ValueError, match=re.escape(f"found {found}.")) as caught:
         cells.as_weight(cell)
+    assert ("the weight must be one value, " in str(caught.value)) == isinstance(cell, list)
 
 
 # Labels -----------------------------------------------------------------------------------------------------

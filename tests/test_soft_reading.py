@@ -230,6 +230,7 @@ def test_a_saved_recipe_reads_as_before_and_can_be_changed_to_hard_labels():
         ({"shares": "p"}, {}, "columns.shares: 'p' holds numbers in the order of labels, found no labels."),
         ({"shares": ["a", "b"]}, {"labels": ["a", "c"]}, "columns.shares and labels must name the same"),
         ({"votes": ["a", "a"]}, {}, "votes must name different columns, found 'a', 'a'."),
+        ({"votes": []}, {}, "votes names no column. Name one."),
         (
             {"label": ["a", "b"]},
             {},

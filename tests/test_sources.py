@@ -40,7 +40,7 @@ def test_a_plain_string_is_a_path_and_one_text_column():
         ({"generated": "quorra", "split": "dev"}, "found 'quorra'. Did you mean 'quora'?"),
         ({"generated": "sst", "split": "tran"}, "split must be one of train, dev, found 'tran'. Did you mean 'train'?"),
         ({"path": ("a.csv", "a.csv")}, "a list of files must name each file once, found ['a.csv', 'a.csv']."),
-        ({"path": ()}, "a list of files must name each file once, found [none]."),
+        ({"path": ()}, "a list of files must name at least one, found none. Name one."),
         ({"path": "a\udcff.csv"}, "the name must be UTF-8 text, found 'a\\udcff.csv'. Rename it."),
         ({"path": ("a.csv", "b\0.csv")}, "the name must be UTF-8 text, found 'b\\x00.csv'. Rename it."),
         ({"pth": "a.csv"}, "unknown key 'pth'. Did you mean 'path'?"),

@@ -53,6 +53,12 @@ def test_a_task_has_the_settings_of_its_table():
     }
 
 
+@pytest.mark.parametrize(("name", "found"), [({"a": 1}, "{'a': 1}"), (["reviews"], "('reviews',)"), (5, "5")])
+def test_what_cannot_be_a_tables_name_is_refused(name: Any, found: str):
+    said = f"tasks.stars.table: must be the name of a table, found {found}. Known: reviews."
+    assert refusal({"tasks": {"stars": {"table": name}}}) == [said]
+
+
 def test_label_is_short_for_the_column_of_labels_in_every_task():
     assert read({"tasks": {"own": OWN | {"label": "mood"}}}).tasks["own"].columns.label == "mood"
     twice = {"label": "mood", "columns": {"label": "mood"}}
@@ -79,7 +85,7 @@ def test_a_later_label_replaces_the_long_or_short_one_before(tmp_path: Path):
             {"tasks": {"spam": {"table": "review"}}},
             "tasks.spam.table: there is no table 'review'. Did you mean 'reviews'?",
         ),
-        ({"tasks": {"spam": {"table": 3}}}, "tasks.spam.table: there is no table 3. Known: reviews."),
+        ({"tasks": {"spam": {"table": 3}}}, "tasks.spam.table: must be the name of a table, found 3. Known: reviews."),
         (
             {"tasks": {"spam": {"batch_size": 4}}},
             "tasks.spam.batch_size: belongs to the table, not to a task that reads it. "

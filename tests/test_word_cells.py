@@ -106,7 +106,7 @@ def test_a_cell_holds_tags_or_spans(value: object, found: object):
         ("[" * 100_000, "is no list"),
         (["O", None], "tag 2 must be a text or a number, found None. Fix or drop the row."),
         (["O", {"start": 0}], "tag 2 must be a text or a number, found {'start': 0}."),
-        ([["O"]], "the label must be one value, found ['O']"),
+        ([["O"]], "the tag must be one value, found ['O']. Fix or drop the row."),
         ([{"start": 0, "end": "5", "label": "x"}], 'span 1 must be {"start": 0, "end": 5, "label": "PER"}, found'),
         ([{"start": 0, "end": 5}], "span 1 must be"),
         ([{"start": True, "end": 5, "label": "x"}], "span 1 must be"),

@@ -73,7 +73,7 @@ def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: b
     listed = list(items)
     texts = [shown(item) if quoted else clean(str(item)[:LONGEST]) for item in listed[:most]]
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return (", ".join(texts) or "none") + more
+    return (", ".join(texts) if listed else "none") + more
 
 
 def count(number: int, word: str) -> str:

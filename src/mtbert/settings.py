@@ -148,6 +148,8 @@ _MUST = {
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping, or the name of a kind",
     "tuple_type": "must be a list",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "string_type": "must be text; quote what looks like a number",
@@ -156,7 +158,9 @@ _MUST = {
 }
 _QUOTED = re.compile(r"'([^']+)'")  # pydantic lists names as 'a', 'b' or 'c'
 _PYTHON = re.compile(r"\b(True|False)\b(?!')")  # YAML writes them in small letters
-_MEMBER = re.compile(r"literal\[.*\]|constrained-\w+|\[\w+\]")  # pydantic's name for a member of a union, not a key
+_MEMBER = re.compile(
+    r"literal\[.*\]|constrained-\w+|\[\w+\]|str|tuple\[.*\]"
+)  # pydantic's name for a member of a union, not a key
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
@@ -182,9 +186,9 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
             kinds = sorted(_QUOTED.findall(context["expected_tags"]))
             said = f"must be one of {few(kinds, most=len(kinds), quoted=True)}"
             found = f", found {_found(given['kind'])}.{near(str(given['kind']), kinds)}"
-        elif e["type"] == "literal_error" and isinstance(given, str):
+        elif e["type"] == "literal_error":
             said = _PYTHON.sub(lambda word: word[0].lower(), e["msg"].replace("Input should", "must"))
-            found += near(given, _QUOTED.findall(context["expected"]))
+            found += near(given, _QUOTED.findall(context["expected"])) if isinstance(given, str) else ""
         elif e["type"] in _MUST:
             said = _MUST[e["type"]].format(**context)
         else:
@@ -195,11 +199,17 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
         else:
             mistakes.append((where, [said], found))
     lines = [
-        (f"{where}: " if where else "") + " or ".join(said).replace(" or must be ", " or ") + found
+        (f"{where}: " if where else "")
+        + " or ".join(sorted(said, key=_has_advice)).replace(" or must be ", " or ")
+        + found
         for where, said, found in mistakes
     ]
     more = len(lines) - MOST_MISTAKES
     return [*lines[:MOST_MISTAKES], f"and {count(more, 'more mistake')}."] if more > 0 else lines
+
+
+def _has_advice(said: str) -> bool:
+    return ";" in said
 
 
 def _found(value: Any) -> str:
@@ -211,12 +221,12 @@ def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
     """Yields the keys in ``location``, which is pydantic's path to a mistake. Leaves out pydantic's names of types."""
     at_kind = False
     for part in location:
-        if _MEMBER.fullmatch(str(part)):
+        if _MEMBER.fullmatch(str(part)) and not (isinstance(raw, Mapping) and part in raw):
             continue
         if isinstance(raw, Mapping) and raw.get("kind") == part and not at_kind:
             at_kind = True
             continue
         at_kind = False
-        yield few([part])
+        yield few([part]) or "''"
         listed = isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw)
         raw = raw[part] if listed or (isinstance(raw, Mapping) and part in raw) else None

@@ -39,16 +39,19 @@ def as_text(value: object) -> str:
     return _utf8("text", value).strip()
 
 
-def as_label(value: object) -> str | None:
+def as_label(value: object, what: str = "label") -> str | None:
     """Returns the label in a cell as a string. If the label is missing (an empty cell or nan), returns None.
+
+    ``what`` is the word for the value in messages.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
     """
     if isinstance(value, list | tuple | dict | bytes):
-        repair = ", or use columns.votes, columns.shares or type: multilabel" if isinstance(value, list | tuple) else ""
-        raise ValueError(f"the label must be one value, found {shown(value)}. Fix or drop the row{repair}.")
-    text = "" if value is None else _utf8("label", _written("label", value)).strip()
+        several = what == "label" and isinstance(value, list | tuple)
+        repair = ", or use columns.votes, columns.shares or type: multilabel" if several else ""
+        raise ValueError(f"the {what} must be one value, found {shown(value)}. Fix or drop the row{repair}.")
+    text = "" if value is None else _utf8(what, _written(what, value)).strip()
     if isinstance(value, bool):
         text = text.lower()
     return None if text == "" or (len(text) == 3 and text.lower() == "nan") else without_point(text)
@@ -70,7 +73,7 @@ def as_labels(value: object, separator: str) -> str | None:
         value = _listed(text) if text.startswith("[") else [part for part in text.split(separator) if part.strip()]
         if not text.startswith("[") and not value:
             raise ValueError(f"{shown(text)} names no label. Write [] for an empty set, or leave the cell empty.")
-    names = [as_label(item) for item in value]
+    names = [as_label(item, "label of a set") for item in value]
     if None in names:
         raise ValueError(f"a label of a set must not be empty, found {shown(value)}. Fix or drop the row.")
     return json.dumps(list(dict.fromkeys(names)), ensure_ascii=False)
@@ -90,7 +93,7 @@ def as_votes(value: object, separator: str) -> str | None:
     if not isinstance(value, list | tuple):
         text = as_label(value) or ""
         value = _listed(text) if text.startswith("[") else text.split(separator)
-    votes = [vote for item in value if (vote := as_label(item)) is not None]
+    votes = [vote for item in value if (vote := as_label(item, "vote")) is not None]
     return json.dumps(sorted(votes), ensure_ascii=False) if votes else None
 
 
@@ -100,7 +103,7 @@ def as_share(value: object) -> str | None:
     Raises:
         ValueError: If the cell holds anything but a number that is at least 0.
     """
-    text = as_label(value)
+    text = as_label(value, "share")
     if text is None:
         return None
     share = number(text)
@@ -134,7 +137,7 @@ def as_weight(value: object) -> str | None:
     Raises:
         ValueError: If the cell holds anything but a number from 0 to ``LARGEST_WEIGHT``.
     """
-    text = as_label(value)
+    text = as_label(value, "weight")
     if text is None:
         return None
     weight = number(text)

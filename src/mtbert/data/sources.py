@@ -48,7 +48,9 @@ class Source(Settings):
         given = value if isinstance(value, tuple) else () if value is None else (value,)
         for name in given:
             cells.check_name(name)
-        if isinstance(value, tuple) and (not value or len(set(value)) != len(value)):
+        if value == ():
+            raise ValueError("a list of files must name at least one, found none. Name one.")
+        if isinstance(value, tuple) and len(set(value)) != len(value):
             raise ValueError(f"a list of files must name each file once, found [{quoted(value)}].")
         return value
 

@@ -73,6 +73,8 @@ class Columns(Settings):
             raise ValueError(
                 f"text must name one column or several different ones, found {few(self.text, most=4, quoted=True)}."
             )
+        if self.soft and not self.labels:
+            raise ValueError(f"{self.soft} names no column. Name one.")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{self.label_key} must name different columns, found {few(self.labels, quoted=True)}.")
         return self
@@ -156,7 +158,8 @@ class Columns(Settings):
         for key, of_sets in (("label", isinstance(self.label, tuple)), ("separator", separated)):
             if of_sets:
                 instead = "Use columns.votes or columns.shares" if answer.soft and key == "label" else "Drop it"
-                found = shown(getattr(self, key))
+                value = getattr(self, key)
+                found = f"[{few(value, quoted=True)}]" if isinstance(value, tuple) else shown(value)
                 raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. {instead}.")
         if answer.words and self.weight is not None:
             raise ValueError(

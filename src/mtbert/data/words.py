@@ -219,7 +219,7 @@ def as_tags(value: object) -> list[str] | list[Entity] | None:
         return [_span(item, number) for number, item in enumerate(value, 1) if isinstance(item, Mapping)]
     tags = []
     for number, item in enumerate(value, 1):
-        tag = None if isinstance(item, Mapping) else cells.as_label(item)
+        tag = None if isinstance(item, Mapping) else cells.as_label(item, "tag")
         if tag is None:
             raise ValueError(f"tag {number} must be a text or a number, found {shown(item)}. Fix or drop the row.")
         tags.append(tag)
@@ -262,7 +262,7 @@ def tags_of(spans: Sequence[Entity], text: str) -> tuple[list[str], int]:
 
 
 def _span(item: Mapping[object, object], number: int) -> Entity:
-    start, end, label = item.get("start"), item.get("end"), cells.as_label(item.get("label"))
+    start, end, label = item.get("start"), item.get("end"), cells.as_label(item.get("label"), "label of a span")
     if not (isinstance(start, int) and isinstance(end, int)) or isinstance(start, bool) or label is None:
         raise ValueError(
             f'span {number} must be {{"start": 0, "end": 5, "label": "PER"}}, found {shown(dict(item))}. '

@@ -91,8 +91,10 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
         WrongTable: If there is no such table, or the task has a setting that belongs to the table.
     """
     name, columns = task["table"], task.get("columns", {})
+    if not isinstance(name, str):
+        raise WrongTable("table", f"must be the name of a table, found {shown(name)}. Known: {few(tables)}.")
     if name not in tables:
-        hint = near(str(name), tables, f"Known: {few(tables)}." if tables else "Add it under tables.")
+        hint = near(name, tables, f"Known: {few(tables)}." if tables else "Add it under tables.")
         raise WrongTable("table", f"there is no table {shown(name)}.{hint}")
     of_table = [key for key in OF_TABLE if key in task]
     of_table += ["columns.id"] if isinstance(columns, Mapping) and "id" in columns else []
