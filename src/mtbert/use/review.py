@@ -145,7 +145,7 @@ def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, obj
 
 
 def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> OutputRow:
-    """Returns ``found`` with the model's answer and its probability. An answer of several labels is joined to one text."""
+    """Returns ``found`` with the model's answer and its probability. Several labels are joined to one text."""
     said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
     said = separator.join(said) if isinstance(said, list) else said
     for name, value in (("answer", said), ("probability", float(f"{p:.{outputs.DIGITS}g}"))):
