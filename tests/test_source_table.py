@@ -1,14 +1,20 @@
 """One read of a file gives the columns of all tasks of a table, and each task the rows that it can read."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from reading import message, write
 
+from mtbert.columns import TextColumn
 from mtbert.data import cache, sources
 from mtbert.data.source_table import SourceTable
+from mtbert.data.split import grouped_split
 from mtbert.data.tables import Columns
+from mtbert.recipe.settings import validate_recipe
+from mtbert.splits import read_splits
 
 CSV = """id,title,body,stars,spam,film,pet
 a,,one,3,no,1,0
@@ -121,3 +127,44 @@ def test_a_table_from_the_cache_is_as_it_was_read(tmp_path: Path, monkeypatch: p
     assert isinstance(found.texts[0].block.base, np.ndarray)  # mapped
     other = sources.read_kept(source, [STARS], tmp_path, texts=[1], afresh=False)
     assert [row.label for row in other.table(0).rows] == ["3", "2", "4"]
+
+
+# Several kinds of rows in one file ------------------------------------------------------------------------------
+
+
+def rows_by_kind() -> list[dict[str, Any]]:
+    words = [{"kind": "ner", "text": ["Ed", f"n{i}"], "label": ["B-PER", "O"]} for i in range(20)]
+    votes = [{"kind": "mood", "text": f"a film {i}", "label": ["good", "bad"]} for i in range(20)]
+    plain = [{"kind": "yes", "text": f"a film {i}", "label": i % 2} for i in range(10, 30)]
+    return [*words, *votes, *plain, {"kind": "other", "text": 7, "label": {"a": 1}}]
+
+
+def test_rows_of_other_kinds_may_have_cells_of_any_form_and_all_tasks_of_a_file_have_the_same_dev(tmp_path: Path):
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows_by_kind())))
+    tasks: dict[str, dict[str, Any]] = {
+        "ner": {"type": "tokens"},
+        "mood": {"type": "classification", "columns": {"votes": "label"}},
+        "yes": {"type": "binary"},
+    }
+    for kind, task in tasks.items():
+        task |= {"inputs": "single", "train": {"path": "t.jsonl", "where": {"kind": kind}}, "dev_fraction": 0.3}
+    recipe = validate_recipe({"tasks": tasks, "data": {"root": str(tmp_path)}, "train": {"held_out": 0}}, "r")
+    found = read_splits(recipe, list(tasks))
+    texts = {kind: {side: set(getattr(found[kind], side).texts[0]) for side in ("train", "dev")} for kind in tasks}
+    whole = [" ".join(row["text"]) if row["kind"] == "ner" else row["text"] for row in rows_by_kind()[:-1]]
+    _, dev = grouped_split([TextColumn.of(whole)], 0.3, 0)
+    expected = {whole[i] for i in dev}
+    assert 10 < len(expected) < 20
+    for kind, sides in texts.items():
+        own = {text for text, row in zip(whole, rows_by_kind(), strict=False) if row["kind"] == kind}
+        assert (sides["dev"], sides["train"]) == (own & expected, own - expected), kind
+
+
+def test_a_split_of_a_part_of_a_file_counts_other_rows_that_have_a_label(tmp_path: Path):
+    lines = ["id,text,label,kind", *(f"{i},text {i},{'' if i % 4 == 1 else i % 3},{i % 2}" for i in range(40))]
+    source = write(tmp_path, "t.csv", "\n".join(lines)).model_copy(update={"where": {"kind": 0}})
+    whole = sources.read_all(source, [Columns(id="id")], tmp_path, texts=[1], whole=True)
+    part = sources.read_all(source, [Columns(id="id")], tmp_path, texts=[1])
+    assert whole.usable.tolist() == [i for i in range(40) if i % 4 != 1]
+    assert whole.places()[::2].tolist() == part.places().tolist()
+    assert list(whole.texts[0][::2]) == list(part.texts[0])

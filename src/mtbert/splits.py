@@ -232,11 +232,17 @@ def rooted(recipe: Recipe) -> Iterator[None]:
 
 
 def _kept(
-    recipe: Recipe, readers: Sequence[TaskRecipe], source: Source, afresh: bool, *, weighted: bool = True
+    recipe: Recipe,
+    readers: Sequence[TaskRecipe],
+    source: Source,
+    afresh: bool,
+    *,
+    weighted: bool = True,
+    whole: bool = False,
 ) -> SourceTable:
     columns = [each.columns if weighted else each.columns.unweighted for each in readers]
     texts = [each.texts for each in readers]
-    return sources.read_kept(source, columns, recipe.root(), texts=texts, afresh=afresh)
+    return sources.read_kept(source, columns, recipe.root(), texts=texts, afresh=afresh, whole=whole)
 
 
 def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:
@@ -283,7 +289,7 @@ def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable,
     """
     settings = readers[0]
     if settings.train.where is not None:
-        table = _kept(recipe, readers, settings.train.model_copy(update={"where": None}), afresh)
+        table = _kept(recipe, readers, settings.train, afresh, whole=True)
     rows = table.usable if settings.table is None else np.arange(len(table))
     try:
         dev = _drawn(table, rows, settings.dev_fraction, settings.dev_seed)

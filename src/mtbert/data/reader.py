@@ -31,12 +31,16 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: A dict from columns to values. Only records with these values are read.
         labelled: Whether to read labels too. If false, every record must have all texts.
+        whole: Whether to keep the other records too, as rows for a split: they have their texts and, in place of each
+            label, whether there is one. Their cells may have any form.
     """
 
-    def __init__(self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool) -> None:
+    def __init__(
+        self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool, *, whole: bool = False
+    ) -> None:
         self.chosen = 0  # records that satisfy ``where``
         texts, groups, self._readings = readings(each)
-        self._id, self._where, self._labelled = each[0].id, where, labelled
+        self._id, self._where, self._labelled, self._whole = each[0].id, where, labelled, whole
         self._keys = [("text", column) for column in texts]
         labels = groups if labelled else []
         self._slots: list[tuple[CellGroup, slice]] = []  # where the cells of each label and weight are
@@ -130,6 +134,8 @@ class Reader:
             if wanted:
                 found = _made(chosen_by, values[end:], self.wanted[end:], at, line)
                 if not all(map(cells.same, found, wanted)):
+                    if self._whole:
+                        self._append(line, self._other(values))
                     return
             self.chosen += 1
             made = _made(make, values, self.wanted, at, line)
@@ -144,12 +150,24 @@ class Reader:
                 self._numbers.append(self._records)
             elif made[-1] == "" and self._usable(made):
                 made[-1] = self._number(at(line, id_key), records)
-            self._lines.append(line)
-            self._waiting.append(made)
-            if len(self._waiting) == TOGETHER:
-                self._settle()
+            self._append(line, made)
 
         return add
+
+    def _other(self, values: Sequence[object]) -> list[Any]:
+        """Returns a row for a record that does not satisfy ``where``, as the argument ``whole`` describes it."""
+        made: list[Any] = [_any_text(value) for value in values[: len(self._texts)]]
+        made += ["given" if any(map(_is_given, values[slot])) else None for _, slot in self._slots]
+        if self._id is None:
+            self._numbers.append(self._records)
+            return made
+        return [*made, ""]
+
+    def _append(self, line: int, made: list[Any]) -> None:
+        self._lines.append(line)
+        self._waiting.append(made)
+        if len(self._waiting) == TOGETHER:
+            self._settle()
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
         """In ``made``, which is a row, replaces a text with its words, and the text's labels with the words' tags."""
@@ -255,6 +273,21 @@ _MAKE: dict[str, Callable[[object], Any]] = {
     "id": cells.as_id,
     "where": cells.as_label,
 }
+
+
+def _any_text(value: object) -> str:
+    """Returns the text in a cell, or the words in it joined by spaces; an empty text if it holds neither."""
+    try:
+        return cells.as_text(" ".join(map(str, value)) if isinstance(value, list | tuple) else value)
+    except ValueError:
+        return ""
+
+
+def _is_given(value: object) -> bool:
+    try:
+        return cells.as_label(value) is not None
+    except ValueError:  # it holds something, such as a list
+        return True
 
 
 def _made(

@@ -133,7 +133,9 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int | None, lab
     return made.table(0) if labelled else made.unlabelled()
 
 
-def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None]) -> SourceTable:
+def read_all(
+    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], whole: bool = False
+) -> SourceTable:
     """Returns the rows of a source, with all columns that its tasks read.
 
     Args:
@@ -142,16 +144,23 @@ def read_all(source: Source, columns: Sequence[Columns], root: Path, *, texts: S
             the names of the columns are ignored.
         root: The folder from which relative paths start.
         texts: The number of texts that each task reads, 1 or 2; None for a ranking, which may read any number of texts.
+        whole: Whether the table also gets the rows that do not satisfy the source's ``where``, in a form that is good
+            for a split only, see :class:`Reader`.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the content cannot be read, or no task can read any row.
     """
-    return _read(source, columns, root, texts, labelled=True)
+    return _read(source, columns, root, texts, labelled=True, whole=whole)
 
 
 def _read(
-    source: Source, columns: Sequence[Columns], root: Path, texts: Sequence[int | None], labelled: bool
+    source: Source,
+    columns: Sequence[Columns],
+    root: Path,
+    texts: Sequence[int | None],
+    labelled: bool,
+    whole: bool = False,
 ) -> SourceTable:
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
@@ -165,7 +174,8 @@ def _read(
             )
         if labelled and each.truth is None:
             raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
-    reader = Reader(columns, {key: cells.as_label(value) for key, value in (source.where or {}).items()}, labelled)
+    where = {key: cells.as_label(value) for key, value in (source.where or {}).items()}
+    reader = Reader(columns, where, labelled, whole=whole)
     parts = []
     for i, name in enumerate(named):
         with _opened(source, i, name, root, reader.wanted) as records:
@@ -189,23 +199,29 @@ def check_files_of(source: Source, root: Path) -> None:
 
 
 def read_kept(
-    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], afresh: bool
+    source: Source,
+    columns: Sequence[Columns],
+    root: Path,
+    *,
+    texts: Sequence[int | None],
+    afresh: bool,
+    whole: bool = False,
 ) -> SourceTable:
     """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them.
 
     If ``afresh`` is true, the SHA-256 of each file is computed again even if its size, times and inode are unchanged.
     """
     if not source.files:
-        return read_all(source, columns, root, texts=texts)
+        return read_all(source, columns, root, texts=texts, whole=whole)
     paths = [root / name for name in source.files]
     try:
         digests = [cache.file_digest(path, afresh=afresh) for path in paths]
     except (OSError, ValueError):  # read_all() below raises the error with its place
-        return read_all(source, columns, root, texts=texts)
-    depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns]]
+        return read_all(source, columns, root, texts=texts, whole=whole)
+    depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns], whole]
     with suppress(OSError, ValueError):
         return SourceTable.loaded(cache.look_up("table", depends_on), columns)
-    table = read_all(source, columns, root, texts=texts)
+    table = read_all(source, columns, root, texts=texts, whole=whole)
     if len(table) < cache.FEWEST or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
