@@ -147,17 +147,7 @@ class ClassLabels:
         names = [clean(label[:LONGEST]) for label in task.labels or ()]
         if len(names) > MOST_LISTED:
             return [f"{task.name}: {len(names):,} classes, too many for a line each here; --json has them all."]
-        each = by_class(task, decision, labels)
-        found: list[Shown | str] = [
-            Shown(
-                ("class", "precision", "recall", "f1", "examples", "answers"),
-                tuple(
-                    (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
-                    for name, c in zip(names, each, strict=True)
-                ),
-                title=f"{task.name}, by class",
-            )
-        ]
+        found: list[Shown | str] = [scores_of_each(task, "class", by_class(task, decision, labels))]
         if len(names) <= MOST_CONFUSED:
             counts = confusion(task, decision, labels)
             numbers = tuple(str(i) for i in range(1, len(names) + 1))
@@ -197,6 +187,32 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
         OfClass(label, float(precision), float(recall), float(f1), int(examples), int(said))
         for label, precision, recall, f1, examples, said in zip(task.labels or (), *rows, answers, strict=True)
     ]
+
+
+def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
+    """Returns a table with a row for each element of ``each``, which are scores of classes, labels, entities or tags.
+
+    ``what`` is the word for one of them, such as ``class``.
+    """
+    rows = (
+        (
+            clean(c.label[:LONGEST]),
+            *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)),
+            str(c.examples),
+            str(c.answers),
+        )
+        for c in each
+    )
+    heads = (what, "precision", "recall", "f1", "examples", "answers")
+    return Shown(heads, tuple(rows), title=f"{task.name}, by {what}")
+
+
+def share(part: npt.ArrayLike, whole: npt.ArrayLike) -> Labels:
+    """Returns ``part / whole``, element by element; 0 where ``whole`` is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    zeros = np.zeros(np.broadcast_shapes(part.shape, whole.shape))
+    found: Labels = np.divide(part, whole, out=zeros, where=whole > 0)
+    return found
 
 
 def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list[int]]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtbert.answers import Array, Labels, Metric, TaskFacts
-from mtbert.answers.class_labels import OfClass
+from mtbert.answers.class_labels import OfClass, share
 from mtbert.ragged import Ragged
 
 Tags = npt.NDArray[np.int64]
@@ -158,13 +158,6 @@ def by_entity(task: TaskFacts, decision_W: Array, labels: Labels) -> list[OfClas
 def as_ragged(labels: Labels) -> Ragged:
     assert isinstance(labels, Ragged)  # this type's own ``read`` has made them
     return labels
-
-
-def share(part: npt.ArrayLike, whole: npt.ArrayLike) -> Labels:
-    """Returns ``part / whole``, element by element; 0 where ``whole`` is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    found: Labels = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return found
 
 
 # Metrics ----------------------------------------------------------------------------------------------------

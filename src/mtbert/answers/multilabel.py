@@ -32,7 +32,7 @@ from mtbert.answers import (
     TaskFacts,
     WrongCell,
 )
-from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, OfClass, sets
+from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, OfClass, scores_of_each, sets, share
 from mtbert.answers.divergence import bernoulli_kl
 from mtbert.answers.fitting import SETS, Fits
 from mtbert.answers.heads import OUTPUTS
@@ -125,12 +125,7 @@ class SetLabels:
         names = [clean(label[:LONGEST]) for label in task.labels or ()]
         if len(names) > MOST_LISTED:
             return [f"{task.name}: {len(names):,} labels, too many for a line each here; --json has them all."]
-        each = [
-            (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
-            for name, c in zip(names, by_label(task, decision, labels), strict=True)
-        ]
-        heads = ("label", "precision", "recall", "f1", "examples", "answers")
-        found: list[Shown | str] = [Shown(heads, tuple(each), title=f"{task.name}, by label")]
+        found: list[Shown | str] = [scores_of_each(task, "label", by_label(task, decision, labels))]
         pairs = tuple((f"{names[i]}, {names[j]}", str(n), str(said)) for i, j, n, said in together(decision, labels))
         if pairs:
             found.append(Shown(("labels", "examples", "answers"), pairs, title=f"{task.name}, commonest pairs"))
@@ -227,20 +222,15 @@ def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Lab
     return right, said, given
 
 
-def _share(part: Labels, whole: Labels) -> Labels:
-    """Returns ``part / whole``, and 0 where ``whole`` is 0."""
-    return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)
-
-
 def _shares(labels_BK: Labels) -> Labels:
     """Returns for each label the share of rows that have it, ``[K]``, among the rows in which it is known."""
-    return _share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
+    return share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 
 def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfClass]:
     """Returns each label's precision, recall, F1 and counts of rows, over the rows in which the label is known."""
     right_K, said_K, given_K = (part.sum(0) for part in _counted(decision_BK, labels_BK))
-    shares = (_share(right_K, said_K), _share(right_K, given_K), _share(2 * right_K, said_K + given_K))
+    shares = (share(right_K, said_K), share(right_K, given_K), share(2 * right_K, said_K + given_K))
     return [
         OfClass(label, float(precision), float(recall), float(f1), int(given), int(said))
         for label, precision, recall, f1, given, said in zip(task.labels or (), *shares, given_K, said_K, strict=True)
@@ -270,7 +260,7 @@ def _f1_resampled(decision_SBK: Array, labels_BK: Labels, counts_RB: Labels, *, 
     for decision_BK in decision_SBK:
         parts = [counts_RB @ part for part in _counted(decision_BK, labels_BK)]
         right, said, given = (part.sum(1, keepdims=True) for part in parts) if micro else parts
-        found.append(_share(2 * right, said + given).mean(1))
+        found.append(share(2 * right, said + given).mean(1))
     return np.stack(found, 1)
 
 
@@ -284,7 +274,7 @@ def _best_micro_f1(labels_BK: Labels) -> float:
     known_K, given_K = (~np.isnan(labels_BK)).sum(0), (labels_BK == 1).sum(0)
     by_share_K = np.argsort(-_shares(labels_BK), kind="stable")
     said, right = known_K[by_share_K].cumsum(), given_K[by_share_K].cumsum()
-    return float(_share(2 * right, said + given_K.sum()).max())
+    return float(share(2 * right, said + given_K.sum()).max())
 
 
 def _right(decision_BK: Array, labels_BK: Labels) -> npt.NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from mtbert.answers import (
     TaskFacts,
     WrongCell,
 )
-from mtbert.answers.class_labels import MOST_CONFUSED, MOST_LISTED, ClassLabels
+from mtbert.answers.class_labels import MOST_CONFUSED, MOST_LISTED, ClassLabels, scores_of_each
 from mtbert.answers.classification import Logits
 from mtbert.answers.entities import (
     BIO,
@@ -190,12 +190,7 @@ class TagLabels:
         names = [clean(name[:LONGEST]) for name in known.types]
         if len(names) > MOST_LISTED:
             return [f"{task.name}: {len(names):,} types, too many for a line each here; --json has them all."]
-        each = tuple(
-            (name, *(f"{x:.4f}" for x in (c.precision, c.recall, c.f1)), str(c.examples), str(c.answers))
-            for name, c in zip(names, by_entity(task, decision, labels), strict=True)
-        )
-        heads = (what, "precision", "recall", "f1", "examples", "answers")
-        found: list[Shown | str] = [Shown(heads, each, title=f"{task.name}, by {what}")]
+        found: list[Shown | str] = [scores_of_each(task, what, by_entity(task, decision, labels))]
         if len(names) <= MOST_CONFUSED:
             numbers = [*map(str, range(1, len(names) + 1)), NONE]
             rows = zip(numbers, [*names, NONE], confusion(task, decision, labels), strict=True)
