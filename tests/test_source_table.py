@@ -168,3 +168,11 @@ def test_a_split_of_a_part_of_a_file_counts_other_rows_that_have_a_label(tmp_pat
     assert whole.usable.tolist() == [i for i in range(40) if i % 4 != 1]
     assert whole.places()[::2].tolist() == part.places().tolist()
     assert list(whole.texts[0][::2]) == list(part.texts[0])
+
+
+def test_one_column_and_a_list_of_one_column_are_read_in_their_own_ways(tmp_path: Path):
+    apart = (Columns(votes="label"), Columns(votes=("label",)))
+    source = write(tmp_path, "t.csv", "text,label\na,x;y\n")
+    table = sources.read_all(source, apart, tmp_path, texts=[1, 1])
+    assert [table.table(i).labels[0] for i in range(2)] == ['["x", "y"]', '["x;y"]']
+    assert apart[0].reads != apart[1].reads
