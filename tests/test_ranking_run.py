@@ -20,13 +20,16 @@ from toy_study import run_here
 
 from mtbert import load
 from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import validate_recipe
 from mtbert.storage.predictions import PREDICTIONS, load_predictions, save_predictions
 from mtbert.studying import plan
+from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
 from mtbert.use.predictor import Predictor
+from mtbert.yaml_files import merge
 
 mtbert = commands.mtbert
 
@@ -162,6 +165,14 @@ def test_a_run_stopped_in_the_middle_resumes_bitwise(folder: Path, tmp_path: Pat
 
 
 # Report ---------------------------------------------------------------------------------------------
+
+
+def test_a_finished_ranking_can_be_the_encoder_of_another_run_and_goes_on_with_its_head(folder: Path):
+    raw = merge(yaml.safe_load((folder / "mine.yaml").read_text()), {"model": {"path": str(folder / "run")}})
+    made = assemble(validate_recipe(raw, "on"))
+    assert "heads going on: search; new: none" in made.notes[-1].text
+    assert made.model.head("search").threshold.shape == ()
+
 
 STUDY = """
 rows:

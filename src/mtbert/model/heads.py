@@ -84,6 +84,7 @@ class CosineHead(nn.Module):
     def __init__(self, fitted: Sequence[FittedName], *, several: bool = False) -> None:
         super().__init__()
         self.several = several
+        self.shape: tuple[int, ...] = ()  # of a fitted number: one for all candidates
         _add_fitted(self, start(fitted, ()) | {"threshold": np.array(0.5)})
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:

@@ -172,7 +172,7 @@ def load_tasks(
             saved = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
             ours = part.state_dict()
             if what == "head" and fitted is not None:
-                numbers = start(fitted[name], model.tasks[name].predicts.shape(model.tasks[name]))
+                numbers = start(fitted[name], model.head(name).shape)
                 ours = {k: v for k, v in ours.items() if k not in model.fitted(name)} | numbers
             expected = {k: tuple(v.shape) for k, v in ours.items()}
             found = {k: tuple(v.shape) for k, v in saved.items()}
