@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,10 +33,17 @@ class Reader:
         labelled: Whether to read labels too. If false, every record must have all texts.
         whole: Whether to keep the other records too, as rows for a split: they have their texts and, in place of each
             label, whether there is one. Their cells may have any form.
+        words: Text columns whose cells may be lists of words. Those with labels of words need not be named.
     """
 
     def __init__(
-        self, each: Sequence[Columns], where: dict[str, str | None], labelled: bool, *, whole: bool = False
+        self,
+        each: Sequence[Columns],
+        where: dict[str, str | None],
+        labelled: bool,
+        *,
+        whole: bool = False,
+        words: Collection[str] = (),
     ) -> None:
         self.chosen = 0  # records that satisfy ``where``
         texts, groups, self._readings = readings(each)
@@ -53,7 +60,8 @@ class Reader:
         self._records = 0
         self._waiting: list[list[Any]] = []  # rows that are not in columns yet, as texts, labels and id
         self._texts = [GrowingColumn() for _ in texts]
-        self._words = {texts.index(columns.text[0]): WordReader() for columns in each if columns.words}
+        listed = {*words, *(columns.text[0] for columns in each if columns.words)}
+        self._words = {i: WordReader() for i, column in enumerate(texts) if column in listed}
         self._widened: list[tuple[str, str, int]] = []  # file, unit and line of each span with a part of a word
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")

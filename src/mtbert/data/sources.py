@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +113,15 @@ class Source(Settings):
         return self == other
 
 
-def read(source: Source, columns: Columns, root: Path, *, texts: int | None, labelled: bool = True) -> Table:
+def read(
+    source: Source,
+    columns: Columns,
+    root: Path,
+    *,
+    texts: int | None,
+    labelled: bool = True,
+    words: Collection[str] = (),
+) -> Table:
     """Returns those rows of a source that one task reads, in their order. Several files are read one after the other.
 
     Args:
@@ -124,12 +132,13 @@ def read(source: Source, columns: Columns, root: Path, *, texts: int | None, lab
         labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
             counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
             missing.
+        words: Text columns whose cells may be lists of words. Those with labels of words need not be named.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the content cannot be read, or if a text is empty and ``labelled`` is false.
     """
-    made = _read(source, [columns], root, [texts], labelled)
+    made = _read(source, [columns], root, [texts], labelled, words=words)
     return made.table(0) if labelled else made.unlabelled()
 
 
@@ -161,6 +170,7 @@ def _read(
     texts: Sequence[int | None],
     labelled: bool,
     whole: bool = False,
+    words: Collection[str] = (),
 ) -> SourceTable:
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
@@ -175,7 +185,7 @@ def _read(
         if labelled and each.truth is None:
             raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
     where = {key: cells.as_label(value) for key, value in (source.where or {}).items()}
-    reader = Reader(columns, where, labelled, whole=whole)
+    reader = Reader(columns, where, labelled, whole=whole, words=words)
     parts = []
     for i, name in enumerate(named):
         with _opened(source, i, name, root, reader.wanted) as records:

@@ -129,6 +129,14 @@ class Recipe(Settings):
             found.setdefault(task.source_name, []).append(task)
         return found
 
+    def columns_of_words(self, name: str) -> frozenset[str]:
+        """Returns the text columns of the table of the task ``name`` in which cells may be lists of words.
+
+        These are the columns from which a task of this table reads words that have labels.
+        """
+        readers = self.tasks_by_table()[self.tasks[name].source_name]
+        return frozenset(task.columns.text[0] for task in readers if task.answer.words)
+
     def root(self) -> Path:
         """Returns the folder from which the relative paths of data files start."""
         return Path(self.data.root or ".")

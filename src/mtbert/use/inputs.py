@@ -26,7 +26,7 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
     chosen = known_task(predictor, recipe, task)
-    table = _table(recipe, chosen, file, Path(), labelled=True)
+    table = _table(recipe, [chosen], file, Path(), labelled=True)
     data = predictor.dataset(task, labels.labelled_examples(table, chosen))
     return replace(data, task=chosen), (*table.warnings, *labels.repair_warnings(table, chosen))
 
@@ -34,15 +34,11 @@ def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tupl
 def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
     """Reads a file without labels for one task.
 
-    Returns a triple: all rows as a data set of ``task``, all columns of the file, and the warnings from reading it. The
-    texts may be lists of words if a task with labels of words reads them too.
+    Returns a triple: all rows as a data set of ``task``, all columns of the file, and the warnings from reading it.
     """
-    known_task(predictor, recipe, task)
-    own = recipe.tasks[task]
-    alike = (each for each in recipe.tasks_by_table()[own.source_name] if each.columns.text == own.columns.text)
-    table = _table(recipe, max(alike, key=lambda each: each.answer.words), file, Path(), labelled=False)
+    table = _table(recipe, [known_task(predictor, recipe, task)], file, Path(), labelled=False)
     (data,) = predictor.datasets([task], table.ids, table.texts)
-    return data, whole.read_whole(file, Path(file), own.columns.text), table.warnings
+    return data, whole.read_whole(file, Path(file), recipe.tasks[task].columns.text), table.warnings
 
 
 def unlabelled(
@@ -65,9 +61,7 @@ def unlabelled(
             alike.setdefault((recipe.tasks[task].columns.text, chosen[task].texts), []).append(task)
         data: dict[str, Dataset] = {}
         for together in alike.values():
-            # A task with labels of words reads lists of words too.
-            reader = max(together, key=lambda task: chosen[task].answer.words)
-            table = _table(recipe, chosen[reader], name, folder, labelled=False)
+            table = _table(recipe, [chosen[task] for task in together], name, folder, labelled=False)
             warnings += table.warnings
             data |= {d.task.name: d for d in predictor.datasets(together, table.ids, table.texts)}
         given = whole.read_whole(name, folder / name, (*texts, *ids))
@@ -157,10 +151,15 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
         yield place.name, Path(folder)
 
 
-def _table(recipe: Recipe, task: Task, file: str, root: Path, *, labelled: bool) -> Table:
-    """Returns the rows of a file as a table, read from the columns that the recipe names for ``task``."""
-    columns = recipe.tasks[task.name].columns.unweighted
-    return sources.read(Source(path=file), columns, root, texts=task.texts, labelled=labelled)
+def _table(recipe: Recipe, tasks: Sequence[Task], file: str, root: Path, *, labelled: bool) -> Table:
+    """Returns the rows of a file as a table, read from the columns that the recipe names for the first of ``tasks``.
+
+    All these tasks read the same text columns. As in training, a text may be a list of words if a task of the same
+    table labels its words.
+    """
+    columns, texts = recipe.tasks[tasks[0].name].columns.unweighted, tasks[0].texts
+    words = {column for task in tasks for column in recipe.columns_of_words(task.name)}
+    return sources.read(Source(path=file), columns, root, texts=texts, labelled=labelled, words=words)
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:
