@@ -286,8 +286,8 @@ def report(
 
     The page is one file that needs no network. While a study is running, it covers the runs that have ended.
 
-    The options --row and --test score one row (recipe) of a study on test files. Choose the row by its scores on dev: a
-    study can be scored on test files only once, and its folder keeps a record of that.
+    The options --row and --test use test files to score one row (recipe) of a study. Choose the row by its scores on
+    dev: a study can be scored on test files only once, and its folder keeps a record of that.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""Tables of techniques, such as losses. A table maps each ``kind`` that a recipe can name to a settings class."""
+"""Tables of techniques, such as losses. A table holds one settings class for each ``kind`` in recipes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ class TableFacts:
     Attributes:
         name: The name of the table, or of the only task that reads it.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The texts of the train rows, one column for each column that a task reads.
+        train: The texts of the train rows. A column of texts that several tasks read is here only once.
         dev: The texts of the dev rows, in the same form.
         warnings: The warnings from reading.
         digests: A dict from the name of each source to its SHA-256.

@@ -170,7 +170,7 @@ def decode(model: Model, task: Task, prediction: Tensor, texts: TextColumn | Non
 
 
 def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
-    """Turns raw predictions into answers, and returns the probability of each answer, ``[B]``.
+    """Returns the probability of the answer that follows from each raw prediction, ``[B]``.
 
     Raises:
         ValueError: If the task's head gives no probability of an answer.

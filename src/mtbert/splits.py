@@ -44,7 +44,7 @@ class TableSide:
     """One side of a split table: the rows of train, of the part held out of train, of dev, or of test.
 
     Attributes:
-        texts: The texts of these rows, with one column for each column of texts that a task reads.
+        texts: The texts of these rows. A column of texts that several tasks read is here only once.
         tasks: The examples of each task, by the name of the task.
     """
 
@@ -128,7 +128,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
 
     Args:
         recipe: The recipe.
-        name: A table, or a task with files of its own.
+        name: The name of a table, or of a task with files of its own.
         afresh: Whether to compute the SHA-256 of each file again, even if it seems unchanged.
 
     Raises:

@@ -165,7 +165,7 @@ class Task(Settings):
         return {metric.name: metric for metric in self.metrics}[name]
 
     def fitted(self, calibrate: Calibrate = False, *, held_out: bool = True) -> tuple[FittedName, ...]:
-        """Returns the names of the numbers in the task's head that are fitted, not trained, such as ``threshold``.
+        """Returns the names of the task's fitted numbers, such as ``threshold``. They are in its head, but not trained.
 
         A cosine head always has a threshold, even if its answers are scores, which do not depend on it.
 
@@ -182,10 +182,10 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns how the encoder's output is pooled for the task's head; ``words`` if the task labels words.
+        """Returns the pooling of the vectors that the task's head reads; ``words`` if the task labels words.
 
-        If the task does not set its pooling, this is the only pooling that the head supports, or ``default`` if the
-        head supports every pooling.
+        The pooling is the one that the task sets. If it sets none, the pooling is the only one that the head supports
+        or, if the head supports every pooling, ``default``.
         """
         if self.answer.words:
             return "words"

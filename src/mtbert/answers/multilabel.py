@@ -214,8 +214,8 @@ def _named(cells: Cells) -> list[tuple[int, str, int]]:
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    In ``said``, labels in the answer are 1. In ``given``, true labels are 1. In ``right``, labels that are both are 1.
-    If it is unknown whether a label is true, it is 0 in all three arrays.
+    ``said`` is 1 for each label in the answer, ``given`` for each true label, and ``right`` for each true label in the
+    answer. If it is unknown whether a label is true, all three arrays are 0 for it.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

@@ -135,7 +135,8 @@ class ScoreLabels:
 class Score:
     """Predictions with one score per example, ``[B]``, mapped from the task's range to [0, 1].
 
-    The cosine head predicts a cosine, which is used as such a score. Predictions are not clamped.
+    With the cosine head, the prediction is the cosine itself, which is not mapped and can be negative. Predictions are
+    not clamped.
     """
 
     feeds: tuple[str, ...] = ("score",)

@@ -217,7 +217,7 @@ class CellGroup:
     Attributes:
         key: The field of :class:`Columns` that names the columns.
         names: The names of the columns.
-        form: A further value that determines the text, such as the separator between labels in a cell.
+        form: Anything else that affects the text, such as the separator between labels in a cell.
         words_of: The column of texts, if the group's cells hold tags for the words of these texts; otherwise None.
         convert: A function that converts a cell to text. It returns None for an empty cell.
         join: A function that makes one text from the converted cells of a row. It returns None if the row has no label

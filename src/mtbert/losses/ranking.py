@@ -81,7 +81,7 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
 def _unit(x: Tensor) -> Tensor:
     """Returns the vectors ``[..., D]`` scaled to length 1, in float32 or float64.
 
-    A zero vector stays zero, and its gradient is of moderate size.
+    A zero vector stays zero, and its gradient is passed on without scaling.
     """
     x = at_least_float32(x)
     norm = x.norm(dim=-1, keepdim=True)

@@ -2,8 +2,8 @@
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
 ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``
-the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. For a ranking task, the sum also has the
-wrong candidates, which are the hard negatives of the source. The supervised form equals
+the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. For a ranking task, the sum also has a
+term for each wrong candidate; the source calls wrong candidates hard negatives. The supervised form equals
 :func:`mtbert.losses.ranking.ranking` with scale ``1 / t``. The unsupervised form has the same formula without hard
 negatives, but there ``h_i+`` is a second vector of the same sentence.
 

@@ -130,7 +130,7 @@ class Encoder(nn.Module):
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
-            adapter: A function whose result is added in each layer, see :data:`Adapter`; None adds nothing.
+            adapter: A function whose result is added in each layer, see :data:`Adapter`. None if nothing is added.
             first_only: Whether to return the output only for the first token of each sequence, ``[S, D]``.
         """
         return _run(self.layers, x_ND, groups, generator, adapter, norm=self.final_norm, first_only=first_only)
@@ -194,10 +194,10 @@ class Encoder(nn.Module):
         return [parameter for parameter in self.parameters() if parameter not in of_pooler]
 
     def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
-        """Yields the linear layers that LoRA can change, each as a tuple ``(name, module, stacked)``.
+        """Yields a tuple ``(name, module, stacked)`` for each linear module that LoRA can change.
 
-        ``name`` consists of the layer's index and the module, such as ``0.qkv``. ``stacked`` is the number of matrices
-        that are stacked in the module's weight.
+        ``name`` is ``0.qkv``, for example, for the module ``qkv`` in the transformer layer with index 0. ``stacked`` is
+        the number of matrices that are stacked in the module's weight.
         """
         for i, layer in enumerate(self._layers()):
             for name, (module, stacked) in layer.matrices().items():

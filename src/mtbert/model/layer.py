@@ -143,9 +143,8 @@ class EncoderLayer(nn.Module):
         """Returns the output of the layer for all tokens, ``[N, D]``.
 
         If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. ``adapter`` is
-        called with the input of the attention, ``[N, D]``. At its end, the layer adds up the output of its feed-forward
-        part, the residual, and what ``adapter`` returned. If the layer ends with a norm, the norm is applied to this
-        sum.
+        called with the input of the attention, ``[N, D]``. Its result is added to the last residual sum of the layer.
+        If the layer ends with a norm, the norm is applied to the new sum.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
@@ -161,7 +160,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns a pair for each linear layer, by name: the layer, and how many matrices its weight consists of."""
+        """Returns, by name, a pair for each linear module: the module, and the number of matrices in its weight."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),

@@ -19,13 +19,13 @@ from mtbert.profiling import timed
 from mtbert.task import Pooling, Reads, Task
 
 SpanSlices = Mapping[int, Mapping[str, slice]]
-"""Which rows of the input of an encoder module belong to each span of the batch.
+"""Which rows of the input of an encoder module belong to each :class:`~mtbert.batch.Span` of the batch.
 
 Some modules read a row for each token, and some read a row for each sequence. The outer key is the number of rows in
 the input. The inner key is the name of a span.
 """
 Watch = Callable[[SpanSlices], None]
-"""A function that is called with the rows of each span before modules of the encoder run on them."""
+"""A function that is called before modules of the encoder run, and told which rows of their input each span has."""
 
 
 class Model(nn.Module):
@@ -114,11 +114,12 @@ class Model(nn.Module):
         """Runs the second part of a forward pass, after :meth:`embed`. Returns a dict with the output for each task.
 
         Args:
-            batch: The batch. If :meth:`apart` is true for a task, no other task may read its span.
+            batch: The batch. A task for which :meth:`apart` is true must not share sequences in it with other tasks.
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: A function that is called once before the layers run, with the rows of each span. None calls nothing.
+            watch: A function that is called once, before the layers run, and told which rows of the batch each
+                :class:`~mtbert.batch.Span` has. None if there is no function to call.
         """
         layout = batch.layout
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.

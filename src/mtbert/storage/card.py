@@ -51,7 +51,7 @@ class Card(Settings):
 
     @property
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
-        """For each task, the names of the numbers in its head that are fitted, not trained, such as ``threshold``."""
+        """For each task, the names of its fitted numbers, such as ``threshold``, which are not trained."""
         older = {name: task.fitted(held_out=False) for name, task in self.tasks.items()}
         return older | (self.fitted or {})
 

@@ -88,7 +88,7 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
-        row: A row of the study to score on test data before the report is written. This can be done only once.
+        row: A row of the study, which is scored on test data before the report is written. This can be done only once.
         test: The paths of labelled test files, one for each task of that row; the keys are the names of the tasks.
 
     Raises:

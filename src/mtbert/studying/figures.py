@@ -40,7 +40,7 @@ def study_figures(results: Results, summary: Summary) -> list[Drawn]:
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the differences between the scores of each row of a study and those of its control.
+    """Plots the differences between the scores of each row of a study and those of its control.
 
     There is one panel for each score. Each difference is drawn with its 95% interval.
     """
@@ -72,7 +72,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the training losses of each row and task. If dev was scored more than once, draws the dev scores too."""
+    """Plots the losses of each task in each row of a study, and the dev scores if dev was scored more than once."""
     figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
     for (row, task), ax in panels.items():
         runs = results.runs[row].values()
@@ -104,7 +104,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the cosine between the gradients of each pair of tasks over training, if the runs logged it."""
+    """Plots how the cosine between the gradients of two tasks changes during training, if the runs logged it."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if not cosines:
         return
@@ -120,7 +120,7 @@ def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws how often each task was trained, for runs in which every step trains only one task."""
+    """Plots the share of steps that trained each task, for runs in which every step trained only one task."""
     shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
     if not shares:
         return
@@ -136,7 +136,7 @@ def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the confusion matrices of the reference row and the best row, for each task with classes.
+    """Plots confusion matrices for each task with classes: one for the study's reference row, one for its best row.
 
     Each matrix is the mean over the seeds of its row.
     """
@@ -170,9 +170,10 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws a scatter plot of answers against labels for each task whose answers are scores.
+    """Plots the answers against the labels, for each task whose answers are scores.
 
-    A plot has a panel for the reference row and one for the best row. Each panel shows the row's first seed.
+    A scatter plot has a panel for the study's reference row and one for its best row. Each panel shows the first seed
+    of its row.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

@@ -1,4 +1,4 @@
-"""Scores one row of a study on test files. This is done only once, after the row was chosen by its scores on dev."""
+"""Uses test files to score one row of a study. This is done only once, after the row was chosen by its dev scores."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from mtbert.use.evaluate import answer_file
 
 
 def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path], out: Path, console: Console) -> None:
-    """Scores all runs of one row of a study on test files, and writes the scores to ``test.json``.
+    """Uses test files to score all runs of one row of a study, and writes the scores to ``test.json``.
 
     Args:
         results: The results of the study.

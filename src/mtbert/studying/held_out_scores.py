@@ -1,4 +1,4 @@
-"""The scores of one row of a study on test files, as ``test.json`` stores them. A study is scored on test only once."""
+"""The test scores of one row of a study, stored in ``test.json``. Only one row is scored on test, and only once."""
 
 from pathlib import Path
 

@@ -101,8 +101,8 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
-        ValueError: If a recipe cannot be used, the settings name a row or task that does not exist, or rows cannot be
-            compared with each other.
+        ValueError: If a recipe cannot be used, the settings name a row or task that does not exist, or rows of the
+            study cannot be compared with each other.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
@@ -146,7 +146,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
 
 def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
-    """Raises a ValueError if two rows would be scored on different examples of a task, or by different metrics."""
+    """Raises ValueError if rows of a study would be scored on different examples of a task, or by different metrics."""
     first: dict[str, tuple[str, object]] = {}
     for row, planned in rows.items():
         for task, found in planned.recipe.tasks.items():

@@ -1,6 +1,6 @@
 """Draws reliability diagrams: of the answers that have about the same probability, which share is right?
 
-Dimension key: N answers of all runs of a row, K options, M bins of probabilities.
+Dimension key: N answers of all runs of a row of the study, K options, M bins of probabilities.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,9 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 
 
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Draws the share of right answers as a curve over the confidence, for each task with probabilities.
+    """Plots the share of right answers against the confidence, for each task with probabilities.
 
-    There are curves for the study's reference row and for its best row, over all seeds. A row with calibration
+    A figure has curves for the study's reference row and for its best row, over all seeds. A row with calibration
     has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():

@@ -122,7 +122,7 @@ def _were(number: int) -> str:
 
 
 def _one_row(results: Results, summary: Summary) -> str:
-    """Returns a few sentences about the scores of a single row, for a study in which no rows can be compared.
+    """Returns a few sentences about the scores of one row of a study, for a study whose rows cannot be compared.
 
     The row is the reference, or the first row if no run of the reference has ended.
     """
@@ -145,7 +145,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns what the top of the report compares rows with: ``"control"`` (their controls) or ``"reference"``.
+    """Returns ``"control"`` or ``"reference"``: what the rows of the study are compared with at the top of the report.
 
     Rows are compared with the reference row of the study only if none can be compared with a control.
     """
@@ -158,7 +158,7 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns the findings at the top of the report: one for each row that is compared with another row.
+    """Returns the findings at the top of the report: one for each row of the study that is compared with another.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """

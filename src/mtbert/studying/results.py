@@ -251,7 +251,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
     Args:
         outline: The outline of the study.
-        runs: The runs that have ended, by row and seed.
+        runs: The runs that have ended, by row of the study and seed.
         missing: The names of the runs that have not ended.
 
     Raises:

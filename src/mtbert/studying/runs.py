@@ -83,7 +83,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the paths of a run's files. ``out`` is the folder of its study. Row and seed identify the run."""
+    """Returns the paths of a run's files. ``out`` is the folder of the study, and ``row`` is a row of the study."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 

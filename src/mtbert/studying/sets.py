@@ -48,7 +48,7 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
 
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """For each task whose labels are sets, draws how often two labels occur together.
+    """Plots how often two labels occur together, for each task whose labels are sets.
 
     The figure compares the labels of dev with the answers of two rows of the study, over all seeds: the reference row
     and the best row.

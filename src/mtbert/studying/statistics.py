@@ -1,9 +1,9 @@
 """Means, intervals and tests over seeds and examples.
 
-A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a row are
-scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore the
-examples, and an interval over examples alone would ignore the seeds. Therefore the variance of a mean over seeds has
-two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
+A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a row of
+a study are scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore
+the examples, and an interval over examples alone would ignore the seeds. Therefore the variance of a mean over seeds
+has two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
 This is a model with two-way random effects, as for subjects that are all rated by the same judges.
 
 Dimension key: S seeds, R resamples, B examples, K numbers per answer, T tests.
@@ -83,23 +83,28 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     """Returns the mean of a score over seeds, with its uncertainty.
 
     Args:
-        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows, it is the difference
-            between their scores with the same seed.
+        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows of a study, it is
+            the difference between their scores with the same seed.
         resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
             is the same for all seeds.
 
     With two or more seeds, the variance of the mean is ``examples + seeds / S``. Here ``examples`` is the variance of
-    the mean over the resamples. ``seeds`` is the variance of the scores between seeds, minus the part that is due to
-    examples which affect one seed and not another. The degrees of freedom are Satterthwaite's, computed with an upper
-    bound in place of ``seeds``. Without the bound, a few seeds that lie close together by chance would count like many
-    seeds. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956; the bound is ours, chosen
-    by simulation.
+    the mean over the resamples. ``seeds`` is the variance of the scores between seeds, minus the part that examples
+    cause, because an example may affect the score of one seed and not that of another. Source: Cornfield and Tukey,
+    "Average values of mean squares in factorials", 1956.
 
-    In simulations with three seeds and no true difference, we measured the rate of false positives. At level 0.05, this
-    rate is 4 to 6%. At level 0.0045 (Holm's first step over eleven rows), the rate depends on ``v``, which is the
-    variance of the seeds divided by the variance of the examples. If ``v`` is 1, the rate equals the level. If ``v`` is
-    4, the rate is 1.5 times the level; if ``v`` is 10, it is 2.5 times the level; if ``v`` is 30 or more, it is 3.3
-    times the level.
+    The degrees of freedom are computed by Satterthwaite's formula. In this formula, an upper bound of ``seeds`` takes
+    the place of ``seeds``. Without the bound, a few seeds whose scores are close together by chance would count like
+    many seeds. The bound is ours. We chose it by simulation.
+
+    We measured the rate of false positives in simulations with three seeds and no true difference. At level 0.05, the
+    rate of false positives is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate of
+    false positives depends on ``v``, the variance that seeds cause divided by the variance that examples cause:
+
+    - If ``v`` is 1, the rate of false positives equals the level.
+    - If ``v`` is 4, the rate of false positives is 1.5 times the level.
+    - If ``v`` is 10, the rate of false positives is 2.5 times the level.
+    - If ``v`` is 30 or more, the rate of false positives is 3.3 times the level.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())
@@ -118,8 +123,8 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
 def holm(p_T: Sequence[float]) -> list[float]:
     """Returns the p-values, corrected for the number of tests by Holm's method (1979), in the same order.
 
-    The results are bitwise equal to those of ``multipletests`` in statsmodels. That function takes a hundred times as
-    long, because it runs the garbage collector in each call.
+    The results are exactly those of ``multipletests`` in statsmodels. That function takes a hundred times as long,
+    because it runs the garbage collector in each call.
     """
     order_T = np.argsort(p_T)
     steps_T = np.asarray(p_T, dtype=np.float64)[order_T] * np.arange(len(p_T), 0, -1)
@@ -145,7 +150,7 @@ def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels,
     """Returns the metric of each seed's answers on bootstrap resamples of the examples, ``[R, S]``.
 
     The draws depend only on the task's name and the number of examples. All rows of a study are therefore resampled in
-    the same way, and differences between them are paired.
+    the same way, and the differences between their scores are paired.
 
     Args:
         task: The task of the answers.

@@ -25,7 +25,7 @@ Verdict = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in one score between a row and the row that it is compared with.
+    """The difference in one score between a row of the study and the row that it is compared with.
 
     The runs of the two rows are paired by seed, and their answers are paired by example.
     """
@@ -65,7 +65,7 @@ class Summary:
     main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """Returns the name of the score that decides whether one row is better than another.
+        """Returns the name of the score that decides whether one row of the study is better than another.
 
         ``by_score`` is a dict from the names of scores to comparisons of two rows. The main score decides if it is in
         the dict. Otherwise, if the dict has only one score, that score decides. If none decides, returns None.
@@ -73,10 +73,10 @@ class Summary:
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark that names the tasks in which a run of the row collapsed, such as `` (collapsed: sst)``.
+        """Returns a mark such as `` (collapsed: sst)``, which names the tasks on which a run collapsed.
 
-        A collapsed run gives nearly the same answer to all examples of a task. If no run collapsed, returns an empty
-        text.
+        ``row`` is the name of a row of the study, and the runs are those of this row. A collapsed run gives nearly
+        the same answer to all examples of a task. If no run collapsed, returns an empty text.
         """
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
@@ -87,7 +87,7 @@ class Summary:
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns the smallest true difference between two rows that the study would find with a probability of 80%.
+        """Returns the smallest true difference between two study rows that the study finds with a probability of 80%.
 
         This is the median over all comparisons of two rows by the score called ``score``. Each comparison is tested at
         level 0.05 divided by the number of comparisons (the strictest step of Holm's correction). Returns None if there
@@ -184,7 +184,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Returns the seeds for which the run of the row ``row`` and the run of the row ``other`` have both ended."""
+        """Returns the seeds for which the runs of two rows of the study, ``row`` and ``other``, have both ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:

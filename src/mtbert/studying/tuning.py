@@ -125,7 +125,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
 
 
 def _check(tuning: Tuning) -> None:
-    """Raises a ValueError if there are no ranges, or if a value to try, such as the end of a range, is invalid."""
+    """Raises a ValueError if there are no ranges, or if a choice or either end of a range is invalid."""
     ranges = tuning.recipe({}).tune
     if not ranges:
         raise ValueError(

@@ -46,7 +46,7 @@ def resume_run(
 ) -> Scores:
     """Resumes the run in ``out`` from its last checkpoint, and returns the scores of its best model on dev.
 
-    On a CPU, the result is bitwise identical to that of an uninterrupted run.
+    On a CPU, the result is exactly the same as that of an uninterrupted run.
 
     Args:
         out: The folder of the run.

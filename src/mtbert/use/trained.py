@@ -33,7 +33,7 @@ def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]
 
     Raises:
         FileNotFoundError: If there is no model or no recipe at ``path``.
-        ValueError: If a file is damaged, or an override changes a setting that the trained model fixes.
+        ValueError: If a file is damaged, or an override changes a setting that cannot be changed after training.
     """
     predictor, recipe = load(path), recipe_of(path, overrides)
     device = next(predictor.model.parameters()).device
@@ -51,7 +51,7 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
 
     Raises:
         FileNotFoundError: If there is no recipe.
-        ValueError: If the recipe is damaged, or an override changes a setting that the trained model fixes.
+        ValueError: If the recipe is damaged, or an override changes a setting that cannot be changed after training.
     """
     file = find_recipe(path)
     if file is None:

@@ -58,7 +58,7 @@ ActivationName = Annotated[str, AfterValidator(_known)]
 
 
 class Config(BaseModel):
-    """The keys of a ``config.json`` that every family reads.
+    """The keys that all families read from a ``config.json``.
 
     A family adds keys of its own in a subclass. All other keys are ignored.
     """
@@ -86,7 +86,7 @@ class Family(Generic[C]):
         name: The name of the family, for messages.
         types: The values of ``model_type`` in a ``config.json`` that belong to this family. Each is mapped to the name
             that the encoder without a head has in transformers, such as ``BertModel``.
-        config: The class that holds those keys of a ``config.json`` that the family reads.
+        config: The class with the keys that the family reads from a ``config.json``.
         encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
         prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
         names: Maps the name of each of our modules to the names of the checkpoint's modules whose weights are stacked
