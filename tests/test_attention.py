@@ -30,6 +30,7 @@ def test_a_sequence_alone_equals_the_same_sequence_in_a_batch(encoders, kind):
                 batch.ids_N[start:stop],
                 single.segments_N,
                 single.positions_N,
+                places={},
                 labels={},
                 example_ids={},
                 clusters={},

@@ -79,7 +79,7 @@ def test_a_head_drops_elements_before_each_of_its_layers(monkeypatch: pytest.Mon
     task = Task.model_validate(
         {"name": "t", "type": "regression", "inputs": "single", "head": {"kind": "mlp", "hidden": 4, "dropout": 0.5}}
     )
-    head = heads.LinearHead(task, 2, torch.Generator().manual_seed(0))
+    head = heads.LinearHead(task, 2, torch.Generator().manual_seed(0), ())
     with torch.no_grad():
         head.layers[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]]))
         head.layers[0].bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0]))

@@ -10,7 +10,7 @@ import torch
 import toy_run
 from toy_steps import gradients, make, run_of, without_dropout
 
-from mtbert.batch import Dataset, Example, Examples, Sequences
+from mtbert.batch import Dataset, Example, Examples, Layout, Sequences
 from mtbert.model.attention import Groups
 from mtbert.recipe.files import load_recipe
 from mtbert.task import Task
@@ -143,9 +143,9 @@ def test_shapes_are_rounded_where_kernels_are_compiled_for_them(
 ):
     asked = []
 
-    def groups(*arguments: Any, rounded: bool = False) -> Groups:
+    def groups(layout: Layout, device: torch.device, rounded: bool) -> Groups:
         asked.append(rounded)
-        return Groups(*arguments)
+        return Groups(layout, device)
 
     monkeypatch.setattr("mtbert.model.model.Groups", groups)
     make(folder, precision=precision).step()
