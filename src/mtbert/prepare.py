@@ -182,8 +182,8 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
 def _readable(data: Dataset) -> Dataset:
     """Returns the examples that a loss can read.
 
-    An example is left out if its weight is 0 or, in a task that labels words, if none of its words has a token. If a
-    step has no other examples of the task, the task takes no part in it.
+    An example is left out if its weight is 0 or, in a task that labels words, if none of its words has a token. A step
+    that reads none of the remaining examples does not train the task.
     """
     words, weights = data.words(np.arange(len(data))), data.examples.weights
     counts = np.ones(len(data), np.bool_) if weights is None else weights > 0

@@ -268,9 +268,9 @@ def _parts(label: str) -> list[str]:
 
 
 def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
-    """Returns advice for the user if ``cell`` is not one of the classes.
+    """Returns advice for the user about ``cell``, which is not one of the classes.
 
-    If all cells could be codes, which are numbers that stand for classes, the advice is to say so in the recipe.
+    If all cells could be codes (numbers that stand for classes), the advice is to list the codes in the recipe.
     """
     labels = task.labels or ()
     found = {each for each in cells if each is not None}

@@ -1,4 +1,4 @@
-"""Fits numbers on held-out rows: the threshold above which an answer is yes, and the calibration of probabilities.
+"""Fits numbers on held-out rows: the threshold above which the answer is "yes", and the calibration of probabilities.
 
 A calibration changes predictions, which are logits. Their probabilities then say how often answers are right:
 
@@ -6,7 +6,7 @@ A calibration changes predictions, which are logits. Their probabilities then sa
   answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1 divided by their
   temperature.
 - Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. Unlike in
-  that paper, ``scale`` is above 0 here, so that a higher logit never makes a yes less probable.
+  that paper, ``scale`` is above 0 here, so that a higher logit never makes "yes" less probable.
 - isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
   and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002.
 

@@ -223,7 +223,7 @@ def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Lab
 
 
 def _shares(labels_BK: Labels) -> Labels:
-    """Returns for each label the share of rows that have it, ``[K]``, among the rows in which it is known."""
+    """Returns for each label the share of rows that have it, ``[K]``. Rows where this is unknown do not count."""
     return share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 

@@ -112,7 +112,7 @@ class ScoreLabels:
         return kind and bool(np.isfinite(decision).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether nearly all scores are the same: their standard deviation is less than 0.1% of the range."""
+        """Returns whether nearly all scores are equal: their standard deviation is below 0.1% of the task's range."""
         return bool(np.std(decision) < COLLAPSED_STD)
 
     def choices(self, task: TaskFacts) -> tuple[str, ...] | None:

@@ -279,8 +279,8 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy holds an answer type for soft labels. The two halves of this type are ``labels`` and
-    ``predictions``. If ``predictions`` is None, the predictions of ``hard`` are used.
+    The field ``soft`` of the copy holds an answer type for soft labels. It reads labels with ``labels``, and has the
+    kinds of predictions in ``predictions``, or those of ``hard`` if ``predictions`` is None.
     """
     soft = replace(
         hard,

@@ -36,8 +36,8 @@ class Tokens:
 class TableData:
     """The texts of a table, which several tasks can read.
 
-    ``train`` and ``dev`` hold the texts of their rows. A column of texts that several tasks read is in each of them
-    only once. ``warnings`` are warnings about the table that arose while it was read.
+    ``train`` holds the columns of texts of the train rows, and ``dev`` those of the dev rows. A column is held only
+    once, even if several tasks read it. ``warnings`` are warnings about the table that arose while it was read.
     """
 
     name: str

@@ -224,10 +224,10 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, which serves as its id because its own id is empty.
+        """Returns the number of the current record. It replaces the record's id, which is empty.
 
         Raises:
-            ValueError: If the file has an id column.
+            ValueError: If an id is required, because the data is labelled or has an id column.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

@@ -54,7 +54,7 @@ class Columns(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_truth(cls, value: Any) -> Any:
-        """Sets ``label`` to None if ``votes`` or ``shares`` is given in its place."""
+        """Sets ``label`` to None if ``votes`` or ``shares`` is given. At most one of the three may be given."""
         if not isinstance(value, Mapping):
             return value
         given = [key for key in ("label", "votes", "shares") if value.get(key) is not None]

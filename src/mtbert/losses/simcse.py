@@ -43,7 +43,7 @@ class SimCSE(Settings):
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns three tensors: the vectors of queries, the vectors of candidates, and the clusters of texts.
 
-        :func:`right_candidates` describes the shapes of these tensors, and says which rows are in them.
+        They cover only the rows of the pass that have a right candidate. See :func:`right_candidates` for the shapes.
         """
         return right_candidates(p)
 
@@ -102,9 +102,10 @@ class TwoPasses:
     temperature: float
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns three tensors: the sentence vectors of the pass ``p``, those of a second pass, and cluster numbers.
+        """Repeats the forward pass ``p`` with new dropout masks, and returns three tensors.
 
-        The shapes are ``[S, D]``, ``[S, D]`` and ``[S]``. Sentences with the same cluster number mean the same.
+        They are the sentence vectors of the pass ``p``, ``[S, D]``, the sentence vectors of the repeated pass,
+        ``[S, D]``, and the cluster of each sentence, ``[S]``. Sentences of the same cluster mean the same.
         """
         again = p.finish(p.embed(p.generator), p.generator)
         first_SD, second_SD = (self.layer(at_least_float32(out.first_SD)) for out in (p.out, again))

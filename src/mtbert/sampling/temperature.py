@@ -24,7 +24,7 @@ NAMED: Mapping[str, float] = {"proportional": 1.0, "square_root": 2.0}
 
 
 def by_temperature(value: Any) -> Any:
-    """Replaces the names ``proportional`` and ``square_root`` with the settings of the sampler that they stand for.
+    """Replaces the names ``proportional`` and ``square_root`` with the sampler settings that they stand for.
 
     Returns any other value unchanged.
 

@@ -108,9 +108,9 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields a pair for each task to draw: its dev data, and the names of the study's reference row and best row.
+    """``figure`` is a kind of figure. Yields a pair for each task for which the report has such a figure.
 
-    ``figure`` is the name of a figure. The tasks to draw are those that have such a figure in the report.
+    The pair holds the task's dev data, and the names of the study's reference row and best row.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

@@ -124,7 +124,7 @@ def _plan_table(run: Run) -> Table:
 
 
 def _class_weights(run: Run) -> Iterator[str]:
-    """Yields a line of text for each loss whose class weights were computed from the data."""
+    """For each loss whose class weights were computed from the data, yields a line of text with these weights."""
     for name, task in run.objective.recipe.tasks.items():
         for loss, written in zip(task.losses, run.recipe.tasks[name].losses, strict=True):
             if isinstance(loss, ClassWeighted) and loss != written:
