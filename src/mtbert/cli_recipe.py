@@ -61,9 +61,10 @@ def check(
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe, and print sizes, labels, lengths, duplicates, leaks and passes over the train data.
+    """Read the data of a recipe, and print sizes, labels, lengths, duplicates and leaks.
 
-    A leak is a text of dev that also occurs in train. The exit code is 2 if there is an error in the data.
+    Also prints how often a run would go over the train data. A leak is a text of dev that also occurs in train. The
+    exit code is 2 if there is an error in the data.
 
     Examples:
 

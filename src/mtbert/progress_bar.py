@@ -40,7 +40,7 @@ class LiveBar:
         self.since = time.monotonic()
 
     def stop(self) -> None:
-        """Stops the bar and removes its live lines."""
+        """Stops the bar. On a terminal or in a notebook, it disappears."""
         if self.live is not None:
             self.live.stop()
         if self.output is not None:

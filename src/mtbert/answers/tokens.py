@@ -248,7 +248,7 @@ class TagLogits(Logits):
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
-        If a word has no prediction, the loss and the probability of the answer treat all its tags as equally probable.
+        In the loss and in the probability of the answer, a word without a prediction has equally probable tags.
         """
         from scipy.special import log_softmax
 

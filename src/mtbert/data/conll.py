@@ -24,8 +24,8 @@ def conll_records(
     ``every`` is true, in all columns.
 
     Raises:
-        ValueError: If the file is empty. Reading the records raises it too, if a line has more or fewer fields than the
-            first line.
+        ValueError: If the file is empty. This error is also raised while the records are read, if a line has more or
+            fewer fields than the first line.
     """
     lines = _fields(text)
     first = next(lines, None)

@@ -305,7 +305,7 @@ def _made(
     at: Callable[[int, str], str],
     line: int,
 ) -> list[Any]:
-    """Returns the values after conversion by the functions at the same indices in ``make``. Errors name the cell."""
+    """Returns each value, converted by the function in ``make`` at the same index. Errors name the cell."""
     made: list[Any] = []
     try:
         for each, value in zip(make, values, strict=False):

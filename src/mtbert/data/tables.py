@@ -111,7 +111,7 @@ class Columns(Settings):
 
     @property
     def reads(self) -> tuple[object, ...]:
-        """Everything that determines what is read, as JSON values. Columns with equal values read the same cells."""
+        """All that determines what is read, as JSON values. Settings with equal ``reads`` read the same cells."""
         return self.text, self.id, [(each.key, each.names, each.form, each.words_of) for each in self.groups]
 
     @property
@@ -261,7 +261,7 @@ class Table:
     """The rows that a task reads from a source, stored in columns.
 
     Attributes:
-        parts: The files that the rows come from, or the data set.
+        parts: The files, or the data set, that the rows come from.
         ids: The id of each row.
         texts: One column for each text of a row.
         labels: The label of each row, as text.

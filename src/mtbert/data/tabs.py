@@ -129,7 +129,7 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
     """Looks past the next ``taken`` lines of ``source`` and returns whether the line after them can be a row by itself.
 
-    It can if it has ``width`` fields. If no line follows, this is true. Blank lines are skipped.
+    A line can be a row if it has ``width`` fields. Blank lines are skipped. If no line is left, returns True.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):

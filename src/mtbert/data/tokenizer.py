@@ -222,9 +222,10 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the tokens to keep in ``encoding``, which is too long. ``special`` of its tokens are special.
+    """Returns a mask of the tokens to keep in ``encoding``, which is too long.
 
-    The library's own truncation is not used, because it is a setting of the tokenizer, which threads may share.
+    ``special`` is the number of special tokens in it. The truncation of the library ``tokenizers`` is not used,
+    because it is a setting of the tokenizer, which threads may share.
     """
     text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
     first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)

@@ -165,7 +165,7 @@ def hf_config(encoder: Encoder) -> dict[str, Any]:
 def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     """Returns a dict from each parameter of an encoder to the names of its tensors in a Hugging Face checkpoint.
 
-    If a parameter has several tensors there, it stacks them in the given order.
+    If a parameter has several tensors there, they are stacked in the order of the names.
     """
     names = FAMILIES[config.family].names
     return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}

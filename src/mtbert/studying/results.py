@@ -82,9 +82,10 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the log line with the scores of the model that gave the run's answers; None if there is none.
+        """Returns the log line with the scores of the model that computed the run's answers on dev.
 
-        If the training step of this model is not known, returns the last log line with scores.
+        Returns None if there is no such line. If the training step of this model is not known, returns the last log
+        line with scores.
         """
         last = history.last(self.steps)
         if self.step is None:

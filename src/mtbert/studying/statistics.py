@@ -67,8 +67,8 @@ class Estimate:
         def missing(effect: float) -> float:
             """Returns the difference between the power of a t-test and 0.8.
 
-            The power is that for a true mean of ``effect`` times the standard error. Only one tail of the test is
-            computed. Where the power is near 0.8, the other tail is negligible.
+            The true mean is assumed to be ``effect`` times the standard error. Only one tail of the test is computed.
+            Where the power is near 0.8, the other tail is negligible.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER

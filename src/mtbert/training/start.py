@@ -80,7 +80,7 @@ def _rooted(recipe: Recipe, root: str | None) -> Recipe:
 
 
 def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
-    """Raises a ValueError if the recipe reads data or an encoder from ``out``: overwriting would delete them."""
+    """Raises a ValueError if the recipe reads files in ``out``, because overwriting ``out`` would delete them."""
     sources = (source for task in recipe.tasks.values() for source in (task.train, task.dev, task.test))
     files_read = (file for source in sources if source is not None for file in source.files if file not in rows.tables)
     for path in (*(resolved(recipe.root() / file) for file in files_read), Path(recipe.model.path)):
