@@ -119,7 +119,7 @@ def _between(cosine_B: Labels, decision_B: Labels) -> float:
     """Returns a threshold for cosines that leads to the given decisions.
 
     It is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1. If all
-    decisions are the same, it is the cosine that is nearest to the other decision.
+    decisions are 1, it is the smallest cosine. If all decisions are 0, it is the largest cosine.
     """
     no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
     if not len(no) or not len(yes):

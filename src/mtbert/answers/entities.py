@@ -183,7 +183,7 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays ``[B]``, which count words in each text: correctly tagged, tagged, and labelled words.
+    """Returns three arrays, ``[B]``: for each text, the numbers of correctly tagged, of tagged, and of labelled words.
 
     Every word is both tagged and labelled, so the last two arrays are equal.
     """

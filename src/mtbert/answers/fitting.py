@@ -61,8 +61,9 @@ class Fits:
     Attributes:
         threshold: A function that returns the best threshold for predictions and labels. None if the threshold is
             always 0.
-        needed: Whether a threshold of 0 makes no sense for these predictions. It matters if no rows are held out: the
-            threshold is then fitted on train rows if ``needed`` is true, and is 0 if ``needed`` is false.
+        needed: True if the threshold must be fitted in every run, because 0 is of no use for these predictions. If no
+            rows are held out, it is then fitted on train rows. If ``needed`` is false, the threshold is fitted only on
+            held-out rows, and it is 0 if there are none.
         calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
             probabilities.
     """

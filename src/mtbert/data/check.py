@@ -69,7 +69,7 @@ def _of_table(table: TableData) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes that have no examples, fewer than ``FEW``, or fewer than ``rare``."""
+    """Returns warnings about classes without examples and about classes with fewer examples than ``max(FEW, rare)``."""
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:

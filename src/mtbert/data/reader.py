@@ -193,9 +193,9 @@ class Reader:
             raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
 
     def _told_widened(self) -> Iterator[str]:
-        """Yields a warning for each file with labelled spans that contain only a part of a word.
+        """Yields a warning for each file with labelled spans that begin or end inside a word.
 
-        Such a span is taken to contain the whole word.
+        Such a span is extended to whole words.
         """
         for name, unit in dict.fromkeys((name, unit) for name, unit, _ in self._widened):
             lines = [line for each, _, line in self._widened if each == name]

@@ -55,7 +55,7 @@ def _separator(top: str, wanted: Sequence[str]) -> str:
 
 
 def _fields(name: str, suffix: str, sign: str, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields a pair for each row: its first line's number, and its fields. A blank line is a row with no fields."""
+    """Yields a pair per row: the number of its first line, and its fields. A blank line is a row with no fields."""
     first = next(lines)
     line = blank + 1
     try:

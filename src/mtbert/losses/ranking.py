@@ -52,8 +52,8 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
     of the query of row ``i`` with the candidates of all rows, and the result is the mean over rows. Two kinds of
     candidates are left out of the softmax, because they must not count as wrong:
 
-    - every other candidate whose text equals the query or the right candidate of row ``i``,
-    - the right candidate of every other row that has the same query.
+    - every candidate whose text equals the query or the right candidate of row ``i``, except this right candidate,
+    - the right candidate of every other row that has the same query as row ``i``.
 
     Args:
         queries_BD: The vectors of the queries.

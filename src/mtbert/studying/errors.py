@@ -59,8 +59,8 @@ class Errors:
     def tables(self) -> list[TextTable]:
         """Returns the tables of errors for the report.
 
-        They show how far off the answers are, how errors depend on the words that two texts share, and how many
-        examples each row of the study fixes or breaks.
+        They show how far off the answers are, and how errors depend on the words that two texts share. For each row of
+        the study, they count the examples that it gets right and the reference row gets wrong, and the reverse.
         """
         return [
             *(table for task, dev in self.results.dev.items() for table in type_tables(dev, self.judged[task])),

@@ -76,9 +76,9 @@ def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliabi
 def _options_of(
     dev: DevData, runs: Sequence[EndedRun], predictions: Sequence[Tensor]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns a pair: for N answers, the log-probabilities of K options, ``[N, K]``, and the true option, ``[N]``.
+    """Returns a pair: the log-probabilities of K possible answers, ``[N, K]``, and the index of the right one, ``[N]``.
 
-    The true option is an index. The answers are those of all runs. Returns None if a run has no probabilities.
+    ``N`` counts each known label once per run. Returns None if a run has no probabilities.
     """
     each = []
     for run, prediction in zip(runs, predictions, strict=True):

@@ -159,7 +159,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns an interrupted trial or, if there is none, a new one. None if there are at least ``trials`` already."""
+    """Returns an interrupted trial, if any; otherwise a new trial, or None if ``trials`` trials exist already."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):

@@ -319,7 +319,7 @@ def micro_batches(
 
 
 def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar that replaces the whole-batch loss ``loss`` in the backward pass of one forward pass, ``made``.
+    """Returns a scalar that replaces ``loss``, a whole-batch loss, when gradients of the pass ``made`` are computed.
 
     ``fed`` is the part of the loss that belongs to ``made``. The scalar has the value ``fed.value``. Its gradients with
     respect to the tensors that ``loss`` gathers from ``made`` are ``fed.gradients``.

@@ -298,8 +298,8 @@ class Run:
     def _fit(self) -> None:
         """For each scored task, fits the threshold and the calibration of the model that is about to be saved.
 
-        They are fitted on held-out rows. If a task has none, its calibration is not fitted, and its threshold is fitted
-        only if it is the threshold of a cosine. In this case, it is fitted on a sample of the train rows.
+        They are fitted on held-out rows. If a task has no such rows, its calibration is not fitted. A threshold for
+        cosines is then fitted on a sample of the task's train rows, and any other threshold is not fitted.
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:
