@@ -318,8 +318,8 @@ class PredictionKind(Protocol):
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the divergence between two predictions for the same examples, ``[B]``, in float32 or more precisely.
 
-        If ``detached`` is true, no gradient flows through the targets of the divergence. For these targets, see
-        :func:`mtbert.answers.divergence.symmetric_kl`.
+        If ``detached`` is true, no gradient flows through the targets of the divergence.
+        :func:`mtbert.answers.divergence.symmetric_kl` says what these targets are.
         """
         ...
 

@@ -185,7 +185,10 @@ class LabelLogits:
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each answer is. Its distance counts wrong labels, and its loss is a sum over all labels."""
+        """Returns how wrong each answer is.
+
+        An answer's distance from the truth is its number of wrong labels. Its loss is a sum over all labels.
+        """
         from scipy.special import log_expit
 
         wrong_B = (~np.isnan(labels) & (decision != labels)).sum(1).astype(np.float64)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OfWords(Protocol):
-    """The methods of an answer type that labels words. Predictions are ``[W, K]``; ``nan`` if a word has none."""
+    """The methods of an answer type that labels words.
+
+    Predictions are ``[W, K]``. If the model makes no prediction for a word, its numbers are ``nan``.
+    """
 
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]

@@ -29,11 +29,11 @@ class Reader:
 
     Args:
         each: The column settings of each task. All tasks have the same id column.
-        where: A dict from columns to values. Only records with these values are read.
+        where: A dict from columns to values. The table gets only the records that have these values.
         labelled: Whether to read labels too. If false, every record must have all texts.
-        whole: Whether to keep the other records too, as rows for a split: they have their texts and, in place of each
-            label, whether there is one. Their cells may have any form.
-        words: Text columns whose cells may be lists of words. Those with labels of words need not be named.
+        whole: If true, the table gets the other records too, because a split needs them. In place of each label, their
+            rows say whether there is one. Their cells may have any form.
+        words: Text columns whose cells may be lists of words. A column need not be named if a task labels its words.
     """
 
     def __init__(
@@ -178,7 +178,10 @@ class Reader:
             self._settle()
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """In ``made``, which is a row, replaces a text with its words, and the text's labels with the words' tags."""
+        """``made`` is a row. Replaces the tags of one of its texts, if any, with JSON lists of one tag for each word.
+
+        If the tags belong to words, and not to entities in an ordinary text, the words are joined by single spaces.
+        """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
         try:

@@ -50,7 +50,7 @@ class SimCSE(Settings):
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.ranking`.
 
-        ``gathered`` holds what :meth:`gather` returns, concatenated over all passes of the step.
+        ``gathered`` holds what :meth:`gather` returns, concatenated over all forward passes of the step.
         """
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, 1 / self.temperature, symmetric=False)
@@ -114,7 +114,7 @@ class TwoPasses:
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.multiple_negatives`.
 
-        ``gathered`` holds what :meth:`gather` returns, concatenated over all passes of the step.
+        ``gathered`` holds what :meth:`gather` returns, concatenated over all forward passes of the step.
         """
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)

@@ -160,7 +160,10 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns, by name, a pair for each linear module: the module, and the number of matrices in its weight."""
+        """Returns a dict from the name of each linear module to a pair.
+
+        The pair holds the module, and the number of matrices that are stacked in its weight.
+        """
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),

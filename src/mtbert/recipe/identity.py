@@ -15,8 +15,8 @@ from mtbert.yaml_files import merge
 def identity(recipe: Recipe) -> str:
     """Returns the SHA-256 of all settings of a recipe except those that may change when a run is resumed.
 
-    These are ``data.root`` and the number of epochs. Settings that have their default value are left out too, so that
-    new settings in later versions do not change the digest.
+    The settings that may change are ``data.root`` and the number of epochs. Settings that have their default value are
+    left out too, so that new settings in later versions do not change the digest.
     """
     # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds

@@ -207,7 +207,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This depends on the number of train rows of each table. If ``dev`` does not hold this number, the table is read.
+    This depends on each table's number of train rows. A table is read if ``dev`` does not hold its number of rows.
     """
     sizes = {
         table: dev[table].train

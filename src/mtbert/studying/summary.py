@@ -87,11 +87,11 @@ class Summary:
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns the smallest true difference between two study rows that the study finds with a probability of 80%.
+        """Returns how large a true difference between two study rows must be to be found with a probability of 80%.
 
-        This is the median over all comparisons of two rows by the score called ``score``. Each comparison is tested at
-        level 0.05 divided by the number of comparisons (the strictest step of Holm's correction). Returns None if there
-        is no comparison.
+        This size is computed for each comparison of two rows by the score called ``score``, and the median is returned.
+        Each comparison is tested at level 0.05 divided by the number of comparisons (the strictest step of Holm's
+        correction). Returns None if there is no comparison.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

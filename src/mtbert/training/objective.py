@@ -263,8 +263,8 @@ class Objective:
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
-        Returns a triple: the random generator's state before each pass, each pass's part of these losses, and the
-        generator's state after the last pass.
+        Returns a triple: the state of the random generator before each forward pass, the part of these losses that
+        belongs to each forward pass, and the state of the generator after the last one.
         """
         states, gathered = [], []
         with torch.no_grad():
