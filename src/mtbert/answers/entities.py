@@ -114,7 +114,10 @@ def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.
 
 
 def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
-    """Finds entities with the same words in ``a`` and ``b``. Returns a pair: their indices in ``a`` and ``b``."""
+    """Finds the entities that begin and end at the same words in ``a`` as in ``b``. Their types may differ.
+
+    Returns a pair of arrays: the indices of these entities in ``a``, and their indices in ``b``.
+    """
     _, in_a, in_b = np.intersect1d(a.first, b.first, assume_unique=True, return_indices=True)
     alike = a.stop[in_a] == b.stop[in_b]
     return in_a[alike], in_b[alike]

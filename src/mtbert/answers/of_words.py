@@ -40,7 +40,7 @@ class OfWords(Protocol):
 
 @runtime_checkable
 class Repairing(Protocol):
-    """A label kind that repairs wrong tags when it reads them."""
+    """A label kind that repairs invalid BIO tags when it reads labels."""
 
     def repaired(self, task: TaskFacts, cells: Cells) -> npt.NDArray[np.int64]:
         """Returns the number of wrong tags that :meth:`LabelKind.read` repairs in each cell, ``[B]``."""

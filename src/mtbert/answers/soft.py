@@ -206,7 +206,7 @@ class SoftLabels:
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns for each label the class that has the most votes in it, see :func:`most_voted`."""
+        """Returns for each label the class that :func:`most_voted` finds. A label is a distribution of votes."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 

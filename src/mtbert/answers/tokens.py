@@ -216,7 +216,7 @@ class TagLabels:
 
 
 def _written(task: TaskFacts, cells: Cells) -> Ragged:
-    """Returns the tags of each cell as indices into the task's labels. Tags are taken as written, even wrong ones."""
+    """Returns the tags of each cell as indices into the task's labels. Invalid BIO tags are not repaired."""
     rows: list[list[str]] = [[] if cell is None else json.loads(cell) for cell in cells]
     tags = list(dict.fromkeys(tag for row in rows for tag in row))
     try:

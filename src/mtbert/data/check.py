@@ -124,7 +124,7 @@ def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
 
 
 def _sizes() -> Table:
-    """Returns an empty table without borders. Its columns are for the names of its lines, for train and for dev."""
+    """Returns an empty table without borders. It has three columns: names of the lines, train, and dev."""
     sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
     sizes.add_column("", min_width=26)
     for split in ("train", "dev"):

@@ -286,9 +286,9 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns one pair of sentences and its score, in a list.
+    """Returns a list with one element: a pair of sentences, together with the score of their similarity.
 
-    The second sentence describes the scene of the first: with some parts changed, with another wording, or with both.
+    The second sentence describes the scene of the first. Parts of the scene, its wording or both may be changed.
     """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))

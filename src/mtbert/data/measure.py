@@ -55,10 +55,11 @@ class TableData:
 class TaskData:
     """The data of a task, from which a report is made before training.
 
-    ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has one entry for
-    train and one for dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is the table that
-    the task shares with other tasks; it is the same object for all of them, and None for a task with files of its own.
-    ``held_out`` is the number of further examples of train, on which thresholds and calibration are fitted.
+    ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has the token
+    statistics of train and those of dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is
+    the table that the task shares with other tasks; it is the same object for all of them, and None for a task with
+    files of its own. ``held_out`` is the number of further examples of train, on which thresholds and calibration are
+    fitted.
     """
 
     task: Task

@@ -92,7 +92,7 @@ def array(name: str, text: Text) -> Iterator[tuple[int, dict[str, object]]]:
 def whole_objects(
     name: str, objects: Iterator[tuple[int, dict[str, object]]]
 ) -> tuple[Collection[str], Sequence[Record]]:
-    """Returns all column names and all records. All objects are read first: any of them may have a new column."""
+    """Returns a pair: all column names, and all records. To know all columns, it first reads all objects."""
     kept = list(objects)
     if not kept:
         raise ValueError(f"{name}: the file is empty. {_repair(name)}")

@@ -153,8 +153,8 @@ def read_all(
             the names of the columns are ignored.
         root: The folder from which relative paths start.
         texts: The number of texts that each task reads, 1 or 2; None for a ranking, which may read any number of texts.
-        whole: Whether the table also gets the rows that do not satisfy the source's ``where``, in a form that is good
-            for a split only, see :class:`Reader`.
+        whole: Whether the table also gets the rows that do not satisfy the source's ``where``. These rows do
+            not hold a label, only whether there is one. They serve to split the data, see :class:`Reader`.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

@@ -122,7 +122,7 @@ class Pass:
 
     @property
     def repeats(self) -> bool:
-        """Whether a repetition of this pass, with the generator from :meth:`twin`, gives exactly the same numbers.
+        """Whether repeating this forward pass, with the generator from :meth:`twin`, gives exactly the same numbers.
 
         With dropout, this is false if the batch has several tasks, because the masks of all tasks were drawn together.
         """

@@ -64,7 +64,7 @@ def _check_scores(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
-    """Raises ValueError if a loss compares passes that differ only in dropout, but the recipe turns all dropout off."""
+    """Raises ValueError if a loss compares forward passes that differ only in dropout, but all dropout is off."""
     for name, task in tasks.items():
         for loss in task.losses:
             other = (task.head_dropout(loss), model.adapter_dropout(name))

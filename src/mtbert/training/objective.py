@@ -221,7 +221,7 @@ class Objective:
         }
 
     def _whole(self, names: Iterable[str]) -> list[tuple[str, str, WholeBatch]]:
-        """Returns a triple for each whole-batch loss of some tasks: the task, a key such as ``sst.ce``, and the loss.
+        """Returns a triple for each whole-batch loss of the tasks ``names``: task, key such as ``sst.ce``, and loss.
 
         A whole-batch loss compares the examples of a batch with each other.
         """
@@ -237,8 +237,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        Each loss is multiplied by the number of the task's labels (or the sum of their weights) in this pass, divided
-        by that of the whole step (``amounts``). If ``surrogates`` has a value for a loss, it replaces the product.
+        Each loss is first multiplied by the task's share: its number of labels (or the sum of their weights) in this
+        pass, divided by that of the whole step, which ``amounts`` holds. If ``surrogates`` has a value for a loss, this
+        value is used in place of the loss times the share.
         """
         totals = {}
         for name, made in passes.items():

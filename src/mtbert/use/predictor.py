@@ -139,7 +139,7 @@ class Predictor:
         return self.read_together([task], texts)[0]
 
     def read_together(self, tasks: Sequence[str], texts: Texts) -> list[Dataset]:
-        """Returns a data set of all the texts for each task. The ids of the examples are 0, 1, 2 and so on."""
+        """Returns one data set for each task, with all the texts in each. The ids of the examples are 0, 1, 2, ..."""
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
         chosen = [self.task(name) for name in dict.fromkeys(tasks)]

@@ -145,7 +145,10 @@ def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, obj
 
 
 def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> OutputRow:
-    """Returns ``found`` with the model's answer and its probability. Several labels are joined to one text."""
+    """Adds the model's answer and its probability ``p`` to ``found``, a row of the output, and returns this row.
+
+    If the answer is a list of labels, they are joined to one text with ``separator``.
+    """
     said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
     said = separator.join(said) if isinstance(said, list) else said
     for name, value in (("answer", said), ("probability", float(f"{p:.{outputs.DIGITS}g}"))):
