@@ -34,7 +34,7 @@ class Shared:
         return self.parts[0][0].lengths_of(self.rows)
 
     def cut(self, chosen: Rows) -> list[TaskRows]:
-        """Returns for each task those of its examples that are in the rows ``self.rows[chosen]``.
+        """Returns, for each task, its examples in the rows ``self.rows[chosen]`` of the table.
 
         A task without examples in these rows is left out.
         """

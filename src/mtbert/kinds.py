@@ -35,7 +35,7 @@ class Kinds:
 
     @cached_property
     def classes(self) -> Mapping[str, type[Settings]]:
-        """A dict from each kind to the class of its settings. The classes are imported when this is first used."""
+        """A dict from each ``kind`` in the table to its settings class. Its first use imports the classes."""
         places = [name.rpartition(".") for name in self.names]
         found = [getattr(import_module(f"{self.package}.{module}"), name) for module, _, name in places]
         return {settings.model_fields["kind"].default: settings for settings in found}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logit:
-    """Predictions with one logit per example, ``[B]``: ``log(p / (1 - p))``, where ``p`` is the probability of yes."""
+    """Predictions with one logit per example, ``[B]``: ``log(p / (1 - p))``, for a probability ``p`` of ``yes``."""
 
     feeds: tuple[str, ...] = ("logit", YES_NO)
     loss: str = "bce"

@@ -116,7 +116,7 @@ class SetLabels:
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the names of the labels in a set, separated by semicolons; ``none`` for an empty set.
 
-        An unknown label gets a question mark.
+        If it is unknown whether a label is in the set, a question mark follows its name.
         """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"
@@ -290,7 +290,10 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 
 
 def _commonest(labels_BK: Labels) -> Labels:
-    """Returns the most common set of labels, once per row. A missing value counts as the label's most common one."""
+    """Returns an array ``[B, K]`` in which each row is the most common set of labels.
+
+    To find this set, each missing value in ``labels_BK`` is replaced with the most common value of its label.
+    """
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)
     return np.broadcast_to(sets[counts.argmax()], labels_BK.shape)

@@ -137,10 +137,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns, by column, a pair: the setting that names the column, such as ``text``, and a task's column settings.
+    """Returns a pair for each column: the setting that names it, such as ``text``, and the column settings of a task.
 
-    If several tasks name a column, the pair is that of one task. If possible, this is a task without lists of labels
-    for a column of labels, so that cells are not split, and a task with tags of words for a column of texts.
+    If several tasks name a column, one of them is chosen. For a column of labels, a task without lists of labels is
+    preferred, so that cells are not split. For a column of texts, a task with tags of words is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

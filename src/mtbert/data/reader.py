@@ -163,7 +163,10 @@ class Reader:
         return add
 
     def _other(self, values: Sequence[object]) -> list[Any]:
-        """Returns a row for a record that does not satisfy ``where``, as the argument ``whole`` describes it."""
+        """Returns a row for a record that does not satisfy ``where``.
+
+        The row has the texts of the record. In place of each label, it has ``"given"``, or None if there is no label.
+        """
         made: list[Any] = [_any_text(value) for value in values[: len(self._texts)]]
         made += ["given" if any(map(_is_given, values[slot])) else None for _, slot in self._slots]
         if self._id is None:

@@ -173,7 +173,8 @@ class Columns(Settings):
         """Returns a cell of a label column as text, or None if the label is missing.
 
         The text is a label, a JSON list of labels, or a JSON list of numbers. But if each label has a column of its
-        own, the text is a single number: 1 or 0 for a set of labels, otherwise a share or a number of votes.
+        own, the text is a single number. For a soft label, this number is a share or a number of votes. For a set of
+        labels, it is 1 if the label of this column is in the set, otherwise 0.
 
         Raises:
             ValueError: If the cell cannot be converted.

@@ -92,7 +92,7 @@ def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
 
 
 def _check_several(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
-    """Raises ValueError if a setting needs several tasks or several tables, but the recipe has only one of them."""
+    """Raises ValueError if a setting needs more tasks or more tables than the recipe has."""
     settings = [f"train.{name}" for name in train.read_gradients] + ["model.unshare"] * (model.unshare > 0)
     if settings and len(tasks) == 1:
         raise ValueError(f"{settings[0]} is about several tasks, found one. Drop it, or add a task.")

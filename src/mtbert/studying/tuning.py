@@ -142,7 +142,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` exists and is not a tuning's folder. A tuning that only just began is accepted."""
+    """Raises a ValueError if ``out`` is a file, or a folder with content that does not come from a tuning."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():

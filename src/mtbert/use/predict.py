@@ -113,7 +113,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
     """Returns a list of at most one warning, which names all tasks whose answers cannot be marked as unsure.
 
-    Raises a ValueError if the user asked for one of these tasks by name, or if the answers of no task can be marked.
+    Raises a ValueError if ``question.tasks`` names such a task, or if no task has answers that can be marked.
     """
     without = [one.task for one in data if not one.task.predicts.fits.calibrations]
     if without and (question.tasks or len(without) == len(data)):
