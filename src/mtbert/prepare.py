@@ -31,7 +31,7 @@ from mtbert.task import Task
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What all tasks that read the same table have in common.
+    """The facts that all tasks of one table have in common.
 
     Attributes:
         name: The name of the table, or of the only task that reads it.

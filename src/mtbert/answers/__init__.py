@@ -260,7 +260,7 @@ class PredictionKind(Protocol):
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """What losses can read from predictions of this kind, such as ``logits``; see ``Needs.reads``."""
+        """The names of the values that losses can read here, such as ``logits``; see ``Needs.reads``."""
         ...
 
     @property
@@ -283,7 +283,7 @@ class PredictionKind(Protocol):
 
     @property
     def fits(self) -> Fits:
-        """What a run can fit to the predictions for held-out rows: a threshold, calibrations, both, or nothing."""
+        """The numbers that a run can fit on held-out rows: a threshold, calibrations, both, or nothing."""
         ...
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Fits:
-    """What a run can fit on held-out rows, for predictions of one kind: a threshold and a calibration.
+    """The numbers that a run can fit on held-out rows, for one kind of prediction: a threshold and a calibration.
 
     By default, nothing is fitted.
 

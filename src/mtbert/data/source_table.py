@@ -290,7 +290,7 @@ class SourceTable:
 
 
 class _Notes(BaseModel):
-    """What :meth:`SourceTable.keep` stores in the cache about a source table, in addition to its arrays."""
+    """The notes about a source table that :meth:`SourceTable.keep` stores in the cache beside its arrays."""
 
     model_config = ConfigDict(strict=True)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a loss requires of its task and of the run. A recipe that does not meet these requirements is refused."""
+    """The requirements of a loss on its task and on the run. A recipe that does not meet them is refused."""
 
     because: str  # what the loss reads, for the message
     reads: tuple[str, ...] = ()  # one of these must be in ``PredictionKind.feeds`` of the task; empty: any task will do

@@ -39,7 +39,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run needs to continue, apart from the model: numbers, and tensors of its training, keyed by name."""
+    """The state that a run needs to continue, without its model: numbers, and tensors of its training by name."""
 
     values: Values
     tensors: dict[str, Tensor]
