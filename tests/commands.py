@@ -56,6 +56,18 @@ def mtbert(monkeypatch, capfd) -> Mtbert:
     return run
 
 
+@pytest.fixture
+def said(mtbert: Mtbert) -> Callable[..., str]:
+    """Runs a command that must end well and returns what it prints."""
+
+    def run(*arguments: object) -> str:
+        done = mtbert(*arguments)
+        assert done.code == 0, done
+        return done.out
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
     """A folder with an encoder, data, toy.yaml and a finished run; tests must only read it."""

@@ -9,7 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 import pytest
 import torch
-from commands import mtbert, run_copy, toy  # noqa: F401 - fixtures of the tests of commands
+from commands import mtbert, run_copy, said, toy  # noqa: F401 - fixtures of the tests of commands
 
 torch.set_num_threads(1)
 

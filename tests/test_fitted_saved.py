@@ -1,4 +1,4 @@
-"""What is fitted on held-out rows is saved with the heads, checked when it is loaded, and used for answers."""
+"""Numbers fitted on held-out rows are saved with the heads, checked when they are loaded, and used for answers."""
 
 import json
 import re

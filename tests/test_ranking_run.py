@@ -1,9 +1,7 @@
 """A ranking from recipe to report: checked, trained, scored, asked with any number of candidates, resumed, studied."""
 
 import json
-import os
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import toy_search
 import yaml
 from commands import Mtbert
 from rich.console import Console
+from stopped import assert_resumes_bitwise
 from toy_study import run_here
 
 from mtbert import load
@@ -24,9 +23,6 @@ from mtbert.recipe.settings import validate_recipe
 from mtbert.storage.predictions import PREDICTIONS, load_predictions, save_predictions
 from mtbert.studying import plan
 from mtbert.training.assemble import assemble
-from mtbert.training.resume import resume_run
-from mtbert.training.run import Run
-from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
 from mtbert.use.predictor import Predictor
 from mtbert.yaml_files import merge
@@ -45,18 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.yaml").write_text(yaml.safe_dump(toy_search.raw_recipe(folder), sort_keys=False))
     start_run(load_recipe(str(folder / "mine.yaml")), folder / "run", SILENT)
     return folder
-
-
-@pytest.fixture
-def said(mtbert: Mtbert) -> Callable[..., str]:
-    """Runs a command that must end well and returns what it prints."""
-
-    def run(*arguments: object) -> str:
-        done = mtbert(*arguments)
-        assert done.code == 0, done
-        return done.out
-
-    return run
 
 
 def test_the_right_passage_comes_first_more_often_than_in_a_random_order(folder: Path, said: Callable[..., str]):
@@ -147,21 +131,8 @@ def test_a_file_without_a_candidate_column_names_it(folder: Path, mtbert: Mtbert
     assert "reads pairs" in mtbert("predict", folder / "run", "--task", "search", "--text", "a").mistake
 
 
-def test_a_run_stopped_in_the_middle_resumes_bitwise(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    real = Run.step
-
-    def step(self: Run) -> Any:
-        if self.done == 13:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "step", step)
-        with pytest.raises(Stopped):
-            start_run(load_recipe(str(folder / "mine.yaml")), tmp_path / "run", SILENT)
-    resume_run(tmp_path / "run", SILENT)
-    for file in ("metrics.jsonl", "last/model.safetensors", "last/heads.safetensors"):
-        assert (tmp_path / "run" / file).read_bytes() == (folder / "run" / file).read_bytes()
+def test_a_run_stopped_in_the_middle_resumes_bitwise(folder: Path, tmp_path: Path):
+    assert_resumes_bitwise(folder / "mine.yaml", folder / "run", tmp_path / "run", at=13)
 
 
 # Report ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What ``mtbert review`` writes has all columns that the recipe reads from train, so it can be trained on next."""
+"""The file of ``mtbert review`` has all columns that the recipe reads from train, so it can be trained on next."""
 
 import json
 from pathlib import Path

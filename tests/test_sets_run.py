@@ -7,11 +7,8 @@ the cells says nothing of ``long``.
 import csv
 import io
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import commands
 import pyarrow.parquet as pq
@@ -20,12 +17,10 @@ import toy_run
 import yaml
 from commands import Mtbert
 from rich.console import Console
+from stopped import assert_resumes_bitwise
 
 from mtbert import load
 from mtbert.recipe.files import load_recipe
-from mtbert.training.resume import resume_run
-from mtbert.training.run import Run
-from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
 from mtbert.use.outputs import joined
 
@@ -62,18 +57,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     start_run(load_recipe(str(folder / "mine.yaml")), folder / "run", console)
     (folder / "said.txt").write_text(console.export_text())
     return folder
-
-
-@pytest.fixture
-def said(mtbert: Mtbert) -> Callable[..., str]:
-    """Runs a command that must end well and returns what it prints."""
-
-    def run(*arguments: object) -> str:
-        done = mtbert(*arguments)
-        assert done.code == 0, done
-        return done.out
-
-    return run
 
 
 def test_both_tasks_are_learned_and_their_losses_logged(folder: Path, said: Callable[..., str]):
@@ -151,21 +134,8 @@ def test_the_report_shows_sets_and_how_many_labels_are_wrong(folder: Path, said:
     assert 'long?"' in page
 
 
-def test_a_run_stopped_in_the_middle_resumes_bitwise(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    real = Run.step
-
-    def step(self: Run) -> Any:
-        if self.done == 13:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "step", step)
-        with pytest.raises(Stopped):
-            start_run(load_recipe(str(folder / "mine.yaml")), tmp_path / "run", SILENT)
-    resume_run(tmp_path / "run", SILENT)
-    for file in ("metrics.jsonl", "last/model.safetensors", "last/heads.safetensors"):
-        assert (tmp_path / "run" / file).read_bytes() == (folder / "run" / file).read_bytes()
+def test_a_run_stopped_in_the_middle_resumes_bitwise(folder: Path, tmp_path: Path):
+    assert_resumes_bitwise(folder / "mine.yaml", folder / "run", tmp_path / "run", at=13)
 
 
 def test_a_label_that_dev_alone_has_is_one_line_that_names_the_place(folder: Path, mtbert: Mtbert):

@@ -1,4 +1,4 @@
-"""What a recipe can say about tables, which mistakes it refuses, and what is written and hashed."""
+"""Tables in a recipe: the settings, the mistakes that are refused, and the parts that are written and hashed."""
 
 import copy
 import re

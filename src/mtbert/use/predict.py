@@ -119,7 +119,7 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
     if without and (question.tasks or len(without) == len(data)):
         raise ValueError(f"--unsure: {scoring.no_certainty(without[0])}")
     names = few([task.name for task in without])
-    why = "because this gives no probability of an answer"
+    why = "because a type and head of this kind give no probability of a whole answer"
     return [f"--unsure: no answer of {names} is marked, {why}."] if without else []
 
 
