@@ -52,18 +52,19 @@ def change(folder: Path, *keys: str, to: Any) -> None:
         (("tasks", "sst", "name"), "other", "tasks: 'sst' has the name 'other'"),
         (("tasks", "a.b"), TASKS["sst"].model_dump(), "tasks: 'a.b' has the name 'sst'"),
         (("tasks", "\x1b[2J\n"), TASKS["sst"].model_dump(), r"tasks: '\x1b[2J\n' has the name 'sst'"),
-        (("tasks", "\x1f"), 0, r"tasks.\x1f: Input should be a valid dictionary"),
+        (("tasks", "\x1f"), 0, r"tasks.\x1f: must be a mapping, found 0. "),
         (("tasks", "sst", "name"), "a.b", "tasks.sst.name: "),
         (("tasks", "sst", "name"), "a\n", "tasks.sst.name: "),
         (("tasks", "sst", "name"), "x" * 10_000, "tasks.sst.name: "),
-        (("tasks", "sst", "labels"), None, "tasks: 'sst' has no labels"),
+        (("tasks", "sst", "labels"), None, "tasks: 'sst' has no labels. Train or copy the run again."),
+        (("tasks", "sst", "splitter"), "unicode", "tasks.sst: splitter is for labels of words, found type 'ordinal'. D"),
         (("tasks", "sst", "head", "hidden"), 10**12, "tasks.sst.head.hidden: "),
-        (("tasks",), {}, "tasks: there is none"),
+        (("tasks",), {}, "tasks: must name one or more, found none. Train"),
         (("tasks",), [], "tasks: "),
         (("pal", "heads"), 10**12, "pal.heads: "),
         (("pal", "width"), 10**12, "pal.width: "),
         (("pal", "tasks"), ["\x1b[2J"], r"pal.tasks: there is no task '\x1b[2J'"),
-        (("max_length",), 0, "max_length: "),
+        (("max_length",), 0, "max_length: must be greater than or equal to 1, found 0. Train or copy the run again."),
         (("max_length",), 10**30, "max_length: "),
         (("pooling",), None, "pooling: "),
     ],
@@ -71,6 +72,19 @@ def change(folder: Path, *keys: str, to: Any) -> None:
 def test_a_value_that_no_card_can_hold_is_named(saved: Path, keys: tuple[str, ...], value: Any, said: str):
     change(saved, *keys, to=value)
     refused(ValueError, saved, f"{saved}/mtbert.json: damaged: {said}", load=load_model)
+
+
+@pytest.mark.parametrize(("keys", "value"), [(("tasks", "sst", "splitter"), "unicode"), (("pal", "tasks"), ["other"])])
+def test_a_message_about_a_damaged_card_has_one_full_stop_between_sentences(saved: Path, keys: Any, value: Any):
+    change(saved, *keys, to=value)
+    with pytest.raises(ValueError, match=r"[^.]\. Train or copy the run again\.$"):
+        load_model(saved)
+
+
+def test_a_card_with_more_positions_than_its_encoder_is_refused(saved: Path):
+    change(saved, "max_length", to=33)
+    said = "mtbert.json: max_length must be at most 32 for this encoder, found 33. Train or copy the run again."
+    refused(ValueError, saved, said, load=load_model)
 
 
 def test_a_task_that_was_not_saved_is_named(saved: Path):

@@ -20,7 +20,7 @@ class Toy(Settings):
         (b"[" * 100_000, r"toy\.json: not JSON that can be read \(nested too deep\)\. Write"),
         (b"null", r"toy\.json: damaged: .*\. Write it again"),
         (b"[]", r"toy\.json: damaged: .*\. Write it again"),
-        (b'{"size": "3"}', r"toy\.json: damaged: size: Input should be a valid integer\. Write"),
+        (b'{"size": "3"}', r"toy\.json: damaged: size: must be a valid integer, found \"3\"\. Write"),
         (b'{"size": 3, "sise": 1}', r"toy\.json: damaged: unknown key 'sise'\. Did you mean 'size'\?"),
         (b'{"size": %s}' % (b"9" * 5000), r"toy\.json: not JSON \(Exceeds the limit .*\. Write it again"),
     ],

@@ -131,7 +131,7 @@ def test_a_card_that_does_not_fit_the_copies_is_refused(folder: Path):
     out = trained(folder, "run", {"train": {"rounds": 1}})
     card = json.loads((out / "best/mtbert.json").read_text())
     for unshare, said in (
-        (3, "mtbert.json: unshare must be 0 to 2."),
+        (3, "mtbert.json: unshare must be at most 2 for this encoder, found 3. Train or copy the run again."),
         (2, "tops.safetensors: the copy of the top layers of task sst must have "),
         (0, "mtbert.json: no task reads the saved for_"),
         (-1, "mtbert.json: damaged: unshare: "),

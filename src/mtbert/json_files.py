@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mtbert import files
-from mtbert.messages import clean, reason
-from mtbert.settings import Settings, tuples
+from mtbert.messages import reason
+from mtbert.settings import Settings, explain, tuples
 
 LARGEST_JSON = 64 * 2**20  # bytes
 DEEPEST_JSON = 100  # levels of nesting; copying and writing a value again takes three stack frames per level
@@ -57,10 +57,7 @@ def read_settings(file: Path, kind: type[_Settings], repair: str) -> _Settings:
     try:
         return kind.model_validate(tuples(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = clean(".".join(map(str, first["loc"]))[:400])
-        what = clean(first["msg"].removeprefix("Value error, ")[:400])
-        raise ValueError(f"{file}: damaged: {where + ': ' if where else ''}{what}. {repair}") from None
+        raise ValueError(f"{file}: damaged: {explain(error, value)[0]} {repair}") from None
 
 
 def write_settings(file: Path, settings: Settings) -> None:

@@ -33,20 +33,20 @@ class Card(Settings):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         if not self.tasks and self.format == FORMAT:
-            raise ValueError("tasks: there is none")
+            raise ValueError("tasks: must name one or more, found none.")
         for name, task in self.tasks.items():
             if task.name != name:
-                raise ValueError(f"tasks: {shown(name)} has the name {shown(task.name)}")
+                raise ValueError(f"tasks: {shown(name)} has the name {shown(task.name)}; the two must agree.")
             missing = task.answer.labels.missing(task)
             if missing is not None:
-                raise ValueError(f"tasks: {shown(name)} has no {missing}")
+                raise ValueError(f"tasks: {shown(name)} has no {missing}.")
         unknown = set((self.pal and self.pal.tasks) or ()) - set(self.tasks)
         if unknown:
-            raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}")
+            raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}.")
         for name, task in self.tasks.items():
             known = {task.fitted(c, held_out=h) for c in (False, True, "isotonic") for h in (False, True)}
             if self.fitted_numbers[name] not in known:
-                raise ValueError(f"fitted: {shown(name)} cannot have {few(self.fitted_numbers[name])}")
+                raise ValueError(f"fitted: {shown(name)} cannot have {few(self.fitted_numbers[name])}.")
         return self
 
     @property

@@ -87,10 +87,14 @@ def load_model(path: Path) -> LoadedModel:
         raise FileNotFoundError(f"{path}: no trained model here (no mtbert.json, best/ or last/). Give a run's folder.")
     card = read_card(folder)
     encoder = load_encoder(str(folder)).encoder
-    if not 0 < card.max_length <= encoder.config.max_length:
-        raise ValueError(f"{folder / 'mtbert.json'}: max_length must be 1 to {encoder.config.max_length}.")
-    if card.unshare > encoder.config.layers:
-        raise ValueError(f"{folder / 'mtbert.json'}: unshare must be 0 to {encoder.config.layers}.")
+    for name, found, most in (
+        ("max_length", card.max_length, encoder.config.max_length),
+        ("unshare", card.unshare, encoder.config.layers),
+    ):
+        if found > most:
+            raise ValueError(
+                f"{folder / 'mtbert.json'}: {name} must be at most {most} for this encoder, found {found}. {COPY_AGAIN}"
+            )
     try:
         model = Model(
             encoder,
