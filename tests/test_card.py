@@ -57,7 +57,11 @@ def change(folder: Path, *keys: str, to: Any) -> None:
         (("tasks", "sst", "name"), "a\n", "tasks.sst.name: "),
         (("tasks", "sst", "name"), "x" * 10_000, "tasks.sst.name: "),
         (("tasks", "sst", "labels"), None, "tasks: 'sst' has no labels. Train or copy the run again."),
-        (("tasks", "sst", "splitter"), "unicode", "tasks.sst: splitter is for labels of words, found type 'ordinal'. D"),
+        (
+            ("tasks", "sst", "splitter"),
+            "unicode",
+            "tasks.sst: splitter is for labels of words, found type 'ordinal'. D",
+        ),
         (("tasks", "sst", "head", "hidden"), 10**12, "tasks.sst.head.hidden: "),
         (("tasks",), {}, "tasks: must name one or more, found none. Train"),
         (("tasks",), [], "tasks: "),

@@ -117,4 +117,5 @@ def test_a_cosine_that_is_a_score_gets_no_threshold():
     task = Task(name="quora", type="regression", inputs="separate", range=(0.0, 5.0), head=Head(kind="cosine"))
     made, data = tiny.model(task), tiny.dataset(task, [2, 3, 4], labels=[0.0, 1.0, 5.0])
     scoring.fit_answers(made, [(data, np.arange(3))])
-    assert threshold(made) == 0.5
+    assert made.head("quora").state_dict() == {}
+    assert scoring.decide(made, task, torch.tensor([0.25, 1.5])).tolist() == [0.25, 1.5]

@@ -92,7 +92,8 @@ def test_a_resumed_run_fits_the_same_numbers_bit_for_bit(trained: Path, tmp_path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t | {"for_sst.scale": torch.tensor(-1.0)}, "for_sst.scale must be above 0, found -1."),
+        (lambda t: t | {"for_sst.scale": torch.tensor(-1.0)}, "for_sst.scale must be 0.01 to 100, found -1."),
+        (lambda t: t | {"for_sst.scale": torch.tensor(3e38)}, "for_sst.scale must be 0.01 to 100, found 3e+38. Train"),
         (lambda t: t | {"for_sst.scale": torch.ones(2)}, "the head of task sst must have"),
         (lambda t: t | {"for_sst.bias": torch.tensor(1.0)}, "the head of task sst must have"),
         (lambda t: {k: v for k, v in t.items() if k != "for_quora.knots"}, "the head of task quora must have"),

@@ -248,17 +248,28 @@ def test_yes_or_no_is_scaled_before_it_is_moved():
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ({"scale": np.array(-1.0)}, "scale must be above 0, found -1."),
-        ({"scale": np.array(0.0)}, "scale must be above 0, found 0."),
+        ({"scale": np.array(-1.0)}, "scale must be 0.01 to 100, found -1."),
+        ({"scale": np.array(0.009)}, "scale must be 0.01 to 100, found 0.009."),
+        ({"scale": np.array(3e38)}, "scale must be 0.01 to 100, found 3e+38."),
+        ({"bias": np.array(-3e38)}, "bias must be -10000 to 10000, found -3e+38."),
         ({"knots": np.array([[1.0, 0.0], [0.1, 0.2]])}, "knots must rise"),
         ({"knots": np.array([[0.0, 1.0], [0.3, 0.2]])}, "knots must rise"),
-        ({"knots": np.array([[0.0, 1.0], [0.0, 0.2]])}, "knots must rise, with probabilities above 0 and below 1."),
+        (
+            {"knots": np.array([[0.0, 1.0], [0.0, 0.2]])},
+            "knots must rise, with probabilities above 0 and below 1, found others.",
+        ),
         ({"knots": np.array([[0.0, 1.0], [0.5, 1.0]])}, "knots must rise"),
     ],
 )
 def test_numbers_that_no_fit_gives_are_refused(numbers, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         check_fitted(numbers)
+
+
+@pytest.mark.parametrize("name", ["scale", "bias"])
+def test_the_limits_of_fitted_numbers_are_accepted_as_they_are_saved(name):
+    for limit in fitting.LIMITS[name]:
+        check_fitted({name: np.float32(limit)})
 
 
 def test_logit_of_the_first_knots_is_a_straight_line():

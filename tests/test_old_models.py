@@ -11,20 +11,28 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_run
 from commands import Mtbert
-from safetensors.torch import load_file
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mtbert import scoring
 from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import validate_recipe
+from mtbert.storage import run_state
 from mtbert.storage.model_folder import load_model, save_model
 from mtbert.training.assemble import assemble
+from mtbert.training.resume import resume_run
+from mtbert.training.start import start_run
 from mtbert.use.predictor import Predictor
+from mtbert.yaml_files import merge
 
 OLD = Path(__file__).with_name("old_model")
 EXPECTED = json.loads((OLD / "expected.json").read_text())
 TASKS = ("topic", "same", "likeness")
 ROOT = f"data.root={OLD / 'data'}"
+OLD_THRESHOLD = {"for_sts.threshold": torch.tensor(0.5)}  # every cosine head had one
 
 
 @pytest.fixture
@@ -128,3 +136,36 @@ def test_without_its_data_one_line_says_which_folder_is_missing(mtbert: Mtbert, 
 
 def test_it_is_as_small_as_a_test_file():
     assert sum(file.stat().st_size for file in OLD.rglob("*") if file.is_file()) < 200_000
+
+
+# Thresholds that no answer depends on --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fitted", [None, {"quora": ["threshold"], "sts": ["threshold"]}])
+def test_a_threshold_that_an_early_version_saved_with_a_cosine_for_scores_is_not_read(tmp_path: Path, fitted: object):
+    toy_run.set_up(tmp_path)
+    cosine = {"inputs": "separate", "head": "cosine", "losses": ["mse"]}
+    tasks = {"quora": cosine, "sts": cosine, "sst": None}
+    recipe = merge(toy_run.raw_recipe(tmp_path, epochs=1, ema={"decay": 0.9}), {"tasks": tasks})
+    quiet = Console(quiet=True)
+    start_run(validate_recipe(recipe, "toy"), tmp_path / "run", quiet)
+    card = json.loads((tmp_path / "run/best/mtbert.json").read_text())
+    assert card["fitted"] == {"quora": ["threshold"], "sts": []}
+    expected = load_model(tmp_path / "run").model.state_dict()
+    for name in ("best", "last"):  # as the early versions wrote them
+        folder = tmp_path / "run" / name
+        save_file(load_file(folder / "heads.safetensors") | OLD_THRESHOLD, folder / "heads.safetensors")
+        (folder / "mtbert.json").write_text(json.dumps(card | {"fitted": fitted}))
+    old = {f"{model}.heads.{k}": n.clone() for model in ("average", "model") for k, n in OLD_THRESHOLD.items()}
+    state = json.loads((folder / "state.json").read_text())
+    save_file(load_file(folder / "training.safetensors") | old, folder / "training.safetensors")
+    (folder / "state.json").write_text(json.dumps(state | {"tensors": state["tensors"] + len(old)}))
+    seal = json.loads((folder / "digest.json").read_text())["run"]
+    (folder / "digest.json").unlink()
+    run_state.seal(folder, seal)
+    found = load_model(tmp_path / "run").model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    resume_run(tmp_path / "run", quiet, epochs=2)
+    saved = load_file(tmp_path / "run/last/heads.safetensors")
+    assert list(saved) == ["for_quora.threshold"]

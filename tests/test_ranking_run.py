@@ -142,7 +142,7 @@ def test_a_finished_ranking_can_be_the_encoder_of_another_run_and_goes_on_with_i
     raw = merge(yaml.safe_load((folder / "mine.yaml").read_text()), {"model": {"path": str(folder / "run")}})
     made = assemble(validate_recipe(raw, "on"))
     assert "heads going on: search; new: none" in made.notes[-1].text
-    assert made.model.head("search").threshold.shape == ()
+    assert made.model.head("search").state_dict() == {}
 
 
 STUDY = """

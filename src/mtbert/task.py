@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mtbert.answers import AnswerType, Metric, PredictionKind, SoftKind
 from mtbert.answers.fitting import Calibrate, FittedName
-from mtbert.answers.heads import COSINE, HEADS, OUTPUTS, HeadKind, HeadName
+from mtbert.answers.heads import HEADS, OUTPUTS, HeadKind, HeadName
 from mtbert.answers.known import ANSWER_TYPES, TypeName
 from mtbert.settings import Settings
 
@@ -167,14 +167,11 @@ class Task(Settings):
     def fitted(self, calibrate: Calibrate = False, *, held_out: bool = True) -> tuple[FittedName, ...]:
         """Returns the names of the task's fitted numbers, such as ``threshold``. They are in its head, but not trained.
 
-        A cosine head always has a threshold, even if its answers are scores, which do not depend on it.
-
         Args:
             calibrate: The setting ``train.calibrate`` of the run.
             held_out: Whether the run holds out train rows to fit these numbers.
         """
-        names = self.predicts.fits.names(calibrate, held_out=held_out)
-        return names or (("threshold",) if self.head_kind.gives == COSINE else ())
+        return self.predicts.fits.names(calibrate, held_out=held_out)
 
     @property
     def dropout(self) -> float:

@@ -36,7 +36,7 @@ Calibrate = Literal[False, True, "isotonic"]  # the setting train.calibrate
 ThresholdFit = Callable[[Labels, Labels], float | Labels]  # takes predictions and labels; returns a number, or [K]
 
 KNOTS = 256  # numbers of an isotonic function; one with more knots is thinned out
-SCALES = (0.01, 100.0)  # lowest and highest scale
+LIMITS: Mapping[str, tuple[float, float]] = {"scale": (0.01, 100.0), "bias": (-1e4, 1e4)}  # of what is fitted
 FEWEST_ROWS = 5  # a label of a set keeps its threshold if fewer held-out rows have it, or fewer lack it
 
 
@@ -106,16 +106,17 @@ def start(names: Sequence[FittedName], shape: Sequence[int]) -> dict[FittedName,
 
 
 def check_fitted(fitted: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises ValueError if a saved number has a value that fitting never gives, such as a scale that is not positive.
+    """Raises ValueError if a saved number has a value that fitting never gives, such as a scale outside :data:`LIMITS`.
 
     The numbers must already be finite and have the right shapes.
     """
-    scale = fitted.get("scale")
-    if scale is not None and not scale > 0:
-        raise ValueError(f"scale must be above 0, found {float(scale):g}.")
+    for name, (low, high) in LIMITS.items():
+        number = fitted.get(name)
+        if number is not None and not low <= number <= high:  # in float32, as it was saved
+            raise ValueError(f"{name} must be {low:g} to {high:g}, found {float(number):g}.")
     knots = fitted.get("knots")
     if knots is not None and not ((np.diff(knots) >= 0).all() and 0 < knots[1].min() <= knots[1].max() < 1):
-        raise ValueError("knots must rise, with probabilities above 0 and below 1.")
+        raise ValueError("knots must rise, with probabilities above 0 and below 1, found others.")
 
 
 def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tensor:
@@ -212,14 +213,14 @@ def _best_f1(logits_B: Labels, labels_B: Labels) -> float:
 
 
 def _temperature(loss: Callable[[Labels, Labels, float], float]) -> Callable[[Labels, Labels], tuple[Labels, ...]]:
-    """Returns a function that finds the scale at which ``loss(logits, labels, scale)`` is lowest, within ``SCALES``."""
+    """Returns a function that finds the scale at which ``loss(logits, labels, scale)`` is lowest, within its limits."""
 
     def fit(logits: Labels, labels: Labels) -> tuple[Labels, ...]:
         from scipy.optimize import minimize_scalar
 
         found = minimize_scalar(
             lambda log_scale: loss(logits, labels, np.exp(log_scale)),
-            bounds=np.log(SCALES),
+            bounds=np.log(LIMITS["scale"]),
             method="bounded",
             options={"xatol": 1e-8},
         )
@@ -270,7 +271,7 @@ def _platt(logits_B: Labels, labels_B: Labels) -> tuple[Labels, ...]:
         slope = np.array([scale * (slope_B * logits_B).mean(), slope_B.mean()])
         return label_loss(logits_B, labels_B, scale, bias), slope
 
-    limits = [tuple(np.log(SCALES)), (None, None)]
+    limits = [tuple(np.log(LIMITS["scale"])), LIMITS["bias"]]
     exact = {"ftol": 1e-14, "gtol": 1e-9}
     found = minimize(loss_and_slope, [0.0, 0.0], jac=True, bounds=limits, method="L-BFGS-B", options=exact)
     return np.exp(found.x[0]), found.x[1]

@@ -77,15 +77,16 @@ class CosineHead(nn.Module):
 
     For a pair, the prediction is the cosine of its two vectors. If ``several`` is true, the first vector is that of a
     query, the others are those of its candidates, and the prediction has one cosine for each candidate. Cosines are not
-    clamped at 0, because a cosine that is clamped has no gradient. ``threshold`` separates the two classes of a
-    binary task.
+    clamped at 0, because a cosine that is clamped has no gradient. A binary task has a ``threshold`` that separates its
+    two classes; until it is fitted, it is 0.5.
     """
 
     def __init__(self, fitted: Sequence[FittedName], *, several: bool = False) -> None:
         super().__init__()
         self.several = several
         self.shape: tuple[int, ...] = ()  # of a fitted number: one for all candidates
-        _add_fitted(self, start(fitted, ()) | {"threshold": np.array(0.5)})
+        halfway: Mapping[FittedName, Labels] = {"threshold": np.array(0.5)}
+        _add_fitted(self, {name: halfway.get(name, number) for name, number in start(fitted, ()).items()})
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
         """Returns the cosine similarities, from -1 to 1: ``[B]`` for pairs, ``[B, C]`` for candidates."""

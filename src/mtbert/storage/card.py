@@ -6,7 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from mtbert import json_files
-from mtbert.answers.fitting import FittedName
+from mtbert.answers.fitting import NOTHING_FITTED, FittedName
+from mtbert.answers.heads import COSINE
 from mtbert.messages import few, shown
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
@@ -45,15 +46,30 @@ class Card(Settings):
             raise ValueError(f"pal.tasks: there is no task {shown(min(unknown))}.")
         for name, task in self.tasks.items():
             known = {task.fitted(c, held_out=h) for c in (False, True, "isotonic") for h in (False, True)}
-            if self.fitted_numbers[name] not in known:
-                raise ValueError(f"fitted: {shown(name)} cannot have {few(self.fitted_numbers[name])}.")
+            if self.saved_numbers[name] not in {*known, _once_saved(task)}:
+                raise ValueError(f"fitted: {shown(name)} cannot have {few(self.saved_numbers[name])}.")
         return self
 
     @property
+    def saved_numbers(self) -> dict[str, tuple[FittedName, ...]]:
+        """For each task, the names of the fitted numbers, such as ``threshold``, that are saved with its head."""
+        return {name: (self.fitted or {}).get(name, _once_saved(task)) for name, task in self.tasks.items()}
+
+    @property
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
-        """For each task, the names of its fitted numbers, such as ``threshold``, which are not trained."""
-        older = {name: task.fitted(held_out=False) for name, task in self.tasks.items()}
-        return older | (self.fitted or {})
+        """The :attr:`saved_numbers` that the tasks have. A threshold that an answer does not depend on is left out."""
+        return {
+            name: () if self.tasks[name].predicts.fits == NOTHING_FITTED else saved
+            for name, saved in self.saved_numbers.items()
+        }
+
+
+def _once_saved(task: Task) -> tuple[FittedName, ...]:
+    """Returns the names of the fitted numbers that early versions saved for ``task``, which held no rows out.
+
+    They gave every cosine head a threshold, even if its answers are scores, which do not depend on it.
+    """
+    return ("threshold",) if task.head_kind.gives == COSINE else ()
 
 
 def read_card(folder: Path) -> Card:
@@ -70,8 +86,8 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def check_card(model: Model, folder: Path) -> None:
-    """Checks that ``mtbert.json`` in ``folder`` describes ``model``.
+def check_card(model: Model, folder: Path) -> Card:
+    """Checks that ``mtbert.json`` in ``folder`` describes ``model``, and returns its content.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -83,3 +99,4 @@ def check_card(model: Model, folder: Path) -> None:
             raise ValueError(
                 f"{folder / 'mtbert.json'}: belongs to another run, which has another {name}. {COPY_AGAIN}"
             )
+    return card

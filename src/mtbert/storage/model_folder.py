@@ -108,7 +108,7 @@ def load_model(path: Path) -> LoadedModel:
         )
     except ValueError as error:  # the encoder lacks what a head needs
         raise ValueError(f"{folder / 'mtbert.json'}: {error}") from None
-    unclaimed = load_tasks(model, folder, list(card.tasks))
+    unclaimed = load_tasks(model, folder, list(card.tasks), card.saved_numbers)
     if unclaimed:
         raise ValueError(
             f"{folder / 'mtbert.json'}: no task reads the saved {unclaimed[0]}, so this file is not of this model. "
@@ -137,7 +137,7 @@ def load_tasks(
     model: Model,
     folder: Path,
     names: Sequence[str],
-    fitted: Mapping[str, Sequence[FittedName]] | None = None,
+    fitted: Mapping[str, Sequence[FittedName]],
     *,
     tops: bool = True,
 ) -> list[str]:
@@ -149,9 +149,9 @@ def load_tasks(
         model: The model.
         folder: The model folder.
         names: The names of the tasks.
-        fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``; None if they
-            are the same as in ``model``. A number is not loaded if only the saved head or only ``model`` has it: such
-            numbers are fitted again at each evaluation.
+        fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``. A number is
+            not loaded if only the saved head or only ``model`` has it: such numbers are fitted again at each
+            evaluation.
         tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
 
     Returns:
@@ -175,7 +175,7 @@ def load_tasks(
             prefix = f"for_{name}."
             saved = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
             ours = part.state_dict()
-            if what == "head" and fitted is not None:
+            if what == "head":
                 numbers = start(fitted[name], model.head(name).shape)
                 ours = {k: v for k, v in ours.items() if k not in model.fitted(name)} | numbers
             expected = {k: tuple(v.shape) for k, v in ours.items()}
@@ -197,7 +197,7 @@ def load_tasks(
 
 def _check_fitted(file: Path, prefix: str, saved: Mapping[str, Tensor]) -> None:
     try:
-        check_fitted({name: tensor.numpy() for name, tensor in saved.items() if name in ("scale", "knots")})
+        check_fitted({name: tensor.numpy() for name, tensor in saved.items()})
     except ValueError as error:
         raise ValueError(f"{file}: {prefix}{error} {COPY_AGAIN}") from None
 

@@ -20,7 +20,7 @@ from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
-from mtbert.storage.card import read_card
+from mtbert.storage.card import check_card, read_card
 from mtbert.storage.model_folder import find_model_folder, load_tasks, matching_tokenizer
 from mtbert.training.run import Run
 
@@ -134,7 +134,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
         line = f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
         notes.append(Note(line))
     if checkpointed is not None:
-        load_tasks(model, checkpointed, list(model.tasks))
+        load_tasks(model, checkpointed, list(model.tasks), check_card(model, checkpointed).saved_numbers)
     elif finished is not None:
         notes.append(_go_on_with_heads(model, finished))
     return Assembled(recipe, device, tokenizer, data, model, tuple(notes))
@@ -179,7 +179,7 @@ def _go_on_with_heads(model: Model, folder: Path) -> Note:
                 f"task {name}: {folder} was trained with model.unshare {card.unshare}, found {model.unshare}. "
                 "Set model.unshare as it was, or rename the task."
             )
-    load_tasks(model, folder, both, card.fitted_numbers, tops=card.unshare > 0)
+    load_tasks(model, folder, both, card.saved_numbers, tops=card.unshare > 0)
     new = [name for name in model.tasks if name not in known]
     return Note(f"{files.meant(folder)}: heads going on: {', '.join(both) or 'none'}; new: {', '.join(new) or 'none'}")
 

@@ -25,7 +25,6 @@ from mtbert.recipe.older import check_resumable
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.storage import run_state
-from mtbert.storage.card import check_card
 from mtbert.training import history, session, trackers
 from mtbert.training.assemble import assemble
 from mtbert.training.optim import learning_rate
@@ -119,7 +118,6 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
             notes.append(Note(f"{key} was {before}, now {today}: the last bits may differ.", warning=True))
     run = made.run()
     if last is not None:
-        check_card(made.model, last)
         state = run_state.load_state(last)
         try:
             restore(run, state)

@@ -49,19 +49,19 @@ def restore(run: Run, state: RunState) -> None:
     Raises:
         ValueError: If the state does not fit this run; the message names the file in ``last/`` and the value.
     """
-    values = state.values
+    values, tensors = state.values, _without_unread(run, state.tensors)
     joint = run.recipe.train.mode == "joint"
     with _named(run_state.VALUES):
         run_state.check_values(values, run.plan.steps, len(run.streams), joint)
         run_state.set_generator_state(run.generator, values.generator)
     with _named(run_state.TENSORS):
-        moments = _moments(run, state.tensors)
+        moments = _moments(run, tensors)
     run.done, run.taken, run.evaluated = values.done, list(values.taken), values.evaluated
     run.best = BestSoFar(-math.inf if values.best is None else values.best, values.stale)
     run.conflicting = values.conflicting
     for name, module in _modules(run).items():
         prefix = f"{name}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)})
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
@@ -80,6 +80,12 @@ def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Ten
             moments[i] = {key: tensors.get(f"optimizer.{i}.{key}", tensor) for key, tensor in entry.items()}
     run_state.check_tensors(tensors, expected)
     return moments
+
+
+def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns ``tensors`` without the thresholds that no head of ``run`` has; once, every cosine head had one."""
+    known = _tensors(run)
+    return {name: tensor for name, tensor in tensors.items() if name in known or not name.endswith(".threshold")}
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
