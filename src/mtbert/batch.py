@@ -185,6 +185,12 @@ class Dataset:
         total: npt.NDArray[np.int64] = np.sum([s.offsets[rows + 1] - s.offsets[rows] for s in self.sequences], axis=0)
         return total
 
+    def only(self, examples: Rows) -> "Dataset":
+        """Returns a data set with only some of the examples. ``examples`` are their indices, in ascending order."""
+        if len(examples) == len(self):
+            return self
+        return replace(self, examples=self.examples.take(examples), rows=self.rows[examples])
+
     def among(self, rows: Rows) -> Rows:
         """Returns, for each of the given rows of the table, the index of the example that is in this row.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mtbert.cli_options import Overrides, RecipeName, RunFolder, RunOverrides
+from mtbert.cli_out import out_app
 from mtbert.cli_recipe import data_app, recipes_app
 from mtbert.exit_codes import run_command
 from mtbert.messages import plain_console
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipe")
 app.add_typer(data_app, name="data")
+app.add_typer(out_app)  # without a name: its commands stand beside the others
 
 
 def _print_version(wanted: bool) -> None:

@@ -71,6 +71,17 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
     return {one.task.name: found[one.task.name] for one in data}
 
 
+def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tuple[Tensor, ...]]:
+    """Returns for each task what :func:`predict_together` returns, followed by the vectors that its head reads.
+
+    The vectors are those of :func:`pooled_vectors`. Predictions and vectors come from the same pass.
+    """
+    found: dict[str, tuple[Tensor, ...]] = {}
+    for span in _spans(model, data):
+        found |= _forward(model, span, lambda out: (out.prediction, *out.vectors))
+    return found
+
+
 def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None) -> dict[str, Tensor]:
     """Makes predictions as :func:`predict_together` does, but only for some examples of each data set.
 

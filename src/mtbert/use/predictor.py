@@ -310,7 +310,17 @@ def _checked(task: Task, size: int, index: int, given: Any, strip: bool) -> tupl
         if task.texts is None:
             wanted = f"a query and {count(size - 1, 'candidate')}{', as the first one does' if index else ' at least'}"
         raise ValueError(f"{where}: takes {wanted}, found {len(parts)}: {shown(given)}.")
+    return checked_texts(where, parts, strip, given)
+
+
+def checked_texts(where: str, parts: Sequence[Any], strip: bool, given: Any = None) -> tuple[str, ...]:
+    """Returns the texts of one example; if ``strip`` is true, without whitespace at their ends.
+
+    Raises a ValueError that begins with ``where`` if one of them is empty or not text. The message shows ``given``, or
+    the text itself if ``given`` is None.
+    """
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
-            raise ValueError(f"{where}: must be UTF-8 text and not empty, found {shown(given)}.")
+            found = shown(part if given is None else given)
+            raise ValueError(f"{where}: must be UTF-8 text and not empty, found {found}.")
     return tuple(str(part).strip() if strip else str(part) for part in parts)

@@ -1,0 +1,107 @@
+"""Puts the server together: the model, the queue, the routes and the gate."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mtbert import scoring
+from mtbert.use.predictor import Predictor
+from mtbert.use.serve.batching import Batcher
+from mtbert.use.serve.engines import Engine, TorchEngine
+from mtbert.use.serve.errors import Refused, wrong_body
+from mtbert.use.serve.kserve import kserve_routes
+from mtbert.use.serve.limits import Gate, Limits
+from mtbert.use.serve.measures import Measures
+from mtbert.use.serve.openai import openai_routes
+from mtbert.use.serve.page import page_routes
+from mtbert.use.serve.predict import predict_routes
+from mtbert.use.serve.probes import probe_routes
+from mtbert.use.serve.service import Service
+from mtbert.use.serve.tei import tei_routes
+from mtbert.use.serve.together import answer_all
+
+ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
+    predict_routes,
+    tei_routes,
+    openai_routes,
+    kserve_routes,
+    page_routes,
+)
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def create_app(
+    predictor: Predictor, engine: Engine | None = None, *, limits: Limits = DEFAULT_LIMITS, token: str | None = None
+) -> Gate:
+    """Returns an ASGI application that answers with a trained model.
+
+    Args:
+        predictor: The model.
+        engine: Runs the model; by default, PyTorch does.
+        limits: What a request may cost.
+        token: The bearer token that clients must send; None if none is needed.
+    """
+    measures = Measures()
+    on_gpu = next(predictor.model.parameters()).device.type == "cuda"
+    batcher = Batcher(
+        partial(answer_all, predictor, engine or TorchEngine(predictor.model)),
+        budget=scoring.TOKENS_ON_GPU if on_gpu else scoring.TOKENS,
+        longest=predictor.model.max_length,
+        most=limits.waiting,
+        told=measures,
+    )
+    service = Service(predictor, batcher, limits)
+    measures.queue(lambda: batcher.waiting)
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
+        yield
+        batcher.stop()
+
+    app = FastAPI(
+        title="mtbert",
+        description="Answers of one model to several tasks about texts.",
+        version=service.version,
+        lifespan=running,
+        docs_url=None,  # these two pages would load scripts from other servers
+        redoc_url=None,
+        exception_handlers={
+            Refused: _refused,
+            RequestValidationError: _invalid,
+            HTTPException: _http,
+        },
+    )
+    app.include_router(probe_routes(batcher, measures))
+    for routes in ROUTES:
+        app.include_router(routes(service))
+    return Gate(app, limits, token, measures.request)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return Response(error.body(), error.status, dict(error.headers), "application/json")
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _refused(request, wrong_body(error.errors()))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {
+        400: "the body is not JSON that can be read.",
+        404: "there is no such path. /openapi.json lists all paths.",
+        405: "this path has another method. /openapi.json lists all paths.",
+    }
+    message = messages.get(error.status_code, str(error.detail))
+    return await _refused(request, Refused(error.status_code, message, error.headers or {}))

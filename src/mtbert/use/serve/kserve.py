@@ -1,0 +1,133 @@
+"""The Open Inference Protocol (KServe V2), as KServe, Triton and Seldon speak it. Each task is a model.
+
+A model has one input ``texts``: BYTES ``[rows]`` or, for pairs, ``[rows, 2]``. Its outputs are the columns of its
+answers, such as ``label`` (BYTES ``[rows]``) and ``p(good)`` (FP64 ``[rows]``). Lists are given as JSON.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from mtbert.messages import count, few, shown
+from mtbert.use.serve.errors import Refused
+from mtbert.use.serve.service import GivenRow, Service
+
+INPUT = "texts"
+
+
+class InputTensor(BaseModel):
+    """A tensor of texts in row-major order; nested lists are allowed too."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    datatype: str
+    data: list[Any]
+
+
+class OutputName(BaseModel):
+    """An output that the client wants."""
+
+    name: str
+
+
+class InferRequest(BaseModel):
+    """The body of a request for answers."""
+
+    id: str | None = None
+    inputs: Annotated[
+        list[InputTensor],
+        Field(examples=[[{"name": INPUT, "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]]),
+    ]
+    outputs: list[OutputName] | None = None
+
+
+def kserve_routes(service: Service) -> APIRouter:
+    """Returns the routes below ``/v2``."""
+    router = APIRouter(prefix="/v2", tags=["KServe V2"])
+
+    @router.get("", summary="The server")
+    async def server() -> Response:
+        return JSONResponse({"name": "mtbert", "version": service.version, "extensions": []})
+
+    @router.get("/health/live", summary="Whether the process lives")
+    async def live() -> Response:
+        return JSONResponse({"live": True})
+
+    @router.get("/health/ready", summary="Whether the model answers now")
+    async def ready() -> Response:
+        return JSONResponse({"ready": service.batcher.ready}, 200 if service.batcher.ready else 503)
+
+    @router.get("/models/{name}", summary="The inputs and outputs of a task")
+    async def model(name: str) -> Response:
+        size = service.task(name).texts
+        tensor = {"name": INPUT, "datatype": "BYTES", "shape": [-1] if size == 1 else [-1, size or -1]}
+        outputs = _columns([(await service.answers([name], [_example(size)]))[0][name]])
+        told = [{"name": one["name"], "datatype": one["datatype"], "shape": [-1]} for one in outputs]
+        return JSONResponse(
+            {"name": name, "versions": ["1"], "platform": "mtbert", "inputs": [tensor], "outputs": told}
+        )
+
+    @router.get("/models/{name}/ready", summary="Whether a task answers now")
+    async def model_ready(name: str) -> Response:
+        service.task(name)
+        return JSONResponse({"name": name, "ready": service.batcher.ready}, 200 if service.batcher.ready else 503)
+
+    @router.post("/models/{name}/infer", summary="The answers of a task")
+    async def infer(name: str, body: InferRequest) -> Response:
+        service.task(name)
+        rows = [row[name] for row in await service.answers([name], _rows(body.inputs))]
+        outputs = _columns(rows)
+        if body.outputs:
+            known = {one["name"]: one for one in outputs}
+            for wanted in body.outputs:
+                if wanted.name not in known:
+                    raise Refused(422, f"outputs: no output {shown(wanted.name)}. Task {name} has {few(known)}.")
+            outputs = [known[wanted.name] for wanted in body.outputs]
+        answer = {"model_name": name, "model_version": "1", "outputs": outputs}
+        return JSONResponse(answer if body.id is None else answer | {"id": body.id})
+
+    return router
+
+
+def _example(size: int | None) -> GivenRow:
+    return "a" if size == 1 else ["a"] * (size or 2)
+
+
+def _rows(inputs: Sequence[InputTensor]) -> list[GivenRow]:
+    """Returns the rows of texts that the input tensor holds. Raises :class:`Refused` if there is no such tensor."""
+    if len(inputs) != 1 or inputs[0].name != INPUT or inputs[0].datatype != "BYTES":
+        found = few([f"{one.name} ({one.datatype})" for one in inputs])
+        raise Refused(422, f"inputs: must be one tensor {INPUT} (BYTES), found {found}.")
+    shape, flat = inputs[0].shape, list(inputs[0].data)
+    while any(isinstance(part, list) for part in flat):
+        flat = [each for part in flat for each in (part if isinstance(part, list) else [part])]
+    if not all(isinstance(text, str) for text in flat):
+        raise Refused(422, f"inputs: the data of {INPUT} must be texts.")
+    if len(shape) not in (1, 2) or _product(shape) != len(flat) or 0 in shape:
+        raise Refused(422, f"inputs: the shape of {INPUT} must be [rows] or [rows, texts] and fit its data, found "
+                      f"{shown(shape)} and {count(len(flat), 'text')}.")  # fmt: skip
+    if len(shape) == 1 or shape[1] == 1:
+        return flat
+    return [flat[i : i + shape[1]] for i in range(0, len(flat), shape[1])]
+
+
+def _product(shape: Sequence[int]) -> int:
+    found = 1
+    for size in shape:
+        found *= size
+    return found
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one output tensor for each key of the answers: FP64 for numbers, BYTES for all else."""
+    found = []
+    for key in rows[0] if rows else ():
+        values = [row[key] for row in rows]
+        number = all(isinstance(value, float) for value in values)
+        data = values if number else [value if isinstance(value, str) else json.dumps(value) for value in values]
+        found.append({"name": key, "datatype": "FP64" if number else "BYTES", "shape": [len(rows)], "data": data})
+    return found

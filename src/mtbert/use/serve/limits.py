@@ -1,0 +1,201 @@
+"""The limits of the server, and the gate that every request passes: token, size of the body, time.
+
+The gate is an ASGI application around another one. It reads the whole body before the inner application starts, so slow
+senders cost a buffer of known size and no more. If the client leaves, the inner application is cancelled.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtbert.messages import clean, count
+from mtbert.use.serve.errors import Refused
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+WhenDone = Callable[[Scope, int, float], None]  # gets a finished request, its status and its seconds
+
+LOG = logging.getLogger("mtbert.serve")
+OPEN = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")  # need no token: probes, and the empty page
+RETRY = {"retry-after": "1"}  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and all requests together, may cost."""
+
+    body: int = 2**20  # bytes of the body of a request
+    texts: int = 256  # texts of a request; a pair counts as two
+    characters: int = 20_000  # characters of a text
+    waiting: int = 512  # requests that wait for the model
+    held: int = 2**26  # bytes of all bodies that are being read or answered
+    seconds: float = 30.0  # from the first byte of a request to its answer
+
+
+class Gate:
+    """Guards an application: checks the token, reads the body, keeps time, and turns failures into one JSON shape.
+
+    Args:
+        app: The application.
+        limits: The limits of a request.
+        token: The bearer token that clients must send; None if none is needed.
+        watch: A function that is called after each request.
+    """
+
+    def __init__(self, app: AsgiApp, limits: Limits, token: str | None, watch: WhenDone) -> None:
+        self.app, self.limits, self.watch = app, limits, watch
+        self._token = None if token is None else token.encode()
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request, as ASGI prescribes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, sent = time.perf_counter(), _Sent(send)
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                self._check_token(scope)
+                self._check_type(scope)
+                await self._answer(scope, receive, sent)
+        except Refused as refused:
+            await sent.refuse(refused)
+        except TimeoutError:
+            wait = f"{self.limits.seconds:g} seconds"
+            await sent.refuse(Refused(504, f"the answer took longer than {wait}. Send fewer texts, or try later."))
+        except Exception as error:
+            LOG.error("%s %s: %s", scope["method"], route_of(scope), _place(error))
+            await sent.refuse(Refused(500, "the server failed on this request. Its log says where."))
+        self.watch(scope, sent.status, time.perf_counter() - started)
+
+    def _check_type(self, scope: Scope) -> None:
+        # Without this, any page in a browser could send requests to a server on the same machine.
+        kind = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != b"application/json":
+            raise Refused(415, "a body must be JSON. Send the header Content-Type: application/json.")
+
+    def _check_token(self, scope: Scope) -> None:
+        if self._token is None or scope["path"] in OPEN:
+            return
+        kind, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        if not secrets.compare_digest(given.strip(), self._token) or kind.lower() != b"bearer":
+            need = {"www-authenticate": "Bearer"}
+            raise Refused(401, "this server needs its token. Send the header Authorization: Bearer TOKEN.", need)
+
+    async def _answer(self, scope: Scope, receive: Receive, sent: "_Sent") -> None:
+        """Reads the body, and runs the application on it until it ends or the client leaves."""
+        body = bytearray()
+        try:
+            await self._read(scope, receive, body)
+            await _while_connected(self.app, scope, receive, sent, bytes(body))
+        except _Gone:
+            sent.status = 499  # a client that left: nobody sees this status but the metrics
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+        most = self.limits.body
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > most:
+            raise _too_large(most)
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            chunk = message.get("body", b"")
+            if len(body) + len(chunk) > most:
+                raise _too_large(most)
+            if self._held + len(chunk) > self.limits.held:
+                raise Refused(429, "the server holds as many requests as it may. Try again soon.", RETRY)
+            body += chunk
+            self._held += len(chunk)
+            more = message.get("more_body", False)
+
+
+class _Gone(Exception):
+    """The client left before it got its answer."""
+
+
+class _Sent:
+    """Passes the messages of a response on, and remembers its status and whether it is complete."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status, self.started, self.complete = send, 0, False, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started, self.status = True, message["status"]
+        elif not message.get("more_body", False):
+            self.complete = True
+        await self._send(message)
+
+    async def refuse(self, refused: Refused) -> None:
+        """Sends a refusal in place of a response. Where a response has begun, it is too late, and nothing is sent."""
+        self.status = refused.status
+        if self.started:
+            return
+        body = refused.body()
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self({"type": "http.response.start", "status": refused.status, "headers": pairs})
+        await self({"type": "http.response.body", "body": body})
+
+
+async def _while_connected(app: AsgiApp, scope: Scope, receive: Receive, sent: _Sent, body: bytes) -> None:
+    """Runs ``app`` on a request whose body has been read. Raises :class:`_Gone` as soon as the client disconnects."""
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
+    task, gone = asyncio.current_task(), False
+    left = asyncio.Event()
+
+    async def again() -> Message:
+        message = next(given, None)
+        if message is None:
+            await left.wait()
+            return {"type": "http.disconnect"}
+        return message
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not sent.complete and task is not None:
+            gone = True
+            task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await app(scope, again, sent)
+    except asyncio.CancelledError:
+        if gone and task is not None and task.uncancel() == 0:
+            raise _Gone from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+def route_of(scope: Scope) -> str:
+    """Returns the path of the route that a request took, such as ``/v1/predict/{task}``; ``none`` if there is none.
+
+    It holds nothing that the client wrote.
+    """
+    return str(getattr(scope.get("route"), "path", "none"))
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"the body may have {count(most, 'byte')}. Send fewer texts at a time.")
+
+
+def _place(error: BaseException) -> str:
+    """Returns the type of an error, and the places in the code that it passed, but no message: it may hold a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return clean(f"{type(error).__name__} at {' < '.join(f'{Path(f.filename).name}:{f.lineno}' for f in frames[::-1])}")

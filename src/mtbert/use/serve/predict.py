@@ -1,0 +1,65 @@
+"""The project's own routes: all answers for a text, or those of one task, and what tasks there are."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from mtbert.use.serve.service import Service
+from mtbert.use.serve.texts import TextRow
+
+
+class TextsBody(BaseModel):
+    """The body of a request: a list of texts; a pair is a list of two texts."""
+
+    texts: Annotated[list[TextRow], Field(examples=[["a good film", "a dull film"]])]
+
+
+class QuestionsBody(TextsBody):
+    """The body of a request that may also name the tasks to ask."""
+
+    tasks: Annotated[list[str] | None, Field(description="The tasks that answer. By default, all do.")] = None
+
+
+class TaskAnswers(BaseModel):
+    """The answers of one task, one for each text."""
+
+    answers: list[dict[str, Any]] = Field(examples=[[{"label": "good", "p(good)": 0.9, "p(bad)": 0.1}]])
+
+
+class AllAnswers(BaseModel):
+    """The answers of several tasks: for each text, an object with the answer of each task that takes such a text."""
+
+    answers: list[dict[str, dict[str, Any]]] = Field(examples=[[{"mood": {"label": "good", "p(good)": 0.9}}]])
+
+
+def predict_routes(service: Service) -> APIRouter:
+    """Returns the routes ``/v1/predict``, ``/v1/predict/{task}`` and ``/v1/tasks``."""
+    router = APIRouter(tags=["mtbert"])
+
+    @router.post("/v1/predict", response_model=AllAnswers, summary="The answers of all tasks that take such texts")
+    async def predict_all(body: QuestionsBody) -> Response:
+        names = list(service.predictor.tasks) if body.tasks is None else body.tasks
+        return JSONResponse({"answers": await service.answers(names, body.texts)})
+
+    @router.post("/v1/predict/{task}", response_model=TaskAnswers, summary="The answers of one task")
+    async def predict_one(task: Annotated[str, Path(description="The name of a task")], body: TextsBody) -> Response:
+        answers = await service.answers([task], body.texts)
+        return JSONResponse({"answers": [row[task] for row in answers]})
+
+    @router.get("/v1/tasks", summary="The tasks of the model: what they read, and what they answer")
+    async def tasks() -> Response:
+        found = {
+            task.name: {
+                "type": task.type,
+                "inputs": task.inputs,
+                "texts": task.texts,
+                "labels": task.labels,
+                "range": task.range,
+            }
+            for task in service.predictor.tasks.values()
+        }
+        return JSONResponse({"model": service.name, "tasks": found})
+
+    return router

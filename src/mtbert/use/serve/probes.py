@@ -1,0 +1,30 @@
+"""Routes for operators: is the process alive, does the model answer, and the metrics."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from mtbert.use.serve.batching import Batcher
+from mtbert.use.serve.errors import Refused
+from mtbert.use.serve.measures import Measures
+
+
+def probe_routes(batcher: Batcher, measures: Measures) -> APIRouter:
+    """Returns the routes ``/health``, ``/ready`` and ``/metrics``."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/health", summary="Answers as long as the process lives")
+    async def health() -> Response:
+        return JSONResponse({"status": "alive"})
+
+    @router.get("/ready", summary="Whether the model answers now")
+    async def ready() -> Response:
+        if not batcher.ready:
+            raise Refused(503, "the model does not answer. The process starts or stops.")
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", summary="Metrics in the format of Prometheus")
+    async def metrics() -> Response:
+        content, kind = measures.text()
+        return Response(content, media_type=kind)
+
+    return router

@@ -1,0 +1,174 @@
+"""The command ``serve``: loads a model, and answers over HTTP until a signal ends it."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtbert import environment, files
+from mtbert.messages import clean, few, plain_console, shown, warn
+from mtbert.use.predictor import load
+from mtbert.use.serve.limits import LOG, Limits
+from mtbert.use.trained import early_model
+
+if TYPE_CHECKING:
+    import uvicorn
+
+TOKEN_VARIABLE = "MTBERT_TOKEN"
+SHORTEST_TOKEN, LARGEST_TOKEN = 16, 4096  # characters, bytes
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 2048  # connections that wait until they are accepted
+IDLE = 10.0  # seconds that a connection may take to send the head of a request
+
+
+def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: Path | None, limits: Limits) -> None:
+    """Loads the model at ``path``, and answers over HTTP until SIGINT or SIGTERM arrives.
+
+    Then no new request is accepted; those that were accepted get their answers.
+
+    Raises:
+        ValueError, FileNotFoundError: If a package is missing, the port is taken, or the model or the token cannot be
+            read.
+    """
+    check_packages()
+    token = read_token(token_file)
+    listener = listen(host, port)
+    predictor = load(path)
+    predictor.model.compute = environment.precision(precision, next(predictor.model.parameters()).device)
+    console = plain_console(stderr=True)
+    for line in early_model(predictor, path):
+        warn(console, line)
+    if token is None and host not in LOOPBACK:
+        warn(console, f"--host {clean(host)}: everybody who reaches this port may ask. Give --token-file.")
+    import uvicorn
+
+    from mtbert.use.serve.app import create_app
+
+    _log_to_stderr()
+    config = uvicorn.Config(
+        create_app(predictor, limits=limits, token=token),
+        http="h11",  # bounds the size of headers
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(limits.seconds) + 5,
+    )
+    server = uvicorn.Server(config)
+    address = f"[{host}]" if ":" in host else host
+    names = few(predictor.tasks)
+    LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, listener.getsockname()[1])
+    with _signals_end_well():
+        asyncio.run(_serve(server, listener))
+    LOG.info("every request that was accepted has been answered")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens on ``host`` and ``port``; port 0 takes a free one.
+
+    Raises:
+        ValueError: If there is no such address, or if the port is taken.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no name of a machine"
+        raise ValueError(
+            f"cannot listen on {shown(host)}, port {port}: {why}. Give another --host or --port."
+        ) from None
+
+
+async def _serve(server: "uvicorn.Server", listener: socket.socket) -> None:
+    sweeper = asyncio.create_task(_sweep(server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        sweeper.cancel()
+
+
+async def _sweep(server: "uvicorn.Server") -> None:
+    """Closes connections that send no whole head of a request for :data:`IDLE` seconds.
+
+    uvicorn itself waits for ever, once the first byte has arrived.
+    """
+    since: dict[Any, float] = {}
+    clock = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(1)
+        quiet = {c for c in server.server_state.connections if _without_request(c)}
+        since = {connection: since.get(connection, clock.time()) for connection in quiet}
+        for connection, start in since.items():
+            if clock.time() - start > IDLE:
+                connection.transport.close()
+
+
+def _without_request(connection: Any) -> bool:
+    return connection.cycle is None or connection.cycle.response_complete
+
+
+@contextmanager
+def _signals_end_well() -> Iterator[None]:
+    """Ignores SIGINT and SIGTERM after uvicorn has handled them: it raises them again once all is done."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_packages() -> None:
+    """Raises ValueError if a package of the extra ``serve`` is not installed."""
+    missing = [name for name in ("fastapi", "prometheus_client", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f'mtbert serve: {few(missing)} is not installed. Run: pip install "mtbert[serve]"')
+
+
+def read_token(file: Path | None) -> str | None:
+    """Returns the token in ``file``, or in the variable ``MTBERT_TOKEN`` if no file is given; None if there is none.
+
+    Raises:
+        ValueError, FileNotFoundError: If the file cannot be read, or if the token is too short or not of visible ASCII
+            characters. The message does not show it.
+    """
+    if file is None and TOKEN_VARIABLE not in os.environ:
+        return None
+    where = TOKEN_VARIABLE if file is None else clean(str(file))
+    raw = os.environ[TOKEN_VARIABLE].encode(errors="replace") if file is None else files.read_bytes(file, LARGEST_TOKEN)
+    token = raw.decode("ascii", errors="replace").strip()
+    if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
+        raise ValueError(
+            f"{where}: a token has {SHORTEST_TOKEN} or more visible ASCII characters without spaces. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return token
+
+
+def one_line(record: logging.LogRecord) -> bool:
+    """Makes a log record one line without control characters and without a traceback, and lets it pass."""
+    error = record.exc_info[1] if record.exc_info else None
+    record.msg = clean(record.getMessage().strip()) + (f" ({type(error).__name__})" if error else "")
+    record.args, record.exc_info, record.exc_text = None, None, None
+    return True
+
+
+def _log_to_stderr() -> None:
+    """Sends what the server and uvicorn log to standard error, one clean line for each record."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(one_line)
+    for name in ("mtbert.serve", "uvicorn", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name != "uvicorn" else logging.WARNING)

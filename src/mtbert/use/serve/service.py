@@ -1,0 +1,143 @@
+"""What all routes share: they check the texts of a request, and ask for answers or vectors.
+
+Dimension key: B texts, D width of the encoder.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from mtbert.messages import clean, count, few, near, shown
+from mtbert.task import Task
+from mtbert.use.predictor import Predictor, checked_texts
+from mtbert.use.serve.batching import Batcher
+from mtbert.use.serve.errors import Refused
+from mtbert.use.serve.limits import Limits
+from mtbert.use.serve.together import Answers, Asked, Vectors
+
+GivenRow = str | Sequence[str]  # a text, a pair of texts, or a query and its candidates
+
+
+@dataclass(frozen=True)
+class Service:
+    """A model that answers the questions of requests."""
+
+    predictor: Predictor
+    batcher: Batcher
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        """The name of the model for clients: that of the run's folder, without the folders above it."""
+        folder = self.predictor.folder
+        if folder is None:
+            return "model"
+        return clean(folder.resolve().parent.name if folder.name in ("best", "last") else folder.name)
+
+    @property
+    def version(self) -> str:
+        """The version of mtbert."""
+        return metadata.version("mtbert")
+
+    def task(self, name: str) -> Task:
+        """Returns the task called ``name``.
+
+        Raises:
+            Refused: If there is no such task.
+        """
+        tasks = self.predictor.tasks
+        if name not in tasks:
+            raise Refused(404, f"no task {shown(name)}.{near(name, tasks)} The tasks are {few(tasks)}.")
+        return tasks[name]
+
+    async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> Answers:
+        """Returns for each row of texts the answers of those named tasks that take such a row.
+
+        Raises:
+            Refused: If a task does not exist, a text is not allowed, or no named task takes a row of this size.
+        """
+        tasks = [self.task(name) for name in dict.fromkeys(names)]
+        if not tasks:
+            raise Refused(422, "tasks: is empty. Name a task, or leave it out.")
+        rows = self._rows(tasks, texts)
+        return list(await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))) if rows else []
+
+    async def vectors(self, name: str | None, texts: Sequence[str]) -> Vectors:
+        """Returns a vector for each text, ``[B, D]``: what the head of a task reads. None stands for the default task.
+
+        Raises:
+            Refused: If there is no such task, it has no vectors of single texts, or a text is not allowed.
+        """
+        task = self.embedding() if name is None else self.task(name)
+        if not _embeds(task):
+            raise Refused(422, f"task {task.name} has no vectors of single texts. Use {few(self.embedders())}.")
+        checked = [text for (text,) in self._checked([(text,) for text in texts], [task])]
+        if not checked:
+            return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32)
+        rows: tuple[tuple[str, ...], ...] = tuple((text,) for text in checked)
+        if task.texts != 1:  # each text of a pair is encoded alone, so two texts make a row
+            even = checked + checked[-1:] * (len(checked) % 2)
+            rows = tuple(zip(even[::2], even[1::2], strict=True))
+        found = await self.batcher.ask(Asked((task.name,), rows, vectors=True))
+        vectors: Vectors = found.reshape(-1, found.shape[-1])[: len(checked)]
+        return vectors
+
+    def embedding(self) -> Task:
+        """Returns the task whose vectors are given if a request names none.
+
+        It is the first that compares vectors of single texts or, if there is none, the first that reads single texts.
+
+        Raises:
+            Refused: If no task has vectors of single texts.
+        """
+        names = self.embedders()
+        if not names:
+            raise Refused(422, "no task of this model has vectors of single texts.")
+        return self.predictor.tasks[names[0]]
+
+    def embedders(self) -> list[str]:
+        """Returns the names of the tasks that have vectors of single texts, those that compare vectors first."""
+        found = [task for task in self.predictor.tasks.values() if _embeds(task)]
+        return [task.name for task in sorted(found, key=lambda task: task.inputs != "separate")]
+
+    def _rows(self, tasks: Sequence[Task], texts: Sequence[GivenRow]) -> tuple[tuple[str, ...], ...]:
+        """Returns the texts of each row, checked. Raises :class:`Refused` if a row is not allowed."""
+        rows = [(given,) if isinstance(given, str) else tuple(given) for given in texts]
+        for i, row in enumerate(rows):
+            if not any(task.takes(len(row)) for task in tasks):
+                raise Refused(422, f"text {i}: has {count(len(row), 'text')}, but {_taken(tasks)}.")
+        return self._checked(rows, tasks)
+
+    def _checked(self, rows: Sequence[tuple[str, ...]], tasks: Sequence[Task]) -> tuple[tuple[str, ...], ...]:
+        texts, limits = sum(map(len, rows)), self.limits
+        if texts > limits.texts:
+            raise Refused(413, f"a request may have {count(limits.texts, 'text')}, found {texts:,}. Send several.")
+        for i, row in enumerate(rows):
+            longest = max(map(len, row))
+            if longest > limits.characters:
+                most = count(limits.characters, "character")
+                raise Refused(
+                    413, f"text {i}: may have {most}, found {longest:,}. Shorten it: a model reads its start."
+                )
+        found = []
+        for i, row in enumerate(rows):
+            # Answers about words have the places of characters, which stripping would move.
+            words = any(task.answer.words and task.takes(len(row)) for task in tasks)
+            try:
+                found.append(checked_texts(f"text {i}", row, strip=not words))
+            except ValueError as error:
+                raise Refused(422, str(error)) from None
+        return tuple(found)
+
+
+def _embeds(task: Task) -> bool:
+    """Returns whether a task has a vector of each single text."""
+    return not task.answer.words and task.inputs != "packed"
+
+
+def _taken(tasks: Sequence[Task]) -> str:
+    """Returns a phrase that says how many texts a row of each task has."""
+    sizes = {1: "one text", 2: "two texts", None: "a query and its candidates"}
+    return few([f"task {task.name} takes {sizes[task.texts]}" for task in tasks])

@@ -1,0 +1,102 @@
+"""The routes of text-embeddings-inference, for its clients: ``/embed``, ``/predict`` and ``/info``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from mtbert import scoring
+from mtbert.use.serve.errors import Refused
+from mtbert.use.serve.service import Service
+from mtbert.use.serve.texts import TextRow
+from mtbert.use.serve.together import Vectors
+
+TaskName = Annotated[str | None, Query(description="The task that answers; by default, the first that can")]
+
+
+class EmbedRequest(BaseModel):
+    """The body of ``/embed``."""
+
+    inputs: Annotated[str | list[str], Field(examples=[["a good film", "a dull film"]])]
+    normalize: Annotated[bool, Field(description="Whether vectors get the length 1")] = True
+
+
+class PredictRequest(BaseModel):
+    """The body of ``/predict``: a text, a pair as a list of two texts, or a list of lists of one or two texts."""
+
+    inputs: Annotated[str | list[str] | list[list[str]], Field(examples=["a good film"])]
+    raw_scores: bool = False
+
+
+def tei_routes(service: Service) -> APIRouter:
+    """Returns the routes ``/embed``, ``/predict`` and ``/info``."""
+    router = APIRouter(tags=["text-embeddings-inference"])
+
+    @router.post("/embed", response_model=list[list[float]], summary="A vector for each text")
+    async def embed(body: EmbedRequest, task: TaskName = None) -> Response:
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        vectors = await service.vectors(task, texts)
+        return JSONResponse((normalized(vectors) if body.normalize else vectors).tolist())
+
+    @router.post("/predict", summary="The probability of each class, the highest first")
+    async def predict(body: PredictRequest, task: TaskName = None) -> Response:
+        if body.raw_scores:
+            raise Refused(422, "raw_scores: this server gives probabilities and scores. Leave it out.")
+        many = isinstance(body.inputs, list) and any(isinstance(row, list) for row in body.inputs)
+        rows: list[TextRow] = list(body.inputs) if many else [body.inputs]
+        rows = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+        name = task if task is not None else _first(service, rows)
+        found = [_ranked(name, row[name]) for row in await service.answers([name], rows)]
+        return JSONResponse(found if many else found[0])
+
+    @router.get("/info", summary="The model and the limits of the server")
+    async def info() -> Response:
+        return JSONResponse(
+            {
+                "model_id": service.name,
+                "model_dtype": str(service.predictor.model.compute).removeprefix("torch."),
+                "model_type": {"classifier": {"tasks": list(service.predictor.tasks)}},
+                "max_input_length": service.predictor.model.max_length,
+                "max_batch_tokens": scoring.TOKENS,
+                "max_client_batch_size": service.limits.texts,
+                "max_concurrent_requests": service.limits.waiting,
+                "version": service.version,
+            }
+        )
+
+    return router
+
+
+def normalized(vectors_BD: Vectors) -> Vectors:
+    """Returns the vectors with the length 1; a vector of zeros stays as it is."""
+    lengths_B1 = np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+    return (vectors_BD / np.where(lengths_B1 > 0, lengths_B1, 1)).astype(np.float32)
+
+
+def _first(service: Service, rows: Sequence[Any]) -> str:
+    """Returns the name of the first task that takes the first row; of the first task if none does."""
+    size = 1 if not rows or isinstance(rows[0], str) else len(rows[0])
+    tasks = service.predictor.tasks
+    return next((name for name, task in tasks.items() if task.takes(size)), next(iter(tasks)))
+
+
+def _ranked(task: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the numbers of an answer as a list of labels with scores, the highest first.
+
+    A probability has its class as its label; another number, such as a score or a cosine, has its own name.
+
+    Raises:
+        Refused: If the answer has no numbers.
+    """
+    numbers = {key: value for key, value in answer.items() if isinstance(value, float)}
+    if not numbers:
+        raise Refused(422, f"the answers of task {task} are not one number for each class. Use /v1/predict/{task}.")
+    found = [{"label": _class(key), "score": value} for key, value in numbers.items()]
+    return sorted(found, key=lambda each: -each["score"])
+
+
+def _class(key: str) -> str:
+    return key[2:-1] if key.startswith("p(") and key.endswith(")") else key
