@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mtbert.api import Studied, Trained, evaluate, review, study, train, tune
     from mtbert.recipe.settings import Recipe
     from mtbert.scores import Scores
+    from mtbert.use.export.exporting import export
     from mtbert.use.predictor import Predictor, load
 
     __version__: str
@@ -26,6 +27,7 @@ __all__ = [
     "Trained",
     "__version__",
     "evaluate",
+    "export",
     "load",
     "review",
     "study",
@@ -37,6 +39,7 @@ _MODULES = {
     "Predictor": "mtbert.use.predictor",
     "Recipe": "mtbert.recipe.settings",
     "Scores": "mtbert.scores",
+    "export": "mtbert.use.export.exporting",
     "load": "mtbert.use.predictor",
 }
 

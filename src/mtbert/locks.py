@@ -24,8 +24,8 @@ class Held:
         folder: The path of the folder, without symbolic links.
     """
 
-    def __init__(self, folder: Path, descriptor: int, made: Iterable[Path]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, descriptor: int, made: Iterable[Path], *, lasting: bool) -> None:
+        self.folder, self._lasting = folder, lasting
         self._descriptor = descriptor
         self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
 
@@ -52,8 +52,10 @@ class Held:
         """Unlocks the folder. If the folder is still empty, removes all folders that :func:`alone` created."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
-                if is_free(self.folder):
+                free = is_free(self.folder)
+                if free or not self._lasting:
                     (self.folder / LOCK).unlink()
+                if free:
                     for folder in self._made:
                         folder.rmdir()
         finally:
@@ -61,7 +63,7 @@ class Held:
 
 
 @contextmanager
-def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
+def alone(folder: Path, command: str, *, wait: bool = False, lasting: bool = True) -> Iterator[Held]:
     """Locks ``folder`` during a ``with`` block, so that no other mtbert process works in it at the same time.
 
     Creates the folder if it does not exist, and repairs it if a process was killed while replacing it.
@@ -69,6 +71,7 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
     Args:
         folder: The folder to lock.
         command: The name of the running mtbert command, for the error message.
+        lasting: Whether the lock file may stay in the folder, unlocked, for later commands.
         wait: Whether to wait until the other process has finished, instead of raising an error.
 
     Raises:
@@ -82,7 +85,7 @@ def alone(folder: Path, command: str, *, wait: bool = False) -> Iterator[Held]:
         taken = None
     if taken is None:
         raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another folder.")
-    held = Held(place, taken, made)
+    held = Held(place, taken, made, lasting=lasting)
     try:
         files.settle(place)
         yield held

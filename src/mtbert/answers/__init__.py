@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
     from mtbert.answers.fitting import Fits
 
+    Tensors = dict[str, Tensor]
+
 Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
 
 # The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
 AsOptions = tuple[Labels, npt.NDArray[np.int64]]
-# Figures and tables of the report that fit some labels.
-FigureName = Literal["by_label", "co_occurrence", "confusion", "distances", "ranks", "similarity"]
+FigureName = Literal["by_label", "co_occurrence", "confusion", "distances", "ranks", "similarity"]  # in the report
 
 SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
 YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
@@ -90,9 +91,7 @@ class Metric:
     constant: Callable[[TaskFacts, Labels], float]  # the value of the best constant answer
     undefined: Callable[[Array, Labels], str | None] = lambda answers, labels: None  # why the value is undefined
     ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
-    probabilities: bool = (
-        False  # the metric reads calibrated predictions; it has no value for a head that gives cosines
-    )
+    probabilities: bool = False  # the metric reads calibrated predictions; a head that gives cosines has none
     higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
     lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
     # Whether each answer is right, [B]; only for a metric that is the share of right answers.
@@ -182,13 +181,10 @@ class LabelKind(Protocol):
         ...
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns a dict with values for the settings that the recipe of a task leaves open.
+        """Returns a dict with values for the settings that the recipe of a task leaves open, such as ``labels``.
 
-        The values are taken from the data. An example is ``labels``, the names of the classes.
-
-        Args:
-            task: The task as its recipe describes it.
-            columns: The label column of the train data and, if there is a dev source, the label column of dev.
+        The values are taken from ``columns``: the label column of the train data and, if there is a dev source, the
+        label column of dev.
 
         Raises:
             ValueError: If the cells cannot be labels of the task.
@@ -308,6 +304,13 @@ class PredictionKind(Protocol):
         """Returns a readable answer for each example: a dict of texts, numbers, None, or lists of these."""
         ...
 
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        """Returns the answers as tensors, by the names that they have in an exported model (see docs/export.md).
+
+        This uses operations on tensors alone. If ``clamped`` is false, a score may lie outside the task's range.
+        """
+        ...
+
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         """Returns a pair: the log-probabilities of the possible answers, ``[N, K]``, and the indices of the right ones.
 
@@ -343,8 +346,5 @@ class AnswerType:
 
     @property
     def choosable(self) -> tuple[str, ...]:
-        """The names of the metrics that a recipe may choose. For all of them, higher is better.
-
-        The first is the default.
-        """
+        """The names of the metrics that a recipe may choose, the default first. For all of them, higher is better."""
         return tuple(metric.name for metric in self.metrics if metric.higher_is_better)

@@ -24,6 +24,8 @@ from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_so
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 
 @dataclass(frozen=True)
 class Logit:
@@ -51,6 +53,12 @@ class Logit:
 
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, torch.stack([-prediction / 2, prediction / 2], -1))
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        import torch
+
+        logits_B2 = torch.stack([-prediction / 2, prediction / 2], -1)
+        return {"label": (prediction > threshold).long(), "probabilities": logits_B2.softmax(-1)}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return of_labels(prediction, most_voted(labels, ordered=False))
@@ -97,6 +105,9 @@ class ThresholdCosine:
         """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return [{"label": label, "cosine": float(x)} for label, x in zip(chosen, prediction, strict=True)]
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        return {"label": (prediction > threshold).long(), "cosine": prediction}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return None

@@ -23,6 +23,8 @@ from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_so
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 
 @dataclass(frozen=True)
 class Logits:
@@ -51,6 +53,9 @@ class Logits:
         """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, prediction)
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        return {"label": prediction.argmax(-1), "probabilities": prediction.softmax(-1)}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return of_classes(prediction, labels if labels.ndim == 1 else most_voted(labels, ordered=self.ordered))

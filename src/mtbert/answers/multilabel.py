@@ -42,6 +42,8 @@ from mtbert.messages import LONGEST, clean, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 COMMONEST = 10  # pairs of labels that are shown
 AS_CLASSES = ClassLabels()  # labels have the names, codes and order that classes have
 
@@ -114,10 +116,7 @@ class SetLabels:
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the names of the labels in a set, separated by semicolons; ``none`` for an empty set.
-
-        If it is unknown whether a label is in the set, a question mark follows its name.
-        """
+        """Returns the names of a set's labels, joined by semicolons, each with a question mark if it is unknown."""
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"
 
@@ -173,6 +172,9 @@ class LabelLogits:
             | {f"p({name})": p for name, p in zip(names, p_K, strict=True)}
             for yes_K, p_K in zip(self.decide(prediction, threshold), prediction.sigmoid().tolist(), strict=True)
         ]
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        return {"labels": (prediction > threshold).long(), "probabilities": prediction.sigmoid()}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return of_labels(prediction, labels)
@@ -292,7 +294,7 @@ def _exact_match(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> floa
 def _commonest(labels_BK: Labels) -> Labels:
     """Returns an array ``[B, K]`` in which each row is the most common set of labels.
 
-    To find this set, each missing value in ``labels_BK`` is replaced with the most common value of its label.
+    A missing value in ``labels_BK`` counts as the most common value of its label.
     """
     mostly_K = _shares(labels_BK) > 0.5
     sets, counts = np.unique(np.where(np.isnan(labels_BK), mostly_K, labels_BK), axis=0, return_counts=True)

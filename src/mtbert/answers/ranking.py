@@ -39,6 +39,8 @@ from mtbert.answers.heads import COSINE
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 _Ints = npt.NDArray[np.int64]
 
 MOST_RANKS = 10  # ranks that are listed
@@ -143,6 +145,9 @@ class Cosines:
             {"first": order[0] + 1, "ranks": ranks, "cosines": cosines}
             for order, ranks, cosines in zip(order_BC.tolist(), ranks_BC.tolist(), prediction.tolist(), strict=True)
         ]
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        return {"cosines": prediction}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return None

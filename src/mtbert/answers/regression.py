@@ -39,6 +39,8 @@ from mtbert.numbers import number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 _Number = TypeVar("_Number", float, Labels)
 
 BINS = 10  # number of bins in a histogram of scores
@@ -154,6 +156,10 @@ class Score:
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example, in which ``score`` is the score, clamped to the task's range."""
         return [{"score": at(task, float(p.clamp(0, 1)))} for p in prediction]
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        share_B = prediction.clamp(0, 1) if clamped else prediction
+        return {"score": ends(task)[0] + width(task) * share_B.double()}  # the range may be too large for float32
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return None

@@ -64,6 +64,8 @@ from mtbert.ragged import Ragged
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mtbert.answers import Tensors
+
 NONE = "none"
 OTHER_SCHEME = re.compile(r"[BIESLU]-.+", re.DOTALL)
 AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes have
@@ -241,6 +243,9 @@ class TagLogits(Logits):
         known_W = ~prediction.isnan().any(-1)
         found: npt.NDArray[np.int64] = np.where(known_W.numpy(), prediction.argmax(-1).numpy(), -1)
         return found
+
+    def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
+        return {"tag": prediction.argmax(-1), "probabilities": prediction.softmax(-1)}
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return None

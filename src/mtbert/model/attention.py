@@ -8,7 +8,7 @@ longest sequence of a group, M tokens of a group (M <= G * L), E width of a head
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise
 from typing import Any, cast
@@ -107,6 +107,36 @@ class Groups:
     def first_S(self) -> Tensor:
         """The index of each sequence's first token among all tokens of the batch: ``[S]``, int64."""
         return self.boundaries[:-1].long()
+
+
+@dataclass(frozen=True)
+class Padded(Groups):
+    """The sequences of a batch in which all are padded to one length, as a single group.
+
+    A batch of B sequences has B * L rows, padding included. Every row is computed, but no token attends to padding.
+
+    Args:
+        mask_BL: True at the places of tokens.
+    """
+
+    layout: Layout = field(init=False, default=Layout((0,), {}))
+    device: torch.device = field(init=False, default=torch.device("cpu"))
+    mask_BL: Tensor = field(kw_only=True)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        sequences, length = self.mask_BL.shape
+        return (Group(sequences * length, sequences, length, None, ~self.mask_BL),)
+
+    @cached_property
+    def positions_N(self) -> Tensor:
+        sequences, length = self.mask_BL.shape
+        return torch.arange(length, device=self.mask_BL.device).repeat(sequences)
+
+    @property
+    def first_S(self) -> Tensor:
+        sequences, length = self.mask_BL.shape
+        return torch.arange(sequences, device=self.mask_BL.device) * length
 
 
 def room(length: int, device: torch.device) -> int:

@@ -280,7 +280,7 @@ def _run(
 
     ``first`` is the index of the lowest of these layers, counted in the whole encoder.
     """
-    tokens, last = len(x_ND), first + len(layers) - 1
+    tokens, last = x_ND.shape[0], first + len(layers) - 1
     x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
     for i, layer in enumerate(layers, first):
         adapted = None if adapter is None else partial(adapter, i)

@@ -69,7 +69,7 @@ class LinearHead(nn.Module):
         for layer in hidden:
             x_BF = self.activation(layer(dropout(x_BF, self.p if self.drops_input else 0.0, generator)))
         x_BF = last(dropout(x_BF, self.p, generator))
-        return x_BF.reshape(len(x_BF), *self.shape)
+        return x_BF.reshape(x_BF.shape[0], *self.shape)
 
 
 class CosineHead(nn.Module):

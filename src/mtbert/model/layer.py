@@ -57,7 +57,7 @@ class Rotary:
 
         ``positions_N`` holds the position of each token in its sequence, counted from 0.
         """
-        qkv_N3HE = qkv_N3D.view(len(qkv_N3D), 3, heads, -1)
+        qkv_N3HE = qkv_N3D.view(qkv_N3D.shape[0], 3, heads, -1)
         width = qkv_N3HE.shape[3]
         steps = torch.arange(0, width, 2, dtype=torch.float32, device=qkv_N3D.device) / width
         angles = (positions_N[:, None] * (1.0 / self.base**steps))[:, None, None]

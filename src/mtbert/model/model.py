@@ -77,9 +77,9 @@ class Model(nn.Module):
         self.tops = nn.ModuleDict()
         if unshare:
             for name in tasks:
-                self.tops[f"for_{name}"] = encoder.top(self._shared_layers, filled=seed is not None)
+                self.tops[f"for_{name}"] = encoder.top(self.shared_layers, filled=seed is not None)
             for parameter, depth in encoder.depths().items():
-                if depth > self._shared_layers:
+                if depth > self.shared_layers:
                     parameter.requires_grad_(False)
 
     def forward(self, batch: StepBatch, generator: torch.Generator | None = None) -> dict[str, Output]:
@@ -133,7 +133,7 @@ class Model(nn.Module):
             with timed("encoder"):
                 adapter = pal.adapter(adapters, layout, generator, rounded=rounded)
                 if self.unshare:
-                    hidden_RD = self.encoder.encode_lower(x_ND, groups, generator, adapter, self._shared_layers)
+                    hidden_RD = self.encoder.encode_lower(x_ND, groups, generator, adapter, self.shared_layers)
                 else:
                     hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
             tokens = [span.stop - span.start for span in layout.spans.values()]
@@ -170,11 +170,12 @@ class Model(nn.Module):
         """
         if not self.unshare:
             return self.encoder.multiplied(first_only=self.first_only(self.tasks))
-        own = [self._top(name).multiplied(first_only=self.first_only([name])) for name in self.tasks]
-        return self.encoder.multiplied_lower(self._shared_layers) + sum(own) // len(own)
+        own = [self.top(name).multiplied(first_only=self.first_only([name])) for name in self.tasks]
+        return self.encoder.multiplied_lower(self.shared_layers) + sum(own) // len(own)
 
     @property
-    def _shared_layers(self) -> int:
+    def shared_layers(self) -> int:
+        """The number of the encoder's layers that all tasks share, counted from the lowest."""
         return self.encoder.config.layers - self.unshare
 
     def head(self, name: str) -> heads.AnyHead:
@@ -218,10 +219,11 @@ class Model(nn.Module):
         """
         found = self.encoder.depths()
         for name in self.tops:
-            found |= self._top(name.removeprefix("for_")).depths()
+            found |= self.top(name.removeprefix("for_")).depths()
         return found
 
-    def _top(self, name: str) -> Top:
+    def top(self, name: str) -> Top:
+        """Returns the own top layers of the task called ``name``, which it has only with ``model.unshare``."""
         top = self.tops[f"for_{name}"]
         assert isinstance(top, Top)
         return top
@@ -249,8 +251,8 @@ class Model(nn.Module):
         with timed("encoder"):
             groups = Groups(part.layout, x_MD.device, rounded)
             adapter = pal.adapter(adapters, part.layout, generator, rounded=rounded)
-            hidden_RD = self._top(name).encode(hidden_MD, groups, generator, adapter, first_only=first_only)
-        ((_, output),) = self._outputs(self._top(name), part, name, x_MD, hidden_RD, first_only, generator, None)
+            hidden_RD = self.top(name).encode(hidden_MD, groups, generator, adapter, first_only=first_only)
+        ((_, output),) = self._outputs(self.top(name), part, name, x_MD, hidden_RD, first_only, generator, None)
         return output
 
     def _outputs(

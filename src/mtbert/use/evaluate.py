@@ -57,7 +57,7 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
     """
     predictor, recipe = as_trained(path, overrides)
     if split == "dev":
-        data, warnings = _dev(predictor, recipe, task)
+        data, warnings = dev_sets(predictor, recipe, task if task is None else [task])
     elif split == "test":
         data, warnings = _test(predictor, recipe, task)
     elif task is None:
@@ -127,12 +127,20 @@ def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, t
     return data, scoring.predict_and_decide(predictor.model, [data])[task], warnings
 
 
-def _dev(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    names = [known_task(predictor, recipe, task).name] if task else [n for n, t in recipe.tasks.items() if t.scored]
+def dev_sets(
+    predictor: Predictor, recipe: Recipe, tasks: Sequence[str] | None
+) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Returns a pair: the dev data of each task in ``tasks``, and the warnings from reading them.
+
+    If ``tasks`` is None, all tasks are taken that were trained to predict labels.
+    """
+    names = [n for n, t in recipe.tasks.items() if t.scored] if tasks is None else list(tasks)
+    for name in tasks or ():
+        known_task(predictor, recipe, name)
     # Classes and ranges come from the model, because the files may have changed since it was trained.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "range", "splitter"}) for n in names}
-    tasks = {n: t.model_copy(update=learnt.get(n, {})) for n, t in recipe.tasks.items()}
-    prepared = prepare(recipe.model_copy(update={"tasks": tasks}), predictor.tokenizer, only=names)
+    settings = {n: t.model_copy(update=learnt.get(n, {})) for n, t in recipe.tasks.items()}
+    prepared = prepare(recipe.model_copy(update={"tasks": settings}), predictor.tokenizer, only=names)
     tables = {p.table.name: p.table.warnings for p in prepared.values()}
     warnings = (*tables.values(), *(p.warnings for p in prepared.values()))
     return {name: p.dev for name, p in prepared.items()}, tuple(line for lines in warnings for line in lines)

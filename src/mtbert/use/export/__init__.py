@@ -1,0 +1,147 @@
+"""Exports a trained model in a form that other libraries load. This file is the interface of exporters.
+
+An exporter is one file with a class that has the members of :class:`Exporter`, and a line in ``export/known.py``. It
+says which tasks its format can hold, and writes a folder. :mod:`mtbert.use.export.check` then compares the answers of
+the exported model with ours, and :mod:`mtbert.use.export.exporting` does the rest: it reads the rows to compare, and
+makes sure that the folder appears whole or not at all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from mtbert.batch import Dataset
+from mtbert.messages import clean, few
+from mtbert.model.model import Model
+from mtbert.task import Task
+from mtbert.use.predictor import Predictor
+
+OptionName = Literal["together", "int8"]
+
+Answering = Callable[[Dataset], Mapping[str, Tensor]]
+"""A function that asks the exported model about the examples of a data set, and returns its answers as tensors.
+
+It reads the texts of the examples, so that the exported tokenizer is compared too. The names, shapes and meanings of
+the tensors are those of :meth:`mtbert.answers.PredictionKind.as_tensors`. Tensors with whole numbers, such as the index
+of a label, may be left out if the format does not hold them. There are two forms:
+
+- With a further tensor ``prediction``, the raw numbers of the head. These are compared with ours; the others, with
+  scores clamped, must follow from them.
+- Without it, all other tensors are compared with ours. Scores are not clamped, and an isotonic map is not applied.
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request to an exporter.
+
+    Attributes:
+        predictor: The model, on the CPU and in float32.
+        tasks: The names of the tasks to export. The exporter has refused none of them.
+        options: The options that the user switched on. The exporter knows all of them.
+        tell: A function that shows the user what is being done, as one short line such as ``sst.onnx``.
+    """
+
+    predictor: Predictor
+    tasks: Sequence[str]
+    options: frozenset[OptionName] = frozenset()
+    tell: Callable[[str], None] = lambda line: None
+
+
+class Exporter(Protocol):
+    """A format in which trained models can be exported."""
+
+    @property
+    def name(self) -> str:
+        """The name of the format, as in ``mtbert export --to NAME``."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that exporting needs beside those of mtbert itself."""
+        ...
+
+    @property
+    def install(self) -> str:
+        """The argument of ``pip install`` that installs these packages, such as ``mtbert[export]``."""
+        ...
+
+    @property
+    def options(self) -> frozenset[OptionName]:
+        """The names of the options that the format has."""
+        ...
+
+    def refusal(self, model: Model, task: Task) -> str | None:
+        """Returns one line that says why the format cannot hold ``task``, and what to do; None if it can hold it."""
+        ...
+
+    def lost(self, model: Model, task: Task) -> tuple[str, ...]:
+        """Returns notes on the parts of an answer that the format cannot hold, such as a threshold, one line each."""
+        ...
+
+    def facts(self, wanted: Wanted) -> Mapping[str, Mapping[str, object]]:
+        """Returns what ``export.json`` says of each task beside what it says in every format, as JSON values."""
+        ...
+
+    def usage(self, wanted: Wanted) -> str:
+        """Returns the part of the folder's ``README.md`` that shows how to use the folder, in Markdown."""
+        ...
+
+    def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:
+        """Writes the exported model into ``folder``, and returns a function for each task that asks it.
+
+        ``folder`` is empty. It is renamed after all answers have been compared.
+        """
+        ...
+
+
+class Differs(FloatingPointError):
+    """The error for an exported model whose answers differ too much from those of the original."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparison of an exported model's answers to one task with those of the original.
+
+    Attributes:
+        answers: The number of examples whose answers were compared.
+        largest: The largest difference, as a part of a probability or of the task's range.
+        scores: For a model with smaller numbers (int8), a pair: the score of the original, and that of the exported
+            model. None if the exported model has the numbers of the original.
+        metric: The metric of these scores.
+    """
+
+    answers: int
+    largest: float
+    scores: tuple[float, float] | None = None
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The result of an export.
+
+    Attributes:
+        path: The folder.
+        files: The names of the files in it.
+        compared: For each exported task, the comparison of its answers.
+        notes: For each exported task, notes on the parts of an answer that the format cannot hold.
+        left_out: For each task that the format cannot hold, the reason and the repair.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    compared: Mapping[str, Compared]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference between an answer of the exported model and an answer of the original."""
+        return max(one.largest for one in self.compared.values())
+
+    def __repr__(self) -> str:
+        return f"{clean(str(self.path))}: {few(self.compared)}, largest difference {self.largest:.1e}"

@@ -1,0 +1,79 @@
+"""The files that every exported folder has: ``export.json`` for programs, and ``README.md`` for people."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mtbert.messages import clean, count
+from mtbert.use.export import Compared, Exporter, Wanted
+
+EXPORT_FILE = "export.json"
+EXPORT_FORMAT = 1
+
+
+def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
+    """Writes ``export.json`` into an exported folder. ``compared`` lacks the tasks that are not yet compared."""
+    predictor, model = wanted.predictor, wanted.predictor.model
+    facts = exporter.facts(wanted)
+    about = {
+        "format": EXPORT_FORMAT,
+        "to": exporter.name,
+        "mtbert": version("mtbert"),
+        "step": predictor.step,
+        "max_length": model.max_length,
+        "tasks": {
+            name: _facts(exporter, wanted, name) | dict(facts[name]) | _as_json(compared.get(name))
+            for name in wanted.tasks
+        },
+    }
+    (folder / EXPORT_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _facts(exporter: Exporter, wanted: Wanted, name: str) -> dict[str, Any]:
+    task, model = wanted.predictor.task(name), wanted.predictor.model
+    facts = {
+        "type": task.type,
+        "inputs": task.inputs,
+        "labels": task.labels,
+        "range": task.range,
+        "splitter": task.splitter,
+        "segments": task.segments,
+        "fitted": {key: number.tolist() for key, number in model.fitted(name).items()},
+        "lost": exporter.lost(model, task),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _as_json(compared: Compared | None) -> dict[str, Any]:
+    if compared is None:
+        return {}
+    found: dict[str, Any] = {"answers": compared.answers, "largest_difference": compared.largest}
+    if compared.scores is not None:
+        found |= {"metric": compared.metric, "dev": compared.scores[0], "dev_of_export": compared.scores[1]}
+    return {"compared": found}
+
+
+def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
+    """Writes the ``README.md`` of an exported folder."""
+    lines = [
+        f"# {', '.join(wanted.tasks)}",
+        "",
+        f"Exported by mtbert {version('mtbert')} from {wanted.predictor.name}, in the format `{exporter.name}`. "
+        "`export.json` says the same for programs.",
+        "",
+        "| task | answers | compared | largest difference |",
+        "|---|---|---|---|",
+    ]
+    for name in wanted.tasks:
+        task, one = wanted.predictor.task(name), compared[name]
+        what = f"{task.type}, {task.inputs}: {clean(task.answer.labels.summary(task))}".replace("|", "\\|")
+        lines.append(f"| `{name}` | {what} | {count(one.answers, 'answer')} | {one.largest:.1e} |")
+    lost = [
+        f"- `{name}`: {note}"
+        for name in wanted.tasks
+        for note in exporter.lost(wanted.predictor.model, wanted.predictor.task(name))
+    ]
+    lines += ["", "Not in this format:", "", *lost] if lost else []
+    (folder / "README.md").write_text("\n".join([*lines, "", exporter.usage(wanted).strip(), ""]), encoding="utf-8")

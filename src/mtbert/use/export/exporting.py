@@ -1,0 +1,187 @@
+"""Exports a trained model: reads the rows to compare, has an exporter write the folder, and compares the answers."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from mtbert import files, locks
+from mtbert.batch import Dataset
+from mtbert.messages import count, few, near, plain_console, shown, warn
+from mtbert.model.model import Model
+from mtbert.recipe.settings import Recipe
+from mtbert.use.evaluate import dev_sets
+from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
+from mtbert.use.export.card import EXPORT_FILE, write_about, write_card
+from mtbert.use.export.check import compare, some_rows
+from mtbert.use.export.known import EXPORTERS
+from mtbert.use.inputs import unlabelled
+from mtbert.use.predictor import Predictor, load
+from mtbert.use.trained import early_model, recipe_of
+
+
+def export(
+    run: str | Path | Predictor,
+    to: str,
+    out: str | Path,
+    tasks: Sequence[str] | None = None,
+    *,
+    rows: str | Path | None = None,
+    together: bool = False,
+    int8: bool = False,
+    tolerance: float = 0.005,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Exported:
+    """Writes a trained model in a form that other programs load, and checks that it gives the same answers.
+
+    Args:
+        run: The folder of a run, or its subfolder ``best/`` or ``last/``; or a predictor that was loaded from one.
+        to: The format: ``onnx``, ``transformers`` or ``sentence-transformers``.
+        out: The folder to write.
+        tasks: The names of the tasks to export. The default is all tasks that the format can hold.
+        rows: A file with rows on which answers are compared. The default is 256 rows of dev.
+        together: For ``onnx``: whether one graph holds all tasks that take the same inputs.
+        int8: For ``onnx``: whether the weights become whole numbers of 8 bits. The model is then smaller and faster,
+            and its answers differ a little.
+        tolerance: The largest loss of dev score that ``int8`` may cause.
+        overwrite: Whether to replace an earlier export.
+        progress: Whether to print what the command prints.
+
+    Returns:
+        The export. ``path`` is the folder, ``largest`` the largest difference between two answers, and ``notes`` says
+        for each task what the format cannot hold.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model or the rows cannot be read, if the format cannot hold a task that is
+            named in ``tasks``, or if ``out`` exists.
+        FloatingPointError: If the exported model gives other answers. Nothing is written then.
+
+    >>> mtbert.export("runs/mine", "onnx", "mine-onnx", ["topic"]).largest  # doctest: +SKIP
+    2.4e-07
+    """
+    chosen: dict[OptionName, bool] = {"together": together, "int8": int8}
+    order = _Order(
+        to=to,
+        out=files.check_out(Path(out)),
+        tasks=tuple(tasks or ()),
+        source=None if rows is None else str(rows),
+        options=frozenset(name for name, on in chosen.items() if on),
+        tolerance=tolerance,
+        overwrite=overwrite,
+    )
+    return _export_as(run if isinstance(run, Predictor) else Path(run), order, plain_console(quiet=not progress))
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The arguments of :func:`export`, except the model."""
+
+    to: str
+    out: Path
+    tasks: tuple[str, ...]
+    source: str | None
+    options: frozenset[OptionName]
+    tolerance: float
+    overwrite: bool
+
+
+def _export_as(model: Path | Predictor, order: _Order, console: Console) -> Exported:
+    exporter = _exporter(order)
+    _check_place(order)
+    path, predictor = (model, load(model)) if isinstance(model, Path) else (model.folder, model)
+    if path is None:
+        raise ValueError("a model in memory has no dev rows to compare answers on. Give the folder of its run.")
+    for line in early_model(predictor, path):
+        warn(console, line)
+    predictor = replace(predictor, model=_exact(predictor.model))
+    recipe = recipe_of(path, ())
+    tasks, left_out = _tasks(exporter, predictor, recipe, order)
+    for name, why in left_out.items():
+        warn(console, f"{name} is left out: {why}")
+    rows = {name: some_rows(data) for name, data in _rows(predictor, recipe, tasks, order).items()}
+    wanted = Wanted(predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True))
+    compared: dict[str, Compared] = {}
+
+    def fill(folder: Path) -> None:
+        answering = exporter.write(wanted, folder)
+        write_about(exporter, wanted, compared, folder)
+        for name in tasks:
+            compared[name] = compare(predictor.model, rows[name], answering[name])
+            said = (
+                f"{count(compared[name].answers, 'answer')} compared, largest difference {compared[name].largest:.1e}"
+            )
+            wanted.tell(f"{name}: {said}")
+        write_about(exporter, wanted, compared, folder)
+        write_card(exporter, wanted, compared, folder)
+
+    with locks.alone(order.out, "export", lasting=False) as held:
+        _check_place(order)
+        held.replace(fill)
+    written = (str(file.relative_to(order.out)) for file in sorted(order.out.rglob("*")) if file.is_file())
+    notes = {name: exporter.lost(predictor.model, predictor.task(name)) for name in tasks}
+    return Exported(order.out, tuple(written), compared, notes, left_out)
+
+
+def _exporter(order: _Order) -> Exporter:
+    if order.to not in EXPORTERS:
+        raise ValueError(
+            f"--to {shown(order.to)}: no such format.{near(order.to, EXPORTERS)} There are {few(EXPORTERS)}."
+        )
+    exporter = EXPORTERS[order.to]
+    lacking = [name for name in exporter.packages if find_spec(name) is None]
+    if lacking:
+        raise ValueError(f"--to {order.to}: {few(lacking)} not installed. Run: pip install {exporter.install!r}")
+    for option in sorted(order.options - exporter.options):
+        able = [name for name, other in EXPORTERS.items() if option in other.options]
+        raise ValueError(f"--{option}: is not for --to {order.to}. Use --to {few(able)}, or drop --{option}.")
+    return exporter
+
+
+def _exact(model: Model) -> Model:
+    """Returns the model on the CPU, with all computation in float32."""
+    exact = copy.deepcopy(model).to("cpu")
+    exact.compute = torch.float32
+    return exact
+
+
+def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Order) -> tuple[list[str], dict[str, str]]:
+    """Returns a pair: the tasks to export, and the reasons why others are left out.
+
+    Raises:
+        ValueError: If the format cannot hold a task that the user named, or none of all tasks.
+    """
+    wanted = list(dict.fromkeys(order.tasks or predictor.tasks))
+    reasons = {}
+    for name in wanted:
+        task = predictor.task(name)
+        untrained = name in recipe.tasks and not recipe.tasks[name].scored
+        why = "no loss trains its answers. Export another task." if untrained else None
+        why = why or exporter.refusal(predictor.model, task)
+        if why is not None:
+            reasons[name] = why
+    for name, why in reasons.items():
+        if order.tasks or len(reasons) == len(wanted):
+            raise ValueError(f"task {name}, --to {order.to}: {why}")
+    return [name for name in wanted if name not in reasons], reasons
+
+
+def _rows(predictor: Predictor, recipe: Recipe, tasks: Sequence[str], order: _Order) -> Mapping[str, Dataset]:
+    if order.source is not None:
+        data, _, _ = unlabelled(predictor, recipe, tasks, order.source)
+        return dict(zip(tasks, data, strict=True))
+    return dev_sets(predictor, recipe, tasks)[0]
+
+
+def _check_place(order: _Order) -> None:
+    found = locks.find_held(order.out)
+    if found is None or locks.is_free(order.out):
+        return
+    if not (found / EXPORT_FILE).is_file():
+        raise ValueError(f"{order.out}: exists, and is no export. Give another folder.")
+    if not order.overwrite:
+        raise ValueError(f"{order.out}: exists. Give another folder, or replace it (--overwrite).")
