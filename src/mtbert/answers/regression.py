@@ -159,7 +159,7 @@ class Score:
 
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         share_B = prediction.clamp(0, 1) if clamped else prediction
-        return {"score": ends(task)[0] + width(task) * share_B.double()}  # the range may be too large for float32
+        return {"score": at(task, 0.0) + width(task) * share_B.double()}  # the range may be too large for float32
 
     def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
         return None

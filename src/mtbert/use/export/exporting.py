@@ -135,7 +135,7 @@ def _exporter(order: _Order) -> Exporter:
     exporter = EXPORTERS[order.to]
     lacking = [name for name in exporter.packages if find_spec(name) is None]
     if lacking:
-        raise ValueError(f"--to {order.to}: {few(lacking)} not installed. Run: pip install {exporter.install!r}")
+        raise ValueError(f'--to {order.to}: {few(lacking)} not installed. Run: pip install "{exporter.install}"')
     for option in sorted(order.options - exporter.options):
         able = [name for name, other in EXPORTERS.items() if option in other.options]
         raise ValueError(f"--{option}: is not for --to {order.to}. Use --to {few(able)}, or drop --{option}.")

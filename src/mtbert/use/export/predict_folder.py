@@ -14,8 +14,8 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
-BATCH = 32  # rows of a pass
-WORDS = r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"  # letters, digits and joiners make a word; other signs are one each
+PASS_ROWS = 32  # rows of a pass
+WORD_PATTERN = r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"  # letters, digits and joiners make a word; other signs are one each
 
 
 class Folder:
@@ -25,7 +25,7 @@ class Folder:
         self.folder = folder
         self.about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        split = tokenizers.Regex(WORDS)
+        split = tokenizers.Regex(WORD_PATTERN)
         self.splitter = tokenizers.pre_tokenizers.Split(split, "removed", invert=True)
         self.sessions: dict[str, onnxruntime.InferenceSession] = {}
 
@@ -49,8 +49,8 @@ class Folder:
         taken = {each.name for each in session.get_inputs()}
         outputs = [each.name for each in session.get_outputs() if each.name.startswith(prefix)]
         parts = []
-        for first in range(0, len(rows), BATCH):
-            inputs = self._inputs(facts["inputs"], rows[first : first + BATCH])
+        for first in range(0, len(rows), PASS_ROWS):
+            inputs = self._inputs(facts["inputs"], rows[first : first + PASS_ROWS])
             found = session.run(outputs, {name: ids for name, ids in inputs.items() if name in taken})
             parts.append({name.removeprefix(prefix): each for name, each in zip(outputs, found, strict=True)})
         return {name: [row for part in parts for row in part[name]] for name in parts[0]}
