@@ -15,7 +15,9 @@ import onnxruntime
 import tokenizers
 
 PASS_ROWS = 32  # rows of a pass
-WORD_PATTERN = r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"  # letters, digits and joiners make a word; other signs are one each
+WORD_PATTERN = (
+    r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"  # letters, digits and joiners make a word; other signs are one each
+)
 
 
 class Folder:
