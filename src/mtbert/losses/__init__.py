@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy.typing as npt
+from pydantic import Field
 
 from mtbert.task import Task
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from mtbert.batch import Output, StepBatch
     from mtbert.model.model import Model, Watch
+
+
+# The largest weights of a task, a loss and a class multiply to 1e30, so a weighted loss stays finite in float32.
+LossWeight = Annotated[float, Field(ge=0, le=1e12)]
 
 
 @dataclass(frozen=True, kw_only=True)

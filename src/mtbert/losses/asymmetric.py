@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.losses.missing import mean_of_known
 from mtbert.settings import Settings
 
@@ -49,7 +49,7 @@ class Asymmetric(Settings):
 
     needs: ClassVar = Needs(reads=("logits of labels",), because="one logit for each label of a set")
     kind: Literal["asl"] = "asl"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     gamma_pos: float = Field(default=0.0, ge=0, le=100, description="more: easy positives count less")
     gamma_neg: float = Field(default=4.0, ge=0, le=100, description="more: easy negatives count less")
     clip: float = Field(

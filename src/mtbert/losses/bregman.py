@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.losses import Loss, Needs, Pass
+from mtbert.losses import Loss, LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Bregman(Settings):
         labels=False,
     )
     kind: Literal["bregman"] = "bregman"
-    weight: float = Field(default=1.0, ge=0, description="mu")
+    weight: LossWeight = Field(default=1.0, description="mu")
 
     def with_average(self, average: Model) -> Loss:
         """Returns a loss that compares the predictions of the trained model with those of the model ``average``."""

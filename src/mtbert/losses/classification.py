@@ -20,16 +20,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Discriminator, Field, Tag
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.losses.missing import mean_of_known
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ClassWeight = Annotated[float, Field(ge=1e-6, le=1e6)]
 ClassWeights = Annotated[
     Annotated[Literal["balanced"], Tag("[name]")]
-    | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2), Tag("[list]")],
+    | Annotated[tuple[_ClassWeight, ...], Field(min_length=2), Tag("[list]")],
     Discriminator(lambda value: "[name]" if isinstance(value, str) else "[list]"),
 ]
 _DESCRIPTION = "one number per label, in the order of labels; balanced: n / (K * n_k), from the rows of train"
@@ -47,7 +48,7 @@ class CrossEntropy(Settings):
 
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class", soft=True)
     kind: Literal["ce"] = "ce"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
@@ -78,7 +79,7 @@ class BinaryCrossEntropy(Settings):
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)
     kind: Literal["bce"] = "bce"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: ClassWeights | None = Field(default=None, description=_OF_SETS)
 

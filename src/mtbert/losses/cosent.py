@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CoSENT(Settings):
         reads=("cosine",), because="a cosine, from head: cosine", inputs=("separate",), soft=True, compares=True
     )
     kind: Literal["cosent"] = "cosent"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the difference of two cosines")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class OrdinalLogLoss(Settings):
 
     needs: ClassVar = Needs(reads=("ordered logits",), because="an order of the classes", soft=True)
     kind: Literal["oll"] = "oll"
-    weight: float = Field(default=1.0, ge=0)
-    alpha: float = Field(default=1.5, ge=0, description="0: all mistakes cost the same")
+    weight: LossWeight = 1.0
+    alpha: float = Field(default=1.5, ge=0, le=5, description="0: all mistakes cost the same")
 
     def __call__(self, p: Pass) -> Tensor:
         return p.mean(ordinal_log_loss(p.out.prediction, p.labels, self.alpha))

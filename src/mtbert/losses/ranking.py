@@ -19,7 +19,7 @@ from pydantic import Field
 
 from mtbert.answers import CANDIDATES, YES_NO
 from mtbert.answers.divergence import at_least_float32
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class MultipleNegatives(Settings):
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     scale: float = Field(default=20.0, gt=0, le=1e4, description="multiplies the cosine; one over a temperature")
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 

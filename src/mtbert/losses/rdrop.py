@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RDrop(Settings):
         dropout=True,
     )
     kind: Literal["rdrop"] = "rdrop"
-    weight: float = Field(default=1.0, ge=0, description="alpha")
+    weight: LossWeight = Field(default=1.0, description="alpha")
 
     def __call__(self, p: Pass) -> Tensor:
         again = p.finish(p.embed(p.generator), p.generator).prediction

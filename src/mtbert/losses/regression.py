@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.losses.missing import mean_of_known
 from mtbert.settings import Settings
 
@@ -27,7 +25,7 @@ class MeanSquaredError(Settings):
 
     needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine", soft=True)
     kind: Literal["mse"] = "mse"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
 
     def __call__(self, p: Pass) -> Tensor:
         from torch.nn.functional import mse_loss

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mtbert.answers.divergence import at_least_float32
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.losses.ranking import RIGHT_CANDIDATES, multiple_negatives, ranking, right_candidates
 from mtbert.settings import Settings
 
@@ -35,9 +35,9 @@ class SimCSE(Settings):
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["simcse"] = "simcse"
-    weight: float = Field(default=1.0, ge=0)
+    weight: LossWeight = 1.0
     temperature: float = Field(
-        default=0.1, ge=1e-4, description="divides the cosine; the loss is mnrl with scale: 1 / temperature"
+        default=0.1, ge=1e-4, le=1e4, description="divides the cosine; the loss is mnrl with scale: 1 / temperature"
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
@@ -78,8 +78,8 @@ class UnsupervisedSimCSE(Settings):
         compares=True,
     )
     kind: Literal["simcse-unsup"] = "simcse-unsup"
-    weight: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=0.05, ge=1e-4, description="divides the cosine")
+    weight: LossWeight = 1.0
+    temperature: float = Field(default=0.05, ge=1e-4, le=1e4, description="divides the cosine")
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
         """Returns a new linear layer, initialised at random as in BERT, followed by a tanh."""

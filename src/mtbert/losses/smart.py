@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mtbert.answers.divergence import at_least_float32
-from mtbert.losses import Needs, Pass
+from mtbert.losses import LossWeight, Needs, Pass
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class Smart(Settings):
 
     needs: ClassVar = Needs(because="a prediction", labels=False)
     kind: Literal["smart"] = "smart"
-    weight: float = Field(default=0.02, ge=0, description="lambda_s")
+    weight: LossWeight = Field(default=0.02, description="lambda_s")
     mode: Mode = Field(default="reference", description="as smart-pytorch does it, or as Jiang et al. write it")
-    steps: int = Field(default=1, ge=1, description="steps of the inner maximisation")
+    steps: int = Field(default=1, ge=1, le=1000, description="steps of the inner maximisation")
     step_size: float = Field(default=1e-3, gt=0, le=1e6)
     noise_std: float = Field(default=1e-5, gt=0, le=1e6, description="standard deviation of the noise at the start")
     radius: float = Field(default=1e-5, gt=0, le=1e6, description="paper only: the largest change of an element")

@@ -13,7 +13,7 @@ from mtbert.data.cells import check_name
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
 from mtbert.kinds import by_kind
-from mtbert.losses import ClassWeighted, LossSettings
+from mtbert.losses import ClassWeighted, LossSettings, LossWeight
 from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.settings import Lora, Pal
@@ -33,7 +33,7 @@ class TaskRecipe(Task):
     dev_seed: DevSeed = 0
     columns: Columns = Field(default=Columns(), validate_default=True)
     losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
-    weight: float = Field(default=1.0, ge=0, description="factor of this task's losses in the sum")
+    weight: LossWeight = Field(default=1.0, description="factor of this task's losses in the sum")
     batch_size: BatchSize = 16
     no_duplicates: NoDuplicates = False
     metric: str = Field(default="", validate_default=True)

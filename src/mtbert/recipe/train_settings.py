@@ -70,8 +70,8 @@ class TrainRecipe(Settings):
     layer_decay: float | None = Field(
         default=None, gt=0, le=1, description="learning rate of each layer divided by that of the layer above it"
     )
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=1e-3, ge=0)
+    eps: float = Field(default=1e-8, ge=1e-15, le=1)  # far below, float32 divides 0 by 0
+    weight_decay: float = Field(default=1e-3, ge=0, le=1e3)
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
