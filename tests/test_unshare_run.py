@@ -210,6 +210,11 @@ def test_the_size_of_the_copies_is_printed(folder: Path, capsys: pytest.CaptureF
         ({"model": {"unshare": 3}}, "model.unshare: 3 is more than the encoder's 2 layers. Use at most 2."),
         ({"model": {"lora": {}}}, "unshare: 1 beside lora, which trains no layer of the encoder itself"),
         ({"model": {"freeze": "all"}}, "unshare: 1 beside freeze: all, which trains no layer"),
+        (
+            {"model": {"freeze": 2}},
+            "model.freeze: 2 reaches into the top 1 of 2 layers, of which model.unshare: 1 gives each task a copy: "
+            "frozen copies would stay equal. Use freeze: 1 or fewer, or unshare: 0.",
+        ),
         ({"model": {"unshare": -1}}, "model.unshare: "),
         ({"tasks": {"sst": None, "sts": None}}, "model.unshare is about several tasks, found one. Drop it, or"),
         (
@@ -222,3 +227,10 @@ def test_the_size_of_the_copies_is_printed(folder: Path, capsys: pytest.CaptureF
 def test_what_does_not_fit_is_refused_with_a_repair(shared: Path, change: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=re.escape(said)):
         made_of(shared, change)
+
+
+def test_all_shared_layers_may_be_frozen_below_copies_that_train(shared: Path):
+    model = made_of(shared, {"model": {"freeze": 1}}).model
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not [name for name in trained if name.startswith("encoder.")]
+    assert {name.split(".")[1] for name in trained if name.startswith("tops.")} == {"for_sst", "for_quora", "for_sts"}

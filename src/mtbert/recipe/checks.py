@@ -151,7 +151,7 @@ def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
 
 
 def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
-    """Raises ValueError if the recipe asks for more positions or more layers than the encoder has."""
+    """Raises ValueError if a setting does not fit the encoder's numbers of positions and layers."""
     if model.max_length > config.max_length:
         raise ValueError(
             f"model.max_length: {model.max_length} is more than the {config.max_length} positions of {model.path}. "
@@ -165,6 +165,13 @@ def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
         raise ValueError(
             f"model.unshare: {model.unshare} is more than the encoder's {config.layers} layers. "
             f"Use at most {config.layers}."
+        )
+    shared = config.layers - model.unshare
+    if model.unshare and isinstance(model.freeze, int) and model.freeze > shared:
+        raise ValueError(
+            f"model.freeze: {model.freeze} reaches into the top {model.unshare} of {config.layers} layers, of which "
+            f"model.unshare: {model.unshare} gives each task a copy: frozen copies would stay equal. "
+            f"Use freeze: {shared} or fewer, or unshare: {config.layers - model.freeze}."
         )
 
 
