@@ -46,7 +46,7 @@ def test_first_tokens_are_those_of_the_library(kind: str, tmp_path: Path):
     texts = [text for text in test_tokenizer.TEXTS if text.strip()]
     words = found(tokenizer, texts)
     for i, text in enumerate(texts):
-        assert words[i].tolist() == of_library(tokenizer, text, split(text)), text
+        assert words[i].tolist() == of_library(tokenizer, text.strip(), split(text.strip())), text
     joined = list(join_words(TextColumn.of(texts)))
     words = found(tokenizer, joined, given)
     for i, text in enumerate(joined):

@@ -36,7 +36,7 @@ def texts_of(data: Any) -> list[tuple[str, ...]]:
 
 
 def test_a_bare_string_is_one_text(predictor):
-    assert texts_of(predictor.read("one", " terrible ")) == [("terrible",)]
+    assert texts_of(predictor.read("one", " terrible ")) == [(" terrible ",)]
     (answer,) = predictor.predict("one", "terrible")
     assert answer == predictor.predict("one", ["terrible"])[0]
     assert predictor.vectors("one", "terrible").shape == (1, 8)

@@ -124,12 +124,19 @@ def tokenized(
     tokenizer: Tokenizer,
     max_length: int,
     *,
-    keep: bool,
+    keep: bool = False,
 ) -> dict[str, Dataset]:
     """Returns a dict from the name of each task in ``tasks`` to its data set. All these tasks read the same table.
 
-    Tasks whose inputs have the same form share their tokens. If ``keep`` is true, the tokens are read from the user's
-    cache folder, or are stored there if they are missing.
+    Tasks whose inputs have the same form share their tokens, in training and in prediction.
+
+    Args:
+        side: The rows of the table, with the examples of each task.
+        tasks: The tasks.
+        reads: For each task, the indices of its texts in ``side.texts``.
+        tokenizer: The tokenizer of the encoder.
+        max_length: The largest number of tokens in a sequence.
+        keep: Whether to read the tokens from the user's cache folder, and to store them there if they are missing.
     """
     made: dict[object, tuple[tuple[Sequences, ...], Rows]] = {}
     found = {}
@@ -164,7 +171,7 @@ def token_form(task: Task, texts: Sequence[TextColumn]) -> tuple[str, bool, bool
 
     If two tasks read the same texts and get the same result here, they can share the tokens.
     """
-    return task.inputs, task.segments, rewritten(texts[0], task.splitter)
+    return task.inputs, task.segments, any(rewritten(column, task.splitter) for column in texts)
 
 
 def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
@@ -258,7 +265,7 @@ def read_test(
             side, table = test_of_table(recipe, together)
             named = {task.name: task for task in together}
             reads = {name: reading.texts for name, reading in zip(named, table.readings, strict=True)}
-            found |= tokenized(side, named, reads, tokenizer, recipe.model.max_length, keep=False)
+            found |= tokenized(side, named, reads, tokenizer, recipe.model.max_length)
             warnings += [*table.all_warnings, *(line for i in range(len(together)) for line in table.left_out(i))]
             warnings += [
                 line for i, task in enumerate(together) for line in labels.repair_warnings(table.table(i), task)

@@ -56,7 +56,8 @@ class Task(Settings):
     splitter: Splitter | None = Field(
         default=None,
         description="tokens only: unicode reads a text as it is, unicode-joined reads its words with single spaces "
-        "between them; null: as train has texts or words",
+        "between them; null: as train has texts or words. A trained model keeps unicode-joined for every task that "
+        "was trained on lists of words",
     )
 
     @model_validator(mode="before")
@@ -114,8 +115,6 @@ class Task(Settings):
                     f"pooling makes one vector of a text, and type '{self.type}' reads a state for each word, found "
                     f"'{self.pooling}'. Drop pooling."
                 )
-        elif self.splitter is not None:
-            raise ValueError(f"splitter is for labels of words, found type '{self.type}'. Drop splitter.")
         if gives not in self.answer.predictions:
             fitting = [
                 f"'{name}'"

@@ -25,7 +25,7 @@ from mtbert import files
 
 StoredArray = npt.NDArray[Any]
 
-CACHE_FORMAT = 2  # increased when the format of files changes, or when the same data give other arrays
+CACHE_FORMAT = 3  # increased when the format of files changes, or when the same data give other arrays
 FEWEST = 1000  # rows that are read and tokenised in a tenth of a second; files for such sets would only fill the disk
 UNUSED = 30 * 24 * 3600  # seconds after which an unread file is removed
 SETTLED = 2 * 10**9  # nanoseconds; a second change of a file within this time might not alter its times

@@ -10,12 +10,17 @@ from mtbert.answers.of_words import Repairing
 from mtbert.batch import Examples, Floats
 from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
+from mtbert.data.words import JOINED
 from mtbert.messages import count, shown
 from mtbert.task import Task
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
     """Returns the task with its classes or score range. If the recipe does not set these, they come from the tables.
+
+    So does the splitter, which says whether the task reads texts as they are or their words with single spaces between
+    them. It is set for each task of a table of words, whatever its type, because prediction must read what training
+    read.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,
@@ -27,8 +32,10 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
         raise ValueError(f"{tables[error.column].at(error.row)}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
-    if task.answer.words and task.splitter is None:
-        found |= {"splitter": "unicode-joined" if isinstance(tables[0].texts[0], WordColumn) else "unicode"}
+    if task.splitter is None and any(isinstance(column, WordColumn) for column in tables[0].texts):
+        found |= {"splitter": JOINED}
+    elif task.splitter is None and task.answer.words:
+        found |= {"splitter": "unicode"}
     return task.model_copy(update=found) if found else task
 
 

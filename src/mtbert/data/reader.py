@@ -14,7 +14,7 @@ from mtbert.data.cells import quoted
 from mtbert.data.records import Records
 from mtbert.data.source_table import SourceTable, readings
 from mtbert.data.tables import CellGroup, Columns, TableFile
-from mtbert.data.words import WordReader, as_tags
+from mtbert.data.words import Given, WordReader, as_tags
 from mtbert.messages import count, near, shown
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
@@ -30,10 +30,11 @@ class Reader:
     Args:
         each: The column settings of each task. All tasks have the same id column.
         where: A dict from columns to values. The table gets only the records that have these values.
-        labelled: Whether to read labels too. If false, every record must have all texts.
+        labelled: Whether to read labels too. If false, every record must have all texts, unless ``gaps`` is true.
         whole: If true, the table gets the other records too, because a split needs them. In place of each label, their
             rows say whether there is one. Their cells may have any form.
         words: Text columns whose cells may be lists of words. A column need not be named if a task labels its words.
+        gaps: Whether texts may be empty although no labels are read.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Reader:
         *,
         whole: bool = False,
         words: Collection[str] = (),
+        gaps: bool = False,
     ) -> None:
         self.chosen = 0  # records that satisfy ``where``
         texts, groups, self._readings = readings(each)
         self._id, self._where, self._labelled, self._whole = each[0].id, where, labelled, whole
+        self._gaps = labelled or gaps
         self._keys = [("text", column) for column in texts]
         labels = groups if labelled else []
         self._slots: list[tuple[CellGroup, slice]] = []  # where the cells of each label and weight are
@@ -62,6 +65,7 @@ class Reader:
         self._texts = [GrowingColumn() for _ in texts]
         listed = {*words, *(columns.text[0] for columns in each if columns.words)}
         self._words = {i: WordReader() for i, column in enumerate(texts) if column in listed}
+        self._untagged = {i: array("q") for i in self._words}  # rows with a plain text and no tags
         self._widened: list[tuple[str, str, int]] = []  # file, unit and line of each span with a part of a word
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
@@ -113,16 +117,23 @@ class Reader:
         made = SourceTable(
             parts=tuple(parts),
             ids=ids,
-            texts=tuple(
-                WordColumn.joining(made) if i in self._words and self._words[i].given else made
-                for i, made in enumerate(column.column() for column in self._texts)
-            ),
+            texts=tuple(map(self._text_column, range(len(self._texts)))),
             labels=labels,
             readings=self._readings,
             lines=np.frombuffer(self._lines, np.int64),
             ends=tuple(self._ends),
         )
         return replace(made, warnings=(*self._repeated(made), *self._told_widened()))
+
+    def _text_column(self, column: int) -> TextColumn:
+        """Returns a column of texts. If its rows give words, plain texts without tags become words too."""
+        made = self._texts[column].column()
+        if column not in self._words or not self._words[column].given:
+            return made
+        plain = set(self._untagged[column])
+        if plain:
+            made = TextColumn.of(" ".join(text.split()) if row in plain else text for row, text in enumerate(made))
+        return WordColumn.joining(made)
 
     def _adder(self, name: str, records: Records) -> Callable[[int, Sequence[object]], None]:
         """Returns a function that takes a record of a file, converts it, and adds it to the table."""
@@ -151,7 +162,7 @@ class Reader:
                 self._read_words(i, reader, made, name, records.unit, line)
             if labelled:
                 made[texts : slots[-1][1].stop] = [group.join(made[slot]) for group, slot in slots]
-            elif "" in made[:texts]:
+            if not self._gaps and "" in made[:texts]:
                 where = at(line, self.wanted[made.index("")])
                 raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
             if id_key is None:
@@ -189,6 +200,8 @@ class Reader:
         at = own[0] if own else column
         try:
             if own:
+                if not isinstance(made[column], Given) and all(made[i] is None for i in own):
+                    self._untagged[column].append(len(self._lines))
                 made[column], tags, widened = reader.tagged(made[column], [made[i] for i in own])
                 for i, each in zip(own, tags, strict=True):
                     made[i] = each

@@ -142,6 +142,27 @@ def read(
     return made.table(0) if labelled else made.unlabelled()
 
 
+def read_texts(
+    source: Source,
+    columns: Sequence[Columns],
+    root: Path,
+    *,
+    texts: Sequence[int | None],
+    words: Collection[str],
+    gaps: bool,
+) -> SourceTable:
+    """Returns all rows of a source, with the texts that its tasks read and without labels.
+
+    The id column may be missing. The first five arguments are those of :func:`read_all`, and ``words`` that of
+    :func:`read`. ``gaps`` says whether a text may be empty.
+
+    Raises:
+        FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
+        ValueError: If the content cannot be read, or if a text is empty and ``gaps`` is false.
+    """
+    return _read(source, columns, root, texts, labelled=False, words=words, gaps=gaps)
+
+
 def read_all(
     source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], whole: bool = False
 ) -> SourceTable:
@@ -171,6 +192,7 @@ def _read(
     labelled: bool,
     whole: bool = False,
     words: Collection[str] = (),
+    gaps: bool = False,
 ) -> SourceTable:
     if source.generated is not None:
         return _generated(source, columns, texts, labelled)
@@ -185,7 +207,7 @@ def _read(
         if labelled and each.truth is None:
             raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
     where = {key: cells.as_label(value) for key, value in (source.where or {}).items()}
-    reader = Reader(columns, where, labelled, whole=whole, words=words)
+    reader = Reader(columns, where, labelled, whole=whole, words=words, gaps=gaps)
     parts = []
     for i, name in enumerate(named):
         with _opened(source, i, name, root, reader.wanted) as records:

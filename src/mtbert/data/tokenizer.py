@@ -79,6 +79,9 @@ def sequences(
 ) -> tuple[Sequences, Rows]:
     """Returns the token sequences of texts or of pairs of texts, and the indices of the sequences that were truncated.
 
+    White space around a text is never tokenised, so that a text has the same tokens whether its reader kept this space
+    or not. The places of words are nevertheless looked for in the text as it is given.
+
     Args:
         tokenizer: The tokenizer, which adds special tokens and, for pairs, segment ids.
         texts: For each example, one text, or two texts that are packed into one sequence.
@@ -170,10 +173,13 @@ def _tokens(
     ids: list[int] = []
     segment_ids: list[int] = []
     lengths, cut, firsts = [], [], []
-    given = [text[0] if len(text) == 1 else text for text in texts]
+    given = [text[0].strip() if len(text) == 1 else tuple(part.strip() for part in text) for text in texts]
     for i, encoding in enumerate(_encoded(tokenizer, given)):
         all_ids, all_segments = encoding.ids, encoding.type_ids if segments else []
-        first_W = None if words is None else _first_tokens(encoding, words(texts[i][0]))
+        first_W = None
+        if words is not None:
+            text = texts[i][0]
+            first_W = _first_tokens(encoding, words(text) - (len(text) - len(text.lstrip())))
         if len(all_ids) > max_length:
             kept_N = _kept(encoding, max_length, special[len(texts[i])])
             stay = kept_N.tolist()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Places = npt.NDArray[np.int64]  # [W, 2] or [P, 2]: first character, and the one after the last
 Entity = tuple[int, int, str]  # first character, the one after the last, label
 
+JOINED = "unicode-joined"  # the splitter of a task that was trained on words, joined by single spaces
+
 Finder = Callable[[str], Places]  # finds the words of a text
 
 # Texts -----------------------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ def finder(column: TextColumn) -> Finder:
 
 def rewritten(column: TextColumn, splitter: str | None) -> bool:
     """Returns whether each text of ``column`` must be replaced with its words, joined by single spaces."""
-    return splitter == "unicode-joined" and not isinstance(column, WordColumn)
+    return splitter == JOINED and not isinstance(column, WordColumn)
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:

@@ -105,6 +105,8 @@ class TaskRecipe(Task):
                 raise ValueError(
                     f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
                 )
+        if self.splitter is not None and not self.answer.words:
+            raise ValueError(f"splitter is for labels of words, found type '{self.type}'. Drop splitter.")
         choosable = self.answer.choosable
         if self.metric not in choosable:
             raise ValueError(

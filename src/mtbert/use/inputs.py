@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mtbert import files
 from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
+from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
-from mtbert.data.tables import Table
 from mtbert.data.whole import Whole
-from mtbert.messages import clean, few, shown
+from mtbert.messages import clean, count, few, shown
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 from mtbert.use.outputs import STANDARD_OUTPUT
@@ -26,19 +28,22 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
     chosen = known_task(predictor, recipe, task)
-    table = _table(recipe, [chosen], file, Path(), labelled=True)
+    columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
+    table = sources.read(Source(path=file), columns, Path(), texts=chosen.texts, words=words)
     data = predictor.dataset(task, labels.labelled_examples(table, chosen))
     return replace(data, task=chosen), (*table.warnings, *labels.repair_warnings(table, chosen))
 
 
-def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, tuple[str, ...]]:
+def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, list[str]]:
     """Reads a file without labels for one task.
 
-    Returns a triple: all rows as a data set of ``task``, all columns of the file, and the warnings from reading it.
+    Returns a triple: the rows as a data set of ``task``, all columns and rows of the file, and warnings. Rows with an
+    empty text are not in the data set, and a warning counts them.
     """
-    table = _table(recipe, [known_task(predictor, recipe, task)], file, Path(), labelled=False)
-    (data,) = predictor.datasets([task], table.ids, table.texts)
-    return data, whole.read_whole(file, Path(file), recipe.tasks[task].columns.text), table.warnings
+    table = _texts(recipe, [known_task(predictor, recipe, task)], file, Path(), recipe.tasks[task].columns.id)
+    (data,) = _datasets(predictor, [task], table)
+    warnings = [*table.warnings, *_gaps(table, [data], "left out {}, because a text is empty")]
+    return data, whole.read_whole(file, Path(file), recipe.tasks[task].columns.text), warnings
 
 
 def unlabelled(
@@ -48,34 +53,40 @@ def unlabelled(
 
     If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the recipe names id columns, but
     the file has none of them, row numbers from 1 are added to the returned columns, under the first of these names.
+
+    A row is left out of the data set of each task for which a text of the row is empty. A warning counts such rows.
+
+    Raises:
+        ValueError, FileNotFoundError: If the file cannot be read, if no task is left, or if a text is empty and
+            ``tasks`` names a single task.
     """
     with _input(file) as (name, folder):
         warnings: list[str] = []
+        named = list(tasks)
         if not tasks:
             tasks, warnings = _fitting(predictor, recipe, name, folder)
-        chosen = {task: known_task(predictor, recipe, task) for task in tasks}
+        chosen = [known_task(predictor, recipe, task) for task in tasks]
         texts = list(dict.fromkeys(column for task in tasks for column in recipe.tasks[task].columns.text))
         ids = list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
-        alike: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
-        for task in tasks:
-            alike.setdefault((recipe.tasks[task].columns.text, chosen[task].texts), []).append(task)
-        data: dict[str, Dataset] = {}
-        for together in alike.values():
-            table = _table(recipe, [chosen[task] for task in together], name, folder, labelled=False)
-            warnings += table.warnings
-            data |= {d.task.name: d for d in predictor.datasets(together, table.ids, table.texts)}
         given = whole.read_whole(name, folder / name, (*texts, *ids))
-    in_order = [data[task] for task in tasks]
+        there = [id_ for id_ in ids if id_ in given.columns]
+        table = _texts(recipe, chosen, name, folder, *(there or ids)[:1], gaps=len(named) != 1)
+    data = _datasets(predictor, tasks, table)
+    empty = {one.task.name: "a text is empty in every row" for one in data if not len(one)}
+    if empty:
+        tasks, more = answering(recipe, tasks, name, empty)
+        data, warnings = [one for one in data if len(one)], [*warnings, *more]
+    warnings += [*table.warnings, *_gaps(table, data, "no answer in {}, because a text is empty")]
     ignored = [c for c in given.columns if c not in (*texts, *ids)]
     if ignored:
         who = "the task does" if len(tasks) == 1 else "these tasks do"
         warnings.append(f"{name}: columns that {who} not read, copied as they are: {few(ignored, quoted=True)}.")
-    if not ids or any(id_ in given.columns for id_ in ids):
-        return in_order, given, warnings
+    if there or not ids:
+        return data, given, warnings
     id_ = ids[0]
     warnings.append(f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
-    rows = [{id_: own} | dict(row) for own, row in zip(in_order[0].examples.ids, given.rows, strict=True)]
-    return in_order, Whole((id_, *given.columns), rows), warnings
+    rows = [{id_: own} | dict(row) for own, row in zip(table.ids, given.rows, strict=True)]
+    return data, Whole((id_, *given.columns), rows), warnings
 
 
 def answering(
@@ -151,15 +162,45 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
         yield place.name, Path(folder)
 
 
-def _table(recipe: Recipe, tasks: Sequence[Task], file: str, root: Path, *, labelled: bool) -> Table:
-    """Returns the rows of a file as a table, read from the columns that the recipe names for the first of ``tasks``.
+def _texts(
+    recipe: Recipe, tasks: Sequence[Task], file: str, root: Path, id_: str | None = None, *, gaps: bool = True
+) -> SourceTable:
+    """Returns the rows of a file without labels, with the text columns that the recipe names for ``tasks``.
 
-    All these tasks read the same text columns. As in training, a text may be a list of words if a task of the same
-    table labels its words.
+    Args:
+        recipe: The recipe of the run. As in training, a text may be a list of words if a task of the same table labels
+            its words.
+        tasks: The tasks that will answer.
+        file: The file, relative to ``root``.
+        root: The folder.
+        id_: The id column, which may be missing in the file; None numbers the rows.
+        gaps: Whether texts may be empty.
     """
-    columns, texts = recipe.tasks[tasks[0].name].columns.unweighted, tasks[0].texts
+    columns = [recipe.tasks[task.name].columns.unweighted.model_copy(update={"id": id_}) for task in tasks]
     words = {column for task in tasks for column in recipe.columns_of_words(task.name)}
-    return sources.read(Source(path=file), columns, root, texts=texts, labelled=labelled, words=words)
+    return sources.read_texts(
+        Source(path=file), columns, root, texts=[task.texts for task in tasks], words=words, gaps=gaps
+    )
+
+
+def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) -> list[Dataset]:
+    """Returns the rows of ``table`` as a data set of each task. The table was read for these tasks, in this order."""
+    reads = {task: reading.texts for task, reading in zip(tasks, table.readings, strict=True)}
+    return predictor.datasets(tasks, table.ids, table.texts, reads)
+
+
+def _gaps(table: SourceTable, data: Sequence[Dataset], what: str) -> list[str]:
+    """Returns one warning if data sets leave out rows of ``table``, and none otherwise.
+
+    ``what`` says what happens to these rows; ``{}`` in it stands for their number.
+    """
+    without = {one.task.name: np.setdiff1d(np.arange(len(table)), one.rows) for one in data}
+    told = [f"{count(len(rows), 'row')} of task {name}" for name, rows in without.items() if len(rows)]
+    if not told:
+        return []
+    first = min(int(rows[0]) for rows in without.values() if len(rows))
+    (part,) = table.parts
+    return [f"{part.name}: {what.format(', '.join(told))} (first: {part.unit} {table.lines[first]})."]
 
 
 def known_task(predictor: Predictor, recipe: Recipe, task: str) -> Task:

@@ -96,14 +96,15 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
             console.print(before + answer_line(answer), soft_wrap=True)
     else:
         suffix = Path(question.output).suffix.lower()
-        rows = (_columns_of(row, recipe, alone, suffix) for row in answers)
+        blank = {one.task.name: dict.fromkeys(answers[one.rows[0]][one.task.name]) for one in data}
+        rows = (_columns_of(row, blank, recipe, alone, suffix) for row in answers)
         written = outputs.answered(given.columns, given.rows, rows)
         for name, renamed in written.renamed.items():
             warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
         outputs.write_answers(written, output, suffix)
         if not to_screen:
             what = "answer" if alone else "row"
-            whose = "" if alone else f" with the answers of {few(answers[0])}"
+            whose = "" if alone else f" with the answers of {few(blank)}"
             console.print(f"{count(len(answers), what)}{whose} in {clean(question.output)}", soft_wrap=True)
     if vectors_file is not None:
         outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
@@ -143,13 +144,23 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
     return data, Whole(columns, [dict(zip(columns, data[0].examples[0].texts, strict=True))]), warnings
 
 
-def _columns_of(row: Mapping[str, OutputRow], recipe: Recipe | None, alone: str | None, suffix: str) -> OutputRow:
-    """Returns the columns of an output row: the answers of the task called ``alone``, or of all tasks if it is None."""
+def _columns_of(
+    row: Mapping[str, OutputRow | None],
+    blank: Mapping[str, OutputRow],
+    recipe: Recipe | None,
+    alone: str | None,
+    suffix: str,
+) -> OutputRow:
+    """Returns the columns of an output row: the answers of the task called ``alone``, or of all tasks if it is None.
+
+    In a table, ``blank`` has the cells of each task without an answer to this row. In JSON lines, it is null.
+    """
+    if alone is None and suffix == ".jsonl":
+        return dict(row)
+    filled = {task: blank[task] if answer is None else answer for task, answer in row.items()}
     if suffix in outputs.SEPARATED:
-        row = {task: _joined(recipe, task, answer) for task, answer in row.items()}
-    if alone is not None:
-        return row[alone]
-    return dict(row) if suffix == ".jsonl" else outputs.flat(row)
+        filled = {task: _joined(recipe, task, answer) for task, answer in filled.items()}
+    return outputs.flat(filled) if alone is None else filled[alone]
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:

@@ -17,10 +17,11 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files, scoring
 from mtbert.batch import Dataset, Examples, Floats, Rows
-from mtbert.columns import NumberColumn, TextColumn
+from mtbert.columns import NumberColumn, TextColumn, taken
 from mtbert.messages import clean, count, few, shown
 from mtbert.model.model import Model
-from mtbert.prepare import token_form, tokenize
+from mtbert.prepare import tokenize, tokenized
+from mtbert.splits import TableSide, TaskSide
 from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
 
@@ -151,32 +152,40 @@ class Predictor:
                 )
         items = _listed(first, texts)
         size = first.texts or max(2, len(_parts(items[0]) or ()) if items else 2)
-        # Answers about words have the places of characters, which stripping would move.
-        strip = not any(task.answer.words for task in chosen)
-        rows = [_checked(first, size, i, given, strip) for i, given in enumerate(items)]
+        rows = [_checked(first, size, i, given) for i, given in enumerate(items)]
         columns = [TextColumn.of(row[i] for row in rows) for i in range(size)]
         return self.datasets([task.name for task in chosen], NumberColumn(np.arange(len(rows))), columns)
 
     def datasets(
-        self, tasks: Iterable[str], ids: TextColumn | NumberColumn, texts: Sequence[TextColumn]
+        self,
+        tasks: Iterable[str],
+        ids: TextColumn | NumberColumn,
+        texts: Sequence[TextColumn],
+        reads: Mapping[str, tuple[int, ...]] | None = None,
     ) -> list[Dataset]:
         """Returns one data set for each task, made from rows without labels.
 
-        Tasks that encode texts in the same way share the tokens, so that a text is encoded only once for them.
+        Tasks that encode texts in the same way share the tokens, so that a text is encoded only once for them. If a
+        text that a task reads is empty, the row is left out of the data set of this task.
+
+        Args:
+            tasks: The names of the tasks.
+            ids: The id of each row.
+            texts: The texts of the rows, in columns.
+            reads: For each task, the indices of the columns that it reads; None if every task reads all columns.
         """
-        made: dict[object, Dataset] = {}
-        found = {}
-        wanted = list(map(self.task, tasks))
-        # Tasks with labels of words come first: their tokens know where words begin, and all tasks can read them.
-        for task in sorted(wanted, key=lambda task: not task.answer.words):
-            examples = Examples(ids, texts, task.answer.labels.read(task, [None] * len(ids)))
-            form = token_form(task, texts)
-            if form not in made:
-                made[form] = self.dataset(task.name, examples)
-            data = replace(made[form], task=task, examples=examples)
-            words = data.words(np.arange(len(data)))
-            found[task.name] = data if words is None else replace(data, examples=examples.unlabelled(words))
-        return [found[task.name] for task in wanted]
+        wanted = {name: self.task(name) for name in tasks}
+        known = dict.fromkeys(wanted, tuple(range(len(texts)))) if reads is None else reads
+        full = [column.stops > column.starts for column in texts]
+        sides = {}
+        for name, task in wanted.items():
+            rows = np.flatnonzero(np.logical_and.reduce([full[i] for i in known[name]]))
+            own = [taken(texts[i], rows, len(ids)) for i in known[name]]
+            labels = task.answer.labels.read(task, [None] * len(rows))
+            sides[name] = TaskSide(Examples(taken(ids, rows, len(ids)), own, labels), rows)
+        side = TableSide(tuple(texts), sides)
+        made = tokenized(side, wanted, known, self.tokenizer, self.model.max_length)
+        return [_without_labels(made[name]) for name in wanted]
 
     def dataset(self, task: str, examples: Examples) -> Dataset:
         """Tokenises ``examples``, and returns them as a data set of the task called ``task``."""
@@ -184,30 +193,34 @@ class Predictor:
 
     def answers(self, data: Dataset) -> list[dict[str, Any]]:
         """Returns one answer per example, in the form that :meth:`predict` describes for a single task."""
-        return [answers[data.task.name] for answers in self.answers_together([data])]
+        answers = self.answers_together([data])
+        return [answers[row][data.task.name] for row in data.rows.tolist()]
 
-    def answers_together(
-        self, data: Sequence[Dataset], *, unsure: float | None = None
-    ) -> list[dict[str, dict[str, Any]]]:
-        """Returns a dict ``{task: answer}`` for each example.
+    def answers_together(self, data: Sequence[Dataset], *, unsure: float | None = None) -> list[dict[str, Any]]:
+        """Returns a dict ``{task: answer}`` for each row of the table that the data sets read.
 
-        ``data`` holds one data set for each task, and all of them have the same rows. Data sets that share their tokens
-        are encoded only once. ``unsure`` is a share of the answers to each task, or None. If it is given, each answer
-        with probabilities has the key ``unsure``, which is true for this share of the answers: the least probable ones.
+        ``data`` holds one data set for each task, and all of them read the same table. The answer of a task to a row
+        that its data set leaves out is None. Data sets that share their tokens are encoded only once.
+
+        ``unsure`` is a share of the answers to each task, or None. If it is given, each answer with probabilities has
+        the key ``unsure``, which is true for this share of the answers: the least probable ones.
         """
-        if not len(data[0]):
+        if not data[0].size:
             return []
         predictions = scoring.predict_together(self.model, data)
         answers = [
             scoring.decode(self.model, one.task, predictions[one.task.name], one.examples.texts[0]) for one in data
         ]
+        table: list[dict[str, Any]] = [dict.fromkeys(one.task.name for one in data) for _ in range(data[0].size)]
         for one, found in zip(data, answers, strict=True):
             if unsure is not None and one.task.predicts.fits.calibrations:
                 certainty_B = scoring.certainty(self.model, one.task, predictions[one.task.name])
                 marked = set(least_certain(certainty_B, math.ceil(unsure * len(one))).tolist())
                 for i, answer in enumerate(found):
                     answer["unsure"] = i in marked
-        return [dict(zip(predictions, row, strict=True)) for row in zip(*answers, strict=True)]
+            for row, answer in zip(one.rows.tolist(), found, strict=True):
+                table[row][one.task.name] = answer
+        return table
 
     def check_vectors(self, task: str) -> None:
         """Raises ValueError if the task called ``task`` labels words: its head then reads no vectors of texts."""
@@ -235,6 +248,12 @@ class Predictor:
                 f"  precision  {str(self.model.compute).removeprefix('torch.')}",
             ]
         )
+
+
+def _without_labels(data: Dataset) -> Dataset:
+    """Returns ``data``; if the task labels words, the label of each word is missing in what is returned."""
+    words = data.words(np.arange(len(data)))
+    return data if words is None else replace(data, examples=data.examples.unlabelled(words))
 
 
 def least_certain(certainty_B: Floats, number: int) -> Rows:
@@ -295,8 +314,8 @@ def _parts(given: Any) -> tuple[Any, ...] | None:
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
 
 
-def _checked(task: Task, size: int, index: int, given: Any, strip: bool) -> tuple[str, ...]:
-    """Returns the texts of the example ``given``; if ``strip`` is true, without whitespace at their ends.
+def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
+    """Returns the texts of the example ``given``.
 
     Raises a ValueError if there are not exactly ``size`` texts, or if one of them is empty or not text.
     """
@@ -310,11 +329,11 @@ def _checked(task: Task, size: int, index: int, given: Any, strip: bool) -> tupl
         if task.texts is None:
             wanted = f"a query and {count(size - 1, 'candidate')}{', as the first one does' if index else ' at least'}"
         raise ValueError(f"{where}: takes {wanted}, found {len(parts)}: {shown(given)}.")
-    return checked_texts(where, parts, strip, given)
+    return checked_texts(where, parts, given)
 
 
-def checked_texts(where: str, parts: Sequence[Any], strip: bool, given: Any = None) -> tuple[str, ...]:
-    """Returns the texts of one example; if ``strip`` is true, without whitespace at their ends.
+def checked_texts(where: str, parts: Sequence[Any], given: Any = None) -> tuple[str, ...]:
+    """Returns the texts of one example.
 
     Raises a ValueError that begins with ``where`` if one of them is empty or not text. The message shows ``given``, or
     the text itself if ``given`` is None.
@@ -323,4 +342,4 @@ def checked_texts(where: str, parts: Sequence[Any], strip: bool, given: Any = No
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
             found = shown(part if given is None else given)
             raise ValueError(f"{where}: must be UTF-8 text and not empty, found {found}.")
-    return tuple(str(part).strip() if strip else str(part) for part in parts)
+    return tuple(map(str, parts))

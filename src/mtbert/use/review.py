@@ -65,7 +65,12 @@ def review_run(
     answers = scoring.decode(predictor.model, data.task, prediction)
     separator = recipe.tasks[task].columns.separator or ";"
     rows = [
-        _row(_unlabelled(recipe, task, data.examples[i], given.rows[i]), answers[i], float(certainty_B[i]), separator)
+        _row(
+            _unlabelled(recipe, task, data.examples[i], given.rows[data.rows[i]]),
+            answers[i],
+            float(certainty_B[i]),
+            separator,
+        )
         for i in chosen
     ]
     columns = tuple(rows[0]) if rows else ()

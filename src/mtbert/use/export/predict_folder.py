@@ -34,9 +34,11 @@ class Folder:
     def answers(self, task: str, rows: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
         """Returns an answer for each row, which has one text, two texts, or a query and its candidates."""
         facts = self.about["tasks"][task]
-        rows = [[text if facts.get("splitter") else text.strip() for text in row] for row in rows]
+        rows = [[text.strip() for text in row] for row in rows]
         if facts.get("splitter") == "unicode-joined":
-            rows = [[" ".join(word for word, _ in self.splitter.pre_tokenize_str(row[0]))] for row in rows]
+            rows = [
+                [" ".join(word for word, _ in self.splitter.pre_tokenize_str(text)) for text in row] for row in rows
+            ]
         names, found = facts.get("labels", []), self.tensors(task, rows)
         if "tag" in found:
             return [self._of_words(names, row[0], found["probabilities"][i]) for i, row in enumerate(rows)]

@@ -73,7 +73,7 @@ class Service:
         task = self.embedding() if name is None else self.task(name)
         if not _embeds(task):
             raise Refused(422, f"task {task.name} has no vectors of single texts. Use {few(self.embedders())}.")
-        checked = [text for (text,) in self._checked([(text,) for text in texts], [task])]
+        checked = [text for (text,) in self._checked([(text,) for text in texts])]
         if not checked:
             return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32)
         rows: tuple[tuple[str, ...], ...] = tuple((text,) for text in checked)
@@ -108,9 +108,9 @@ class Service:
         for i, row in enumerate(rows):
             if not any(task.takes(len(row)) for task in tasks):
                 raise Refused(422, f"text {i}: has {count(len(row), 'text')}, but {_taken(tasks)}.")
-        return self._checked(rows, tasks)
+        return self._checked(rows)
 
-    def _checked(self, rows: Sequence[tuple[str, ...]], tasks: Sequence[Task]) -> tuple[tuple[str, ...], ...]:
+    def _checked(self, rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
         texts, limits = sum(map(len, rows)), self.limits
         if texts > limits.texts:
             raise Refused(413, f"a request may have {count(limits.texts, 'text')}, found {texts:,}. Send several.")
@@ -123,10 +123,8 @@ class Service:
                 )
         found = []
         for i, row in enumerate(rows):
-            # Answers about words have the places of characters, which stripping would move.
-            words = any(task.answer.words and task.takes(len(row)) for task in tasks)
             try:
-                found.append(checked_texts(f"text {i}", row, strip=not words))
+                found.append(checked_texts(f"text {i}", row))
             except ValueError as error:
                 raise Refused(422, str(error)) from None
         return tuple(found)
