@@ -104,7 +104,7 @@ def test_a_model_must_know_its_classes():
     ],
 )
 def test_decisions_fit_by_their_shape_type_and_values(task: Task, decision: np.ndarray, fits: bool):
-    assert task.answer.labels.fits(task, decision, 2) is fits
+    assert task.answer.labels.fits(task, decision, np.zeros(2)) is fits
 
 
 def test_the_report_gets_indices_of_classes_and_rounded_scores():

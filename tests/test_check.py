@@ -113,7 +113,7 @@ def test_repeated_examples_are_counted_in_the_same_order_only_and_conflicts_once
     train = rows(("a", "b", 1), ("b", "a", 2), ("A", "b", 1), ("c", "d", 0), ("c", "d", 4), ("c", "D", 4))
     data = of(SCORES, dataset(SCORES, train), dataset(SCORES, rows(("e", "f", 0))))
     part = measure(data).train
-    assert (part.repeated, part.conflicts) == (3, 1)
+    assert (part.repeated, part.conflicts.number) == (3, 1)
     said = "sim, train: 1 repeated with different labels, of which one is right at most."
     assert warnings(measure(data), 64) == [said]
 

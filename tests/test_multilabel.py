@@ -76,7 +76,7 @@ def test_a_name_that_is_no_label_is_told_with_its_row_and_the_nearest():
     ],
 )
 def test_decisions_fit_by_their_shape_type_and_values(decision: np.ndarray, fits: bool):
-    assert LABELS.fits(TOPICS, decision, 4) is fits
+    assert LABELS.fits(TOPICS, decision, np.zeros((4, 3))) is fits
 
 
 def test_answers_have_collapsed_where_nearly_all_are_the_same_set():

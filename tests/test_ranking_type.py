@@ -106,11 +106,12 @@ def test_evaluate_counts_the_ranks_of_the_right_candidate():
         (np.array([[1, 3], [2, 1]]), False),
         (np.array([[1.0, 2.0], [2.0, 1.0]]), False),
         (np.array([[1, 2]]), False),
+        (np.array([[1, 2, 3], [3, 2, 1]]), False),
         (np.array([1, 1]), False),
     ],
 )
 def test_decisions_are_ranks(decision: np.ndarray, fits: bool):
-    assert LABELS.fits(SEARCH, decision, 2) is fits
+    assert LABELS.fits(SEARCH, decision, np.eye(1, 2).repeat(2, 0)) is fits
 
 
 def test_the_table_of_ranks_joins_those_after_the_third():

@@ -17,7 +17,7 @@ from mtbert.task import Task
 NER = Task(name="ner", type="tokens", inputs="single", labels=("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
 POS = Task(name="pos", type="tokens", inputs="single", labels=("DET", "NOUN", "VERB"))
 FREE = Task(name="t", type="tokens", inputs="single")
-KIND: LabelKind = NER.answer.labels
+KIND: LabelKind[Ragged] = NER.answer.labels
 NAN = float("nan")
 
 
@@ -92,9 +92,10 @@ def test_the_distribution_counts_entities_or_plain_tags():
 
 
 def test_decisions_fit_by_their_shape_type_and_values():
-    assert KIND.fits(NER, np.array([0, -1, 4]), 3)
+    labels = of([0, 1], [2])
+    assert KIND.fits(NER, np.array([0, -1, 4]), labels)
     for wrong in (np.array([0, 5, 1]), np.array([0, -2, 1]), np.array([0.0, 1, 2]), np.array([0, 1]), np.zeros((3, 1))):
-        assert not KIND.fits(NER, wrong, 3)
+        assert not KIND.fits(NER, wrong, labels)
 
 
 def test_one_tag_for_all_words_is_collapsed():

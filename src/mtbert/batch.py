@@ -6,14 +6,14 @@ task, D width of the encoder, K numbers per answer.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast, overload
+from typing import Self, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtbert.answers import Labels
+from mtbert.answers import AnyLabels
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.ragged import Ragged
 from mtbert.task import Task
@@ -43,7 +43,8 @@ class Examples(Sequence[Example]):
     Args:
         ids: A column with the id of each row.
         texts: One column for each text of a row.
-        labels: ``[B]`` or ``[B, K]``, encoded as numbers by the task's answer type; a missing label is ``nan``.
+        labels: ``[B]`` or ``[B, K]``, encoded as numbers by the task's answer type; a missing label is ``nan``. If each
+            word has a label, a :class:`mtbert.ragged.Ragged` with a row for each text.
         weights: How much each example counts in the losses, ``[B]``; None if all count the same.
         votes: The number of votes that each label was made from, ``[B]``; None if labels do not come from votes.
     """
@@ -52,7 +53,7 @@ class Examples(Sequence[Example]):
         self,
         ids: TextColumn | NumberColumn,
         texts: Sequence[TextColumn],
-        labels: Labels,
+        labels: AnyLabels,
         weights: Floats | None = None,
         votes: Floats | None = None,
     ) -> None:
@@ -83,9 +84,7 @@ class Examples(Sequence[Example]):
 
         ``words`` has a row for each text, with a value for each word. Only the number of words is used.
         """
-        # To the type checker, labels are arrays.
-        labels = cast("Labels", words.with_values(np.full(len(words.values), np.nan)))
-        return Examples(self.ids, self.texts, labels)
+        return Examples(self.ids, self.texts, words.with_values(np.full(len(words.values), np.nan)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -163,7 +162,7 @@ class Dataset:
         if the task does not label words.
         """
         words = self.sequences[0].words
-        return words[self.rows[examples]] if self.task.answer.words and words is not None else None
+        return words[self.rows[examples]] if self.task.reads_words and words is not None else None
 
     def labels_in(self, examples: Rows) -> int:
         """Returns how many labels ``examples`` have: one each or, if words are labelled, one per word with a token."""

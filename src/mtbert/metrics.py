@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from mtbert.answers import Array, Labels
+from mtbert.answers import AnyLabels, Array, Labels
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.task import Task
 
@@ -15,7 +15,7 @@ _Number = TypeVar("_Number", float, Labels)
 _LOWEST = {metric.name: metric.lowest for answer in ANSWER_TYPES.values() for metric in answer.metrics}
 
 
-def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
+def value(task: Task, metric: str, answers: Array, labels: AnyLabels) -> float:
     """Returns the value of a metric for a task. If the metric is :func:`undefined`, returns its :func:`baseline`.
 
     Args:
@@ -23,14 +23,14 @@ def value(task: Task, metric: str, answers: Array, labels: Labels) -> float:
         metric: The name of a metric in ``task.metrics``.
         answers: Raw predictions if the metric ranks examples, calibrated ones if it reads probabilities, otherwise
             decisions; ``[B]`` or ``[B, K]``.
-        labels: The labels, in the form of :data:`mtbert.answers.Labels`.
+        labels: The labels, in the form of :data:`mtbert.answers.AnyLabels`.
     """
     if task.metric_named(metric).undefined(answers, labels) is not None:
         return baseline(task, metric, labels)
     return task.metric_named(metric).value(task, answers, labels)
 
 
-def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | None:
+def undefined(task: Task, metric: str, answers: Array, labels: AnyLabels) -> str | None:
     """Returns a warning if a metric is undefined, and None if it is defined.
 
     A correlation, for example, is undefined if all answers are the same. The arguments are those of :func:`value`.
@@ -41,7 +41,7 @@ def undefined(task: Task, metric: str, answers: Array, labels: Labels) -> str | 
     return f"task {task.name}: {what} is undefined; reported as {baseline(task, metric, labels):g}."
 
 
-def baseline(task: Task, metric: str, labels: Labels) -> float:
+def baseline(task: Task, metric: str, labels: AnyLabels) -> float:
     """Returns the value that a metric has for the best constant answer, such as the most frequent class or the median.
 
     A correlation with a constant counts as 0. For a metric that ranks examples, all examples get the same score.

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from mtbert.answers import YES_NO, Labels
-from mtbert.answers.soft import over_classes
+from mtbert.answers import YES_NO
 from mtbert.batch import Dataset, Examples, Rows, Sequences
-from mtbert.columns import Ints, TextColumn, TextTuples
+from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache, labels
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.clusters import clusters
@@ -21,11 +20,10 @@ from mtbert.data.tokenizer import sequences
 from mtbert.data.words import as_read, finder, rewritten
 from mtbert.losses import ClassWeighted
 from mtbert.messages import count, few
-from mtbert.ragged import all_values
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
-from mtbert.splits import TableSide, digests_of, rooted, split_table, test_of_table
+from mtbert.splits import TableSide, digests_of, read_test_table, rooted, split_table
 from mtbert.task import Task
 
 
@@ -141,7 +139,7 @@ def tokenized(
     made: dict[object, tuple[tuple[Sequences, ...], Rows]] = {}
     found = {}
     # Tasks with labels of words come first: their tokens know where words begin, and all tasks can read them.
-    for task in sorted(tasks.values(), key=lambda task: not task.answer.words):
+    for task in sorted(tasks.values(), key=lambda task: not task.reads_words):
         texts = [side.texts[i] for i in reads[task.name]]
         form = (reads[task.name], token_form(task, texts))
         if form not in made:
@@ -158,7 +156,7 @@ def _tokens(
 ) -> tuple[tuple[Sequences, ...], Rows]:
     """Returns a pair: the token sequences of all rows, and the indices of the rows that were cut to ``max_length``."""
     read = as_read(texts, task.splitter)
-    words = finder(read[0]) if task.answer.words else None
+    words = finder(read[0]) if task.reads_words else None
     parts = [
         sequences(tokenizer, TextTuples(columns), max_length, task.segments, keep=keep, words=words)
         for columns in task.packed(read)
@@ -217,7 +215,7 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
     if not any(isinstance(loss, ClassWeighted) and loss.class_weights == "balanced" for loss in settings.losses):
         return settings
     labels = data.task.labels or ()
-    rows = _rows_of_each(data.task, data.train.examples.labels)
+    rows = data.task.answer.labels.occurrences(data.task, data.train.examples.labels)
     without = [label for label, found in zip(labels, rows, strict=True) if not found.all()]
     if without:
         needed = "rows of every class" if rows.ndim == 1 else "rows with and without every label"
@@ -230,20 +228,6 @@ def _settled(settings: TaskRecipe, data: Prepared) -> TaskRecipe:
         for loss in settings.losses
     )
     return settings.model_copy(update={"losses": losses})
-
-
-def _rows_of_each(task: Task, labels: Labels) -> Ints | Labels:
-    """Returns how often each class occurs in the labels, ``[K]``. For soft labels, the shares are added up.
-
-    For labels that are sets, returns ``[K, 2]``: how many sets lack each label, and how many contain it.
-    """
-    labels = all_values(labels)
-    if task.answer.sets:
-        return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
-    if task.soft:
-        expected: Labels = np.nansum(over_classes(labels), axis=0)
-        return expected
-    return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(task.labels or ()))
 
 
 def read_test(
@@ -262,7 +246,7 @@ def read_test(
         by_table.setdefault(recipe.tasks[task.name].source_name, []).append(task)
     with rooted(recipe):
         for together in by_table.values():
-            side, table = test_of_table(recipe, together)
+            side, table = read_test_table(recipe, together)
             named = {task.name: task for task in together}
             reads = {name: reading.texts for name, reading in zip(named, table.readings, strict=True)}
             found |= tokenized(side, named, reads, tokenizer, recipe.model.max_length)
@@ -315,8 +299,7 @@ def _prepare(
 
 
 def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
-    labels = np.nan_to_num(all_values(train.labels), nan=np.inf)
-    if settings.scored and not settings.answer.candidates and (labels == labels[0]).all():
+    if settings.scored and settings.answer.labels.uniform(train.labels):
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 Ends = npt.NDArray[np.int64]
-_Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +90,13 @@ class Ragged:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
 
-def all_values(labels: _Array | Ragged) -> _Array | npt.NDArray[Any]:
+def row_keys(rows: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
+    """Returns a key for each row, ``[B]``. Equal rows have equal keys."""
+    if isinstance(rows, Ragged):
+        return np.array([hash(rows[row].tobytes()) for row in range(len(rows))], np.int64)
+    return np.ascontiguousarray(rows).view(np.dtype((np.void, rows[0].nbytes))).ravel()
+
+
+def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
     """Returns ``labels`` unchanged if they are an array. If they are labels of words, returns them in a flat array."""
     return labels.values if isinstance(labels, Ragged) else labels

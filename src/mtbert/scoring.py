@@ -21,7 +21,7 @@ from mtbert.columns import TextColumn
 from mtbert.data.words import finder
 from mtbert.messages import shown
 from mtbert.model.model import Model
-from mtbert.ragged import Ragged
+from mtbert.ragged import Ragged, all_values
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
@@ -186,7 +186,7 @@ def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
     Raises:
         ValueError: If the task's head gives no probability of an answer.
     """
-    if not task.predicts.fits.calibrations:
+    if not task.predicts.gives_probability:
         raise ValueError(no_certainty(task))
     decision = decide(model, task, prediction).astype(np.float64)
     shown = calibrated(prediction, model.fitted(task.name)).double().numpy()
@@ -211,7 +211,7 @@ def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
     predictions = predict_rows(model, fitting)
     for data, rows in fitting:
         fitted, prediction = model.fitted(data.task.name), predictions[data.task.name].double().numpy()
-        found = fit_numbers(data.task.predicts.fits, list(fitted), prediction, data.examples.labels[rows])
+        found = fit_numbers(data.task.predicts.fits, list(fitted), prediction, all_values(data.examples.labels[rows]))
         for name, number in found.items():
             fitted[name].copy_(torch.from_numpy(number))
 

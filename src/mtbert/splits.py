@@ -190,7 +190,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     )
 
 
-def test_of_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
+def read_test_table(recipe: Recipe, tasks: Sequence[Task]) -> tuple[TableSide, SourceTable]:
     """Returns a pair: the test rows that ``tasks`` read, and the whole test table, which all these tasks share.
 
     Raises:

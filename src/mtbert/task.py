@@ -99,7 +99,7 @@ class Task(Settings):
             raise ValueError(
                 f"head '{self.head.kind}' {kind.reads}, found pooling '{self.pooling}'. Use pooling: {kind.pooling}."
             )
-        if self.answer.words:
+        if self.reads_words:
             if kind.pooling is not None:
                 raise ValueError(
                     f"head '{self.head.kind}' {kind.reads}, and type '{self.type}' reads a state for each word. "
@@ -119,7 +119,7 @@ class Task(Settings):
             fitting = [
                 f"'{name}'"
                 for name, answer in ANSWER_TYPES.items()
-                if gives in answer.predictions and not answer.candidates
+                if gives in answer.predictions and answer.predictions[gives].shape(self) == ()
             ]
             raise ValueError(
                 f"head '{self.head.kind}' gives one number, so type must be {' or '.join(fitting)}, found "
@@ -143,7 +143,7 @@ class Task(Settings):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the task's answer type that can be computed for the task's head."""
-        return tuple(m for m in self.answer.metrics if not m.probabilities or self.head_kind.gives == OUTPUTS)
+        return tuple(m for m in self.answer.metrics if not m.probabilities or self.predicts.gives_probability)
 
     @property
     def head_kind(self) -> HeadKind:
@@ -151,7 +151,7 @@ class Task(Settings):
         return HEADS[self.head.kind]
 
     @property
-    def predicts(self) -> PredictionKind:
+    def predicts(self) -> PredictionKind[Any]:
         """The kind of predictions that the task's head makes. The kind says what the numbers in a prediction mean."""
         return self.answer.predictions[self.head_kind.gives]
 
@@ -183,14 +183,17 @@ class Task(Settings):
         The pooling is the one that the task sets. If it sets none, the pooling is the only one that the head supports
         or, if the head supports every pooling, ``default``.
         """
-        if self.answer.words:
-            return "words"
-        return self.pooling or self.head_kind.pooling or default
+        return "words" if self.reads_words else self.pooling or self.head_kind.pooling or default
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the task labels words: its head then reads a state for each word, and no vector of a text."""
+        return self.answer.labels.unit == "word"
 
     @property
     def texts(self) -> int | None:
         """The number of texts in an example, 1 or 2. None for a ranking, where examples have any number of texts."""
-        return None if self.answer.candidates else 1 if self.inputs == "single" else 2
+        return self.answer.labels.texts(self.inputs)
 
     def takes(self, texts: int) -> bool:
         """Returns whether an example of the task can consist of this many texts."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import YES_NO, AnswerType, AsOptions, Judged, Labels, TaskFacts
+from mtbert.answers import YES_NO, AnswerType, AsOptions, Judged, Labels, PredictionKind, TaskFacts
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.classification import with_probabilities
 from mtbert.answers.divergence import bernoulli_kl, squared_error
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Logit:
+class Logit(PredictionKind[Labels]):
     """Predictions with one logit per example, ``[B]``: ``log(p / (1 - p))``, for a probability ``p`` of ``yes``."""
 
     feeds: tuple[str, ...] = ("logit", YES_NO)
     loss: str = "bce"
-    start: float = 0.0
-    gaussian: bool = False
     fits: Fits = YES_OR_NO
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
@@ -80,7 +78,7 @@ class Logit:
 
 
 @dataclass(frozen=True)
-class ThresholdCosine:
+class ThresholdCosine(PredictionKind[Labels]):
     """Predictions with one cosine per example, ``[B]``, from -1 to 1.
 
     A cosine above the threshold means yes. The threshold is fitted on held-out rows.
@@ -88,7 +86,6 @@ class ThresholdCosine:
 
     feeds: tuple[str, ...] = ("cosine", YES_NO)
     loss: str = "mse"
-    start: float = 0.0
     gaussian: bool = True
     fits: Fits = COSINE_OF_YES_OR_NO
 
@@ -108,9 +105,6 @@ class ThresholdCosine:
 
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         return {"label": (prediction > threshold).long(), "cosine": prediction}
-
-    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return squared_error(prediction, other, detached=detached)

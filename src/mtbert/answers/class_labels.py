@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import Array, Cells, Distribution, FigureName, Labels, Shown, TaskFacts, WrongCell
+from mtbert.answers import (
+    Array,
+    Cells,
+    ColumnFacts,
+    Distribution,
+    FigureName,
+    LabelKind,
+    Labels,
+    Shown,
+    TaskFacts,
+    WrongCell,
+)
+from mtbert.answers.columns import one_label
 from mtbert.messages import LONGEST, clean, few, near, shown
 from mtbert.numbers import number, without_point
 
@@ -33,14 +45,12 @@ class OfClass:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassLabels:
+class ClassLabels(LabelKind[Labels]):
     """The kind of labels that are classes. A label is stored as the index of its class in ``task.labels``, ``[B]``."""
 
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
     figures: tuple[FigureName, ...] = ("confusion",)
-    graded: bool = False
-    wrong: str = ""
 
     def check(self, task: TaskFacts) -> None:
         labels = task.labels
@@ -55,6 +65,9 @@ class ClassLabels:
 
     def missing(self, task: TaskFacts) -> str | None:
         return "labels" if task.labels is None else None
+
+    def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
+        return one_label(name, given, instead="Use columns.votes or columns.shares")
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns ``{"labels": ...}`` with the classes that occur in train, or ``{}`` if the recipe names the classes.
@@ -98,9 +111,6 @@ class ClassLabels:
                 labels_B[row] = index[cell]
         return labels_B
 
-    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        return labels
-
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         names = task.labels or ()
         counts = np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(names)).tolist()
@@ -125,9 +135,12 @@ class ClassLabels:
             )
         return found
 
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
+    def occurrences(self, task: TaskFacts, labels: Labels) -> Array:
+        return np.bincount(labels[~np.isnan(labels)].astype(np.int64), minlength=len(task.labels or ()))
+
+    def fits(self, task: TaskFacts, decision: Array, labels: Labels) -> bool:
         classes = len(task.labels or ())
-        kind = decision.shape == (examples,) and decision.dtype == np.int64
+        kind = decision.shape == (len(labels),) and decision.dtype == np.int64
         return kind and bool(((decision >= 0) & (decision < classes)).all())
 
     def collapsed(self, decision: Array) -> bool:

@@ -6,12 +6,12 @@ Dimension key: B examples, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import AnswerType, AsOptions, Judged, Labels, TaskFacts
+from mtbert.answers import AnswerType, AnyLabels, AsOptions, Judged, Labels, PredictionKind, TaskFacts
 from mtbert.answers.class_labels import ClassLabels, class_answer
 from mtbert.answers.divergence import symmetric_kl
 from mtbert.answers.fitting import CLASSES, Fits
@@ -25,17 +25,15 @@ if TYPE_CHECKING:
 
     from mtbert.answers import Tensors
 
+_Labels = TypeVar("_Labels", bound=AnyLabels)
+
 
 @dataclass(frozen=True)
-class Logits:
-    """Predictions with one logit per class, ``[B, K]``."""
+class OneLogitPerClass(PredictionKind[_Labels], Generic[_Labels]):
+    """Predictions with one logit per class, ``[B, K]`` or, for words, ``[W, K]``."""
 
     feeds: tuple[str, ...] = ("logits",)
     loss: str = "ce"
-    start: float = 0.0
-    gaussian: bool = False
-    fits: Fits = CLASSES
-    ordered: bool = False  # whether the classes have an order
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         if task.labels is None:
@@ -57,11 +55,19 @@ class Logits:
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         return {"label": prediction.argmax(-1), "probabilities": prediction.softmax(-1)}
 
-    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        return of_classes(prediction, labels if labels.ndim == 1 else most_voted(labels, ordered=self.ordered))
-
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return symmetric_kl(prediction, other, detached=detached)
+
+
+@dataclass(frozen=True)
+class Logits(OneLogitPerClass[Labels]):
+    """Predictions for texts: one logit per class, ``[B, K]``."""
+
+    fits: Fits = CLASSES
+    ordered: bool = False  # whether the classes have an order
+
+    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
+        return of_classes(prediction, labels if labels.ndim == 1 else most_voted(labels, ordered=self.ordered))
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         from scipy.special import log_softmax

@@ -123,14 +123,14 @@ def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
     return in_a[alike], in_b[alike]
 
 
-def _both(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Entities, Entities]:
+def _both(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Entities, Entities]:
     """Returns a pair: the entities in the labels, and the entities in the decisions."""
-    known, truth = scheme(task.labels or ()), as_ragged(labels)
-    given, said = (entities(tags, truth.offsets, known) for tags in (truth.values, decision_W))
+    known = scheme(task.labels or ())
+    given, said = (entities(tags, labels.offsets, known) for tags in (labels.values, decision_W))
     return given, said
 
 
-def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[int]]:
+def confusion(task: TaskFacts, decision_W: Array, labels: Ragged) -> list[list[int]]:
     """Returns a matrix of counts: entry ``[i][j]`` says how many entities of type ``i`` were answered with type ``j``.
 
     The last column counts labelled entities that are missing from the answers. The last row counts entities in the
@@ -147,7 +147,7 @@ def confusion(task: TaskFacts, decision_W: Array, labels: Labels) -> list[list[i
     return listed
 
 
-def by_entity(task: TaskFacts, decision_W: Array, labels: Labels) -> list[OfClass]:
+def by_entity(task: TaskFacts, decision_W: Array, labels: Ragged) -> list[OfClass]:
     """Returns precision, recall, F1 and counts for each type of entity. Tags that are not BIO count as types."""
     counts = np.array(confusion(task, decision_W, labels))
     found = []
@@ -158,57 +158,50 @@ def by_entity(task: TaskFacts, decision_W: Array, labels: Labels) -> list[OfClas
     return found
 
 
-def as_ragged(labels: Labels) -> Ragged:
-    assert isinstance(labels, Ragged)  # this type's own ``read`` has made them
-    return labels
-
-
 # Metrics ----------------------------------------------------------------------------------------------------
 
 # From the right, the answered and the labelled entities, or words, to a score; all arrays have one shape.
 Ratio = Callable[[Labels, Labels, Labels], Labels]
 
 
-def _counted(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
+def _counted(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays ``[B]``, which count entities in each of the B texts.
 
     The first counts entities that were answered correctly, the second all entities in the answer, and the third all
     entities in the label.
     """
-    truth = as_ragged(labels)
     given, said = _both(task, decision_W, labels)
     at, found = _same(given, said)
     right = given.first[at[given.type[at] == said.type[found]]]
-    owners = truth.owners
-    counts = (np.bincount(owners[first], minlength=len(truth)) for first in (right, said.first, given.first))
+    owners = labels.owners
+    counts = (np.bincount(owners[first], minlength=len(labels)) for first in (right, said.first, given.first))
     right_B, said_B, given_B = (each.astype(np.float64) for each in counts)
     return right_B, said_B, given_B
 
 
-def counted_words(task: TaskFacts, decision_W: Array, labels: Labels) -> tuple[Labels, Labels, Labels]:
+def counted_words(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays, ``[B]``: for each text, the numbers of correctly tagged, of tagged, and of labelled words.
 
     Every word is both tagged and labelled, so the last two arrays are equal.
     """
-    truth = as_ragged(labels)
     outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1
     said_W = np.where(decision_W < 0, outside, decision_W)
-    every_B = truth.lengths.astype(np.float64)
-    return truth.sums(said_W == truth.values), every_B, every_B
+    every_B = labels.lengths.astype(np.float64)
+    return labels.sums(said_W == labels.values), every_B, every_B
 
 
-def _metric(name: str, ratio: Ratio, counted: Callable[[TaskFacts, Array, Labels], tuple[Labels, ...]]) -> Metric:
+def _metric(name: str, ratio: Ratio, counted: Callable[[TaskFacts, Array, Ragged], tuple[Labels, ...]]) -> Metric:
     """Returns a metric that is a ratio of counts. Each count is a sum over all texts."""
 
-    def value(task: TaskFacts, decision_W: Array, labels: Labels) -> float:
+    def value(task: TaskFacts, decision_W: Array, labels: Ragged) -> float:
         return float(ratio(*(each.sum() for each in counted(task, decision_W, labels))))
 
-    def constant(task: TaskFacts, labels: Labels) -> float:
+    def constant(task: TaskFacts, labels: Ragged) -> float:
         """Returns the highest value of the metric that can be reached by giving all words the same tag."""
-        words = len(as_ragged(labels).values)
+        words = len(labels.values)
         return max(value(task, np.full(words, tag), labels) for tag in range(len(task.labels or ())))
 
-    def resampled(task: TaskFacts, decision_SW: Array, labels: Labels, counts_RB: Labels) -> Labels:
+    def resampled(task: TaskFacts, decision_SW: Array, labels: Ragged, counts_RB: Labels) -> Labels:
         found = (ratio(*(counts_RB @ each for each in counted(task, one, labels))) for one in decision_SW)
         return np.stack(list(found), 1)
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mtbert.answers import Labels
+from mtbert.answers.values import Labels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,16 +23,20 @@ from mtbert.answers import (
     Array,
     AsOptions,
     Cells,
+    ColumnFacts,
     Distribution,
     FigureName,
     Judged,
+    LabelKind,
     Labels,
     Metric,
+    PredictionKind,
     Shown,
     TaskFacts,
     WrongCell,
 )
 from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, OfClass, scores_of_each, sets, share
+from mtbert.answers.columns import check_named
 from mtbert.answers.divergence import bernoulli_kl
 from mtbert.answers.fitting import SETS, Fits
 from mtbert.answers.heads import OUTPUTS
@@ -49,7 +53,7 @@ AS_CLASSES = ClassLabels()  # labels have the names, codes and order that classe
 
 
 @dataclass(frozen=True)
-class SetLabels:
+class SetLabels(LabelKind[Labels]):
     """Labels ``[B, K]``: 1 for a label that the row has, 0 for one that it lacks, ``nan`` for one that is unknown."""
 
     figures: tuple[FigureName, ...] = ("by_label", "co_occurrence")
@@ -61,6 +65,10 @@ class SetLabels:
 
     def missing(self, task: TaskFacts) -> str | None:
         return AS_CLASSES.missing(task)
+
+    def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
+        check_named(given)
+        return {"separator": given.separator or ";"}
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns the labels that occur in train data, sorted as numbers if all are numbers, else alphabetically."""
@@ -76,9 +84,6 @@ class SetLabels:
             raise WrongCell(named[error.row][0], str(error)) from None
         labels_BK[[row for row, _, _ in named], found] = [value for _, _, value in named]
         return labels_BK
-
-    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        return labels
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         """Returns how many rows have each label, and statistics of the rows' label sets, such as their mean size."""
@@ -101,16 +106,16 @@ class SetLabels:
             "Set columns.separator to the sign between them."
         ]
 
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        kind = decision.shape == (examples, len(task.labels or ())) and decision.dtype == np.int64
+    def occurrences(self, task: TaskFacts, labels: Labels) -> Array:
+        return np.stack([(labels == 0).sum(0), (labels == 1).sum(0)], 1)
+
+    def fits(self, task: TaskFacts, decision: Array, labels: Labels) -> bool:
+        kind = decision.shape == (len(labels), len(task.labels or ())) and decision.dtype == np.int64
         return kind and bool(np.isin(decision, (0, 1)).all())
 
     def collapsed(self, decision: Array) -> bool:
         """Returns whether the decision is the same set of labels for at least 99% of the examples."""
         return bool(np.unique(decision, axis=0, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
-
-    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
-        return None
 
     def summary(self, task: TaskFacts) -> str:
         return AS_CLASSES.summary(task)
@@ -143,13 +148,11 @@ class SetLabels:
 
 
 @dataclass(frozen=True)
-class LabelLogits:
+class LabelLogits(PredictionKind[Labels]):
     """Predictions with a logit per label, ``[B, K]``: ``log(p / (1 - p))``, where ``p`` is the label's probability."""
 
     feeds: tuple[str, ...] = ("logits of labels",)
     loss: str = "bce"
-    start: float = 0.0
-    gaussian: bool = False
     fits: Fits = SETS
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
@@ -344,5 +347,4 @@ MULTILABEL = AnswerType(
     SetLabels(),
     (MICRO_F1, MACRO_F1, EXACT_MATCH, AVERAGE_PRECISION, *METRICS_OF_LABELS),
     {OUTPUTS: LabelLogits()},
-    sets=True,
 )

@@ -113,7 +113,8 @@ def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...
         return _best_constant(labels)
 
     return (
-        Metric("nll", nll, constant, probabilities=True, higher_is_better=False),
+        # For soft labels, cross-entropy with the whole distribution takes the place of the likelihood of one class.
+        Metric("nll", nll, constant, probabilities=True, soft=False, higher_is_better=False),
         Metric("ece", ece, lambda task, labels: 0.0, probabilities=True, higher_is_better=False),
     )
 

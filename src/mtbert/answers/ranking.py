@@ -10,7 +10,6 @@ Dimension key: B examples, C candidates of an example.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +20,23 @@ from mtbert.answers import (
     CANDIDATES,
     AnswerType,
     Array,
-    AsOptions,
     Cells,
+    ColumnFacts,
+    Conflicts,
     Distribution,
     FigureName,
     Judged,
+    LabelKind,
     Labels,
     Metric,
+    PredictionKind,
     Shown,
     TaskFacts,
 )
 from mtbert.answers.class_labels import COLLAPSED_SHARE
 from mtbert.answers.divergence import squared_error
-from mtbert.answers.fitting import NOTHING_FITTED, Fits
 from mtbert.answers.heads import COSINE
+from mtbert.messages import few, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +49,7 @@ MOST_RANKS = 10  # ranks that are listed
 
 
 @dataclass(frozen=True)
-class RightFirst:
+class RightFirst(LabelKind[Labels]):
     """Labels ``[B, C]``: 1 for the right candidate, which is the first, and 0 for all others."""
 
     figures: tuple[FigureName, ...] = ("ranks",)
@@ -59,11 +61,20 @@ class RightFirst:
         if given:
             raise ValueError(f"type 'ranking' has no {given[0]}: the first candidate is right. Drop {given[0]}.")
 
-    def missing(self, task: TaskFacts) -> str | None:
+    def texts(self, inputs: str) -> int | None:
         return None
 
-    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        return {}
+    def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
+        if len(given.text) < 3:
+            raise ValueError(
+                "text must name the columns of a query, of its right candidate, and of a wrong one or more, found "
+                f"{few(given.text, quoted=True)}. Add a column, or use type: binary for pairs."
+            )
+        if given.label and "label" in given.model_fields_set:
+            raise ValueError(
+                f"label: {shown(given.label)} is not for type '{name}', where the first candidate is right. Drop it."
+            )
+        return {"label": ()}
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         texts = [int(cell) for cell in cells if cell is not None]
@@ -72,28 +83,34 @@ class RightFirst:
         labels_BC[:, 0] += 1
         return labels_BC
 
-    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        return labels
-
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         """Returns how many candidates the rows have, and the scores that candidates in random order would get."""
         number = labels.shape[1]
         chance = (("accuracy by chance", _chance(1, number)), ("mrr by chance", _chance(number, number)))
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
 
-    def doubts(self, task: TaskFacts) -> list[str]:
-        return []
+    def conflicts(self, texts_TB: _Ints, rows_B: _Ints, labels: Labels) -> Conflicts:
+        """Returns how many rows have a wrong candidate that is the right one in a row with the same query.
 
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        kind = decision.ndim == 2 and len(decision) == examples and decision.dtype == np.int64
+        The texts of a row are the query, the right candidate, and the wrong ones.
+        """
+        query_B, *candidates = texts_TB
+        right_B, *wrong = (query_B * (texts_TB.max() + 1) + candidate_B for candidate_B in candidates)
+        number, rows = int(np.isin(wrong, right_B).any(0).sum()), len(query_B)
+        share = f"{number:,} of {rows:,} examples ({number / rows:.1%})"
+        warning = f"{share} have a wrong candidate that is right for the same query."
+        return Conflicts(number, "wrong ones that are right", warning)
+
+    def uniform(self, labels: Labels) -> bool:
+        return False  # all labels are the same by definition
+
+    def fits(self, task: TaskFacts, decision: Array, labels: Labels) -> bool:
+        kind = decision.shape == labels.shape and decision.dtype == np.int64
         return kind and bool(((decision >= 1) & (decision <= decision.shape[1])).all())
 
     def collapsed(self, decision: Array) -> bool:
         """Returns whether at least 99% of the examples have all their candidates equally near to the query."""
         return bool((decision == decision.shape[1]).all(1).mean() >= COLLAPSED_SHARE)
-
-    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
-        return None
 
     def summary(self, task: TaskFacts) -> str:
         return "the first candidate"
@@ -116,14 +133,11 @@ class RightFirst:
 
 
 @dataclass(frozen=True)
-class Cosines:
+class Cosines(PredictionKind[Labels]):
     """Predictions ``[B, C]``: for each candidate, the cosine between its vector and the vector of the query."""
 
     feeds: tuple[str, ...] = (CANDIDATES,)
     loss: str = "mnrl"
-    start: float = 0.0
-    gaussian: bool = False
-    fits: Fits = NOTHING_FITTED
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return (-1,)  # as many as a row has candidates
@@ -148,9 +162,6 @@ class Cosines:
 
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         return {"cosines": prediction}
-
-    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the squared difference of two predictions, averaged over the candidates of each example, ``[B]``."""
@@ -205,4 +216,4 @@ MRR = Metric(
     constant=lambda task, labels_BC: _chance(labels_BC.shape[1], labels_BC.shape[1]),
 )
 
-RANKING = AnswerType("ranking", RightFirst(), (ACCURACY, MRR), {COSINE: Cosines()}, candidates=True)
+RANKING = AnswerType("ranking", RightFirst(), (ACCURACY, MRR), {COSINE: Cosines()})

@@ -18,19 +18,18 @@ import numpy.typing as npt
 from mtbert.answers import (
     AnswerType,
     Array,
-    AsOptions,
     Cells,
     Distribution,
     FigureName,
     Judged,
+    LabelKind,
     Labels,
-    Shown,
+    PredictionKind,
     TaskFacts,
     WrongCell,
 )
 from mtbert.answers.class_labels import check_codes
 from mtbert.answers.divergence import squared_error
-from mtbert.answers.fitting import NOTHING_FITTED, Fits
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import MAE, PEARSON, SPEARMAN
 from mtbert.messages import few, shown
@@ -50,7 +49,7 @@ RANGES = "between -1e100 and 1e100, its ends at least 1e-100 apart"  # keeps squ
 
 
 @dataclass(frozen=True)
-class ScoreLabels:
+class ScoreLabels(LabelKind[Labels]):
     """Labels that are scores in the task's own range, ``[B]``."""
 
     figures: tuple[FigureName, ...] = ("similarity",)
@@ -62,9 +61,6 @@ class ScoreLabels:
             raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
         check_codes(task)
         check_range(task)
-
-    def missing(self, task: TaskFacts) -> str | None:
-        return None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns ``{"range": (lowest, highest)}`` of the scores in the columns; ``{}`` if the recipe sets a range."""
@@ -106,19 +102,13 @@ class ScoreLabels:
             (("mean", float(known_B.mean())), ("lowest", float(known_B.min())), ("highest", float(known_B.max()))),
         )
 
-    def doubts(self, task: TaskFacts) -> list[str]:
-        return []
-
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        kind = decision.shape == (examples,) and decision.dtype == np.float64
+    def fits(self, task: TaskFacts, decision: Array, labels: Labels) -> bool:
+        kind = decision.shape == (len(labels),) and decision.dtype == np.float64
         return kind and bool(np.isfinite(decision).all())
 
     def collapsed(self, decision: Array) -> bool:
         """Returns whether nearly all scores are equal: their standard deviation is below 0.1% of the task's range."""
         return bool(np.std(decision) < COLLAPSED_STD)
-
-    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
-        return None
 
     def summary(self, task: TaskFacts) -> str:
         return "{:g} to {:g}".format(*ends(task))
@@ -126,15 +116,12 @@ class ScoreLabels:
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         return round(float(label), 4)
 
-    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
-        return []
-
     def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
         return {"range": list(ends(task))}
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(PredictionKind[Labels]):
     """Predictions with one score per example, ``[B]``, mapped from the task's range to [0, 1].
 
     With the cosine head, the prediction is the cosine itself, which is not mapped and can be negative. Predictions are
@@ -145,7 +132,6 @@ class Score:
     loss: str = "mse"
     start: float = 0.5  # the middle of the range, which a small learning rate would take long to reach
     gaussian: bool = True
-    fits: Fits = NOTHING_FITTED
 
     def shape(self, task: TaskFacts) -> tuple[int, ...]:
         return ()
@@ -160,9 +146,6 @@ class Score:
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         share_B = prediction.clamp(0, 1) if clamped else prediction
         return {"score": at(task, 0.0) + width(task) * share_B.double()}  # the range may be too large for float32
-
-    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        return None
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         return squared_error(prediction, other, detached=detached)

@@ -21,13 +21,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mtbert.answers import (
     AnswerType,
     Array,
     Cells,
+    Conflicts,
     Distribution,
     FigureName,
+    LabelKind,
     Labels,
     Metric,
     PredictionKind,
@@ -117,7 +120,7 @@ CROSS_ENTROPY = Metric(
 
 
 @dataclass(frozen=True)
-class SoftLabels:
+class SoftLabels(LabelKind[Labels]):
     """Labels that are distributions over classes. The field ``hard`` describes labels that name one of these classes.
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
@@ -158,8 +161,10 @@ class SoftLabels:
         labels_BK = read(self.hard, task, cells)
         return labels_BK[:, 1] if self.hard.only == 2 else labels_BK
 
-    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        return labels
+    def votes(self, task: TaskFacts, cells: Cells) -> Labels | None:
+        if task.soft != "votes":
+            return None
+        return np.array([0 if cell is None else len(json.loads(cell)) for cell in cells], np.float64)
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         """Returns in how many rows each class has the most votes, and two statistics of the labels.
@@ -179,8 +184,17 @@ class SoftLabels:
     def doubts(self, task: TaskFacts) -> list[str]:
         return self.hard.doubts(task)
 
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        return self.hard.fits(task, decision, examples)
+    def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: Labels) -> Conflicts:
+        """Returns that there are none: annotators may disagree, and their labels with them."""
+        return replace(super().conflicts(texts_TB, rows_B, labels), number=0)
+
+    def occurrences(self, task: TaskFacts, labels: Labels) -> Array:
+        """Returns the sum of the shares that each class has in the labels, ``[K]``."""
+        found: Labels = np.nansum(over_classes(labels), axis=0)
+        return found
+
+    def fits(self, task: TaskFacts, decision: Array, labels: Labels) -> bool:
+        return self.hard.fits(task, decision, labels)
 
     def collapsed(self, decision: Array) -> bool:
         return self.hard.collapsed(decision)
@@ -275,7 +289,7 @@ def _scaled(parts_BK: Labels) -> Labels:
 
 
 def with_soft(
-    hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind] | None = None
+    hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind[Labels]] | None = None
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
@@ -285,8 +299,7 @@ def with_soft(
     soft = replace(
         hard,
         labels=labels,
-        # Cross-entropy with the whole distribution takes the place of the likelihood of one class.
-        metrics=(*(_against_most_voted(m, labels.voted) for m in hard.metrics if m.name != "nll"), CROSS_ENTROPY),
+        metrics=(*(_against_most_voted(m, labels.voted) for m in hard.metrics if m.soft), CROSS_ENTROPY),
         predictions=predictions or hard.predictions,
     )
     return replace(hard, soft=soft)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +26,21 @@ import numpy.typing as npt
 from mtbert.answers import (
     AnswerType,
     Array,
-    AsOptions,
     Cells,
+    ColumnFacts,
     Distribution,
     FigureName,
     Judged,
+    LabelKind,
     Labels,
     Shown,
     TaskFacts,
+    Unit,
     WrongCell,
 )
 from mtbert.answers.class_labels import MOST_CONFUSED, MOST_LISTED, ClassLabels, scores_of_each
-from mtbert.answers.classification import Logits
+from mtbert.answers.classification import OneLogitPerClass
+from mtbert.answers.columns import one_label
 from mtbert.answers.entities import (
     BIO,
     F1,
@@ -46,7 +49,6 @@ from mtbert.answers.entities import (
     RECALL,
     TAG_ACCURACY,
     Tags,
-    as_ragged,
     begin_with_b,
     by_entity,
     confusion,
@@ -56,7 +58,6 @@ from mtbert.answers.entities import (
     scheme,
     types_of,
 )
-from mtbert.answers.fitting import NOTHING_FITTED, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.messages import LONGEST, clean, few
 from mtbert.ragged import Ragged
@@ -75,9 +76,10 @@ AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes 
 
 
 @dataclass(frozen=True)
-class TagLabels:
+class TagLabels(LabelKind[Ragged]):
     """Labels with one tag for each word of a text. A :class:`mtbert.ragged.Ragged` holds the indices of the tags."""
 
+    unit: Unit = "word"
     figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = True
     wrong: str = "A text counts as wrong if one of its words has a wrong tag."
@@ -92,7 +94,13 @@ class TagLabels:
                 raise ValueError(f"labels in BIO are O, and B- and I- of each type, found no {few(lacking)}. Add it.")
 
     def missing(self, task: TaskFacts) -> str | None:
-        return AS_CLASSES.missing(task) or ("splitter" if getattr(task, "splitter", None) is None else None)
+        return AS_CLASSES.missing(task) or ("splitter" if task.splitter is None else None)
+
+    def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
+        found = one_label(name, given, instead="Drop it")
+        if given.weight is not None:
+            raise ValueError(f"weight: weights are of rows, and type '{name}' has a label for each word. Drop it.")
+        return found
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns the tags in the train data, in the order in which the model numbers them.
@@ -118,7 +126,7 @@ class TagLabels:
             return {"labels": (OUTSIDE, *(f"{sign}-{name}" for name in sorted(types_of(tags)) for sign in "BI"))}
         return AS_CLASSES.complete(task, [tags])
 
-    def read(self, task: TaskFacts, cells: Cells) -> Labels:
+    def read(self, task: TaskFacts, cells: Cells) -> Ragged:
         """Returns the tags of each cell as numbers, one per word. A missing cell has no tags.
 
         BIO tags are repaired: an ``I-TYPE`` that begins an entity becomes ``B-TYPE``.
@@ -126,8 +134,7 @@ class TagLabels:
         written = _written(task, cells)
         known = scheme(task.labels or ())
         repaired_W = begin_with_b(written.values, written.offsets, known)[0] if known.bio else written.values
-        # To the type checker, labels are arrays; code that needs to know asks for a Ragged.
-        return cast("Labels", written.with_values(repaired_W.astype(np.float64)))
+        return written.with_values(repaired_W.astype(np.float64))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
         """Returns the number of wrong tags in each cell. A tag is wrong if :meth:`read` changes it."""
@@ -136,37 +143,31 @@ class TagLabels:
             return np.zeros(len(written), np.int64)
         return written.sums(begin_with_b(written.values, written.offsets, known)[1]).astype(np.int64)
 
-    def targets(self, task: TaskFacts, labels: Labels) -> Labels:
-        return labels
+    def occurrences(self, task: TaskFacts, labels: Ragged) -> Array:
+        return AS_CLASSES.occurrences(task, labels.values)
 
-    def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
+    def distribution(self, task: TaskFacts, labels: Ragged) -> Distribution:
         """Returns the number of entities of each type in the labels.
 
         If the tags are not BIO tags, each tag counts as a type, and each word as an entity.
         """
-        truth, known = as_ragged(labels), scheme(task.labels or ())
-        found = entities(truth.values, truth.offsets, known)
+        known = scheme(task.labels or ())
+        found = entities(labels.values, labels.offsets, known)
         counts = np.bincount(found.type, minlength=len(known.types)).tolist()
-        numbers = [("words of a text", float(truth.lengths.mean()))]
+        numbers = [("words of a text", float(labels.lengths.mean()))]
         if known.bio:
-            inside = float((known.type_K[truth.values.astype(np.int64)] >= 0).mean())
-            numbers += [("entities of a text", len(found.first) / len(truth)), ("share of words in entities", inside)]
+            inside = float((known.type_K[labels.values.astype(np.int64)] >= 0).mean())
+            numbers += [("entities of a text", len(found.first) / len(labels)), ("share of words in entities", inside)]
         heading = "entity" if known.bio else "tag"
         return Distribution(heading, tuple(zip(known.types, counts, strict=True)), tuple(numbers), classes=True)
 
-    def doubts(self, task: TaskFacts) -> list[str]:
-        return []
-
-    def fits(self, task: TaskFacts, decision: Array, examples: int) -> bool:
-        kind = decision.shape == (examples,) and decision.dtype == np.int64
+    def fits(self, task: TaskFacts, decision: Array, labels: Ragged) -> bool:
+        kind = decision.shape == labels.values.shape and decision.dtype == np.int64
         return kind and bool(((decision >= -1) & (decision < len(task.labels or ()))).all())
 
     def collapsed(self, decision: Array) -> bool:
         """Returns whether all words are answered with the same tag."""
         return len(np.unique(decision)) <= 1
-
-    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
-        return None
 
     def summary(self, task: TaskFacts) -> str:
         return ", ".join(scheme(task.labels or ()).types)
@@ -186,7 +187,7 @@ class TagLabels:
         ]
         return "; ".join(told) or NONE
 
-    def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:
+    def tables(self, task: TaskFacts, decision: Array, labels: Ragged) -> list[Shown | str]:
         known = scheme(task.labels or ())
         what = "entity" if known.bio else "tag"
         names = [clean(name[:LONGEST]) for name in known.types]
@@ -207,7 +208,7 @@ class TagLabels:
             )
         return found
 
-    def details(self, task: TaskFacts, decision: Array, labels: Labels) -> dict[str, Any]:
+    def details(self, task: TaskFacts, decision: Array, labels: Ragged) -> dict[str, Any]:
         known = scheme(task.labels or ())
         return {
             "labels": list(task.labels or ()),
@@ -234,10 +235,8 @@ def _written(task: TaskFacts, cells: Cells) -> Ragged:
 
 
 @dataclass(frozen=True)
-class TagLogits(Logits):
+class TagLogits(OneLogitPerClass[Ragged]):
     """Predictions ``[W, K]``: for each word, one logit per tag; ``nan`` for a word without a token."""
-
-    fits: Fits = NOTHING_FITTED
 
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         known_W = ~prediction.isnan().any(-1)
@@ -247,25 +246,21 @@ class TagLogits(Logits):
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         return {"tag": prediction.argmax(-1), "probabilities": prediction.softmax(-1)}
 
-    def options(self, prediction: Labels, labels: Labels) -> AsOptions | None:
-        return None
-
-    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
+    def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Ragged) -> Judged:
         """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
         In the loss and in the probability of the answer, a word without a prediction has equally probable tags.
         """
         from scipy.special import log_softmax
 
-        truth, tags = as_ragged(labels), len(task.labels or ())
+        tags = len(task.labels or ())
         log_p_WK = np.where(np.isnan(prediction), -np.log(tags), log_softmax(prediction, axis=1))
-        wrong_B = truth.lengths - counted_words(task, decision, labels)[0]
+        wrong_B = labels.lengths - counted_words(task, decision, labels)[0]
         return Judged(
-            # To the type checker, answers are arrays; they are ragged as the labels are.
-            answer=cast("Labels", truth.with_values(decision)),
-            p_B=np.exp(truth.sums(log_p_WK.max(1))),
+            answer=labels.with_values(decision),
+            p_B=np.exp(labels.sums(log_p_WK.max(1))),
             distance_B=wrong_B,
-            loss_B=-truth.sums(np.take_along_axis(log_p_WK, truth.values.astype(np.int64)[:, None], 1)[:, 0]),
+            loss_B=-labels.sums(np.take_along_axis(log_p_WK, labels.values.astype(np.int64)[:, None], 1)[:, 0]),
             wrong_B=wrong_B > 0,
         )
 
@@ -309,4 +304,4 @@ def _tagged(task: TaskFacts, tags: Tags, p: Labels, text: str, places: Tags) -> 
     }
 
 
-WORD_TAGS = AnswerType("tokens", TagLabels(), (F1, PRECISION, RECALL, TAG_ACCURACY), {OUTPUTS: TagLogits()}, words=True)
+WORD_TAGS = AnswerType("tokens", TagLabels(), (F1, PRECISION, RECALL, TAG_ACCURACY), {OUTPUTS: TagLogits()})

@@ -37,12 +37,8 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
                 f"{where}: {_of(part.unknown, part.size)} are to more than {UNKNOWN:.0%} unknown tokens. "
                 "Use an encoder for their language."
             )
-        if part.conflicts and task.answer.candidates:
-            found.append(
-                f"{where}: {_of(part.conflicts, part.size)} have a wrong candidate that is right for the same query."
-            )
-        elif part.conflicts:
-            found.append(f"{where}: {part.conflicts:,} repeated with different labels, of which one is right at most.")
+        if part.conflicts.number:
+            found.append(f"{where}: {part.conflicts.warning}")
     if overlap.examples:
         found.append(
             f"{task.name}, dev: {_of(overlap.examples, figures.dev.size)} repeat a train example, "
@@ -98,8 +94,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
         f"over {UNKNOWN:.0%} unknown tokens", _share(train.unknown, train.size), _share(dev.unknown, dev.size)
     )
     sizes.add_row("repeated", _share(train.repeated, train.size), _share(dev.repeated, dev.size))
-    conflicts = "wrong ones that are right" if task.answer.candidates else "        with other labels"
-    sizes.add_row(conflicts, f"{train.conflicts:,}", f"{dev.conflicts:,}")
+    sizes.add_row(train.conflicts.heading, f"{train.conflicts.number:,}", f"{dev.conflicts.number:,}")
     sizes.add_row("found in train", "", _share(figures.overlap.examples, dev.size))
     if task.texts != 1:
         sizes.add_row("        one text at least", "", _share(figures.overlap.texts, dev.size))

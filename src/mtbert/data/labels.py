@@ -34,7 +34,7 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
         raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
     if task.splitter is None and any(isinstance(column, WordColumn) for column in tables[0].texts):
         found |= {"splitter": JOINED}
-    elif task.splitter is None and task.answer.words:
+    elif task.splitter is None and task.reads_words:
         found |= {"splitter": "unicode"}
     return task.model_copy(update=found) if found else task
 
@@ -45,18 +45,15 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     Raises:
         ValueError: If a cell is not a valid label. The message names file, line and column.
     """
-    cells = table.labels
+    kind, cells = task.answer.labels, table.labels
+    different = [*cells.values, None]  # each different cell is read once; code -1 is the last one, a missing cell
     try:
-        # Each different cell is read once; the last one, to which code -1 refers, is a missing cell.
-        labels = task.answer.labels.read(task, [*cells.values, None])[cells.codes]
+        labels = kind.read(task, different)[cells.codes]
     except WrongCell as error:
         first = int(np.argmax(cells.codes == error.row))
         raise ValueError(f"{table.at(first)}: {error}") from None
-    votes = None
-    if task.soft == "votes":
-        numbers = [0.0 if cell is None else len(json.loads(cell)) for cell in (*cells.values, None)]
-        votes = np.array(numbers)[cells.codes]
-    return Examples(table.ids, table.texts, labels, _weights(table), votes)
+    votes = kind.votes(task, different)
+    return Examples(table.ids, table.texts, labels, _weights(table), None if votes is None else votes[cells.codes])
 
 
 def _weights(table: Table) -> Floats | None:

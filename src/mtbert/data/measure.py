@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from mtbert.answers import Distribution, Labels
+from mtbert.answers import Conflicts, Distribution
 from mtbert.batch import Dataset, Examples
 from mtbert.columns import Ints, TextColumn, hashes, numbered
 from mtbert.data.split import linking
 from mtbert.data.tokenizer import CHUNK
 from mtbert.data.words import as_read
-from mtbert.ragged import Ragged
 from mtbert.task import Task
 
 COUNTED_AT_ONCE = 2**17  # rows whose tokens are counted at once
@@ -91,9 +90,7 @@ class SplitFigures:
     cut: int
     unknown: int  # examples with many unknown tokens
     repeated: int  # examples with the same texts as an earlier one
-    # The number of texts, or pairs of texts, that occur with different labels; 0 for soft labels, which may differ. In
-    # a ranking, the number of examples with a wrong candidate that is right for the same query there or elsewhere.
-    conflicts: int
+    conflicts: Conflicts
 
 
 @dataclass(frozen=True)
@@ -175,8 +172,6 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
     same = of_rows[0]
     for column in of_rows[1:]:
         same = numbered(same * len(texts) + column)
-    # The number of each text, or pair of texts, once for each of its different labels.
-    labelled = np.unique(same * len(data) + numbered(_alike(labels))) // len(data)
     at_shares = np.percentile(tokens.lengths, (50, 90, 99, 100), method="higher")
     median, most, nearly, longest = (int(n) for n in at_shares)
     distribution = task.answer.labels.distribution(task, labels)
@@ -184,7 +179,6 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
         votes = data.examples.votes
         numbers = (("votes, mean", votes.mean()), ("        fewest", votes.min()), ("        most", votes.max()))
         distribution = replace(distribution, numbers=(*distribution.numbers, *numbers))
-    conflicts = _contradicted(of_rows) if task.answer.candidates else int(np.sum(np.bincount(labelled) > 1))
     return SplitFigures(
         size=len(data),
         labels=distribution,
@@ -192,27 +186,8 @@ def _part(task: Task, data: Dataset, tokens: Tokens) -> SplitFigures:
         cut=data.truncated,
         unknown=tokens.unknown,
         repeated=len(data) - len(np.unique(same)),
-        conflicts=0 if task.soft else conflicts,
+        conflicts=task.answer.labels.conflicts(of_rows, same, labels),
     )
-
-
-def _contradicted(numbers: Ints) -> int:
-    """Returns how many rows of a ranking have a wrong candidate that is the right one in a row with the same query.
-
-    In ``numbers``, ``[texts, rows]``, equal numbers mean equal texts. The texts of a row are the query, the right
-    candidate, and the wrong ones.
-    """
-    query, *candidates = numbers
-    right, *wrong = (_rows(np.stack([query, candidate]), numbers.max() + 1) for candidate in candidates)
-    return int(np.isin(wrong, right).any(0).sum())
-
-
-def _alike(labels: Labels) -> npt.NDArray[np.generic]:
-    """Returns a key for each label, ``[B]``. Equal labels have equal keys."""
-    if isinstance(labels, Ragged):
-        return np.array([hash(labels[row].tobytes()) for row in range(len(labels))], np.int64)
-    keys: npt.NDArray[np.generic] = np.ascontiguousarray(labels).view(np.dtype((np.void, labels[0].nbytes))).ravel()
-    return keys
 
 
 def _rows(numbers: Ints, size: int) -> Ints:

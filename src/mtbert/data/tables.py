@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from mtbert.answers import AnswerType, SoftKind
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
-from mtbert.messages import few, shown
+from mtbert.messages import few
 from mtbert.settings import Dropped, Settings
 
 
@@ -138,35 +138,8 @@ class Columns(Settings):
         Raises:
             ValueError: If a task of this type cannot have these columns.
         """
-        if answer.candidates:
-            if len(self.text) < 3:
-                raise ValueError(
-                    "text must name the columns of a query, of its right candidate, and of a wrong one or more, found "
-                    f"{few(self.text, quoted=True)}. Add a column, or use type: binary for pairs."
-                )
-            if self.label and "label" in self.model_fields_set:
-                raise ValueError(
-                    f"label: {shown(self.label)} is not for type '{answer.name}', where the first candidate is right. "
-                    "Drop it."
-                )
-            return self.model_copy(update={"label": ()})
-        if self.label == ():
-            raise ValueError("label names no column. Name one.")
-        if answer.sets:
-            return self.model_copy(update={"separator": self.separator or ";"})
-        separated = self.separator is not None and not isinstance(self.votes, str)
-        for key, of_sets in (("label", isinstance(self.label, tuple)), ("separator", separated)):
-            if of_sets:
-                instead = "Use columns.votes or columns.shares" if answer.soft and key == "label" else "Drop it"
-                value = getattr(self, key)
-                found = f"[{few(value, quoted=True)}]" if isinstance(value, tuple) else shown(value)
-                raise ValueError(f"{key}: {found} is for sets of labels, found type '{answer.name}'. {instead}.")
-        if answer.words and self.weight is not None:
-            raise ValueError(
-                f"weight: weights are of rows, and type '{answer.name}' has a label for each word. Drop it."
-            )
-        made = self.model_copy()
-        made._words = answer.words
+        made = self.model_copy(update=answer.labels.columns(answer.name, self))
+        made._words = answer.labels.unit == "word"
         return made
 
     def as_label(self, value: object) -> str | None:

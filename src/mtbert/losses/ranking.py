@@ -111,7 +111,7 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
     query_BD, *candidates = p.out.vectors
     found = query_BD, torch.stack(candidates, 1), p.batch.clusters[p.task.name]
-    if p.task.answer.candidates:
+    if CANDIDATES in p.task.predicts.feeds:
         return found
     rows_B = p.labels == 1
     queries_BD, candidates_BCD, clusters_BT = (part[rows_B] for part in found)

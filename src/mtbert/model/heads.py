@@ -120,7 +120,7 @@ _BUILDERS: Mapping[
     str, Callable[[Task, int, torch.Generator | None, Sequence[FittedName], NativeHead | None], AnyHead]
 ] = {
     OUTPUTS: LinearHead,
-    COSINE: lambda task, width, generator, fitted, native: CosineHead(fitted, several=task.answer.candidates),
+    COSINE: lambda task, width, generator, fitted, native: CosineHead(fitted, several=task.predicts.shape(task) != ()),
 }
 
 

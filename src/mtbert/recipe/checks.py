@@ -106,8 +106,9 @@ def _check_calibration(tasks: Tasks, train: TrainRecipe) -> None:
     """Raises ValueError if ``train.calibrate`` is set, but no task can be calibrated or no rows are held out."""
     if not train.calibrate:
         return
-    by = [task.predicts.fits.calibrations for task in tasks.values() if task.scored]
-    if not any(by):
+    kinds = [task.predicts for task in tasks.values() if task.scored]
+    by = [kind.fits.calibrations for kind in kinds if kind.gives_probability]
+    if not by:
         raise ValueError(
             "train.calibrate: no task gives probabilities that could be calibrated. Drop it, or use a task of classes, "
             "yes/no or sets with head: linear."

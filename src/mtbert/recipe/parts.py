@@ -92,7 +92,7 @@ class TaskRecipe(Task):
                     f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
                     f"'{self.head.kind}' does not give. Use {self.predicts.loss}, or another type or head."
                 )
-            if loss.needs.vectors and self.answer.words:
+            if loss.needs.vectors and self.reads_words:
                 raise ValueError(
                     f"loss '{loss.kind}' needs vectors of texts, which type '{self.type}' has not. Drop it."
                 )
@@ -105,7 +105,7 @@ class TaskRecipe(Task):
                 raise ValueError(
                     f"loss '{loss.kind}' stands {kinds.count(loss.kind)} times. Name it once, with a weight."
                 )
-        if self.splitter is not None and not self.answer.words:
+        if self.splitter is not None and not self.reads_words:
             raise ValueError(f"splitter is for labels of words, found type '{self.type}'. Drop splitter.")
         choosable = self.answer.choosable
         if self.metric not in choosable:

@@ -135,7 +135,7 @@ class Recipe(Settings):
         These are the columns from which a task of this table reads words that have labels.
         """
         readers = self.tasks_by_table()[self.tasks[name].source_name]
-        return frozenset(task.columns.text[0] for task in readers if task.answer.words)
+        return frozenset(task.columns.text[0] for task in readers if task.columns.words)
 
     def root(self) -> Path:
         """Returns the folder from which the relative paths of data files start."""

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from mtbert import environment, files, json_files, metrics, splits
-from mtbert.answers import Labels, Metric
+from mtbert.answers import AnyLabels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
-from mtbert.ragged import Ragged, all_values
+from mtbert.ragged import Ragged
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
@@ -61,8 +61,8 @@ class DevData:
         return self.task.metric_named(self.metric)
 
     @property
-    def labels(self) -> Labels:
-        """The labels of all examples, ``[B]`` or ``[B, K]``."""
+    def labels(self) -> AnyLabels:
+        """The labels of all examples."""
         return self.examples.labels
 
 
@@ -294,14 +294,10 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     Their shape and values must fit the task, and their score must equal the one that the run logged.
     """
     task, decision = dev.task, predicted.decision.numpy()
-    labels = len(all_values(dev.labels))
-    shape: tuple[int, ...] = (labels, *result.recipe.tasks[task.name].predicts.shape(task))
-    if task.answer.candidates:
-        shape = dev.labels.shape
-    if not task.answer.labels.fits(task, decision, labels):
+    if not task.answer.labels.fits(task, decision, dev.labels):
         return False
-    if task.answer.candidates and decision.shape != shape:
-        return False
+    shape: tuple[int, ...] = (len(decision), *result.recipe.tasks[task.name].predicts.shape(task))
+    shape = tuple(decision.shape[i] if size == -1 else size for i, size in enumerate(shape))  # -1: as many candidates
     if predicted.prediction.shape != shape or predicted.prediction.dtype != torch.float32:
         return False
     if predicted.calibrated is not None and (

@@ -11,6 +11,7 @@ from mtbert.answers import Array, Labels
 from mtbert.answers.multilabel import average_precisions, by_label
 from mtbert.batch import Floats, Rows
 from mtbert.messages import LONGEST, clean
+from mtbert.ragged import all_values
 from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.summary import Summary
@@ -30,18 +31,19 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
         scores = {row: np.mean([_scores(dev, run) for run in results.runs[row].values()], axis=0) for row in rows}
         heads = ("precision", "recall", "f1", "average precision")
         named = heads if len(rows) == 1 else tuple(f"{head} ({row})" for row in rows for head in heads)
-        listed = commonest(dev.labels)
+        labels_BK = all_values(dev.labels)
+        listed = commonest(labels_BK)
         lines = tuple(
             (
                 clean((task.labels or ())[k][:LONGEST]),
-                str(int((dev.labels[:, k] == 1).sum())),
+                str(int((labels_BK[:, k] == 1).sum())),
                 *(f"{score:.4f}" for row in rows for score in scores[row][k]),
             )
             for k in listed
         )
         notes = ["Means over the seeds, over the dev examples in which the label is known."]
-        if len(listed) < dev.labels.shape[1]:
-            notes.append(f"The {len(listed)} commonest of {dev.labels.shape[1]:,} labels.")
+        if len(listed) < labels_BK.shape[1]:
+            notes.append(f"The {len(listed)} commonest of {labels_BK.shape[1]:,} labels.")
         yield TextTable(
             f"labels-{task.name}", f"By label: {task.name}", ("label", "examples", *named), lines, (" ".join(notes),)
         )
@@ -54,9 +56,10 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
     and the best row.
     """
     for dev, rows in _shown(results, summary, "co_occurrence"):
-        listed = commonest(dev.labels)
-        known_BK = ~np.isnan(dev.labels[:, listed])
-        matrices = {"labels": shares_together(dev.labels[:, listed], known_BK)}
+        labels_BK = all_values(dev.labels)
+        listed = commonest(labels_BK)
+        known_BK = ~np.isnan(labels_BK[:, listed])
+        matrices = {"labels": shares_together(labels_BK[:, listed], known_BK)}
         for row in rows:
             decided = [run.predicted[dev.task.name].decision.numpy()[:, listed] for run in results.runs[row].values()]
             matrices[f"answers of {row}"] = shares_together(
@@ -78,7 +81,7 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
             ax.set_title(title)
             ax.set_xlabel("also has")
         axes[0][0].set_ylabel("an example that has")
-        few = "" if len(listed) == dev.labels.shape[1] else f" the {len(listed)} commonest labels of"
+        few = "" if len(listed) == labels_BK.shape[1] else f" the {len(listed)} commonest labels of"
         yield Drawn(
             f"together-{dev.task.name}",
             f"Labels that occur together: {dev.task.name}",
@@ -120,7 +123,7 @@ def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[De
 
 def _scores(dev: DevData, run: EndedRun) -> Floats:
     """Returns how well ``run`` predicts each label: precision, recall, F1 and average precision, ``[K, 4]``."""
-    predicted = run.predicted[dev.task.name]
-    each = by_label(dev.task, predicted.decision.numpy(), dev.labels)
-    ranked = average_precisions(predicted.prediction.numpy(), dev.labels)
+    predicted, labels_BK = run.predicted[dev.task.name], all_values(dev.labels)
+    each = by_label(dev.task, predicted.decision.numpy(), labels_BK)
+    ranked = average_precisions(predicted.prediction.numpy(), labels_BK)
     return np.array([(c.precision, c.recall, c.f1, ap) for c, ap in zip(each, ranked, strict=True)])

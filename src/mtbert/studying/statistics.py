@@ -20,7 +20,7 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mtbert import metrics
-from mtbert.answers import Labels
+from mtbert.answers import AnyLabels
 from mtbert.batch import Floats
 from mtbert.seeds import numpy_generator
 from mtbert.task import Task
@@ -146,7 +146,9 @@ def exact_mcnemar(right_a_B: npt.NDArray[np.bool_], right_b_B: npt.NDArray[np.bo
     return float(mcnemar(table, exact=True).pvalue)
 
 
-def resample(task: Task, metric: str, answers: npt.NDArray[Any], labels: Labels, resamples: int = RESAMPLES) -> Floats:
+def resample(
+    task: Task, metric: str, answers: npt.NDArray[Any], labels: AnyLabels, resamples: int = RESAMPLES
+) -> Floats:
     """Returns the metric of each seed's answers on bootstrap resamples of the examples, ``[R, S]``.
 
     The draws depend only on the task's name and the number of examples. All rows of a study are therefore resampled in

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from mtbert.answers import FigureName, Judged, Labels
+from mtbert.ragged import all_values
 from mtbert.studying.results import DevData
 from mtbert.studying.text_table import TextTable
 
@@ -52,7 +53,7 @@ def distances(dev: DevData, judged: ByRow) -> TextTable:
 
 def ranks(dev: DevData, judged: ByRow) -> TextTable:
     """Returns a table with the shares of examples in which the right candidate comes first, second, third, or later."""
-    task, candidates = dev.task.name, dev.labels.shape[1]
+    task, candidates = dev.task.name, all_values(dev.labels).shape[1]
     listed = min(candidates, len(NAMED_RANKS))
     heads = [*NAMED_RANKS[:listed], *(["later"] if candidates > listed else [])]
 

@@ -116,7 +116,7 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 
     Raises a ValueError if ``question.tasks`` names such a task, or if no task has answers that can be marked.
     """
-    without = [one.task for one in data if not one.task.predicts.fits.calibrations]
+    without = [one.task for one in data if not one.task.predicts.gives_probability]
     if without and (question.tasks or len(without) == len(data)):
         raise ValueError(f"--unsure: {scoring.no_certainty(without[0])}")
     names = few([task.name for task in without])

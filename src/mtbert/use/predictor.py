@@ -213,7 +213,7 @@ class Predictor:
         ]
         table: list[dict[str, Any]] = [dict.fromkeys(one.task.name for one in data) for _ in range(data[0].size)]
         for one, found in zip(data, answers, strict=True):
-            if unsure is not None and one.task.predicts.fits.calibrations:
+            if unsure is not None and one.task.predicts.gives_probability:
                 certainty_B = scoring.certainty(self.model, one.task, predictions[one.task.name])
                 marked = set(least_certain(certainty_B, math.ceil(unsure * len(one))).tolist())
                 for i, answer in enumerate(found):
@@ -224,7 +224,7 @@ class Predictor:
 
     def check_vectors(self, task: str) -> None:
         """Raises ValueError if the task called ``task`` labels words: its head then reads no vectors of texts."""
-        if self.task(task).answer.words:
+        if self.task(task).reads_words:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:

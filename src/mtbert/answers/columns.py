@@ -1,0 +1,33 @@
+"""Checks which columns can hold the labels of an answer type."""
+
+from typing import Any
+
+from mtbert.answers.values import ColumnFacts
+from mtbert.messages import few, shown
+
+
+def check_named(given: ColumnFacts) -> None:
+    """Raises ValueError if the recipe gives an empty list of label columns."""
+    if given.label == ():
+        raise ValueError("label names no column. Name one.")
+
+
+def one_label(name: str, given: ColumnFacts, *, instead: str) -> dict[str, Any]:
+    """Checks that the columns hold one label for each row or, if ``given`` has votes, several votes. Returns ``{}``.
+
+    Args:
+        name: The name of the answer type.
+        given: The column settings of a recipe.
+        instead: What to do if the recipe names several label columns, for the message.
+
+    Raises:
+        ValueError: If the recipe names several label columns, or a separator that would be used for sets of labels.
+    """
+    check_named(given)
+    if isinstance(given.label, tuple):
+        found = f"[{few(given.label, quoted=True)}]"
+        raise ValueError(f"label: {found} is for sets of labels, found type '{name}'. {instead}.")
+    if given.separator is not None and not isinstance(given.votes, str):
+        found = shown(given.separator)
+        raise ValueError(f"separator: {found} is for sets of labels, found type '{name}'. Drop it.")
+    return {}

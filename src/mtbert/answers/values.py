@@ -1,0 +1,171 @@
+"""The values that answer types take and return: labels, cells, metrics, and what is shown to people.
+
+Dimension key: B examples, K numbers of one answer, such as one logit per class, S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.ragged import Ragged
+
+Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
+AnyLabels = Labels | Ragged  # a number or several for each text, or one for each of its words
+Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
+Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
+
+# The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
+AsOptions = tuple[Labels, npt.NDArray[np.int64]]
+# Figures and tables of the report that fit some labels.
+FigureName = Literal["by_label", "co_occurrence", "confusion", "distances", "ranks", "similarity"]
+
+SoftKind = Literal["votes", "shares"]  # how a file writes labels that are distributions
+YES_NO = "yes/no labels"  # label 1 of a pair says that both texts mean the same
+CANDIDATES = "candidates"  # the second text of a row is the right candidate for the first
+
+
+class TaskFacts(Protocol):
+    """The fields of a task that its answers depend on."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def codes(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def range(self) -> tuple[float, float] | None: ...
+
+    @property
+    def soft(self) -> SoftKind | None: ...
+
+    @property
+    def splitter(self) -> str | None: ...
+
+
+class ColumnFacts(Protocol):
+    """The column settings of a recipe that an answer type depends on; see ``data/tables.py``."""
+
+    @property
+    def text(self) -> tuple[str, ...]: ...
+
+    @property
+    def label(self) -> str | tuple[str, ...] | None: ...
+
+    @property
+    def votes(self) -> str | tuple[str, ...] | None: ...
+
+    @property
+    def weight(self) -> str | None: ...
+
+    @property
+    def separator(self) -> str | None: ...
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The names of the settings that the recipe gives. All others have their defaults."""
+        ...
+
+
+class WrongCell(ValueError):
+    """The error for a cell that cannot be read as a label.
+
+    ``row`` and ``column`` locate the cell; the message gives the reason.
+    """
+
+    def __init__(self, row: int, why: str, column: int = 0) -> None:
+        super().__init__(why)
+        self.row = row
+        self.column = column
+
+
+# Scores ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: it computes one number that says how good the answers to a data set are.
+
+    The functions ``value``, ``undefined`` and ``right`` take the labels of the answer type and the decisions that
+    :meth:`PredictionKind.decide` returns, ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions
+    instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead.
+    """
+
+    name: str
+    value: Callable[[TaskFacts, Array, Any], float]
+    constant: Callable[[TaskFacts, Any], float]  # the value of the best constant answer
+    undefined: Callable[[Array, Any], str | None] = lambda answers, labels: None  # why the value is undefined
+    ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
+    probabilities: bool = False  # the metric reads calibrated predictions, which must give probabilities
+    soft: bool = True  # tasks with soft labels have the metric too; it then takes the most voted class for the label
+    higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
+    lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
+    # Whether each answer is right, [B]; only for a metric that is the share of right answers.
+    right: Callable[[Array, Any], npt.NDArray[np.bool_]] | None = None
+    # Returns the values on resampled examples, [R, S], from the task, answers [S, B], labels [B], and how often each
+    # resample drew each example, [R, B]. Only for a metric that has a fast way to compute them.
+    resampled: Callable[[TaskFacts, Array, Any, Labels], Labels] | None = None
+
+
+# Shown -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A summary of the labels in a split: the counts of each class, or of each range of scores, and some statistics."""
+
+    heading: str  # the heading of the column of names
+    counts: tuple[tuple[str, int], ...]
+    numbers: tuple[tuple[str, float], ...] = ()
+    classes: bool = False  # whether the names are classes, each of which needs enough examples to learn from
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """The examples of a split that contradict each other, as ``mtbert data check`` shows them."""
+
+    number: int
+    heading: str  # the heading of the line with this number
+    warning: str  # the sentence about them, which is printed if there are any
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table to print on a terminal."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""  # printed above a table with a frame
+    lead: str = ""  # a line printed above a table without a frame
+    names: int = 0  # the index of the column of names; too long names are cut
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How wrong the answers to ``B`` examples are.
+
+    - ``answer``: the answers, in the same form as labels. All other fields are ``[B]``.
+    - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
+    - ``distance_B``: how far the answer is from the label: in classes, in wrong labels, or in the unit of scores.
+    - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
+      nats, or the cross-entropy to a soft label. For a cosine, it is the difference between cosine and threshold, which
+      is negative if the answer is right. For a score, it is ``distance_B``.
+    - ``wrong_B``: whether the answer counts as wrong.
+    """
+
+    answer: AnyLabels
+    p_B: Labels
+    distance_B: Labels
+    loss_B: Labels
+    wrong_B: npt.NDArray[np.bool_]
