@@ -3,6 +3,7 @@
 import ast
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 import mtbert
+from mtbert.answers import AnswerType
 from mtbert.answers.heads import HEADS
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.batch import Example, Examples
@@ -25,6 +27,7 @@ PACKAGE = Path(mtbert.__file__).parent
 TYPES = ("classification", "ordinal", "binary", "regression", "multilabel", "ranking")
 WITH_LAYERS = tuple(name for name in TYPES if name != "ranking")
 WITH_COSINE = ("binary", "regression", "ranking")
+OF_LABELS = ("per", "reads_words", "soft")  # what other modules may ask of labels, rarely
 FIT = {*product(WITH_LAYERS, ("linear", "mlp", "native")), *product(WITH_COSINE, ("cosine",))}
 
 
@@ -63,6 +66,54 @@ def asked(source: str) -> Iterator[str]:
 def test_nothing_asks_which_type_a_task_is_or_which_kind_a_head_a_sampler_or_an_aggregation_is():
     files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
     assert {file.name: found for file in files if (found := list(asked(file.read_text())))} == {}
+
+
+def branches(source: str) -> Iterator[str]:
+    """Gives every condition that depends on what kind of labels a task has, as ``task.reads_words`` is one.
+
+    What a loss needs is left out: this is not said of the task, but compared with it.
+    """
+    for node in ast.walk(ast.parse(source)):
+        conditions: list[ast.expr] = []
+        match node:
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
+                conditions = [test]
+            case ast.comprehension(ifs=ifs):
+                conditions = ifs
+            case ast.Return(value=ast.Compare() as value) | ast.Assign(value=ast.Compare() as value):
+                conditions = [value]
+            case ast.Assign(value=ast.UnaryOp() | ast.BoolOp() as value) | ast.Lambda(body=value):
+                conditions = [value]
+        for condition in conditions:
+            found = [each for each in ast.walk(condition) if isinstance(each, ast.Attribute) and each.attr in OF_LABELS]
+            yield from (ast.unparse(each) for each in found if not ast.unparse(each).endswith("needs.soft"))
+
+
+def test_few_conditions_outside_depend_on_the_kind_of_labels():
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
+    found = {str(file): each for file in files if (each := [*branches(file.read_text())])}
+    assert sum(map(len, found.values())) <= 15, found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("if task.reads_words: pass", ["task.reads_words"]),
+        ("x = a if not one.task.soft else b", ["one.task.soft"]),
+        ("x = [t for t in tasks if t.answer.soft]", ["t.answer.soft"]),
+        ("x = not any(task.reads_words for task in chosen)", ["task.reads_words"]),
+        ("x = sorted(tasks, key=lambda task: not task.reads_words)", ["task.reads_words"]),
+        ("def f(self): return self.answer.labels.per == 'word'", ["self.answer.labels.per"]),
+        ("if self.soft and not loss.needs.soft: pass", ["self.soft"]),
+        ("x = f'{self.soft} are of classes'", []),
+    ],
+)
+def test_a_condition_on_the_kind_of_labels_is_found_in_any_form(source: str, found: list[str]):
+    assert list(branches(source)) == found
+
+
+def test_an_answer_type_has_no_flags():
+    assert {field.name for field in fields(AnswerType)} == {"name", "labels", "metrics", "predictions", "soft"}
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,8 @@ WIDE = Columns(shares=("pos", "neg", "neu"))
 
 
 def task(columns: Columns, **settings: Any) -> Task:
-    return Task(
-        **{"name": "t", "type": "classification", "inputs": "single", "labels": MOOD, "soft": columns.soft} | settings
-    )
+    soft = None if columns.label_key == "label" else columns.label_key
+    return Task(**{"name": "t", "type": "classification", "inputs": "single", "labels": MOOD, "soft": soft} | settings)
 
 
 def examples(folder: Path, name: str, content: str, columns: Columns, **settings: Any) -> Examples:

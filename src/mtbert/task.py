@@ -137,8 +137,7 @@ class Task(Settings):
     @property
     def answer(self) -> AnswerType:
         """The answer type of the task."""
-        answer = ANSWER_TYPES[self.type]
-        return answer.soft if self.soft and answer.soft else answer
+        return ANSWER_TYPES[self.type].with_labels(self.soft)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -188,7 +187,7 @@ class Task(Settings):
     @property
     def reads_words(self) -> bool:
         """Whether the task labels words: its head then reads a state for each word, and no vector of a text."""
-        return self.answer.labels.unit == "word"
+        return self.answer.labels.per == "word"
 
     @property
     def texts(self) -> int | None:

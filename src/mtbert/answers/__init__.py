@@ -67,15 +67,15 @@ __all__ = [
     "LabelKind",
     "Labels",
     "Metric",
+    "Per",
     "PredictionKind",
     "Shown",
     "SoftKind",
     "TaskFacts",
-    "Unit",
     "WrongCell",
 ]
 
-Unit = Literal["text", "word"]  # what a label belongs to
+Per = Literal["text", "word"]  # what has a label
 _Labels = TypeVar("_Labels", bound=AnyLabels)
 
 
@@ -83,8 +83,8 @@ class LabelKind(ABC, Generic[_Labels]):
     """The label half of an answer type: what a label is, and how labels and decisions are shown."""
 
     @property
-    def unit(self) -> Unit:
-        """Whether an example has one label, or one for each word of its text. An answer has the same unit."""
+    def per(self) -> Per:
+        """Whether an example has one label or, if this is ``word``, one for each word of its text. So have answers."""
         return "text"
 
     @property
@@ -338,6 +338,10 @@ class AnswerType:
     metrics: tuple[Metric, ...]  # the default first
     predictions: Mapping[str, PredictionKind[Any]]  # by the output of a head, ``HeadKind.gives`` in ``heads.py``
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
+
+    def with_labels(self, soft: SoftKind | None) -> AnswerType:
+        """Returns the answer type for labels that files give as votes or shares; this type itself for other labels."""
+        return self if soft is None or self.soft is None else self.soft
 
     @property
     def choosable(self) -> tuple[str, ...]:

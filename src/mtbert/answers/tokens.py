@@ -33,9 +33,9 @@ from mtbert.answers import (
     Judged,
     LabelKind,
     Labels,
+    Per,
     Shown,
     TaskFacts,
-    Unit,
     WrongCell,
 )
 from mtbert.answers.class_labels import MOST_CONFUSED, MOST_LISTED, ClassLabels, scores_of_each
@@ -79,7 +79,7 @@ AS_CLASSES = ClassLabels()  # tags have the names, codes and order that classes 
 class TagLabels(LabelKind[Ragged]):
     """Labels with one tag for each word of a text. A :class:`mtbert.ragged.Ragged` holds the indices of the tags."""
 
-    unit: Unit = "word"
+    per: Per = "word"
     figures: tuple[FigureName, ...] = ("confusion",)
     graded: bool = True
     wrong: str = "A text counts as wrong if one of its words has a wrong tag."

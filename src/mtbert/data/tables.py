@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from mtbert.answers import AnswerType, SoftKind
+from mtbert.answers import AnswerType
 from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
 from mtbert.data import cells
 from mtbert.messages import few
@@ -73,8 +73,8 @@ class Columns(Settings):
             raise ValueError(
                 f"text must name one column or several different ones, found {few(self.text, most=4, quoted=True)}."
             )
-        if self.soft and not self.labels:
-            raise ValueError(f"{self.soft} names no column. Name one.")
+        if not self.labels and self.label_key != "label":
+            raise ValueError(f"{self.label_key} names no column. Name one.")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"{self.label_key} must name different columns, found {few(self.labels, quoted=True)}.")
         return self
@@ -85,14 +85,9 @@ class Columns(Settings):
         return self._words
 
     @property
-    def soft(self) -> SoftKind | None:
-        """How the columns give a distribution over labels, as votes or as shares; None if they give no distribution."""
-        return "votes" if self.votes is not None else "shares" if self.shares is not None else None
-
-    @property
     def label_key(self) -> Literal["label", "votes", "shares"]:
         """The setting that gives the names of the label columns: ``label``, ``votes`` or ``shares``."""
-        return self.soft or "label"
+        return "votes" if self.votes is not None else "shares" if self.shares is not None else "label"
 
     @property
     def truth(self) -> str | tuple[str, ...] | None:
@@ -107,7 +102,7 @@ class Columns(Settings):
     @property
     def lists(self) -> bool:
         """Whether a cell of a label column may hold a list."""
-        return isinstance(self.truth, str) and (self.soft is not None or self.separator is not None)
+        return isinstance(self.truth, str) and (self.label_key != "label" or self.separator is not None)
 
     @property
     def reads(self) -> tuple[object, ...]:
@@ -139,7 +134,7 @@ class Columns(Settings):
             ValueError: If a task of this type cannot have these columns.
         """
         made = self.model_copy(update=answer.labels.columns(answer.name, self))
-        made._words = answer.labels.unit == "word"
+        made._words = answer.labels.per == "word"
         return made
 
     def as_label(self, value: object) -> str | None:

@@ -42,7 +42,7 @@ def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:
     names a column that generated rows never have.
     """
     written = task.codes or task.labels or ()
-    named = columns.label if columns.soft is None else columns.shares
+    named = columns.label or columns.shares
     if isinstance(named, tuple) and set(named) != set(written):
         raise ValueError(
             f"columns.{columns.label_key} and labels must name the same, found {few(named, quoted=True)} and "
