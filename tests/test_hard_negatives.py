@@ -34,8 +34,8 @@ folder = toy_run.folder
 
 SEARCH = Task.model_validate({"name": "search", "type": "ranking", "inputs": "separate", "head": "cosine"})
 APART = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-# The second row has the query of the first. The third has the first's right passage as a wrong one, and the second's
-# query as another; its own right passage is also its last wrong one.
+# The second row has the query of the first. The third has the first's right candidate as a wrong one, and the second's
+# query as another; its own right candidate is also its last wrong one.
 SHARED = [[0, 1, 2, 3], [0, 5, 6, 7], [8, 9, 1, 9], [4, 0, 9, 3]]
 
 

@@ -30,12 +30,12 @@ from mtbert.yaml_files import merge
 mtbert = commands.mtbert
 
 SILENT = Console(quiet=True)
-QUERY, *PASSAGES = toy_search.rows(1, wrong=3, seed=9)[0]
+QUERY, *CANDIDATES = toy_search.rows(1, wrong=3, seed=9)[0]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained run of a ranking with two wrong passages in each row, and mine.yaml, its recipe."""
+    """A trained run of a ranking with two wrong candidates in each row, and mine.yaml, its recipe."""
     folder = tmp_path_factory.mktemp("search")
     toy_run.set_up(folder)
     (folder / "mine.yaml").write_text(yaml.safe_dump(toy_search.raw_recipe(folder), sort_keys=False))
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_right_passage_comes_first_more_often_than_in_a_random_order(folder: Path, said: Callable[..., str]):
+def test_the_right_candidate_comes_first_more_often_than_in_a_random_order(folder: Path, said: Callable[..., str]):
     found = json.loads(said("evaluate", folder / "run", "--json"))["tasks"]["search"]
     assert found["constant"] == {"accuracy": pytest.approx(1 / 3), "mrr": pytest.approx((1 + 1 / 2 + 1 / 3) / 3)}
     assert found["metrics"]["accuracy"] > 0.8
@@ -71,15 +71,15 @@ def test_the_check_of_the_data_finds_wrong_candidates_that_are_right(folder: Pat
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_python_ranks_any_number_of_candidates_and_each_as_if_alone(folder: Path, number: int):
     made = load(folder / "run")
-    (found,) = made.predict("search", (QUERY, *PASSAGES[:number]))
-    alone = [made.predict("search", [(QUERY, passage)])[0]["cosines"][0] for passage in PASSAGES[:number]]
+    (found,) = made.predict("search", (QUERY, *CANDIDATES[:number]))
+    alone = [made.predict("search", [(QUERY, candidate)])[0]["cosines"][0] for candidate in CANDIDATES[:number]]
     assert found["cosines"] == pytest.approx(alone, abs=1e-5)
     assert found["first"] == int(np.argmax(alone)) + 1 == 1
     assert [found["cosines"][found["ranks"].index(rank)] for rank in range(1, number + 1)] == sorted(
         found["cosines"], reverse=True
     )
-    assert made((QUERY, *PASSAGES[:number])) == [{"search": found}]
-    vectors = made.vectors("search", (QUERY, *PASSAGES[:number]))
+    assert made((QUERY, *CANDIDATES[:number])) == [{"search": found}]
+    vectors = made.vectors("search", (QUERY, *CANDIDATES[:number]))
     assert vectors.shape == (1, number + 1, 16)
 
 
@@ -103,7 +103,7 @@ def predictor(folder: Path) -> Predictor:
 
 
 def test_predict_reads_other_columns_than_train_had(folder: Path, said: Callable[..., str]):
-    lines = ["question,a,b,c,d", f"{QUERY},{PASSAGES[1]},{PASSAGES[2]},{PASSAGES[0]},{PASSAGES[3]}"]
+    lines = ["question,a,b,c,d", f"{QUERY},{CANDIDATES[1]},{CANDIDATES[2]},{CANDIDATES[0]},{CANDIDATES[3]}"]
     (folder / "new.csv").write_text("\n".join(lines) + "\n")
     columns = ["--set", "tasks.search.columns.text=[question, a, b, c, d]"]
     said(
@@ -119,9 +119,9 @@ def test_predict_reads_other_columns_than_train_had(folder: Path, said: Callable
     )
     found = json.loads((folder / "a.jsonl").read_text())
     assert (found["question"], found["first"], found["ranks"][2], len(found["cosines"])) == (QUERY, 3, 1, 4)
-    assert said("predict", folder / "run", "--task", "search", "--text", QUERY, "--text-pair", PASSAGES[0]).startswith(
-        "first 1  ranks 1  cosines 0."
-    )
+    assert said(
+        "predict", folder / "run", "--task", "search", "--text", QUERY, "--text-pair", CANDIDATES[0]
+    ).startswith("first 1  ranks 1  cosines 0.")
 
 
 def test_a_file_without_a_candidate_column_names_it(folder: Path, mtbert: Mtbert):

@@ -115,7 +115,7 @@ def test_the_pairs_of_a_table_are_encoded_once_for_all_packed_tasks(folder: Path
         assert len(ids) > 70
 
 
-def test_a_ranking_puts_the_right_passage_first(trained: Callable[[str], Path], mtbert: Mtbert):
+def test_a_ranking_puts_the_right_candidate_first(trained: Callable[[str], Path], mtbert: Mtbert):
     run = trained("search.yaml")
     found = json.loads(mtbert("evaluate", run, "--json").out)["tasks"]["search"]
     assert found["metrics"]["accuracy"] > 0.7 > found["constant"]["accuracy"]

@@ -1,4 +1,4 @@
-"""Rankings of toy sentences: a question about a noun, a passage about it, and passages about other nouns."""
+"""Rankings of toy sentences: a question about a noun, a candidate about this noun, and candidates about others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ COLUMNS = ("query", "right", "wrong", "worse")
 
 
 def rows(number: int, *, wrong: int = 2, seed: int = 0) -> list[tuple[str, ...]]:
-    """Returns rows of a query, its right passage, and ``wrong`` wrong ones."""
+    """Returns rows of a query, its right candidate, and ``wrong`` wrong ones."""
     rng = np.random.default_rng(seed)
 
-    def passage(noun: str) -> str:
+    def candidate(noun: str) -> str:
         return f"the {noun} {rng.choice(OTHERS)} was {rng.choice(OTHERS)} and {rng.choice(OTHERS)} very {noun}"
 
     found = []
     for _ in range(number):
         noun, *other = rng.permutation(NOUNS)[: wrong + 1]
-        found.append((f"how {rng.choice(OTHERS)} is a {noun}", passage(noun), *map(passage, other)))
+        found.append((f"how {rng.choice(OTHERS)} is a {noun}", candidate(noun), *map(candidate, other)))
     return found
 
 
