@@ -73,26 +73,27 @@ def branches(source: str) -> Iterator[str]:
 
     What a loss needs is left out: this is not said of the task, but compared with it.
     """
+    found: dict[ast.Attribute, None] = {}
     for node in ast.walk(ast.parse(source)):
-        conditions: list[ast.expr] = []
         match node:
+            case ast.BoolOp() | ast.UnaryOp() | ast.Compare():
+                conditions = [node]
             case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
                 conditions = [test]
             case ast.comprehension(ifs=ifs):
                 conditions = ifs
-            case ast.Return(value=ast.Compare() as value) | ast.Assign(value=ast.Compare() as value):
-                conditions = [value]
-            case ast.Assign(value=ast.UnaryOp() | ast.BoolOp() as value) | ast.Lambda(body=value):
-                conditions = [value]
-        for condition in conditions:
-            found = [each for each in ast.walk(condition) if isinstance(each, ast.Attribute) and each.attr in OF_LABELS]
-            yield from (ast.unparse(each) for each in found if not ast.unparse(each).endswith("needs.soft"))
+            case _:
+                continue
+        for each in (part for condition in conditions for part in ast.walk(condition)):
+            if isinstance(each, ast.Attribute) and each.attr in OF_LABELS:
+                found[each] = None
+    yield from (told for each in found if not (told := ast.unparse(each)).endswith("needs.soft"))
 
 
 def test_few_conditions_outside_depend_on_the_kind_of_labels():
     files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
     found = {str(file): each for file in files if (each := [*branches(file.read_text())])}
-    assert sum(map(len, found.values())) <= 15, found
+    assert sum(map(len, found.values())) <= 18, found
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_few_conditions_outside_depend_on_the_kind_of_labels():
         ("x = [t for t in tasks if t.answer.soft]", ["t.answer.soft"]),
         ("x = not any(task.reads_words for task in chosen)", ["task.reads_words"]),
         ("x = sorted(tasks, key=lambda task: not task.reads_words)", ["task.reads_words"]),
+        ("x = any(task.reads_words and task.takes(1) for task in chosen)", ["task.reads_words"]),
         ("def f(self): return self.answer.labels.per == 'word'", ["self.answer.labels.per"]),
         ("if self.soft and not loss.needs.soft: pass", ["self.soft"]),
         ("x = f'{self.soft} are of classes'", []),

@@ -49,7 +49,7 @@ class GraphModule(nn.Module):
         self.twin, self.graph = PaddedModel(model, graph.tasks), graph
         self.segments = model.encoder.segment_embedding is not None and model.tasks[graph.tasks[0]].segments
         self.texts = 2 if model.tasks[graph.tasks[0]].inputs == "separate" else 1
-        self.candidates = model.tasks[graph.tasks[0]].answer.candidates
+        self.candidates = model.tasks[graph.tasks[0]].texts is None
 
     @property
     def inputs(self) -> list[str]:

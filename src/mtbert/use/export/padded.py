@@ -46,7 +46,7 @@ class PaddedModel(nn.Module):
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}
         for name in self.names:
             each = [vectors[name] for vectors in by_text]
-            if self.model.tasks[name].answer.words:
+            if self.model.tasks[name].reads_words:
                 found[name] = (self._of_tokens(name, each[0]), ())
                 continue
             read = tuple(x_BD for x in each for x_BD in (x.unbind(1) if x.dim() == 3 else (x,)))

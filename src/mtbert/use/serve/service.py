@@ -132,7 +132,7 @@ class Service:
 
 def _embeds(task: Task) -> bool:
     """Returns whether a task has a vector of each single text."""
-    return not task.answer.words and task.inputs != "packed"
+    return not task.reads_words and task.inputs != "packed"
 
 
 def _taken(tasks: Sequence[Task]) -> str:
