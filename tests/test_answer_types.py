@@ -65,7 +65,8 @@ def asked(source: str) -> Iterator[str]:
 
 def test_nothing_asks_which_type_a_task_is_or_which_kind_a_head_a_sampler_or_an_aggregation_is():
     files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "answers"]
-    assert {file.name: found for file in files if (found := list(asked(file.read_text())))} == {}
+    elsewhere = {"transformers.py": ["'regression'"]}  # a value of problem_type in the config.json of transformers
+    assert {file.name: found for file in files if (found := list(asked(file.read_text())))} == elsewhere
 
 
 def branches(source: str) -> Iterator[str]:

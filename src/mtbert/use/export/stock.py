@@ -1,0 +1,275 @@
+"""The parts that the exports for stock libraries share.
+
+A stock library is transformers or sentence-transformers. It loads an exported folder with its own classes. This file
+writes the files that both libraries read, and finds the linear layers of a task. It imports neither library.
+
+Dimension key: B examples, F numbers into a layer, K numbers out of it.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mtbert import files
+from mtbert.answers.heads import COSINE
+from mtbert.answers.regression import ends, width
+from mtbert.batch import Dataset
+from mtbert.data.words import as_read
+from mtbert.messages import clean, few
+from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.families.known import FAMILIES
+from mtbert.model.heads import LinearHead, reads_pooler
+from mtbert.model.layer import Activation
+from mtbert.model.lora import merged
+from mtbert.model.model import Model
+from mtbert.model.weights import encoder_state
+from mtbert.task import Task
+from mtbert.use.export import Wanted
+
+Form = Literal["classes", "yes or no", "labels", "score", "tags"]
+"""The meaning of the numbers that the last layer of a task gives.
+
+They are a logit for each class, one logit for yes, a logit for each label of a set, or a score; for a task about words
+they are a logit for each tag of each word.
+"""
+FORMS: Mapping[str, Form] = {"logits": "classes", "logit": "yes or no", "logits of labels": "labels", "score": "score"}
+# Keys of config.json that are kept beside those that the family reads. Others could change what a library does.
+KEPT_KEYS = ("model_type", "initializer_range", "pad_token_id")
+# The keys of tokenizer_config.json that name a special token, and the tokens that may be named.
+ROLES = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+# The largest score, and the largest share of the range that it may be, if the weights of a head in float32 give scores.
+LARGEST_SCORE, FARTHEST = 1e30, 500
+ASKED_TOGETHER = 32  # examples that a library answers together while answers are compared
+
+
+# Layers ------------------------------------------------------------------------------------------------------
+
+
+def form_of(task: Task) -> Form | None:
+    """Returns the meaning of the numbers that the task's head gives; None if a stock library has no such numbers."""
+    form = FORMS.get(task.predicts.feeds[0])
+    if task.pooled("cls") == "words":
+        return "tags" if form == "classes" else None
+    return None if form == "score" and task.predicts.shape(task) else form
+
+
+def own_encoder(model: Model, task: Task) -> Encoder:
+    """Returns the encoder of a task, with plain weights. If the task has top layers of its own, they are part of it."""
+    encoder = merged(model.encoder)
+    if not model.unshare:
+        return encoder
+    top, made = model.top(task.name), copy.copy(encoder)
+    made._modules = (
+        encoder._modules
+        | {  # the copy is shallow, so the shared encoder keeps its own layers
+            "layers": nn.ModuleList([*encoder.layers[: top.first], *top.layers]),
+            "final_norm": top.final_norm,
+            "pooler": top.pooler,
+        }
+    )
+    return made
+
+
+def has_pooler(config: EncoderConfig) -> bool:
+    """Returns whether the encoder's class in transformers has a pooler, even if the encoder itself has none."""
+    family = FAMILIES[config.family]
+    return family.encoder(family.config.model_validate(dict(config.source))).pooler
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A linear layer, and the function that follows it; None if there is no such function."""
+
+    weight_KF: Tensor
+    bias_K: Tensor
+    activation: Activation | None
+
+    def as_tensors(self, name: str) -> dict[str, Tensor]:
+        """Returns the weights by the names that they have in a module called ``name``."""
+        return {f"{name}.weight": self.weight_KF, f"{name}.bias": self.bias_K}
+
+
+def affines(model: Model, task: Task) -> list[Affine]:
+    """Returns the linear layers of a task, from the vector that it pools to its answer.
+
+    The first one is the pooler if the task reads it. A temperature, a Platt scaling and the range of scores are part of
+    the last one. The task must have a head with layers.
+    """
+    head = model.head(task.name)
+    assert isinstance(head, LinearHead)
+    *hidden, last = [layer for layer in head.layers if isinstance(layer, nn.Linear)]
+    fitted = model.fitted(task.name)
+    scale, shift = (float(fitted[name]) if name in fitted else none for name, none in (("scale", 1.0), ("bias", 0.0)))
+    if form_of(task) == "score":
+        scale, shift = width(task), ends(task)[0]
+    found = [Affine(layer.weight.detach(), layer.bias.detach(), head.activation) for layer in hidden]
+    weight_KF, bias_K = last.weight.detach().double() * scale, last.bias.detach().double() * scale + shift
+    found.append(Affine(weight_KF.float(), bias_K.float(), None))
+    if reads_pooler(task, model.pooling, model.encoder.config):
+        pooler = own_encoder(model, task).pooler
+        assert pooler is not None
+        found.insert(0, Affine(pooler.weight.detach(), pooler.bias.detach(), torch.tanh))
+    return found
+
+
+# Refusals and notes ------------------------------------------------------------------------------------------
+
+
+def not_stock(model: Model, task: Task, library: str) -> str | None:
+    """Returns why no stock library can hold a task, with a repair; None if nothing is known to be in the way."""
+    if model.adapted(task.name):
+        return f"{library} has no projected attention layers (PAL), and this task has some. Use --to onnx."
+    if task.head_kind.gives != COSINE and form_of(task) is None:
+        return f"{library} has no answers of type '{task.type}'. Use --to onnx."
+    far, cosine = max(map(abs, ends(task))), task.head_kind.gives == COSINE
+    if not cosine and (far > LARGEST_SCORE or far > FARTHEST * width(task)):
+        low, high = ends(task)
+        return f"scores from {low:.9g} to {high:.9g} have more digits than weights in float32 give. Use --to onnx."
+    return None
+
+
+def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
+    """Returns notes on the parts of a task's answer that no stock library holds, one line each.
+
+    ``logit`` says what the logit of a yes/no answer is in the library.
+    """
+    fitted, notes = model.fitted(task.name), []
+    low, high = ends(task)
+    cosine = task.head_kind.gives == COSINE
+    if task.predicts.feeds[0] in ("score", "cosine") and task.labels is None and task.texts is not None:
+        if cosine:
+            notes.append(f"The score is {low:g} + {high - low:g} * cosine, clamped to {low:g} and {high:g}.")
+        else:
+            notes.append(f"Scores are not clamped: clamp them to {low:g} and {high:g}.")
+    if cosine and task.labels is not None:
+        no, yes = map(clean, task.labels)
+        notes.append(f"The answer is {yes} if the cosine is above {float(fitted['threshold']):.6g}, and {no} if not.")
+    if "knots" in fitted:
+        notes.append(
+            "Probabilities are not calibrated, because the calibration is no part of a linear layer. A calibrated "
+            f"one is `numpy.interp(logit, *knots)`, where the logit is {logit}, and `export.json` has `knots` under "
+            f'`["tasks"]["{task.name}"]["fitted"]`.'
+        )
+    if form_of(task) == "labels" and "threshold" in fitted and bool(fitted["threshold"].any()):
+        p_K = fitted["threshold"].sigmoid().tolist()
+        limits = few([f"{clean(label)} {p:.4g}" for label, p in zip(task.labels or (), p_K, strict=True)], most=20)
+        notes.append(f"A label is chosen if its probability is above its threshold: {limits}.")
+    if form_of(task) == "tags":
+        notes.append("A word has the tag of its first token; tokens after it have tags that nobody trained.")
+        if task.splitter == "unicode-joined":
+            notes.append("The model was trained on words with single spaces between them, also before a full stop.")
+    return tuple(notes)
+
+
+# Files ---------------------------------------------------------------------------------------------------------
+
+
+def places(wanted: Wanted) -> dict[str, str]:
+    """Returns the subfolder of each exported task, by its name. A task that is exported alone has the whole folder."""
+    return {name: "" if len(wanted.tasks) == 1 else name for name in wanted.tasks}
+
+
+def write_encoder(
+    encoder: Encoder,
+    folder: Path,
+    config: Mapping[str, object],
+    *,
+    beside: Mapping[str, Tensor] = {},
+    prefix: str = "",
+    pooler: bool = True,
+) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` of a class of transformers.
+
+    Args:
+        encoder: The encoder.
+        folder: The folder to write into.
+        config: Keys of ``config.json`` beside those that describe the encoder.
+        beside: Weights beside those of the encoder, by their names.
+        prefix: The prefix that the names of the encoder's weights get.
+        pooler: Whether the class has a pooler. If it has none, the encoder's pooler is left out.
+    """
+    kept = {name: weight for name, weight in encoder_state(encoder).items() if pooler or not name.startswith("pooler.")}
+    state = {**{prefix + name: weight for name, weight in kept.items()}, **beside}
+    file = folder / "model.safetensors"
+    with files.naming(file):
+        save_file({name: weight.contiguous() for name, weight in state.items()}, file, metadata={"format": "pt"})
+    known = FAMILIES[encoder.config.family].config.model_fields
+    source = {key: value for key, value in encoder.config.source.items() if key in known or key in KEPT_KEYS}
+    write_json(folder / "config.json", {**source, "dtype": "float32", **config})
+
+
+def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``. With them, transformers makes the same tokens as we do.
+
+    Raises:
+        ValueError: If the tokenizer has no special token that can fill up the short sequences of a batch.
+    """
+    model, tokenizer = wanted.predictor.model, wanted.predictor.tokenizer
+    special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    roles = {role: next((name for name in names if name in special), None) for role, names in ROLES.items()}
+    segments = task.segments and model.encoder.config.segment_types > 1
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.max_length,
+        "model_input_names": ["input_ids", "attention_mask", *(["token_type_ids"] * segments)],
+        "pad_token": _padding(special, model.encoder),
+    }
+    write_json(folder / "tokenizer_config.json", settings | {role: name for role, name in roles.items() if name})
+    truncation = {"direction": "Right", "max_length": model.max_length, "strategy": "LongestFirst", "stride": 0}
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()) | {"truncation": truncation})
+
+
+def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
+    """Returns the padding token. For a RoBERTa it must be the one before the first position, as positions skip it."""
+    first = encoder.config.position_offset
+    found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]
+    if not found:
+        raise ValueError(
+            "the tokenizer has no special token for padding, such as [PAD], so a stock library cannot make batches. "
+            "Use --to onnx."
+        )
+    return found[0]
+
+
+def write_json(file: Path, value: object) -> None:
+    """Writes a value as JSON."""
+    with files.naming(file):
+        file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# Asking --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from printing progress bars and warnings on the terminal of the user."""
+    from transformers.utils import logging
+
+    control: Any = logging  # some of its functions have no types
+    shown, level = control.is_progress_bar_enabled(), control.get_verbosity()
+    control.disable_progress_bar()
+    control.set_verbosity_error()
+    try:
+        yield
+    finally:
+        control.set_verbosity(level)
+        if shown:
+            control.enable_progress_bar()
+
+
+def texts_of(data: Dataset) -> list[list[str]]:
+    """Returns the columns of texts of a data set, in the form that the tokenizer gets."""
+    return [list(map(str, column)) for column in as_read(data.examples.texts, data.task.splitter)]

@@ -1,0 +1,221 @@
+"""The export for transformers: folders that the library loads with its own classes.
+
+A task about whole texts gets the family's class for sequence classification, and a task about words its class for token
+classification. The class must compute exactly what our model computes; a task for which there is no such class is
+refused.
+
+Dimension key: B examples, L tokens, W words, K labels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtbert.answers.heads import COSINE
+from mtbert.batch import Dataset
+from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.families.known import FAMILIES
+from mtbert.model.layer import Activation
+from mtbert.model.model import Model
+from mtbert.task import Task
+from mtbert.use.export import Answering, OptionName, Wanted
+from mtbert.use.export.stock import (
+    ASKED_TOGETHER,
+    Affine,
+    Form,
+    affines,
+    form_of,
+    losses_of,
+    not_stock,
+    own_encoder,
+    places,
+    quiet,
+    texts_of,
+    write_encoder,
+    write_tokenizer_files,
+)
+
+# What config.json says about the numbers that a class for whole texts gives.
+PROBLEMS: Mapping[Form | None, str] = {
+    "classes": "single_label_classification",
+    "yes or no": "single_label_classification",
+    "labels": "multi_label_classification",
+    "score": "regression",
+}
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """The format ``transformers``: a folder for each task, which ``transformers.pipeline`` loads."""
+
+    name: str = "transformers"
+    packages: tuple[str, ...] = ("transformers",)
+    install: str = "transformers"
+    options: frozenset[OptionName] = frozenset()
+
+    def refusal(self, model: Model, task: Task) -> str | None:
+        why = not_stock(model, task, "transformers")
+        if why is not None:
+            return why
+        config = model.encoder.config
+        if task.inputs == "separate":
+            where = "sentence-transformers" if task.head_kind.gives == COSINE else "onnx"
+            return f"no class of transformers reads two texts separately. Use --to {where}."
+        theirs, (*ours, _) = stock_class(config, task), affines(model, task)
+        able = config.native is not None and (config.pooler or not config.native.pooler)
+        repair = f"Use {'head: native, or ' * able}--to sentence-transformers."
+        if form_of(task) == "tags":
+            repair = "Use head: linear, or --to onnx."
+        elif model.pooling_of(task) != "cls":
+            return f"{theirs.name} reads first tokens, and this task means over tokens. {repair}"
+        functions = [layer.activation for layer in ours]
+        if functions != theirs.activations or any(len(layer.bias_K) != config.width for layer in ours):
+            return f"head '{task.head.kind}' is not that of {theirs.name}. {repair}"
+        return None
+
+    def lost(self, model: Model, task: Task) -> tuple[str, ...]:
+        return losses_of(model, task, "that of the second label minus that of the first, without softmax")
+
+    def facts(self, wanted: Wanted) -> dict[str, dict[str, object]]:
+        return {name: {"folder": place} for name, place in places(wanted).items()}
+
+    def usage(self, wanted: Wanted) -> str:
+        parts = ["## Use", "", "`pip install transformers torch`. Replace `FOLDER` with the path of this folder.", ""]
+        for name, place in places(wanted).items():
+            task = wanted.predictor.task(name)
+            kind, options = "text-classification", ", top_k=None, truncation=True"
+            if "knots" in wanted.predictor.model.fitted(name):
+                options += ', function_to_apply="none"'
+            if form_of(task) == "tags":
+                kind, options = "token-classification", ', aggregation_strategy="first"'
+            question = '"A text."' if task.texts == 1 else '{"text": "A text.", "text_pair": "Another text."}'
+            parts += [
+                *([f"### {name}", ""] * (place != "")),
+                "```python",
+                "from transformers import pipeline",
+                "",
+                f'ask = pipeline("{kind}", "FOLDER{place and "/" + place}"{options})',
+                f"print(ask({question}))",
+                "```",
+                "",
+            ]
+        return "\n".join(parts)
+
+    def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:
+        asked = {}
+        for name, place in places(wanted).items():
+            wanted.tell(f"{self.name}: {name}")
+            (folder / place).mkdir(exist_ok=True)
+            asked[name] = _write(wanted, wanted.predictor.task(name), folder / place)
+        return asked
+
+
+TRANSFORMERS = Transformers()
+
+
+@dataclass(frozen=True)
+class StockClass:
+    """A class of transformers, such as ``BertForSequenceClassification``.
+
+    ``head`` describes its head. It is None if mtbert does not know the head.
+    """
+
+    name: str
+    head: NativeHead | None
+
+    @property
+    def activations(self) -> list[Activation] | None:
+        """The functions after its linear layers behind the encoder's last layer, except the last linear layer."""
+        if self.head is None:
+            return None
+        return [torch.tanh] * self.head.pooler + [self.head.activation] * (len(self.head.names) - 1)
+
+
+def stock_class(config: EncoderConfig, task: Task) -> StockClass:
+    """Returns the class that the encoder's family has for tasks like ``task``."""
+    base = FAMILIES[config.family].types[config.source["model_type"]].removesuffix("Model")
+    if form_of(task) == "tags":
+        return StockClass(f"{base}ForTokenClassification", NativeHead(names=("classifier",)))
+    return StockClass(f"{base}ForSequenceClassification", config.native)
+
+
+def _write(wanted: Wanted, task: Task, folder: Path) -> Answering:
+    model, form = wanted.predictor.model, form_of(task)
+    encoder, layers = own_encoder(model, task), affines(model, task)
+    theirs = stock_class(encoder.config, task)
+    assert theirs.head is not None
+    labels = task.labels or (task.name,)
+    config: dict[str, object] = {
+        "architectures": [theirs.name],
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    if form in PROBLEMS:
+        config["problem_type"] = PROBLEMS[form]
+    if form == "yes or no":
+        layers[-1] = _two_labels(layers[-1])
+    beside: dict[str, Tensor] = {}
+    for name, layer in zip(theirs.head.names, layers[-len(theirs.head.names) :], strict=True):
+        beside |= layer.as_tensors(name)
+    prefix = FAMILIES[encoder.config.family].prefix
+    write_encoder(encoder, folder, config, beside=beside, prefix=prefix, pooler=theirs.head.pooler)
+    write_tokenizer_files(wanted, task, folder)
+    return partial(_answers, folder)
+
+
+def _two_labels(layer: Affine) -> Affine:
+    """Returns a layer that gives two logits instead of one. The first is 0, so their softmax is the old sigmoid."""
+    weight_KF, bias_K = (torch.cat([torch.zeros_like(part), part]) for part in (layer.weight_KF, layer.bias_K))
+    return Affine(weight_KF, bias_K, None)
+
+
+# Asking --------------------------------------------------------------------------------------------------------
+
+
+def _answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
+    """Returns the answers of the class in ``folder``."""
+    form, logits = form_of(data.task), _logits(folder, data)
+    if form == "tags":
+        return {"probabilities": _of_words(logits, data).softmax(-1)}
+    logits_BK = torch.cat(logits)
+    if form == "score":
+        return {"score": logits_BK[:, 0]}
+    if form == "labels":
+        return {"probabilities": logits_BK.sigmoid()}
+    return {"probabilities": logits_BK.softmax(-1)}
+
+
+@torch.no_grad()
+def _logits(folder: Path, data: Dataset) -> list[Tensor]:
+    """Returns the logits of each batch, ``[B, K]``; for a task about words those of each text, ``[1, L, K]``."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+    words = form_of(data.task) == "tags"
+    kind = AutoModelForTokenClassification if words else AutoModelForSequenceClassification
+    with quiet():
+        model, info = kind.from_pretrained(folder, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert not info["missing_keys"], info["missing_keys"]
+    assert not info["unexpected_keys"], info["unexpected_keys"]
+    model.eval()
+    found, together = [], 1 if words else ASKED_TOGETHER
+    for first in range(0, len(data), together):
+        texts = [column[first : first + together] for column in texts_of(data)]
+        found.append(model(**tokenizer(*texts, padding=True, truncation=True, return_tensors="pt")).logits)
+    return found
+
+
+def _of_words(logits: list[Tensor], data: Dataset) -> Tensor:
+    """Returns the logits of each word's first token, ``[W, K]``; ``nan`` for a word without a token."""
+    words = data.words(np.arange(len(data)))
+    assert words is not None
+    found_WK = torch.full((len(words.values), logits[0].shape[-1]), torch.nan)
+    for word, (text, token) in enumerate(zip(words.owners.tolist(), words.values.tolist(), strict=True)):
+        if token >= 0:
+            found_WK[word] = logits[text][0, token]
+    return found_WK
