@@ -121,7 +121,16 @@ def test_a_body_that_is_no_json_or_odd_json_is_refused(server: Server, content, 
     assert (found[0], found[2][: len(message)]) == (status, message)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_page_of_another_site_may_not_ask_but_the_own_page_may(server: Server):
+    body = {"texts": ["a"]}
+    for site in ("cross-site", "same-site"):
+        found = server.refused("/v1/predict", body, headers={"sec-fetch-site": site})
+        assert found == (403, "forbidden", "a page of another site may not ask this server.")
+    for site in ("same-origin", "none"):
+        assert server.client.post("/v1/predict", json=body, headers={"sec-fetch-site": site}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
 def test_a_body_of_another_type_than_json_is_refused(server: Server, kind: str):
     found = server.refused("/v1/predict", content=b'{"texts": ["a"]}', headers={"content-type": kind})
     assert found == (415, "invalid_request", "a body must be JSON. Send the header Content-Type: application/json.")

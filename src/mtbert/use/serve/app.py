@@ -6,6 +6,7 @@ from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +15,7 @@ from mtbert import scoring
 from mtbert.use.predictor import Predictor
 from mtbert.use.serve.batching import Batcher
 from mtbert.use.serve.engines import Engine, TorchEngine
-from mtbert.use.serve.errors import Refused, wrong_body
+from mtbert.use.serve.errors import FAILED, Refused, wrong_body
 from mtbert.use.serve.kserve import kserve_routes
 from mtbert.use.serve.limits import Gate, Limits
 from mtbert.use.serve.measures import Measures
@@ -36,6 +37,24 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
 
 
 DEFAULT_LIMITS = Limits()
+REFUSALS: dict[int | str, str] = {
+    "4XX": "The request is refused",
+    "422": "The body has another form",
+    "5XX": "The server cannot answer now",
+}
+
+
+class ErrorText(BaseModel):
+    """Why a request is refused."""
+
+    message: str
+    type: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every refusal. Below ``/v2``, ``error`` is the message itself."""
+
+    error: ErrorText | str
 
 
 def create_app(
@@ -74,10 +93,13 @@ def create_app(
         lifespan=running,
         docs_url=None,  # these two pages would load scripts from other servers
         redoc_url=None,
+        strict_content_type=False,  # the gate checks it
+        responses={status: {"model": ErrorBody, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={
             Refused: _refused,
             RequestValidationError: _invalid,
             HTTPException: _http,
+            Exception: _failed,
         },
     )
     app.include_router(probe_routes(batcher, measures))
@@ -88,12 +110,17 @@ def create_app(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return Response(error.body(), error.status, dict(error.headers), "application/json")
+    return Response(error.body(request.url.path), error.status, dict(error.headers), "application/json")
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return await _refused(request, wrong_body(error.errors()))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # The error itself goes on to the gate, which logs it.
+    return await _refused(request, FAILED)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -9,11 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.limits import RETRY
-from mtbert.use.serve.together import Asked, BatchResults
+from mtbert.use.serve.together import Asked, BatchResult
 
 
 class Told(Protocol):
@@ -28,7 +28,7 @@ class Told(Protocol):
 class _Job:
     asked: Asked
     cost: int  # tokens, estimated
-    future: asyncio.Future[Any]
+    future: asyncio.Future[BatchResult]
 
 
 class Batcher:
@@ -43,7 +43,7 @@ class Batcher:
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Asked]], BatchResults], budget: int, longest: int, most: int, told: Told
+        self, answer: Callable[[Sequence[Asked]], list[BatchResult]], budget: int, longest: int, most: int, told: Told
     ) -> None:
         self._answer, self._budget, self._longest, self._most, self._told = answer, budget, longest, most, told
         self._jobs: deque[_Job] = deque()
@@ -72,7 +72,7 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
-    async def ask(self, asked: Asked) -> Any:
+    async def ask(self, asked: Asked) -> BatchResult:
         """Returns the result for one question. If the caller is cancelled, the question is dropped.
 
         Raises:
@@ -127,11 +127,11 @@ class Batcher:
             else:
                 _deliver(jobs, [error])
             return
-        self._told.batch(len(jobs), sum(len(job.asked.rows) for job in jobs), found.tokens)
-        _deliver(jobs, found.results)
+        self._told.batch(len(jobs), sum(len(job.asked.rows) for job in jobs), sum(one.tokens for one in found))
+        _deliver(jobs, found)
 
 
-def _deliver(jobs: Sequence[_Job], results: Sequence[Any]) -> None:
+def _deliver(jobs: Sequence[_Job], results: Sequence[BatchResult | Exception]) -> None:
     """Gives each question its result, on the event loop that waits for it."""
 
     def give() -> None:

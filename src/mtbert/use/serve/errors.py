@@ -1,4 +1,7 @@
-"""Refusals of the server, all in one JSON shape: ``{"error": {"message": ..., "type": ...}}``."""
+"""Refusals of the server, all in one JSON shape: ``{"error": {"message": ..., "type": ...}}``.
+
+The exception are the paths of KServe V2, whose protocol and clients want ``{"error": message}``.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +12,7 @@ from mtbert.messages import clean, shown
 # The type of an error for each status. Other statuses are of the type "invalid_request".
 TYPES = {
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "not_allowed",
     413: "too_large",
@@ -26,10 +30,15 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.message, self.headers = status, message, headers
 
-    def body(self) -> bytes:
-        """Returns the JSON that the client gets."""
+    def body(self, path: str) -> bytes:
+        """Returns the JSON that a client of ``path`` gets."""
+        message = clean(self.message, lines=True)
         kind = TYPES.get(self.status, "invalid_request")
-        return json.dumps({"error": {"message": clean(self.message, lines=True), "type": kind}}).encode()
+        plain = path.startswith("/v2/")
+        return json.dumps({"error": message if plain else {"message": message, "type": kind}}).encode()
+
+
+FAILED = Refused(500, "the server failed on this request. Its log says where.")
 
 
 def wrong_body(errors: Sequence[Mapping[str, Any]]) -> Refused:

@@ -48,6 +48,7 @@ class InferRequest(BaseModel):
 def kserve_routes(service: Service) -> APIRouter:
     """Returns the routes below ``/v2``."""
     router = APIRouter(prefix="/v2", tags=["KServe V2"])
+    outputs = {name: _columns([service.example(name)]) for name in service.predictor.tasks}
 
     @router.get("", summary="The server")
     async def server() -> Response:
@@ -65,8 +66,7 @@ def kserve_routes(service: Service) -> APIRouter:
     async def model(name: str) -> Response:
         size = service.task(name).texts
         tensor = {"name": INPUT, "datatype": "BYTES", "shape": [-1] if size == 1 else [-1, size or -1]}
-        outputs = _columns([(await service.answers([name], [_example(size)]))[0][name]])
-        told = [{"name": one["name"], "datatype": one["datatype"], "shape": [-1]} for one in outputs]
+        told = [{"name": one["name"], "datatype": one["datatype"], "shape": [-1]} for one in outputs[name]]
         return JSONResponse(
             {"name": name, "versions": ["1"], "platform": "mtbert", "inputs": [tensor], "outputs": told}
         )
@@ -80,21 +80,17 @@ def kserve_routes(service: Service) -> APIRouter:
     async def infer(name: str, body: InferRequest) -> Response:
         service.task(name)
         rows = [row[name] for row in await service.answers([name], _rows(body.inputs))]
-        outputs = _columns(rows)
+        found = _columns(rows)
         if body.outputs:
-            known = {one["name"]: one for one in outputs}
+            known = {one["name"]: one for one in found}
             for wanted in body.outputs:
                 if wanted.name not in known:
                     raise Refused(422, f"outputs: no output {shown(wanted.name)}. Task {name} has {few(known)}.")
-            outputs = [known[wanted.name] for wanted in body.outputs]
-        answer = {"model_name": name, "model_version": "1", "outputs": outputs}
+            found = [known[wanted.name] for wanted in body.outputs]
+        answer = {"model_name": name, "model_version": "1", "outputs": found}
         return JSONResponse(answer if body.id is None else answer | {"id": body.id})
 
     return router
-
-
-def _example(size: int | None) -> GivenRow:
-    return "a" if size == 1 else ["a"] * (size or 2)
 
 
 def _rows(inputs: Sequence[InputTensor]) -> list[GivenRow]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.messages import clean, count
-from mtbert.use.serve.errors import Refused
+from mtbert.use.serve.errors import FAILED, Refused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,11 +61,11 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, sent = time.perf_counter(), _Sent(send)
+        started, sent = time.perf_counter(), _Sent(send, scope["path"])
         try:
             async with asyncio.timeout(self.limits.seconds):
                 self._check_token(scope)
-                self._check_type(scope)
+                self._check_sender(scope)
                 await self._answer(scope, receive, sent)
         except Refused as refused:
             await sent.refuse(refused)
@@ -74,13 +74,19 @@ class Gate:
             await sent.refuse(Refused(504, f"the answer took longer than {wait}. Send fewer texts, or try later."))
         except Exception as error:
             LOG.error("%s %s: %s", scope["method"], route_of(scope), _place(error))
-            await sent.refuse(Refused(500, "the server failed on this request. Its log says where."))
+            await sent.refuse(FAILED)
         self.watch(scope, sent.status, time.perf_counter() - started)
 
-    def _check_type(self, scope: Scope) -> None:
-        # Without this, any page in a browser could send requests to a server on the same machine.
-        kind = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != b"application/json":
+    def _check_sender(self, scope: Scope) -> None:
+        """Refuses bodies that are not JSON, and requests that a browser sends for a page of another site.
+
+        Otherwise, any such page could use a server that listens on its reader's own machine.
+        """
+        headers = dict(scope["headers"])
+        if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+            raise Refused(403, "a page of another site may not ask this server.")
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if scope["method"] == "POST" and kind not in (b"", b"application/json"):
             raise Refused(415, "a body must be JSON. Send the header Content-Type: application/json.")
 
     def _check_token(self, scope: Scope) -> None:
@@ -129,8 +135,9 @@ class _Gone(Exception):
 class _Sent:
     """Passes the messages of a response on, and remembers its status and whether it is complete."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status, self.started, self.complete = send, 0, False, False
+    def __init__(self, send: Send, path: str) -> None:
+        self._send, self._path = send, path
+        self.status, self.started, self.complete = 0, False, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -144,7 +151,7 @@ class _Sent:
         self.status = refused.status
         if self.started:
             return
-        body = refused.body()
+        body = refused.body(self._path)
         headers = {"content-type": "application/json", "content-length": str(len(body)), **refused.headers}
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": refused.status, "headers": pairs})

@@ -28,7 +28,8 @@ def openai_routes(service: Service) -> APIRouter:
     @router.post("/v1/embeddings", summary="A vector of length 1 for each text")
     async def embeddings(body: EmbeddingsRequest) -> Response:
         texts = [body.input] if isinstance(body.input, str) else body.input
-        vectors = normalized(await service.vectors(body.model, texts))
+        found, tokens = await service.vectors(body.model, texts)
+        vectors = normalized(found)
         if body.dimensions not in (None, vectors.shape[1]):
             raise Refused(422, f"dimensions: the vectors of this model have {vectors.shape[1]}. Leave it out.")
 
@@ -37,7 +38,7 @@ def openai_routes(service: Service) -> APIRouter:
             return vector.tolist() if body.encoding_format == "float" else base64.b64encode(vector.tobytes()).decode()
 
         data = [{"object": "embedding", "index": i, "embedding": written(i)} for i in range(len(vectors))]
-        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         model = body.model or service.embedding().name
         return JSONResponse({"object": "list", "data": data, "model": model, "usage": usage})
 

@@ -24,7 +24,7 @@ TOKEN_VARIABLE = "MTBERT_TOKEN"
 SHORTEST_TOKEN, LARGEST_TOKEN = 16, 4096  # characters, bytes
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 2048  # connections that wait until they are accepted
-IDLE = 10.0  # seconds that a connection may take to send the head of a request
+CONNECTIONS = 4096  # connections at a time
 
 
 def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: Path | None, limits: Limits) -> None:
@@ -61,14 +61,16 @@ def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: P
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=int(limits.seconds) + 5,
     )
     server = uvicorn.Server(config)
+    _raise_limit_of_files()
     address = f"[{host}]" if ":" in host else host
     names = few(predictor.tasks)
     LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, listener.getsockname()[1])
     with _signals_end_well():
-        asyncio.run(_serve(server, listener))
+        asyncio.run(_serve(server, listener, limits.seconds))
     LOG.info("every request that was accepted has been answered")
 
 
@@ -88,32 +90,34 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-async def _serve(server: "uvicorn.Server", listener: socket.socket) -> None:
-    sweeper = asyncio.create_task(_sweep(server))
+async def _serve(server: "uvicorn.Server", listener: socket.socket, seconds: float) -> None:
+    sweeper = asyncio.create_task(sweep(server, seconds))
     try:
         await server.serve(sockets=[listener])
     finally:
         sweeper.cancel()
 
 
-async def _sweep(server: "uvicorn.Server") -> None:
-    """Closes connections that send no whole head of a request for :data:`IDLE` seconds.
+async def sweep(server: "uvicorn.Server", seconds: float, every: float = 1.0) -> None:
+    """Aborts connections that neither send a whole head of a request nor take their answer for some ``seconds``.
 
-    uvicorn itself waits for ever, once the first byte has arrived.
+    uvicorn itself waits for ever for either of them, once the first byte has arrived. ``every`` is the number of
+    seconds between two rounds.
     """
     since: dict[Any, float] = {}
     clock = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(1)
-        quiet = {c for c in server.server_state.connections if _without_request(c)}
+        await asyncio.sleep(every)
+        quiet = {c for c in server.server_state.connections if _between_requests(c)}
         since = {connection: since.get(connection, clock.time()) for connection in quiet}
         for connection, start in since.items():
-            if clock.time() - start > IDLE:
-                connection.transport.close()
+            if clock.time() - start > seconds:
+                connection.transport.abort()
 
 
-def _without_request(connection: Any) -> bool:
-    return connection.cycle is None or connection.cycle.response_complete
+def _between_requests(connection: Any) -> bool:
+    cycle = connection.cycle
+    return cycle is None or cycle.response_complete or connection.transport.is_closing()
 
 
 @contextmanager
@@ -163,6 +167,17 @@ def one_line(record: logging.LogRecord) -> bool:
     return True
 
 
+def _raise_limit_of_files() -> None:
+    """Allows this process as many open files as the system lets it have: a connection is one, and 1,024 are usual."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _log_to_stderr() -> None:
     """Sends what the server and uvicorn log to standard error, one clean line for each record."""
     handler = logging.StreamHandler()
@@ -171,4 +186,5 @@ def _log_to_stderr() -> None:
     for name in ("mtbert.serve", "uvicorn", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO if name != "uvicorn" else logging.WARNING)
+        # uvicorn warns of each request that is not HTTP, so clients could fill the log.
+        logger.setLevel(logging.INFO if name == "mtbert.serve" else logging.ERROR)

@@ -6,9 +6,13 @@ Dimension key: B texts, D width of the encoder.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import numpy as np
+import torch
 
+from mtbert import scoring
+from mtbert.columns import TextColumn
 from mtbert.messages import clean, count, few, near, shown
 from mtbert.task import Task
 from mtbert.use.predictor import Predictor, checked_texts
@@ -52,6 +56,12 @@ class Service:
             raise Refused(404, f"no task {shown(name)}.{near(name, tasks)} The tasks are {few(tasks)}.")
         return tasks[name]
 
+    def example(self, name: str) -> dict[str, Any]:
+        """Returns an answer of the task called ``name`` that no text led to. It shows which keys answers have."""
+        task = self.task(name)
+        shape = [abs(size) for size in task.predicts.shape(task)]  # -1: the number of candidates
+        return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]
+
     async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> Answers:
         """Returns for each row of texts the answers of those named tasks that take such a row.
 
@@ -62,10 +72,14 @@ class Service:
         if not tasks:
             raise Refused(422, "tasks: is empty. Name a task, or leave it out.")
         rows = self._rows(tasks, texts)
-        return list(await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))) if rows else []
+        if not rows:
+            return []
+        return (await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))).answers
 
-    async def vectors(self, name: str | None, texts: Sequence[str]) -> Vectors:
-        """Returns a vector for each text, ``[B, D]``: what the head of a task reads. None stands for the default task.
+    async def vectors(self, name: str | None, texts: Sequence[str]) -> tuple[Vectors, int]:
+        """Returns a vector for each text, ``[B, D]``, and how many tokens were encoded.
+
+        The vector is what the head of the task called ``name`` reads. None stands for the default task.
 
         Raises:
             Refused: If there is no such task, it has no vectors of single texts, or a text is not allowed.
@@ -75,14 +89,14 @@ class Service:
             raise Refused(422, f"task {task.name} has no vectors of single texts. Use {few(self.embedders())}.")
         checked = [text for (text,) in self._checked([(text,) for text in texts])]
         if not checked:
-            return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32)
+            return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32), 0
         rows: tuple[tuple[str, ...], ...] = tuple((text,) for text in checked)
         if task.texts != 1:  # each text of a pair is encoded alone, so two texts make a row
             even = checked + checked[-1:] * (len(checked) % 2)
             rows = tuple(zip(even[::2], even[1::2], strict=True))
         found = await self.batcher.ask(Asked((task.name,), rows, vectors=True))
-        vectors: Vectors = found.reshape(-1, found.shape[-1])[: len(checked)]
-        return vectors
+        assert found.vectors is not None
+        return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens
 
     def embedding(self) -> Task:
         """Returns the task whose vectors are given if a request names none.

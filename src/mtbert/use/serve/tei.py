@@ -24,11 +24,18 @@ class EmbedRequest(BaseModel):
     normalize: Annotated[bool, Field(description="Whether vectors get the length 1")] = True
 
 
+class HubParameters(BaseModel, extra="forbid"):
+    """What the client of the Hugging Face Hub sends beside the inputs."""
+
+    top_k: Annotated[int | None, Field(ge=1, description="The number of classes to give")] = None
+
+
 class PredictRequest(BaseModel):
     """The body of ``/predict``: a text, a pair as a list of two texts, or a list of lists of one or two texts."""
 
     inputs: Annotated[str | list[str] | list[list[str]], Field(examples=["a good film"])]
     raw_scores: bool = False
+    parameters: HubParameters | None = None
 
 
 def tei_routes(service: Service) -> APIRouter:
@@ -38,7 +45,7 @@ def tei_routes(service: Service) -> APIRouter:
     @router.post("/embed", response_model=list[list[float]], summary="A vector for each text")
     async def embed(body: EmbedRequest, task: TaskName = None) -> Response:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        vectors = await service.vectors(task, texts)
+        vectors, _ = await service.vectors(task, texts)
         return JSONResponse((normalized(vectors) if body.normalize else vectors).tolist())
 
     @router.post("/predict", summary="The probability of each class, the highest first")
@@ -49,8 +56,10 @@ def tei_routes(service: Service) -> APIRouter:
         rows: list[TextRow] = list(body.inputs) if many else [body.inputs]
         rows = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
         name = task if task is not None else _first(service, rows)
-        found = [_ranked(name, row[name]) for row in await service.answers([name], rows)]
-        return JSONResponse(found if many else found[0])
+        most = body.parameters.top_k if body.parameters else None
+        found = [_ranked(name, row[name])[:most] for row in await service.answers([name], rows)]
+        # The client of the Hub sends parameters, even none, and wants a list of lists for one text too.
+        return JSONResponse(found if many or body.parameters is not None else found[0])
 
     @router.get("/info", summary="The model and the limits of the server")
     async def info() -> Response:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtbert import scoring
-from mtbert.batch import Dataset
+from mtbert.batch import Dataset, Rows
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.prepare import token_form
 from mtbert.use.predictor import Predictor
@@ -37,17 +37,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class BatchResults:
-    """The results for several questions, in their order, and the number of tokens that were encoded for them.
+class BatchResult:
+    """What comes back for one question.
 
-    A result is a list of answers, or the vectors ``[B, texts, D]`` of all rows.
+    Attributes:
+        answers: The answers to each row; empty if vectors were asked for.
+        vectors: The vectors of each row, ``[B, texts, D]``; None if answers were asked for.
+        tokens: How many tokens the rows have. Tokens that two tasks read in two ways count twice.
     """
 
-    results: tuple[Answers | Vectors, ...]
+    answers: Answers
+    vectors: Vectors | None
     tokens: int
 
 
-def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> BatchResults:
+def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> list[BatchResult]:
     """Returns the results for all questions. A row is encoded once for all tasks that read it in the same way.
 
     Raises:
@@ -59,23 +63,30 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
     for q, one in enumerate(asked):
         for r, row in enumerate(one.rows):
             by_size.setdefault(len(row), []).append((q, r))
-    tokens = 0
+    tokens = np.zeros(len(asked), np.int64)
     for size, places in by_size.items():
         columns = [TextColumn.of(asked[q].rows[r][i] for q, r in places) for i in range(size)]
         wanted = _wanted(predictor, asked, places, size)
-        data = list(_datasets(predictor, wanted, columns))
-        tokens += sum({id(s): int(s.offsets[-1]) for one in data for s in one.sequences}.values())
-        raw = engine(data, vectors=any(asked[q].vectors for q, _ in places))
-        for name, rows in wanted.items():
-            decoded = _decoded(predictor, name, raw[name], columns[0].take(np.array(rows)))
-            for i, at in enumerate(rows):
+        owners = np.array([q for q, _ in places])
+        data = []
+        for rows, together in _datasets(predictor, wanted, columns):
+            np.add.at(tokens, owners[rows], together[0].lengths_of(np.arange(len(rows))))
+            data += together
+        raw = engine(data, vectors=any(asked[q].vectors for q in set(owners.tolist())))
+        for name, places_of_task in wanted.items():
+            decoded = _decoded(predictor, name, raw[name], columns[0].take(np.array(places_of_task)))
+            for i, at in enumerate(places_of_task):
                 q, r = places[at]
                 if asked[q].vectors:
                     vectors[q].append(np.stack([part[i].numpy() for part in raw[name].vectors]))
                 else:
                     answers[q][r][name] = decoded[i]
-    results = (np.stack(v) if one.vectors else a for one, a, v in zip(asked, answers, vectors, strict=True))
-    return BatchResults(tuple(results), tokens)
+    return [
+        BatchResult([], np.stack(vectors[q]), int(tokens[q]))
+        if one.vectors
+        else BatchResult(answers[q], None, int(tokens[q]))
+        for q, one in enumerate(asked)
+    ]
 
 
 def _wanted(
@@ -92,16 +103,18 @@ def _wanted(
 
 def _datasets(
     predictor: Predictor, wanted: Mapping[str, list[int]], columns: Sequence[TextColumn]
-) -> Iterator[Dataset]:
-    """Yields a data set for each task with the rows that it answers. Tasks that read texts alike share the tokens."""
+) -> Iterator[tuple[Rows, list[Dataset]]]:
+    """Yields groups of tasks that read texts alike: the rows of the group, and a data set for each of its tasks.
+
+    A data set has the rows that its task answers, and all of a group share the tokens.
+    """
     forms: dict[object, list[str]] = {}
     for name in wanted:
         forms.setdefault(token_form(predictor.task(name), columns), []).append(name)
     for names in forms.values():
         rows = np.unique(np.concatenate([wanted[name] for name in names]))
         whole = predictor.datasets(names, NumberColumn(rows), [column.take(rows) for column in columns])
-        for name, data in zip(names, whole, strict=True):
-            yield data.only(np.searchsorted(rows, wanted[name]))
+        yield rows, [one.only(np.searchsorted(rows, wanted[name])) for name, one in zip(names, whole, strict=True)]
 
 
 def _decoded(predictor: Predictor, name: str, raw: Raw, texts: TextColumn) -> list[dict[str, Any]]:
