@@ -39,7 +39,7 @@ def test_with_a_token_only_probes_and_the_page_answer_without_it():
         found = made.client.post("/v1/predict", json=BODY)
         assert found.headers["www-authenticate"] == "Bearer"
         assert found.json()["error"]["type"] == "unauthorized"
-        for wrong in (f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer", TOKEN, f"Basic {TOKEN}", ""):
+        for wrong in (f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer", TOKEN, f"Basic {TOKEN}", ""):
             assert made.client.post("/v1/predict", json=BODY, headers={"authorization": wrong}).status_code == 401
         wrong_bytes = made.client.post("/v1/predict", json=BODY, headers={"authorization": "Bearer é".encode()})
         assert wrong_bytes.status_code == 401

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtbert import environment, files
 from mtbert.messages import clean, few, plain_console, shown, warn
-from mtbert.use.predictor import load
+from mtbert.use.predictor import Predictor, load
 from mtbert.use.serve.limits import LOG, Limits
 from mtbert.use.trained import early_model
 
@@ -38,19 +38,28 @@ def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: P
     """
     check_packages()
     token = read_token(token_file)
-    listener = listen(host, port)
-    predictor = load(path)
-    predictor.model.compute = environment.precision(precision, next(predictor.model.parameters()).device)
-    console = plain_console(stderr=True)
-    for line in early_model(predictor, path):
-        warn(console, line)
-    if token is None and host not in LOOPBACK:
-        warn(console, f"--host {clean(host)}: everybody who reaches this port may ask. Give --token-file.")
+    with listen(host, port) as listener:
+        predictor = load(path)
+        predictor.model.compute = environment.precision(precision, next(predictor.model.parameters()).device)
+        console = plain_console(stderr=True)
+        for line in early_model(predictor, path):
+            warn(console, line)
+        if token is None and host not in LOOPBACK:
+            warn(console, f"--host {clean(host)}: everybody who reaches this port may ask. Give --token-file.")
+        _log_to_stderr()
+        _raise_limit_of_files()
+        address = f"[{host}]" if ":" in host else host
+        names, own_port = few(predictor.tasks), listener.getsockname()[1]
+        LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, own_port)
+        _run(predictor, listener, limits, token)
+        LOG.info("every request that was accepted has been answered")
+
+
+def _run(predictor: Predictor, listener: socket.socket, limits: Limits, token: str | None) -> None:
     import uvicorn
 
     from mtbert.use.serve.app import create_app
 
-    _log_to_stderr()
     config = uvicorn.Config(
         create_app(predictor, limits=limits, token=token),
         http="h11",  # bounds the size of headers
@@ -64,14 +73,8 @@ def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: P
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=int(limits.seconds) + 5,
     )
-    server = uvicorn.Server(config)
-    _raise_limit_of_files()
-    address = f"[{host}]" if ":" in host else host
-    names = few(predictor.tasks)
-    LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, listener.getsockname()[1])
     with _signals_end_well():
-        asyncio.run(_serve(server, listener, limits.seconds))
-    LOG.info("every request that was accepted has been answered")
+        asyncio.run(_serve(uvicorn.Server(config), listener, limits.seconds))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -84,7 +87,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no name of a machine"
+        if isinstance(error, socket.gaierror | UnicodeError):
+            why = "no machine has this name"
+        else:
+            why = os.strerror(error.errno or 0)
         raise ValueError(
             f"cannot listen on {shown(host)}, port {port}: {why}. Give another --host or --port."
         ) from None
