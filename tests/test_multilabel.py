@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from mtbert import metrics
 from mtbert.answers import WrongCell
-from mtbert.answers.multilabel import together
+from mtbert.answers.measures_of_sets import together
 from mtbert.task import Task
 
 NAN = np.nan

@@ -23,7 +23,7 @@ from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_so
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mtbert.answers import Tensors
+    from mtbert.answers.prediction_kind import Tensors
 
 _Labels = TypeVar("_Labels", bound=AnyLabels)
 

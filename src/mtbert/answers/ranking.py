@@ -41,7 +41,7 @@ from mtbert.messages import few, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mtbert.answers import Tensors
+    from mtbert.answers.prediction_kind import Tensors
 
 _Ints = npt.NDArray[np.int64]
 

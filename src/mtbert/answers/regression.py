@@ -38,7 +38,7 @@ from mtbert.numbers import number
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mtbert.answers import Tensors
+    from mtbert.answers.prediction_kind import Tensors
 
 _Number = TypeVar("_Number", float, Labels)
 

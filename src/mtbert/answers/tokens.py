@@ -65,7 +65,7 @@ from mtbert.ragged import Ragged
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mtbert.answers import Tensors
+    from mtbert.answers.prediction_kind import Tensors
 
 NONE = "none"
 OTHER_SCHEME = re.compile(r"[BIESLU]-.+", re.DOTALL)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtbert.answers import Array, Labels
-from mtbert.answers.multilabel import average_precisions, by_label
+from mtbert.answers.measures_of_sets import average_precisions, by_label
 from mtbert.batch import Floats, Rows
 from mtbert.messages import LONGEST, clean
 from mtbert.ragged import all_values

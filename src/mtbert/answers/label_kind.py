@@ -1,0 +1,192 @@
+"""The label half of an answer type.
+
+Dimension key: B examples, K numbers of one label, T texts of an example.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mtbert.answers.columns import one_label
+from mtbert.answers.values import (
+    AnyLabels,
+    Array,
+    Cells,
+    ColumnFacts,
+    Conflicts,
+    Distribution,
+    FigureName,
+    Labels,
+    Shown,
+    TaskFacts,
+)
+from mtbert.ragged import all_values, row_keys
+
+Per = Literal["text", "word"]  # what has a label
+_Labels = TypeVar("_Labels", bound=AnyLabels)
+
+
+class LabelKind(ABC, Generic[_Labels]):
+    """The label half of an answer type: what a label is, and how labels and decisions are shown."""
+
+    @property
+    def per(self) -> Per:
+        """Whether an example has one label or, if this is ``word``, one for each word of its text. So have answers."""
+        return "text"
+
+    @property
+    def figures(self) -> tuple[FigureName, ...]:
+        """The names of the figures and tables that a study's report shows for a task of this answer type."""
+        return ()
+
+    @property
+    def graded(self) -> bool:
+        """Whether one answer can be more wrong than another.
+
+        If so, the report compares groups of examples by their mean distance between answer and label.
+        """
+        return False
+
+    @property
+    def wrong(self) -> str:
+        """A sentence for the report that says when an answer counts as wrong; empty if that is obvious."""
+        return ""
+
+    # Settings
+
+    @abstractmethod
+    def check(self, task: TaskFacts) -> None:
+        """Raises ValueError if a task setting (``labels``, ``codes``, ``range``) does not suit its answer type."""
+
+    def missing(self, task: TaskFacts) -> str | None:
+        """Returns the name of a field, such as ``labels``, that the task lacks but a trained model needs.
+
+        If no such field is lacking, returns None.
+        """
+        return None
+
+    def texts(self, inputs: str) -> int | None:
+        """Returns the number of texts in an example of a task with these ``inputs``; None if it can be any from 2 on.
+
+        The setting ``inputs`` is ``single``, ``packed`` or ``separate``.
+        """
+        return 1 if inputs == "single" else 2
+
+    def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
+        """Returns the column settings that follow from the answer type ``name``, as a dict; by default, there are none.
+
+        Args:
+            name: The name of the answer type, for messages.
+            given: The column settings of a recipe.
+
+        Raises:
+            ValueError: If these columns cannot hold the labels of this type. By default, sets of labels are refused.
+        """
+        return one_label(name, given, instead="Drop it")
+
+    # Labels
+
+    def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
+        """Returns a dict with values for the settings that the recipe of a task leaves open, such as ``labels``.
+
+        The values are taken from ``columns``: the label column of the train data and, if there is a dev source, the
+        label column of dev.
+
+        Raises:
+            ValueError: If the cells cannot be labels of the task.
+        """
+        return {}
+
+    @abstractmethod
+    def read(self, task: TaskFacts, cells: Cells) -> _Labels:
+        """Returns the labels in a column of cells; a missing label is ``nan``, or a row without words.
+
+        Raises:
+            WrongCell: If a cell cannot be a label.
+            ValueError: If two of the task's labels are written the same way.
+        """
+
+    def votes(self, task: TaskFacts, cells: Cells) -> Labels | None:
+        """Returns the number of votes in each cell, ``[B]``; None if labels do not come from votes."""
+        return None
+
+    def targets(self, task: TaskFacts, labels: _Labels) -> _Labels:
+        """Returns the labels in the form that losses read: class indices, or scores mapped to [0, 1].
+
+        The shape stays the same.
+        """
+        return labels
+
+    # Statistics
+
+    @abstractmethod
+    def distribution(self, task: TaskFacts, labels: _Labels) -> Distribution:
+        """Returns the distribution of the labels in one split, for ``mtbert data check``."""
+
+    def doubts(self, task: TaskFacts) -> list[str]:
+        """Returns warnings about the task's class names or range for ``mtbert data check``, one line each."""
+        return []
+
+    def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:
+        """Returns how many texts, or pairs of texts, have different labels in different examples of a split.
+
+        Args:
+            texts_TB: A number for each text. Equal numbers mean equal texts.
+            rows_B: A number below ``B`` for the texts of each example together.
+            labels: The labels of the examples.
+        """
+        _, keys_B = np.unique(row_keys(labels), return_inverse=True)
+        number = int(np.sum(np.bincount(np.unique(rows_B * len(rows_B) + keys_B) // len(rows_B)) > 1))
+        warning = f"{number:,} repeated with different labels, of which one is right at most."
+        return Conflicts(number, "        with other labels", warning)
+
+    def uniform(self, labels: _Labels) -> bool:
+        """Returns whether all labels are the same, so that there is nothing to learn to tell apart."""
+        values = np.nan_to_num(all_values(labels), nan=np.inf)
+        return bool((values == values[0]).all())
+
+    def occurrences(self, task: TaskFacts, labels: _Labels) -> Array:
+        """Returns how often each of the task's classes is a label, ``[K]``.
+
+        If several labels of a row can be true, returns ``[K, 2]``: how many rows lack each label, and how many have it.
+        The setting ``class_weights: balanced`` of a loss needs these numbers.
+        """
+        raise NotImplementedError(f"Class weights of type '{task.type}' need a method that counts its classes.")
+
+    # Decisions and answers
+
+    @abstractmethod
+    def fits(self, task: TaskFacts, decision: Array, labels: _Labels) -> bool:
+        """Returns whether ``decision`` has the shape, dtype and values of decisions for the examples with ``labels``.
+
+        There is one decision for each label, or for each word's label.
+        """
+
+    @abstractmethod
+    def collapsed(self, decision: Array) -> bool:
+        """Returns whether all or nearly all decisions are the same."""
+
+    def choices(self, task: TaskFacts) -> tuple[str, ...] | None:
+        """Returns the names of all possible answers; None if they cannot be listed."""
+        return None
+
+    @abstractmethod
+    def summary(self, task: TaskFacts) -> str:
+        """Returns a short description of the possible labels: the class names, or the range."""
+
+    @abstractmethod
+    def tell(self, task: TaskFacts, label: Any) -> float | str:
+        """Returns a label or an answer as the report shows it: an index into :meth:`choices`, a number or a text."""
+
+    def tables(self, task: TaskFacts, decision: Array, labels: _Labels) -> list[Shown | str]:
+        """Returns what ``mtbert evaluate`` prints in addition to the scores: a list of tables and of texts."""
+        return []
+
+    def details(self, task: TaskFacts, decision: Array, labels: _Labels) -> dict[str, Any]:
+        """Returns what ``mtbert evaluate --json`` prints for a task in addition to its scores, as JSON values."""
+        return {}
