@@ -12,7 +12,7 @@ import pytest
 import toy_server
 from huggingface_hub import InferenceClient
 from toy_server import LIKE, MOOD, NAMES, SAME, SEARCH, Server, near, predictor, serving, texts
-from tritonclient import http as triton
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 server = toy_server.server
@@ -161,13 +161,13 @@ def test_the_openai_client_raises_what_the_server_says(client: openai.OpenAI):
 
 @pytest.fixture
 def kserve(server: Server) -> Any:
-    with triton.InferenceServerClient(server.url.removeprefix("http://")) as made:
+    with InferenceServerClient(server.url.removeprefix("http://")) as made:
         yield made
 
 
-def tensor(rows: Sequence[Any]) -> triton.InferInput:
+def tensor(rows: Sequence[Any]) -> InferInput:
     array = np.array(rows, dtype=object)
-    made = triton.InferInput("texts", list(array.shape), "BYTES")
+    made = InferInput("texts", list(array.shape), "BYTES")
     made.set_data_from_numpy(array, binary_data=False)
     return made
 
@@ -201,7 +201,7 @@ def test_the_triton_client_gets_answers_in_columns(server: Server, kserve: Any):
 def test_the_triton_client_may_choose_outputs_and_give_pairs(server: Server, kserve: Any):
     rows = list(zip(texts(3), texts(3, seed=1), strict=True))
     wanted = server.predictor.predict("same", rows)
-    found = kserve.infer("same", [tensor(rows)], outputs=[triton.InferRequestedOutput("p(yes)", binary_data=False)])
+    found = kserve.infer("same", [tensor(rows)], outputs=[InferRequestedOutput("p(yes)", binary_data=False)])
     assert [each["name"] for each in found.get_response()["outputs"]] == ["p(yes)"]
     np.testing.assert_allclose(found.as_numpy("p(yes)"), [row["p(yes)"] for row in wanted], atol=1e-5)
 
