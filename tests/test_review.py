@@ -203,6 +203,7 @@ def test_a_pool_of_known_rows_is_refused_and_the_pool_is_never_overwritten(mtber
     pool = Path(shutil.copy(toy / "data/sst.csv", tmp_path / "pool.csv"))
     asked = ("review", toy / "run", "--task", "sst", "--input", pool)
     said = mtbert(*asked, "--output", tmp_path / "out.csv").mistake
-    assert said == f"{pool}: has no row that is not in train already. Give another pool."
+    left_out = "Each is in train or dev, has a label, or has an empty text."
+    assert said == f"{pool}: has no row to label. {left_out} Give another pool."
     assert mtbert(*asked, "--output", pool).mistake == f"--output {pool}: is the input file. Give another."
     assert mtbert(*asked, "--output", toy / "data/sst.csv").mistake.endswith("is data of task sst. Give another.")

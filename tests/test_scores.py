@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from tiny import dataset
 
+from mtbert import evaluate
 from mtbert.scoring import evaluate_predicted
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
@@ -54,6 +55,27 @@ def test_evaluate_scores_a_labelled_file_of_one_task(toy, mtbert):
     assert "quora" not in done.out
 
 
+def test_scores_on_a_file_that_the_task_was_trained_on_are_doubted(toy, mtbert, tmp_path):
+    copy = Path(shutil.copy(toy / "data/sst.csv", tmp_path / "copy.csv"))
+    said = (
+        f"warning: {copy}: has the same content as sst.csv, which task sst was trained on, so its scores here look "
+        "better than they are. Score rows that the run has not seen.\n"
+    )
+    for model in ("run", "run/best"):
+        done = mtbert(
+            "evaluate", toy / model, "--task", "sst", "--split", copy, "--json", "--set", "data.root=/nowhere"
+        )
+        assert (done.code, done.err) == (0, said)
+    assert list(evaluate(toy / "run", copy, task="sst").warnings) == [said[9:-1]]
+    copy.write_text(copy.read_text() + "s99,a new row,1\n")
+    assert mtbert("evaluate", toy / "run", "--task", "sst", "--split", copy).err == ""
+    other = ("--task", "sts", "--split", toy / "data/quora.csv", "--set", "tasks.sts.columns.label=is_duplicate")
+    assert mtbert("evaluate", toy / "run", *other).err == ""  # another task was trained on it
+    moved = Path(shutil.copytree(toy / "run", tmp_path / "moved"))
+    (moved / "environment.json").unlink()
+    assert mtbert("evaluate", moved, "--task", "sst", "--split", toy / "data/sst.csv").err == ""
+
+
 def test_evaluate_reads_changed_data_with_the_range_that_the_model_learnt(toy, mtbert, run_copy):
     data = with_own_data(toy, run_copy)
     (data / "sts.csv").write_text((data / "sts.csv").read_text() + "t99,a,b,7\n")
@@ -66,7 +88,8 @@ def test_a_mistake_in_an_evaluation_is_one_line(toy, mtbert, tmp_path):
     assert mtbert("evaluate", tmp_path).mistake.startswith(f"{tmp_path}: no trained model here")
     assert mtbert("evaluate", run, "--task", "x").mistake.startswith("task x: this model has no such task.")
     assert mtbert("evaluate", run, "--split", "test.csv").mistake == (
-        "test.csv: neither dev nor test, so a labelled file. Say of which task: sst, quora, sts."
+        "test.csv: neither dev nor test, so a labelled file. Give its task with --task (from Python task=): "
+        "sst, quora, sts."
     )
     gone = mtbert("evaluate", run, "--task", "sst", "--split", tmp_path / "test.csv").mistake
     assert gone == f"{tmp_path}/test.csv: there is no such file. Check the path."

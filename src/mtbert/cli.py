@@ -206,8 +206,8 @@ def review(
     """Choose the rows of a pool that a person should label next: those about which the model is least certain.
 
     The output has the columns that the recipe reads, with empty labels, and the model's answer and its probability. The
-    least certain row comes first. Rows of train and dev are left out, and so are near repeats. Once the file has been
-    labelled, it can be used as one more train file.
+    least certain row comes first. Rows of dev, rows that have a label for the task, and near repeats are left out. Once
+    the file has been labelled, it can be used as one more train file.
 
     Example:
 

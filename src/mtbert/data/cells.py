@@ -57,6 +57,14 @@ def as_label(value: object, what: str = "label") -> str | None:
     return None if text == "" or (len(text) == 3 and text.lower() == "nan") else without_point(text)
 
 
+def is_given(value: object) -> bool:
+    """Returns whether a cell of a label column holds anything, right or wrong."""
+    try:
+        return as_label(value) is not None
+    except ValueError:  # it holds something, such as a list
+        return True
+
+
 def as_labels(value: object, separator: str) -> str | None:
     """Returns the labels in a cell as a JSON list without duplicates, or None if the cell is empty or nan.
 

@@ -179,7 +179,7 @@ class Reader:
         The row has the texts of the record. In place of each label, it has ``"given"``, or None if there is no label.
         """
         made: list[Any] = [_any_text(value) for value in values[: len(self._texts)]]
-        made += ["given" if any(map(_is_given, values[slot])) else None for _, slot in self._slots]
+        made += ["given" if any(map(cells.is_given, values[slot])) else None for _, slot in self._slots]
         if self._id is None:
             self._numbers.append(self._records)
             return made
@@ -308,13 +308,6 @@ def _any_text(value: object) -> str:
         return cells.as_text(" ".join(map(str, value)) if isinstance(value, list | tuple) else value)
     except ValueError:
         return ""
-
-
-def _is_given(value: object) -> bool:
-    try:
-        return cells.as_label(value) is not None
-    except ValueError:  # it holds something, such as a list
-        return True
 
 
 def _made(

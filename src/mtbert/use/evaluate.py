@@ -18,7 +18,7 @@ from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
-from mtbert.use.trained import as_trained, early_model
+from mtbert.use.trained import as_trained, early_model, trained_files
 
 # Scores ------------------------------------------------------------------------------------------------------
 
@@ -62,10 +62,11 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
         data, warnings = _test(predictor, recipe, task)
     elif task is None:
         raise ValueError(
-            f"{clean(split)}: neither dev nor test, so a labelled file. Say of which task: {few(recipe.tasks)}."
+            f"{clean(split)}: neither dev nor test, so a labelled file. Give its task with --task (from Python task=): "
+            f"{few(recipe.tasks)}."
         )
     else:
-        of_file, warnings = labelled(predictor, recipe, task, split)
+        of_file, warnings = labelled(predictor, recipe, task, split, trained_files(path, task))
         data = {task: of_file}
     predicted = scoring.predict_and_decide(predictor.model, list(data.values()))
     scored = {}
@@ -123,7 +124,7 @@ def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, t
         ValueError, FileNotFoundError: If the model or the file cannot be read, or the model has no such task.
     """
     predictor, recipe = as_trained(path, ())
-    data, warnings = labelled(predictor, recipe, task, file)
+    data, warnings = labelled(predictor, recipe, task, file, trained_files(path, task))
     return data, scoring.predict_and_decide(predictor.model, [data])[task], warnings
 
 

@@ -25,13 +25,25 @@ from mtbert.use.predictor import Predictor
 COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
-def labelled(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file."""
+def labelled(
+    predictor: Predictor, recipe: Recipe, task: str, file: str, trained: Mapping[str, str]
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file.
+
+    ``trained`` is a dict from the SHA-256 of each train file of the task to its name. If ``file`` is one of them, the
+    first warning says so.
+    """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
     table = sources.read(Source(path=file), columns, Path(), texts=chosen.texts, words=words)
     data = predictor.dataset(task, labels.labelled_examples(table, chosen))
-    return replace(data, task=chosen), (*table.warnings, *labels.repair_warnings(table, chosen))
+    seen = [
+        f"{clean(file)}: has the same content as {trained[part.digest]}, which task {task} was trained on, so its "
+        "scores here look better than they are. Score rows that the run has not seen."
+        for part in table.parts
+        if part.digest in trained
+    ]
+    return replace(data, task=chosen), (*seen, *table.warnings, *labels.repair_warnings(table, chosen))
 
 
 def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, list[str]]:

@@ -1,18 +1,29 @@
 """The command ``review``: chooses the rows of a pool that a person should label next.
 
-These are the rows about which the model is least certain. Rows that the model was trained or scored on are left out,
-and so is a row that nearly repeats one that was chosen before it. The file that is written has all columns that the
-recipe reads from train, so that it can be one more train file once it is labelled.
+These are the rows about which the model is least certain. A row is left out if it
+
+- is a row of train that has a label for the task. A row that trains only other tasks is worth a label;
+- is a row of dev, of any task of the table. Such a row must not come into train;
+- has a label in the pool already;
+- nearly repeats a row that was chosen before it.
+
+The file that is written has all columns that the recipe reads from train, so that it can be one more train file once it
+is labelled.
 """
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from mtbert import scoring, splits
 from mtbert.batch import Example, Examples, Floats
+from mtbert.columns import TextColumn
+from mtbert.data.cells import is_given
 from mtbert.messages import clean, count, few, reason, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
@@ -35,7 +46,8 @@ def review_run(
     Args:
         path: The folder of a run, or of a model in it.
         task: The task for which the rows will be labelled.
-        source: The pool: a file with the text columns of the task. Labels in it are not read.
+        source: The pool: a file with the text columns of the task. It may have labels; a row with a label for the task
+            is left out, and a warning counts such rows.
         top: The largest number of rows to write.
         output: The file to write. It has the columns that the recipe reads from train, for all tasks of the table: id
             and texts of each row, an empty column for each column of labels, and weights of 1. The model's answer and
@@ -61,59 +73,84 @@ def review_run(
     known, why = _known(recipe, task)
     if why:
         warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
-    chosen = _chosen(data.examples, certainty_B, known, top)
+    columns, pool_rows = recipe.tasks[task].columns, [given.rows[row] for row in data.rows]
+    labelled_B = np.array([any(is_given(row.get(name)) for name in columns.labels) for row in pool_rows], np.bool_)
+    chosen = _chosen(data.examples, np.where(labelled_B, np.inf, certainty_B), known.texts, top)
+    if not chosen:
+        raise ValueError(
+            f"{clean(source)}: has no row to label. Each is in train or dev, has a label, or has an empty text. Give "
+            "another pool."
+        )
+    if labelled_B.any():
+        named = few(columns.labels, quoted=True)
+        warn(console, f"{source}: left out {count(int(labelled_B.sum()), 'row')} with a label in {named}.")
     answers = scoring.decode(predictor.model, data.task, prediction)
-    separator = recipe.tasks[task].columns.separator or ";"
+    prefix = "" if columns.id in given.columns else f"{known.free_prefix(Path(source).stem)}-"
     rows = [
         _row(
-            _unlabelled(recipe, task, data.examples[i], given.rows[data.rows[i]]),
+            _unlabelled(recipe, task, data.examples[i], pool_rows[i], prefix),
             answers[i],
             float(certainty_B[i]),
-            separator,
+            columns.separator or ";",
         )
         for i in chosen
     ]
-    columns = tuple(rows[0]) if rows else ()
-    if not rows:
-        raise ValueError(f"{clean(source)}: has no row that is not in train already. Give another pool.")
-    suffix = target.suffix.lower()
-    outputs.write_answers(outputs.Answered(columns, rows, {}), target, suffix)
+    outputs.write_answers(outputs.Answered(tuple(rows[0]), rows, {}), target, target.suffix.lower())
     console.print(f"{count(len(rows), 'row')} to label in {clean(output)}. {_how(recipe, data.task)}", soft_wrap=True)
     return len(rows)
 
 
-def _known(recipe: Recipe, task: str) -> tuple[set[tuple[bytes, ...]], str]:
-    """Returns a pair: a set with the texts of each row of train and dev, and an empty string.
+@dataclass(frozen=True)
+class KnownRows:
+    """Rows of train and dev: the keys of those texts that must not be labelled, and the ids of all rows."""
 
-    If the rows cannot be read, the set is empty, and the string gives the reason.
+    texts: Set[tuple[bytes, ...]] = frozenset()
+    ids: Set[str] = frozenset()
+
+    def free_prefix(self, stem: str) -> str:
+        """Returns a prefix for the ids of a pool that has none: ``stem``, with a number if other ids begin like it."""
+        prefixes = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        return next(prefix for prefix in prefixes if not any(id_.startswith(f"{prefix}-") for id_ in self.ids))
+
+
+def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
+    """Returns a pair: the rows of train and dev, and an empty string.
+
+    If the rows cannot be read, there are none of them, and the string gives the reason.
     """
     try:
         with splits.rooted(recipe):
             table = splits.split_table(recipe, recipe.tasks[task].source_name)
     except (ValueError, OSError) as error:
-        return set(), reason(error)
-    sides = (side for side in (table.train, table.dev, table.held_out) if side is not None)
-    return {key for side in sides for key in _keys(side.tasks[task].examples)}, ""
+        return KnownRows(), reason(error)
+    sides = [side for side in (table.train, table.held_out, table.dev) if side is not None]
+    trained = [side.tasks[task].examples.texts for side in sides[:-1]]
+    scored = [table.dev.texts[i] for i in table.reads[task]]
+    texts = {key for columns in (*trained, scored) for key in _keys(columns)}
+    return KnownRows(
+        texts, {id_ for side in sides for of_task in side.tasks.values() for id_ in of_task.examples.ids}
+    ), ""
 
 
-def _keys(examples: Examples) -> Iterator[tuple[bytes, ...]]:
+def _keys(texts: Sequence[TextColumn]) -> Iterator[tuple[bytes, ...]]:
     """Yields a key for each row, made from the row's texts.
 
     Rows have the same key if their texts differ only in case or in whitespace at the beginning or end.
     """
-    return zip(*([key.tobytes() for key in column.folded] for column in examples.texts), strict=True)
+    return zip(*([key.tobytes() for key in column.folded] for column in texts), strict=True)
 
 
-def _chosen(examples: Examples, certainty_B: Floats, known: set[tuple[bytes, ...]], top: int) -> list[int]:
+def _chosen(examples: Examples, certainty_B: Floats, known: Set[tuple[bytes, ...]], top: int) -> list[int]:
     """Returns the indices of the rows to label, at most ``top``, the least certain first.
 
-    Leaves out rows whose texts are in ``known``, and rows that are nearly equal to a row chosen earlier.
+    Leaves out rows whose texts are in ``known``, rows with an infinite certainty, and rows that are nearly equal to a
+    row chosen earlier.
     """
-    keys, seen = list(_keys(examples)), set(known)
+    keys, seen = list(_keys(examples.texts)), set(known)
     chosen: list[int] = []
     words: list[tuple[frozenset[str], ...]] = []
     for i in least_certain(certainty_B, len(examples)).tolist():
-        if len(chosen) == top:
+        if len(chosen) == top or certainty_B[i] == np.inf:
             break
         if keys[i] in seen:
             continue
@@ -130,14 +167,15 @@ def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bo
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
-def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object]) -> OutputRow:
+def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object], prefix: str) -> OutputRow:
     """Returns a row of the pool with all columns that the recipe reads from train, and no labels.
 
     ``given`` has all columns of the row. A text that only other tasks read is empty if the pool does not have it.
+    ``prefix`` comes before the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
     columns = recipe.tasks[task].columns
-    found: OutputRow = {} if columns.id is None else {columns.id: one.id}
+    found: OutputRow = {} if columns.id is None else {columns.id: prefix + one.id}
     found |= dict(zip(columns.text, one.texts, strict=True))
     for each in (text for reader in readers for text in reader.columns.text):
         found.setdefault(each, given.get(each))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtbert import environment
+from mtbert.data.cells import readable
 from mtbert.messages import clean, few
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
@@ -68,6 +69,24 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
                 f"changed. These can: data.root, and of {holders}: {few(CHANGEABLE)}."
             )
     return changed
+
+
+def trained_files(path: Path, task: str) -> dict[str, str]:
+    """Returns a dict from the SHA-256 of each train file of a task to the file's name, as the run recorded them.
+
+    ``path`` is the folder of the run, or of a model in it. The dict is empty if there is no record, for example because
+    the model was copied alone.
+    """
+    file = find_recipe(path)
+    try:
+        record = None if file is None else environment.read_record(file.with_name(environment.ENVIRONMENT_FILE))
+    except (FileNotFoundError, ValueError):
+        record = None
+    if record is None or file is None:
+        return {}
+    settings = load_run_recipe(file).tasks.get(task)
+    names = [] if settings is None else map(readable, settings.train.files)
+    return {record.data[name]: name for name in names if name in record.data}
 
 
 def find_recipe(path: Path) -> Path | None:
