@@ -12,8 +12,9 @@ import pytest
 import test_cache
 from test_cache import kept, made
 
-from mtbert.columns import CodedColumn, NumberColumn, TextColumn
-from mtbert.data import cache
+from mtbert.cell_columns import CodedColumn
+from mtbert.columns import NumberColumn, TextColumn
+from mtbert.data import cache, kept_table
 from mtbert.data.cache import Spool
 from mtbert.data.source_table import SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
@@ -124,13 +125,13 @@ def table() -> SourceTable:
 
 def spooled(made: SourceTable) -> cache.Kept:
     with Spool() as spool:
-        made.keep(spool)
+        kept_table.keep(made, spool)
         found = spool.kept()
     return cache.Kept(dict(found.arrays), dict.fromkeys(found.arrays, "d"), json.loads(json.dumps(found.notes)))
 
 
 def test_a_table_is_loaded_as_it_was():
-    assert SourceTable.loaded(spooled(table()), [COLUMNS]).table(0).rows == table().table(0).rows
+    assert kept_table.loaded(spooled(table()), [COLUMNS]).table(0).rows == table().table(0).rows
 
 
 NOTES: tuple[object, ...] = (None, "x", {}, [[1]], 10**30, 1.5, -1, 3, True)
@@ -145,13 +146,13 @@ def test_notes_of_a_table_that_cannot_be_are_refused(note: str):
             continue
         found.notes[note] = value  # type: ignore[index]
         with pytest.raises(ValueError, match=r"."):
-            SourceTable.loaded(found, [COLUMNS])
+            kept_table.loaded(found, [COLUMNS])
         refused += 1
     assert refused >= 7
     found = spooled(table())
     found.notes.pop(note)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"{note}"):
-        SourceTable.loaded(found, [COLUMNS])
+        kept_table.loaded(found, [COLUMNS])
 
 
 @pytest.mark.parametrize(
@@ -178,15 +179,15 @@ def test_arrays_of_a_table_that_cannot_be_are_refused(name: str, array: Any):
     assert name in found.arrays
     found.arrays[name] = array  # type: ignore[index]
     with pytest.raises(ValueError, match=r"."):
-        SourceTable.loaded(found, [COLUMNS])
+        kept_table.loaded(found, [COLUMNS])
     found = spooled(table())
     del found.arrays[name]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"^{name}: not an array of"):
-        SourceTable.loaded(found, [COLUMNS])
+        kept_table.loaded(found, [COLUMNS])
 
 
 def test_numbers_that_only_count_are_loaded_too():
     counted = copy.copy(table())
     object.__setattr__(counted, "ids", NumberColumn(np.arange(1, 4)))
     object.__setattr__(counted, "lines", np.arange(2, 5))
-    assert SourceTable.loaded(spooled(counted), [COLUMNS]).table(0).rows == counted.table(0).rows
+    assert kept_table.loaded(spooled(counted), [COLUMNS]).table(0).rows == counted.table(0).rows

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mtbert import columns
-from mtbert.columns import CodedColumn, GrowingColumn, NumberColumn, TextColumn, hashes, numbered
+from mtbert.cell_columns import CodedColumn
+from mtbert.columns import GrowingColumn, NumberColumn, TextColumn, hashes, numbered
 
 TEXTS = ["", "a", "zwölf", "\U0001f642\u200d", "a\0b", "", "漢字", " outer ", "x" * 2**22, "é" * 2**21, "ß"]
 

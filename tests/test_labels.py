@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from reading import message
 
 from mtbert.answers import regression
-from mtbert.columns import CodedColumn, NumberColumn, TextColumn
+from mtbert.cell_columns import CodedColumn
+from mtbert.columns import NumberColumn, TextColumn
 from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Table, TableFile

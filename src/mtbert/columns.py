@@ -1,4 +1,4 @@
-"""Columns of a table, which hold texts, repeated texts or numbers without a Python object for each row.
+"""Columns of a table, which hold texts or numbers without a Python object for each row.
 
 Texts are stored in Arrow's layout: one block of UTF-8, and the byte at which each text begins and ends. The block may
 be a memory-mapped file, so that even ten million texts take up little memory. Arrow's own arrays are not used, because
@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
-from typing import Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -164,65 +164,13 @@ class NumberColumn(Sequence[str]):
         return NumberColumn(self.numbers[row]) if isinstance(row, slice) else str(self.numbers[row])
 
 
-class CodedColumn(Sequence[str | None]):
-    """A column of cells in which the same texts occur many times, such as labels. Each different text is stored once.
+class Rows(Protocol):
+    """A column of which some rows can be taken."""
 
-    Args:
-        values: The different texts, in the order in which they first occur.
-        codes: For each row, the index of its text in ``values``, ``[n]``; -1 for a missing cell.
-    """
-
-    def __init__(self, values: Sequence[str], codes: npt.NDArray[np.int32]) -> None:
-        self.values, self.codes = values, codes
-
-    @classmethod
-    def of(cls, cells: Iterable[str | None]) -> Self:
-        """Returns a column that holds the given cells. None stands for a missing cell.
-
-        >>> column = CodedColumn.of(["b", None, "a", "b"])
-        >>> column.values, column.codes.tolist(), column[1:3]
-        (['b', 'a'], [0, -1, 1, 0], [None, 'a'])
-        """
-        known: dict[str, int] = {}
-        codes = [-1 if cell is None else known.setdefault(cell, len(known)) for cell in cells]
-        return cls(list(known), np.array(codes, np.int32))
-
-    def take(self, rows: Ints) -> "CodedColumn":
-        """Returns a column of the cells of ``rows``, in this order. It stores only the texts that occur in these cells.
-
-        >>> column = CodedColumn.of(["b", None, "a", "b"]).take(np.array([2, 1]))
-        >>> column.values, list(column)
-        (['a'], ['a', None])
-        """
-        codes = self.codes[rows]
-        used = np.bincount(codes[codes >= 0], minlength=len(self.values)) > 0
-        if used.all():
-            return CodedColumn(self.values, codes)
-        found = np.append(np.cumsum(used) - 1, -1).astype(np.int32)  # code -1 is the last one
-        return CodedColumn(
-            [value for value, here in zip(self.values, used.tolist(), strict=True) if here], found[codes]
-        )
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __iter__(self) -> Iterator[str | None]:
-        values = [*self.values, None]  # code -1 is the last one, None
-        for first in range(0, len(self), ROWS_AT_ONCE):
-            yield from map(values.__getitem__, self.codes[first : first + ROWS_AT_ONCE].tolist())
-
-    @overload
-    def __getitem__(self, row: int) -> str | None: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str | None]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str | None] | None:
-        if isinstance(row, slice):
-            return [None if code < 0 else self.values[code] for code in self.codes[row].tolist()]
-        code = self.codes[row]
-        return None if code < 0 else self.values[code]
+    def take(self, rows: Ints, /) -> Any: ...
 
 
-Column = TypeVar("Column", TextColumn, NumberColumn, TextColumn | NumberColumn, CodedColumn)
+Column = TypeVar("Column", bound=Rows)
 
 
 class GrowingColumn:
@@ -255,7 +203,7 @@ def taken(column: Column, rows: Ints, size: int) -> Column:
 
     ``size`` is the number of cells in ``column``. If all of them are taken, returns ``column`` itself.
     """
-    return column if len(rows) == size else column.take(rows)
+    return column if len(rows) == size else cast("Column", column.take(rows))
 
 
 def hashes(texts: Iterable[str]) -> Hashes:

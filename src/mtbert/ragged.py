@@ -100,3 +100,12 @@ def row_keys(rows: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
 def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
     """Returns ``labels`` unchanged if they are an array. If they are labels of words, returns them in a flat array."""
     return labels.values if isinstance(labels, Ragged) else labels
+
+
+def joined(parts: Sequence[npt.NDArray[Any] | Ragged]) -> npt.NDArray[Any] | Ragged:
+    """Returns the rows of all parts in one array; in one :class:`Ragged` if the parts are labels of words."""
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    if not ragged:
+        return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
+    lengths = np.concatenate([part.lengths for part in ragged])
+    return Ragged(np.concatenate([part.values for part in ragged]), np.concatenate([[0], lengths.cumsum()]))

@@ -136,7 +136,8 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     """
     readers = recipe.tasks_by_table()[name]
     settings = readers[0]
-    tables = [_kept(recipe, readers, settings.train, afresh)]
+    whole = _kept(recipe, readers, settings.train, afresh, whole=settings.dev is None and bool(settings.train.where))
+    tables = [whole.chosen]
     if settings.dev is not None:
         tables.append(_kept(recipe, readers, settings.dev, afresh, weighted=False))
     views = [_views(table, readers) for table in tables]
@@ -144,7 +145,7 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     read = [_examples(own, tasks) for own in views]
     rows = tables[0].usable
     if len(tables) == 1:
-        is_dev = np.isin(tables[0].places()[rows], _dev_rows(recipe, readers, tables[0], afresh))
+        is_dev = np.isin(tables[0].places()[rows], _dev_rows(settings, whole))
         dev, rows = _side(tables[0], read[0], rows[is_dev]), rows[~is_dev]
     else:
         dev = _side(tables[1], read[1], tables[1].usable)
@@ -280,16 +281,17 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
     return TableSide(texts, tasks)
 
 
-def _dev_rows(recipe: Recipe, readers: Sequence[TaskRecipe], table: SourceTable, afresh: bool) -> Rows:
+def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
     """Draws the train rows that become dev. Returns the number that :meth:`SourceTable.places` gives to each of them.
 
     The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
     then have the same rows in dev. In a named table, rows without labels are drawn too, so that dev stays the same if a
     task is added or dropped.
+
+    Args:
+        settings: A task that reads the table.
+        table: The table, with the rows that its source does not choose.
     """
-    settings = readers[0]
-    if settings.train.where is not None:
-        table = _kept(recipe, readers, settings.train, afresh, whole=True)
     rows = table.usable if settings.table is None else np.arange(len(table))
     try:
         dev = _drawn(table, rows, settings.dev_fraction, settings.dev_seed)

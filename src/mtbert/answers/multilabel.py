@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures_of_sets import AVERAGE_PRECISION, EXACT_MATCH, MACRO_F1, MICRO_F1, by_label, together
 from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
 from mtbert.messages import LONGEST, clean, shown
+from mtbert.number_cells import NumberCells
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +76,10 @@ class SetLabels(LabelKind[Labels]):
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         labels_BK = np.full((len(cells), len(task.labels or ())), np.nan)
+        if isinstance(cells, NumberCells):
+            with suppress(WrongCell):  # a column that is no label; raised below, if one of its cells holds a number
+                labels_BK[:, AS_CLASSES.read(task, cells.names).astype(np.int64)] = cells.numbers
+                return labels_BK
         labels_BK[[cell is not None and cell.startswith("[") for cell in cells]] = 0  # a list is all that a row has
         named = _named(cells)
         try:

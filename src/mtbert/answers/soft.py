@@ -16,7 +16,7 @@ Dimension key: B examples, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from mtbert.answers import (
 )
 from mtbert.answers.class_labels import ClassLabels
 from mtbert.messages import few, shown
+from mtbert.number_cells import NumberCells
 
 NEAR_ONE = 1e-3  # how far from 1 the sum of the shares in a file may be
 SAME = 9  # decimals of a distance in classes that count
@@ -240,13 +241,26 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
     """Returns the share that each cell gives to each class, ``[B, K]``. The shares in a cell are scaled to sum to 1."""
     hard.read(task, ())  # refuses labels that are written alike
     shares_BK = np.zeros((len(cells), len(task.labels or ())))
-    for row, cell in enumerate(cells):
+    left: Iterable[int] = range(len(cells))
+    if isinstance(cells, NumberCells):
+        shares_BK = np.nan_to_num(cells.numbers[:, [*map(cells.names.index, task.codes or task.labels or ())]])
+        # Rows that seem to be no distribution are read again below, one by one, for the error.
+        left = np.flatnonzero(cells.given & ~_is_distribution(cells.numbers)).tolist()
+    for row in left:
+        cell = cells[row]
         if cell is not None:
             try:
                 shares_BK[row] = _distribution(hard, task, json.loads(cell))
             except ValueError as error:
                 raise WrongCell(row, f"{error} Fix or drop the row.") from None
     return _scaled(shares_BK)
+
+
+def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
+    """Returns for each row whether its sum is clearly within ``NEAR_ONE`` of 1. A row with ``nan`` is not."""
+    with np.errstate(over="ignore"):
+        found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
+    return found
 
 
 def _distribution(

@@ -17,7 +17,7 @@ from mtbert.ragged import Ragged
 Labels = npt.NDArray[np.float64]  # [B] or [B, K], nan where missing
 AnyLabels = Labels | Ragged  # a number or several for each text, or one for each of its words
 Array = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
-Cells = Sequence[str | None]  # a column as it is written in a file; None for an empty cell
+Cells = Sequence[str | None]  # a column as it is written in a file, or NumberCells; None for an empty cell
 
 # The log-probabilities of the options of N questions, [N, K], and the true options, [N]: see answers/probabilities.py.
 AsOptions = tuple[Labels, npt.NDArray[np.int64]]

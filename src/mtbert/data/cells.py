@@ -4,6 +4,7 @@ If a cell cannot be converted, a ValueError gives the reason. The caller adds th
 """
 
 import json
+import math
 from ast import literal_eval
 from collections.abc import Sequence
 
@@ -105,19 +106,16 @@ def as_votes(value: object, separator: str) -> str | None:
     return json.dumps(sorted(votes), ensure_ascii=False) if votes else None
 
 
-def as_share(value: object) -> str | None:
-    """Returns, as JSON text, the share that a cell holds; None if the cell is empty or nan.
+def as_share(value: object) -> float:
+    """Returns the share that a cell holds; ``nan`` if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number that is at least 0.
     """
-    text = as_label(value, "share")
-    if text is None:
-        return None
-    share = number(text)
+    share = _number("share", value)
     if share is None or share < 0:
         raise ValueError(f"a share must be a number that is at least 0, found {shown(value)}. Fix or drop the row.")
-    return json.dumps(share)
+    return share
 
 
 def as_shares(value: object) -> str | None:
@@ -132,41 +130,67 @@ def as_shares(value: object) -> str | None:
     if isinstance(value, str) and value.strip().startswith("["):
         value = _listed(value.strip())
     if not isinstance(value, list | tuple):
-        return as_share(value)
+        share = as_share(value)
+        return None if math.isnan(share) else json.dumps(share)
     shares = list(map(as_share, value))
-    if not shares or None in shares:
+    if not shares or any(map(math.isnan, shares)):
         raise ValueError(f"a list of shares must hold numbers, found {shown(value)}. Fix or drop the row.")
-    return f"[{', '.join(map(str, shares))}]"
+    return json.dumps(shares)
 
 
-def as_weight(value: object) -> str | None:
-    """Returns, as JSON text, the weight that a cell holds; None if the cell is empty or nan.
+def as_weight(value: object) -> float:
+    """Returns the weight that a cell holds; ``nan`` if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number from 0 to ``LARGEST_WEIGHT``.
     """
-    text = as_label(value, "weight")
-    if text is None:
-        return None
-    weight = number(text)
-    if weight is None or not 0 <= weight <= LARGEST_WEIGHT:
+    weight = _number("weight", value)
+    if weight is None or weight < 0 or weight > LARGEST_WEIGHT:
         raise ValueError(
             f"a weight must be a number from 0 to {LARGEST_WEIGHT:g}, found {shown(value)}. Fix or drop the row."
         )
-    return json.dumps(weight)
+    return weight
 
 
-def as_yes_no(value: object) -> str | None:
-    """Returns ``"0"`` for a cell that holds 0 or false, ``"1"`` for 1 or true, and None for an empty cell or nan.
+def as_yes_no(value: object) -> float:
+    """Returns 0 for a cell that holds 0 or false, 1 for 1 or true, and ``nan`` for an empty cell or nan.
 
     Raises:
         ValueError: If the cell holds anything else.
     """
     text = as_label(value)
-    found = {"false": "0", "true": "1"}.get((text or "").lower(), text)
-    if found not in ("0", "1", None):
+    if text is None:
+        return math.nan
+    found = _YES_NO.get(text.lower())
+    if found is None:
         raise ValueError(f"must be 0, 1 or empty, found {shown(value)}. Fix or drop the row.")
     return found
+
+
+_YES_NO = {"0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
+
+
+def _number(what: str, value: object) -> float | None:
+    """Returns the finite number that a cell holds; ``nan`` if the cell is empty or nan, and None if it holds no number.
+
+    ``what`` is the word for the value in messages.
+
+    Raises:
+        ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
+    """
+    if value is None or value == "":
+        return math.nan
+    if type(value) is str or type(value) is float:  # nearly all cells; what follows them reads everything else
+        try:
+            found = float(value)
+        except ValueError:
+            pass
+        else:
+            written = str(value)
+            if (0 < found < math.inf or (found == 0 and "-" not in written)) and "_" not in written:
+                return found
+    text = as_label(value, what)
+    return math.nan if text is None else number(text)
 
 
 def _listed(text: str) -> list[object]:

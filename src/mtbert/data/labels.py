@@ -1,18 +1,25 @@
 """Converts a table's labels to numbers, and finds a task's classes or score range if the recipe does not give them."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from mtbert.answers import WrongCell
+from mtbert.answers import Cells, WrongCell
 from mtbert.answers.of_words import Repairing
 from mtbert.batch import Examples, Floats
+from mtbert.cell_columns import CellColumn, CodedColumn
 from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
 from mtbert.data.words import JOINED
 from mtbert.messages import count, shown
+from mtbert.ragged import Ragged, joined
 from mtbert.task import Task
+
+READ_AT_ONCE = 2**16  # cells of a column with many different ones that are read at once
+_Made = TypeVar("_Made", bound=npt.NDArray[Any] | Ragged)
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
@@ -45,15 +52,46 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     Raises:
         ValueError: If a cell is not a valid label. The message names file, line and column.
     """
-    kind, cells = task.answer.labels, table.labels
-    different = [*cells.values, None]  # each different cell is read once; code -1 is the last one, a missing cell
     try:
-        labels = kind.read(task, different)[cells.codes]
+        labels = _read(table.labels, partial(task.answer.labels.read, task))
     except WrongCell as error:
-        first = int(np.argmax(cells.codes == error.row))
-        raise ValueError(f"{table.at(first)}: {error}") from None
-    votes = kind.votes(task, different)
-    return Examples(table.ids, table.texts, labels, _weights(table), None if votes is None else votes[cells.codes])
+        raise ValueError(f"{table.at(error.row)}: {error}") from None
+    return Examples(table.ids, table.texts, labels, _weights(table), _votes(table, task))
+
+
+def _votes(table: Table, task: Task) -> Floats | None:
+    """Returns the number of votes in each label, ``[B]``; None if the labels do not come from votes."""
+    votes = task.answer.labels.votes
+    if votes(task, ()) is None:
+        return None
+
+    def read(cells: Cells) -> Floats:
+        found = votes(task, cells)
+        assert found is not None
+        return found
+
+    return _read(table.labels, read)
+
+
+def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
+    """Returns what ``read`` returns for the cells of a column, in the order of the rows.
+
+    A cell that occurs many times in a :class:`CodedColumn` is read once. Other columns are read in parts, so that only
+    some of their cells are in memory as texts at the same time.
+    """
+    if isinstance(column, CodedColumn):
+        different = [*column.values, None]  # code -1 is the last one, a missing cell
+        try:
+            return cast("_Made", read(different)[column.codes.astype(np.int64)])
+        except WrongCell as error:
+            raise WrongCell(int(np.argmax(column.codes == error.row)), str(error)) from None
+    parts = []
+    for first in range(0, len(column), READ_AT_ONCE):
+        try:
+            parts.append(read(column[first : first + READ_AT_ONCE]))
+        except WrongCell as error:
+            raise WrongCell(first + error.row, str(error)) from None
+    return cast("_Made", joined(parts))
 
 
 def _weights(table: Table) -> Floats | None:
@@ -64,21 +102,19 @@ def _weights(table: Table) -> Floats | None:
     """
     if table.weights is None:
         return None
-    values, codes = table.weights.values, table.weights.codes
-    missing = np.flatnonzero(codes < 0)
+    missing = np.flatnonzero(~table.weights.given)
     if len(missing):
         place = table.at(int(missing[0]), table.weight_column)
         raise ValueError(f"{place}: the weight is empty. Give 1 for an ordinary row, or drop the row.")
-    weights: Floats = np.array([json.loads(value) for value in values])[codes]
-    return weights
+    return table.weights.numbers[:, 0]
 
 
 def repair_warnings(table: Table, task: Task) -> tuple[str, ...]:
     """Returns a warning for each file in which :func:`labelled_examples` reads some ``I-`` tags as ``B-`` tags."""
-    kind, cells = task.answer.labels, table.labels
+    kind = task.answer.labels
     if not isinstance(kind, Repairing):
         return ()
-    tags_B = kind.repaired(task, [*cells.values, None])[cells.codes]
+    tags_B = _read(table.labels, partial(kind.repaired, task))
     found = []
     for part, begin, end in zip(table.parts, (0, *table.ends), table.ends, strict=False):
         here = tags_B[begin:end]

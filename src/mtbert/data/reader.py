@@ -1,5 +1,6 @@
 """Turning records into a source table: the cells that tasks read are converted and put into columns."""
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -7,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mtbert.columns import CodedColumn, GrowingColumn, NumberColumn, TextColumn, WordColumn
+from mtbert.columns import GrowingColumn, NumberColumn, TextColumn, WordColumn
 from mtbert.data import cells
+from mtbert.data.cell_groups import CellGroup
 from mtbert.data.cells import quoted
 from mtbert.data.records import Records
-from mtbert.data.source_table import SourceTable, readings
-from mtbert.data.tables import CellGroup, Columns, TableFile
+from mtbert.data.source_table import Others, SourceTable, readings
+from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
 from mtbert.messages import count, near, shown
 
@@ -31,8 +34,8 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: A dict from columns to values. The table gets only the records that have these values.
         labelled: Whether to read labels too. If false, every record must have all texts, unless ``gaps`` is true.
-        whole: If true, the table gets the other records too, because a split needs them. In place of each label, their
-            rows say whether there is one. Their cells may have any form.
+        whole: If true, the table gets the other records too, because a split needs them. Their rows have no labels,
+            but :class:`Others` says which ones the file holds. Their cells may have any form.
         words: Text columns whose cells may be lists of words. A column need not be named if a task labels its words.
         gaps: Whether texts may be empty although no labels are read.
     """
@@ -69,8 +72,9 @@ class Reader:
         self._widened: list[tuple[str, str, int]] = []  # file, unit and line of each span with a part of a word
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
-        self._labels: list[dict[str | None, int]] = [{None: -1} for _ in labels]
-        self._codes = [array("i") for _ in labels]
+        self._others = array("b")  # if ``whole``, for each row: whether it is one of the others, and has which labels
+        self._chosen_row = bytes(1 + len(labels)) if whole else b""
+        self._labels = [group.growing() for group in labels]
         self._ends: list[int] = []
         self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
 
@@ -110,20 +114,21 @@ class Reader:
     def table(self, parts: Sequence[TableFile]) -> SourceTable:
         """Returns all rows as a table. No more files can be read after this call."""
         ids = NumberColumn(np.frombuffer(self._numbers, np.int64)) if self._id is None else self._ids.column()
-        labels = tuple(
-            CodedColumn([text for text in known if text is not None], np.frombuffer(codes, np.int32))
-            for known, codes in zip(self._labels, self._codes, strict=True)
-        )
         made = SourceTable(
             parts=tuple(parts),
             ids=ids,
             texts=tuple(map(self._text_column, range(len(self._texts)))),
-            labels=labels,
+            labels=tuple(column.column() for column in self._labels),
             readings=self._readings,
             lines=np.frombuffer(self._lines, np.int64),
             ends=tuple(self._ends),
         )
-        return replace(made, warnings=(*self._repeated(made), *self._told_widened()))
+        hashes = np.frombuffer(self._hashes, np.int64)
+        if self._whole:
+            others = np.frombuffer(self._others, np.bool_).reshape(len(made), -1)
+            made = replace(made, others=Others(others[:, 0], tuple(others[:, 1:].T)))
+            hashes = hashes[~others[:, 0]] if len(hashes) else hashes
+        return replace(made, warnings=(*self._repeated(made.chosen, hashes), *self._told_widened()))
 
     def _text_column(self, column: int) -> TextColumn:
         """Returns a column of texts. If its rows give words, plain texts without tags become words too."""
@@ -139,7 +144,8 @@ class Reader:
         """Returns a function that takes a record of a file, converts it, and adds it to the table."""
         slots, labelled, id_key = self._slots, self._labelled, self._id
         texts, end = len(self._texts), len(self._keys) - len(self._where)
-        of_labels = iter([as_tags if group.words_of else group.convert for group, _ in slots for _ in group.names])
+        of_labels = iter([_converts(group) for group, _ in slots for _ in group.names])
+        join = [(tuple if group.numbers else group.join, slot) for group, slot in slots]
         make = [_MAKE[key] if key in _MAKE else next(of_labels) for key, _ in self._keys]
         for i, reader in self._words.items():
             make[i] = reader.text
@@ -154,14 +160,14 @@ class Reader:
                 found = _made(chosen_by, values[end:], self.wanted[end:], at, line)
                 if not all(map(cells.same, found, wanted)):
                     if self._whole:
-                        self._append(line, self._other(values))
+                        self._append_other(line, values)
                     return
             self.chosen += 1
             made = _made(make, values, self.wanted, at, line)
             for i, reader in self._words.items():
                 self._read_words(i, reader, made, name, records.unit, line)
             if labelled:
-                made[texts : slots[-1][1].stop] = [group.join(made[slot]) for group, slot in slots]
+                made[texts : slots[-1][1].stop] = [each(made[slot]) for each, slot in join]
             if not self._gaps and "" in made[:texts]:
                 where = at(line, self.wanted[made.index("")])
                 raise ValueError(f"{where}: the text is empty. Give a text, or drop the row.")
@@ -169,24 +175,23 @@ class Reader:
                 self._numbers.append(self._records)
             elif made[-1] == "" and self._usable(made):
                 made[-1] = self._number(at(line, id_key), records)
-            self._append(line, made)
+            self._append(line, made, self._chosen_row)
 
         return add
 
-    def _other(self, values: Sequence[object]) -> list[Any]:
-        """Returns a row for a record that does not satisfy ``where``.
-
-        The row has the texts of the record. In place of each label, it has ``"given"``, or None if there is no label.
-        """
+    def _append_other(self, line: int, values: Sequence[object]) -> None:
+        """Adds a row with the texts of a record that does not satisfy ``where``. The row has no label."""
         made: list[Any] = [_any_text(value) for value in values[: len(self._texts)]]
-        made += ["given" if any(map(cells.is_given, values[slot])) else None for _, slot in self._slots]
+        made += [(math.nan,) * len(group.names) if group.numbers else None for group, _ in self._slots]
         if self._id is None:
             self._numbers.append(self._records)
-            return made
-        return [*made, ""]
+        else:
+            made.append("")
+        self._append(line, made, bytes([1, *(any(map(cells.is_given, values[slot])) for _, slot in self._slots)]))
 
-    def _append(self, line: int, made: list[Any]) -> None:
+    def _append(self, line: int, made: list[Any], others: bytes) -> None:
         self._lines.append(line)
+        self._others.frombytes(others)
         self._waiting.append(made)
         if len(self._waiting) == TOGETHER:
             self._settle()
@@ -228,8 +233,8 @@ class Reader:
         made = list(zip(*self._waiting, strict=True))
         for column, texts in zip(self._texts, made, strict=False):
             column.extend(texts)
-        for known, codes, cells_ in zip(self._labels, self._codes, made[len(self._texts) :], strict=False):
-            codes.extend([known.setdefault(label, len(known) - 1) for label in cells_])
+        for labels, cells_ in zip(self._labels, made[len(self._texts) :], strict=False):
+            labels.extend(cells_)
         if self._id is not None:
             self._ids.extend(made[-1])
             self._hashes.extend(map(hash, made[-1]))
@@ -239,7 +244,8 @@ class Reader:
         """Returns whether at least one task finds its label and all of its texts in the row."""
         labels = made[len(self._texts) :]
         return not self._labelled or any(
-            labels[reading.labels] is not None and all(made[i] for i in reading.texts) for reading in self._readings
+            not _is_missing(labels[reading.labels]) and all(made[i] for i in reading.texts)
+            for reading in self._readings
         )
 
     def _number(self, place: str, records: Records) -> str:
@@ -257,16 +263,17 @@ class Reader:
     def _has_id(self, records: Records) -> bool:
         return self._labelled or self._id in records.columns
 
-    def _repeated(self, table: SourceTable) -> Iterator[str]:
+    def _repeated(self, table: SourceTable, hashes: npt.NDArray[np.int64]) -> Iterator[str]:
         """Yields one warning if there are rows with the same id among the rows that tasks read, and otherwise nothing.
+
+        ``hashes`` holds a hash of the id of each row.
 
         Raises:
             ValueError: If no task can read any row.
         """
         rows = table.usable if self._labelled else np.arange(len(table))
         if isinstance(table.ids, TextColumn):
-            hashes = np.frombuffer(self._hashes, np.int64)[rows]
-            _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+            _, first, inverse = np.unique(hashes[rows], return_index=True, return_inverse=True)
             before = first[inverse]
             suspects = np.flatnonzero(before != np.arange(len(rows)))
             repeated = [
@@ -275,8 +282,8 @@ class Reader:
                 if table.ids[row] == table.ids[other]  # a different id may have the same hash
             ]
             if repeated:
-                part = table.parts[bisect_right(self._ends, repeated[0])]
-                example = f"{shown(table.ids[repeated[0]])}, {part.unit} {self._lines[repeated[0]]}"
+                part = table.parts[bisect_right(table.ends, repeated[0])]
+                example = f"{shown(table.ids[repeated[0]])}, {part.unit} {table.lines[repeated[0]]}"
                 yield f"{part.name}: {count(len(repeated), 'row')} with an id used before (first: {example})."
 
     def _check_columns(self, name: str, records: Records) -> None:
@@ -300,6 +307,15 @@ _MAKE: dict[str, Callable[[object], Any]] = {
     "id": cells.as_id,
     "where": cells.as_label,
 }
+
+
+def _converts(group: CellGroup) -> Callable[[object], Any]:
+    """Returns the function that converts the cells of a group."""
+    return group.numbers.read if group.numbers else as_tags if group.words_of else group.convert
+
+
+def _is_missing(label: str | tuple[float, ...] | None) -> bool:
+    return label is None or (isinstance(label, tuple) and all(map(math.isnan, label)))
 
 
 def _any_text(value: object) -> str:

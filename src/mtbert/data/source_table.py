@@ -6,23 +6,20 @@ can read are dropped and counted.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
-from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn, WordColumn, taken
-from mtbert.data import cache
-from mtbert.data.cache import Kept, Spool
+from mtbert.cell_columns import CellColumn, CodedColumn
+from mtbert.columns import Ints, NumberColumn, TextColumn, taken
+from mtbert.data.cell_groups import CellGroup
 from mtbert.data.cells import quoted
 from mtbert.data.split import linking
-from mtbert.data.tables import CellGroup, Columns, Table, TableFile, names
+from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count
-
-Mask = npt.NDArray[np.bool_]
+from mtbert.number_cells import Mask, NumberCells
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,23 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple
 
 
 @dataclass(frozen=True, eq=False)
+class Others:
+    """The rows of a table that do not satisfy the source's ``where``. No task reads them, but a split counts them.
+
+    Attributes:
+        rows: A mask of these rows, ``[n]``.
+        labelled: For each column of labels or weights, a mask of those of these rows that have one, ``[n]``.
+    """
+
+    rows: Mask
+    labelled: tuple[Mask, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class SourceTable:
     """The rows of a source, stored in columns. Rows that do not satisfy the source's ``where`` are left out.
+
+    Only if :attr:`others` is given, these rows are in the table too. :attr:`chosen` is the table without them.
 
     Attributes:
         parts: The files of the source, or its data set.
@@ -83,16 +95,34 @@ class SourceTable:
         lines: The place of each row in its file: the number of its first line, or of the row itself, counted from 1.
         ends: For each file, the number of rows in this file and all files before it.
         warnings: Warnings that arose while the source was read. Those about dropped rows are not among them.
+        others: The rows that do not satisfy the source's ``where``; None if the table does not have them.
     """
 
     parts: tuple[TableFile, ...]
     ids: TextColumn | NumberColumn
     texts: tuple[TextColumn, ...]
-    labels: tuple[CodedColumn, ...]
+    labels: tuple[CellColumn, ...]
     readings: tuple[Reading, ...]
     lines: Ints
     ends: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    others: Others | None = None
+
+    @cached_property
+    def chosen(self) -> "SourceTable":
+        """The table with only the rows that satisfy the source's ``where``. The texts are not copied."""
+        if self.others is None:
+            return self
+        rows, size = np.flatnonzero(~self.others.rows), len(self)
+        return replace(
+            self,
+            ids=taken(self.ids, rows, size),
+            texts=tuple(taken(column, rows, size) for column in self.texts),
+            labels=tuple(taken(column, rows, size) for column in self.labels),
+            lines=self.lines[rows],
+            ends=tuple(np.searchsorted(rows, self.ends).tolist()),
+            others=None,
+        )
 
     @property
     def name(self) -> str:
@@ -111,7 +141,9 @@ class SourceTable:
     @cached_property
     def _labelled(self) -> tuple[Mask, ...]:
         """For each task, a mask of the rows that have a label for the task."""
-        labelled = [column.codes >= 0 for column in self.labels]
+        labelled = [column.given for column in self.labels]
+        if self.others is not None:
+            labelled = [own | other for own, other in zip(labelled, self.others.labelled, strict=True)]
         return tuple(labelled[reading.labels] for reading in self.readings)
 
     @cached_property
@@ -154,6 +186,7 @@ class SourceTable:
         ``reading`` is the index of the task in :attr:`readings`.
         """
         rows, columns = self.read_by(reading), self.readings[reading]
+        weights = None if columns.weight is None else self.labels[columns.weight]
         return Table(
             parts=self.parts,
             ids=taken(self.ids, rows, len(self)),
@@ -163,7 +196,7 @@ class SourceTable:
             ends=tuple(np.searchsorted(rows, self.ends).tolist()),
             warnings=self.all_warnings,
             column=", ".join(columns.named),
-            weights=None if columns.weight is None else taken(self.labels[columns.weight], rows, len(self)),
+            weights=None if weights is None else cast("NumberCells", taken(weights, rows, len(self))),
             weight_column=columns.weighted or "",
         )
 
@@ -221,102 +254,3 @@ class SourceTable:
     def places(self) -> Ints:
         """Returns for each row a number that encodes its file and line."""
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0)) * 2**40 + self.lines
-
-    # In the cache ------------------------------------------------------------------------------------------
-
-    def keep(self, spool: Spool) -> None:
-        """Adds the content of this table to ``spool``, from where it goes into the cache.
-
-        Row ids and line numbers are left out if they are consecutive, because :meth:`loaded` can then restore them.
-        """
-        numbers = self.ids.numbers if isinstance(self.ids, NumberColumn) else None
-        counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(self) + 1))
-        spool.notes |= {
-            "parts": [[part.name, part.digest, part.unit] for part in self.parts],
-            "ids": "texts" if numbers is None else "rows" if counted else "numbers",
-            "ends": self.ends,
-            "warnings": self.warnings,
-            "words": [i for i, column in enumerate(self.texts) if isinstance(column, WordColumn)],
-            "lines": None,
-        }
-        if np.all(np.diff(self.lines) == 1):
-            spool.notes["lines"] = int(self.lines[0])
-        else:
-            spool.add("lines", self.lines)
-        if isinstance(self.ids, TextColumn):
-            _keep(spool, "ids", self.ids)
-        elif not counted:
-            spool.add("ids", self.ids.numbers)
-        for i, column in enumerate(self.texts):
-            _keep(spool, f"text {i}", column)
-        for i, coded in enumerate(self.labels):
-            _keep(spool, f"labels {i}", TextColumn.of(coded.values))
-            spool.add(f"codes {i}", coded.codes)
-
-    @classmethod
-    def loaded(cls, kept: Kept, columns: Sequence[Columns]) -> Self:
-        """Makes a table from ``kept``, which holds arrays that :meth:`keep` stored.
-
-        ``columns`` are the column settings of the tasks that read the table.
-
-        Raises:
-            ValueError: If the arrays are not those of a table.
-        """
-        notes = _Notes.model_validate(kept.notes)
-        texts, labels, read = readings(columns)
-        rows = len(kept.array("codes 0", "<i4"))
-        cache.check_offsets(np.array([0, *notes.ends]), rows)
-        ids: TextColumn | NumberColumn
-        if notes.ids == "texts":
-            ids = _loaded(kept, "ids", rows)
-        else:
-            ids = NumberColumn(
-                kept.array("ids", "<i8", size=rows) if notes.ids == "numbers" else np.arange(1, rows + 1)
-            )
-        first = notes.lines
-        return cls(
-            parts=tuple(TableFile(*part) for part in notes.parts),
-            ids=ids,
-            texts=tuple(
-                WordColumn.joining(column) if i in notes.words else column
-                for i, column in enumerate(_loaded(kept, f"text {i}", rows) for i in range(len(texts)))
-            ),
-            labels=tuple(_coded(kept, i, rows) for i in range(len(labels))),
-            readings=read,
-            lines=kept.array("lines", "<i8", size=rows) if first is None else np.arange(first, first + rows),
-            ends=tuple(notes.ends),
-            warnings=tuple(notes.warnings),
-        )
-
-
-class _Notes(BaseModel):
-    """The notes about a source table that :meth:`SourceTable.keep` stores in the cache beside its arrays."""
-
-    model_config = ConfigDict(strict=True)
-
-    parts: list[Annotated[list[str], Field(min_length=3, max_length=3)]]
-    ids: Literal["texts", "rows", "numbers"]
-    ends: list[int]
-    warnings: list[str]
-    words: list[int]  # the text columns whose words are given
-    lines: Annotated[int, Field(ge=0, lt=2**40)] | None
-
-
-def _keep(spool: Spool, name: str, column: TextColumn) -> None:
-    spool.add(name, column.block)
-    spool.add(f"{name} offsets", column.starts)
-    spool.add(f"{name} offsets", column.stops[-1:])
-
-
-def _loaded(kept: Kept, name: str, rows: int | None = None) -> TextColumn:
-    block = kept.array(name, "|u1")
-    offsets = kept.array(f"{name} offsets", "<i8", size=None if rows is None else rows + 1)
-    cache.check_offsets(offsets, len(block))
-    return TextColumn.stored(block, offsets, kept.digests[name])
-
-
-def _coded(kept: Kept, number: int, rows: int) -> CodedColumn:
-    values = list(_loaded(kept, f"labels {number}"))
-    codes = kept.array(f"codes {number}", "<i4", size=rows)
-    cache.check_within(codes, -1, len(values))
-    return CodedColumn(values, codes)

@@ -5,14 +5,17 @@ import json
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from mtbert.columns import CodedColumn, TextColumn
-from mtbert.data import cache, cells, formats, hub
+from mtbert.cell_columns import CellColumn, GrowingCells
+from mtbert.columns import TextColumn
+from mtbert.data import cache, cells, formats, hub, kept_table
+from mtbert.data.cell_groups import CellGroup
 from mtbert.data.cells import quoted, readable
 from mtbert.data.reader import Reader
 from mtbert.data.records import Records
@@ -174,8 +177,8 @@ def read_all(
             the names of the columns are ignored.
         root: The folder from which relative paths start.
         texts: The number of texts that each task reads, 1 or 2; None for a ranking, which may read any number of texts.
-        whole: Whether the table also gets the rows that do not satisfy the source's ``where``. These rows do
-            not hold a label, only whether there is one. They serve to split the data, see :class:`Reader`.
+        whole: Whether the table also gets the rows that do not satisfy the source's ``where``, which serve to split the
+            data, see :class:`mtbert.data.source_table.Others`.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
@@ -252,15 +255,15 @@ def read_kept(
         return read_all(source, columns, root, texts=texts, whole=whole)
     depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns], whole]
     with suppress(OSError, ValueError):
-        return SourceTable.loaded(cache.look_up("table", depends_on), columns)
+        return kept_table.loaded(cache.look_up("table", depends_on), columns)
     table = read_all(source, columns, root, texts=texts, whole=whole)
     if len(table) < cache.FEWEST or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
-        cache.put("table", depends_on, table.keep)
+        cache.put("table", depends_on, partial(kept_table.keep, table))
         for path, digest in zip(paths, digests, strict=True):
             cache.remember(path, digest)
-        return SourceTable.loaded(cache.look_up("table", depends_on), columns)
+        return kept_table.loaded(cache.look_up("table", depends_on), columns)
     return table
 
 
@@ -290,7 +293,7 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
             parts=(TableFile(name, "", "row"),),
             ids=TextColumn.of(e.id for e in made),
             texts=tuple(map(TextColumn.of, zip(*(e.texts for e in made), strict=True))),
-            labels=tuple(CodedColumn.of(each.convert(e.label) for e in made) for each in groups if labelled),
+            labels=tuple(_generated_labels(each, [e.label for e in made]) for each in groups if labelled),
             readings=tuple(
                 replace(reading, texts=tuple(range(len(made[0].texts))), named=("label",)) for reading in found
             ),
@@ -300,13 +303,23 @@ def _generated(source: Source, columns: Sequence[Columns], texts: Sequence[int |
     )
 
 
+def _generated_labels(group: CellGroup, labels: Sequence[object]) -> CellColumn:
+    column = group.growing()
+    if isinstance(column, GrowingCells):
+        column.extend(list(map(group.convert, labels)))
+    elif group.numbers is not None:
+        column.extend((group.numbers.read(label),) for label in labels)
+    return column.column()
+
+
 def _digested(table: SourceTable) -> SourceTable:
     """Returns a copy of ``table`` in which the digest is the SHA-256 of the rows that tasks read.
 
     This is for a table that was not read from a file, and so has no file to compute a digest of.
     """
     digest = hashlib.sha256()
-    for each in map(table.table, range(len(table.readings))) if table.labels else [table.unlabelled()]:
+    chosen = table.chosen
+    for each in map(chosen.table, range(len(chosen.readings))) if chosen.labels else [chosen.unlabelled()]:
         digest.update(b"[")
         for number in range(len(each)):
             row = each.row(number)

@@ -2,16 +2,19 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from mtbert.answers import AnswerType
-from mtbert.columns import CodedColumn, Ints, NumberColumn, TextColumn
+from mtbert.cell_columns import CellColumn
+from mtbert.columns import Ints, NumberColumn, TextColumn
 from mtbert.data import cells
+from mtbert.data.cell_groups import SHARE, WEIGHT, YES_NO, CellGroup, NumberForm
 from mtbert.messages import few
+from mtbert.number_cells import NumberCells
 from mtbert.settings import Dropped, Settings
 
 
@@ -110,15 +113,15 @@ class Columns(Settings):
         return self.text, self.id, [(each.key, each.names, each.form, each.words_of) for each in self.groups]
 
     @property
-    def groups(self) -> tuple["CellGroup", ...]:
+    def groups(self) -> tuple[CellGroup, ...]:
         """The groups of columns that are read together: the label columns, and the weight column if there is one."""
         # Without label columns, the label is the number of texts.
         form = (isinstance(self.truth, tuple), self.separator) if self.labels else len(self.text)
         words_of = self.text[0] if self.words else None
-        label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label)
+        label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label, self._numbers)
         if self.weight is None:
             return (label,)
-        return label, CellGroup("weight", (self.weight,), None, None, cells.as_weight, lambda made: made[0])
+        return label, CellGroup("weight", (self.weight,), None, None, WEIGHT.text, lambda made: made[0], WEIGHT)
 
     @property
     def unweighted(self) -> Self:
@@ -137,6 +140,13 @@ class Columns(Settings):
         made._words = answer.labels.per == "word"
         return made
 
+    @property
+    def _numbers(self) -> NumberForm | None:
+        """How the cells of the label columns are read as numbers; None if they may hold anything else."""
+        if not self.truth or isinstance(self.truth, str) or self.votes is not None:
+            return None
+        return YES_NO if self.shares is None else SHARE
+
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
@@ -147,13 +157,13 @@ class Columns(Settings):
         Raises:
             ValueError: If the cell cannot be converted.
         """
-        several = isinstance(self.truth, tuple)
+        if self._numbers is not None:
+            return self._numbers.text(value)
         if self.votes is not None:
+            several = isinstance(self.truth, tuple)
             return cells.as_label(value) if several else cells.as_votes(value, self.separator or ";")
         if self.shares is not None:
-            return cells.as_share(value) if several else cells.as_shares(value)
-        if several:
-            return cells.as_yes_no(value)
+            return cells.as_shares(value)
         return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
@@ -175,30 +185,6 @@ class Columns(Settings):
         found = {column: cell and json.loads(cell) for column, cell in zip(self.truth, made, strict=True)}
         known = {column: number for column, number in found.items() if number is not None or self.shares is not None}
         return json.dumps(known, ensure_ascii=False)
-
-
-@dataclass(frozen=True)
-class CellGroup:
-    """One or more columns whose cells in each row are combined into one text: the label or the weight of the row.
-
-    Two equal groups make the same text from the same row.
-
-    Attributes:
-        key: The field of :class:`Columns` that names the columns.
-        names: The names of the columns.
-        form: Anything else that affects the text, such as the separator between labels in a cell.
-        words_of: The column of texts, if the group's cells hold tags for the words of these texts; otherwise None.
-        convert: A function that converts a cell to text. It returns None for an empty cell.
-        join: A function that makes one text from the converted cells of a row. It returns None if the row has no label
-            or weight.
-    """
-
-    key: Literal["label", "votes", "shares", "weight"]
-    names: tuple[str, ...]
-    form: object
-    words_of: str | None
-    convert: Callable[[object], str | None] = field(compare=False)
-    join: Callable[[Sequence[str | None]], str | None] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -238,19 +224,19 @@ class Table:
         ends: For each file, the number of rows in this file and all files before it.
         warnings: The warnings from reading.
         column: The name of the label column, for messages.
-        weights: The weight of each row, as text; None if the task has no weights.
+        weights: The weight of each row; None if the task has no weights.
         weight_column: The name of the column of weights, for messages.
     """
 
     parts: tuple[TableFile, ...]
     ids: TextColumn | NumberColumn
     texts: tuple[TextColumn, ...]
-    labels: CodedColumn
+    labels: CellColumn
     lines: Ints
     ends: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     column: str = "label"
-    weights: CodedColumn | None = None
+    weights: NumberCells | None = None
     weight_column: str = "weight"
 
     @property

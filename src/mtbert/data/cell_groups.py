@@ -1,0 +1,76 @@
+"""Groups of columns whose cells are read together, as the label or the weight of a row."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mtbert.cell_columns import GrowingCells
+from mtbert.data import cells
+from mtbert.number_cells import GrowingNumbers
+
+
+@dataclass(frozen=True)
+class NumberForm:
+    """How the cells of a column are read as numbers, and how numbers are written as JSON text.
+
+    Attributes:
+        read: A function that returns the number in a cell; ``nan`` if the cell is empty.
+        write: A function that writes a number.
+    """
+
+    read: Callable[[object], float]
+    write: Callable[[float], str] = json.dumps
+
+    def text(self, value: object) -> str | None:
+        """Returns the number in a cell as JSON text, or None if the cell is empty.
+
+        Raises:
+            ValueError: If the cell holds no such number.
+        """
+        return self.written(self.read(value))
+
+    def written(self, number: float) -> str | None:
+        """Returns ``number`` as JSON text, or None if it is ``nan``."""
+        return None if math.isnan(number) else self.write(number)
+
+
+SHARE, WEIGHT = NumberForm(cells.as_share), NumberForm(cells.as_weight)
+YES_NO = NumberForm(cells.as_yes_no, "{:.0f}".format)
+
+
+@dataclass(frozen=True)
+class CellGroup:
+    """One or more columns whose cells in each row are combined: they give the label or the weight of the row.
+
+    Two equal groups make the same text from the same row.
+
+    Attributes:
+        key: The field of :class:`Columns` that names the columns.
+        names: The names of the columns.
+        form: Anything else that affects the text, such as the separator between labels in a cell.
+        words_of: The column of texts, if the group's cells hold tags for the words of these texts; otherwise None.
+        convert: A function that converts a cell to text. It returns None for an empty cell.
+        join: A function that makes one text from the converted cells of a row. It returns None if the row has no label
+            or weight.
+        numbers: How the cells are read as numbers, if every cell of the group holds a number; otherwise None. Such
+            cells are stored as numbers, and become text only where text is needed.
+    """
+
+    key: Literal["label", "votes", "shares", "weight"]
+    names: tuple[str, ...]
+    form: object
+    words_of: str | None
+    convert: Callable[[object], str | None] = field(compare=False)
+    join: Callable[[Sequence[str | None]], str | None] = field(compare=False)
+    numbers: NumberForm | None = field(default=None, compare=False)
+
+    def written(self, numbers: Sequence[float]) -> str | None:
+        """Returns the text that :attr:`join` makes from the numbers of a row."""
+        assert self.numbers is not None
+        return self.join(list(map(self.numbers.written, numbers)))
+
+    def growing(self) -> GrowingCells | GrowingNumbers:
+        """Returns a builder for the column of this group's cells."""
+        return GrowingCells() if self.numbers is None else GrowingNumbers(self.names, self.written)

@@ -1,0 +1,78 @@
+"""Cells that hold numbers, such as weights or shares, in an array. They can also be read as texts.
+
+Dimension key: n rows, C columns of a file.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class NumberCells(Sequence[str | None]):
+    """One or more columns of a file that hold numbers, and that together give a label or a weight for each row.
+
+    Code that knows this class reads ``numbers``. For all other code, each row is one text, as if it had been written
+    into a single column; None if all cells of the row are empty.
+
+    Args:
+        names: The names of the columns.
+        numbers: The numbers, ``[n, C]``; ``nan`` for an empty cell.
+        written: A function that makes one text from the numbers of a row.
+
+    >>> cells = NumberCells(("a", "b"), np.array([[0.25, 0.75], [np.nan, np.nan]]), str)
+    >>> len(cells), cells[0], cells[1], cells.given.tolist()
+    (2, '[0.25, 0.75]', None, [True, False])
+    """
+
+    names: tuple[str, ...]
+    numbers: Numbers
+    written: Callable[[Sequence[float]], str | None]
+
+    @property
+    def given(self) -> Mask:
+        """A mask of the rows in which at least one cell holds a number, ``[n]``."""
+        found: Mask = np.logical_not(np.isnan(self.numbers).all(axis=1))
+        return found
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "NumberCells":
+        """Returns the cells of the given rows, in the given order."""
+        return NumberCells(self.names, self.numbers[rows], self.written)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, row: int) -> str | None: ...
+    @overload
+    def __getitem__(self, row: slice) -> "NumberCells": ...
+    def __getitem__(self, row: int | slice) -> "str | NumberCells | None":
+        if isinstance(row, slice):
+            return NumberCells(self.names, self.numbers[row], self.written)
+        found = self.numbers[row]
+        return None if np.isnan(found).all() else self.written(found.tolist())
+
+
+class GrowingNumbers:
+    """Builds :class:`NumberCells` from rows that are appended to it. The arguments are those of the finished cells."""
+
+    def __init__(self, names: tuple[str, ...], written: Callable[[Sequence[float]], str | None]) -> None:
+        self._names, self._written = names, written
+        self._numbers = array("d")
+
+    def extend(self, rows: Iterable[Sequence[float]]) -> None:
+        """Appends rows. Each row has one number for each column; ``nan`` stands for an empty cell."""
+        self._numbers.extend(chain.from_iterable(rows))
+
+    def column(self) -> NumberCells:
+        """Returns the finished cells. No rows can be appended afterwards."""
+        numbers = np.frombuffer(self._numbers, np.float64).reshape(-1, len(self._names))
+        return NumberCells(self._names, numbers, self._written)
