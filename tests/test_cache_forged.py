@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import test_cache
+from reading import table_kept
 from test_cache import kept, made
 
 from mtbert.cell_columns import CodedColumn
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.data import cache, kept_table
-from mtbert.data.cache import Spool
 from mtbert.data.source_table import SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 
@@ -123,36 +123,29 @@ def table() -> SourceTable:
     )
 
 
-def spooled(made: SourceTable) -> cache.Kept:
-    with Spool() as spool:
-        kept_table.keep(made, spool)
-        found = spool.kept()
-    return cache.Kept(dict(found.arrays), dict.fromkeys(found.arrays, "d"), json.loads(json.dumps(found.notes)))
-
-
 def test_a_table_is_loaded_as_it_was():
-    assert kept_table.loaded(spooled(table()), [COLUMNS]).table(0).rows == table().table(0).rows
+    assert kept_table.loaded_table(table_kept(table()), [COLUMNS]).table(0).rows == table().table(0).rows
 
 
 NOTES: tuple[object, ...] = (None, "x", {}, [[1]], 10**30, 1.5, -1, 3, True)
 
 
-@pytest.mark.parametrize("note", ["parts", "ids", "ends", "warnings", "lines"])
+@pytest.mark.parametrize("note", ["parts", "ids", "ends", "warnings", "lines", "words", "coded", "others"])
 def test_notes_of_a_table_that_cannot_be_are_refused(note: str):
     refused = 0
     for value in NOTES:
-        found = spooled(table())
+        found = table_kept(table())
         if value in {"lines": (None, 3)}.get(note, ()):
             continue
         found.notes[note] = value  # type: ignore[index]
         with pytest.raises(ValueError, match=r"."):
-            kept_table.loaded(found, [COLUMNS])
+            kept_table.loaded_table(found, [COLUMNS])
         refused += 1
     assert refused >= 7
-    found = spooled(table())
+    found = table_kept(table())
     found.notes.pop(note)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"{note}"):
-        kept_table.loaded(found, [COLUMNS])
+        kept_table.loaded_table(found, [COLUMNS])
 
 
 @pytest.mark.parametrize(
@@ -175,19 +168,19 @@ def test_notes_of_a_table_that_cannot_be_are_refused(note: str):
     ],
 )
 def test_arrays_of_a_table_that_cannot_be_are_refused(name: str, array: Any):
-    found = spooled(table())
+    found = table_kept(table())
     assert name in found.arrays
     found.arrays[name] = array  # type: ignore[index]
     with pytest.raises(ValueError, match=r"."):
-        kept_table.loaded(found, [COLUMNS])
-    found = spooled(table())
+        kept_table.loaded_table(found, [COLUMNS])
+    found = table_kept(table())
     del found.arrays[name]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=f"^{name}: not an array of"):
-        kept_table.loaded(found, [COLUMNS])
+        kept_table.loaded_table(found, [COLUMNS])
 
 
 def test_numbers_that_only_count_are_loaded_too():
     counted = copy.copy(table())
     object.__setattr__(counted, "ids", NumberColumn(np.arange(1, 4)))
     object.__setattr__(counted, "lines", np.arange(2, 5))
-    assert kept_table.loaded(spooled(counted), [COLUMNS]).table(0).rows == counted.table(0).rows
+    assert kept_table.loaded_table(table_kept(counted), [COLUMNS]).table(0).rows == counted.table(0).rows

@@ -15,6 +15,7 @@ from mtbert.losses.regression import MeanSquaredError
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.fit import fit
+from mtbert.training.inert import inert_losses
 from mtbert.training.objective import Objective
 from mtbert.training.resume import resume_run
 from mtbert.training.run import INERT_ROWS, Run
@@ -48,10 +49,10 @@ def test_a_loss_that_was_0_in_the_last_step_alone_is_not_called_idle(folder: Pat
     run.step()
     monkeypatch.setattr(MeanSquaredError, "__call__", lambda self, p: 0.0 * p.out.prediction.sum())
     run.step()
-    assert run.inert() == []
+    assert inert_losses(run) == []
     idle = run_of(folder)
     idle.step()
-    assert [line.split(":")[0] for line in idle.inert()] == ["loss sts.mse was 0 in every step"]
+    assert [line.split(":")[0] for line in inert_losses(idle)] == ["loss sts.mse was 0 in every step"]
 
 
 def test_gradients_of_losses_are_compared_on_the_first_rows_of_each_task_with_several(
@@ -60,7 +61,7 @@ def test_gradients_of_losses_are_compared_on_the_first_rows_of_each_task_with_se
     run = run_of(folder, {"tasks": {"sst": {"batch_size": 20}}})
     asked = []
     monkeypatch.setattr(Objective, "gradients", lambda self, parts: asked.extend(parts) or {})
-    run.inert()
+    inert_losses(run)
     ((data, rows),) = asked
     assert data.task.name == "sst"
     assert rows.tolist() == run.streams[0].rows(0)[:16].tolist()

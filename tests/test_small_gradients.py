@@ -20,6 +20,7 @@ from mtbert.balance.sum import Sum
 from mtbert.balance.torchjd import Method, TorchJD
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
+from mtbert.training.inert import inert_losses
 from mtbert.training.optim import norm, total_norm
 from mtbert.training.run import Run
 from mtbert.yaml_files import merge
@@ -229,7 +230,7 @@ def test_a_huge_gradient_is_clipped_or_else_refused_if_adam_could_not_keep_its_s
 def test_a_loss_too_weak_for_the_squares_of_float32_is_pointed_out_too(folder: Path):
     raw = merge(toy_run.raw_recipe(folder), {"tasks": {"sst": {"losses": ["ce", {"kind": "oll", "weight": 1e-25}]}}})
     settings = validate_recipe(raw, "toy")
-    (line,) = assemble(settings).run().inert()
+    (line,) = inert_losses(assemble(settings).run())
     assert line.startswith("task sst: loss oll has ")
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import message, write
+from reading import message, table_kept, write
 
 from mtbert.columns import TextColumn
-from mtbert.data import cache, sources
+from mtbert.data import cache, formats, kept_table, sources
 from mtbert.data.source_table import SourceTable
 from mtbert.data.split import grouped_split
 from mtbert.data.tables import Columns
@@ -168,6 +168,55 @@ def test_a_split_of_a_part_of_a_file_counts_other_rows_that_have_a_label(tmp_pat
     assert whole.usable.tolist() == [i for i in range(40) if i % 4 != 1]
     assert whole.places()[::2].tolist() == part.places().tolist()
     assert list(whole.texts[0][::2]) == list(part.texts[0])
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_the_chosen_rows_of_a_whole_table_are_those_that_are_read_alone(tmp_path: Path, numbered: bool):
+    content = "id,text,label,w,kind\nx,a,1,2,0\ny,b,2,bad,1\n,,,,1\nz,c,3,4,0\nx,d,3,,1\nz,e,,1,0\nx,f,2,0.5,0\n"
+    write(tmp_path, "u.csv", content.replace("x,a", "v,a").replace("z,c,", "z,,"))
+    found = write(tmp_path, "t.csv", content)
+    source = found.model_copy(update={"path": ("t.csv", "u.csv"), "where": {"kind": 0}})
+    columns = [
+        Columns(id=None if numbered else "id"),
+        Columns(id=None if numbered else "id", label="label", weight="w"),
+    ]
+    part = sources.read_all(source, columns, tmp_path, texts=[1, 1])
+    whole = sources.read_all(source, columns, tmp_path, texts=[1, 1], whole=True)
+    again = kept_table.loaded_table(table_kept(whole), columns)
+    assert (len(whole), len(part)) == (14, 8)
+    for chosen in (whole.chosen, again.chosen):
+        assert chosen.all_warnings == part.all_warnings
+        assert chosen.ends == part.ends == (4, 8)
+        for i in range(2):
+            assert chosen.table(i).rows == part.table(i).rows
+            assert chosen.left_out(i) == part.left_out(i)
+        assert chosen.table(1).weights is not None
+        assert list(chosen.table(1).weights or ()) == ["2.0", "4.0", "0.5", "2.0", "0.5"]
+    assert again.usable.tolist() == whole.usable.tolist() == [0, 1, 3, 4, 6, 7, 8, 11, 13]
+    assert len(part.warnings) == (0 if numbered else 1)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_file_of_which_a_task_reads_some_rows_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+):
+    monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "FEWEST", 1 if cached else 10**6)
+    opened: list[str] = []
+    open_file = formats.opened
+    monkeypatch.setattr(formats, "opened", lambda name, *more: opened.append(name) or open_file(name, *more))
+    lines = ["text,label,kind", *(f"text {i},{i % 3},{i % 2}" for i in range(40))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    source = {"path": "t.csv", "where": {"kind": 1}}
+    for dev, reads in ({}, ["t.csv"]), ({"dev": {"path": "d.csv", "where": {"kind": 1}}}, ["t.csv", "d.csv"]):
+        task: dict[str, Any] = {"type": "classification", "inputs": "single", "train": source, **dev}
+        recipe = validate_recipe({"tasks": {"a": task}, "data": {"root": str(tmp_path)}}, "r")
+        for again in (False, True):
+            opened.clear()
+            found = read_splits(recipe, ["a"])["a"]
+            assert opened == ([] if cached and again else reads)
+            assert all(int(text.split()[1]) % 2 for text in (*found.train.texts[0], *found.dev.texts[0]))
 
 
 def test_one_column_and_a_list_of_one_column_are_read_in_their_own_ways(tmp_path: Path):

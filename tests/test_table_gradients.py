@@ -15,7 +15,7 @@ from toy_shared import HALF, TASKS, run_of
 
 from mtbert.balance.by_task import _gradients
 from mtbert.batch import TaskRows
-from mtbert.training.objective import micro_batches
+from mtbert.training.micro_batches import micro_batches
 from mtbert.training.run import Run
 from mtbert.yaml_files import merge
 

@@ -16,7 +16,7 @@ from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.studying.plan import make_plan
 from mtbert.studying.settings import RowSettings, StudySettings
-from mtbert.studying.tuning import Tuning
+from mtbert.studying.tunable import Tuning
 from mtbert.yaml_files import merge
 
 RAW = toy_table.raw_table_recipe(Path("/nowhere"))

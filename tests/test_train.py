@@ -14,7 +14,7 @@ from mtbert.batch import Dataset, Example, Examples, Layout, Sequences
 from mtbert.model.attention import Groups
 from mtbert.recipe.files import load_recipe
 from mtbert.task import Task
-from mtbert.training.objective import micro_batches
+from mtbert.training.micro_batches import micro_batches
 from mtbert.training.rounds import RoundPlan
 from mtbert.yaml_files import merge
 

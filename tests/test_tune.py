@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from mtbert import cli, locks
 from mtbert.recipe.files import load_recipe
-from mtbert.studying.tuning import Tuning, run_tuning
+from mtbert.studying.tunable import Tuning
+from mtbert.studying.tuning import run_tuning
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run

@@ -14,7 +14,8 @@ from children import killed
 from toy_tuning import SILENT, put_scores, ranged, trials
 
 from mtbert import locks
-from mtbert.studying.tuning import Tuning, run_tuning
+from mtbert.studying.tunable import Tuning
+from mtbert.studying.tuning import run_tuning
 from mtbert.training.run import Run
 
 LR = {"train.lr": [1e-3, 1e-4]}

@@ -51,4 +51,4 @@ def put_scores(monkeypatch: pytest.MonkeyPatch, scores_of: Callable[[int], list[
                 log(i + 1, {"aggregates/overall": score})
         (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    monkeypatch.setattr("mtbert.studying.tuning.start_run", start)
+    monkeypatch.setattr("mtbert.studying.trial_run.start_run", start)

@@ -270,7 +270,8 @@ def tune(
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
     """
-    from mtbert.studying.tuning import Tuning, run_tuning
+    from mtbert.studying.tunable import Tuning
+    from mtbert.studying.tuning import run_tuning
 
     if trials < 1:
         raise ValueError(f"tune: trials must be at least 1, found {trials}.")

@@ -140,7 +140,7 @@ class GrowingCells:
             return
         known = self._known
         self._codes.extend([known.setdefault(cell, len(known) - 1) for cell in cells])
-        if len(known) > MOST_CODED:
+        if len(known) - 1 > MOST_CODED:
             coded, self._texts = self._coded(), GrowingColumn()
             for first in range(0, len(coded), ROWS_AT_ONCE):
                 self._texts.extend(cell or "" for cell in coded[first : first + ROWS_AT_ONCE])

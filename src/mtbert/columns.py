@@ -164,13 +164,13 @@ class NumberColumn(Sequence[str]):
         return NumberColumn(self.numbers[row]) if isinstance(row, slice) else str(self.numbers[row])
 
 
-class Rows(Protocol):
+class TakesRows(Protocol):
     """A column of which some rows can be taken."""
 
     def take(self, rows: Ints, /) -> Any: ...
 
 
-Column = TypeVar("Column", bound=Rows)
+Column = TypeVar("Column", bound=TakesRows)
 
 
 class GrowingColumn:

@@ -102,7 +102,7 @@ def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
     return labels.values if isinstance(labels, Ragged) else labels
 
 
-def joined(parts: Sequence[npt.NDArray[Any] | Ragged]) -> npt.NDArray[Any] | Ragged:
+def concatenated(parts: Sequence[npt.NDArray[Any] | Ragged]) -> npt.NDArray[Any] | Ragged:
     """Returns the rows of all parts in one array; in one :class:`Ragged` if the parts are labels of words."""
     ragged = [part for part in parts if isinstance(part, Ragged)]
     if not ragged:

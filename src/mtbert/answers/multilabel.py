@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +75,9 @@ class SetLabels(LabelKind[Labels]):
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         labels_BK = np.full((len(cells), len(task.labels or ())), np.nan)
-        if isinstance(cells, NumberCells):
-            with suppress(WrongCell):  # a column that is no label; raised below, if one of its cells holds a number
-                labels_BK[:, AS_CLASSES.read(task, cells.names).astype(np.int64)] = cells.numbers
-                return labels_BK
+        if isinstance(cells, NumberCells):  # the recipe makes sure that each column is named as a label
+            labels_BK[:, AS_CLASSES.read(task, cells.names).astype(np.int64)] = cells.numbers
+            return labels_BK
         labels_BK[[cell is not None and cell.startswith("[") for cell in cells]] = 0  # a list is all that a row has
         named = _named(cells)
         try:

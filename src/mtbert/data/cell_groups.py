@@ -37,7 +37,7 @@ class NumberForm:
 
 
 SHARE, WEIGHT = NumberForm(cells.as_share), NumberForm(cells.as_weight)
-YES_NO = NumberForm(cells.as_yes_no, "{:.0f}".format)
+ZERO_ONE = NumberForm(cells.as_yes_no, "{:.0f}".format)
 
 
 @dataclass(frozen=True)

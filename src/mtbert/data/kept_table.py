@@ -16,10 +16,10 @@ from mtbert.data.tables import Columns, TableFile
 from mtbert.number_cells import NumberCells
 
 
-def keep(table: SourceTable, spool: Spool) -> None:
+def keep_table(table: SourceTable, spool: Spool) -> None:
     """Adds the content of a table to ``spool``, from where it goes into the cache.
 
-    Row ids and line numbers are left out if they are consecutive, because :func:`loaded` can then restore them.
+    Row ids and line numbers are left out if they are consecutive, because :func:`loaded_table` can then restore them.
     """
     numbers = table.ids.numbers if isinstance(table.ids, NumberColumn) else None
     counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(table) + 1))
@@ -56,8 +56,8 @@ def keep(table: SourceTable, spool: Spool) -> None:
             spool.add(f"others {i}", mask.view(np.uint8))
 
 
-def loaded(kept: Kept, columns: Sequence[Columns]) -> SourceTable:
-    """Returns the table of which :func:`keep` stored the arrays ``kept``.
+def loaded_table(kept: Kept, columns: Sequence[Columns]) -> SourceTable:
+    """Returns the table of which :func:`keep_table` stored the arrays ``kept``.
 
     ``columns`` are the column settings of the tasks that read the table.
 
@@ -91,7 +91,7 @@ def loaded(kept: Kept, columns: Sequence[Columns]) -> SourceTable:
 
 
 class _Notes(BaseModel):
-    """The notes about a source table that :func:`keep` stores in the cache beside its arrays."""
+    """The notes about a source table that :func:`keep_table` stores in the cache beside its arrays."""
 
     model_config = ConfigDict(strict=True)
 

@@ -15,7 +15,7 @@ from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
 from mtbert.data.words import JOINED
 from mtbert.messages import count, shown
-from mtbert.ragged import Ragged, joined
+from mtbert.ragged import Ragged, concatenated
 from mtbert.task import Task
 
 READ_AT_ONCE = 2**16  # cells of a column with many different ones that are read at once
@@ -91,7 +91,7 @@ def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
             parts.append(read(column[first : first + READ_AT_ONCE]))
         except WrongCell as error:
             raise WrongCell(first + error.row, str(error)) from None
-    return cast("_Made", joined(parts))
+    return cast("_Made", concatenated(parts))
 
 
 def _weights(table: Table) -> Floats | None:

@@ -255,15 +255,15 @@ def read_kept(
         return read_all(source, columns, root, texts=texts, whole=whole)
     depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns], whole]
     with suppress(OSError, ValueError):
-        return kept_table.loaded(cache.look_up("table", depends_on), columns)
+        return kept_table.loaded_table(cache.look_up("table", depends_on), columns)
     table = read_all(source, columns, root, texts=texts, whole=whole)
     if len(table) < cache.FEWEST or [part.digest for part in table.parts] != digests:
         return table
     with suppress(OSError, ValueError):
-        cache.put("table", depends_on, partial(kept_table.keep, table))
+        cache.put("table", depends_on, partial(kept_table.keep_table, table))
         for path, digest in zip(paths, digests, strict=True):
             cache.remember(path, digest)
-        return kept_table.loaded(cache.look_up("table", depends_on), columns)
+        return kept_table.loaded_table(cache.look_up("table", depends_on), columns)
     return table
 
 

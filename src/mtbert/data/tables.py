@@ -12,7 +12,7 @@ from mtbert.answers import AnswerType
 from mtbert.cell_columns import CellColumn
 from mtbert.columns import Ints, NumberColumn, TextColumn
 from mtbert.data import cells
-from mtbert.data.cell_groups import SHARE, WEIGHT, YES_NO, CellGroup, NumberForm
+from mtbert.data.cell_groups import SHARE, WEIGHT, ZERO_ONE, CellGroup, NumberForm
 from mtbert.messages import few
 from mtbert.number_cells import NumberCells
 from mtbert.settings import Dropped, Settings
@@ -145,7 +145,7 @@ class Columns(Settings):
         """How the cells of the label columns are read as numbers; None if they may hold anything else."""
         if not self.truth or isinstance(self.truth, str) or self.votes is not None:
             return None
-        return YES_NO if self.shares is None else SHARE
+        return ZERO_ONE if self.shares is None else SHARE
 
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.

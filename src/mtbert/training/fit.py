@@ -15,6 +15,7 @@ from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
+from mtbert.training.inert import inert_losses
 from mtbert.training.profile import Profile
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped, signals
@@ -96,7 +97,7 @@ def fit(
                 if run.done in evaluations and run.evaluated < run.done:
                     display.evaluating()
                     if run.evaluated == 0:
-                        warn(run.inert())
+                        warn(inert_losses(run))
                     scores = run.evaluate(tick)
                     warn(run.undefined())
                     aggregates = {

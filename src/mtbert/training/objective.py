@@ -1,25 +1,20 @@
 """The objective of a step: the weighted sum of all losses of all tasks, computed in one or more forward passes.
 
-If memory is limited, a step is split into several forward passes (micro-batches). A whole-batch loss, which compares
-the examples of a batch with each other, must still see all of them. If there is such a loss, all passes therefore run
-twice. The first run builds no autograd graph and only gathers the tensors that the loss compares. The loss is then
-computed from all gathered tensors, together with its gradient with respect to these tensors. The second run uses the
-same random numbers. In its backward pass, this gradient flows on to the weights.
-Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache), 2021.
+If memory is limited, a step is split into several forward passes (``training/micro_batches.py``). Losses that compare
+all examples of a batch are then computed from all of these passes (``training/grad_cache.py``).
 
 Dimension key: B examples of a task in a pass.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtbert.batch import StepBatch, TaskRows
-from mtbert.collate import collate, share_rows
+from mtbert.collate import collate
 from mtbert.losses import Averaged, Loss, LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
@@ -27,6 +22,8 @@ from mtbert.model.model import Model, Watch
 from mtbert.profiling import timed
 from mtbert.recipe.settings import Recipe
 from mtbert.seeds import torch_generator
+from mtbert.training.grad_cache import Fed, fed_by_pass, surrogate
+from mtbert.training.micro_batches import micro_batches
 from mtbert.training.optim import norm
 
 
@@ -67,18 +64,6 @@ class _Term:
     kind: str
     weight: float
     loss: Loss
-
-
-@dataclass(frozen=True)
-class _Fed:
-    """The part of a whole-batch loss that belongs to one forward pass.
-
-    A whole-batch loss gathers tensors from every forward pass of a step. This part holds a share of the loss value, and
-    the gradients of the loss with respect to the tensors that were gathered from this pass.
-    """
-
-    value: Tensor
-    gradients: tuple[Tensor | None, ...]
 
 
 class Objective:
@@ -159,7 +144,7 @@ class Objective:
             tally.tokens += len(batch.ids_N)
             self.generator.set_state(state)
             passes = self._passes(batch, watch)
-            surrogates = {key: _surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
+            surrogates = {key: surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
             yield PassTotals(self._totals(passes, amounts, tally, surrogates), batch.readers)
@@ -261,73 +246,21 @@ class Objective:
             totals[name] = settings.weight * total
         return totals
 
-    def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, _Fed]], Tensor]:
+    def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
         Returns a triple: the state of the random generator before each forward pass, the part of these losses that
         belongs to each forward pass, and the state of the generator after the last one.
         """
         states, gathered = [], []
+        tasks = dict.fromkeys(name for batch in batches for name in batch.places)
         with torch.no_grad():
             for batch in batches:
                 states.append(self.generator.get_state())
                 passes = self._passes(batch)
                 gathered.append({key: loss.gather(passes[name]) for name, key, loss in self._whole(passes)})
-        fed: list[dict[str, _Fed]] = [{} for _ in batches]
-        for _, key, loss in self._whole(dict.fromkeys(name for b in batches for name in b.places)):
-            holders = [i for i, found in enumerate(gathered) if key in found]
-            joined = [torch.cat(tensors) for tensors in zip(*(gathered[i][key] for i in holders), strict=True)]
-            leaves = [t.requires_grad_() if t.is_floating_point() else t for t in joined]
-            value = loss.compare(*leaves)
-            wanted = [t for t in leaves if t.requires_grad]
-            found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
-            gradients = [next(found) if t.requires_grad else None for t in leaves]
-            first = 0
-            for i in holders:
-                rows = len(gathered[i][key][0])
-                cut = tuple(None if g is None else g[first : first + rows] for g in gradients)
-                fed[i][key] = _Fed(value.detach() / len(holders), cut)
-                first += rows
+        fed = fed_by_pass(gathered, {key: loss for _, key, loss in self._whole(tasks)})
         return states, fed, self.generator.get_state()
-
-
-def micro_batches(
-    parts: Sequence[TaskRows], budget: int | None, apart: Callable[[str], bool] = lambda _: False
-) -> Iterator[list[TaskRows]]:
-    """Divides the examples of a step among forward passes, and yields the examples of each pass.
-
-    If ``budget`` is None, there is one pass with all examples. Otherwise, the rows of a pass have at most ``budget``
-    tokens together. A row that has more tokens by itself gets a pass of its own. A row that several tasks share is in
-    the same pass for all of them, and its tokens count once. Without examples, there is no pass. For ``apart``, see
-    :func:`collate`.
-    """
-    if not parts:
-        return
-    if budget is None:
-        yield list(parts)
-        return
-    micro: list[TaskRows] = []
-    tokens = 0
-    for span in share_rows(parts, apart):
-        first = 0
-        for i, length in enumerate(span.lengths().tolist()):
-            if tokens and tokens + length > budget:
-                yield [*micro, *span.cut(np.arange(first, i))]
-                micro, tokens, first = [], 0, i
-            tokens += length
-        micro += span.cut(np.arange(first, len(span.rows)))
-    yield micro
-
-
-def _surrogate(loss: WholeBatch, made: Pass, fed: _Fed) -> Tensor:
-    """Returns a scalar that replaces ``loss``, a whole-batch loss, when gradients of the pass ``made`` are computed.
-
-    ``fed`` is the part of the loss that belongs to ``made``. The scalar has the value ``fed.value``. Its gradients with
-    respect to the tensors that ``loss`` gathers from ``made`` are ``fed.gradients``.
-    """
-    pairs = zip(loss.gather(made), fed.gradients, strict=True)
-    through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
-    return fed.value + through - through.detach()
 
 
 def _not_finite(loss: str, value: float, made: Pass) -> str:

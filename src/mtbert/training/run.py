@@ -8,9 +8,9 @@ Dimension key: T tasks.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, count
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -30,13 +30,11 @@ from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
 from mtbert.training.best import BestSoFar
-from mtbert.training.objective import Objective, Tally, micro_batches
+from mtbert.training.objective import Objective, Tally
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
 
 THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on if no rows are held out
-INERT = 1e-3  # a loss with a smaller share of its task's gradient gets a warning
-INERT_ROWS = 16  # rows of each task from which these shares are computed
 
 
 @dataclass(frozen=True)
@@ -243,42 +241,6 @@ class Run:
                 "finite. Lower train.lr, set train.clip, or use train.precision: fp32."
             )
         return norm, shrink
-
-    def inert(self) -> list[str]:
-        """Returns a warning for each loss that hardly trains anything.
-
-        Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. The run is not
-        changed. Call this only after some training: while heads are untrained, little of a regulariser's gradient
-        passes through them.
-        """
-        idle = [
-            f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "
-            "Raise batch_size, look at the labels, or drop it."
-            for key, moved in self.moved.items()
-            if not moved
-        ]
-        budget = self.recipe.train.token_budget
-        several = [
-            next(micro_batches([(data, examples[:INERT_ROWS])], budget))[0]
-            for data, examples in self._first_examples()
-            if len(self.recipe.tasks[data.task.name].losses) > 1
-        ]
-        return idle + [
-            f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
-            "it does next to nothing. Raise its weight, or drop it."
-            for name, norms in (
-                self.objective.gradients(several) if any(p.requires_grad for p in self.model.depths()) else {}
-            ).items()
-            for kind, norm in norms.items()
-            if 0 < norm < INERT * sum(norms.values())
-        ]
-
-    def _first_examples(self) -> Iterator[TaskRows]:
-        """For each task, finds the first batch with an example of this task, and yields the task's examples in it."""
-        for stream in self.streams:
-            for data in (self.data[name].train for name in self.tables[stream.name]):
-                batches = (data.among(stream.rows(number)) for number in count())
-                yield data, next(filter(len, batches))
 
     def evaluate(self, tick: Tick) -> dict[str, Evaluation]:
         """Evaluates every scored task on the whole dev set, and returns the scores of each task.

@@ -1,0 +1,47 @@
+"""A recipe that is tuned: where its trials are, and the recipe of each trial."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A recipe to tune, and the folder for its trials."""
+
+    name: str  # the recipe: a file, or the name of a shipped one
+    overrides: tuple[str, ...]  # changes of it, as a.b=c
+    on_dev: bool  # trials are scored on dev, not on a slice of train
+    out: Path
+
+    @property
+    def best(self) -> Path:
+        """Returns the path of the best trial's recipe: ``NAME-tuned.yaml``, where NAME is the recipe's name."""
+        return self.out / f"{Path(self.name).stem}-tuned.yaml"
+
+    def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
+        """Returns the recipe with the settings in ``chosen``, which maps the path of each setting to its value."""
+        changes = [f"{path}={json.dumps(value)}" for path, value in chosen.items()]
+        return load_recipe(self.name, [*self.overrides, *changes])
+
+    def trial(self, chosen: Mapping[str, Any]) -> Recipe:
+        """Returns the recipe of the trial that tries ``chosen``, which maps the path of each setting to its value.
+
+        The trial is scored on dev if ``on_dev`` is true; if not, on a part of train that shares no text with the rest.
+        """
+        found = self.recipe(chosen)
+        if self.on_dev:
+            return found
+        for task in found.tasks.values():
+            if task.dev is None and task.scored:
+                kind = "tasks" if task.table is None else "tables"
+                raise ValueError(
+                    f"recipe {self.name}, {kind}.{task.source_name}: has no dev file, so its dev is the part of train "
+                    "that trials would be scored on. Name a dev file, or give --on-dev."
+                )
+        return found.with_sources(lambda *_: {"dev": None})

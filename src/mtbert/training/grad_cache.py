@@ -1,0 +1,67 @@
+"""Whole-batch losses over several forward passes: a loss that compares the examples of a batch must see all of them.
+
+All passes of a step therefore run twice. The first run builds no autograd graph and only gathers the tensors that the
+loss compares. The loss is then computed from all gathered tensors, together with its gradient with respect to these
+tensors. The second run uses the same random numbers. In its backward pass, this gradient flows on to the weights.
+
+Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache), 2021.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtbert.losses import Pass, WholeBatch
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The part of a whole-batch loss that belongs to one forward pass.
+
+    A whole-batch loss gathers tensors from every forward pass of a step. This part holds a share of the loss value, and
+    the gradients of the loss with respect to the tensors that were gathered from this pass.
+    """
+
+    value: Tensor
+    gradients: tuple[Tensor | None, ...]
+
+
+def fed_by_pass(
+    gathered: Sequence[Mapping[str, Sequence[Tensor]]], losses: Mapping[str, WholeBatch]
+) -> list[dict[str, Fed]]:
+    """Computes whole-batch losses, and returns for each forward pass the part of each loss that belongs to it.
+
+    Args:
+        gathered: For each pass, the tensors that each loss has gathered from it, by the key of the loss. A loss whose
+            task has no examples in a pass has no key there.
+        losses: The losses, by their key.
+    """
+    fed: list[dict[str, Fed]] = [{} for _ in gathered]
+    for key, loss in losses.items():
+        holders = [i for i, found in enumerate(gathered) if key in found]
+        joined = [torch.cat(tensors) for tensors in zip(*(gathered[i][key] for i in holders), strict=True)]
+        leaves = [t.requires_grad_() if t.is_floating_point() else t for t in joined]
+        value = loss.compare(*leaves)
+        wanted = [t for t in leaves if t.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
+        gradients = [next(found) if t.requires_grad else None for t in leaves]
+        first = 0
+        for i in holders:
+            rows = len(gathered[i][key][0])
+            cut = tuple(None if g is None else g[first : first + rows] for g in gradients)
+            fed[i][key] = Fed(value.detach() / len(holders), cut)
+            first += rows
+    return fed
+
+
+def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
+    """Returns a scalar that replaces ``loss``, a whole-batch loss, when gradients of the pass ``made`` are computed.
+
+    ``fed`` is the part of the loss that belongs to ``made``. The scalar has the value ``fed.value``. Its gradients with
+    respect to the tensors that ``loss`` gathers from ``made`` are ``fed.gradients``.
+    """
+    pairs = zip(loss.gather(made), fed.gradients, strict=True)
+    through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
+    return fed.value + through - through.detach()

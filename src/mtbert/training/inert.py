@@ -1,0 +1,49 @@
+"""Warnings about losses that train next to nothing. A run gives them once its heads have been trained for a while."""
+
+from collections.abc import Iterator
+from itertools import count
+
+from mtbert.batch import TaskRows
+from mtbert.training.micro_batches import micro_batches
+from mtbert.training.run import Run
+
+INERT = 1e-3  # a loss with a smaller share of its task's gradient gets a warning
+INERT_ROWS = 16  # rows of each task from which these shares are computed
+
+
+def inert_losses(run: Run) -> list[str]:
+    """Returns a warning for each loss that hardly trains anything.
+
+    Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. The run is not
+    changed. Call this only after some training: while heads are untrained, little of a regulariser's gradient
+    passes through them.
+    """
+    idle = [
+        f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "
+        "Raise batch_size, look at the labels, or drop it."
+        for key, moved in run.moved.items()
+        if not moved
+    ]
+    budget = run.recipe.train.token_budget
+    several = [
+        next(micro_batches([(data, examples[:INERT_ROWS])], budget))[0]
+        for data, examples in _first_examples(run)
+        if len(run.recipe.tasks[data.task.name].losses) > 1
+    ]
+    return idle + [
+        f"task {name}: loss {kind} has {norm / sum(norms.values()):.0e} of the gradient that reaches the encoder: "
+        "it does next to nothing. Raise its weight, or drop it."
+        for name, norms in (
+            run.objective.gradients(several) if any(p.requires_grad for p in run.model.depths()) else {}
+        ).items()
+        for kind, norm in norms.items()
+        if 0 < norm < INERT * sum(norms.values())
+    ]
+
+
+def _first_examples(run: Run) -> Iterator[TaskRows]:
+    """For each task, finds the first batch with an example of this task, and yields the task's examples in it."""
+    for stream in run.streams:
+        for data in (run.data[name].train for name in run.tables[stream.name]):
+            batches = (data.among(stream.rows(number)) for number in count())
+            yield data, next(filter(len, batches))
