@@ -15,10 +15,10 @@ from mtbert.losses.regression import MeanSquaredError
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.fit import fit
-from mtbert.training.inert import inert_losses
+from mtbert.training.inert import INERT_ROWS, inert_losses
 from mtbert.training.objective import Objective
 from mtbert.training.resume import resume_run
-from mtbert.training.run import INERT_ROWS, Run
+from mtbert.training.run import Run
 from mtbert.training.start import start_run
 
 folder = toy_run.shared_folder

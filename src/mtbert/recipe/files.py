@@ -10,6 +10,7 @@ from mtbert import files, yaml_text
 from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
 from mtbert.messages import clean, few, near, shown
+from mtbert.recipe.extending import extend
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
 from mtbert.recipe.parts import TaskRecipe
@@ -84,7 +85,7 @@ def given_recipe(
         base = raw.pop("extends", None)
         if not isinstance(base, str | None):
             raise ValueError(f"recipe {name}, extends: must be the name of a recipe, found {shown(base)}.")
-        raw = raw if base is None else merge(_resolve(base, Path()), raw)
+        raw = raw if base is None else extend(_resolve(base, Path()), raw)
     else:
         raw = _resolve(name, Path())
     own, tables = _own_tasks(raw.get("tasks")), raw.get("tables") or {}
@@ -145,7 +146,7 @@ def _validated(
     raw: dict[str, Any], overrides: Sequence[str], name: str, instead: Mapping[str, str] | None = None
 ) -> Recipe:
     for override in overrides:
-        raw = merge(raw, _long(_override(override)))
+        raw = extend(raw, _long(_override(override)))
     return validate_recipe(_rooted(_anchor(raw, Path(), name), Path()), name, instead)
 
 
@@ -176,7 +177,7 @@ def _resolve(name: str, beside: Path) -> dict[str, Any]:
         if not file.shipped:
             raw = _anchor(raw, file.path.parent, str(file.path))
         merged.pop("control", None)  # the base's control lacks more than one technique of this recipe
-        merged = merge(merged, raw)
+        merged = extend(merged, raw)
         if not file.shipped:
             merged = _rooted(merged, file.path.parent)
     return merged

@@ -96,8 +96,9 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
     if name not in tables:
         hint = near(name, tables, f"Known: {few(tables)}." if tables else "Add it under tables.")
         raise WrongTable("table", f"there is no table {shown(name)}.{hint}")
-    of_table = [key for key in OF_TABLE if key in task]
-    of_table += ["columns.id"] if isinstance(columns, Mapping) and "id" in columns else []
+    # A recipe writes null beside table to drop what the recipe that it extends has there.
+    of_table = [key for key in OF_TABLE if task.get(key) is not None]
+    of_table += ["columns.id"] if isinstance(columns, Mapping) and columns.get("id") is not None else []
     if of_table:
         raise WrongTable(
             of_table[0], f"belongs to the table, not to a task that reads it. Move it to tables.{name}.{of_table[0]}."
@@ -105,7 +106,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
     table = tables[name]
     found = {**task, **{key: getattr(table, key) for key in OF_TABLE}}
     if isinstance(columns, Mapping):
-        found["columns"] = {"text": table.columns.text, "id": table.columns.id, **columns}
+        found["columns"] = {"text": table.columns.text, **columns, "id": table.columns.id}
     return found
 
 
