@@ -35,7 +35,8 @@ six,0.3333,0.3333,0.3335,1e100
 
 
 def task(kind: str, columns: Columns, **settings: Any) -> Task:
-    return Task(**{"name": "t", "type": kind, "inputs": "single", "soft": columns.soft} | settings)
+    soft = None if columns.label_key == "label" else columns.label_key
+    return Task(**{"name": "t", "type": kind, "inputs": "single", "soft": soft} | settings)
 
 
 def read(folder: Path, content: str, columns: Columns) -> SourceTable:
