@@ -27,7 +27,7 @@ from mtbert.answers.values import (
 )
 from mtbert.ragged import all_values, row_keys
 
-Per = Literal["text", "word"]  # what has a label
+Per = Literal["text", "word"]
 _Labels = TypeVar("_Labels", bound=AnyLabels)
 
 
@@ -36,7 +36,7 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @property
     def per(self) -> Per:
-        """Whether an example has one label or, if this is ``word``, one for each word of its text. So have answers."""
+        """``word`` if each word of a text has a label and an answer, ``text`` if an example has one of each."""
         return "text"
 
     @property
@@ -57,7 +57,7 @@ class LabelKind(ABC, Generic[_Labels]):
         """A sentence for the report that says when an answer counts as wrong; empty if that is obvious."""
         return ""
 
-    # Settings
+    # Settings -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def check(self, task: TaskFacts) -> None:
@@ -71,25 +71,27 @@ class LabelKind(ABC, Generic[_Labels]):
         return None
 
     def texts(self, inputs: str) -> int | None:
-        """Returns the number of texts in an example of a task with these ``inputs``; None if it can be any from 2 on.
+        """Returns the number of texts in an example; None if it can be any number from 2 on.
 
-        The setting ``inputs`` is ``single``, ``packed`` or ``separate``.
+        ``inputs`` is the setting of the task: ``single``, ``packed`` or ``separate``.
         """
         return 1 if inputs == "single" else 2
 
     def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
-        """Returns the column settings that follow from the answer type ``name``, as a dict; by default, there are none.
+        """Checks the column settings of a recipe, and returns those that the answer type changes, as a dict.
+
+        By default, no setting is changed, and settings for sets of labels are refused.
 
         Args:
             name: The name of the answer type, for messages.
-            given: The column settings of a recipe.
+            given: The column settings of the recipe.
 
         Raises:
-            ValueError: If these columns cannot hold the labels of this type. By default, sets of labels are refused.
+            ValueError: If these columns cannot hold the labels of this type.
         """
         return one_label(name, given, instead="Drop it")
 
-    # Labels
+    # Labels ---------------------------------------------------------------------------------------------------
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns a dict with values for the settings that the recipe of a task leaves open, such as ``labels``.
@@ -122,7 +124,7 @@ class LabelKind(ABC, Generic[_Labels]):
         """
         return labels
 
-    # Statistics
+    # Statistics -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def distribution(self, task: TaskFacts, labels: _Labels) -> Distribution:
@@ -133,7 +135,9 @@ class LabelKind(ABC, Generic[_Labels]):
         return []
 
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:
-        """Returns how many texts, or pairs of texts, have different labels in different examples of a split.
+        """Returns the conflicts among the examples of a split, for ``mtbert data check``.
+
+        By default, their number is that of texts, or pairs of texts, that occur with different labels.
 
         Args:
             texts_TB: A number for each text. Equal numbers mean equal texts.
@@ -153,12 +157,12 @@ class LabelKind(ABC, Generic[_Labels]):
     def occurrences(self, task: TaskFacts, labels: _Labels) -> Array:
         """Returns how often each of the task's classes is a label, ``[K]``.
 
-        If several labels of a row can be true, returns ``[K, 2]``: how many rows lack each label, and how many have it.
+        If a row can have several labels, returns ``[K, 2]``: how many rows lack each label, and how many have it.
         The setting ``class_weights: balanced`` of a loss needs these numbers.
         """
         raise NotImplementedError(f"Class weights of type '{task.type}' need a method that counts its classes.")
 
-    # Decisions and answers
+    # Decisions and answers ------------------------------------------------------------------------------------
 
     @abstractmethod
     def fits(self, task: TaskFacts, decision: Array, labels: _Labels) -> bool:

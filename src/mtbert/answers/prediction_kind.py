@@ -58,7 +58,7 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @property
     def gives_probability(self) -> bool:
-        """Whether the predictions give the probability of a whole answer, which can be calibrated."""
+        """Whether the predictions give a probability for each answer as a whole, which a run can calibrate."""
         return bool(self.fits.calibrations)
 
     @abstractmethod
