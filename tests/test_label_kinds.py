@@ -161,9 +161,9 @@ def test_soft_labels_of_the_same_texts_may_differ():
 
 
 def test_a_wrong_candidate_that_is_right_for_the_same_query_is_a_conflict():
-    # The first row's wrong candidate 2 is the right one of the second row; the third has another query.
-    texts = np.array([[0, 0, 5], [1, 2, 1], [2, 3, 2]])
-    found = task("ranking").answer.labels.conflicts(texts, np.arange(3), np.eye(1, 2).repeat(3, 0))
+    # One of the first row's wrong candidates, 2, is the right one of the second row; the third has another query.
+    texts = np.array([[0, 0, 5], [1, 2, 1], [2, 3, 2], [4, 4, 4]])
+    found = task("ranking").answer.labels.conflicts(texts, np.arange(3), np.eye(1, 3).repeat(3, 0))
     assert (found.number, found.heading) == (1, "wrong ones that are right")
     assert found.warning == "1 of 3 examples (33.3%) have a wrong candidate that is right for the same query."
 

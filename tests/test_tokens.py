@@ -33,10 +33,17 @@ def of(*rows: list[float]) -> Any:
 
 
 def test_tags_of_train_become_labels_with_o_first_and_both_tags_of_each_type():
-    assert KIND.complete(FREE, [[cell("O", "B-PER"), None, cell("I-LOC")]]) == {"labels": NER.labels}
-    assert KIND.complete(FREE, [[cell("VERB", "DET"), cell("NOUN")]]) == {"labels": POS.labels}
-    assert KIND.complete(FREE, [[cell("10", "9")]]) == {"labels": ("9", "10")}
-    assert KIND.complete(POS, [[cell("X")]]) == {}
+    unicode = {"splitter": "unicode"}
+    assert KIND.complete(FREE, [[cell("O", "B-PER"), None, cell("I-LOC")]]) == {"labels": NER.labels} | unicode
+    assert KIND.complete(FREE, [[cell("VERB", "DET"), cell("NOUN")]]) == {"labels": POS.labels} | unicode
+    assert KIND.complete(FREE, [[cell("10", "9")]]) == {"labels": ("9", "10")} | unicode
+    assert KIND.complete(POS, [[cell("X")]]) == unicode
+
+
+def test_a_splitter_of_the_recipe_stays():
+    joined = FREE.model_copy(update={"splitter": "unicode-joined"})
+    assert KIND.complete(joined, [[cell("DET", "NOUN")]]) == {"labels": ("DET", "NOUN")}
+    assert KIND.complete(joined.model_copy(update={"labels": POS.labels}), [[cell("X")]]) == {}
 
 
 @pytest.mark.parametrize(

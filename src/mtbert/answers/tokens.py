@@ -103,12 +103,14 @@ class TagLabels(LabelKind[Ragged]):
         return found
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the tags in the train data, in the order in which the model numbers them.
+        """Returns the tags in the train data as ``labels``, and a ``splitter``, unless the recipe sets them.
 
-        BIO tags begin with ``O``, followed by ``B`` and ``I`` of each type. Other tags are ordered like class names.
+        The tags are in the order in which the model numbers them: BIO tags begin with ``O``, followed by ``B`` and
+        ``I`` of each type; other tags are ordered like class names.
         """
+        found: dict[str, Any] = {"splitter": "unicode"} if task.splitter is None else {}
         if task.labels is not None:
-            return {}
+            return found
         tags = sorted({tag for cell in columns[0] if cell is not None for tag in json.loads(cell)})
         named = [tag for tag in tags if BIO.fullmatch(tag)]
         if named and not is_bio(tags):
@@ -123,8 +125,9 @@ class TagLabels(LabelKind[Ragged]):
                 "them in the task's labels."
             )
         if is_bio(tags):
-            return {"labels": (OUTSIDE, *(f"{sign}-{name}" for name in sorted(types_of(tags)) for sign in "BI"))}
-        return AS_CLASSES.complete(task, [tags])
+            bio = (OUTSIDE, *(f"{sign}-{name}" for name in sorted(types_of(tags)) for sign in "BI"))
+            return found | {"labels": bio}
+        return found | AS_CLASSES.complete(task, [tags])
 
     def read(self, task: TaskFacts, cells: Cells) -> Ragged:
         """Returns the tags of each cell as numbers, one per word. A missing cell has no tags.

@@ -25,9 +25,8 @@ _Made = TypeVar("_Made", bound=npt.NDArray[Any] | Ragged)
 def complete(task: Task, tables: Sequence[Table]) -> Task:
     """Returns the task with its classes or score range. If the recipe does not set these, they come from the tables.
 
-    So does the splitter, which says whether the task reads texts as they are or their words with single spaces between
-    them. It is set for each task of a table of words, whatever its type, because prediction must read what training
-    read.
+    So does the splitter. If a table gives words, every task that reads it gets the splitter that joins words by single
+    spaces, because prediction must read what training read.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,
@@ -41,8 +40,6 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
         raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
     if task.splitter is None and any(isinstance(column, WordColumn) for column in tables[0].texts):
         found |= {"splitter": JOINED}
-    elif task.splitter is None and task.reads_words:
-        found |= {"splitter": "unicode"}
     return task.model_copy(update=found) if found else task
 
 
