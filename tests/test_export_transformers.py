@@ -259,7 +259,7 @@ MLP = {"kind": "mlp", "hidden": 7}
 REFUSED = [
     (
         "bert", task("ordinal", pooling="mean"), {},
-        "BertForSequenceClassification reads first tokens, and this task means over tokens. "
+        "BertForSequenceClassification reads first tokens, and this task reads means over tokens. "
         "Use head: native, or --to sentence-transformers.",
     ),
     (

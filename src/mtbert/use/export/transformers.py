@@ -72,7 +72,7 @@ class Transformers:
         if form_of(task) == "tags":
             repair = "Use head: linear, or --to onnx."
         elif model.pooling_of(task) != "cls":
-            return f"{theirs.name} reads first tokens, and this task means over tokens. {repair}"
+            return f"{theirs.name} reads first tokens, and this task reads means over tokens. {repair}"
         functions = [layer.activation for layer in ours]
         if functions != theirs.activations or any(len(layer.bias_K) != config.width for layer in ours):
             return f"head '{task.head.kind}' is not that of {theirs.name}. {repair}"
