@@ -130,6 +130,7 @@ def test_columns_of_zeros_and_ones_are_sets_of_labels(tmp_path: Path):
     content = "text,film,pet\none,1,0\ntwo,,\nthree,TRUE,\nfour,0.0,false\n"
     table = read(tmp_path, content, TOPICS).table(0)
     assert isinstance(table.labels, NumberCells)
+    assert table.labels.numbers.dtype == np.float16  # a set of many labels takes two bytes a label and row
     assert list(table.labels) == ['{"film": 1, "pet": 0}', '{"film": 1}', '{"film": 0, "pet": 0}']
     for given in (("film", "pet"), ("pet", "film"), ("other", "pet", "film")):
         found = labelled_examples(table, task("multilabel", TOPICS, labels=given))
@@ -221,6 +222,7 @@ def test_numbers_and_texts_are_kept_as_they_were(tmp_path: Path, few: None):
         ("numbers 0", np.full(18, -0.5)),
         ("numbers 0", np.full(18, np.inf)),
         ("numbers 0", np.full(18, 1, np.int64)),
+        ("numbers 0", np.full(18, 1, np.float16)),
         ("others 0", np.full(6, 2, np.uint8)),
         ("others 1", np.full(5, 1, np.uint8)),
     ],

@@ -3,16 +3,16 @@
 Dimension key: n rows, C columns of a file.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.floating[Any]]
+NumberType = Literal["<f2", "<f8"]  # zeros and ones, or any numbers
 Mask = npt.NDArray[np.bool_]
 
 
@@ -62,17 +62,25 @@ class NumberCells(Sequence[str | None]):
 
 
 class GrowingNumbers:
-    """Builds :class:`NumberCells` from rows that are appended to it. The arguments are those of the finished cells."""
+    """Builds :class:`NumberCells` from rows that are appended to it.
 
-    def __init__(self, names: tuple[str, ...], written: Callable[[Sequence[float]], str | None]) -> None:
-        self._names, self._written = names, written
-        self._numbers = array("d")
+    Args:
+        names: The names of the columns.
+        written: A function that makes one text from the numbers of a row.
+        dtype: The type of the finished numbers.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], written: Callable[[Sequence[float]], str | None], dtype: NumberType
+    ) -> None:
+        self._names, self._written, self._dtype = names, written, dtype
+        self._numbers = bytearray()
 
     def extend(self, rows: Iterable[Sequence[float]]) -> None:
         """Appends rows. Each row has one number for each column; ``nan`` stands for an empty cell."""
-        self._numbers.extend(chain.from_iterable(rows))
+        self._numbers += np.fromiter(chain.from_iterable(rows), self._dtype).tobytes()
 
     def column(self) -> NumberCells:
         """Returns the finished cells. No rows can be appended afterwards."""
-        numbers = np.frombuffer(self._numbers, np.float64).reshape(-1, len(self._names))
+        numbers = np.frombuffer(self._numbers, self._dtype).reshape(-1, len(self._names))
         return NumberCells(self._names, numbers, self._written)

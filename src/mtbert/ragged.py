@@ -8,9 +8,10 @@ Dimension key: B rows, W values of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, overload
 
 import numpy as np
@@ -102,10 +103,18 @@ def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
     return labels.values if isinstance(labels, Ragged) else labels
 
 
-def concatenated(parts: Sequence[npt.NDArray[Any] | Ragged]) -> npt.NDArray[Any] | Ragged:
-    """Returns the rows of all parts in one array; in one :class:`Ragged` if the parts are labels of words."""
-    ragged = [part for part in parts if isinstance(part, Ragged)]
-    if not ragged:
-        return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
-    lengths = np.concatenate([part.lengths for part in ragged])
-    return Ragged(np.concatenate([part.values for part in ragged]), np.concatenate([[0], lengths.cumsum()]))
+def concatenated(parts: Iterator[npt.NDArray[Any] | Ragged], rows: int) -> npt.NDArray[Any] | Ragged:
+    """Returns the rows of all parts in one array; in one :class:`Ragged` if the parts are labels of words.
+
+    ``rows`` is the number of rows in all parts. Only one part at a time is in memory beside the array.
+    """
+    part = next(parts)
+    if isinstance(part, Ragged):
+        ragged = [part, *(other for other in parts if isinstance(other, Ragged))]
+        lengths = np.concatenate([each.lengths for each in ragged])
+        return Ragged(np.concatenate([each.values for each in ragged]), np.concatenate([[0], lengths.cumsum()]))
+    found, first = np.empty((rows, *part.shape[1:]), part.dtype), 0
+    for each in chain([part], parts):
+        found[first : first + len(each)] = each
+        first += len(each)
+    return found

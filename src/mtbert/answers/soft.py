@@ -243,9 +243,10 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
     shares_BK = np.zeros((len(cells), len(task.labels or ())))
     left: Iterable[int] = range(len(cells))
     if isinstance(cells, NumberCells):
-        shares_BK = np.nan_to_num(cells.numbers[:, [*map(cells.names.index, task.codes or task.labels or ())]])
+        numbers_BK = cells.numbers.astype(np.float64, copy=False)
+        shares_BK = np.nan_to_num(numbers_BK[:, [*map(cells.names.index, task.codes or task.labels or ())]])
         # Rows that seem to be no distribution are read again below, one by one, for the error.
-        left = np.flatnonzero(cells.given & ~_is_distribution(cells.numbers)).tolist()
+        left = np.flatnonzero(cells.given & ~_is_distribution(numbers_BK)).tolist()
     for row in left:
         cell = cells[row]
         if cell is not None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtbert.cell_columns import GrowingCells
 from mtbert.data import cells
-from mtbert.number_cells import GrowingNumbers
+from mtbert.number_cells import GrowingNumbers, NumberType
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class NumberForm:
     Attributes:
         read: A function that returns the number in a cell; ``nan`` if the cell is empty.
         write: A function that writes a number.
+        dtype: A type that holds these numbers exactly, and also ``nan``.
     """
 
     read: Callable[[object], float]
     write: Callable[[float], str] = json.dumps
+    dtype: NumberType = "<f8"
 
     def text(self, value: object) -> str | None:
         """Returns the number in a cell as JSON text, or None if the cell is empty.
@@ -37,7 +39,7 @@ class NumberForm:
 
 
 SHARE, WEIGHT = NumberForm(cells.as_share), NumberForm(cells.as_weight)
-ZERO_ONE = NumberForm(cells.as_yes_no, "{:.0f}".format)
+ZERO_ONE = NumberForm(cells.as_yes_no, "{:.0f}".format, "<f2")
 
 
 @dataclass(frozen=True)
@@ -73,4 +75,5 @@ class CellGroup:
 
     def growing(self) -> GrowingCells | GrowingNumbers:
         """Returns a builder for the column of this group's cells."""
-        return GrowingCells() if self.numbers is None else GrowingNumbers(self.names, self.written)
+        form = self.numbers
+        return GrowingCells() if form is None else GrowingNumbers(self.names, self.written, form.dtype)

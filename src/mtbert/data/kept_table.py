@@ -121,7 +121,7 @@ def _texts(kept: Kept, name: str, rows: int | None = None) -> TextColumn:
 def _cells(kept: Kept, number: int, group: CellGroup, coded: bool, rows: int) -> CellColumn:
     if group.numbers is not None:
         width = len(group.names)
-        numbers = kept.array(f"numbers {number}", "<f8", size=rows * width)
+        numbers = kept.array(f"numbers {number}", group.numbers.dtype, size=rows * width)
         if not (np.isnan(numbers) | ((numbers >= 0) & (numbers < np.inf))).all():
             raise ValueError("numbers must be finite, and at least 0.")
         return NumberCells(group.names, numbers.reshape(rows, width), group.written)

@@ -1,6 +1,6 @@
 """Converts a table's labels to numbers, and finds a task's classes or score range if the recipe does not give them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -82,13 +82,15 @@ def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
             return cast("_Made", read(different)[column.codes.astype(np.int64)])
         except WrongCell as error:
             raise WrongCell(int(np.argmax(column.codes == error.row)), str(error)) from None
-    parts = []
-    for first in range(0, len(column), READ_AT_ONCE):
-        try:
-            parts.append(read(column[first : first + READ_AT_ONCE]))
-        except WrongCell as error:
-            raise WrongCell(first + error.row, str(error)) from None
-    return cast("_Made", concatenated(parts))
+
+    def parts() -> Iterator[_Made]:
+        for first in range(0, len(column), READ_AT_ONCE):
+            try:
+                yield read(column[first : first + READ_AT_ONCE])
+            except WrongCell as error:
+                raise WrongCell(first + error.row, str(error)) from None
+
+    return cast("_Made", concatenated(parts(), len(column)))
 
 
 def _weights(table: Table) -> Floats | None:
@@ -103,7 +105,7 @@ def _weights(table: Table) -> Floats | None:
     if len(missing):
         place = table.at(int(missing[0]), table.weight_column)
         raise ValueError(f"{place}: the weight is empty. Give 1 for an ordinary row, or drop the row.")
-    return table.weights.numbers[:, 0]
+    return table.weights.numbers[:, 0].astype(np.float64, copy=False)
 
 
 def repair_warnings(table: Table, task: Task) -> tuple[str, ...]:

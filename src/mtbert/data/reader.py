@@ -73,7 +73,7 @@ class Reader:
         self._ids = GrowingColumn()
         self._hashes, self._numbers, self._lines = array("q"), array("q"), array("q")
         self._others = array("b")  # if ``whole``, for each row: whether it is one of the others, and has which labels
-        self._chosen_row = bytes(1 + len(labels)) if whole else b""
+        self._chosen_row = bytes(1 + len(labels))
         self._labels = [group.growing() for group in labels]
         self._ends: list[int] = []
         self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
@@ -191,7 +191,8 @@ class Reader:
 
     def _append(self, line: int, made: list[Any], others: bytes) -> None:
         self._lines.append(line)
-        self._others.frombytes(others)
+        if self._whole:
+            self._others.frombytes(others)
         self._waiting.append(made)
         if len(self._waiting) == TOGETHER:
             self._settle()
