@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtbert.answers import Judged, WrongCell
-from mtbert.answers.fitting import most_accurate
+from mtbert.answers.thresholds import most_accurate
 from mtbert.task import Head, Task
 
 CLASSES = Task(name="c", type="classification", inputs="single", labels=("a", "b", "c"), codes=("0", "1", "2"))
@@ -145,7 +145,7 @@ def test_decisions_are_indices_and_unclamped_scores():
     ],
 )
 def test_the_best_threshold_is_the_middle_of_the_first_best_gap(cosines: list, labels: list, threshold: float):
-    assert most_accurate(np.array(cosines), np.array(labels, float)) == pytest.approx(threshold)
+    assert most_accurate(np.array(cosines), np.array(labels, float), np.ones(len(labels))) == pytest.approx(threshold)
 
 
 def test_a_wrong_class_costs_the_surprise_of_its_label():

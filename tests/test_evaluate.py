@@ -13,9 +13,10 @@ from tiny import CPU, dataset, model
 
 from mtbert import scoring
 from mtbert.answers.binary import Logit
-from mtbert.answers.fitting import Fits, most_accurate
+from mtbert.answers.fitting import Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.known import ANSWER_TYPES
+from mtbert.answers.thresholds import most_accurate
 from mtbert.batch import Rows
 from mtbert.collate import collate
 from mtbert.model.model import Model

@@ -1,203 +1,30 @@
-"""The numbers that are fitted on held-out rows, against slow references and literals.
+"""The numbers that are fitted on held-out rows: which they are, by which weights, in which order, and their limits.
 
 Dimension key: B examples, K numbers of one answer.
 """
 
-import math
 import re
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, log_softmax, logit
+from scipy.special import logit
+from test_calibration import drawn, yes_or_no
 
-from mtbert.answers import fitting
+from mtbert.answers.calibration import LIMITS
 from mtbert.answers.fitting import (
+    CLASSES,
     COSINE_OF_YES_OR_NO,
-    ISOTONIC,
-    KNOTS,
     NOTHING_FITTED,
-    PLATT,
     SETS,
-    TEMPERATURE_OF_CLASSES,
-    TEMPERATURE_OF_LABELS,
     YES_OR_NO,
-    best_f1_of_each,
     calibrated,
     check_fitted,
+    doubts,
     fit_numbers,
+    row_weights,
     start,
 )
-
-
-def drawn(seed: int, rows: int = 400, classes: int = 3, sharp: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns logits ``[B, K]`` that are ``sharp`` times too large, and labels drawn from the honest probabilities."""
-    rng = np.random.default_rng(seed)
-    honest_BK = rng.normal(0, 1, (rows, classes))
-    p_BK = np.exp(log_softmax(honest_BK, axis=1))
-    labels_B = np.array([rng.choice(classes, p=p_K) for p_K in p_BK], float)
-    return sharp * honest_BK, labels_B
-
-
-def yes_or_no(seed: int, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    logits_B = rng.normal(0, 3, rows)
-    return logits_B, (rng.random(rows) < expit(0.5 * logits_B - 1)).astype(float)
-
-
-# Temperature ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_no_other_temperature_has_a_lower_loss_against_smoothed_targets(seed: int):
-    logits_BK, labels_B = drawn(seed)
-    rows, classes = logits_BK.shape
-    targets_BK = (rows * np.eye(classes)[labels_B.astype(int)] + 1) / (rows + classes)
-
-    def loss(scale: float) -> float:  # the formula, written out
-        return float(np.mean([-t @ log_softmax(scale * x) for t, x in zip(targets_BK, logits_BK, strict=True)]))
-
-    (scale,) = TEMPERATURE_OF_CLASSES.fit(logits_BK, labels_B)
-    best = min(np.linspace(0.05, 1, 200), key=loss)
-    assert scale == pytest.approx(best, abs=0.005)
-    assert scale == pytest.approx(0.25, abs=0.05)  # the logits are 4 times too large
-    assert loss(float(scale)) <= loss(best)
-
-
-def test_the_temperature_of_sets_leaves_unknown_labels_out():
-    logits_B, labels_B = yes_or_no(0)
-    logits_BK, labels_BK = np.stack([logits_B, 0.5 * logits_B], 1), np.stack([labels_B, labels_B[::-1]], 1)
-    known_BK = np.random.default_rng(1).random(labels_BK.shape) < 0.7
-    n = known_BK.sum()
-
-    def loss(scale: float) -> float:
-        targets = [(n * y + 1) / (n + 2) for y in labels_BK[known_BK]]
-        p = expit(scale * logits_BK[known_BK])
-        return -sum(t * math.log(q) + (1 - t) * math.log(1 - q) for t, q in zip(targets, p, strict=True)) / n
-
-    (scale,) = TEMPERATURE_OF_LABELS.fit(logits_BK, np.where(known_BK, labels_BK, np.nan))
-    best = min(np.linspace(0.01, 1, 400), key=loss)
-    assert scale == pytest.approx(best, abs=0.003)
-
-
-def test_rows_that_are_all_right_do_not_make_answers_certain():
-    logits_BK, labels_B = np.eye(3).repeat(10, 0), np.arange(3.0).repeat(10)
-    (scale,) = TEMPERATURE_OF_CLASSES.fit(logits_BK, labels_B)
-    p = np.exp(log_softmax(scale * logits_BK, axis=1)).max(1)
-    assert p == pytest.approx(31 / 33, abs=1e-5)  # 30 rows and one more of each class
-
-
-# Yes or no --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_platt_is_as_good_as_the_best_of_a_grid(seed: int):
-    logits_B, labels_B = yes_or_no(seed)
-    n = len(labels_B)
-    target_B = (n * labels_B + 1) / (n + 2)
-
-    def loss(scale: float, bias: float) -> float:
-        p_B = expit(scale * logits_B + bias)
-        return float(-(target_B * np.log(p_B) + (1 - target_B) * np.log(1 - p_B)).mean())
-
-    scale, bias = map(float, PLATT.fit(logits_B, labels_B))
-    grid = [(a, b) for a in np.linspace(0.2, 1, 41) for b in np.linspace(-2, 0.5, 51)]
-    best = min(grid, key=lambda point: loss(*point))
-    assert (scale, bias) == (pytest.approx(best[0], abs=0.03), pytest.approx(best[1], abs=0.06))
-    assert loss(scale, bias) <= loss(*best)
-    assert loss(scale, bias) == pytest.approx(fitting.label_loss(logits_B, labels_B, scale, bias))
-
-
-def test_platt_never_turns_the_order_of_answers_around():
-    logits_B, labels_B = yes_or_no(0)
-    scale, bias = PLATT.fit(-logits_B, labels_B)
-    assert scale == pytest.approx(0.01)
-    assert math.isfinite(bias)
-
-
-@pytest.mark.parametrize("label", [0.0, 1.0])
-def test_held_out_rows_of_one_label_do_not_make_answers_certain(label: float):
-    logits_B, labels_B = np.array([-1.0, 0.0, 2.0, 3.0]), np.full(4, label)
-    for calibration in (PLATT, ISOTONIC):
-        numbers = dict(zip(calibration.names, calibration.fit(logits_B, labels_B), strict=True))
-        fitted = {name: torch.tensor(number, dtype=torch.float32) for name, number in numbers.items()}
-        p_B = calibrated(torch.tensor([0.0, 2.0]), fitted).sigmoid()
-        assert (p_B - label).abs().tolist() == pytest.approx([1 / 6] * 2, abs=0.02)
-
-
-def slow_isotonic(x_B: np.ndarray, y_B: np.ndarray) -> np.ndarray:
-    """Returns the best function that never falls, at each x: the largest mean over windows to the left, and so on."""
-    order = np.argsort(x_B)
-    y = y_B[order]
-    best = [max(min(y[i : j + 1].mean() for j in range(k, len(y))) for i in range(k + 1)) for k in range(len(y))]
-    found = np.empty(len(y))
-    found[order] = best
-    return found
-
-
-def test_isotonic_is_the_best_function_that_never_falls():
-    logits_B, labels_B = yes_or_no(2, rows=60)
-    (knots,) = ISOTONIC.fit(logits_B, labels_B)
-    assert knots.shape == (2, KNOTS)
-    check_fitted({"knots": knots})
-    found = calibrated(torch.tensor(logits_B), {"knots": torch.tensor(knots)})
-    expected = slow_isotonic(logits_B, (60 * labels_B + 1) / 62)
-    assert found.sigmoid().numpy() == pytest.approx(expected, abs=1e-6)
-    far = calibrated(torch.tensor([-1e9, 1e9]), {"knots": torch.tensor(knots)}).sigmoid()
-    assert far.tolist() == pytest.approx([expected.min(), expected.max()])
-
-
-def test_an_isotonic_function_of_too_many_knots_is_thinned_out():
-    rng = np.random.default_rng(0)
-    x_B = np.arange(3000.0)
-    labels_B = (rng.random(3000) < x_B / 3000).astype(float)
-    before = fitting.KNOTS
-    try:
-        fitting.KNOTS = 8
-        (knots,) = ISOTONIC.fit(x_B, labels_B)
-    finally:
-        fitting.KNOTS = before
-    assert knots.shape == (2, 8)
-    assert (knots[0, 0], knots[0, -1]) == (0, 2999)
-    check_fitted({"knots": knots})
-
-
-# Thresholds of sets -------------------------------------------------------------------------------------------
-
-
-def f1(yes_B: np.ndarray, given_B: np.ndarray) -> float:
-    return float(2 * (yes_B & given_B).sum() / max(yes_B.sum() + given_B.sum(), 1))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_each_label_gets_the_threshold_of_its_best_f1(seed: int):
-    rng = np.random.default_rng(seed)
-    logits_BK = np.round(rng.normal(0, 1, (40, 3)), 1)  # rounded, so that some are equal
-    labels_BK = (rng.random((40, 3)) < expit(logits_BK - 1)).astype(float)
-    labels_BK[rng.random((40, 3)) < 0.1] = np.nan
-    for k, threshold in enumerate(best_f1_of_each(logits_BK, labels_BK)):
-        known_B = ~np.isnan(labels_BK[:, k])
-        x_B, given_B = logits_BK[known_B, k], labels_BK[known_B, k] == 1
-        if min(given_B.sum(), (~given_B).sum()) < 5:
-            assert threshold == 0
-            continue
-        best = max(f1(x_B > t, given_B) for t in (-9.0, *x_B))
-        assert f1(x_B > threshold, given_B) == pytest.approx(best)
-        edges = [*((a + b) / 2 for a, b in pairwise(np.unique(x_B))), x_B.min() - 1]
-        as_good = [t for t in edges if f1(x_B > t, given_B) == pytest.approx(best)]
-        assert abs(threshold) == pytest.approx(min(map(abs, as_good)))
-
-
-def test_a_label_that_few_rows_have_or_lack_keeps_a_probability_of_one_half():
-    x_BK = np.linspace(-3, -1, 10)[:, None].repeat(3, 1)
-    four, five = np.arange(10) >= 6, np.arange(10) >= 5
-    thresholds = best_f1_of_each(x_BK, np.stack([four, ~four, five], 1).astype(float))
-    assert thresholds[:2].tolist() == [0, 0]
-    assert -3 < thresholds[2] < -1
-
-
-# Together ---------------------------------------------------------------------------------------------------
 
 
 def test_a_threshold_is_fitted_on_calibrated_predictions():
@@ -245,6 +72,108 @@ def test_yes_or_no_is_scaled_before_it_is_moved():
     assert calibrated(torch.tensor([0.0, 1.0]), fitted).tolist() == [-1.0, 1.0]
 
 
+def test_logit_of_the_first_knots_is_a_straight_line():
+    logits_Q, p_Q = start(("knots",), ())["knots"]
+    assert logit(p_Q) == pytest.approx(logits_Q)
+
+
+# Weights ----------------------------------------------------------------------------------------------------
+
+
+def test_weights_add_up_to_the_effective_number_of_rows():
+    assert row_weights(3, None).tolist() == [1, 1, 1]
+    assert row_weights(3, np.array([5.0, 5.0, 5.0])) == pytest.approx([1, 1, 1])
+    assert row_weights(3, np.array([1.0, 2.0, 3.0])) == pytest.approx(np.array([1, 2, 3]) * 6 / 14)  # 36 / 14 in all
+    assert row_weights(2, np.array([1e100, 1e-100])) == pytest.approx([1, 0])
+    assert row_weights(2, np.zeros(2)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fits", "names"),
+    [
+        (CLASSES, ("scale",)),
+        (YES_OR_NO, ("scale", "bias")),
+        (YES_OR_NO, ("knots",)),
+        (SETS, ("threshold", "scale")),
+        (COSINE_OF_YES_OR_NO, ("threshold",)),
+    ],
+)
+def test_only_ratios_of_weights_count_and_rows_of_weight_0_do_not(fits, names):
+    logits, labels_B = drawn(0, rows=40) if fits is CLASSES else yes_or_no(0, rows=40)
+    labels = labels_B
+    if fits is SETS:
+        logits, labels = logits[:, None], labels_B[:, None]
+    weights_B = np.random.default_rng(2).integers(0, 4, 40).astype(float)
+    counts_B = weights_B > 0
+    found = fit_numbers(fits, names, logits, labels, weights_B)
+    scaled = fit_numbers(fits, names, logits, labels, 1e90 * weights_B)
+    without = fit_numbers(fits, names, logits[counts_B], labels[counts_B], weights_B[counts_B])
+    all_same = fit_numbers(fits, names, logits, labels, np.full(40, 7.0))
+    unweighted = fit_numbers(fits, names, logits, labels)
+    for name, number in found.items():
+        assert scaled[name] == pytest.approx(number, abs=1e-6), name
+        assert without[name] == pytest.approx(number, abs=1e-6), name
+        assert all_same[name] == pytest.approx(unweighted[name], abs=1e-6), name
+    assert any(not np.allclose(number, unweighted[name], atol=1e-3) for name, number in found.items())
+
+
+# Few rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("scale", "bias"), ("knots",)])
+def test_on_fewer_than_ten_rows_nothing_is_calibrated(names):
+    logits_B, labels_B = yes_or_no(0, rows=10)
+    nothing = start(names, ())
+    nine, ten = (fit_numbers(YES_OR_NO, names, logits_B[:n], labels_B[:n]) for n in (9, 10))
+    assert all(np.array_equal(number, nothing[name]) for name, number in nine.items())
+    assert not any(np.allclose(number, nothing[name]) for name, number in ten.items())
+    unequal_B = np.array([1.0] * 9 + [0.01])  # ten rows that say as much as nine
+    found = fit_numbers(YES_OR_NO, names, logits_B, labels_B, unequal_B)
+    assert all(np.array_equal(number, nothing[name]) for name, number in found.items())
+
+
+SCARCE = "a calibration needs 10, so probabilities stay as they are. Raise train.held_out, or drop train.calibrate."
+ISOTONIC = "an isotonic function needs 300, so Platt's method takes its place. Raise train.held_out, or set "
+CHANCE = "with fewer than 10, the threshold is left to chance. Raise train.held_out."
+
+
+@pytest.mark.parametrize(
+    ("fits", "calibrate", "rows", "said"),
+    [
+        (CLASSES, True, 9, [f"9 held-out rows: {SCARCE}"]),
+        (CLASSES, True, 10, []),
+        (CLASSES, False, 1, []),
+        (CLASSES, "isotonic", 299, []),
+        (YES_OR_NO, True, 1, [f"1 held-out row: {SCARCE}"]),
+        (YES_OR_NO, "isotonic", 9, [f"9 held-out rows: {SCARCE}"]),
+        (YES_OR_NO, "isotonic", 299, [f"299 held-out rows: {ISOTONIC}train.calibrate: true."]),
+        (YES_OR_NO, "isotonic", 300, []),
+        (COSINE_OF_YES_OR_NO, True, 9, [f"9 held-out rows: {CHANCE}"]),
+        (COSINE_OF_YES_OR_NO, False, 10, []),
+        (NOTHING_FITTED, True, 1, []),
+    ],
+)
+def test_one_line_says_that_too_few_rows_are_held_out(fits, calibrate, rows, said):
+    assert doubts(fits, calibrate, ("no", "yes"), np.zeros(rows)) == said
+
+
+def test_the_line_about_weighted_rows_says_what_they_are_worth():
+    (line,) = doubts(CLASSES, True, ("a", "b"), np.zeros(12), np.array([1.0] * 6 + [0.0] * 6))
+    assert line.startswith("12 held-out rows, worth 6 by their weights: a calibration needs 10")
+
+
+def test_the_labels_that_keep_their_threshold_are_named():
+    labels_BK = np.stack([np.arange(20) < n for n in (4, 5, 15, 16)], 1).astype(float)
+    (line,) = doubts(SETS, False, ("a", "b", "c", "d"), labels_BK)
+    assert line.startswith(
+        "20 held-out rows: fewer than 5 have, or lack, 'a', 'd', so these labels keep the threshold of "
+    )
+    assert doubts(SETS, True, ("b", "c"), labels_BK[:, 1:3]) == []
+
+
+# Limits -----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
@@ -254,10 +183,7 @@ def test_yes_or_no_is_scaled_before_it_is_moved():
         ({"bias": np.array(-3e38)}, "bias must be -10000 to 10000, found -3e+38."),
         ({"knots": np.array([[1.0, 0.0], [0.1, 0.2]])}, "knots must rise"),
         ({"knots": np.array([[0.0, 1.0], [0.3, 0.2]])}, "knots must rise"),
-        (
-            {"knots": np.array([[0.0, 1.0], [0.0, 0.2]])},
-            "knots must rise, with probabilities above 0 and below 1, found others.",
-        ),
+        ({"knots": np.array([[0.0, 1.0], [0.0, 0.2]])}, "knots must rise, with probabilities above 0 and below 1, fou"),
         ({"knots": np.array([[0.0, 1.0], [0.5, 1.0]])}, "knots must rise"),
     ],
 )
@@ -268,29 +194,5 @@ def test_numbers_that_no_fit_gives_are_refused(numbers, said):
 
 @pytest.mark.parametrize("name", ["scale", "bias"])
 def test_the_limits_of_fitted_numbers_are_accepted_as_they_are_saved(name):
-    for limit in fitting.LIMITS[name]:
+    for limit in LIMITS[name]:
         check_fitted({name: np.float32(limit)})
-
-
-def test_logit_of_the_first_knots_is_a_straight_line():
-    logits_Q, p_Q = start(("knots",), ())["knots"]
-    assert logit(p_Q) == pytest.approx(logits_Q)
-
-
-# Soft labels --------------------------------------------------------------------------------------------------
-
-
-def test_distributions_that_name_one_class_give_the_temperature_of_that_class():
-    logits_BK, labels_B = drawn(0)
-    (hard,), (soft,) = (TEMPERATURE_OF_CLASSES.fit(logits_BK, y) for y in (labels_B, np.eye(3)[labels_B.astype(int)]))
-    assert hard == soft
-
-
-def test_calibration_to_shares_meets_the_shares():
-    logits_BK = drawn(0)[0]
-    shares_BK = np.exp(log_softmax(0.25 * logits_BK, axis=1))
-    (scale,) = TEMPERATURE_OF_CLASSES.fit(logits_BK, shares_BK)
-    assert scale == pytest.approx(0.25, abs=0.01)
-    logits_B = logits_BK[:, 0]
-    scale, bias = PLATT.fit(logits_B, expit(0.5 * logits_B - 1))
-    assert (scale, bias) == (pytest.approx(0.5, abs=0.01), pytest.approx(-1, abs=0.02))

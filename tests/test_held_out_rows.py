@@ -1,7 +1,7 @@
 """The rows that are held out of train for thresholds and calibration: which they are, what is fitted, what is saved."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 import toy_run
 
 from mtbert import metrics, scoring, splits
+from mtbert.answers.calibration import TEMPERATURE_OF_CLASSES
+from mtbert.answers.fitting import row_weights
 from mtbert.batch import TaskRows
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared
@@ -151,7 +153,7 @@ def test_dev_is_never_read_by_what_is_fitted(folder: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("predicts", [True, False])
 def test_what_is_fitted_belongs_to_the_weights_that_are_scored(folder: Path, predicts: bool):
-    recipe = raw(folder, ("sst",), calibrate=True, ema={"decay": 0.9, "predicts": predicts})
+    recipe = raw(folder, ("sst",), calibrate=True, held_out=0.5, ema={"decay": 0.9, "predicts": predicts})
     recipe["tasks"]["sst"]["losses"] = ["ce", "bregman"]
     run = run_of(recipe)
     for _ in range(4):
@@ -182,7 +184,7 @@ def test_a_temperature_changes_no_answer_and_lowers_the_loss_on_held_out_rows(fo
     assert predicted.decision.tolist() == predicted.prediction.argmax(1).tolist()
     scale = run.predictor.fitted("sst")["scale"]
     assert torch.equal(predicted.calibrated, predicted.prediction * scale)
-    assert abs(float(scale) - 1) > 0.01
+    assert abs(float(scale) - 1) > 1e-3
     sst, scores = run.data["sst"], scoring.evaluate_predicted(run.data["sst"].dev, predicted).metrics
     for name in ("nll", "ece"):
         calibrated, labels = predicted.calibrated.numpy(), sst.dev.examples.labels
@@ -217,3 +219,58 @@ def test_the_digest_of_a_recipe_names_the_held_out_share_only_where_rows_are_hel
 
     assert digest("sst") == digest("sst", held_out=0) == digest("sst", held_out=0.3)
     assert len({digest("sst", calibrate=True), digest("sst", calibrate=True, held_out=0.3), digest("sst")}) == 3
+
+
+# Weights and few rows ---------------------------------------------------------------------------------------
+
+
+def weighted(folder: Path, of: Callable[[str], float], **train: Any) -> dict[str, Any]:
+    """Returns a recipe whose task reads the toy's sentences, each with the weight that ``of`` gives to its id."""
+    header, *lines = (folder / "data/sst.csv").read_text().splitlines()
+    rows = [f"{header},w", *(f"{line},{of(line.partition(',')[0])}" for line in lines)]
+    (folder / "data/weighted.csv").write_text("\n".join(rows) + "\n")
+    recipe = raw(folder, ("sst",), calibrate=True, **train)
+    recipe["tasks"]["sst"] |= {"train": "weighted.csv"}
+    recipe["tasks"]["sst"]["columns"] |= {"weight": "w"}
+    return recipe
+
+
+def test_held_out_rows_count_by_their_weights(folder: Path):
+    run = run_of(weighted(folder, lambda row: 1 + int(row[1:]) % 3, held_out=0.5))
+    for _ in range(3):
+        run.step()
+    run.evaluate(lambda _: None)
+    held_out = run.data["sst"].held_out
+    assert held_out is not None
+    examples, logits_BK = held_out.examples, scoring.predict_examples(run.predictor, held_out).double().numpy()
+    assert examples.weights is not None
+    assert sorted(set(examples.weights)) == [1, 2, 3]
+    (scale,) = TEMPERATURE_OF_CLASSES.fit(logits_BK, examples.labels, row_weights(len(examples), examples.weights))
+    assert run.predictor.fitted("sst")["scale"].item() == pytest.approx(float(scale), abs=1e-4)
+    (unweighted,) = TEMPERATURE_OF_CLASSES.fit(logits_BK, examples.labels, np.ones(len(examples)))
+    assert abs(scale - unweighted) > 1e-3
+
+
+def test_held_out_rows_whose_weights_are_all_0_are_refused(folder: Path):
+    held_out = set(ids(run_of(weighted(folder, lambda _: 1)).data["sst"])[1])
+    said = (
+        f"none of the {len(held_out)} held-out rows has a label of task sst and a weight above 0. Raise train.held_out"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run_of(weighted(folder, lambda row: float(row not in held_out)))
+
+
+def test_a_run_warns_of_numbers_that_too_few_rows_are_held_out_for(folder: Path):
+    few = run_of(raw(folder, calibrate=True)).data
+    assert [one.warnings for one in few.values()] == [
+        (
+            "4 held-out rows: a calibration needs 10, so probabilities stay as they are. Raise train.held_out, or drop "
+            "train.calibrate.",
+        ),
+        (
+            "5 held-out rows: a calibration needs 10, so probabilities stay as they are. Raise train.held_out, or drop "
+            "train.calibrate.",
+        ),
+    ]
+    assert all(not one.warnings for one in run_of(raw(folder, calibrate=True, held_out=0.5)).data.values())
+    assert all(not one.warnings for one in run_of(raw(folder)).data.values())

@@ -14,9 +14,9 @@ from tiny import CPU
 
 from mtbert import metrics
 from mtbert.answers import YES_NO, WrongCell
-from mtbert.answers.fitting import most_accurate
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.answers.soft import cross_entropies, most_voted
+from mtbert.answers.thresholds import most_accurate
 from mtbert.data import cells
 from mtbert.studying import statistics
 from mtbert.task import Head, Task
@@ -326,7 +326,9 @@ def test_data_check_counts_most_voted_labels_and_tells_how_much_annotators_agree
 
 
 def test_a_threshold_is_fitted_to_the_most_voted_class():
-    assert most_accurate(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.45, 0.55, 0.9])) == pytest.approx(0.25)
+    assert most_accurate(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.0, 0.45, 0.55, 0.9]), np.ones(4)) == pytest.approx(
+        0.25
+    )
 
 
 def test_a_share_of_yes_is_not_a_yes():

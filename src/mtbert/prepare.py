@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from mtbert.answers import YES_NO
+from mtbert.answers.fitting import doubts
 from mtbert.batch import Dataset, Examples, Rows, Sequences
 from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache, labels
@@ -291,7 +292,11 @@ def _prepare(
             train=train[each.name],
             dev=dev[each.name],
             table=facts,
-            warnings=split.own_warnings[each.name] + _one_sided(each, train[each.name].examples),
+            warnings=(
+                *split.own_warnings[each.name],
+                *_one_sided(each, train[each.name].examples),
+                *_few_held_out(recipe, split.tasks[each.name], held_out),
+            ),
             held_out=held_out.get(each.name) if recipe.holds_out(each.name) else None,
         )
         for each in readers
@@ -302,6 +307,14 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
     if settings.scored and settings.answer.labels.uniform(train.labels):
         return ("train: all examples have the same label, so there is nothing to learn to tell apart.",)
     return ()
+
+
+def _few_held_out(recipe: Recipe, task: Task, held_out: Mapping[str, Dataset]) -> tuple[str, ...]:
+    """Returns warnings if so few rows of the task are held out that its numbers cannot be fitted well."""
+    if not recipe.holds_out(task.name):
+        return ()
+    rows = held_out[task.name].examples
+    return tuple(doubts(task.predicts.fits, recipe.train.calibrate, task.labels, all_values(rows.labels), rows.weights))
 
 
 def _clusters(examples: Examples, positives: bool) -> Rows:

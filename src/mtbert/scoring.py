@@ -204,14 +204,16 @@ def no_certainty(task: Task) -> str:
 def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
     """Fits the threshold and the calibration of each task's head on the given examples, which must have labels.
 
-    A head that has neither of them stays unchanged. Rows that several tasks share are encoded once.
+    Examples count by their weights. A head that has neither threshold nor calibration stays unchanged. Rows that
+    several tasks share are encoded once.
     """
     fitting = [(data, rows) for data, rows in parts if data.task.predicts.fits != NOTHING_FITTED]
     fitting = [(data, rows) for data, rows in fitting if model.fitted(data.task.name)]
     predictions = predict_rows(model, fitting)
     for data, rows in fitting:
         fitted, prediction = model.fitted(data.task.name), predictions[data.task.name].double().numpy()
-        found = fit_numbers(data.task.predicts.fits, list(fitted), prediction, all_values(data.examples.labels[rows]))
+        part, fits = data.examples.take(rows), data.task.predicts.fits
+        found = fit_numbers(fits, list(fitted), prediction, all_values(part.labels), part.weights)
         for name, number in found.items():
             fitted[name].copy_(torch.from_numpy(number))
 

@@ -155,10 +155,12 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
         held = _held_out(recipe.train.held_out, settings.dev_seed, tables[0], rows)
         held_out, rows = _side(tables[0], read[0], rows[held]), np.delete(rows, held)
         for name in fitted:
-            if not held_out.tasks[name].examples:
+            kept = held_out.tasks[name].examples
+            if not kept or (kept.weights is not None and not kept.weights.any()):
+                weighted = "" if kept.weights is None else " and a weight above 0"
                 raise ValueError(
-                    f"{tables[0].name}: none of the {len(held):,} held-out rows has a label of task {name}. Raise "
-                    "train.held_out, or set it to 0."
+                    f"{tables[0].name}: none of the {len(held):,} held-out rows has a label of task {name}{weighted}. "
+                    "Raise train.held_out, or set it to 0."
                 )
     train = _side(tables[0], read[0], rows)
     for what, side in (("train", train), ("dev", dev)):
