@@ -15,6 +15,8 @@ from mtbert.studying import figures
 from mtbert.studying.reliability import reliability_pictures
 from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.summary import summarise
+from mtbert.studying.tables import data_table
+from mtbert.task import Head
 
 recipe = toy_report.recipe
 results = toy_report.results
@@ -129,6 +131,34 @@ def test_the_reliability_shows_each_row_before_and_after_its_calibration(results
         assert np.column_stack([line.get_xdata(), line.get_ydata()]) == pytest.approx(np.array(means), abs=1e-6)
         error = sum((bins == b).mean() * abs(p[bins == b].mean() - right[bins == b].mean()) for b in np.unique(bins))
         assert line.get_label() == f"{name} calibration, ece {error:.3f}"
+
+
+def with_cosines(results: Results, *rows: str) -> Results:
+    """Returns the results as if the given rows answered quora by a cosine."""
+    runs = dict(results.runs)
+    for row in rows:
+        for seed, run in runs[row].items():
+            quora = run.recipe.tasks["quora"].model_copy(update={"inputs": "separate", "head": Head(kind="cosine")})
+            recipe = run.recipe.model_copy(update={"tasks": run.recipe.tasks | {"quora": quora}})
+            runs[row] = runs[row] | {seed: replace(run, recipe=recipe)}
+    return replace(results, runs=runs)
+
+
+def test_a_row_of_cosines_is_said_to_give_no_probabilities(results: Results):
+    mixed = with_cosines(results, "strong")
+    drawn = {one.name: one for one in reliability_pictures(mixed, summarise(results))}
+    assert drawn["reliability-quora"].alt.endswith("the model is too sure. strong gives no probabilities.")
+    assert drawn["reliability-sst"].alt.endswith("the model is too sure.")
+    assert data_table(mixed).notes == ()
+
+
+def test_a_task_that_only_cosines_answer_is_said_to_have_no_reliability_picture(results: Results):
+    cosines = with_cosines(results, *results.runs)
+    assert {one.name for one in reliability_pictures(cosines, summarise(results))} == {"reliability-sst"}
+    assert data_table(cosines).notes == (
+        "no probabilities: quora. The head gives a cosine, so there is no nll, no ece and no reliability picture. Use "
+        "head: linear for them.",
+    )
 
 
 def test_sampling_is_drawn_only_where_steps_take_one_task(results: Results):

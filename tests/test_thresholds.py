@@ -53,13 +53,11 @@ def test_a_label_that_few_rows_have_or_lack_keeps_a_probability_of_one_half():
 
 
 def test_a_threshold_that_is_as_good_up_to_rounding_counts_as_equally_good():
-    x_BK, labels_BK = np.arange(10.0)[:, None], np.tile([0.0, 1.0], 5)[:, None]
-    expected = best_f1_of_each(x_BK, labels_BK, np.ones(10))
-    assert best_f1_of_each(x_BK, labels_BK, np.full(10, 0.1)).tolist() == expected.tolist()
-    cosines_B, labels_B = np.arange(7) / 10, np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0])
-    expected = most_accurate(cosines_B, labels_B, np.ones(7))
-    for weight in (0.1, 0.3, 1 / 3):
-        assert most_accurate(cosines_B, labels_B, np.full(7, weight)) == expected
+    """Sums of 0.1 or 0.3 in another order differ in their last bits."""
+    cosines_B, labels_B = np.arange(12) / 12, np.array([0, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1.0])
+    assert most_accurate(cosines_B, labels_B, np.full(12, 0.1)) == most_accurate(cosines_B, labels_B, np.ones(12))
+    logits_BK, labels_BK = (np.arange(12) - 5.5)[:, None], np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1.0])[:, None]
+    assert best_f1_of_each(logits_BK, labels_BK, np.full(12, 0.3)).tolist() == [3.0]
 
 
 @pytest.mark.parametrize("weighted", [False, True])

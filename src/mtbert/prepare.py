@@ -21,6 +21,7 @@ from mtbert.data.tokenizer import sequences
 from mtbert.data.words import as_read, finder, rewritten
 from mtbert.losses import ClassWeighted
 from mtbert.messages import count, few
+from mtbert.ragged import all_values
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe

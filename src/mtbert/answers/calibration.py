@@ -12,7 +12,7 @@
 Two things keep the numbers near those that change nothing, the more so the fewer rows there are. Targets are smoothed,
 as if one more row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes, a target ``y``
 becomes ``(N * y + 1 / K) / (N + 1)``. Platt's paper adds one row for each class. And ``log(scale)`` and ``bias`` have
-normal priors with mean 0. ``docs/techniques.md`` has the measurements behind both.
+normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
 
 Rows have weights, ``[B]``, all above 0, whose sum is ``N``.
 

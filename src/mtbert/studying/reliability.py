@@ -24,13 +24,14 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
     has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():
-        rows = {
-            row: lines
+        found = {
+            row: _lines_of(dev, list(results.runs[row].values()))
             for row in best_beside_reference(results, summary, task)
-            if (lines := _lines_of(dev, list(results.runs[row].values())))
         }
+        rows = {row: lines for row, lines in found.items() if lines}
         if not rows:
             continue
+        without = [row for row, lines in found.items() if not lines]
         figure, axes = grid_of_panels(1, len(rows), 2.6, 2.4, sharey=True)
         for ax, (row, lines) in zip(axes[0], rows.items(), strict=True):
             ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
@@ -50,7 +51,7 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
             f"Reliability: {task}",
             f"The share of right answers to dev examples of {task} over their confidence, in 15 bins: "
             f"{' and '.join(rows)}. On the grey line, probabilities say how often answers are right. Below it, the "
-            "model is too sure.",
+            "model is too sure." + "".join(f" {row} gives no probabilities." for row in without),
             figure,
         )
 

@@ -1,5 +1,6 @@
 """The tables of a study. They show its data, its scores, comparisons of its rows, and numbers from another source."""
 
+from mtbert.messages import few
 from mtbert.studying.held_out_scores import HeldOutScores
 from mtbert.studying.results import Results
 from mtbert.studying.settings import OVERALL, Printed
@@ -39,8 +40,26 @@ def data_table(results: Results) -> TextTable:
         held_out = [f"{dev.held_out:,}"] if some else []
         rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", *held_out, f"{len(dev.examples):,}"))
     heads = ("task", "type", "metric", "labels", "train", *(["held out"] if some else []), "dev")
-    notes = ("held out: rows of train on which thresholds and calibration are fitted; no run trains on them.",)
-    return TextTable("data", "Data", heads, tuple(rows), notes if some else ())
+    notes = ["held out: rows of train on which thresholds and calibration are fitted; no run trains on them."] * some
+    without = [name for name in results.dev if _lacks_probabilities(results, name)]
+    if without:
+        notes.append(
+            f"no probabilities: {few(without)}. The head gives a cosine, so there is no nll, no ece and no reliability "
+            "picture. Use head: linear for them."
+        )
+    return TextTable("data", "Data", heads, tuple(rows), tuple(notes))
+
+
+def _lacks_probabilities(results: Results, name: str) -> bool:
+    """Returns whether no run gives probabilities for the task called ``name``, although its answer type can have them.
+
+    Answers of this type have probabilities if the task has another head.
+    """
+    tasks = [
+        run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks
+    ]
+    could = any(metric.probabilities for task in tasks for metric in task.answer.metrics)
+    return could and not any(task.predicts.gives_probability for task in tasks)
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
