@@ -105,6 +105,7 @@ def test_votes_are_counted_where_labels_come_from_votes():
     ("asked", "labels", "found"),
     [
         (task("classification"), np.array([0.0, 2.0, 2.0, NAN]), [1, 0, 2]),
+        (task("ordinal"), np.array([0.0, 1.0, 1.0]), [1, 2, 0]),
         (task("binary"), np.array([1.0, 1.0]), [0, 2]),
         (task("ordinal", soft="votes"), np.array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]), [0.75, 1.25, 0.0]),
         (task("binary", soft="votes"), np.array([0.25, 0.75, NAN]), [1.0, 1.0]),

@@ -101,7 +101,8 @@ def test_the_distribution_counts_entities_or_plain_tags():
 def test_decisions_fit_by_their_shape_type_and_values():
     labels = of([0, 1], [2])
     assert KIND.fits(NER, np.array([0, -1, 4]), labels)
-    for wrong in (np.array([0, 5, 1]), np.array([0, -2, 1]), np.array([0.0, 1, 2]), np.array([0, 1]), np.zeros((3, 1))):
+    flat = (np.array([0, 5, 1]), np.array([0, -2, 1]), np.array([0.0, 1, 2]), np.array([0, 1]))
+    for wrong in (*flat, np.zeros((3, 1), np.int64)):
         assert not KIND.fits(NER, wrong, labels)
 
 
