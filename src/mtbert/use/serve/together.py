@@ -15,7 +15,7 @@ from mtbert.batch import Dataset, Rows
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.prepare import token_form
 from mtbert.use.predictor import Predictor
-from mtbert.use.serve.engines import Engine, Raw
+from mtbert.use.serve.engines import Engine
 
 Vectors = npt.NDArray[np.float32]
 Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each task that takes such a row
@@ -74,11 +74,13 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
             data += together
         raw = engine(data, vectors=any(asked[q].vectors for q in set(owners.tolist())))
         for name, places_of_task in wanted.items():
-            decoded = _decoded(predictor, name, raw[name], columns[0].take(np.array(places_of_task)))
+            prediction, *read = raw[name]
+            own_texts = columns[0].take(np.array(places_of_task))
+            decoded = scoring.decode(predictor.model, predictor.task(name), prediction, own_texts)
             for i, at in enumerate(places_of_task):
                 q, r = places[at]
                 if asked[q].vectors:
-                    vectors[q].append(np.stack([part[i].numpy() for part in raw[name].vectors]))
+                    vectors[q].append(np.stack([part[i].numpy() for part in read]))
                 else:
                     answers[q][r][name] = decoded[i]
     return [
@@ -115,7 +117,3 @@ def _datasets(
         rows = np.unique(np.concatenate([wanted[name] for name in names]))
         whole = predictor.datasets(names, NumberColumn(rows), [column.take(rows) for column in columns])
         yield rows, [one.only(np.searchsorted(rows, wanted[name])) for name, one in zip(names, whole, strict=True)]
-
-
-def _decoded(predictor: Predictor, name: str, raw: Raw, texts: TextColumn) -> list[dict[str, Any]]:
-    return scoring.decode(predictor.model, predictor.task(name), raw.prediction, texts)
