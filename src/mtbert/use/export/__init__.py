@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtbert.batch import Dataset
 from mtbert.messages import clean, few
+from mtbert.model.download import Origin
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.predictor import Predictor
@@ -43,12 +44,14 @@ class Wanted:
         tasks: The names of the tasks to export. The exporter has refused none of them.
         options: The options that the user switched on. The exporter knows all of them.
         tell: A function that shows the user what is being done, as one short line such as ``sst.onnx``.
+        origin: The encoder that the model was fine-tuned from; None if it is unknown.
     """
 
     predictor: Predictor
     tasks: Sequence[str]
     options: frozenset[OptionName] = frozenset()
     tell: Callable[[str], None] = lambda line: None
+    origin: Origin | None = None
 
 
 class Exporter(Protocol):

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mtbert.messages import clean, count
+from mtbert.model.download import Origin
 from mtbert.use.export import Compared, Exporter, Wanted
 
 EXPORT_FILE = "export.json"
@@ -23,6 +25,7 @@ def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compa
         "mtbert": version("mtbert"),
         "step": predictor.step,
         "max_length": model.max_length,
+        "base": None if wanted.origin is None else asdict(wanted.origin),
         "tasks": {
             name: _facts(exporter, wanted, name) | dict(facts[name]) | _as_json(compared.get(name))
             for name in wanted.tasks
@@ -60,8 +63,8 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     lines = [
         f"# {', '.join(wanted.tasks)}",
         "",
-        f"Exported by mtbert {version('mtbert')} from {wanted.predictor.name}, in the format `{exporter.name}`. "
-        "`export.json` says the same for programs.",
+        f"Exported by mtbert {version('mtbert')} in the format `{exporter.name}`. {_base(wanted.origin)}"
+        "`export.json` says for programs what this file says.",
         "",
         "| task | answers | compared | largest difference |",
         "|---|---|---|---|",
@@ -77,3 +80,11 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     ]
     lines += ["", "Not in this format:", "", *lost] if lost else []
     (folder / "README.md").write_text("\n".join([*lines, "", exporter.usage(wanted).strip(), ""]), encoding="utf-8")
+
+
+def _base(origin: Origin | None) -> str:
+    """Returns sentences about the encoder that a model was fine-tuned from, and its licence."""
+    if origin is None:
+        return ""
+    licence = "see there for its licence" if origin.licence is None else f"its licence is {origin.licence}"
+    return f"The encoder was fine-tuned from `{origin.name}`; {licence}. "

@@ -12,6 +12,7 @@ from rich.console import Console
 from mtbert import files, locks
 from mtbert.batch import Dataset
 from mtbert.messages import count, few, near, plain_console, shown, warn
+from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.recipe.settings import Recipe
 from mtbert.use.evaluate import dev_sets
@@ -104,7 +105,9 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console) -> Expo
     for name, why in left_out.items():
         warn(console, f"{name} is left out: {why}")
     rows = {name: some_rows(data) for name, data in _rows(predictor, recipe, tasks, order).items()}
-    wanted = Wanted(predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True))
+    wanted = Wanted(
+        predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True), origin(recipe.model.path)
+    )
     compared: dict[str, Compared] = {}
 
     def fill(folder: Path) -> None:
