@@ -1,9 +1,11 @@
 """One read of a file gives the columns of all tasks of a table, and each task the rows that it can read."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from reading import message, table_kept, write
@@ -194,6 +196,22 @@ def test_the_chosen_rows_of_a_whole_table_are_those_that_are_read_alone(tmp_path
         assert list(chosen.table(1).weights or ()) == ["2.0", "4.0", "0.5", "2.0", "0.5"]
     assert again.usable.tolist() == whole.usable.tolist() == [0, 1, 3, 4, 6, 7, 8, 11, 13]
     assert len(part.warnings) == (0 if numbered else 1)
+
+
+def test_the_digest_of_a_hub_data_set_is_that_of_the_chosen_rows_and_of_numbers_as_text(tmp_path: Path):
+    rows = [{"text": f"t{i}", "a": i / 4, "b": 1 - i / 4, "w": i % 2, "kind": i % 3} for i in range(5)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "set")
+    source = sources.Source(hub="set", where={"kind": 0})
+    columns = [Columns(shares=("a", "b"), weight="w"), Columns(label="a")]
+    written = [
+        ["1", ["t0"], '{"a": 0.0, "b": 1.0}', "0.0"], ["4", ["t3"], '{"a": 0.75, "b": 0.25}', "1.0"],
+    ]  # fmt: skip
+    plain = [["1", ["t0"], "0"], ["4", ["t3"], "0.75"]]
+    parts = "".join(json.dumps(each, separators=(",", ":")) for each in (written, plain))
+    for whole in (True, False):
+        table = sources.read_all(source, columns, tmp_path, texts=[1, 1], whole=whole)
+        assert len(table) == (5 if whole else 2)
+        assert table.parts[0].digest == hashlib.sha256(parts.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("cached", [True, False])
