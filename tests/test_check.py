@@ -189,8 +189,19 @@ def test_many_classes_with_long_names_still_fit():
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "10 smaller ones" in text
     first = next(line for line in text.splitlines() if "xxx" in line)
-    assert first.split()[0] == "x" * 19 + "…"
+    assert first.split()[0] == "x" * 20
+    assert text.count(f"  {'x' * 17}...") == 20  # 60 characters in three lines
     assert "101" in first  # the largest class, which comes last by name
+
+
+def test_a_title_and_a_name_that_are_too_long_for_a_line_are_wrapped():
+    names = ("a rather long name of one class", "another one")
+    task = Task(name="t" * 70, type="classification", inputs="single", labels=names)
+    _, text = shown(of(task, dataset(task, rows(("x", 0), ("y", 1))), dataset(task, rows(("z", 1)))))
+    lines = text.splitlines()
+    assert [line.strip() for line in lines[:2]] == ["t" * 70, "classification, single"]
+    first = next(i for i, line in enumerate(lines) if line.startswith("  a rather long name  "))
+    assert lines[first + 1].strip() == "of one class"
 
 
 # --- warnings before training ---
@@ -234,7 +245,7 @@ def test_labels_that_are_sets_are_recognised(labels: tuple[str, ...], found: tup
     example = messages.shown(found[0][0]) if found[0] else ""
     assert said == [
         f"t: labels look like sets of labels, as {example} does: {len(labels)} classes are made of {found[1]} parts. "
-        "A row has one label here; for sets use type: multilabel."
+        "A row has one label here; for sets use type: multilabel, for votes of annotators columns.votes."
     ] * bool(found[0])
 
 

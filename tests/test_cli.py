@@ -123,6 +123,13 @@ def test_several_mistakes_in_a_recipe_are_a_line_each(toy, mtbert):
     ]
 
 
+def test_a_value_of_an_option_that_is_no_number_is_named_in_plain_words(mtbert):
+    given = ("review", "run", "--task", "a", "--input", "b", "--output", "c", "--top", "ten")
+    wanted = "Invalid value for '--top': must be a valid integer, found \"ten\". See: mtbert review --help"
+    assert mtbert(*given).mistake == wanted
+    assert "'--trials': must be greater than or equal to 1, found \"0\"." in mtbert("tune", "x", "--trials", 0).mistake
+
+
 def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     wanted = "give a RECIPE, or --resume RUN without one. See: mtbert train --help"
     assert mtbert("train").mistake == wanted

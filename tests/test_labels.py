@@ -57,6 +57,11 @@ def test_classes_are_those_of_train_and_the_range_is_that_of_all():
     [
         ("ordinal", ("low", "high"), "t.csv, column 'y': the order of the classes 'high', 'low' is unknown. List them"),
         (
+            "ordinal",
+            ("1", "['1', '2']"),
+            "is unknown. For lists such as '['1', '2']' use columns.votes, or type: multilabel.",
+        ),
+        (
             "binary",
             ("0", "1", "2"),
             "t.csv, column 'y': type 'binary' needs exactly 2 classes, found 3: '0', '1', '2'. U",
@@ -77,6 +82,11 @@ def test_classes_are_those_of_train_and_the_range_is_that_of_all():
 )
 def test_labels_that_make_no_task_are_refused(type_: str, labels: tuple[str, ...], said: str):
     assert said in message(ValueError, complete, task(type_), [table(*labels)])
+
+
+def test_a_list_among_labels_points_to_votes_and_sets():
+    said = message(ValueError, labelled_examples, table("1", "['1', '2']"), task("ordinal", labels=("1", "2")))
+    assert said.endswith("For lists such as '['1', '2']' use columns.votes, or type: multilabel.")
 
 
 def test_a_long_list_of_classes_is_cut():

@@ -53,6 +53,9 @@ def test_every_kind_of_rows_gives_the_columns_that_are_read_and_stays_as_it_is(k
         assert rows == before
 
 
+LISTS = "Fix or drop the row, or use columns.votes, columns.shares or type: multilabel."
+
+
 @pytest.mark.parametrize("make", [list, pd.DataFrame])
 def test_labels_of_several_types_are_read_as_in_a_file(make: Any):
     labels = [True, 1.0, "b ", None, float("nan"), Decimal("2.5"), np.int64(3), np.bool_(False), 2**70, 1.5]
@@ -89,10 +92,10 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
         ("text", 3, "the text must be a string, found 3. Quote it, or drop the row."),
         ("text", ["a", "b"], "the text must be a string, found ['a', 'b']. Fix or drop the row."),
         ("text", "half \ud83d", "the text holds half a surrogate pair. Fix or drop the row."),
-        ("label", [1, 2], "the label must be one value, found [1, 2]. Fix or drop the row."),
+        ("label", [1, 2], f"the label must be one value, found [1, 2]. {LISTS}"),
         ("label", {"a": 1}, "the label must be one value, found {'a': 1}. Fix or drop the row."),
         ("label", {1}, "the label must be one value, found {1}. Fix or drop the row."),
-        ("label", np.array([1, 2]), "the label must be one value, found array([1, 2]). Fix or drop the row."),
+        ("label", np.array([1, 2]), f"the label must be one value, found [1, 2]. {LISTS}"),
         ("label", 1j, "the label must be one value, found 1j. Fix or drop the row."),
         pytest.param("label", 10**5000, "the label is too long a number. Give it as text, or drop the row.", id="long"),
         ("label", b"x", "the label must be one value, found b'x'. Fix or drop the row."),

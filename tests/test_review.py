@@ -115,6 +115,10 @@ def test_each_task_marks_its_own_share_and_scores_have_no_mark(mtbert: Mtbert, t
         (("--input", "x.csv", "--unsure", 0), "--unsure must be a share between 0 and 1, found 0."),
         (("--input", "x.csv", "--unsure", 1), "--unsure must be a share between 0 and 1, found 1."),
         (("--input", "x.csv", "--unsure", "nan"), "--unsure must be a share between 0 and 1, found nan."),
+        (
+            ("--input", "x.csv", "--unsure", "10%"),
+            "--unsure must be a share between 0 and 1, found 10%. Give a share such as 0.1.",
+        ),
         (("--text", "good", "--unsure", 0.1), "--unsure marks a share of the rows of a file, and there is one text."),
     ],
 )

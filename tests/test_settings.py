@@ -40,6 +40,7 @@ from mtbert.settings import HUGGING_FACE
         ),
         ("tasks.a.labels=[0, b]", "tasks.a.labels.0: must be text; quote what looks like a number, found 0."),
         ("tasks.b={type: ordinal, inputs: single}", "tasks.b.train: must be given."),
+        ("tasks.a.votes=r", "tasks.a: unknown key 'votes'. Use columns.votes."),
         ("tasks.a b=3", "tasks.a b: must be a mapping, found 3."),
         ("tasks=[a]", 'tasks: must be a mapping, found ["a"].'),
         ("tasks.a=", "tasks: must not be empty, found {}."),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtbert.batch import Examples
-from mtbert.data.labels import labelled_examples
+from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.memory import arrow_table
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns
@@ -104,6 +104,7 @@ def test_votes_from_memory_are_those_of_a_file(tmp_path: Path):
         (LISTED, "p", '"[0.5, 0.5]"', "'p': shares must be 3 numbers, in the order of 'neg', 'neu', 'pos', found 2."),
         (LISTED, "p", "0.5", "'p': shares must be a list of 3 numbers, one for each label, found 0.5."),
         (VOTES, "ratings", "neg;po", "'ratings': the vote 'po' is not one of the classes 'neg', 'neu', 'pos'. Did you"),
+        (VOTES, "ratings", "neg pos pos", "'ratings': 'neg pos pos' is read as one vote. Write votes as a;b, or name"),
         (ANNOTATORS, "a,b,c", "neg,neg,x", "'a, b, c': the vote 'x' is not one of the classes"),
     ],
 )
@@ -111,6 +112,15 @@ def test_a_wrong_label_is_named_by_its_place(tmp_path: Path, columns: Columns, h
     good = {"neg,neu,pos": "1,0,0", "p": '"[1, 0, 0]"', "ratings": "neg", "a,b,c": "neg,,"}[header]
     content = f"text,{header}\nyes,{good}\nno,{row}\n"
     assert refused(tmp_path, "a.csv", content, columns).startswith(f"a.csv, line 3, column {said}")
+
+
+def test_a_vote_that_looks_like_several_is_named_by_its_place_if_the_classes_are_unknown(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("text,ratings\none,1\ntwo,1 2 2\n")
+    table = read(Source(path="a.csv"), VOTES, tmp_path, texts=1)
+    free = Task(name="t", type="ordinal", inputs="single", soft="votes")
+    said = "a.csv, line 3, column 'ratings': '1 2 2' is read as one vote. Write votes as a;b, or name what stands"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        complete(free, [table])
 
 
 def test_a_missing_column_is_named_with_its_key(tmp_path: Path):

@@ -153,7 +153,7 @@ def predict(
         str | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
     ] = None,
     unsure: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="SHARE",
             help="Mark this share of each task's answers, the least certain ones, for a person to check.",
@@ -188,9 +188,10 @@ def predict(
 
       cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
     """
-    from mtbert.use.predict import Question, predict_run
+    from mtbert.use.predict import Question, predict_run, unsure_share
 
-    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), unsure)
+    share = None if unsure is None else unsure_share(unsure)
+    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), share)
     predict_run(run, asked, plain_console(stderr=True))
 
 

@@ -20,7 +20,7 @@ def run_command(app: typer.Typer) -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # here a full disk still raises an error that is handled below
     except typer.TyperException as error:
-        said = error.format_message()
+        said = _said(error)
         if said.startswith("Usage:"):  # no command was given, so the message is the help
             typer.echo(said)
         else:
@@ -52,6 +52,16 @@ def run_command(app: typer.Typer) -> None:
         raise
     else:
         sys.exit(code)
+
+
+def _said(error: typer.TyperException) -> str:
+    """Returns the message of an error in the options. If typer took it from pydantic, it is in plain words."""
+    from pydantic import ValidationError
+
+    from mtbert.settings import explain
+
+    said, cause = error.format_message(), error.__cause__
+    return f"{said.partition(': ')[0]}: {explain(cause, {})[0]}" if isinstance(cause, ValidationError) else said
 
 
 def _fail(message: str, code: int) -> None:

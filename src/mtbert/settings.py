@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
 from mtbert.messages import LONGEST, clean, count, few, near, shown
@@ -105,8 +106,8 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
     return {key: value for key, value in data.items() if key not in found} if found else data
 
 
-def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[InitErrorDetails]:
-    """Returns the errors that ``error`` lists. For each unknown key, suggests a similar one of the ``known`` keys."""
+def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[InitErrorDetails]:
+    """Returns the errors that ``error`` lists. For each unknown key, suggests a right one of the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}
@@ -123,10 +124,15 @@ def _with_right_keys(error: ValidationError, known: Collection[str]) -> list[Ini
     return result
 
 
-def _meant(key: str, known: Collection[str]) -> str:
-    """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space."""
-    there = f" Use {HUGGING_FACE[key]}." if key in HUGGING_FACE else ""
-    return there or near(key, known, f"Known keys: {', '.join(known)}.")
+def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
+    """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space.
+
+    If a setting that holds others has such a key, as ``columns`` has ``votes``, it is that key.
+    """
+    if key in HUGGING_FACE:
+        return f" Use {HUGGING_FACE[key]}."
+    inside = [f"{name}.{key}" for name, each in known.items() if key in getattr(each.annotation, "model_fields", ())]
+    return f" Use {' or '.join(inside)}." if inside else near(key, known, f"Known keys: {', '.join(known)}.")
 
 
 def tuples(value: Any) -> Any:
@@ -145,6 +151,8 @@ def tuples(value: Any) -> Any:
 # Messages in the terms of YAML for pydantic's error types, whose own messages speak of Python.
 _MUST = {
     "dict_type": "must be a mapping",
+    "int_parsing": "must be a valid integer",
+    "float_parsing": "must be a valid number",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping, or the name of a kind",
     "tuple_type": "must be a list",

@@ -4,7 +4,7 @@ Dimension key: B examples, K classes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,10 +87,8 @@ class ClassLabels(LabelKind[Labels]):
         if len(numbers) == len(found):
             found.sort(key=lambda name: numbers[name])
         elif self.ordered:
-            raise ValueError(
-                f"the order of the classes {few(found, quoted=True)} is unknown. List them in order in the task's "
-                "labels."
-            )
+            repair = _lists(found) or "List them in order in the task's labels."
+            raise ValueError(f"the order of the classes {few(found, quoted=True)} is unknown. {repair}")
         return {"labels": tuple(found)}
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
@@ -122,9 +120,12 @@ class ClassLabels(LabelKind[Labels]):
         found = []
         looking, parts = sets(labels)
         if looking:
+            repair = "A row has one label here; for sets use type: multilabel, for votes of annotators columns.votes."
+            if task.soft is not None:
+                repair = "A vote is one label; name what stands between votes in columns.separator."
             found.append(
                 f"{task.name}: labels look like sets of labels, as {shown(looking[0])} does: {len(labels):,} "
-                f"classes are made of {parts:,} parts. A row has one label here; for sets use type: multilabel."
+                f"classes are made of {parts:,} parts. {repair}"
             )
         # In an ordinal task the numbers are the order, and in a yes/no task 0 and 1 mean no and yes.
         numbered = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels) and set(labels) != {"0", "1"}
@@ -280,6 +281,12 @@ def _parts(label: str) -> list[str]:
     return [part.strip().strip("'\"").strip() for part in (inner.split(sign) if sign else [inner])]
 
 
+def _lists(cells: Iterable[str]) -> str:
+    """Returns advice about the first cell that is a list in brackets; an empty text if there is none."""
+    first = next((cell for cell in cells if cell.startswith("[") and cell.endswith("]")), None)
+    return "" if first is None else f"For lists such as {shown(first)} use columns.votes, or type: multilabel."
+
+
 def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
     """Returns advice for the user about ``cell``, which is not one of the classes.
 
@@ -292,4 +299,4 @@ def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
         if task.codes is None and cell in codes and found <= set(codes):
             named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
             return f"If these are codes, give labels: {{{named}}}."
-    return "Fix or drop the row, or add the class to the task's labels."
+    return _lists([cell]) or "Fix or drop the row, or add the class to the task's labels."

@@ -16,6 +16,7 @@ Dimension key: B examples, K classes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -155,7 +156,11 @@ class SoftLabels(LabelKind[Labels]):
         If the recipe names the classes, returns ``{}``.
         """
         votes = [] if task.soft == "shares" else [name for cell in columns[0] if cell for name in json.loads(cell)]
-        return self.hard.complete(task, [votes])
+        try:
+            return self.hard.complete(task, [votes])
+        except ValueError:
+            _check_separated(columns[0])
+            raise
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         read = _read_votes if task.soft == "votes" else _read_shares
@@ -231,10 +236,20 @@ def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
     try:
         classes = hard.read(task, [name for _, name in votes]).astype(np.int64)
     except WrongCell as error:
+        _check_separated(cells)
         raise WrongCell(votes[error.row][0], f"the vote {error}") from None
     counts_BK = np.zeros((len(cells), len(task.labels or ())))
     np.add.at(counts_BK, (np.array([row for row, _ in votes], np.int64), classes), 1)
     return _scaled(counts_BK)
+
+
+def _check_separated(cells: Cells) -> None:
+    """Raises :class:`WrongCell` for the first cell whose only vote looks like several votes, such as ``1 2 2``."""
+    for row, cell in enumerate(cells):
+        votes = [] if cell is None else json.loads(cell)
+        if len(votes) == 1 and len(re.split(r"[\s,;|/]+", votes[0].strip())) > 1:
+            said = f"{shown(votes[0])} is read as one vote. Write votes as a;b, or name what stands between them"
+            raise WrongCell(row, f"{said} in columns.separator.")
 
 
 def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:

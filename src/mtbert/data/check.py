@@ -5,18 +5,20 @@ tables, and :func:`report_on_data` prints everything.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import permutations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
-from mtbert.messages import clean, few, shown, warn
+from mtbert.messages import few, shown, warn
 
 MOST_CLASSES = 20  # most classes that are listed
+CLASS_NAME, CLASS_WIDTH = 60, 20  # most characters of a class name, and of each line of it
 MUCH = 0.01  # share of examples, cut or unknown to the vocabulary, from which on there is a warning
 FEW = 5  # a class with fewer examples in a split gets a warning
 RARE = 0.05  # a class with less than this part of an even share of train gets a warning
@@ -99,7 +101,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     if task.texts != 1:
         sizes.add_row("        one text at least", "", _share(figures.overlap.texts, dev.size))
     return Group(
-        Rule(Text.assemble((task.name, "bold"), f"  {task.type}, {task.inputs}"), align="left", style="dim"),
+        Heading(Text.assemble((task.name, "bold"), f"  {task.type}, {task.inputs}")),
         Padding(sizes, (0, 0, 1, 2)),
         Padding(_labels(train, dev), (0, 0, 1, 2)),
     )
@@ -112,10 +114,23 @@ def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
     sizes.add_row("rows", f"{train:,}", f"{dev:,}")
     sizes.add_row(f"passes, {tasks[0].batch_size} at a time", f"{tasks[0].passes:.2f}", "")
     for data in tasks:
-        sizes.add_row(Text(f"with {data.task.name}"), _share(len(data.train), train), _share(len(data.dev), dev))
+        sizes.add_row(
+            Text(f"with {data.task.name}", overflow="fold"), _share(len(data.train), train), _share(len(data.dev), dev)
+        )
     names = few([data.task.name for data in tasks])
     title = Text.assemble((f"table {table.name}", "bold"), f"  read by {names}")
-    return Group(Rule(title, align="left", style="dim"), Padding(sizes, (0, 0, 1, 2)))
+    return Group(Heading(title), Padding(sizes, (0, 0, 1, 2)))
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title in a line that is filled up with a rule. A title that is too long for one line is wrapped instead."""
+
+    title: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fits = self.title.cell_len + 2 <= options.max_width
+        yield Rule(self.title, align="left", style="dim") if fits else self.title
 
 
 def _sizes() -> Table:
@@ -157,7 +172,7 @@ def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console)
 
 def _labels(train: SplitFigures, dev: SplitFigures) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    table.add_column(train.labels.heading, max_width=20, no_wrap=True, overflow="ellipsis")
+    table.add_column(train.labels.heading, max_width=CLASS_WIDTH, overflow="fold")
     for split in ("train", "dev"):
         table.add_column(split, justify="right")
         table.add_column("")
@@ -167,7 +182,7 @@ def _labels(train: SplitFigures, dev: SplitFigures) -> Table:
     widest = max(count / part.size for part in (train, dev) for _, count in part.labels.counts) or 1.0
     for (name, a), (_, b) in rows[:MOST_CLASSES]:
         x, y = a / train.size / widest, b / dev.size / widest
-        table.add_row(Text(clean(name)), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))
+        table.add_row(Text(shown(name, CLASS_NAME)[1:-1]), _share(a, train.size), _bar(x), _share(b, dev.size), _bar(y))
     if len(rows) > MOST_CLASSES:
         table.add_row(Text(f"{len(rows) - MOST_CLASSES} smaller ones"))
     for (name, x), (_, y) in zip(train.labels.numbers, dev.labels.numbers, strict=True):

@@ -214,12 +214,13 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
     for number, value in enumerate(values, 1):
         if isinstance(value, np.generic):
             value = value.item()
-        elif lists and isinstance(value, np.ndarray):
+        elif isinstance(value, np.ndarray):
             value = value.tolist()
         if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):
             value = None
         try:
-            if not (isinstance(value, _VALUES) or (lists and isinstance(value, list | tuple))):
+            # The function that reads labels knows what to say about a list of them.
+            if not (isinstance(value, _VALUES) or ((lists or key == "label") and isinstance(value, list | tuple))):
                 found = "a string" if key == "text" else "one value"
                 raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
             made.append(make[key](value))

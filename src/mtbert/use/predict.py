@@ -12,6 +12,7 @@ from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown, warn
+from mtbert.numbers import number
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.inputs import answering, unlabelled
@@ -53,8 +54,6 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     source, text, pair = question.source, question.text, question.text_pair
     if (source is None) == (text is None) or (pair is not None and text is None):
         raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
-    if question.unsure is not None and not 0 < question.unsure < 1:
-        raise ValueError(f"--unsure must be a share between 0 and 1, found {question.unsure:g}. Give 0.1, for example.")
     if question.unsure is not None and source is None:
         raise ValueError("--unsure marks a share of the rows of a file, and there is one text. Give --input FILE.")
     to_screen = question.output == STANDARD_OUTPUT
@@ -109,6 +108,18 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if vectors_file is not None:
         outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
         console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
+
+
+def unsure_share(text: str) -> float:
+    """Returns the share of answers that ``text`` gives for ``--unsure``.
+
+    Raises:
+        ValueError: If it is not a number between 0 and 1.
+    """
+    share = number(text)
+    if share is None or not 0 < share < 1:
+        raise ValueError(f"--unsure must be a share between 0 and 1, found {clean(text)}. Give a share such as 0.1.")
+    return share
 
 
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
