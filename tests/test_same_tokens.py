@@ -94,7 +94,7 @@ def test_a_task_beside_places_reads_texts_without_outer_space(
     assert made["kind"].train.sequences is made["spans"].train.sequences
     file = str(folder / "data/places.jsonl")
     for task in ("kind", "spans"):
-        assert spelt(inputs.labelled(predictor, recipe, task, file)[0]) == wanted
+        assert spelt(inputs.labelled(predictor, recipe, task, file, {})[0]) == wanted
     plain = str(write(tmp_path / "plain.jsonl", [{"text": text} for text in TEXTS]))
     for tasks in (["kind"], ["spans"], ["kind", "spans"], ["spans", "kind"]):
         assert [spelt(one) for one in inputs.unlabelled(predictor, recipe, tasks, plain)[0]] == [wanted] * len(tasks)
@@ -116,7 +116,7 @@ def test_a_task_beside_lists_of_words_reads_words_with_single_spaces(
             found, _, _ = inputs.unlabelled(predictor, recipe, tasks, file)
             assert {one.task.name: spelt(one) for one in found} == {task: wanted[task] for task in tasks}, file
     for task, file in (("topic", folder / "data/lists.jsonl"), ("pair", folder / "data/lists.jsonl")):
-        assert spelt(inputs.labelled(predictor, recipe, task, str(file))[0]) == wanted[task]
+        assert spelt(inputs.labelled(predictor, recipe, task, str(file), {})[0]) == wanted[task]
     for tasks in (["topic"], ["topic", "tags"]):
         assert [spelt(one) for one in predictor.read_together(tasks, TEXTS)] == [SPLIT] * len(tasks)
     assert spelt(predictor.read("pair", pairs)) == wanted["pair"]
@@ -124,7 +124,7 @@ def test_a_task_beside_lists_of_words_reads_words_with_single_spaces(
 
 def test_a_labelled_file_of_texts_is_read_as_training_read_words(recipe: Recipe, predictor: Predictor, tmp_path: Path):
     rows = [{"text": text, "kind": "a"} for text in TEXTS]
-    data, _ = inputs.labelled(predictor, recipe, "topic", str(write(tmp_path / "gold.jsonl", rows)))
+    data, _ = inputs.labelled(predictor, recipe, "topic", str(write(tmp_path / "gold.jsonl", rows)), {})
     assert spelt(data) == SPLIT
 
 
