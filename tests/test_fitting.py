@@ -196,3 +196,13 @@ def test_numbers_that_no_fit_gives_are_refused(numbers, said):
 def test_the_limits_of_fitted_numbers_are_accepted_as_they_are_saved(name):
     for limit in LIMITS[name]:
         check_fitted({name: np.float32(limit)})
+
+
+def test_a_function_between_knots_is_that_of_numpy_also_where_knots_share_a_place():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        x_Q = np.sort(rng.integers(-4, 5, 12)).astype(np.float64)  # many are equal
+        p_Q = np.sort(rng.uniform(0.01, 0.99, 12))
+        x_B = np.concatenate([x_Q, rng.uniform(-6, 6, 50), [-1e9, 1e9]])
+        found = calibrated(torch.tensor(x_B), {"knots": torch.tensor(np.stack([x_Q, p_Q]))}).sigmoid()
+        np.testing.assert_allclose(found.numpy(), np.interp(x_B, x_Q, p_Q), atol=1e-12)

@@ -130,10 +130,11 @@ def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambd
         FloatingPointError: If a prediction is not finite.
     """
     found = predict_together(model, data, tick)
-    return {one.task.name: _predicted(model, one, found[one.task.name]) for one in data}
+    return {one.task.name: decided(model, one, found[one.task.name]) for one in data}
 
 
-def _predicted(model: Model, data: Dataset, prediction: Tensor) -> Predicted:
+def decided(model: Model, data: Dataset, prediction: Tensor) -> Predicted:
+    """Returns raw predictions for ``data`` together with the decisions that follow from them."""
     shown, words = calibrated(prediction, model.fitted(data.task.name)), data.words(np.arange(len(data)))
     return Predicted(
         prediction,

@@ -107,16 +107,15 @@ def check_fitted(fitted: Mapping[str, npt.NDArray[Any]]) -> None:
 def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tensor:
     """Returns calibrated predictions, on the CPU. If ``fitted`` holds no calibration, returns ``prediction`` itself.
 
+    Only operations on tensors are used, so that an exported graph can hold them.
+
     Args:
         prediction: Logits, ``[B]`` or ``[B, K]``, on the CPU.
         fitted: The fitted numbers of the task's head, by name.
     """
     if "knots" in fitted:
-        import torch
-
-        logits_Q, p_Q = fitted["knots"].double().cpu().numpy()
-        p_B = np.interp(prediction.double().numpy(), logits_Q, p_Q)
-        return torch.from_numpy(np.log(p_B) - np.log1p(-p_B)).to(prediction.dtype)
+        p_B = _interpolated(prediction.double(), fitted["knots"].double().cpu())
+        return (p_B.log() - (-p_B).log1p()).to(prediction.dtype)
     if "scale" in fitted:
         prediction = prediction * fitted["scale"].cpu()
     return prediction + fitted["bias"].cpu() if "bias" in fitted else prediction
@@ -136,6 +135,21 @@ def row_weights(rows: int, weights_B: Labels | None) -> Labels:
     parts_B: Labels = weights_B / (weights_B.max(initial=0.0) or 1.0)  # so that no square overflows
     scaled_B: Labels = parts_B * (parts_B.sum() / max((parts_B**2).sum(), 1.0))
     return scaled_B
+
+
+def _interpolated(x_B: Tensor, knots_2Q: Tensor) -> Tensor:
+    """Returns the value at each ``x`` of the function that is linear between its knots, and constant outside them.
+
+    Row 0 of ``knots_2Q`` holds the places of the knots, in rising order, and row 1 the values there.
+    """
+    x_Q, y_Q = knots_2Q
+    # searchsorted would be faster, but it has no counterpart in ONNX.
+    before_B = (x_B.unsqueeze(-1) >= x_Q[1:-1]).sum(-1)  # the knot at or before x, but at most the last but one
+    x0_B, x1_B, y0_B, y1_B = x_Q[before_B], x_Q[before_B + 1], y_Q[before_B], y_Q[before_B + 1]
+    width_B = x1_B - x0_B
+    share_B = ((x_B - x0_B) / width_B.where(width_B > 0, 1.0)).clamp(0, 1)
+    y_B: Tensor = y0_B + share_B.where(width_B > 0, (x_B >= x0_B).double()) * (y1_B - y0_B)
+    return y_B
 
 
 def fit_numbers(

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from mtbert.batch import Dataset
-from mtbert.messages import clean, few
+from mtbert.messages import clean, count, few
 from mtbert.model.download import Origin
 from mtbert.model.model import Model
 from mtbert.task import Task
@@ -121,6 +121,12 @@ class Compared:
     largest: float
     scores: tuple[float, float] | None = None
     metric: str = ""
+
+    def __str__(self) -> str:
+        what = f"{count(self.answers, 'answer')} compared, largest difference {self.largest:.1e}"
+        if self.scores is None:
+            return what
+        return f"{what}, {self.metric} {self.scores[0]:.4f} becomes {self.scores[1]:.4f}"
 
 
 @dataclass(frozen=True)

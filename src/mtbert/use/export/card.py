@@ -36,17 +36,11 @@ def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compa
 
 def _facts(exporter: Exporter, wanted: Wanted, name: str) -> dict[str, Any]:
     task, model = wanted.predictor.task(name), wanted.predictor.model
-    facts = {
-        "type": task.type,
-        "inputs": task.inputs,
-        "labels": task.labels,
-        "range": task.range,
-        "splitter": task.splitter,
-        "segments": task.segments,
-        "fitted": {key: number.tolist() for key, number in model.fitted(name).items()},
-        "lost": exporter.lost(model, task),
-    }
-    return {key: value for key, value in facts.items() if value is not None}
+    facts: dict[str, Any] = {"type": task.type, "inputs": task.inputs, "texts": task.texts}
+    optional = {"labels": task.labels, "range": task.range, "splitter": task.splitter}
+    facts |= {key: value for key, value in optional.items() if value is not None}
+    fitted = {key: number.tolist() for key, number in model.fitted(name).items()}
+    return facts | {"fitted": fitted, "lost": exporter.lost(model, task)}
 
 
 def _as_json(compared: Compared | None) -> dict[str, Any]:

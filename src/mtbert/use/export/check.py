@@ -10,12 +10,13 @@ from torch import Tensor
 from mtbert import scoring
 from mtbert.answers.fitting import FittedName, calibrated
 from mtbert.batch import Dataset, Rows
-from mtbert.messages import shown
+from mtbert.messages import count, shown
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.export import Answering, Compared, Differs
 
 COMPARED_ROWS = 256  # rows of dev whose answers are compared
+SCORED_ROWS = 2000  # rows of dev on which a model with rounded weights is scored
 LARGEST_DIFFERENCE = 1e-4  # of a probability, a cosine, or a score's share of the range
 UNEQUAL_CHOICES = 0.01  # share of the chosen labels that may differ, because their probabilities are nearly equal
 
@@ -45,6 +46,37 @@ def compare(model: Model, data: Dataset, answering: Answering) -> Compared:
     largest = _largest(data, *(_numbers(answers) for answers in uncalibrated))
     follows = _largest(data, answer_tensors(task, raw, model.fitted(task.name), clamped=True), found)
     return Compared(len(data), max(largest, follows))
+
+
+def compare_scores(model: Model, data: Dataset, metric: str, answering: Answering, tolerance: float) -> Compared:
+    """Compares the scores of an exported model, whose weights were rounded, with those of ``model``.
+
+    Args:
+        model: The original model.
+        data: Examples with labels.
+        metric: The metric of the task.
+        answering: A function that asks the exported model, and gives its raw predictions.
+        tolerance: The largest allowed loss of score.
+
+    Raises:
+        Differs: If the score is lower by more than ``tolerance``. The message has both scores.
+    """
+    ours, theirs = scoring.predict_examples(model, data), answering(data)["prediction"]
+    before, after = (
+        scoring.evaluate_predicted(data, scoring.decided(model, data, prediction)).metrics[metric]
+        for prediction in (ours, theirs)
+    )
+    if not before - after <= tolerance:  # a score that is not a number fails too
+        raise Differs(
+            f"task {data.task.name}: int8 loses {before - after:.4f} of {metric}, which falls from {before:.4f} to "
+            f"{after:.4f} on {count(len(data), 'row')}; at most {tolerance:g} is allowed. Export without --int8, or "
+            "allow more with --tolerance."
+        )
+    answers = (
+        _numbers(answer_tensors(data.task, x, model.fitted(data.task.name), clamped=False)) for x in (ours, theirs)
+    )
+    apart = max(float(_apart(data.task, a, b).max()) for a, b in zip(*map(dict.values, answers), strict=True))
+    return Compared(len(data), apart, (before, after), metric)
 
 
 def answer_tensors(
@@ -87,11 +119,7 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float
                 "ours. Report this as a bug."
             )
         return 0.0
-    low, high = data.task.range or (0.0, 1.0)
-    apart = (ours.double() - theirs.double()).abs() / (high - low)
-    # A word without a token has no prediction: nan on both sides.
-    apart = apart.masked_fill(ours.isnan() & theirs.isnan(), 0.0).nan_to_num(nan=torch.inf)
-    by_row = apart.flatten(1).amax(1) if apart.dim() > 1 else apart
+    by_row = _apart(data.task, ours, theirs)
     if not len(by_row):
         return 0.0
     worst = int(by_row.argmax())
@@ -102,6 +130,15 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float
             "allowed. Report this as a bug."
         )
     return float(by_row[worst])
+
+
+def _apart(task: Task, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Returns the largest difference in each row of two tensors, as a part of a probability or of the task's range."""
+    low, high = task.range or (0.0, 1.0)
+    apart = (ours.double() - theirs.double()).abs() / (high - low)
+    # A word without a token has no prediction: nan on both sides.
+    apart = apart.masked_fill(ours.isnan() & theirs.isnan(), 0.0).nan_to_num(nan=torch.inf)
+    return apart.flatten(1).amax(1) if apart.dim() > 1 else apart
 
 
 def _where(data: Dataset, row: int) -> str:

@@ -1,7 +1,7 @@
 """Exports a trained model: reads the rows to compare, has an exporter write the folder, and compares the answers."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,18 +11,18 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.batch import Dataset
-from mtbert.messages import count, few, near, plain_console, shown, warn
+from mtbert.messages import few, near, plain_console, shown, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.recipe.settings import Recipe
 from mtbert.use.evaluate import dev_sets
 from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
 from mtbert.use.export.card import EXPORT_FILE, write_about, write_card
-from mtbert.use.export.check import compare, some_rows
+from mtbert.use.export.check import COMPARED_ROWS, SCORED_ROWS, compare, compare_scores, some_rows
 from mtbert.use.export.known import EXPORTERS
-from mtbert.use.inputs import unlabelled
+from mtbert.use.inputs import labelled, unlabelled
 from mtbert.use.predictor import Predictor, load
-from mtbert.use.trained import early_model, recipe_of
+from mtbert.use.trained import early_model, recipe_of, trained_files
 
 
 def export(
@@ -104,7 +104,12 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console) -> Expo
     tasks, left_out = _tasks(exporter, predictor, recipe, order)
     for name, why in left_out.items():
         warn(console, f"{name} is left out: {why}")
-    rows = {name: some_rows(data) for name, data in _rows(predictor, recipe, tasks, order).items()}
+    rounds = "int8" in order.options
+    most = SCORED_ROWS if rounds else COMPARED_ROWS
+    found, warnings = _rows(predictor, recipe, path, tasks, order)
+    for line in warnings:
+        warn(console, line)
+    rows = {name: some_rows(data, most) for name, data in found.items()}
     wanted = Wanted(
         predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True), origin(recipe.model.path)
     )
@@ -114,11 +119,13 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console) -> Expo
         answering = exporter.write(wanted, folder)
         write_about(exporter, wanted, compared, folder)
         for name in tasks:
-            compared[name] = compare(predictor.model, rows[name], answering[name])
-            said = (
-                f"{count(compared[name].answers, 'answer')} compared, largest difference {compared[name].largest:.1e}"
-            )
-            wanted.tell(f"{name}: {said}")
+            if rounds:
+                metric = recipe.tasks[name].metric
+                one = compare_scores(predictor.model, rows[name], metric, answering[name], order.tolerance)
+            else:
+                one = compare(predictor.model, rows[name], answering[name])
+            compared[name] = one
+            wanted.tell(f"{name}: {one}")
         write_about(exporter, wanted, compared, folder)
         write_card(exporter, wanted, compared, folder)
 
@@ -173,11 +180,28 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
     return [name for name in wanted if name not in reasons], reasons
 
 
-def _rows(predictor: Predictor, recipe: Recipe, tasks: Sequence[str], order: _Order) -> Mapping[str, Dataset]:
-    if order.source is not None:
-        data, _, _ = unlabelled(predictor, recipe, tasks, order.source)
-        return dict(zip(tasks, data, strict=True))
-    return dev_sets(predictor, recipe, tasks)[0]
+def _rows(
+    predictor: Predictor, recipe: Recipe, path: Path, tasks: Sequence[str], order: _Order
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Returns a pair: the rows on which the answers to each task are compared, and the warnings from reading them.
+
+    The rows have labels if int8 is wanted.
+    """
+    found: dict[str, Dataset] = {}
+    warnings: list[str] = []
+    if order.source is None:
+        found = dev_sets(predictor, recipe, tasks)[0]
+    elif "int8" in order.options:
+        for name in tasks:
+            found[name], said = labelled(predictor, recipe, name, order.source, trained_files(path, name))
+            warnings += said
+    else:
+        data, _, warnings = unlabelled(predictor, recipe, tasks, order.source)
+        found = {one.task.name: one for one in data}
+    for name in tasks:
+        if name not in found or not len(found[name]):
+            raise ValueError(f"task {name}: there is no row to compare answers on. Give --input FILE with some.")
+    return found, list(dict.fromkeys(warnings))
 
 
 def _check_place(order: _Order) -> None:

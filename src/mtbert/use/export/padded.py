@@ -40,17 +40,24 @@ class PaddedModel(nn.Module):
         """Returns a pair for each task: the raw prediction, and the vectors that the task's head has read.
 
         ``texts`` has an entry for each text of an example that is encoded by itself. Answers about words have a
-        prediction for every token: ``[B, L, K]``.
+        prediction for every token: ``[B, L, K]``. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
         """
         by_text = [self.vectors(*text) for text in texts]
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}
         for name in self.names:
-            each = [vectors[name] for vectors in by_text]
-            if self.model.tasks[name].reads_words:
-                found[name] = (self._of_tokens(name, each[0]), ())
-                continue
-            read = tuple(x_BD for x in each for x_BD in (x.unbind(1) if x.dim() == 3 else (x,)))
-            found[name] = (self.model.head(name)(read, None), read)
+            vectors = tuple(of_text[name] for of_text in by_text)
+            head = self.model.head(name)
+            if self.model.pooling_of(self.model.tasks[name]) == "words":
+                states_BLD = vectors[0]
+                prediction_NK: Tensor = head((states_BLD.flatten(0, 1),), None)
+                found[name] = (prediction_NK.view(*states_BLD.shape[:2], -1), ())
+            elif vectors[-1].dim() == 3:
+                query_BD, candidates_BCD = vectors
+                query_BCD = query_BD.unsqueeze(1).expand_as(candidates_BCD)
+                cosines: Tensor = head((query_BCD.flatten(0, 1), candidates_BCD.flatten(0, 1)), None)
+                found[name] = (cosines.view(candidates_BCD.shape[:2]), vectors)
+            else:
+                found[name] = (head(vectors, None), vectors)
         return found
 
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
@@ -102,10 +109,6 @@ class PaddedModel(nn.Module):
             return (hidden_BLD * weights_BL1).sum(1) / weights_BL1.sum(1)
         first_BD = hidden_BLD[:, 0]
         return top.pooled(first_BD) if heads.reads_pooler(task, model.pooling, model.encoder.config) else first_BD
-
-    def _of_tokens(self, name: str, states_BLD: Tensor) -> Tensor:
-        prediction: Tensor = self.model.head(name)((states_BLD.flatten(0, 1),), None)
-        return prediction.view(*states_BLD.shape[:2], -1)
 
 
 def _added(module: nn.Module, groups: Padded, layer: int, x_ND: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""Makes an ONNX graph smaller and faster: the weights of its matrices become whole numbers of 8 bits.
+
+Each column of a matrix has a scale of its own (per channel): with one scale for the whole matrix, the answers to single
+sentences are ruined. The heads keep their weights, because they are small and give the answers.
+"""
+
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HEADS_PREFIX = "twin.model.heads."  # of the names of the heads' weights in a graph
+
+
+def quantize(file: Path) -> None:
+    """Replaces the graph in ``file`` by one with weights of 8 bits."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    kept = _of_heads(onnx.load(file, load_external_data=False))
+    with _without_advice():
+        quantize_dynamic(
+            file,
+            file,
+            per_channel=True,
+            reduce_range=not multiplies_bytes(),
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+        )
+
+
+def multiplies_bytes() -> bool:
+    """Returns whether this processor adds products of bytes without overflow.
+
+    An x86 processor without the instructions called VNNI does not: weights then get 7 bits instead of 8.
+    """
+    if platform.machine() not in ("x86_64", "AMD64", "i386", "i686"):
+        return True
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def _of_heads(graph: Any) -> list[str]:
+    """Returns the names of the nodes that read weights of heads."""
+    found = [node.name for node in graph.graph.node if any(name.startswith(HEADS_PREFIX) for name in node.input)]
+    return [*found, *(f"{name}_MatMul" for name in found)]  # a Gemm first becomes a MatMul and an Add
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silences advice that onnxruntime gives through the root logger."""
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
