@@ -30,6 +30,16 @@ def test_a_huge_value_is_cut():
     assert not messages.shown("a" * 76 + "\x1b" * 9).endswith("\\...'")
 
 
+def test_a_value_that_cannot_be_written_is_shown_by_its_type():
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError("two\nlines")
+
+    assert messages.shown(10**5000) == "<int>"
+    assert messages.shown([10**5000]) == "<list>"
+    assert messages.shown(Broken()) == "<Broken>"
+
+
 def test_a_message_of_several_lines_keeps_them_and_nothing_else_that_moves_the_cursor():
     assert messages.clean("a\nb\rmtbert: all is well\x1b[A", lines=True) == "a\nb\\rmtbert: all is well\\x1b[A"
     assert messages.clean("a\nb") == r"a\nb"

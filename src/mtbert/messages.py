@@ -32,7 +32,11 @@ def shown(value: object, longest: int = LONGEST) -> str:
         return f"'{_cut(clean(value[: longest + 1]), longest)}'"
     if isinstance(value, bytes | bytearray):
         value = bytes(value[:longest])
-    return _cut(clean(repr(value)), longest)
+    try:
+        text = repr(value)
+    except Exception:  # Python writes no integer of more than 4,300 digits, and a caller's class may do anything
+        text = f"<{type(value).__name__}>"
+    return _cut(clean(text), longest)
 
 
 def clean(text: str, *, lines: bool = False) -> str:

@@ -210,19 +210,15 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
     lists = key == columns.label_key and columns.lists
     if columns.words and key != "id":
         make, lists = {"text": WordReader().text, "label": as_tag_text}, True
+    one = "a string" if key == "text" else "one value"
+    must = f"{one} or a list" if lists else one
     made = []
-    for number, value in enumerate(values, 1):
-        if isinstance(value, np.generic):
-            value = value.item()
-        elif isinstance(value, np.ndarray):
-            value = value.tolist()
-        if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):
-            value = None
+    for number, given in enumerate(values, 1):
+        value = _plain(given)
         try:
             # The function that reads labels knows what to say about a list of them.
-            if not (isinstance(value, _VALUES) or ((lists or key == "label") and isinstance(value, list | tuple))):
-                found = "a string" if key == "text" else "one value"
-                raise ValueError(f"the {key} must be {found}, found {shown(value)}. Fix or drop the row.")
+            if not (isinstance(value, _VALUES) or ((lists or key == "label") and isinstance(value, list))):
+                raise ValueError(f"the {key} must be {must}, found {shown(given)}. Fix or drop the row.")
             made.append(make[key](value))
         except ValueError as error:
             raise ValueError(f"{cells.place(name, 'row', number, column)}: {error}") from None
@@ -230,3 +226,17 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
         # An empty text has no words, whether it was an empty list or an empty cell.
         return pa.array([text.split(" ") if text else [] for text in made], pa.large_list(pa.large_string()))
     return pa.array(made, pa.large_string())
+
+
+def _plain(value: Any) -> Any:
+    """Returns a cell in which NumPy values and tuples are Python values and lists, and missing values are None."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    missing = type(value).__name__ in _MISSING or (isinstance(value, float) and value != value)
+    return None if missing else value
