@@ -63,3 +63,12 @@ def test_without_train_and_rows_both_ways_to_give_them_are_named(table_folder: P
     recipe["tables"]["reviews"] = {"batch_size": 2}
     with pytest.raises(ValueError, match=r"tables\.reviews\.train: must be given, or data=\{'reviews': rows\}\.$"):
         mtbert.train(recipe, out=table_folder / "run")
+
+
+def test_a_table_and_a_task_with_data_of_its_own_cannot_have_one_name(table_folder: Path):
+    recipe = toy_table.raw_table_recipe(table_folder)
+    recipe["tasks"] = recipe["tasks"] | {"reviews": {"type": "binary", "inputs": "single"}}
+    recipe["tables"]["reviews"] = {"batch_size": 2}
+    said = r"^recipe given as a dict, tables\.reviews: a task of this name has files of its own"
+    with pytest.raises(ValueError, match=said):
+        mtbert.train(recipe, data={"reviews": [{"text": "a", "label": 1}]}, out=table_folder / "run")

@@ -96,7 +96,7 @@ def given_recipe(
         keys = {f"tasks.{few([name])}": name for name in own} | {f"tables.{few([name])}": name for name in tables}
         instead = {f"{key}.train": f", or data={{{shown(name)}: rows}}" for key, name in keys.items()}
     changed = {"tasks": {k: v for k, v in files_of.items() if k in own}} if own else {}
-    changed |= {"tables": {k: v for k, v in files_of.items() if k not in own}} if tables else {}
+    changed |= {"tables": {k: v for k, v in files_of.items() if k in tables or k not in own}} if tables else {}
     return _validated(merge(raw, changed) if files_of else raw, overrides, name, instead)
 
 
