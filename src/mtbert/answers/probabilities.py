@@ -79,12 +79,13 @@ def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
 
 def negative_log_likelihood(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
     """Returns the mean of ``-log p`` in nats, where ``p`` is the probability that was predicted for the true option."""
-    return -float(np.take_along_axis(log_p_NK, true_N[:, None], 1).mean()) if len(true_N) else 0.0
+    # Not -mean: if every probability is 1, that is -0.0.
+    return 0.0 - float(np.take_along_axis(log_p_NK, true_N[:, None], 1).mean()) if len(true_N) else 0.0
 
 
 def _entropy(true_N: npt.NDArray[np.int64]) -> float:
     p_K = np.bincount(true_N) / max(len(true_N), 1)
-    return -float(sum(p * np.log(p) for p in p_K if p > 0))
+    return 0.0 - float(sum(p * np.log(p) for p in p_K if p > 0))
 
 
 def _best_constant(labels: Labels) -> float:
