@@ -81,7 +81,7 @@ def test_a_value_that_no_card_can_hold_is_named(saved: Path, keys: tuple[str, ..
 @pytest.mark.parametrize(("keys", "value"), [(("tasks", "sst", "splitter"), "unicode"), (("pal", "tasks"), ["other"])])
 def test_a_message_about_a_damaged_card_has_one_full_stop_between_sentences(saved: Path, keys: Any, value: Any):
     change(saved, *keys, to=value)
-    with pytest.raises(ValueError, match=r"[^.]\. Train or copy the run again\.$"):
+    with pytest.raises(ValueError, match=r"[^.]\. Train or copy the run again\. If a newer mtbert wrote it, use that one\.$"):
         load_model(saved)
 
 
@@ -89,6 +89,12 @@ def test_a_card_with_more_positions_than_its_encoder_is_refused(saved: Path):
     change(saved, "max_length", to=33)
     said = "mtbert.json: max_length must be at most 32 for this encoder, found 33. Train or copy the run again."
     refused(ValueError, saved, said, load=load_model)
+
+
+def test_a_card_that_may_be_of_a_newer_version_says_so(saved: Path):
+    change(saved, "tasks", "sst", "newest", to=1)
+    repair = "Train or copy the run again. If a newer mtbert wrote it, use that one."
+    refused(ValueError, saved, "damaged: tasks.sst: unknown key 'newest'. Known keys: ", f". {repair}", load=load_model)
 
 
 def test_a_task_that_was_not_saved_is_named(saved: Path):

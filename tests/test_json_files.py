@@ -21,7 +21,8 @@ class Toy(Settings):
         (b"null", r"toy\.json: damaged: .*\. Write it again"),
         (b"[]", r"toy\.json: damaged: .*\. Write it again"),
         (b'{"size": "3"}', r"toy\.json: damaged: size: must be a valid integer, found \"3\"\. Write"),
-        (b'{"size": 3, "sise": 1}', r"toy\.json: damaged: unknown key 'sise'\. Did you mean 'size'\?"),
+        (b'{"size": 3, "sise": 1}', r"toy\.json: damaged: unknown key 'sise'\. Did you mean 'size'\? Write"),
+        (b'{"size": 3, "other": 1}', r"toy\.json: damaged: unknown key 'other'\. Known keys: size, names\. Write"),
         (b'{"size": %s}' % (b"9" * 5000), r"toy\.json: not JSON \(Exceeds the limit .*\. Write it again"),
     ],
 )

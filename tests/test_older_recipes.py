@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mtbert.recipe.files import dump_recipe, load_recipe, load_run_recipe
 from mtbert.recipe.identity import identity, recipe_digest
-from mtbert.recipe.settings import validate_recipe
+from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.studying.runs import lay_out, run_place
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
@@ -111,3 +111,14 @@ def test_a_study_goes_on_with_a_run_whose_recipe_stays_as_an_earlier_version_wro
     kept = yaml.safe_load((one.run / "recipe.yaml").read_text())
     assert kept == merge(raw, {"data": {"root": recipe.data.root}})
     assert recipe_digest(kept) == recipe_digest(raw)  # as the run's record has it
+
+
+def test_the_recipe_of_a_run_of_a_newer_version_is_refused_in_one_line(folder: Path):
+    raw = as_plain(load_recipe(str(folder / "toy.yaml")))
+    raw["train"] |= {"newer": 1, "newest": 2}
+    raw["tasks"]["sst"]["novel"] = 3
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=r"recipe\.yaml, tasks\.sst: unknown key 'novel'\. ") as error:
+        load_run_recipe(folder / "recipe.yaml")
+    assert str(error.value).endswith(". The recipe has 2 more mistakes. If a newer mtbert wrote it, use that one.")
+    assert "\n" not in str(error.value)

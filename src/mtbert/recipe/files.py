@@ -9,7 +9,7 @@ from typing import Any
 from mtbert import files, yaml_text
 from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
-from mtbert.messages import clean, few, near, shown
+from mtbert.messages import clean, count, few, near, shown
 from mtbert.recipe.extending import extend
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
@@ -47,9 +47,18 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
-        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`.
+        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`. But of several mistakes in the file, the
+            message has only the first, because no user wrote this file.
     """
-    return _validated(modern(_resolve(str(file), Path())), overrides, str(file))
+    raw = modern(_resolve(str(file), Path()))
+    try:
+        return _validated(raw, overrides, str(file))
+    except ValueError as error:
+        first, *more = str(error).splitlines()
+        if overrides or not more:
+            raise
+        others = count(len(more), "more mistake")
+        raise ValueError(f"{first} The recipe has {others}. If a newer mtbert wrote it, use that one.") from None
 
 
 def given_recipe(

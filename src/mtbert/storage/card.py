@@ -16,6 +16,7 @@ from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.task import Pooling, Task
 
 FORMAT = 1  # version of mtbert.json; a file with another number is refused
+NEWER = f"{COPY_AGAIN} If a newer mtbert wrote it, use that one."
 
 
 class Card(Settings):
@@ -80,7 +81,7 @@ def read_card(folder: Path) -> Card:
         ValueError: If the file is damaged or has another format version. The message names the file.
     """
     file = folder / "mtbert.json"
-    card = json_files.read_settings(file, Card, COPY_AGAIN)
+    card = json_files.read_settings(file, Card, NEWER)
     if card.format != FORMAT:
         raise ValueError(f"{file}: format {card.format}; this version reads {FORMAT}. Use the mtbert that wrote it.")
     return card
