@@ -81,7 +81,9 @@ def test_a_value_that_no_card_can_hold_is_named(saved: Path, keys: tuple[str, ..
 @pytest.mark.parametrize(("keys", "value"), [(("tasks", "sst", "splitter"), "unicode"), (("pal", "tasks"), ["other"])])
 def test_a_message_about_a_damaged_card_has_one_full_stop_between_sentences(saved: Path, keys: Any, value: Any):
     change(saved, *keys, to=value)
-    with pytest.raises(ValueError, match=r"[^.]\. Train or copy the run again\. If a newer mtbert wrote it, use that one\.$"):
+    with pytest.raises(
+        ValueError, match=r"[^.]\. Train or copy the run again\. If a newer mtbert wrote it, use that one\.$"
+    ):
         load_model(saved)
 
 

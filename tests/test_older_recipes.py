@@ -13,7 +13,7 @@ from commands import Mtbert
 from rich.console import Console
 
 from mtbert.recipe.files import dump_recipe, load_recipe, load_run_recipe
-from mtbert.recipe.identity import identity, recipe_digest
+from mtbert.recipe.identity import identity, recipe_digest, same_settings
 from mtbert.recipe.settings import as_plain, validate_recipe
 from mtbert.studying.runs import lay_out, run_place
 from mtbert.training.resume import resume_run
@@ -111,6 +111,24 @@ def test_a_study_goes_on_with_a_run_whose_recipe_stays_as_an_earlier_version_wro
     kept = yaml.safe_load((one.run / "recipe.yaml").read_text())
     assert kept == merge(raw, {"data": {"root": recipe.data.root}})
     assert recipe_digest(kept) == recipe_digest(raw)  # as the run's record has it
+
+
+def test_a_study_or_tuning_goes_on_if_it_differs_only_in_settings_that_older_versions_lacked(folder: Path):
+    recipe = load_recipe(str(folder / "toy.yaml"))
+    raw = as_plain(recipe)
+    del raw["train"]["held_out"], raw["train"]["calibrate"], raw["model"]["unshare"]
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw))  # the order of keys does not matter
+    assert load_run_recipe(file) != recipe  # nothing was held out
+    assert same_settings(file, recipe)  # and nothing would be now, since these tasks fit nothing
+    for change in ("train.calibrate=true", "train.lr=0.5", "train.epochs=9", "model.unshare=1", "tasks.quora.head=mlp"):
+        changed = load_recipe(str(folder / "toy.yaml"), [change])
+        assert same_settings(file, changed) == (change == "tasks.quora.head=mlp"), change  # it is mlp already
+    cosine = load_recipe(str(folder / "toy.yaml"), ["tasks.quora.head=cosine", "tasks.quora.inputs=separate"])
+    old = as_plain(cosine)
+    del old["train"]["held_out"]
+    file.write_text(yaml.safe_dump(old))
+    assert not same_settings(file, cosine)  # the threshold was fitted on other rows
 
 
 def test_the_recipe_of_a_run_of_a_newer_version_is_refused_in_one_line(folder: Path):

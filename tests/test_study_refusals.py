@@ -47,6 +47,7 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
         lambda t: t | {"sst.decided": t["sst.decided"][:-1]},
         lambda t: t | {"sst.raw": t["sst.raw"][:, :2].contiguous()},
         lambda t: t | {"sts.decided": t["sts.decided"] * torch.nan},
+        lambda t: t | {"sst.raw": t["sst.raw"] * torch.nan},  # its metric reads the decisions alone
         lambda t: t | {"sts.decided": t["sts.decided"].to(torch.int32)},
         lambda t: t | {"sst.decided": t["sst.decided"].double()},
         lambda t: t | {"sst.raw": t["sst.raw"].to(torch.complex64)},

@@ -1,10 +1,12 @@
 """A study whose task has tags of words, and runs in which tags share a table with classes in every mode."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toy_run
 import toy_words
 import yaml
@@ -12,6 +14,7 @@ from rich.console import Console
 from toy_study import run_here
 
 from mtbert.recipe.files import load_recipe
+from mtbert.storage.predictions import save_predictions
 from mtbert.studying import plan
 from mtbert.studying.results import read_study
 from mtbert.training.start import start_run
@@ -45,13 +48,13 @@ def test_a_study_of_words_compares_rows_on_resampled_texts(tmp_path: Path):
     found = read_study(tmp_path / "out")
     predicted = found.runs["plain"][0].predicted["ner"]
     assert predicted.offsets is not None
-    predicted.offsets[1] += 1  # words of another text
+    moved = predicted.offsets + torch.eye(len(predicted.offsets), dtype=torch.int64)[1]  # words of another text
+    lost = predicted.prediction.index_fill(0, torch.tensor([0]), torch.nan)  # of a word that was answered
     kept = next((tmp_path / "out/cells/plain-0").rglob("predictions.safetensors"))
-    from mtbert.storage.predictions import save_predictions
-
-    save_predictions({"ner": predicted}, kept.parent)
-    with pytest.raises(ValueError, match="its answers to ner are not to the dev examples that are there now"):
-        read_study(tmp_path / "out")
+    for damaged in (replace(predicted, offsets=moved), replace(predicted, prediction=lost)):
+        save_predictions({"ner": damaged}, kept.parent)
+        with pytest.raises(ValueError, match="its answers to ner are not to the dev examples that are there now"):
+            read_study(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mtbert import yaml_text
+from mtbert.recipe.files import load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.recipe.tables import without_table
 from mtbert.recipe.train_settings import PAPER_ROUNDS, TrainRecipe
@@ -18,17 +20,34 @@ def identity(recipe: Recipe) -> str:
     The settings that may change are ``data.root`` and the number of epochs. Settings that have their default value are
     left out too, so that new settings in later versions do not change the digest.
     """
+    return _sha256(_compared(recipe))
+
+
+def same_settings(file: Path, recipe: Recipe) -> bool:
+    """Returns whether the recipe stored in ``file``, of a run or a tuning, has the settings of ``recipe``.
+
+    ``data.root`` is not compared, and ``train.held_out`` only if there is a task for which rows are held out.
+
+    Raises:
+        FileNotFoundError, ValueError: In the same cases as :func:`mtbert.recipe.files.load_run_recipe`.
+    """
+    stored = load_run_recipe(file)
+    return _compared(stored) == _compared(recipe) and stored.train.epochs == recipe.train.epochs
+
+
+def _compared(recipe: Recipe) -> dict[str, Any]:
+    """Returns the settings of ``recipe`` on which its identity depends, as dicts, lists and plain values."""
     # Digests of earlier versions contain this name instead of the list.
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
     # Earlier versions held no rows out. Their digests are those of recipes that hold none out now.
     train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds, "held_out": TrainRecipe().held_out})
-    found = _changed(recipe.placeless().model_copy(update={"train": train}))
+    found: dict[str, Any] = _changed(recipe.placeless().model_copy(update={"train": train}))
     if any(map(recipe.holds_out, recipe.tasks)):
         found.setdefault("train", {})["held_out"] = recipe.train.held_out
     for name, task in recipe.tasks.items():
         if task.table is not None:
             found["tasks"][name] = without_table(found["tasks"][name])
-    return _sha256(found)
+    return found
 
 
 def _changed(value: Any) -> Any:

@@ -314,6 +314,11 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
         return False
     if not result.steps:  # answers that were packed without the log of their run
         return True
+    present = predicted.prediction.isfinite()
+    if task.answer.words:  # a word without a token has no prediction
+        present |= predicted.prediction.isnan() & (predicted.decision == -1)[:, None]
+    if not present.all():
+        return False
     logged = result.evaluation
     then = None if logged is None else history.task_scores(logged).get(task.name)
     if then is None or dev.metric not in then.metrics:

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from mtbert import files
 from mtbert.progress_bar import LiveBar, bar_line
-from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
+from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe
+from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.studying.plan import Plan
@@ -105,7 +106,7 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"threads": threads})})
         one = run_place(out, row, seed)
         begun = one.run / RECIPE_FILE
-        if begun.is_file() and load_run_recipe(begun).placeless() != recipe.placeless():
+        if begun.is_file() and not same_settings(begun, recipe):
             raise ValueError(
                 f"{one.folder}: was run with other settings. Give another folder, rename the row, or remove the folder."
             )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_run_recipe
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe
+from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
 from mtbert.recipe.settings import Recipe
 from mtbert.studying.trial_results import TrialBar, best_trials, ended_trials, write_trials
@@ -103,7 +104,7 @@ def _begin(out: Path, base: Recipe) -> None:
     file = out / RECIPE_FILE
     if not file.is_file():
         files.write_text(file, dump_recipe(base))
-    if load_run_recipe(file).placeless() != base.placeless():
+    if not same_settings(file, base):
         raise ValueError(f"{file}: has other settings, ranges or data to score on. Give another folder.")
 
 
