@@ -50,6 +50,7 @@ def test_a_run_in_the_place_of_another_is_refused(ended: Path, tmp_path: Path):
         lambda t: t | {"sst.raw": t["sst.raw"] * torch.nan},  # its metric reads the decisions alone
         lambda t: t | {"sts.decided": t["sts.decided"].to(torch.int32)},
         lambda t: t | {"sst.decided": t["sst.decided"].double()},
+        lambda t: t | {"sst.decided": t["sst.decided"].bfloat16()},
         lambda t: t | {"sst.raw": t["sst.raw"].to(torch.complex64)},
         lambda t: t | {"sst.raw": t["sst.raw"].bool()},
         lambda t: {k: v for k, v in t.items() if not k.startswith("sts")},

@@ -51,7 +51,9 @@ def test_a_study_of_words_compares_rows_on_resampled_texts(tmp_path: Path):
     moved = predicted.offsets + torch.eye(len(predicted.offsets), dtype=torch.int64)[1]  # words of another text
     lost = predicted.prediction.index_fill(0, torch.tensor([0]), torch.nan)  # of a word that was answered
     kept = next((tmp_path / "out/cells/plain-0").rglob("predictions.safetensors"))
-    for damaged in (replace(predicted, offsets=moved), replace(predicted, prediction=lost)):
+    short = predicted.offsets.bfloat16()
+    for change in ({"offsets": moved}, {"offsets": short}, {"prediction": lost}):
+        damaged = replace(predicted, **change)
         save_predictions({"ner": damaged}, kept.parent)
         with pytest.raises(ValueError, match="its answers to ner are not to the dev examples that are there now"):
             read_study(tmp_path / "out")

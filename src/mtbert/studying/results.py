@@ -293,6 +293,10 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
 
     Their shape and values must fit the task, and their score must equal the one that the run logged.
     """
+    # NumPy has no bfloat16.
+    numbers, places = (torch.int64, torch.float64), predicted.offsets
+    if predicted.decision.dtype not in numbers or (places is not None and places.dtype != torch.int64):
+        return False
     task, decision = dev.task, predicted.decision.numpy()
     if not task.answer.labels.fits(task, decision, dev.labels):
         return False
@@ -306,7 +310,7 @@ def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
         or not bool(predicted.calibrated.isfinite().all())
     ):
         return False
-    ends = None if predicted.offsets is None else predicted.offsets.numpy()
+    ends = None if places is None else places.numpy()
     if isinstance(dev.labels, Ragged) and (ends is None or not np.array_equal(dev.labels.offsets, ends)):
         return False
     answers = predicted.read_by(dev.scored_by)
