@@ -2,6 +2,7 @@ import errno
 import os
 import re
 import resource
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_file_is_read_up_to_a_size(tmp_path: Path):
     assert files.read_bytes(tmp_path / "a", 10) == b"x" * 10
     with pytest.raises(ValueError, match="a: has 10 bytes, but at most 9 are read"):
         files.read_bytes(tmp_path / "a", 9)
+
+
+def test_a_small_file_takes_little_memory_however_large_it_may_be(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    tracemalloc.start()
+    try:
+        assert files.read_bytes(tmp_path / "a", 2**32) == b"x" * 10
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_full_disk_names_the_requested_file_and_leaves_nothing_behind(tmp_path: Path, monkeypatch):

@@ -96,7 +96,8 @@ def read_bytes(file: Path, largest: int) -> bytes:
         ValueError: If the file is not a regular file, or is too large.
     """
     with open_regular(file, largest) as opened, naming(file):
-        return opened.read(largest)
+        # Python reserves memory for all bytes that it is asked to read.
+        return opened.read(os.fstat(opened.fileno()).st_size)
 
 
 def sha256(file: Path, repair: str) -> str:
