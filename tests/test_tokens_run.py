@@ -9,17 +9,20 @@ from pathlib import Path
 import commands
 import pyarrow.parquet as pq
 import pytest
+import torch
 import toy_run
 import toy_words
+import transformers
 import yaml
 from commands import Mtbert
 from rich.console import Console
 from safetensors.numpy import load_file
 from stopped import assert_resumes_bitwise
 
-from mtbert import load
+from mtbert import export, load
 from mtbert.recipe.files import load_recipe
 from mtbert.training.start import start_run
+from mtbert.use.export.stock import quiet
 
 mtbert = commands.mtbert
 
@@ -112,6 +115,19 @@ def test_predict_gives_spans_in_the_text_as_it_is(folder: Path, said: Callable[.
             (row,) = csv.DictReader(file)
         assert json.loads(row["spans"]) == found["spans"]
         assert pq.read_table(tmp_path / "a.parquet").to_pylist()[0]["spans"] == found["spans"]
+
+
+def test_a_pipeline_of_transformers_finds_the_same_entities_in_an_exported_folder(folder: Path, tmp_path: Path):
+    done = export(folder / "run", "transformers", tmp_path / "out", ["spans"])
+    assert done.notes["spans"][0].startswith("A word has the tag of its first token")
+    with quiet():
+        ask = transformers.pipeline("token-classification", str(done.path), aggregation_strategy="first")
+    texts = ["The dog barks. a new film is very good!", "the cat sleeps, why?", "how old"]
+    predictor = load(folder / "run")
+    predictor.model.compute = torch.float32
+    for text, answer in zip(texts, predictor.predict("spans", texts), strict=True):
+        ours = [(span["start"], span["end"], span["label"]) for span in answer["spans"]]
+        assert [(one["start"], one["end"], one["entity_group"]) for one in ask(text)] == ours
 
 
 def test_predict_gives_tags_of_given_words_and_answers_can_be_scored(folder: Path, said: Callable[..., str]):

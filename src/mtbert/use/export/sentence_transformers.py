@@ -37,6 +37,7 @@ from mtbert.use.export.stock import (
     own_encoder,
     places,
     quiet,
+    subfolder,
     texts_of,
     write_encoder,
     write_json,
@@ -124,8 +125,7 @@ class SentenceTransformers:
         asked = {}
         for name, place in places(wanted).items():
             wanted.tell(f"{self.name}: {name}")
-            (folder / place).mkdir(exist_ok=True)
-            asked[name] = _write_modules(wanted, wanted.predictor.task(name), folder / place)
+            asked[name] = _write_modules(wanted, wanted.predictor.task(name), subfolder(folder, place))
         return asked
 
 

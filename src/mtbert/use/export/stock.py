@@ -182,6 +182,17 @@ def places(wanted: Wanted) -> dict[str, str]:
     return {name: "" if len(wanted.tasks) == 1 else name for name in wanted.tasks}
 
 
+def subfolder(folder: Path, place: str) -> Path:
+    """Returns the folder of a task, after making it. ``place`` comes from :func:`places`.
+
+    Raises:
+        FileExistsError: If it exists, as on a file system that takes the tasks ``A`` and ``a`` for the same name.
+    """
+    if place:
+        (folder / place).mkdir()
+    return folder / place
+
+
 def write_encoder(
     encoder: Encoder,
     folder: Path,

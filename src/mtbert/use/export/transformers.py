@@ -35,6 +35,7 @@ from mtbert.use.export.stock import (
     own_encoder,
     places,
     quiet,
+    subfolder,
     texts_of,
     write_encoder,
     write_tokenizer_files,
@@ -110,8 +111,7 @@ class Transformers:
         asked = {}
         for name, place in places(wanted).items():
             wanted.tell(f"{self.name}: {name}")
-            (folder / place).mkdir(exist_ok=True)
-            asked[name] = _write(wanted, wanted.predictor.task(name), folder / place)
+            asked[name] = _write(wanted, wanted.predictor.task(name), subfolder(folder, place))
         return asked
 
 
@@ -203,9 +203,9 @@ def _logits(folder: Path, data: Dataset) -> list[Tensor]:
     assert not info["missing_keys"], info["missing_keys"]
     assert not info["unexpected_keys"], info["unexpected_keys"]
     model.eval()
-    found, together = [], 1 if words else ASKED_TOGETHER
+    found, columns, together = [], texts_of(data), 1 if words else ASKED_TOGETHER
     for first in range(0, len(data), together):
-        texts = [column[first : first + together] for column in texts_of(data)]
+        texts = [column[first : first + together] for column in columns]
         found.append(model(**tokenizer(*texts, padding=True, truncation=True, return_tensors="pt")).logits)
     return found
 
