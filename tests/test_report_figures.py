@@ -156,8 +156,8 @@ def test_a_task_that_only_cosines_answer_is_said_to_have_no_reliability_picture(
     cosines = with_cosines(results, *results.runs)
     assert {one.name for one in reliability_pictures(cosines, summarise(results))} == {"reliability-sst"}
     assert data_table(cosines).notes == (
-        "no probabilities: quora. The head gives a cosine, so there is no nll, no ece and no reliability picture. Use "
-        "head: linear for them.",
+        "no probabilities: quora. The head gives a cosine, so their measures and the reliability picture are "
+        "missing. Use head: linear for them.",
     )
 
 

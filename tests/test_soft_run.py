@@ -181,6 +181,22 @@ def test_soft_labels_train_and_are_scored_told_and_studied(trained: Path, mtbert
     assert "cross_entropy" in json.loads(soft.out)["tasks"]["stars"]["metrics"]
 
 
+def test_logs_scores_and_reports_name_the_same_measures_of_soft_labels(trained: Path, mtbert: Mtbert):
+    names = ["accuracy", "macro_f1", "ece", "cross_entropy"]
+    run = trained / "run"
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line["evaluation"] for line in logged if "evaluation" in line]
+    assert evaluations
+    assert all(list(one["mood"]["metrics"]) == list(one["mood"]["baseline"]) == names for one in evaluations)
+    scores = json.loads(mtbert("evaluate", run, "--json").out)["tasks"]["mood"]
+    assert list(scores["metrics"]) == list(scores["constant"]) == names
+    printed = mtbert("evaluate", run, "--task", "mood").out
+    assert [name for name in (*names, "nll") if name in printed] == names
+    assert mtbert("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert "nll" not in page
+
+
 def test_data_check_tells_votes_and_agreement(trained: Path, mtbert: Mtbert):
     done = mtbert("data", "check", trained / "mine.yaml")
     assert done.code == 0, done

@@ -44,8 +44,8 @@ def data_table(results: Results) -> TextTable:
     without = [name for name in results.dev if _lacks_probabilities(results, name)]
     if without:
         notes.append(
-            f"no probabilities: {few(without)}. The head gives a cosine, so there is no nll, no ece and no reliability "
-            "picture. Use head: linear for them."
+            f"no probabilities: {few(without)}. The head gives a cosine, so their measures and the reliability picture "
+            "are missing. Use head: linear for them."
         )
     return TextTable("data", "Data", heads, tuple(rows), tuple(notes))
 
