@@ -106,6 +106,8 @@ def test_a_dict_that_extends_drops_too(tmp_path: Path):
 def test_null_where_nothing_is_inherited_is_refused_as_before(tmp_path: Path):
     content = "tasks: {a: {type: binary, inputs: single, train: a.csv, batch_size: null}}"
     assert refusal(tmp_path, content) == "recipe mine.yaml, tasks.a.batch_size: must be a valid integer, found null."
+    said = refusal(tmp_path, content.replace(", batch_size: null", ""), "tasks.a.batch_size=null")
+    assert said == "recipe mine.yaml, tasks.a.batch_size: must be a valid integer, found null."
 
 
 def test_a_null_of_an_unknown_key_stays():
