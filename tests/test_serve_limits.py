@@ -45,6 +45,8 @@ def test_with_a_token_only_probes_and_the_page_answer_without_it():
         assert wrong_bytes.status_code == 401
         for right in (f"Bearer {TOKEN}", f"bearer {TOKEN}"):
             assert made.client.post("/v1/predict", json=BODY, headers={"authorization": right}).status_code == 200
+        described = made.client.get("/openapi.json", headers={"authorization": right}).json()
+        assert described["components"]["securitySchemes"] == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch):

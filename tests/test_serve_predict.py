@@ -68,6 +68,20 @@ def test_the_tasks_are_listed_with_what_they_read_and_answer(server: Server):
     assert (found["like"]["texts"], found["like"]["range"], found["search"]["texts"]) == (2, [0, 5], None)
 
 
+def test_openapi_describes_every_path_the_names_of_tasks_and_the_one_shape_of_errors(server: Server):
+    found = server.client.get("/openapi.json").json()
+    paths = "/v1/predict /v1/predict/{task} /v1/tasks /embed /predict /info /v1/embeddings /v1/models /health /ready"
+    assert {*paths.split(), "/metrics", "/v2", "/v2/models/{name}", "/v2/models/{name}/infer"} < set(found["paths"])
+    (task,) = found["paths"]["/v1/predict/{task}"]["post"]["parameters"]
+    assert task["schema"]["enum"] == list(server.predictor.tasks)
+    assert found["components"]["schemas"]["TextsBody"]["properties"]["texts"]["examples"]
+    for path, methods in found["paths"].items():
+        for described in methods.values():
+            error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+            assert [described["responses"][code]["content"] for code in ("4XX", "422", "5XX")] == [error] * 3, path
+    assert "securitySchemes" not in found["components"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -93,6 +94,8 @@ def create_app(
         lifespan=running,
         docs_url=None,  # these two pages would load scripts from other servers
         redoc_url=None,
+        # The gate checks the token; this describes it in openapi.json.
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
         strict_content_type=False,  # the gate checks it
         responses={status: {"model": ErrorBody, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
@@ -48,6 +48,7 @@ class InferRequest(BaseModel):
 def kserve_routes(service: Service) -> APIRouter:
     """Returns the routes below ``/v2``."""
     router = APIRouter(prefix="/v2", tags=["KServe V2"])
+    named = Path(description="The name of a task", json_schema_extra={"enum": list(service.predictor.tasks)})
     outputs = {name: _columns([service.example(name)]) for name in service.predictor.tasks}
 
     @router.get("", summary="The server")
@@ -63,7 +64,7 @@ def kserve_routes(service: Service) -> APIRouter:
         return JSONResponse({"ready": service.batcher.ready}, 200 if service.batcher.ready else 503)
 
     @router.get("/models/{name}", summary="The inputs and outputs of a task")
-    async def model(name: str) -> Response:
+    async def model(name: str = named) -> Response:
         size = service.task(name).texts
         tensor = {"name": INPUT, "datatype": "BYTES", "shape": [-1] if size == 1 else [-1, size or -1]}
         told = [{"name": one["name"], "datatype": one["datatype"], "shape": [-1]} for one in outputs[name]]
@@ -72,12 +73,12 @@ def kserve_routes(service: Service) -> APIRouter:
         )
 
     @router.get("/models/{name}/ready", summary="Whether a task answers now")
-    async def model_ready(name: str) -> Response:
+    async def model_ready(name: str = named) -> Response:
         service.task(name)
         return JSONResponse({"name": name, "ready": service.batcher.ready}, 200 if service.batcher.ready else 503)
 
     @router.post("/models/{name}/infer", summary="The answers of a task")
-    async def infer(name: str, body: InferRequest) -> Response:
+    async def infer(body: InferRequest, name: str = named) -> Response:
         service.task(name)
         rows = [row[name] for row in await service.answers([name], _rows(body.inputs))]
         found = _columns(rows)

@@ -37,6 +37,7 @@ class AllAnswers(BaseModel):
 def predict_routes(service: Service) -> APIRouter:
     """Returns the routes ``/v1/predict``, ``/v1/predict/{task}`` and ``/v1/tasks``."""
     router = APIRouter(tags=["mtbert"])
+    named = Path(description="The name of a task", json_schema_extra={"enum": list(service.predictor.tasks)})
 
     @router.post("/v1/predict", response_model=AllAnswers, summary="The answers of all tasks that take such texts")
     async def predict_all(body: QuestionsBody) -> Response:
@@ -44,7 +45,7 @@ def predict_routes(service: Service) -> APIRouter:
         return JSONResponse({"answers": await service.answers(names, body.texts)})
 
     @router.post("/v1/predict/{task}", response_model=TaskAnswers, summary="The answers of one task")
-    async def predict_one(task: Annotated[str, Path(description="The name of a task")], body: TextsBody) -> Response:
+    async def predict_one(body: TextsBody, task: str = named) -> Response:
         answers = await service.answers([task], body.texts)
         return JSONResponse({"answers": [row[task] for row in answers]})
 

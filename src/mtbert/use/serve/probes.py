@@ -1,5 +1,7 @@
 """Routes for operators: is the process alive, does the model answer, and the metrics."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +24,9 @@ def probe_routes(batcher: Batcher, measures: Measures) -> APIRouter:
             raise Refused(503, "the model does not answer. The process starts or stops.")
         return JSONResponse({"status": "ready"})
 
-    @router.get("/metrics", summary="Metrics in the format of Prometheus")
+    described: dict[int | str, Any] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @router.get("/metrics", responses=described, summary="Metrics in the format of Prometheus")
     async def metrics() -> Response:
         content, kind = measures.text()
         return Response(content, media_type=kind)
