@@ -187,7 +187,7 @@ def main() -> None:
         size = (arguments.connections, arguments.seconds)
 
         def ours(model: str, port: int, engine: str) -> list[str]:
-            return ["mtbert", "serve", str(folder / model), "--port", str(port)]
+            return ["mtbert", "serve", str(folder / model), "--port", str(port), "--engine", engine]
 
         for engine in arguments.engine:
             port = free_port()

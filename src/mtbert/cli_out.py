@@ -68,8 +68,13 @@ def serve(
         Path | None,
         typer.Option(help="A file with the token that clients must send. Default: the variable MTBERT_TOKEN, if set."),
     ] = None,
+    engine: Annotated[
+        Literal["torch", "onnx", "onnx-int8"],
+        typer.Option(help="What runs the model; onnx needs 'mtbert[export]', and onnx-int8 rounds weights to 8 bits."),
+    ] = "torch",
     precision: Annotated[
-        Literal["fp32", "bf16", "auto"], typer.Option(help="The numbers to compute with; auto: what the hardware has.")
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="The numbers that torch multiplies; auto: bf16 where the hardware has it."),
     ] = "fp32",
     max_waiting: Annotated[int, typer.Option(min=1, help="Requests that wait; more get the status 429.")] = 512,
     max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request.")] = 256,
@@ -90,10 +95,12 @@ def serve(
 
       curl localhost:8000/v1/predict -H 'content-type: application/json' -d '{"texts": ["not bad at all"]}'
 
+      mtbert serve runs/mine --engine onnx
+
       mtbert serve runs/mine --host 0.0.0.0 --port 80 --token-file token.txt
     """
     from mtbert.use.serve.limits import Limits
     from mtbert.use.serve.running import serve_run
 
     limits = Limits(body=max_body, texts=max_texts, characters=max_characters, waiting=max_waiting, seconds=timeout)
-    serve_run(run, host=host, port=port, precision=precision, token_file=token_file, limits=limits)
+    serve_run(run, engine=engine, precision=precision, host=host, port=port, token_file=token_file, limits=limits)

@@ -11,10 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtbert import environment, files
+from mtbert import files
 from mtbert.messages import clean, few, plain_console, shown, warn
 from mtbert.use.predictor import Predictor, load
-from mtbert.use.serve.limits import LOG, Limits
+from mtbert.use.serve.engines import Engine, EngineName, engine_named
+from mtbert.use.serve.limits import LOG, AsgiApp, Limits
+from mtbert.use.serve.together import Asked, answer_all
 from mtbert.use.trained import early_model
 
 if TYPE_CHECKING:
@@ -27,7 +29,16 @@ BACKLOG = 2048  # connections that wait until they are accepted
 CONNECTIONS = 4096  # connections at a time
 
 
-def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: Path | None, limits: Limits) -> None:
+def serve_run(
+    path: Path,
+    *,
+    engine: EngineName,
+    precision: str,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    limits: Limits,
+) -> None:
     """Loads the model at ``path``, and answers over HTTP until SIGINT or SIGTERM arrives.
 
     Then no new request is accepted; those that were accepted get their answers.
@@ -37,31 +48,38 @@ def serve_run(path: Path, *, host: str, port: int, precision: str, token_file: P
             read.
     """
     check_packages()
+    from mtbert.use.serve.app import create_app
+
     token = read_token(token_file)
     with listen(host, port) as listener:
         predictor = load(path)
-        predictor.model.compute = environment.precision(precision, next(predictor.model.parameters()).device)
         console = plain_console(stderr=True)
         for line in early_model(predictor, path):
             warn(console, line)
         if token is None and host not in LOOPBACK:
             warn(console, f"--host {clean(host)}: everybody who reaches this port may ask. Give --token-file.")
+        made = engine_named(engine, predictor.model, precision)
+        _warm_up(predictor, made)
         _log_to_stderr()
         _raise_limit_of_files()
         address = f"[{host}]" if ":" in host else host
         names, own_port = few(predictor.tasks), listener.getsockname()[1]
         LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, own_port)
-        _run(predictor, listener, limits, token)
+        _run(create_app(predictor, made, limits=limits, token=token), listener, limits.seconds)
         LOG.info("every request that was accepted has been answered")
 
 
-def _run(predictor: Predictor, listener: socket.socket, limits: Limits, token: str | None) -> None:
+def _warm_up(predictor: Predictor, engine: Engine) -> None:
+    """Answers one row of each form, so that the first request need not wait for what is made at the first pass."""
+    rows = [("a",) * size for size in (1, 2) if any(task.takes(size) for task in predictor.tasks.values())]
+    answer_all(predictor, engine, [Asked(tuple(predictor.tasks), tuple(rows))])
+
+
+def _run(app: AsgiApp, listener: socket.socket, seconds: float) -> None:
     import uvicorn
 
-    from mtbert.use.serve.app import create_app
-
     config = uvicorn.Config(
-        create_app(predictor, limits=limits, token=token),
+        app,
         http="h11",  # bounds the size of headers
         ws="none",
         loop="asyncio",
@@ -71,10 +89,10 @@ def _run(predictor: Predictor, listener: socket.socket, limits: Limits, token: s
         server_header=False,
         proxy_headers=False,
         limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=int(limits.seconds) + 5,
+        timeout_graceful_shutdown=int(seconds) + 5,
     )
     with _signals_end_well():
-        asyncio.run(_serve(uvicorn.Server(config), listener, limits.seconds))
+        asyncio.run(_serve(uvicorn.Server(config), listener, seconds))
 
 
 def listen(host: str, port: int) -> socket.socket:
