@@ -59,8 +59,8 @@ def change(folder: Path, *keys: str, to: Any) -> None:
         (("tasks", "sst", "labels"), None, "tasks: 'sst' has no labels. Train or copy the run again."),
         (
             ("tasks", "sst", "splitter"),
-            "unicode",
-            "tasks.sst: splitter is for labels of words, found type 'ordinal'. D",
+            "spaces",
+            "tasks.sst.splitter: ",
         ),
         (("tasks", "sst", "head", "hidden"), 10**12, "tasks.sst.head.hidden: "),
         (("tasks",), {}, "tasks: must name one or more, found none. Train"),
@@ -78,7 +78,7 @@ def test_a_value_that_no_card_can_hold_is_named(saved: Path, keys: tuple[str, ..
     refused(ValueError, saved, f"{saved}/mtbert.json: damaged: {said}", load=load_model)
 
 
-@pytest.mark.parametrize(("keys", "value"), [(("tasks", "sst", "splitter"), "unicode"), (("pal", "tasks"), ["other"])])
+@pytest.mark.parametrize(("keys", "value"), [(("tasks", "sst", "type"), "tokens"), (("pal", "tasks"), ["other"])])
 def test_a_message_about_a_damaged_card_has_one_full_stop_between_sentences(saved: Path, keys: Any, value: Any):
     change(saved, *keys, to=value)
     with pytest.raises(
