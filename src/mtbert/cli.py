@@ -229,7 +229,7 @@ def tune(
         bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
     ] = False,
 ) -> None:
-    """Find good settings within the ranges in a recipe's tune: part, and write them to NAME-tuned.yaml.
+    """Find good settings within the ranges that a recipe lists under tune, and write them to NAME-tuned.yaml.
 
     Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
     score of a trial is its best evaluation. A trial that falls behind the others is stopped early. Run the same command

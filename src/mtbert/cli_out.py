@@ -1,4 +1,4 @@
-"""Commands that bring a finished run to its users."""
+"""The commands ``mtbert export`` and ``mtbert serve``, which bring a trained model to its users."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -311,7 +311,7 @@ def _one_sided(settings: TaskRecipe, train: Examples) -> tuple[str, ...]:
 
 
 def _few_held_out(recipe: Recipe, task: Task, held_out: Mapping[str, Dataset]) -> tuple[str, ...]:
-    """Returns warnings if so few rows of the task are held out that its numbers cannot be fitted well."""
+    """Returns warnings if too few rows of the task are held out to fit its threshold or its calibration well."""
     if not recipe.holds_out(task.name):
         return ()
     rows = held_out[task.name].examples

@@ -9,10 +9,10 @@
   and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002. On fewer than
   ``FEWEST_ISOTONIC`` rows it would follow chance, and the knots lie on the curve of Platt's method instead.
 
-Two things keep the numbers near those that change nothing, the more so the fewer rows there are. Targets are smoothed,
-as if one more row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes, a target ``y``
-becomes ``(N * y + 1 / K) / (N + 1)``. Platt's paper adds one row for each class. And ``log(scale)`` and ``bias`` have
-normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
+If there are few rows, two things keep ``scale`` near 1 and ``bias`` near 0, where they change nothing. First, targets
+are smoothed, as if one more row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes,
+a target ``y`` becomes ``(N * y + 1 / K) / (N + 1)``. (Platt's paper adds one row for each class.) Second,
+``log(scale)`` and ``bias`` have normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
 
 Rows have weights, ``[B]``, all above 0, whose sum is ``N``.
 

@@ -204,9 +204,9 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
-    """Returns a table with a row for each element of ``each``, which are scores of classes, labels, entities or tags.
+    """Returns a table of the scores ``each``, with one row for each class, label, type of entity or tag.
 
-    ``what`` is the word for one of them, such as ``class``.
+    ``what`` says which of these the rows stand for, such as ``class``.
     """
     rows = (
         (

@@ -192,10 +192,10 @@ def doubts(
     labels: Labels,
     weights_B: Labels | None = None,
 ) -> list[str]:
-    """Returns a warning for each number that cannot be fitted well, because too few rows are held out.
+    """Returns a warning for each threshold or calibration for which too few rows are held out.
 
     Args:
-        fits: The numbers that can be fitted for the predictions of the task.
+        fits: The threshold and the calibrations that can be fitted for the predictions of the task.
         calibrate: The setting ``train.calibrate``.
         names: The names of the task's labels.
         labels: The labels of the held-out rows.

@@ -166,9 +166,9 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def fits(self, task: TaskFacts, decision: Array, labels: _Labels) -> bool:
-        """Returns whether ``decision`` has the shape, dtype and values of decisions for the examples with ``labels``.
+        """Returns whether ``decision`` has the shape, dtype and values that decisions about some examples must have.
 
-        There is one decision for each label, or for each word's label.
+        ``labels`` are the labels of these examples. There is one decision per label or, if words have labels, per word.
         """
 
     @abstractmethod

@@ -107,7 +107,7 @@ def as_votes(value: object, separator: str) -> str | None:
 
 
 def as_share(value: object) -> float:
-    """Returns the share that a cell holds; ``nan`` if the cell is empty or nan.
+    """Returns the number in a cell that gives the share of one class; ``nan`` if the cell is empty or nan.
 
     Raises:
         ValueError: If the cell holds anything but a number that is at least 0.

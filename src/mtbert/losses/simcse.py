@@ -96,7 +96,7 @@ class UnsupervisedSimCSE(Settings):
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """The loss of :class:`UnsupervisedSimCSE`, together with its own linear layer."""
+    """The loss of :class:`UnsupervisedSimCSE` as a function. It uses ``layer``, a linear layer followed by a tanh."""
 
     layer: nn.Module
     temperature: float

@@ -266,10 +266,10 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields a pair (task, output) for every task that reads one part of the batch: the span called ``name``.
+        """Yields a pair (task, output) for every task that reads the span ``name``: the batch's rows of one table.
 
-        ``top`` is the module whose pooler the tasks read. ``hidden_RD`` is the last layer's output for all tokens of
-        this span. If ``first_only`` is true, it is the output for the first token of each sequence.
+        ``top`` is the module with the pooler that these tasks read. ``hidden_RD`` is the last layer's output for all
+        tokens of the span or, if ``first_only`` is true, only for the first token of each sequence.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

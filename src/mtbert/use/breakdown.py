@@ -73,7 +73,7 @@ def _task_json(recipe: Recipe, name: str, scored: Scored) -> dict[str, Any]:
 
 
 def _drawn(shown: Shown) -> Table:
-    """Returns a table for the terminal, framed if it has a title. If space is short, names are cut, not numbers."""
+    """Returns ``shown`` as a table for the terminal, framed if it has a title. To save space, names may be cut."""
     widths = [max(map(len, column)) for column in zip(shown.columns, *shown.rows, strict=True)]
     table = Table(title=shown.title) if shown.title else Table(box=None, padding=(0, 1, 0, 0))
     most = 24 if shown.title else max(6, WIDTH - 1 - sum(w + 1 for i, w in enumerate(widths) if i != shown.names))

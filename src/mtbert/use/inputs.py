@@ -132,7 +132,7 @@ def answering(
 
 
 def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns two lists: the tasks whose text columns are all in the file, and warnings.
+    """Returns two lists: the tasks whose text columns are all in the input file, and warnings.
 
     There is one warning if tasks are left out, and none otherwise.
     """

@@ -140,7 +140,7 @@ class Predictor:
         return self.read_together([task], texts)[0]
 
     def read_together(self, tasks: Sequence[str], texts: Texts) -> list[Dataset]:
-        """Returns one data set for each task, with all the texts in each. The ids of the examples are 0, 1, 2, ..."""
+        """Returns a data set for each task, each with all the texts. The ids of the examples are 0, 1, 2 and so on."""
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
         chosen = [self.task(name) for name in dict.fromkeys(tasks)]

@@ -94,9 +94,10 @@ class Exporter(Protocol):
         ...
 
     def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:
-        """Writes the exported model into ``folder``, and returns a function for each task that asks it.
+        """Writes the exported model into the empty folder ``folder``. Returns a function for each task.
 
-        ``folder`` is empty. It is renamed after all answers have been compared.
+        The function of a task gets answers from the exported model. When all these answers have been compared with
+        those of the original, the folder is moved to its final place.
         """
         ...
 

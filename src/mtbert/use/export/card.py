@@ -16,7 +16,7 @@ EXPORT_FORMAT = 1
 
 
 def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
-    """Writes ``export.json`` into an exported folder. ``compared`` lacks the tasks that are not yet compared."""
+    """Writes ``export.json`` into an exported folder. ``compared`` has the tasks that have been compared so far."""
     predictor, model = wanted.predictor, wanted.predictor.model
     facts = exporter.facts(wanted)
     about = {

@@ -1,6 +1,6 @@
 """Runs the graphs of a model with onnxruntime, from token ids to raw predictions: an engine for a server.
 
-Reading texts and decoding answers stay with mtbert. Only the passes through the encoder and the heads are others.
+mtbert still tokenises the texts and decodes the answers; only the encoder and the heads run in onnxruntime.
 
 Dimension key: B rows, C candidates, L length of padded sequences, K numbers of an answer, D width of the encoder.
 """
@@ -77,7 +77,7 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns predictions and vectors of all tasks that read the rows of ``span``."""
+        """Returns for each task that reads the rows in ``span`` its predictions and, if ``vectors``, its vectors."""
         session = self._sessions[span.parts[0][0].task.name]
         kinds = ("prediction", "vector", "vector_2")[: 3 if vectors else 1]
         there = {each.name for each in session.get_outputs()}

@@ -55,14 +55,15 @@ class Graph:
         return f"{self.name}.onnx"
 
     def prefix(self, task: str) -> str:
-        """Returns the part of an output's name that names the task."""
+        """Returns the prefix of a task's output names: its name and a dot if ``together``, otherwise an empty text."""
         return f"{task}." if self.together else ""
 
 
 def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Graph]:
-    """Returns the graphs that hold the given tasks: one for each task or, if ``together``, one for each form of inputs.
+    """Returns the graphs that hold the given tasks: one graph for each task.
 
-    If the two texts of an example are encoded separately, there is a second graph, which gives the vector of one text.
+    If ``together`` is true, tasks whose inputs have the same form share a graph. For tasks that encode their two texts
+    separately, there is a second graph, which gives the vector of one text.
     """
     forms: dict[str, list[str]] = {}
     for name in tasks:

@@ -61,10 +61,10 @@ class PaddedModel(nn.Module):
         return found
 
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
-        """Returns for each task what its head reads of one text: a vector, ``[B, D]``, or the states of all tokens.
+        """Returns a dict from each task to what its head reads of one text: the vector of the text, ``[B, D]``.
 
-        The states of tokens are ``[B, L, D]``, and the vectors of candidates ``[B, C, D]``. The arguments are
-        those of :data:`PaddedText`.
+        For the candidates of a ranking, these are ``C`` vectors, ``[B, C, D]``. For a task about words, it is the last
+        layer's output for each token, ``[B, L, D]``. The arguments are those of :data:`PaddedText`.
         """
         model = self.model
         flat_BL, mask_BL = ids.flatten(0, -2), mask.flatten(0, -2).bool()

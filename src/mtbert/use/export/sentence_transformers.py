@@ -138,7 +138,7 @@ def crossed(task: Task) -> bool:
 
 
 def _question(model: Model, task: Task) -> list[str]:
-    """Returns the lines of Python that ask the loaded model."""
+    """Returns lines of Python for the ``README.md``, which get an answer from the loaded model and print it."""
     form, raw = form_of(task), "knots" in model.fitted(task.name)
     if form is None:
         return [
@@ -198,7 +198,7 @@ def _module(folder: Path, index: int, name: str, config: Mapping[str, object]) -
 
 
 def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of the modules in ``folder``. ``raw`` says whether a yes/no answer is a logit."""
+    """Returns the answers of the model in ``folder``. If ``raw``, a CrossEncoder gives a yes/no answer as a logit."""
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     task, form = data.task, form_of(data.task)

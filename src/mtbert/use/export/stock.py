@@ -91,7 +91,7 @@ def has_pooler(config: EncoderConfig) -> bool:
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear layer, and the function that follows it; None if there is no such function."""
+    """A linear layer and the activation function that follows it, which is None if no function follows."""
 
     weight_KF: Tensor
     bias_K: Tensor

@@ -178,7 +178,7 @@ def _two_labels(layer: Affine) -> Affine:
 
 
 def _answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of the class in ``folder``."""
+    """Returns the answers that transformers computes with the exported model in ``folder``, as tensors."""
     form, logits = form_of(data.task), _logits(folder, data)
     if form == "tags":
         return {"probabilities": _of_words(logits, data).softmax(-1)}

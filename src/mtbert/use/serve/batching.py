@@ -17,10 +17,10 @@ from mtbert.use.serve.together import Asked, BatchResult
 
 
 class Told(Protocol):
-    """Is told about batches; the metrics are one."""
+    """The interface of an object that is told about each batch, such as the server's metrics."""
 
     def batch(self, requests: int, rows: int, tokens: int) -> None:
-        """Is called after each batch."""
+        """Is called after each batch, with its numbers of requests, rows and tokens."""
         ...
 
 

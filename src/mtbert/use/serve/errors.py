@@ -1,6 +1,6 @@
 """Refusals of the server, all in one JSON shape: ``{"error": {"message": ..., "type": ...}}``.
 
-The exception are the paths of KServe V2, whose protocol and clients want ``{"error": message}``.
+The paths of KServe V2 are an exception: there, the protocol and the clients want ``{"error": message}``.
 """
 
 import json

@@ -203,6 +203,6 @@ def _too_large(most: int) -> Refused:
 
 
 def _place(error: BaseException) -> str:
-    """Returns the type of an error, and the places in the code that it passed, but no message: it may hold a text."""
+    """Returns an error's type and traceback as one line, without its message, which may quote a text of a request."""
     frames = traceback.extract_tb(error.__traceback__)
     return clean(f"{type(error).__name__} at {' < '.join(f'{Path(f.filename).name}:{f.lineno}' for f in frames[::-1])}")

@@ -39,7 +39,7 @@ class Measures:
         self._tokens.inc(tokens)
 
     def queue(self, size: Callable[[], int]) -> None:
-        """Takes the function that says how many requests wait."""
+        """Sets the function that returns how many requests are waiting. It is called when the metrics are read."""
         self._waiting.set_function(lambda: float(size()))
 
     def text(self) -> tuple[Any, str]:

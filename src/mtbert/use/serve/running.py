@@ -146,7 +146,7 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """Ignores SIGINT and SIGTERM after uvicorn has handled them: it raises them again once all is done."""
+    """Ignores a SIGINT or SIGTERM that uvicorn has already handled and raises again after it has shut down."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     try:

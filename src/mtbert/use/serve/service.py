@@ -112,7 +112,7 @@ class Service:
         return self.predictor.tasks[names[0]]
 
     def embedders(self) -> list[str]:
-        """Returns the names of the tasks that have vectors of single texts, those that compare vectors first."""
+        """Returns the names of the tasks that have vectors of single texts. Tasks that compare vectors come first."""
         found = [task for task in self.predictor.tasks.values() if _embeds(task)]
         return [task.name for task in sorted(found, key=lambda task: task.inputs != "separate")]
 

@@ -95,7 +95,7 @@ def _first(service: Service, rows: Sequence[Any]) -> str:
 def _ranked(task: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the numbers of an answer as a list of labels with scores, the highest first.
 
-    A probability has its class as its label; another number, such as a score or a cosine, has its own name.
+    The label of a probability is its class. The label of any other number is its name, such as ``score``.
 
     Raises:
         Refused: If the answer has no numbers.
