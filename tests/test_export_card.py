@@ -52,7 +52,8 @@ Not in this format:
 
 ## Use
 
-`pip install transformers torch`. Replace `FOLDER` with the path of this folder.
+`pip install transformers torch`. Replace `FOLDER` with the path of this folder. Give texts without white space at \
+their ends, as `text.strip()`: with some tokenizers it would change the answer.
 
 ### sst
 

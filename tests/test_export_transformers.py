@@ -17,7 +17,10 @@ from toy_stock import FAMILIES, TAGS, TYPES, exported, predictor, retop, rows, s
 from mtbert import scoring
 from mtbert.model.settings import Pal
 from mtbert.task import Head, Task
-from mtbert.use.export import Wanted
+from mtbert.use.export import Exporter, Wanted
+from mtbert.use.export.card import write_about
+from mtbert.use.export.check import compare
+from mtbert.use.export.known import EXPORTERS
 from mtbert.use.export.stock import quiet
 from mtbert.use.export.transformers import TRANSFORMERS
 from mtbert.use.predictor import Predictor
@@ -242,6 +245,20 @@ def test_the_tokenizer_makes_our_tokens(kind: str, segments: bool, names: list[s
     else:
         assert "token_type_ids" not in tokens
     assert not ours.segments.any() if not segments else True
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS.values(), ids=EXPORTERS)
+@pytest.mark.parametrize("inputs", ["single", "packed"])
+def test_texts_with_white_space_at_their_ends_have_the_answers_of_ours(exporter: Exporter, inputs: str, tmp_path: Path):
+    made = replace(predictor("roberta", task("ordinal", "native", inputs)), tokenizer=toy_stock.bytes_tokenizer())
+    texts = ["the A", "  the A\n", "a  the", "\tTHE <mask> a", "naive\u00e9 ", "x [SEP] y </s> z"]
+    asked = texts if inputs == "single" else list(zip(texts, texts[::-1], strict=True))
+    data = made.read("t", asked)
+    assert data.examples.texts[0][1] == "  the A\n"
+    wanted = Wanted(made, ["t"])
+    answering = exporter.write(wanted, tmp_path)["t"]
+    write_about(exporter, wanted, {}, tmp_path)
+    assert compare(made.model, data, answering).largest < 2e-5
 
 
 def test_a_tokenizer_without_padding_is_refused(tmp_path: Path):

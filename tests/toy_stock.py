@@ -65,6 +65,18 @@ def tokenizer(kind: str) -> Tokenizer:
     return made
 
 
+def bytes_tokenizer() -> Tokenizer:
+    """Returns a tokenizer of bytes, as RoBERTa has one. It keeps white space and capital letters."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = [*special, "Ġ", *LETTERS, *LETTERS.upper(), *".,!?", "Ġa", "th", "the"]
+    merges = [("Ġ", "a"), ("t", "h"), ("th", "e")]
+    made = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens(special)
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return made
+
+
 @cache
 def _encoder(kind: str) -> Encoder:
     with TemporaryDirectory() as folder:

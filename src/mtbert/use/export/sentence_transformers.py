@@ -30,6 +30,7 @@ from mtbert.use.export.stock import (
     ASKED_TOGETHER,
     Form,
     affines,
+    first_lines,
     form_of,
     has_pooler,
     losses_of,
@@ -100,12 +101,7 @@ class SentenceTransformers:
         return {name: {"folder": place} for name, place in places(wanted).items()}
 
     def usage(self, wanted: Wanted) -> str:
-        parts = [
-            "## Use",
-            "",
-            "`pip install sentence-transformers`. Replace `FOLDER` with the path of this folder.",
-            "",
-        ]
+        parts = first_lines("sentence-transformers")
         for name, place in places(wanted).items():
             task = wanted.predictor.task(name)
             kind = "CrossEncoder" if crossed(task) else "SentenceTransformer"

@@ -261,6 +261,17 @@ def write_json(file: Path, value: object) -> None:
         file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def first_lines(packages: str) -> list[str]:
+    """Returns the first lines of the part of ``README.md`` that shows how to use a folder."""
+    return [
+        "## Use",
+        "",
+        f"`pip install {packages}`. Replace `FOLDER` with the path of this folder. Give texts without white space at "
+        "their ends, as `text.strip()`: with some tokenizers it would change the answer.",
+        "",
+    ]
+
+
 # Asking --------------------------------------------------------------------------------------------------------
 
 
@@ -283,4 +294,4 @@ def quiet() -> Iterator[None]:
 
 def texts_of(data: Dataset) -> list[list[str]]:
     """Returns the columns of texts of a data set, in the form that the tokenizer gets."""
-    return [list(map(str, column)) for column in as_read(data.examples.texts, data.task.splitter)]
+    return [[text.strip() for text in column] for column in as_read(data.examples.texts, data.task.splitter)]

@@ -29,6 +29,7 @@ from mtbert.use.export.stock import (
     Affine,
     Form,
     affines,
+    first_lines,
     form_of,
     losses_of,
     not_stock,
@@ -86,7 +87,7 @@ class Transformers:
         return {name: {"folder": place} for name, place in places(wanted).items()}
 
     def usage(self, wanted: Wanted) -> str:
-        parts = ["## Use", "", "`pip install transformers torch`. Replace `FOLDER` with the path of this folder.", ""]
+        parts = first_lines("transformers torch")
         for name, place in places(wanted).items():
             task = wanted.predictor.task(name)
             kind, options = "text-classification", ", top_k=None, truncation=True"
