@@ -20,9 +20,9 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` holds the indices of these rows in the table. ``parts`` holds the chosen examples of each task.
-    ``places`` holds an array for each task: for each of its chosen examples, an index into ``rows``. If a task has
-    chosen an example twice, its row is in ``rows`` twice, and the two indices differ.
+    ``rows`` holds the indices of these rows in the table. ``parts`` holds, for each task, the examples to encode.
+    ``places`` holds an array for each task: for each of these examples, an index into ``rows``. If a task has an
+    example twice, its row is in ``rows`` twice, and the two indices differ.
     """
 
     parts: tuple[TaskRows, ...]

@@ -16,7 +16,7 @@ _LOWEST = {metric.name: metric.lowest for answer in ANSWER_TYPES.values() for me
 
 
 def value(task: Task, metric: str, answers: Array, labels: AnyLabels) -> float:
-    """Returns the value of a metric for a task. If the metric is :func:`undefined`, returns its :func:`baseline`.
+    """Returns the value of a metric for a task, or its :func:`baseline` where the metric is :func:`undefined`.
 
     Args:
         task: The task. If its labels are scores, the answers are converted from 0..1 to the range of the labels.

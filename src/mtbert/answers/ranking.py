@@ -168,10 +168,10 @@ class Cosines(PredictionKind[Labels]):
         return squared_error(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong the answer to each example is.
+        """Returns a :class:`Judged`, which says how wrong the answer to each example is.
 
-        The distance of an answer from the label is the number of wrong candidates that rank before the right one. The
-        loss of an answer is the highest cosine of a wrong candidate, minus the cosine of the right one.
+        Its ``distance_B`` is the number of wrong candidates that rank before the right one. Its ``loss_B`` is the
+        highest cosine of a wrong candidate, minus the cosine of the right one.
         """
         rank_B = right_rank(decision, labels)
         nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)

@@ -1,4 +1,4 @@
-"""Source tables in the cache: the arrays of a table that are kept, and a table made from such arrays again."""
+"""Source tables in the cache: stores the arrays of a table, and makes a table from stored arrays."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

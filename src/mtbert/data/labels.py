@@ -25,8 +25,8 @@ _Made = TypeVar("_Made", bound=npt.NDArray[Any] | Ragged)
 def complete(task: Task, tables: Sequence[Table]) -> Task:
     """Returns the task with its classes or score range. If the recipe does not set these, they come from the tables.
 
-    So does the splitter. If a table gives words, every task that reads it gets the splitter that joins words by single
-    spaces, because prediction must read what training read.
+    If a table gives texts as lists of words, and the task has no splitter yet, the task gets the splitter that joins
+    words by single spaces. Prediction then reads texts in the same form as training.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,

@@ -131,7 +131,7 @@ class Reader:
         return replace(made, warnings=(*self._repeated(made.chosen, hashes), *self._told_widened()))
 
     def _text_column(self, column: int) -> TextColumn:
-        """Returns a column of texts. If its rows give words, plain texts without tags become words too."""
+        """Returns a column of texts. If its rows give words, every text becomes words joined by single spaces."""
         made = self._texts[column].column()
         if column not in self._words or not self._words[column].given:
             return made
@@ -311,7 +311,7 @@ _MAKE: dict[str, Callable[[object], Any]] = {
 
 
 def _converts(group: CellGroup) -> Callable[[object], Any]:
-    """Returns the function that converts the cells of a group."""
+    """Returns the function that converts each cell in a group of columns."""
     return group.numbers.read if group.numbers else as_tags if group.words_of else group.convert
 
 

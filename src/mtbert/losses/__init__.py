@@ -230,5 +230,5 @@ class WholeBatch(Protocol):
         ...
 
     def __call__(self, p: Pass, /) -> Tensor:
-        """Returns the loss of a single pass that contains all examples of the step."""
+        """Returns the loss of a step whose examples are all in one forward pass, ``p``."""
         ...

@@ -61,7 +61,7 @@ def find_encoder(path: str) -> Path:
 
 @dataclass(frozen=True)
 class Origin:
-    """The encoder that a model was fine-tuned from, as strangers know it.
+    """The encoder that a model was fine-tuned from, described without a path on this machine.
 
     Attributes:
         name: Its hub id or, for a local folder, the name of the folder without its path.

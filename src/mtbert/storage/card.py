@@ -66,9 +66,9 @@ class Card(Settings):
 
 
 def _once_saved(task: Task) -> tuple[FittedName, ...]:
-    """Returns the names of the fitted numbers that early versions saved for ``task``, which held no rows out.
+    """Returns the names of the fitted numbers that early versions of mtbert saved for ``task``.
 
-    They gave every cosine head a threshold, even if its answers are scores, which do not depend on it.
+    These versions gave every cosine head a threshold, even if its answers are scores, which do not depend on it.
     """
     return ("threshold",) if task.head_kind.gives == COSINE else ()
 

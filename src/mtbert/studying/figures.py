@@ -42,7 +42,8 @@ def study_figures(results: Results, summary: Summary) -> list[Drawn]:
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Plots the differences between the scores of each row of a study and those of its control.
 
-    There is one panel for each score. Each difference is drawn with its 95% interval.
+    The control is a row that lacks only one technique. There is one panel for each score. Each difference is drawn with
+    its 95% interval.
     """
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]

@@ -57,10 +57,10 @@ def fed_by_pass(
 
 
 def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
-    """Returns a scalar that replaces ``loss``, a whole-batch loss, when gradients of the pass ``made`` are computed.
+    """Returns a scalar that replaces a whole-batch loss in the backward pass of a single forward pass.
 
-    ``fed`` is the part of the loss that belongs to ``made``. The scalar has the value ``fed.value``. Its gradients with
-    respect to the tensors that ``loss`` gathers from ``made`` are ``fed.gradients``.
+    ``made`` is the forward pass, and ``fed`` is the part of the loss that belongs to it. The scalar has the value
+    ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from the pass are ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

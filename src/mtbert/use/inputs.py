@@ -196,7 +196,10 @@ def _texts(
 
 
 def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) -> list[Dataset]:
-    """Returns the rows of ``table`` as a data set of each task. The table was read for these tasks, in this order."""
+    """Returns a data set for each task, with the rows of ``table``.
+
+    The table must have been read for exactly these tasks, in this order.
+    """
     reads = {task: reading.texts for task, reading in zip(tasks, table.readings, strict=True)}
     return predictor.datasets(tasks, table.ids, table.texts, reads)
 

@@ -111,7 +111,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
 
 
 def unsure_share(text: str) -> float:
-    """Returns the share of answers that ``text`` gives for ``--unsure``.
+    """Returns the value of the option ``--unsure`` as a number: the share of answers to mark as unsure.
 
     Raises:
         ValueError: If it is not a number between 0 and 1.

@@ -251,7 +251,7 @@ class Predictor:
 
 
 def _without_labels(data: Dataset) -> Dataset:
-    """Returns ``data``; if the task labels words, the label of each word is missing in what is returned."""
+    """Returns ``data`` or, if the task labels words, a copy of it in which the label of every word is missing."""
     words = data.words(np.arange(len(data)))
     return data if words is None else replace(data, examples=data.examples.unlabelled(words))
 

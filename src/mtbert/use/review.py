@@ -108,7 +108,10 @@ class KnownRows:
     ids: Set[str] = frozenset()
 
     def free_prefix(self, stem: str) -> str:
-        """Returns a prefix for the ids of a pool that has none: ``stem``, with a number if other ids begin like it."""
+        """Returns a prefix for the new ids of rows that have none: ``stem``, or ``stem`` with a number.
+
+        The number is added if an id in :attr:`ids` already begins with ``stem`` and a hyphen.
+        """
         prefixes = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         return next(prefix for prefix in prefixes if not any(id_.startswith(f"{prefix}-") for id_ in self.ids))
 
@@ -116,7 +119,7 @@ class KnownRows:
 def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
     """Returns a pair: the rows of train and dev, and an empty string.
 
-    If the rows cannot be read, there are none of them, and the string gives the reason.
+    If the rows cannot be read, the pair has no rows, and its string gives the reason.
     """
     try:
         with splits.rooted(recipe):

@@ -69,7 +69,7 @@ class Exporter(Protocol):
 
     @property
     def install(self) -> str:
-        """The argument of ``pip install`` that installs these packages, such as ``mtbert[export]``."""
+        """The argument of ``pip install`` that installs all needed packages, such as ``mtbert[export]``."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class Exporter(Protocol):
         ...
 
     def usage(self, wanted: Wanted) -> str:
-        """Returns the part of the folder's ``README.md`` that shows how to use the folder, in Markdown."""
+        """Returns, in Markdown, the part of ``README.md`` that shows how to use the exported folder."""
         ...
 
     def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:

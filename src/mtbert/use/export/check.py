@@ -105,7 +105,10 @@ def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Ten
 
 
 def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float:
-    """Returns the largest difference between two tensors of answers, as a part of a probability or of the range."""
+    """Returns the largest difference between two tensors of answers; 0 if they hold whole numbers.
+
+    The difference between two scores is divided by the width of the task's range.
+    """
     if ours.shape != theirs.shape:
         raise Differs(
             f"task {data.task.name}: {name} must have the shape {list(ours.shape)}, found {list(theirs.shape)}. "

@@ -44,9 +44,9 @@ class GraphEngine:
     """Makes the raw predictions of a model with onnxruntime. Threads may share an engine.
 
     Args:
-        folder: The folder with the files of the graphs. They are read at once.
+        folder: The folder with the files of the graphs. It may be deleted as soon as the engine exists.
         graphs: The graphs, in which the name of a task precedes the names of its outputs.
-        threads: The number of threads of a pass; None for as many as there are cores.
+        threads: The number of threads that compute a forward pass; None for as many as there are cores.
     """
 
     def __init__(self, folder: Path, graphs: Sequence[Graph], threads: int | None = None) -> None:
@@ -105,7 +105,10 @@ class GraphEngine:
 
 
 def _chunks_of(lengths: Rows) -> Iterator[slice]:
-    """Yields slices of rows that are sorted by length. Padded, the rows of a slice have at most ``PADDED_TOKENS``."""
+    """Yields slices of rows that are sorted by length.
+
+    A slice of several rows has at most ``PADDED_TOKENS`` tokens, padding included.
+    """
     first = 0
     for i in range(1, len(lengths) + 1):
         if i == len(lengths) or (i + 1 - first) * lengths[i] > PADDED_TOKENS:

@@ -163,7 +163,7 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
     """Returns a pair: the tasks to export, and the reasons why others are left out.
 
     Raises:
-        ValueError: If the format cannot hold a task that the user named, or none of all tasks.
+        ValueError: If a task that the user named cannot be exported, or if no task can be exported.
     """
     wanted = list(dict.fromkeys(order.tasks or predictor.tasks))
     reasons = {}
@@ -183,9 +183,9 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
 def _rows(
     predictor: Predictor, recipe: Recipe, path: Path, tasks: Sequence[str], order: _Order
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """Returns a pair: the rows on which the answers to each task are compared, and the warnings from reading them.
+    """Returns a pair: the rows of each task that the export is checked on, and the warnings from reading them.
 
-    The rows have labels if int8 is wanted.
+    On these rows, the answers before and after the export are compared. For int8, the rows have labels.
     """
     found: dict[str, Dataset] = {}
     warnings: list[str] = []

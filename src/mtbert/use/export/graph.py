@@ -106,7 +106,7 @@ class GraphModule(nn.Module):
         return [kind + suffix for suffix in ("", "_2")[: self.texts] for kind in self.kinds]
 
     def example(self) -> tuple[Tensor, ...]:
-        """Returns an example input."""
+        """Returns an example of each input of the graph, with which PyTorch's exporter traces the module."""
         rows, candidates, length = EXAMPLE_SIZES
         shapes = [(rows, length), (rows, candidates, length + 1) if self.candidates else (rows, length + 1)]
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)

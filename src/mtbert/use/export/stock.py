@@ -59,7 +59,10 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns the meaning of the numbers that the task's head gives; None if a stock library has no such numbers."""
+    """Returns the meaning of the numbers that the task's head gives.
+
+    Returns None if no head in transformers or sentence-transformers gives such numbers.
+    """
     form = FORMS.get(task.predicts.feeds[0])
     if task.pooled("cls") == "words":
         return "tags" if form == "classes" else None
@@ -98,7 +101,7 @@ class Affine:
     activation: Activation | None
 
     def as_tensors(self, name: str) -> dict[str, Tensor]:
-        """Returns the weights by the names that they have in a module called ``name``."""
+        """Returns a dict of the weight and the bias. Their keys are ``name`` followed by ``.weight`` and ``.bias``."""
         return {f"{name}.weight": self.weight_KF, f"{name}.bias": self.bias_K}
 
 
@@ -129,7 +132,10 @@ def affines(model: Model, task: Task) -> list[Affine]:
 
 
 def not_stock(model: Model, task: Task, library: str) -> str | None:
-    """Returns why no stock library can hold a task, with a repair; None if nothing is known to be in the way."""
+    """Returns one line that says why ``library`` cannot load an export of a task, and what to do instead.
+
+    Returns None if no reason is known.
+    """
     if model.adapted(task.name):
         return f"{library} has no projected attention layers (PAL), and this task has some. Use --to onnx."
     if task.head_kind.gives != COSINE and form_of(task) is None:
@@ -244,7 +250,7 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
 
 
 def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
-    """Returns the padding token. For a RoBERTa it must be the one before the first position, as positions skip it."""
+    """Returns the padding token. If positions are numbered from ``n + 1``, as in RoBERTa, it must have the id ``n``."""
     first = encoder.config.position_offset
     found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]
     if not found:

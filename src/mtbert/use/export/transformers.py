@@ -131,14 +131,14 @@ class StockClass:
 
     @property
     def activations(self) -> list[Activation] | None:
-        """The functions after its linear layers behind the encoder's last layer, except the last linear layer."""
+        """The activation functions between the linear layers of pooler and head, in order; None if ``head`` is None."""
         if self.head is None:
             return None
         return [torch.tanh] * self.head.pooler + [self.head.activation] * (len(self.head.names) - 1)
 
 
 def stock_class(config: EncoderConfig, task: Task) -> StockClass:
-    """Returns the class that the encoder's family has for tasks like ``task``."""
+    """Returns the class of transformers that fits the encoder's family and the kind of task."""
     base = FAMILIES[config.family].types[config.source["model_type"]].removesuffix("Model")
     if form_of(task) == "tags":
         return StockClass(f"{base}ForTokenClassification", NativeHead(names=("classifier",)))

@@ -53,7 +53,7 @@ class ErrorText(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every refusal. Below ``/v2``, ``error`` is the message itself."""
+    """The JSON body of a response that refuses a request. For paths below ``/v2``, ``error`` is only the message."""
 
     error: ErrorText | str
 

@@ -62,7 +62,7 @@ class Batcher:
         return self._thread.is_alive() and not self._stopping
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the thread that answers questions."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -106,7 +106,10 @@ class Batcher:
                 self._run(jobs)
 
     def _next(self) -> list[_Job]:
-        """Waits for a question, and returns what waits, up to the budget; an empty list when the thread should end."""
+        """Waits for a question, then removes waiting questions from the queue, up to the budget, and returns them.
+
+        Returns an empty list when the thread should end.
+        """
         with self._changed:
             while not self._jobs and not self._stopping:
                 self._changed.wait()

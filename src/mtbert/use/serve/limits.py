@@ -98,7 +98,7 @@ class Gate:
             raise Refused(401, "this server needs its token. Send the header Authorization: Bearer TOKEN.", need)
 
     async def _answer(self, scope: Scope, receive: Receive, sent: "_Sent") -> None:
-        """Reads the body, and runs the application on it until it ends or the client leaves."""
+        """Reads the body of a request, and then runs the application on the request. Stops if the client leaves."""
         body = bytearray()
         try:
             await self._read(scope, receive, body)
@@ -133,7 +133,7 @@ class _Gone(Exception):
 
 
 class _Sent:
-    """Passes the messages of a response on, and remembers its status and whether it is complete."""
+    """Sends a response's messages to the client, and remembers the response's status and whether it is complete."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send, self._path = send, path

@@ -27,13 +27,16 @@ class Measures:
         self._waiting = Gauge("mtbert_waiting_requests", "Requests that wait for the model", registry=own)
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts one request that has ended. Only the route is kept of its path, so that clients cannot add series."""
+        """Counts one request that has ended.
+
+        The request is counted under its route, not its path. Otherwise, each new path would add a time series.
+        """
         route = route_of(scope)
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def batch(self, requests: int, rows: int, tokens: int) -> None:
-        """Counts one batch."""
+        """Counts one batch that was answered. The arguments are the numbers of its requests, rows and tokens."""
         self._batch_requests.observe(requests)
         self._batch_rows.observe(rows)
         self._tokens.inc(tokens)

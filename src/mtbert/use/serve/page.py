@@ -17,7 +17,7 @@ POLICY = {
 
 
 def page_routes(service: Service) -> APIRouter:
-    """Returns the route ``/``."""
+    """Returns the route ``/``, which serves the page where a person tries the model."""
     router = APIRouter(include_in_schema=False)
     page = resources.files("mtbert.use.serve").joinpath("page.html").read_bytes()
 
