@@ -61,7 +61,7 @@ def find_encoder(path: str) -> Path:
 
 @dataclass(frozen=True)
 class Origin:
-    """The encoder that a model was fine-tuned from, described without a path on this machine.
+    """The name and the licence of the encoder that a model was fine-tuned from.
 
     Attributes:
         name: Its hub id or, for a local folder, the name of the folder without its path.

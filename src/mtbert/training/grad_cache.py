@@ -57,7 +57,7 @@ def fed_by_pass(
 
 
 def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
-    """Returns a scalar that replaces a whole-batch loss in the backward pass of a single forward pass.
+    """Returns a scalar that replaces a whole-batch loss when the gradients of one forward pass are computed.
 
     ``made`` is the forward pass, and ``fed`` is the part of the loss that belongs to it. The scalar has the value
     ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from the pass are ``fed.gradients``.

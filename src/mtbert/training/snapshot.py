@@ -89,7 +89,7 @@ def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Returns, by name, the weights and buffers that must be saved in addition to the model that predicts."""
+    """Returns a dict from name to tensor: weights and buffers to save in addition to the model that predicts."""
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 
 

@@ -69,7 +69,7 @@ class Exporter(Protocol):
 
     @property
     def install(self) -> str:
-        """The argument of ``pip install`` that installs all needed packages, such as ``mtbert[export]``."""
+        """The argument of ``pip install`` that installs what exporting needs, such as ``mtbert[export]``."""
         ...
 
     @property

@@ -183,7 +183,7 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
 def _rows(
     predictor: Predictor, recipe: Recipe, path: Path, tasks: Sequence[str], order: _Order
 ) -> tuple[dict[str, Dataset], list[str]]:
-    """Returns a pair: the rows of each task that the export is checked on, and the warnings from reading them.
+    """Returns a pair: the rows on which the export of each task is checked, and the warnings from reading them.
 
     On these rows, the answers before and after the export are compared. For int8, the rows have labels.
     """

@@ -138,7 +138,7 @@ class StockClass:
 
 
 def stock_class(config: EncoderConfig, task: Task) -> StockClass:
-    """Returns the class of transformers that fits the encoder's family and the kind of task."""
+    """Returns the class in the transformers library that fits the encoder's family and the task."""
     base = FAMILIES[config.family].types[config.source["model_type"]].removesuffix("Model")
     if form_of(task) == "tags":
         return StockClass(f"{base}ForTokenClassification", NativeHead(names=("classifier",)))
