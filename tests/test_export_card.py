@@ -107,6 +107,13 @@ def test_a_named_task_that_a_format_does_not_hold_is_a_mistake(toy: Path, mtbert
     assert not (tmp_path / "out").exists()
 
 
+def test_tasks_whose_folders_a_file_system_takes_for_one_do_not_overwrite_each_other(tmp_path: Path):
+    assert stock.subfolder(tmp_path, "") == tmp_path
+    assert stock.subfolder(tmp_path, "a") == tmp_path / "a"
+    with pytest.raises(FileExistsError, match=re.escape(f"{tmp_path}/a")):
+        stock.subfolder(tmp_path, "a")
+
+
 def test_an_export_whose_answers_differ_fails_with_both_numbers_and_writes_nothing(
     toy: Path, mtbert: Mtbert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -325,6 +325,12 @@ def test_a_task_that_no_class_holds_is_refused_with_a_repair(kind, asked: Task, 
     assert TRANSFORMERS.refusal(predictor(kind, asked, **changes).model, asked) == said
 
 
+def test_only_tasks_with_projected_attention_layers_are_refused_for_them():
+    tasks = task("ordinal", name="t"), task("ordinal", name="u")
+    model = predictor("bert", *tasks, adapters=Pal(width=4, heads=2, tasks=("u",))).model
+    assert [TRANSFORMERS.refusal(model, one) is None for one in tasks] == [True, False]
+
+
 def test_a_bert_without_a_pooler_is_not_told_to_use_its_native_head():
     made = predictor("bert", task("ordinal"))
     made.model.encoder.config = replace(made.model.encoder.config, pooler=False)

@@ -218,7 +218,7 @@ def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
             p_B = p_B.sigmoid()
         return {"probabilities": torch.stack([1 - p_B, p_B], -1)}
     if crossed(task):
-        return {"probabilities": found.reshape(len(data), -1)}
+        return {"probabilities": found}
     return {"probabilities": found.softmax(-1) if form == "classes" else found.sigmoid()}
 
 
