@@ -1,8 +1,8 @@
 """Columns of labels and weights, as they are written in a file. A cell may be empty.
 
-Most labels occur many times, and each different text is stored once then. A column with many different texts, such as
-scores with all their decimals or tags of words, holds the texts one after the other. Numbers of several columns, and
-weights, are stored as numbers.
+In most columns, the same few texts occur many times, and each different text is stored once. A column with many
+different texts, such as scores with all their decimals or tags of words, stores the text of every cell. Weights are
+stored as numbers, and so are labels that come from several columns of numbers.
 
 Dimension key: n rows.
 """

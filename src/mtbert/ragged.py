@@ -104,7 +104,7 @@ def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
 
 
 def concatenated(parts: Iterator[npt.NDArray[Any] | Ragged], rows: int) -> npt.NDArray[Any] | Ragged:
-    """Returns the rows of all parts in one array; in one :class:`Ragged` if the parts are labels of words.
+    """Returns the rows of all parts in one array or, if the parts are labels of words, in one :class:`Ragged`.
 
     ``rows`` is the number of rows in all parts. Only one part at a time is in memory beside the array.
     """

@@ -106,7 +106,9 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def read(self, task: TaskFacts, cells: Cells) -> _Labels:
-        """Returns the labels in a column of cells; a missing label is ``nan``, or a row without words.
+        """Returns the labels in a column of cells.
+
+        A missing label becomes ``nan`` or, if words have labels, a row without words.
 
         Raises:
             WrongCell: If a cell cannot be a label.

@@ -191,11 +191,11 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.doubts(task)
 
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: Labels) -> Conflicts:
-        """Returns that there are none: annotators may disagree, and their labels with them."""
+        """Returns no conflicts: annotators may disagree, so equal texts may have different labels."""
         return replace(super().conflicts(texts_TB, rows_B, labels), number=0)
 
     def occurrences(self, task: TaskFacts, labels: Labels) -> Array:
-        """Returns the sum of the shares that each class has in the labels, ``[K]``."""
+        """Returns for each class the sum of its shares in all labels, ``[K]``."""
         found: Labels = np.nansum(over_classes(labels), axis=0)
         return found
 
@@ -226,7 +226,7 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns for each label the class that :func:`most_voted` finds. A label is a distribution of votes."""
+        """Returns the index of the class with the most votes in each label. A label is a distribution of votes."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 
@@ -273,7 +273,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each row whether its sum is clearly within ``NEAR_ONE`` of 1. A row with ``nan`` is not."""
+    """Returns for each row whether it has no ``nan`` and its sum is clearly within ``NEAR_ONE`` of 1."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found
@@ -323,8 +323,8 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy holds an answer type for soft labels. It reads labels with ``labels``, and has the
-    kinds of predictions in ``predictions``, or those of ``hard`` if ``predictions`` is None.
+    The field ``soft`` of the copy holds the answer type of tasks with soft labels. It reads labels with ``labels``.
+    Its kinds of predictions are ``predictions``, or those of ``hard`` if ``predictions`` is None.
     """
     soft = replace(
         hard,

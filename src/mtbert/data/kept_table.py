@@ -57,7 +57,7 @@ def keep_table(table: SourceTable, spool: Spool) -> None:
 
 
 def loaded_table(kept: Kept, columns: Sequence[Columns]) -> SourceTable:
-    """Returns the table of which :func:`keep_table` stored the arrays ``kept``.
+    """Returns the table that :func:`keep_table` stored as the arrays ``kept``.
 
     ``columns`` are the column settings of the tasks that read the table.
 

@@ -242,7 +242,7 @@ class Reader:
         self._waiting.clear()
 
     def _usable(self, made: Sequence[Any]) -> bool:
-        """Returns whether at least one task finds its label and all of its texts in the row."""
+        """Returns whether at least one task finds its label and all of its texts in the row ``made``."""
         labels = made[len(self._texts) :]
         return not self._labelled or any(
             not _is_missing(labels[reading.labels]) and all(made[i] for i in reading.texts)
@@ -250,7 +250,7 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record. It replaces the record's id, which is empty.
+        """Returns the number of the current record, for use as its id, because its own id is empty.
 
         Raises:
             ValueError: If an id is required, because the data is labelled or has an id column.

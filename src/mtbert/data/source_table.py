@@ -68,11 +68,14 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """The rows of a table that do not satisfy the source's ``where``. No task reads them, but a split counts them.
+    """The rows of a table that do not satisfy the source's ``where``.
+
+    No task reads these rows, but a split takes them into account.
 
     Attributes:
         rows: A mask of these rows, ``[n]``.
-        labelled: For each column of labels or weights, a mask of those of these rows that have one, ``[n]``.
+        labelled: For each column of labels or weights, a mask of the rows that are in ``rows`` and have a value in this
+            column, ``[n]``.
     """
 
     rows: Mask

@@ -11,7 +11,7 @@ _Column = TypeVar("_Column")
 
 
 def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
-    """Returns the text columns of a task that link rows: rows with the same text in them must stay together in a split.
+    """Returns the text columns that link rows: rows with a text in common in these columns must stay in the same split.
 
     These are all columns except the wrong candidates of a ranking, which may occur in any row. In a ranking,
     ``columns`` are the query, the right candidate, and the wrong ones, in this order.

@@ -153,7 +153,10 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the index, 0 or 1, of each text that has a token in ``encodings``. Special tokens do not count."""
+    """Returns a set that contains 0 if a first text has a token in ``encodings``, and 1 if a second text has one.
+
+    Each encoding is that of a single text or of a pair. Special tokens do not count.
+    """
     return {
         number
         for encoding in encodings

@@ -114,10 +114,10 @@ class Pass:
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a new random generator in the state that the pass's generator had before it drew dropout masks.
+        """Returns a new random generator, in the state that :attr:`generator` had before this pass drew dropout masks.
 
-        Several forward passes with the rows of this task (:attr:`alone`) have the same dropout masks if each of them
-        gets a new generator from this method.
+        If each of several forward passes over :attr:`alone` gets a new generator from this method, all of these passes
+        have the same dropout masks.
         """
         import torch
 

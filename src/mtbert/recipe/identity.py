@@ -67,7 +67,7 @@ def _changed(value: Any) -> Any:
 def recipe_digest(raw: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of ``raw``, the content of a recipe file.
 
-    It does not depend on ``data.root`` and the number of epochs.
+    It does not depend on ``data.root`` or on the number of epochs.
     """
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 

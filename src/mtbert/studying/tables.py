@@ -53,7 +53,7 @@ def data_table(results: Results) -> TextTable:
 def _lacks_probabilities(results: Results, name: str) -> bool:
     """Returns whether no run gives probabilities for the task called ``name``, although its answer type can have them.
 
-    Answers of this type have probabilities if the task has another head.
+    With another head, the task would give probabilities.
     """
     tasks = [
         run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks

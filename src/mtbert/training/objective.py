@@ -222,9 +222,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        Each loss is first multiplied by the task's share: its number of labels (or the sum of their weights) in this
-        pass, divided by that of the whole step, which ``amounts`` holds. If ``surrogates`` has a value for a loss, this
-        value is used in place of the loss times the share.
+        A task's share is its number of labels in this pass (or the sum of their weights), divided by its number in the
+        whole step, which ``amounts`` holds. Each loss is multiplied by the share of its task before it is weighted. If
+        ``surrogates`` has a value for a loss, this value replaces the product of loss and share.
         """
         totals = {}
         for name, made in passes.items():

@@ -83,7 +83,7 @@ def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Ten
 
 
 def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns ``tensors`` without the thresholds that no head of ``run`` has; once, every cosine head had one."""
+    """Returns ``tensors`` without thresholds that no head of ``run`` has. Older versions saved such thresholds."""
     known = _tensors(run)
     return {name: tensor for name, tensor in tensors.items() if name in known or not name.endswith(".threshold")}
 

@@ -205,7 +205,7 @@ def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) ->
 
 
 def _gaps(table: SourceTable, data: Sequence[Dataset], what: str) -> list[str]:
-    """Returns one warning if data sets leave out rows of ``table``, and none otherwise.
+    """Returns a list with one warning if data sets leave out rows of ``table``, and otherwise an empty list.
 
     ``what`` says what happens to these rows; ``{}`` in it stands for their number.
     """

@@ -164,7 +164,7 @@ def _columns_of(
 ) -> OutputRow:
     """Returns the columns of an output row: the answers of the task called ``alone``, or of all tasks if it is None.
 
-    In a table, ``blank`` has the cells of each task without an answer to this row. In JSON lines, it is null.
+    If a task has no answer to this row, a table gets the cells ``blank[task]``, and JSON lines get null.
     """
     if alone is None and suffix == ".jsonl":
         return dict(row)

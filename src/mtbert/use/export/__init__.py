@@ -86,7 +86,7 @@ class Exporter(Protocol):
         ...
 
     def facts(self, wanted: Wanted) -> Mapping[str, Mapping[str, object]]:
-        """Returns what ``export.json`` says of each task beside what it says in every format, as JSON values."""
+        """Returns for each task the entries of ``export.json`` that depend on the format, as JSON values."""
         ...
 
     def usage(self, wanted: Wanted) -> str:

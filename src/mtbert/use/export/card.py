@@ -77,7 +77,7 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
 
 
 def _base(origin: Origin | None) -> str:
-    """Returns sentences about the encoder that a model was fine-tuned from, and its licence."""
+    """Returns text that names the encoder that was fine-tuned, and the licence of this encoder."""
     if origin is None:
         return ""
     licence = "see there for its licence" if origin.licence is None else f"its licence is {origin.licence}"

@@ -22,7 +22,7 @@ UNEQUAL_CHOICES = 0.01  # share of the chosen labels that may differ, because th
 
 
 def some_rows(data: Dataset, most: int = COMPARED_ROWS) -> Dataset:
-    """Returns at most ``most`` examples of a data set, at equal distances over all of it."""
+    """Returns at most ``most`` examples of a data set, evenly spaced from the first example to the last."""
     if len(data) <= most:
         return data
     chosen: Rows = np.linspace(0, len(data) - 1, most).round().astype(np.int64)
@@ -97,7 +97,7 @@ def _numbers(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    """Returns the largest difference between two sets of answers. The second may lack tensors of whole numbers."""
+    """Returns the largest difference between two sets of answers. ``theirs`` may lack tensors of whole numbers."""
     for name in _numbers(ours):
         if name not in theirs:
             raise Differs(f"task {data.task.name}: the exported model gives no {name}. Report this as a bug.")

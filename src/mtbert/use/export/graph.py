@@ -41,7 +41,8 @@ class Graph:
         name: The name of its file without the ending.
         tasks: The names of the tasks.
         together: Whether the name of a task and a dot precede the names of its outputs.
-        vectors_only: Whether the graph gives no answers, but the vectors of single texts of separate inputs.
+        vectors_only: Whether the graph gives vectors of single texts instead of answers. Only tasks whose two texts are
+            encoded separately have such a graph.
     """
 
     name: str

@@ -192,7 +192,8 @@ def subfolder(folder: Path, place: str) -> Path:
     """Returns the folder of a task, after making it. ``place`` comes from :func:`places`.
 
     Raises:
-        FileExistsError: If it exists, as on a file system that takes the tasks ``A`` and ``a`` for the same name.
+        FileExistsError: If the folder exists already. This happens if two tasks are called ``A`` and ``a`` and the
+            file system ignores case.
     """
     if place:
         (folder / place).mkdir()

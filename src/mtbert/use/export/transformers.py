@@ -193,7 +193,7 @@ def _answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _logits(folder: Path, data: Dataset) -> list[Tensor]:
-    """Returns the logits of each batch, ``[B, K]``; for a task about words those of each text, ``[1, L, K]``."""
+    """Returns the logits of each batch, ``[B, K]``. For a task about words, a batch is a single text: ``[1, L, K]``."""
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
     words = form_of(data.task) == "tags"

@@ -58,7 +58,7 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether questions are answered now."""
+        """Whether the thread that answers questions is running and has not been told to stop."""
         return self._thread.is_alive() and not self._stopping
 
     def start(self) -> None:

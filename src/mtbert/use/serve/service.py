@@ -57,7 +57,7 @@ class Service:
         return tasks[name]
 
     def example(self, name: str) -> dict[str, Any]:
-        """Returns an answer of the task called ``name`` that no text led to. It shows which keys answers have."""
+        """Returns a made-up answer of the task called ``name``, which shows the keys that its answers have."""
         task = self.task(name)
         shape = [abs(size) for size in task.predicts.shape(task)]  # -1: the number of candidates
         return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]

@@ -38,12 +38,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What comes back for one question.
+    """The result for one of the questions that were answered together.
 
     Attributes:
         answers: The answers to each row; empty if vectors were asked for.
         vectors: The vectors of each row, ``[B, texts, D]``; None if answers were asked for.
-        tokens: How many tokens the rows have. Tokens that two tasks read in two ways count twice.
+        tokens: How many tokens the rows have. If two tasks read a row in different ways, its tokens count twice.
     """
 
     answers: Answers
@@ -106,9 +106,10 @@ def _wanted(
 def _datasets(
     predictor: Predictor, wanted: Mapping[str, list[int]], columns: Sequence[TextColumn]
 ) -> Iterator[tuple[Rows, list[Dataset]]]:
-    """Yields groups of tasks that read texts alike: the rows of the group, and a data set for each of its tasks.
+    """Yields a pair for each group of tasks that read texts in the same way: rows, and a data set for each task.
 
-    A data set has the rows that its task answers, and all of a group share the tokens.
+    The rows are those that any task of the group answers. A data set has only the rows that its own task answers, and
+    all data sets of a group share the same tokens.
     """
     forms: dict[object, list[str]] = {}
     for name in wanted:
