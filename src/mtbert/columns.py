@@ -165,7 +165,7 @@ class NumberColumn(Sequence[str]):
 
 
 class TakesRows(Protocol):
-    """A column of which some rows can be taken."""
+    """The interface of a column whose method ``take`` returns the rows with the given indices."""
 
     def take(self, rows: Ints, /) -> Any: ...
 

@@ -127,7 +127,7 @@ def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> 
 def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
     """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space.
 
-    If a setting that holds others has such a key, as ``columns`` has ``votes``, it is that key.
+    For ``votes``, for example, it names ``columns.votes``, because the setting ``columns`` has a key of this name.
     """
     if key in HUGGING_FACE:
         return f" Use {HUGGING_FACE[key]}."
@@ -226,7 +226,10 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields the keys in ``location``, which is pydantic's path to a mistake. Leaves out pydantic's names of types."""
+    """Yields the keys that lead to a mistake in the settings ``raw``.
+
+    ``location`` is pydantic's path to the mistake. It also holds names of types, which are left out.
+    """
     at_kind = False
     for part in location:
         if _MEMBER.fullmatch(str(part)) and not (isinstance(raw, Mapping) and part in raw):

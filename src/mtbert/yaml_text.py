@@ -182,7 +182,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Adds ``values`` to the number of values read so far. Raises an error if the text has too many values."""
+        """Counts ``values`` more values as read. Raises an error if the text has too many values."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)

@@ -95,7 +95,10 @@ def _smoothed(labels_N: Labels, weights_N: Labels) -> Labels:
 
 
 def _temperature(loss: _Loss) -> Callable[[Labels, Labels, Labels], tuple[Labels, ...]]:
-    """Returns a function that finds the scale within its limits at which loss and prior together are lowest."""
+    """Returns a function that fits the scale by which logits are multiplied.
+
+    It minimises the sum of ``loss`` and a prior that keeps the scale near 1.
+    """
 
     def fit(logits: Labels, labels: Labels, weights_B: Labels) -> tuple[Labels, ...]:
         from scipy.optimize import minimize_scalar

@@ -13,12 +13,14 @@ def check_named(given: ColumnFacts) -> None:
 
 
 def one_label(name: str, given: ColumnFacts, *, instead: str) -> dict[str, Any]:
-    """Checks that the columns hold one label for each row or, if ``given`` has votes, several votes. Returns ``{}``.
+    """Checks that the label columns suit an answer type with one label, or several votes on it, for each row.
+
+    Returns ``{}``, which means that no column setting is changed.
 
     Args:
         name: The name of the answer type.
         given: The column settings of a recipe.
-        instead: What to do if the recipe names several label columns, for the message.
+        instead: Advice for a user whose recipe names several label columns, written without a full stop.
 
     Raises:
         ValueError: If the recipe names several label columns, or a separator that would be used for sets of labels.

@@ -139,11 +139,11 @@ class LabelKind(ABC, Generic[_Labels]):
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:
         """Returns the conflicts among the examples of a split, for ``mtbert data check``.
 
-        By default, their number is that of texts, or pairs of texts, that occur with different labels.
+        By default, a conflict is a text, or a pair of texts, that occurs with different labels.
 
         Args:
             texts_TB: A number for each text. Equal numbers mean equal texts.
-            rows_B: A number below ``B`` for the texts of each example together.
+            rows_B: A number below ``B`` for each example. Equal numbers mean that all texts of the examples are equal.
             labels: The labels of the examples.
         """
         _, keys_B = np.unique(row_keys(labels), return_inverse=True)

@@ -87,7 +87,8 @@ class PredictionKind(ABC, Generic[_Labels]):
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         """Returns the answers as tensors, by the names that they have in an exported model (see docs/export.md).
 
-        This uses operations on tensors alone. If ``clamped`` is false, a score may lie outside the task's range.
+        It uses only operations on tensors, so that exporters can trace it. If ``clamped`` is false, a score may lie
+        outside the task's range.
         """
 
     def options(self, prediction: Labels, labels: _Labels) -> AsOptions | None:

@@ -48,7 +48,10 @@ def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> 
 
 
 def rare_labels(labels_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each label whether fewer than ``FEWEST_OF_LABEL`` rows have it, or fewer lack it, ``[K]``."""
+    """Returns for each label whether too few rows have it or too few rows lack it, ``[K]``.
+
+    A number of rows is too few if it is below ``FEWEST_OF_LABEL``.
+    """
     fewest_K = np.minimum((labels_BK == 1).sum(0), (labels_BK == 0).sum(0))
     return np.asarray(fewest_K < FEWEST_OF_LABEL)
 
@@ -67,5 +70,5 @@ def _best_f1(logits_B: Labels, labels_B: Labels, weights_B: Labels) -> float:
 
 
 def _best(scores: Labels) -> npt.NDArray[np.int64]:
-    """Returns the indices of the highest scores."""
+    """Returns all indices at which ``scores`` has its maximum. Differences by rounding are ignored."""
     return np.flatnonzero(scores >= scores.max() * (1 - EQUAL))

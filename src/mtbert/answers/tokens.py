@@ -252,7 +252,7 @@ class TagLogits(OneLogitPerClass[Ragged]):
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Ragged) -> Judged:
         """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
-        In the loss and in the probability of the answer, a word without a prediction has equally probable tags.
+        If a word has no prediction, the loss and the probability of the answer count all tags as equally probable.
         """
         from scipy.special import log_softmax
 

@@ -84,9 +84,10 @@ class Others:
 
 @dataclass(frozen=True, eq=False)
 class SourceTable:
-    """The rows of a source, stored in columns. Rows that do not satisfy the source's ``where`` are left out.
+    """The rows of a source, stored in columns.
 
-    Only if :attr:`others` is given, these rows are in the table too. :attr:`chosen` is the table without them.
+    If :attr:`others` is None, rows that do not satisfy the source's ``where`` are left out. Otherwise the table has
+    them too, and :attr:`chosen` is the table without them.
 
     Attributes:
         parts: The files of the source, or its data set.

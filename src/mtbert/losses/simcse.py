@@ -43,7 +43,8 @@ class SimCSE(Settings):
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns three tensors: the vectors of queries, the vectors of candidates, and the clusters of texts.
 
-        They cover only the rows of the pass that have a right candidate. See :func:`right_candidates` for the shapes.
+        They cover only the rows of the forward pass ``p`` that have a right candidate. See :func:`right_candidates` for
+        the shapes.
         """
         return right_candidates(p)
 

@@ -95,7 +95,8 @@ class Model(nn.Module):
         """Returns the output of the embedding layer, ``[N, D]``.
 
         ``generator`` draws the dropout masks; None means no dropout. If the function ``watch`` is given, it is
-        called before the layer runs, and told which rows of the batch each :class:`~mtbert.batch.Span` has.
+        called before the layer runs. Its argument says which tokens and which sequences of the batch belong to each
+        :class:`~mtbert.batch.Span`.
         """
         if watch is not None:
             watch(_rows(batch.layout))
@@ -223,7 +224,10 @@ class Model(nn.Module):
         return found
 
     def top(self, name: str) -> Top:
-        """Returns the own top layers of the task called ``name``, which it has only with ``model.unshare``."""
+        """Returns the copies of the encoder's top layers that only the task called ``name`` uses.
+
+        Tasks have such copies only if the recipe sets ``model.unshare``.
+        """
         top = self.tops[f"for_{name}"]
         assert isinstance(top, Top)
         return top

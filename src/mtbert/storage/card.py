@@ -58,7 +58,10 @@ class Card(Settings):
 
     @property
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
-        """The :attr:`saved_numbers` that the tasks have. A threshold that an answer does not depend on is left out."""
+        """For each task, the names of the fitted numbers that its answers depend on.
+
+        They are the :attr:`saved_numbers` without the useless thresholds that early versions of mtbert saved.
+        """
         return {
             name: () if self.tasks[name].predicts.fits == NOTHING_FITTED else saved
             for name, saved in self.saved_numbers.items()

@@ -112,9 +112,10 @@ class Compared:
 
     Attributes:
         answers: The number of examples whose answers were compared.
-        largest: The largest difference, as a part of a probability or of the task's range.
-        scores: For a model with smaller numbers (int8), a pair: the score of the original, and that of the exported
-            model. None if the exported model has the numbers of the original.
+        largest: The largest difference between probabilities, cosines or scores. A difference between scores is
+            divided by the width of the task's range.
+        scores: If weights were rounded to 8 bits, a pair: the score of the original, and that of the exported model.
+            None if no weights were rounded.
         metric: The metric of these scores.
     """
 

@@ -77,7 +77,10 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns for each task that reads the rows in ``span`` its predictions and, if ``vectors``, its vectors."""
+        """Returns for each task in ``span`` its predictions and, if ``vectors`` is true, the vectors its head reads.
+
+        ``span`` holds rows that several tasks share, and says which of these rows are examples of which task.
+        """
         session = self._sessions[span.parts[0][0].task.name]
         kinds = ("prediction", "vector", "vector_2")[: 3 if vectors else 1]
         there = {each.name for each in session.get_outputs()}

@@ -113,7 +113,7 @@ class GraphModule(nn.Module):
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)
 
     def dimensions(self, max_length: int) -> tuple[dict[int, torch.export.Dim], ...]:
-        """Returns the dimensions of each input that may have any size."""
+        """Returns for each input of the graph a dict of its dimensions of variable size, keyed by their indices."""
         batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
         first, second = (torch.export.Dim(name, max=max_length) for name in ("length", "length_2"))
         of_second = {0: batch, 1: candidates, 2: second} if self.candidates else {0: batch, 1: second}
@@ -161,9 +161,10 @@ def write_graph(model: Model, graph: Graph, file: Path) -> None:
 
 
 def at_words(rows: Sequence[npt.NDArray[Any]], words: Ragged) -> Tensor:
-    """Returns the values at the first token of each word, ``[W]`` or ``[W, K]``; ``nan`` or 0 for a word without one.
+    """Returns the values at the first token of each word, ``[W]`` or ``[W, K]``.
 
-    ``rows`` holds an array for each text, with the values at its tokens.
+    A word without a token gets ``nan``, or 0 if the values are whole numbers. ``rows`` holds an array for each text,
+    with the values at its tokens. ``words`` holds the index of each word's first token, or -1 if it has no token.
     """
     found = []
     for row, (first, stop) in zip(rows, pairwise(words.offsets.tolist()), strict=True):

@@ -84,7 +84,7 @@ def cutting_and_padding(tokenizer: Tokenizer, model: Model) -> Tokenizer:
 
 
 def folder_answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of an exported folder as its own script gives them, but as tensors."""
+    """Returns, as tensors, the answers that ``predict.py``, the script in an exported folder, gives for ``data``."""
     from mtbert.use.export import predict_folder
 
     columns = as_read(data.examples.texts, data.task.splitter)

@@ -20,7 +20,7 @@ WORD_PATTERN = r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"
 
 
 class Folder:
-    """The models of a folder. The attribute ``about`` is the content of ``export.json``."""
+    """The models in an exported folder. The attribute ``about`` is the content of its file ``export.json``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +88,10 @@ class Folder:
         return [place for _, place in self.splitter.pre_tokenize_str(text)]
 
     def _of_words(self, task: str, text: str, found: dict[str, Any]) -> dict[str, Any]:
-        """Returns the entities or the tags of the words in a text. ``found`` holds arrays with a row for each token."""
+        """Returns the answer for a text: its entities, or its words with their tags.
+
+        ``found`` holds the outputs of the graph for this text by name. Each is an array with a row for each token.
+        """
         names, words = self.about["tasks"][task]["labels"], self._words(text)
         if self._joins(task):
             read, ends = " ".join(text[a:b] for a, b in words), np.cumsum([b - a + 1 for a, b in words]) - 1
@@ -105,7 +108,10 @@ class Folder:
 
 
 def first_tokens(encoding: Encoding, places: Sequence[tuple[int, int]]) -> list[int]:
-    """Returns the index of the first token that overlaps each place, -1 for a place without one."""
+    """Returns the index of the first token of each word; -1 for a word without a token.
+
+    ``places`` says where each word begins and ends in the encoded text, in characters.
+    """
     tokens = [(i, *encoding.offsets[i]) for i, of in enumerate(encoding.sequence_ids) if of is not None]
     return [next((i for i, a, b in tokens if b > start and a < stop), -1) for start, stop in places]
 

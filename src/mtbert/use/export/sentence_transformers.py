@@ -1,4 +1,4 @@
-"""The export for sentence-transformers: folders of modules that the library has.
+"""The export for sentence-transformers: folders that contain only modules of sentence-transformers.
 
 A task of packed pairs becomes a CrossEncoder, any other task a SentenceTransformer. A task of single texts has linear
 layers behind the pooling, which give the numbers of its answer in place of a vector. A task that compares texts has

@@ -70,7 +70,10 @@ def form_of(task: Task) -> Form | None:
 
 
 def own_encoder(model: Model, task: Task) -> Encoder:
-    """Returns the encoder of a task, with plain weights. If the task has top layers of its own, they are part of it."""
+    """Returns the encoder of a task, with LoRA's changes merged into the weights.
+
+    If the task has its own copies of the top layers, they replace those of the shared encoder.
+    """
     encoder = merged(model.encoder)
     if not model.unshare:
         return encoder
@@ -148,9 +151,9 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 
 
 def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
-    """Returns notes on the parts of a task's answer that no stock library holds, one line each.
+    """Returns notes for the user, one line each, on parts of a task's answer that are lost in a stock library.
 
-    ``logit`` says what the logit of a yes/no answer is in the library.
+    ``logit`` is a phrase for a note. It says how the output of the library gives the logit of a yes/no answer.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)

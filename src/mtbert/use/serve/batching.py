@@ -1,7 +1,7 @@
-"""Forms batches without a timer: what waits when the worker is free goes together, up to a budget of tokens.
+"""Forms batches without a timer: when the worker is free, the requests that wait become the next batch.
 
-Requests wait on the event loop; one thread answers them. The thread takes its next batch itself, so it never waits for
-the event loop while there is work.
+The number of tokens in a batch is limited. Requests wait on the event loop; one thread answers them. The thread takes
+its next batch itself, so it never waits for the event loop while there is work.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ class Batcher:
 
     Args:
         answer: A function that answers several questions together.
-        budget: The number of tokens of a batch. A question that is larger makes a batch of its own.
+        budget: The largest number of tokens of a batch. A question with more tokens becomes a batch of its own.
         longest: The largest number of tokens of one sequence; longer ones are cut.
         most: The largest number of questions that wait.
-        told: Is told about each batch.
+        told: An object whose method :meth:`Told.batch` is called after each batch.
     """
 
     def __init__(

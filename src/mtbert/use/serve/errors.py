@@ -31,7 +31,7 @@ class Refused(Exception):
         self.status, self.message, self.headers = status, message, headers
 
     def body(self, path: str) -> bytes:
-        """Returns the JSON that a client of ``path`` gets."""
+        """Returns the JSON body of the response to the refused request, whose path is ``path``."""
         message = clean(self.message, lines=True)
         kind = TYPES.get(self.status, "invalid_request")
         plain = path.startswith("/v2/")

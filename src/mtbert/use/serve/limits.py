@@ -42,7 +42,7 @@ class Limits:
 
 
 class Gate:
-    """Guards an application: checks the token, reads the body, keeps time, and turns failures into one JSON shape.
+    """Guards an application: checks tokens, reads bodies, limits the time of requests, and reports failures as JSON.
 
     Args:
         app: The application.
@@ -147,7 +147,7 @@ class _Sent:
         await self._send(message)
 
     async def refuse(self, refused: Refused) -> None:
-        """Sends a refusal in place of a response. Where a response has begun, it is too late, and nothing is sent."""
+        """Sends a refusal as the response. If another response has already begun, nothing is sent."""
         self.status = refused.status
         if self.started:
             return

@@ -70,7 +70,7 @@ def serve_run(
 
 
 def _warm_up(predictor: Predictor, engine: Engine) -> None:
-    """Answers one row of each form, so that the first request need not wait for what is made at the first pass."""
+    """Answers a made-up text and a made-up pair, so that the first request is not slower than later ones."""
     rows = [("a",) * size for size in (1, 2) if any(task.takes(size) for task in predictor.tasks.values())]
     answer_all(predictor, engine, [Asked(tuple(predictor.tasks), tuple(rows))])
 
@@ -123,10 +123,10 @@ async def _serve(server: "uvicorn.Server", listener: socket.socket, seconds: flo
 
 
 async def sweep(server: "uvicorn.Server", seconds: float, every: float = 1.0) -> None:
-    """Aborts connections that neither send a whole head of a request nor take their answer for some ``seconds``.
+    """Aborts connections whose clients are silent for ``seconds`` seconds.
 
-    uvicorn itself waits for ever for either of them, once the first byte has arrived. ``every`` is the number of
-    seconds between two rounds.
+    A client is silent if it does not complete the head of a request, or does not read its answer. Once the first byte
+    of a request has arrived, uvicorn itself would wait for ever. ``every`` is the number of seconds between two checks.
     """
     since: dict[Any, float] = {}
     clock = asyncio.get_running_loop()
@@ -192,7 +192,10 @@ def one_line(record: logging.LogRecord) -> bool:
 
 
 def _raise_limit_of_files() -> None:
-    """Allows this process as many open files as the system lets it have: a connection is one, and 1,024 are usual."""
+    """Raises the number of files that this process may have open, which is often only 1,024.
+
+    Each connection counts as an open file.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -63,10 +63,13 @@ class Service:
         return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]
 
     async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> Answers:
-        """Returns for each row of texts the answers of those named tasks that take such a row.
+        """Returns a dict ``{task: answer}`` for each row of texts.
+
+        Of the tasks in ``names``, the dict has those whose examples can have as many texts as the row.
 
         Raises:
-            Refused: If a task does not exist, a text is not allowed, or no named task takes a row of this size.
+            Refused: If a task does not exist, if a text is not allowed, or if a row has a number of texts that none of
+                these tasks can take.
         """
         tasks = [self.task(name) for name in dict.fromkeys(names)]
         if not tasks:
@@ -145,7 +148,10 @@ class Service:
 
 
 def _embeds(task: Task) -> bool:
-    """Returns whether a task has a vector of each single text."""
+    """Returns whether a task has a vector for each single text.
+
+    A task that labels words has none, and neither has a task that reads several texts as one sequence.
+    """
     return not task.reads_words and task.inputs != "packed"
 
 

@@ -80,13 +80,16 @@ def tei_routes(service: Service) -> APIRouter:
 
 
 def normalized(vectors_BD: Vectors) -> Vectors:
-    """Returns the vectors with the length 1; a vector of zeros stays as it is."""
+    """Returns the vectors, each divided by its length. A vector of zeros stays as it is."""
     lengths_B1 = np.linalg.norm(vectors_BD, axis=1, keepdims=True)
     return (vectors_BD / np.where(lengths_B1 > 0, lengths_B1, 1)).astype(np.float32)
 
 
 def _first(service: Service, rows: Sequence[Any]) -> str:
-    """Returns the name of the first task that takes the first row; of the first task if none does."""
+    """Returns the name of the first task whose examples can have as many texts as the first row.
+
+    If there is no such task, returns the name of the first task.
+    """
     size = 1 if not rows or isinstance(rows[0], str) else len(rows[0])
     tasks = service.predictor.tasks
     return next((name for name, task in tasks.items() if task.takes(size)), next(iter(tasks)))

@@ -1,4 +1,4 @@
-"""Answers the questions of several requests together, with one pass through the encoder for all rows of one form.
+"""Answers the questions of several requests together, so that their rows share passes through the encoder.
 
 Dimension key: B rows, D width of the encoder.
 """
@@ -94,7 +94,10 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
 def _wanted(
     predictor: Predictor, asked: Sequence[Asked], places: Sequence[tuple[int, int]], size: int
 ) -> dict[str, list[int]]:
-    """Returns a dict from the name of each task to the indices of the places whose rows it answers."""
+    """Returns a dict from the name of each task to the indices in ``places`` of the rows that it answers.
+
+    An element ``(q, r)`` of ``places`` stands for row ``r`` of question ``q``. Each of these rows has ``size`` texts.
+    """
     found: dict[str, list[int]] = {name: [] for name, task in predictor.tasks.items() if task.takes(size)}
     for at, (q, _) in enumerate(places):
         for name in asked[q].tasks:
