@@ -148,8 +148,9 @@ def test_top_layers_of_a_task_are_the_top_layers_of_its_folder(kind: str, tmp_pa
 # Files --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_bert_without_a_pooler_is_loaded_without_one(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    made = predictor("bert", task("ordinal"))
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_an_encoder_without_a_pooler_is_loaded_without_one(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    made = predictor(kind, task("ordinal"))
     plain = Encoder(replace(made.model.encoder.config, pooler=False))
     plain.load_state_dict({k: v for k, v in made.model.encoder.state_dict().items() if "pooler" not in k})
     made.model.encoder = plain

@@ -78,14 +78,9 @@ def own_encoder(model: Model, task: Task) -> Encoder:
     if not model.unshare:
         return encoder
     top, made = model.top(task.name), copy.copy(encoder)
-    made._modules = (
-        encoder._modules
-        | {  # the copy is shallow, so the shared encoder keeps its own layers
-            "layers": nn.ModuleList([*encoder.layers[: top.first], *top.layers]),
-            "final_norm": top.final_norm,
-            "pooler": top.pooler,
-        }
-    )
+    layers = nn.ModuleList([*encoder.layers[: top.first], *top.layers])
+    # The copy is shallow, and gets a table of modules of its own, so the shared encoder keeps its layers.
+    made._modules = encoder._modules | {"layers": layers, "final_norm": top.final_norm, "pooler": top.pooler}
     return made
 
 
