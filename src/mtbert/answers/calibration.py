@@ -44,7 +44,7 @@ class Calibration:
     """A way to calibrate predictions: a function that fits some numbers, and the names of these numbers.
 
     The function takes the predictions, the labels and the weights of held-out rows, and returns the numbers in the
-    order of their names. ``fewest`` is the number of rows below which another way takes its place.
+    order of their names. With fewer than ``fewest`` rows, this way is not used.
     """
 
     names: tuple[CalibrationName, ...]

@@ -34,8 +34,8 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: A dict from columns to values. The table gets only the records that have these values.
         labelled: Whether to read labels too. If false, every record must have all texts, unless ``gaps`` is true.
-        whole: If true, the table gets the other records too, because a split needs them. Their rows have no labels,
-            but :class:`Others` says which ones the file holds. Their cells may have any form.
+        whole: If true, the table also gets the records without these values, because a split needs them. Their rows
+            have no labels, but :class:`Others` says which ones the file holds. Their cells may have any form.
         words: Text columns whose cells may be lists of words. A column need not be named if a task labels its words.
         gaps: Whether texts may be empty although no labels are read.
     """

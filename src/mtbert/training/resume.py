@@ -181,7 +181,7 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def _new_rate(run: Run, begun: Recipe) -> Note:
-    """Returns a note for the user that says how the additional epochs change the learning rate."""
+    """Returns a note for the user that says how the new number of epochs changes the learning rate."""
     settings = run.recipe.train
     before = RoundPlan.of(begun, run.sizes)
     lr, then = (
