@@ -1,13 +1,13 @@
 """The report of a study works in a browser and makes no requests."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_browser
 import toy_report
 import toy_run
 import toy_study
@@ -16,27 +16,12 @@ from toy_report import HOSTILE
 from mtbert.studying import plan, report
 from mtbert.studying.results import Results
 
+browser = toy_browser.browser
 recipe = toy_report.recipe
 results = toy_report.results
 page = toy_report.page
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", "build/screenshots"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: install Debian's package chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -46,19 +31,10 @@ def opened(browser: Any, page: Path) -> Iterator[Any]:
 
 def visit(browser: Any, page: Path, **context: Any) -> Iterator[Any]:
     """Opens the page; it must log no errors and request nothing but itself."""
-    said: list[str] = []
-    asked: list[str] = []
-    within = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
-    tab = within.new_page()
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("dialog", lambda dialog: (said.append("dialog"), dialog.dismiss()))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(page.as_uri())
-    yield tab
-    within.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    with toy_browser.visit(browser, page.as_uri(), **context) as one:
+        yield one.tab
+    assert one.said == []
+    assert [url for url in one.asked if not url.startswith("data:")] == [page.as_uri()]
 
 
 def column(tab: Any, number: int) -> list[str]:

@@ -64,6 +64,7 @@ def test_the_tasks_are_listed_with_what_they_read_and_answer(server: Server):
         "texts": 1,
         "labels": ["bad", "so so", "good"],
         "range": None,
+        "soft": None,
     }
     assert (found["like"]["texts"], found["like"]["range"], found["search"]["texts"]) == (2, [0, 5], None)
 

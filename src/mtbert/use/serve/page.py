@@ -1,5 +1,12 @@
-"""The page at ``/``, where a person tries the model."""
+"""The page at ``/``, where a person tries the model.
 
+The page is one document. It holds its style and its scripts, so it needs no further request, and its policy lets run
+only these, which it knows by their digests.
+"""
+
+import hashlib
+import re
+from base64 import b64encode
 from importlib import resources
 
 from fastapi import APIRouter
@@ -7,22 +14,51 @@ from starlette.responses import Response
 
 from mtbert.use.serve.service import Service
 
-# The page loads nothing from elsewhere, and no other page may frame it.
-POLICY = {
-    "content-security-policy": "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+_PART = re.compile(r"\{\{ (page\w*\.(css|js)) \}\}")  # where page.html wants the text of another file
+_DIRECTIVES = {"css": "style-src", "js": "script-src"}
 
 
 def page_routes(service: Service) -> APIRouter:
     """Returns the route ``/``, which serves the page where a person tries the model."""
     router = APIRouter(include_in_schema=False)
-    page = resources.files("mtbert.use.serve").joinpath("page.html").read_bytes()
+    page, headers = try_it_page()
 
     @router.get("/")
     async def try_it() -> Response:
-        return Response(page, media_type="text/html; charset=utf-8", headers=POLICY)
+        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     return router
+
+
+def try_it_page() -> tuple[str, dict[str, str]]:
+    """Returns the page and its headers.
+
+    They forbid that the page loads anything, sends anything elsewhere, or lies in a frame of another page, and that a
+    script turns a text into HTML (``trusted-types``).
+    """
+    folder = resources.files("mtbert.use.serve")
+    policy = {
+        "default-src": "'none'",
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+        "style-src": "",
+        "script-src": "",
+    }
+
+    def text_of(found: re.Match[str]) -> str:
+        text = folder.joinpath(found[1]).read_text("utf-8")
+        policy[_DIRECTIVES[found[2]]] += f" 'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        return text
+
+    page = _PART.sub(text_of, folder.joinpath("page.html").read_text("utf-8"))
+    return page, {
+        "content-security-policy": "; ".join(f"{name} {sources.strip()}" for name, sources in policy.items()),
+        "cache-control": "no-cache",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }

@@ -58,6 +58,7 @@ def predict_routes(service: Service) -> APIRouter:
                 "texts": task.texts,
                 "labels": task.labels,
                 "range": task.range,
+                "soft": task.soft,
             }
             for task in service.predictor.tasks.values()
         }
