@@ -1,5 +1,6 @@
 """The command ``serve`` as a process of its own: it starts, answers, ends well by a signal, and refuses in one line."""
 
+import asyncio
 import json
 import os
 import re
@@ -134,6 +135,27 @@ def test_a_run_that_is_not_there_a_taken_port_and_an_odd_address_are_one_line(to
     assert mtbert("serve", toy / "run", "--host", "no.such.host.invalid").mistake.startswith(
         "cannot listen on 'no.such.host.invalid', port 8000: "
     )
+
+
+def test_the_two_parts_of_an_answer_are_sent_without_delay():
+    async def scene() -> int:
+        loop = asyncio.get_running_loop()
+        found = loop.create_future()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            found.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = running.listen("127.0.0.1", 0)
+        async with await asyncio.start_server(connected, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            delayed = await found
+            writer.close()
+            await writer.wait_closed()
+            return delayed
+
+    assert asyncio.run(scene()) == 1
 
 
 @pytest.mark.parametrize(

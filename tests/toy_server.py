@@ -1,7 +1,6 @@
 """A server of a tiny model with a task of every form, on a free port of this machine, in a thread of the test."""
 
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from mtbert.task import Task
 from mtbert.use.predictor import Predictor
 from mtbert.use.serve.app import DEFAULT_LIMITS, create_app
 from mtbert.use.serve.limits import Limits
+from mtbert.use.serve.running import listen
 
 WORDS = "the cat dog runs very fast and a bird sings".split()
 MOOD = Task(name="mood", type="ordinal", inputs="single", labels=("bad", "so so", "good"))
@@ -101,7 +101,7 @@ def serving(
 ) -> Iterator[Server]:
     """Runs a server for the length of a block."""
     app = create_app(made, limits=limits, token=token, **more)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
