@@ -10,6 +10,7 @@ costs little of the time that both share.
 import asyncio
 import itertools
 import json
+import resource
 import sys
 import time
 from collections import Counter
@@ -101,6 +102,8 @@ def _same(found: Mapping[str, Any], wanted: Mapping[str, Mapping[str, Any]]) -> 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the client on a specification."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
     print(json.dumps(asyncio.run(load(json.loads(Path(arguments[0]).read_text())))))
 
 

@@ -113,7 +113,8 @@ def test_what_embed_and_predict_refuse(server: Server, path, body, status, messa
 
 def test_info_tells_the_limits(server: Server):
     found = server.client.get("/info").json()
-    assert (found["model_id"], found["max_input_length"], found["max_client_batch_size"]) == ("model", 40, 256)
+    keys = ("model_id", "max_input_length", "max_client_batch_size", "max_concurrent_requests", "max_batch_tokens")
+    assert [found[key] for key in keys] == ["model", 40, 256, 512, 2048]
 
 
 # OpenAI ----------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
 
 
 DEFAULT_LIMITS = Limits()
+BATCH_TOKENS = 2048  # of a batch on a CPU: with more, a text takes as long, but a batch needs more memory
 REFUSALS: dict[int | str, str] = {
     "4XX": "The request is refused",
     "422": "The body has another form",
@@ -73,7 +74,7 @@ def create_app(
     on_gpu = next(predictor.model.parameters()).device.type == "cuda"
     batcher = Batcher(
         partial(answer_all, predictor, engine or TorchEngine(predictor.model)),
-        budget=scoring.TOKENS_ON_GPU if on_gpu else scoring.TOKENS,
+        budget=scoring.TOKENS_ON_GPU if on_gpu else BATCH_TOKENS,
         longest=predictor.model.max_length,
         most=limits.waiting,
         told=measures,

@@ -45,7 +45,7 @@ class Batcher:
     def __init__(
         self, answer: Callable[[Sequence[Asked]], list[BatchResult]], budget: int, longest: int, most: int, told: Told
     ) -> None:
-        self._answer, self._budget, self._longest, self._most, self._told = answer, budget, longest, most, told
+        self._answer, self.budget, self._longest, self._most, self._told = answer, budget, longest, most, told
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -114,7 +114,7 @@ class Batcher:
             while not self._jobs and not self._stopping:
                 self._changed.wait()
             taken, cost = list[_Job](), 0
-            while self._jobs and (not taken or cost + self._jobs[0].cost <= self._budget):
+            while self._jobs and (not taken or cost + self._jobs[0].cost <= self.budget):
                 taken.append(self._jobs.popleft())
                 cost += taken[-1].cost
             return taken

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from mtbert import scoring
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import Service
 from mtbert.use.serve.texts import TextRow
@@ -69,7 +68,7 @@ def tei_routes(service: Service) -> APIRouter:
                 "model_dtype": str(service.predictor.model.compute).removeprefix("torch."),
                 "model_type": {"classifier": {"tasks": list(service.predictor.tasks)}},
                 "max_input_length": service.predictor.model.max_length,
-                "max_batch_tokens": scoring.TOKENS,
+                "max_batch_tokens": service.batcher.budget,
                 "max_client_batch_size": service.limits.texts,
                 "max_concurrent_requests": service.limits.waiting,
                 "version": service.version,
