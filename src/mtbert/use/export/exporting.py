@@ -75,7 +75,8 @@ def export(
         tolerance=tolerance,
         overwrite=overwrite,
     )
-    return _export_as(run if isinstance(run, Predictor) else Path(run), order, plain_console(quiet=not progress))
+    consoles = plain_console(quiet=not progress), plain_console(stderr=True, quiet=not progress)
+    return _export_as(run if isinstance(run, Predictor) else Path(run), order, *consoles)
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,24 @@ class _Order:
     overwrite: bool
 
 
-def _export_as(model: Path | Predictor, order: _Order, console: Console) -> Exported:
+def _export_as(model: Path | Predictor, order: _Order, console: Console, warnings: Console) -> Exported:
     exporter = _exporter(order)
     _check_place(order)
     path, predictor = (model, load(model)) if isinstance(model, Path) else (model.folder, model)
     if path is None:
         raise ValueError("a model in memory has no dev rows to compare answers on. Give the folder of its run.")
     for line in early_model(predictor, path):
-        warn(console, line)
+        warn(warnings, line)
     predictor = replace(predictor, model=_exact(predictor.model))
     recipe = recipe_of(path, ())
     tasks, left_out = _tasks(exporter, predictor, recipe, order)
     for name, why in left_out.items():
-        warn(console, f"{name} is left out: {why}")
+        warn(warnings, f"{name} is left out: {why}")
     rounds = "int8" in order.options
     most = SCORED_ROWS if rounds else COMPARED_ROWS
-    found, warnings = _rows(predictor, recipe, path, tasks, order)
-    for line in warnings:
-        warn(console, line)
+    found, doubts = _rows(predictor, recipe, path, tasks, order)
+    for line in doubts:
+        warn(warnings, line)
     rows = {name: some_rows(data, most) for name, data in found.items()}
     wanted = Wanted(
         predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True), origin(recipe.model.path)
@@ -211,4 +212,6 @@ def _check_place(order: _Order) -> None:
     if not (found / EXPORT_FILE).is_file():
         raise ValueError(f"{order.out}: exists, and is no export. Give another folder.")
     if not order.overwrite:
-        raise ValueError(f"{order.out}: exists. Give another folder, or replace it (--overwrite).")
+        raise ValueError(
+            f"{order.out}: exists. Give another folder, or replace it (--overwrite; from Python overwrite=True)."
+        )
