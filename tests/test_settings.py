@@ -33,10 +33,11 @@ from mtbert.settings import HUGGING_FACE
         ),
         ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
+        ("tasks.a.type=", "tasks.a.type: must be given."),
         (
-            "tasks.a.type=",
+            "tasks.a.type=[]",
             "tasks.a.type: must be 'classification', 'ordinal', 'binary', 'regression', 'multilabel', "
-            "'ranking' or 'tokens', found null.",
+            "'ranking' or 'tokens', found [].",
         ),
         ("tasks.a.labels=[0, b]", "tasks.a.labels.0: must be text; quote what looks like a number, found 0."),
         ("tasks.b={type: ordinal, inputs: single}", "tasks.b.train: must be given."),
