@@ -180,7 +180,7 @@ class Dataset:
         return self.lengths_of(self.rows)
 
     def lengths_of(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """Returns the number of tokens of each given row of the table, in all its sequences together."""
+        """Returns the number of tokens in each of the given rows of the table."""
         total: npt.NDArray[np.int64] = np.sum([s.offsets[rows + 1] - s.offsets[rows] for s in self.sequences], axis=0)
         return total
 
@@ -191,9 +191,9 @@ class Dataset:
         return replace(self, examples=self.examples.take(examples), rows=self.rows[examples])
 
     def among(self, rows: Rows) -> Rows:
-        """Returns, for each of the given rows of the table, the index of the example that is in this row.
+        """Returns the indices of the examples in the given rows of the table, in the order of these rows.
 
-        The indices are in the order of the given rows. Rows without an example are left out.
+        Rows without an example are left out.
         """
         if len(self) == self.size:
             return rows
@@ -262,9 +262,9 @@ class Place:
         span: The name of the :class:`Span` that contains the sequences.
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
-        order_S: The same numbers as ``order``, in a tensor on the device.
-        tokens_M: The index of each token of the sequences, counted from the start of the span, in the order that the
-            tokens have in a batch of this task alone. None if the span holds exactly these tokens in this order.
+        order_S: ``order`` as a tensor on the device.
+        tokens_M: The index of each token within the span, in the order of a batch with this task alone. None if the
+            tokens are all those of the span, in this order.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 
@@ -279,10 +279,10 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task, and ``clusters`` has one for
-    each task whose :class:`Dataset` has clusters. ``weights`` has an entry for each task whose examples have weights;
-    the weights of a task are scaled so that the largest is 1. The amount of a task is the number of its labels or, if
-    its examples have weights, the sum of these weights before scaling.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task. ``clusters`` and ``weights``
+    have one only for tasks with clusters or with weights of examples. The weights of a task are scaled so that the
+    largest is 1. The amount of a task is the number of its labels or, with weights, the sum of the weights before
+    scaling.
     """
 
     layout: Layout

@@ -103,11 +103,9 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each data set.
 
-    The batch is divided into parts, called spans. All data sets with the same ``sequences`` are in the same span, where
-    a row that several of them use is stored only once. The first task begins the first span. Each later task either
-    shares the span of an earlier task or begins the next span. Labels become float32 numbers: class indices, zeros and
-    ones, or scores mapped to 0..1. A missing label becomes ``nan``. Where words are labelled, each word with a token
-    has such a number.
+    The batch has a part, called span, for each table. A row that several tasks read is stored once. Labels become
+    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. Where
+    words are labelled, each word with a token has such a number.
 
     Args:
         parts: The examples of each task.
@@ -165,14 +163,12 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns those words of a task that have a token, each with the place of its first token in the task's span.
-
-    The span of a task is the part of the batch that holds the rows of its table.
+    """Returns a task's words that have a token, and the place of each word's first token in the batch part of the task.
 
     Args:
         words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.
-        ends: The end of each sequence in the span, counted in tokens, ``[sequences]``.
-        order: For each example, the index of its sequence in the span.
+        ends: The end of each sequence in this part of the batch, counted in tokens, ``[sequences]``.
+        order: For each example, the index of its sequence in this part of the batch.
         device: The device of the batch.
     """
     has_token = words.values >= 0
@@ -183,14 +179,13 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns where a task's sequences are in a batch. They all lie in one span, the part for the rows of one table.
+    """Returns where the sequences of one task are in a batch.
 
     Args:
-        span: The name of the span.
-        back: For each row of the span, the indices of its sequences within the span, ``[texts, rows]``.
-        ends: For each sequence of the span, the index just after its last token, counted within the span,
-            ``[sequences]``.
-        own: The indices of those rows of the span that the task reads.
+        span: The name of the part of the batch that contains the sequences (:class:`~mtbert.batch.Span`).
+        back: For each row of this part, the indices of its sequences within the part, ``[texts, rows]``.
+        ends: For each sequence of this part, the index just after its last token, ``[sequences]``.
+        own: The indices of the rows that the task reads.
         device: The device of the batch.
     """
     order = back[:, own].flatten()

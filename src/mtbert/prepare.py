@@ -94,8 +94,7 @@ def prepare(
         tokenizer: The tokenizer of the recipe's encoder.
         afresh: Whether to compute the SHA-256 of every file again. By default, this is done only for files whose size,
             times or inode have changed.
-        only: The tasks whose data are wanted; None takes all. A table is always read for all of its tasks, which
-            together decide which rows it has.
+        only: The tasks whose data are wanted; None takes all. The rows of a table do not depend on this choice.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.

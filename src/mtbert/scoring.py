@@ -1,4 +1,4 @@
-"""Makes a model's predictions for a data set, and scores them.
+"""Functions that make a model's predictions for a data set, and score them.
 
 Dimension key: B examples, K numbers per answer, D width of the encoder.
 """

@@ -284,15 +284,14 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
 
 
 def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
-    """Draws the train rows that become dev. Returns the number that :meth:`SourceTable.places` gives to each of them.
+    """Draws the train rows that become dev, and returns their numbers as :meth:`SourceTable.places` gives them.
 
-    The rows are drawn from the whole file, even if the source chooses only some of its rows. Tasks that share a file
-    then have the same rows in dev. In a named table, rows without labels are drawn too, so that dev stays the same if a
-    task is added or dropped.
+    The draw does not depend on the source's ``where`` or, for a named table, on labels. Tasks that share the file
+    therefore have the same rows in dev.
 
     Args:
         settings: A task that reads the table.
-        table: The table, with the rows that its source does not choose.
+        table: The table, with the rows that do not satisfy ``where``.
     """
     rows = table.usable if settings.table is None else np.arange(len(table))
     try:
@@ -303,9 +302,9 @@ def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Chooses rows of train at random to hold out. They share no text with the other rows.
+    """Draws train rows to hold out, and returns their indices into ``rows``, which lists all train rows of the table.
 
-    ``rows`` lists all train rows of a table. Returns indices into ``rows``.
+    Held-out rows share no text with the other rows.
     """
     try:
         return _drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), seed)

@@ -6,13 +6,13 @@
 - Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. Unlike in
   that paper, ``scale`` is above 0 here, so that a higher logit never makes "yes" less probable.
 - isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
-  and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002. On fewer than
-  ``FEWEST_ISOTONIC`` rows it would follow chance, and the knots lie on the curve of Platt's method instead.
+  and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002. With fewer than
+  ``FEWEST_ISOTONIC`` rows, the knots lie on the curve of Platt's method instead.
 
-If there are few rows, two things keep ``scale`` near 1 and ``bias`` near 0, where they change nothing. First, targets
-are smoothed, as if one more row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes,
-a target ``y`` becomes ``(N * y + 1 / K) / (N + 1)``. (Platt's paper adds one row for each class.) Second,
-``log(scale)`` and ``bias`` have normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
+Two things keep ``scale`` near 1 and ``bias`` near 0 if there are few rows. First, targets are smoothed, as if one more
+row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes, a target ``y`` becomes
+``(N * y + 1 / K) / (N + 1)``. (Platt's paper adds one row for each class.) Second, ``log(scale)`` and ``bias`` have
+normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
 
 Rows have weights, ``[B]``, all above 0, whose sum is ``N``.
 

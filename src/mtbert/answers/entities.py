@@ -38,8 +38,8 @@ class Scheme:
     """The meaning of a task's tags.
 
     ``bio`` says whether they are BIO tags. ``types`` names the types of entities, and ``type_K`` holds the index of
-    each tag's type. ``begins_K`` says whether a tag begins an entity. A word without a prediction has the tag
-    index -1, so ``type_K`` and ``begins_K`` have one more entry at the end, which this index selects.
+    each tag's type. ``begins_K`` says whether a tag begins an entity. Both arrays have one more entry at the end, for
+    words without a prediction (tag -1).
     """
 
     bio: bool

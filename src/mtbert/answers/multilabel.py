@@ -185,10 +185,7 @@ class LabelLogits(PredictionKind[Labels]):
         return of_labels(prediction, labels)
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns for each example the KL divergence of two predictions, averaged over the labels, ``[B]``.
-
-        Because it is a mean, its scale does not depend on the number of labels.
-        """
+        """Returns for each example the KL divergence of two predictions, averaged over the labels, ``[B]``."""
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:

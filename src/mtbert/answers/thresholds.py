@@ -37,10 +37,8 @@ def most_accurate(predictions_B: Labels, labels_B: Labels, weights_B: Labels) ->
 def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> Labels:
     """Returns for each label the threshold that gives it the highest F1, ``[K]``.
 
-    Macro F1 is the mean of the F1 of all labels, so no other thresholds give a higher macro F1 on these rows. A
-    threshold is the midpoint of two neighbouring logits, or lies 1 below all of them. If several thresholds are equally
-    good, the one nearest to 0 is taken, because a logit of 0 stands for a probability of 0.5. A label that
-    :func:`rare_labels` marks keeps the threshold 0. Rows in which the label is unknown (``nan``) are left out.
+    These thresholds also give the highest macro F1. Of equally good thresholds, the one nearest to 0 is taken. A label
+    that :func:`rare_labels` marks keeps the threshold 0. Unknown labels (``nan``) do not count.
     """
     rare_K = rare_labels(labels_BK)
     columns = zip(logits_BK.T, labels_BK.T, rare_K, strict=True)

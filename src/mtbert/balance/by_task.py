@@ -28,9 +28,8 @@ Owners = Mapping[str, str | None]
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
     """Returns the backward passes that give each task of a batch a gradient of its own.
 
-    A span is the part of a batch that holds the rows of one table. In each pass, at most one task of each span takes
-    part. ``readers`` is a dict from each span to the tasks that read it. Each pass is a dict from each span to the task
-    that takes part, or to None if all tasks of the span have taken part in earlier passes.
+    A span is the part of a batch that holds the rows of one table, and ``readers`` lists the tasks that read each span.
+    Each pass names one task for each span, or None once earlier passes have named all tasks of the span.
 
     >>> waves({"a": ("a", "b"), "c": ("c",)})
     [{'a': 'a', 'c': 'c'}, {'a': 'b', 'c': None}]
@@ -95,9 +94,8 @@ class ByTask:
     def collecting(self, owners: Owners) -> Iterator[None]:
         """Returns a context manager that collects gradients from the backward pass made inside it.
 
-        A span holds the rows of one table in a batch, and ``owners`` says which task gets the gradients of each span. A
-        loss may need backward passes of its own, as SMART does to compute its noise. These must be made outside the
-        context, so that their gradients are not collected.
+        ``owners`` says which task gets the gradients of each span, the part of a batch that holds the rows of one
+        table. Backward passes that a loss makes for itself, as SMART does for its noise, must stay outside the context.
         """
         self._owners = owners
         try:

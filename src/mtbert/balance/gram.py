@@ -106,11 +106,7 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a pair (tensor, factor) whose product is ``part * weight``. float32 can represent the factor.
-
-    Normally, the pair is ``(part, weight)``. If ``weight`` is too large or too small for float32, ``part`` is
-    multiplied, and ``weight`` divided, by the same number. This happens if a tiny gradient conflicts with a large one.
-    """
+    """Returns a pair (tensor, factor) whose product is ``part * weight``. float32 can represent the factor."""
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR
         part, weight = part * power, weight / power

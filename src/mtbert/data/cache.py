@@ -1,9 +1,9 @@
 """A cache on disk for arrays that are computed once and memory-mapped later: tables, splits, clusters and tokens.
 
-The name of a file is a digest of everything that its arrays depend on. The file has four parts: the bytes of the
-arrays, where each array starts at a multiple of 64 bytes; a footer in JSON with the offset and the SHA-256 of each
-array; the SHA-256 of the file name and the footer; and the length of the footer. The file contains no code. A damaged
-or missing file is written again. If no file can be written, the arrays are made in memory.
+The name of a file is a digest of everything that its arrays depend on. A file consists of the bytes of the arrays, each
+array at a multiple of 64 bytes; a footer in JSON with the offset and the SHA-256 of each array; the SHA-256 of the file
+name and the footer; and the length of the footer. A damaged or missing file is written again. If no file can be
+written, the arrays are made in memory.
 """
 
 import hashlib

@@ -44,7 +44,7 @@ ZERO_ONE = NumberForm(cells.as_yes_no, "{:.0f}".format, "<f2")
 
 @dataclass(frozen=True)
 class CellGroup:
-    """One or more columns whose cells in each row are combined: they give the label or the weight of the row.
+    """One or more columns that together give the label or the weight of each row.
 
     Two equal groups make the same text from the same row.
 
@@ -52,12 +52,11 @@ class CellGroup:
         key: The field of :class:`Columns` that names the columns.
         names: The names of the columns.
         form: Anything else that affects the text, such as the separator between labels in a cell.
-        words_of: The column of texts, if the group's cells hold tags for the words of these texts; otherwise None.
+        words_of: The column of texts whose words are tagged, if the cells hold tags; otherwise None.
         convert: A function that converts a cell to text. It returns None for an empty cell.
         join: A function that makes one text from the converted cells of a row. It returns None if the row has no label
             or weight.
-        numbers: How the cells are read as numbers, if every cell of the group holds a number; otherwise None. Such
-            cells are stored as numbers, and become text only where text is needed.
+        numbers: How cells are read and stored as numbers, if every cell of the group holds a number; otherwise None.
     """
 
     key: Literal["label", "votes", "shares", "weight"]

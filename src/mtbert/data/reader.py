@@ -32,11 +32,11 @@ class Reader:
 
     Args:
         each: The column settings of each task. All tasks have the same id column.
-        where: A dict from columns to values. The table gets only the records that have these values.
+        where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too. If false, every record must have all texts, unless ``gaps`` is true.
-        whole: If true, the table also gets the records without these values, because a split needs them. Their rows
-            have no labels, but :class:`Others` says which ones the file holds. Their cells may have any form.
-        words: Text columns whose cells may be lists of words. A column need not be named if a task labels its words.
+        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Such records get
+            no labels, and their cells may have any form. :class:`Others` says which labels the file holds for them.
+        words: Text columns whose cells may be lists of words, besides those of tasks that label words.
         gaps: Whether texts may be empty although no labels are read.
     """
 

@@ -41,8 +41,7 @@ def separated_records(
 def _separator(top: str, wanted: Sequence[str]) -> str:
     """Returns the character that separates the columns: a tab, a comma or a semicolon.
 
-    The header is split at each of the three, and the character that gives the most ``wanted`` columns is returned. No
-    other line is used, because the texts in a file with a single column may contain commas.
+    It is the one that splits the header into the most ``wanted`` columns.
     """
 
     def found(sign: str) -> int:

@@ -26,9 +26,12 @@ from mtbert.number_cells import Mask, NumberCells
 class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
-    ``texts`` are indices into the source table's list ``texts``. ``labels`` and ``weight`` are indices into its list
-    ``labels``; ``weight`` is None if the task has no weights. In the file, the columns with the task's labels have the
-    names in ``named``, and the column with its weights has the name ``weighted``.
+    Attributes:
+        texts: Indices into the source table's ``texts``.
+        labels: An index into the source table's ``labels``.
+        named: The names that the label columns have in the file.
+        weight: An index into the source table's ``labels``; None if the task has no weights.
+        weighted: The name that the column of weights has in the file.
     """
 
     texts: tuple[int, ...]
@@ -39,15 +42,14 @@ class Reading:
 
 
 def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple[Reading, ...]]:
-    """Returns a triple that says what several tasks read from one source:
-
-    - the names of all text columns, without duplicates;
-    - groups of columns, where the columns of a group together give one label or one weight. If several tasks read a
-      group in the same way, it is listed once;
-    - a :class:`Reading` for each task, which says which of these text columns and groups the task reads.
+    """Returns what several tasks read from one source.
 
     Args:
         each: The column settings of each task.
+
+    Returns:
+        A triple: the names of the text columns; the groups of columns that give a label or a weight; and a
+        :class:`Reading` for each task, with indices into both lists.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))
@@ -86,20 +88,18 @@ class Others:
 class SourceTable:
     """The rows of a source, stored in columns.
 
-    If :attr:`others` is None, rows that do not satisfy the source's ``where`` are left out. Otherwise the table has
-    them too, and :attr:`chosen` is the table without them.
-
     Attributes:
         parts: The files of the source, or its data set.
         ids: The id of each row. It is empty in a row that no task can read.
         texts: The columns of texts that at least one task reads. A missing text is empty.
-        labels: The columns of labels and of weights that at least one task reads, as they are written. A group of
-            columns that a task reads as one label is one column here.
+        labels: The columns of labels and of weights that at least one task reads, as they are written. Columns that
+            give one label together are one column here.
         readings: For each task, which of these columns it reads.
-        lines: The place of each row in its file: the number of its first line, or of the row itself, counted from 1.
+        lines: The number of each row's first line in its file, or the row's number in its data set, counted from 1.
         ends: For each file, the number of rows in this file and all files before it.
-        warnings: Warnings that arose while the source was read. Those about dropped rows are not among them.
-        others: The rows that do not satisfy the source's ``where``; None if the table does not have them.
+        warnings: Warnings that arose while the source was read, except those about dropped rows.
+        others: The rows that do not satisfy the source's ``where``; None if the table lacks these rows. :attr:`chosen`
+            is the table without these rows.
     """
 
     parts: tuple[TableFile, ...]

@@ -313,10 +313,7 @@ def _generated_labels(group: CellGroup, labels: Sequence[object]) -> CellColumn:
 
 
 def _digested(table: SourceTable) -> SourceTable:
-    """Returns a copy of ``table`` in which the digest is the SHA-256 of the rows that tasks read.
-
-    This is for a table that was not read from a file, and so has no file to compute a digest of.
-    """
+    """Returns a copy of ``table``, which was not read from a file, with the SHA-256 of its rows as its digest."""
     digest = hashlib.sha256()
     chosen = table.chosen
     for each in map(chosen.table, range(len(chosen.readings))) if chosen.labels else [chosen.unlabelled()]:

@@ -1,4 +1,4 @@
-"""Tables: a table holds the rows that a task reads from a source. It stores them in columns."""
+"""The rows that a task reads from a source, as a table in columns, and the settings that name the columns."""
 
 import json
 from bisect import bisect_right
@@ -169,10 +169,13 @@ class Columns(Settings):
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row, or None if it is missing.
 
-        ``made`` holds what :meth:`as_label` returns for each label column. If there are several columns, the label of
-        the row is a JSON list of votes, or a JSON object that maps the name of each column to its number. In this
-        object, a column without a number is left out if the label is a set, and has the value null if the label
-        consists of shares. If there are no label columns (an empty tuple), the label is the number of texts in the row.
+        ``made`` holds what :meth:`as_label` returns for each label column. Several columns become one label:
+
+        - votes become a JSON list,
+        - shares become a JSON object with a number or null for each column,
+        - the labels of a set become a JSON object with the columns that have a number.
+
+        Without label columns, the label is the number of texts in the row.
         """
         if not isinstance(self.truth, tuple):
             return made[0]

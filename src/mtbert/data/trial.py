@@ -153,9 +153,9 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns a set that contains 0 if a first text has a token in ``encodings``, and 1 if a second text has one.
+    """Returns which texts of a pair have tokens in ``encodings``: 0 is the first text, and 1 is the second.
 
-    Each encoding is that of a single text or of a pair. Special tokens do not count.
+    Special tokens do not count.
     """
     return {
         number

@@ -49,10 +49,7 @@ def split(text: str) -> Places:
 
 @cache
 def _splitter() -> "PreTokenizer":
-    """Returns the object that splits texts into words.
-
-    The library ``tokenizers`` is imported inside this function, so that recipes can be read without it.
-    """
+    """Returns the object that splits texts into words."""
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Split(Regex(r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"), "removed", invert=True)

@@ -4,9 +4,9 @@ Main losses, auxiliary losses and regularisers share this interface. Each loss i
 and often with a pure function on tensors. The class states what the loss :class:`Needs`. An instance of the class is
 called with a :class:`Pass`.
 
-Two kinds of loss need more than a pass. If a loss has weights of its own, its settings are an :class:`Own`. If it reads
-a copy of the model with averaged weights, they are an :class:`Averaged`. Such settings are not called themselves: they
-have a method that takes these weights or this copy, and returns the :data:`Loss` to call.
+Two kinds of settings are not called themselves: :class:`Own`, for a loss with weights of its own, and
+:class:`Averaged`, for a loss that reads a copy of the model with averaged weights. They have a method that returns the
+:data:`Loss` to call.
 
 The file of a loss imports torch only inside its functions, so that recipes can be read without loading torch.
 
@@ -116,8 +116,7 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator, in the state that :attr:`generator` had before this pass drew dropout masks.
 
-        If each of several forward passes over :attr:`alone` gets a new generator from this method, all of these passes
-        have the same dropout masks.
+        Forward passes over :attr:`alone` have the same dropout masks if each gets a new generator from this method.
         """
         import torch
 

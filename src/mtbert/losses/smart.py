@@ -103,15 +103,13 @@ def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
 class Smart(Settings):
     """The mean divergence between the predictions with and without adversarial noise on the embeddings.
 
-    The noise is added to the input of the first layer. This input is the sum of the embeddings after normalisation and
+    The noise is added to the input of the first layer, which is the sum of the embeddings after normalisation and
     dropout (for ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer
     back in as word embeddings, so that positions and segments are added twice. There are two modes:
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
-      the final loss here is a mean over the batch, while smart-pytorch computes a sum. In both cases, the search for
-      noise maximises a sum over the batch. (If users of smart-pytorch choose ``kl_loss`` for the search, as they often
-      do, their search maximises a mean.)
+      the final loss here is a mean over the batch, while smart-pytorch computes a sum.
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
       gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
       has hardly any effect.
@@ -121,9 +119,8 @@ class Smart(Settings):
     the README of smart-pytorch; MT-DNN uses 1.
 
     By default, the passes with and without noise have the same dropout masks, because different masks would change the
-    predictions more than the noise does. If another task was in the batch, the masks of the finished pass cannot be
-    drawn again, so one more pass without noise is made. With ``shared_masks: false``, each pass has masks of its own,
-    as in the published code.
+    predictions more than the noise does. With ``shared_masks: false``, each pass has masks of its own, as in the
+    published code.
     """
 
     needs: ClassVar = Needs(because="a prediction", labels=False)

@@ -206,13 +206,12 @@ class Encoder(nn.Module):
     def multiplied(self, *, first_only: bool) -> int:
         """Returns how many parameters of the transformer layers are applied to every token.
 
-        If ``first_only`` is true, the last layer applies most of its parameters only to the first token of each
-        sequence. These parameters are then not counted.
+        ``first_only`` leaves out parameters that the last layer applies only to the first token of a sequence.
         """
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns the number of parameters in the lowest layers; the number of these layers is ``layers``."""
+        """Returns how many parameters the lowest layers have. ``layers`` is the number of these layers."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:

@@ -108,9 +108,9 @@ def build_head(
     """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
 
     The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
-    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` holds
-    the names of the numbers, such as a threshold, that are fitted on held-out rows and saved with the head. By default,
-    these are the numbers that a run without calibration fits.
+    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` names
+    the numbers, such as a threshold, that are fitted on held-out rows and saved with the head. By default, these are
+    the numbers that a run without calibration fits.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)

@@ -119,8 +119,8 @@ class Model(nn.Module):
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: A function that is called once, before the layers run, and told which rows of the batch each
-                :class:`~mtbert.batch.Span` has. None if there is no function to call.
+            watch: A function that is called once before the layers run, with the rows of each
+                :class:`~mtbert.batch.Span`; or None.
         """
         layout = batch.layout
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.
@@ -186,9 +186,9 @@ class Model(nn.Module):
         return head
 
     def fitted(self, name: str) -> dict[FittedName, Tensor]:
-        """Returns a dict from the name of each fitted number of a task, such as ``threshold``, to its tensor.
+        """Returns the fitted numbers of the task called ``name``, such as ``threshold``, by their names.
 
-        ``name`` is the name of the task. The tensors are those of the task's head, not copies.
+        The tensors are those of the task's head, not copies.
         """
         return heads.fitted_numbers(self.head(name))
 

@@ -66,7 +66,7 @@ class Pal(Settings):
 
     @property
     def resolved_width(self) -> int:
-        """The width between the two projections of a PAL network. If it is not set, it is that of the PAL paper."""
+        """The width between the two projections of a PAL network; by default, the width in the PAL paper."""
         return self.width or (204 if self.attends else 100)
 
     @property

@@ -1,8 +1,7 @@
-"""Lists the tensors in a model folder with their names and shapes, before their values are read.
+"""The names and shapes of the tensors in a model folder, listed before any values are read.
 
-No code from a file is executed. The shapes in a safetensors file can be read without its values. A PyTorch file is a
-pickle, which is checked before it is read with ``weights_only``: its size must fit the encoder, and it may refer only
-to the classes and functions that plain tensors need.
+No code from a file is executed. A PyTorch file is a pickle, so it is refused if its size does not fit the encoder, or
+if it refers to a class or function that plain tensors do not need.
 """
 
 import os

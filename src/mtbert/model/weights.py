@@ -97,7 +97,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
 
 
 def _unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder whose weights have shapes but no values, which costs neither time nor memory."""
+    """Returns an encoder whose weights have shapes but no values."""
     with torch.device("meta"):
         return Encoder(config)
 

@@ -1,4 +1,4 @@
-"""Checks that the parts of a recipe fit each other and fit the encoder and the data.
+"""The checks that the parts of a recipe fit each other, the encoder and the data.
 
 Each check runs as soon as possible: with the recipe alone, with the loaded encoder, or with the number of train rows.
 Checks that concern a single part, such as whether a loss fits its task, are in ``parts.py``.

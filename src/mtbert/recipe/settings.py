@@ -109,9 +109,8 @@ class Recipe(Settings):
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
         """Returns a copy of the recipe in which some settings, such as data files, are replaced.
 
-        ``change`` is a function that returns new settings. It is called with the name and the settings of each table,
-        and of each task with files of its own. What it returns for a table also applies to all tasks that read this
-        table.
+        ``change`` returns new settings for each table, and for each task with files of its own. It is called with the
+        name and the old settings. New settings of a table also apply to all tasks that read the table.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}
@@ -148,8 +147,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
     Args:
         raw: The content of a recipe file, after ``extends`` has been resolved.
         name: The name of the recipe in error messages.
-        instead: Maps the path of a key to a text that is added to the error message if the key is missing. The text
-            says what may be given in place of the key.
+        instead: What may be given in place of a key, by the path of the key. Errors about a missing key mention it.
 
     Raises:
         ValueError: If there are mistakes. The message has one line for each.

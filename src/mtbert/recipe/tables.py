@@ -111,7 +111,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a task without those that belong to the table which it reads, such as ``batch_size``."""
+    """Returns the settings of a task without those that belong to its table, such as ``batch_size``."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}

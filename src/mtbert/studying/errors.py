@@ -124,9 +124,8 @@ class Errors:
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
         """Compares a row of the study with the reference row on every dev example of a task.
 
-        Returns an array ``[B]``. An entry is 1 if the row fixes the example: most runs of the reference row answer it
-        wrongly, but most runs of the row do not. It is -1 if the row breaks the example, which is the reverse.
-        Otherwise, it is 0. Returns None instead if one of the two rows has no answers to the task.
+        Returns ``[B]``: 1 where most runs of the reference row are wrong and most runs of the row are not, -1 in the
+        reverse case, and 0 elsewhere. Returns None if one of the two rows has no answers to the task.
         """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:

@@ -1,7 +1,7 @@
-"""Draws the figures of a study, as PNG and SVG.
+"""The figures of a study, drawn as PNG and SVG.
 
-The figures can be read in grey and by colour-blind people: lines and points with different colours (palette of Okabe
-and Ito) also have different dashes or markers.
+Colours (palette of Okabe and Ito) always come with different dashes or markers, so that the figures can be read in grey
+and by colour-blind people.
 
 Dimension key: B examples, K classes, W windows of steps.
 """

@@ -65,10 +65,9 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the difference between the power of a t-test and 0.8.
+            """Returns the power of a t-test minus 0.8, if the true mean is ``effect`` times the standard error.
 
-            The true mean is assumed to be ``effect`` times the standard error. Only one tail of the test is computed.
-            Where the power is near 0.8, the other tail is negligible.
+            Only one tail is computed, because the other tail is negligible where the power is near 0.8.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER
@@ -83,8 +82,8 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     """Returns the mean of a score over seeds, with its uncertainty.
 
     Args:
-        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows of a study, it is
-            the difference between their scores with the same seed.
+        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows of a study, it is the
+            difference between their scores with the same seed.
         resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
             is the same for all seeds.
 
@@ -93,18 +92,14 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     cause, because an example may affect the score of one seed and not that of another. Source: Cornfield and Tukey,
     "Average values of mean squares in factorials", 1956.
 
-    The degrees of freedom are computed by Satterthwaite's formula. In this formula, an upper bound of ``seeds`` takes
-    the place of ``seeds``. Without the bound, a few seeds whose scores are close together by chance would count like
-    many seeds. The bound is ours. We chose it by simulation.
+    The degrees of freedom are computed by Satterthwaite's formula, with an upper bound of ``seeds`` in place of
+    ``seeds``. Without the bound, a few seeds whose scores are close together by chance would count like many seeds. The
+    bound is ours. We chose it by simulation.
 
     We measured the rate of false positives in simulations with three seeds and no true difference. At level 0.05, the
-    rate of false positives is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate of
-    false positives depends on ``v``, the variance that seeds cause divided by the variance that examples cause:
-
-    - If ``v`` is 1, the rate of false positives equals the level.
-    - If ``v`` is 4, the rate of false positives is 1.5 times the level.
-    - If ``v`` is 10, the rate of false positives is 2.5 times the level.
-    - If ``v`` is 30 or more, the rate of false positives is 3.3 times the level.
+    rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate depends on ``v``, the
+    variance that seeds cause divided by the variance that examples cause. The rate equals the level if ``v`` is 1. It
+    is 1.5 times the level if ``v`` is 4, 2.5 times if ``v`` is 10, and 3.3 times if ``v`` is 30 or more.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     """Runs trials until ``trials`` of them exist, and returns the path of the best trial's recipe.
 
+    If a tuning was stopped or killed, the same call resumes it, with the same trials as without interruption. A trial's
+    score is that of its best evaluation, measured as the recipe's ``train.select`` says. A trial is stopped early
+    (pruned) if its score is below the median score of earlier trials after the same share of steps. The choice of a
+    setting's value is seeded by the trial's number and the setting's path. Runs have the recipe's seed.
+
     Args:
         tuning: The recipe to tune, and the folder for its trials.
         trials: The number of trials in total, including those of earlier calls.
         console: Shows progress, and the best trials at the end.
-
-    If a tuning was stopped or killed, the same call resumes it. The trials are then the same as without interruption.
-    The score of a trial is the score that the recipe's ``train.select`` names, at the trial's best evaluation. A trial
-    is stopped early (pruned) if its score is below the median score of earlier trials after the same share of steps.
-    The choice of a setting's value is seeded by the trial's number and the setting's path. Runs have the recipe's seed.
 
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
@@ -109,7 +109,7 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns an interrupted trial, if any; otherwise a new trial, or None if ``trials`` trials exist already."""
+    """Returns the trial to run next, an interrupted or a new one; None if ``trials`` trials have ended."""
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):

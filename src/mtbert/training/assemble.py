@@ -95,7 +95,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
     Args:
         recipe: The recipe. If it sets a number of threads, this number is set for the whole process.
         checkpointed: The model folder from which all weights are loaded. If it is None, the encoder that the recipe
-            names is loaded; if that is the encoder of a trained model, the heads of that model are loaded too.
+            names is loaded. If this encoder comes from a trained model, its heads are loaded too.
         afresh: Whether to compute the SHA-256 of every data file again, even if the file seems unchanged.
 
     Raises:

@@ -162,8 +162,8 @@ def _append(file: FileIO, line: Line) -> None:
 def cut(out: Path, state: Values, recipe: Recipe) -> None:
     """Truncates the logs in ``out`` to the last checkpoint, before a run resumes from it.
 
-    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved. ``timings.jsonl`` loses only its
-    last line, if this line was not written completely.
+    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved. ``timings.jsonl`` loses only an
+    incomplete last line.
 
     Raises:
         ValueError: If ``metrics.jsonl`` does not agree with ``state``; the message says what differs.

@@ -68,11 +68,9 @@ def step(optimizer: AdamW, lr: float, shrink: float = 1.0) -> None:
 
 
 class RowGradient:
-    """A dense buffer for the gradient of the word embeddings, which is reused in every step of a run.
+    """The dense gradient of the word embeddings, in a buffer that all steps of a run reuse.
 
-    A backward pass produces a sparse gradient: only the rows of words in the batch are not zero. Each step first clears
-    the rows of the previous step in the buffer, and then writes its own rows. Filling a new buffer of 30,000 rows with
-    zeros would take longer than the matrix products of a small batch.
+    Each step clears the rows that the step before it wrote, and writes the rows of the words in its batch.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -131,10 +129,9 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 def learning_rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
     """Returns the factor by which the schedule multiplies the learning rate at the step with index ``step``.
 
-    The run has ``steps`` steps, counted from 0. It begins with a warm-up, during which the factor rises linearly to 1.
-    ``warmup`` is the length of the warm-up as a share of the run. After the warm-up, the factor stays at 1 if the
-    schedule is ``constant``. If the schedule is ``linear``, it falls linearly and would reach 0 one step after the
-    last step.
+    The run has ``steps`` steps, counted from 0. In the warm-up, which is the share ``warmup`` of the run, the factor
+    rises linearly to 1. Then the schedule ``constant`` keeps it at 1. The schedule ``linear`` lowers it, so that it
+    would reach 0 one step after the last step.
     """
     rising = int(warmup * steps)
     if step < rising:

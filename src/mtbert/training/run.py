@@ -258,10 +258,9 @@ class Run:
         return scores
 
     def _fit(self) -> None:
-        """For each scored task, fits the threshold and the calibration of the model that is about to be saved.
+        """Fits the threshold and the calibration of each scored task on held-out rows, before the model is saved.
 
-        They are fitted on held-out rows. If a task has no such rows, its calibration is not fitted. A threshold for
-        cosines is then fitted on a sample of the task's train rows, and any other threshold is not fitted.
+        For a task without held-out rows, only a threshold for cosines is fitted, on a sample of the train rows.
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:

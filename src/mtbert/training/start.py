@@ -37,13 +37,13 @@ def start_run(
     after the whole recipe and all data have been checked. If the start fails, no new folder remains.
 
     Args:
-        recipe: The recipe. If ``rows`` are given, the recipe's ``data.root`` must be ``out``.
+        recipe: The recipe. Its ``data.root`` must be ``out`` if ``rows`` are given.
         out: The folder of the run.
         console: Shows progress and scores.
         overwrite: Whether to replace an existing run.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
-        rows: Data in memory, which are saved in the folder. The recipe in the folder then names no ``data.root``, so
+        rows: Data in memory, which are saved in the folder. The recipe that is written there has no ``data.root``, so
             that the folder can be moved.
 
     Raises:

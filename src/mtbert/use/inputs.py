@@ -1,4 +1,4 @@
-"""Reads a user's file, with or without labels, for tasks of a trained model."""
+"""Functions that read a user's file, with or without labels, for tasks of a trained model."""
 
 import sys
 import tempfile
@@ -30,8 +30,8 @@ def labelled(
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file.
 
-    ``trained`` is a dict from the SHA-256 of each train file of the task to its name. If ``file`` is one of them, the
-    first warning says so.
+    ``trained`` has the names of the task's train files, by their SHA-256. If ``file`` is one of these files, the first
+    warning says so.
     """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
@@ -132,9 +132,9 @@ def answering(
 
 
 def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns two lists: the tasks whose text columns are all in the input file, and warnings.
+    """Returns the tasks whose text columns are all in the input file.
 
-    There is one warning if tasks are left out, and none otherwise.
+    Also returns a list of warnings, with one entry if tasks are left out.
     """
     reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
     texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}

@@ -162,7 +162,7 @@ def _columns_of(
     alone: str | None,
     suffix: str,
 ) -> OutputRow:
-    """Returns the columns of an output row: the answers of the task called ``alone``, or of all tasks if it is None.
+    """Returns the columns of an output row. They hold the answers of the task ``alone``; None stands for all tasks.
 
     If a task has no answer to this row, a table gets the cells ``blank[task]``, and JSON lines get null.
     """

@@ -165,8 +165,8 @@ class Predictor:
     ) -> list[Dataset]:
         """Returns one data set for each task, made from rows without labels.
 
-        Tasks that encode texts in the same way share the tokens, so that a text is encoded only once for them. If a
-        text that a task reads is empty, the row is left out of the data set of this task.
+        A task's data set leaves out rows in which a text of the task is empty. Tasks that encode texts in the same way
+        share their tokens.
 
         Args:
             tasks: The names of the tasks.

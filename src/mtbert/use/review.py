@@ -1,14 +1,13 @@
 """The command ``review``: chooses the rows of a pool that a person should label next.
 
-These are the rows about which the model is least certain. A row is left out if it
+These are the rows about which the model is least certain. Left out are:
 
-- is a row of train that has a label for the task. A row that trains only other tasks is worth a label;
-- is a row of dev, of any task of the table. Such a row must not come into train;
-- has a label in the pool already;
-- nearly repeats a row that was chosen before it.
+- rows of train that have a label for the task,
+- rows of dev, of any task of the table, because dev must not come into train,
+- rows that have a label in the pool already,
+- near repeats of rows that were chosen before.
 
-The file that is written has all columns that the recipe reads from train, so that it can be one more train file once it
-is labelled.
+The file that is written has all columns that the recipe reads from train. Once labelled, it can be one more train file.
 """
 
 import itertools
@@ -102,7 +101,7 @@ def review_run(
 
 @dataclass(frozen=True)
 class KnownRows:
-    """Rows of train and dev: the keys of those texts that must not be labelled, and the ids of all rows."""
+    """What is known of the rows of train and dev: keys of texts that must not be labelled, and the ids of all rows."""
 
     texts: Set[tuple[bytes, ...]] = frozenset()
     ids: Set[str] = frozenset()

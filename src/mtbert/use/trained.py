@@ -1,4 +1,4 @@
-"""Loads a trained model together with the recipe of its run."""
+"""Functions that load a trained model together with the recipe of its run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +15,7 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
-    """Returns a list with one warning if the run at ``path`` has no best model yet, and otherwise an empty list.
-
-    As long as there is no best model, the run's newest model is used.
-    """
+    """Returns a warning, in a list, if the run at ``path`` has no best model yet, so that its newest model is used."""
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
     return []

@@ -94,10 +94,10 @@ class Exporter(Protocol):
         ...
 
     def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:
-        """Writes the exported model into the empty folder ``folder``. Returns a function for each task.
+        """Writes the exported model into the empty folder ``folder``.
 
-        The function of a task gets answers from the exported model. When all these answers have been compared with
-        those of the original, the folder is moved to its final place.
+        Returns for each task a function that gets answers from the exported model. The caller compares these answers
+        with those of the original, and then moves the folder to its final place.
         """
         ...
 

@@ -136,9 +136,9 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float
 
 
 def _apart(task: Task, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Returns the largest difference in each row of two tensors of answers, divided by the width of the task's range.
+    """Returns the largest difference in each row of two tensors of answers.
 
-    The answers of a task without a range are probabilities or cosines; their differences are not divided.
+    Differences between scores are divided by the width of the task's range.
     """
     low, high = task.range or (0.0, 1.0)
     apart = (ours.double() - theirs.double()).abs() / (high - low)

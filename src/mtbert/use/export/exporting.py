@@ -1,4 +1,4 @@
-"""Exports a trained model: reads the rows to compare, has an exporter write the folder, and compares the answers."""
+"""The export of a trained model, and the check that the exported model gives the same answers."""
 
 import copy
 from collections.abc import Sequence

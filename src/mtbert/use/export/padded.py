@@ -88,7 +88,7 @@ class PaddedModel(nn.Module):
         return found
 
     def _lower(self, name: str, x_ND: Tensor, groups: Padded) -> Tensor:
-        """Returns the output of those layers that all tasks without an adapter share."""
+        """Returns the output of the encoder's shared layers, with the adapter of the task ``name`` if there is one."""
         encoder, adapter = self.model.encoder, self._adapter(name, groups)
         if self.model.unshare:
             return encoder.encode_lower(x_ND, groups, None, adapter, self.model.shared_layers)

@@ -92,7 +92,7 @@ def has_pooler(config: EncoderConfig) -> bool:
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear layer and the activation function that follows it, which is None if no function follows."""
+    """A linear layer and the activation function after it, which may be None."""
 
     weight_KF: Tensor
     bias_K: Tensor

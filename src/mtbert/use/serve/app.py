@@ -1,4 +1,4 @@
-"""Puts the server together: the model, the queue, the routes and the gate."""
+"""The web application of the server, which joins the model, the queue, the routes and the gate."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""The limits of the server, and the gate that every request passes: token, size of the body, time.
+"""The limits of the server, and the gate that checks the token, the size and the time of every request.
 
 The gate is an ASGI application around another one. It reads the whole body before the inner application starts, so slow
 senders cost a buffer of known size and no more. If the client leaves, the inner application is cancelled.
@@ -80,7 +80,7 @@ class Gate:
     def _check_sender(self, scope: Scope) -> None:
         """Refuses bodies that are not JSON, and requests that a browser sends for a page of another site.
 
-        Otherwise, any such page could use a server that listens on its reader's own machine.
+        Without this check, any web page could use a server on the machine of the person who reads the page.
         """
         headers = dict(scope["headers"])
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):

@@ -41,7 +41,7 @@ def serve_run(
 ) -> None:
     """Loads the model at ``path``, and answers over HTTP until SIGINT or SIGTERM arrives.
 
-    Then no new request is accepted; those that were accepted get their answers.
+    After the signal, accepted requests get their answers, and new ones are refused.
 
     Raises:
         ValueError, FileNotFoundError: If a package is missing, the port is taken, or the model or the token cannot be

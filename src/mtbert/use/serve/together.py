@@ -1,4 +1,4 @@
-"""Answers the questions of several requests together, so that their rows share passes through the encoder.
+"""Functions that answer several requests together, so that their rows share passes through the encoder.
 
 Dimension key: B rows, D width of the encoder.
 """
@@ -23,7 +23,7 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The question of one request: rows of texts and tasks. A row is answered by those tasks that take its texts.
+    """The question of one request. A row is answered by those tasks that take its texts.
 
     Attributes:
         tasks: The names of the tasks.
