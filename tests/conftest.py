@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 import pytest
 import torch
 from commands import mtbert, run_copy, said, toy  # noqa: F401 - fixtures of the tests of commands
+from toy_hub import hub  # noqa: F401
 
 torch.set_num_threads(1)
 

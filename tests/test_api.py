@@ -266,7 +266,7 @@ def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: p
 def test_importing_needs_no_torch_and_every_name_is_there():
     code = "import sys, mtbert; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules); print(dir(mtbert))"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    names = {*"Predictor Recipe Scores Studied Trained evaluate export load review study train tune".split()}
+    names = {*"Predictor Recipe Scores Studied Trained evaluate export load push review study train tune".split()}
     assert set(mtbert.__all__) == names | {"__version__"}
     assert all(name in printed for name in names)
     assert all(callable(getattr(mtbert, name)) for name in names)

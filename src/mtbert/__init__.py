@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtbert.api import Studied, Trained, evaluate, review, study, train, tune
+    from mtbert.pushing import push
     from mtbert.recipe.settings import Recipe
     from mtbert.scores import Scores
     from mtbert.use.export.exporting import export
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "push",
     "review",
     "study",
     "train",
@@ -41,6 +43,7 @@ _MODULES = {
     "Scores": "mtbert.scores",
     "export": "mtbert.use.export.exporting",
     "load": "mtbert.use.predictor",
+    "push": "mtbert.pushing",
 }
 
 

@@ -13,4 +13,6 @@ RunOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change data.root, or a task's columns or files; may be repeated."),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its best/ or last/.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run, its best/ or last/, or USER/NAME on the Hub.")
+]

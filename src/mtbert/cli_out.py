@@ -61,6 +61,39 @@ def export(
 
 
 @out_app.command()
+def push(
+    run: RunFolder,
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model's name on the Hub.")],
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="onnx, transformers or sentence-transformers. Default: our own form."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="With --to: the task to export; may be repeated. Default: all that the format can hold."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody read the model.")] = False,
+) -> None:
+    """Push a trained model to the Hugging Face Hub, with a model card. A new model is private.
+
+    Only the files of the model are pushed: no data, logs or answers. A later push replaces the files of an earlier one.
+    The token is that of 'hf auth login', or of the variable HF_TOKEN. With --to, the model is exported first, as by
+    mtbert export. Every command that takes a RUN takes USER/NAME too, if there is no folder USER here.
+
+    Examples:
+
+      mtbert push runs/mine me/mine
+
+      mtbert push runs/mine me/mine-topic --to transformers --task topic --public
+
+      mtbert predict me/mine --text "not bad at all"
+    """
+    from mtbert import pushing
+
+    typer.echo(repr(pushing.push(run, name, to, tasks=task, public=public, progress=True)))
+
+
+@out_app.command()
 def serve(
     run: RunFolder,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all networks.")] = "127.0.0.1",

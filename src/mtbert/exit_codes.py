@@ -38,6 +38,8 @@ def run_command(app: typer.Typer) -> None:
         _fail(str(error), 1)
     except BrokenPipeError:  # the reader of the output, such as head, has ended
         _drop_output()
+    except ConnectionError as error:  # the network or the Hub failed
+        _fail(str(error), 1)
     except OSError as error:
         from mtbert.files import FULL
 

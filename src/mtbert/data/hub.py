@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.data.records import Record, Records
-from mtbert.messages import reason, shown
+from mtbert.hub_client import hub_reason
+from mtbert.messages import shown
 
 
 @contextmanager
@@ -40,8 +41,8 @@ def opened_data_set(
         data = _load(local, source, config, split)
     except Exception as error:  # the library raises whatever its many readers and its network stack raise
         raise ValueError(
-            f"{name}: cannot be loaded ({reason(error)}). Check hub, config and split, and the network."
-        ) from error
+            f"{name}: cannot be loaded ({hub_reason(error)}). Check hub, config and split, and the network."
+        ) from None
     columns = list(data.column_names)
     data = data.select_columns([column for column in dict.fromkeys(wanted) if column in columns])
     # The class of a column, or of each item of its lists, as of the tags of words.

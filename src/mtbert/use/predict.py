@@ -15,6 +15,7 @@ from mtbert.messages import clean, count, few, shown, warn
 from mtbert.numbers import number
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
+from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import answering, unlabelled
 from mtbert.use.outputs import STANDARD_OUTPUT, OutputRow
 from mtbert.use.predictor import Predictor, load
@@ -68,7 +69,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
             f"--vectors {clean(question.vectors)}: a task has vectors of its own, so give exactly one --task, found "
             f"{len(question.tasks)}."
         )
-    recipe = None
+    recipe, path = None, find_run(path)
     optional = not question.tasks or not to_screen or question.vectors is not None
     if source is not None or question.overrides or (optional and find_recipe(path) is not None):
         recipe = recipe_of(path, question.overrides)

@@ -24,6 +24,7 @@ from mtbert.prepare import tokenize, tokenized
 from mtbert.splits import TableSide, TaskSide
 from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
+from mtbert.use.hub_runs import find_run, hub_name
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
 _NO_TEXTS = (bytes, bytearray, Mapping, Set)  # types that are iterable but are not sequences of texts
@@ -110,7 +111,7 @@ class Predictor:
     @property
     def name(self) -> str:
         """A short description of the model for people: its folder and, if known, the number of its training steps."""
-        folder = "a model in memory" if self.folder is None else clean(str(self.folder))
+        folder = "a model in memory" if self.folder is None else hub_name(self.folder) or clean(str(self.folder))
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def taking(self, texts: int) -> list[str]:
@@ -265,13 +266,16 @@ def load(path: str | Path) -> Predictor:
     """Returns a predictor for the model at ``path``.
 
     ``path`` is the folder of a model, such as ``best/`` or ``last/`` in the folder of a run, or the folder of the run
-    itself. If it is the folder of a run, the best model is loaded or, if there is none yet, the newest.
+    itself. If it is the folder of a run, the best model is loaded or, if there is none yet, the newest. If there is
+    neither such a folder nor a folder ``user``, ``user/name`` is a model on the Hugging Face Hub that ``mtbert push``
+    has written; ``user/name@revision`` always is. It is fetched once, and then found in the cache without a network.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.
+        ConnectionError: If the model must be fetched, and the network or the Hub fails.
         ValueError: If a file of the model is damaged; the message names the file.
     """
-    loaded = load_model(Path(path))
+    loaded = load_model(find_run(path))
     device = environment.device("auto")
     loaded.model.compute = environment.precision("auto", device)
     return Predictor(loaded.model.to(device), loaded.tokenizer, files.meant(loaded.folder), loaded.step)

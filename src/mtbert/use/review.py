@@ -27,6 +27,7 @@ from mtbert.messages import clean, count, few, reason, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 from mtbert.use import outputs
+from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import pool
 from mtbert.use.outputs import OutputRow
 from mtbert.use.predictor import least_certain, load
@@ -60,6 +61,7 @@ def review_run(
     """
     if top < 1:
         raise ValueError(f"--top must be at least 1, found {top}.")
+    path = find_run(path)
     recipe = recipe_of(path, overrides)
     home, reads = recipe_targets(path, recipe)
     target = outputs.check_output("--output", output, REVIEWED, home, {Path(source): "the input file", **reads})

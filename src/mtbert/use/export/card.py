@@ -1,6 +1,7 @@
 """The files that every exported folder has: ``export.json`` for programs, and ``README.md`` for people."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -9,10 +10,12 @@ from typing import Any
 
 from mtbert.messages import clean, count
 from mtbert.model.download import Origin
+from mtbert.task import Task
 from mtbert.use.export import Compared, Exporter, Wanted
 
 EXPORT_FILE = "export.json"
 EXPORT_FORMAT = 1
+LONGEST_SUMMARY = 2000  # characters of the labels of a task in a card
 
 
 def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
@@ -57,7 +60,7 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     lines = [
         f"# {', '.join(wanted.tasks)}",
         "",
-        f"Exported by mtbert {version('mtbert')} in the format `{exporter.name}`. {_base(wanted.origin)}"
+        f"Exported by mtbert {version('mtbert')} in the format `{exporter.name}`. {base(wanted.origin)}"
         "`export.json` says for programs what this file says.",
         "",
         "| task | answers | compared | largest difference |",
@@ -65,10 +68,10 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     ]
     for name in wanted.tasks:
         task, one = wanted.predictor.task(name), compared[name]
-        what = f"{task.type}, {task.inputs}: {clean(task.answer.labels.summary(task))}".replace("|", "\\|")
+        what = f"{task.type}, {task.inputs}: {answers(task)}"
         lines.append(f"| `{name}` | {what} | {count(one.answers, 'answer')} | {one.largest:.1e} |")
     lost = [
-        f"- `{name}`: {note}"
+        f"- `{name}`: {_prose(note, wanted.predictor.task(name))}"
         for name in wanted.tasks
         for note in exporter.lost(wanted.predictor.model, wanted.predictor.task(name))
     ]
@@ -76,9 +79,43 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     (folder / "README.md").write_text("\n".join([*lines, "", exporter.usage(wanted).strip(), ""]), encoding="utf-8")
 
 
-def _base(origin: Origin | None) -> str:
+def answers(task: Task) -> str:
+    """Returns the possible answers to a task in Markdown: its labels, of which a long list is cut, or its range."""
+    summary = task.answer.labels.summary(task)
+    return markdown(summary[:LONGEST_SUMMARY]) + "..." * (len(summary) > LONGEST_SUMMARY)
+
+
+def markdown(text: str) -> str:
+    """Returns Markdown that shows ``text`` as it is, on one line, also in the cell of a table.
+
+    >>> print(markdown("a|b <i>`c`"))
+    a\\|b \\<i\\>\\`c\\`
+    """
+    return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", clean(text))
+
+
+def _prose(note: str, task: Task) -> str:
+    """Returns a note in Markdown. Between backticks is code, unless a label has such, which the note may repeat."""
+    if any("`" in label for label in task.labels or ()):
+        return markdown(note)
+    return "".join(part if part.startswith("`") else markdown(part) for part in re.split("(`[^`]*`)", note))
+
+
+def base(origin: Origin | None) -> str:
     """Returns text that names the encoder that was fine-tuned, and the licence of this encoder."""
     if origin is None:
         return ""
     licence = "see there for its licence" if origin.licence is None else f"its licence is {origin.licence}"
-    return f"The encoder was fine-tuned from `{origin.name}`; {licence}. "
+    return f"The encoder was fine-tuned from {code(origin.name)}; {licence}. "
+
+
+def code(text: str) -> str:
+    """Returns Markdown that shows ``text`` as code, on one line, outside of a table.
+
+    >>> print(code("a`b"))
+    ``a`b``
+    """
+    text = clean(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " * (text[:1] == "`" or text[-1:] == "`")
+    return f"{fence}{pad}{text}{pad}{fence}"

@@ -20,6 +20,7 @@ from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
 from mtbert.use.export.card import EXPORT_FILE, write_about, write_card
 from mtbert.use.export.check import COMPARED_ROWS, SCORED_ROWS, compare, compare_scores, some_rows
 from mtbert.use.export.known import EXPORTERS
+from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import labelled, unlabelled
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, recipe_of, trained_files
@@ -95,9 +96,10 @@ class _Order:
 def _export_as(model: Path | Predictor, order: _Order, console: Console, warnings: Console) -> Exported:
     exporter = _exporter(order)
     _check_place(order)
-    path, predictor = (model, load(model)) if isinstance(model, Path) else (model.folder, model)
+    path = find_run(model) if isinstance(model, Path) else model.folder
     if path is None:
         raise ValueError("a model in memory has no dev rows to compare answers on. Give the folder of its run.")
+    predictor = load(path) if isinstance(model, Path) else model
     for line in early_model(predictor, path):
         warn(warnings, line)
     predictor = replace(predictor, model=_exact(predictor.model))

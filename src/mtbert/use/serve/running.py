@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtbert import files
 from mtbert.messages import clean, few, plain_console, shown, warn
+from mtbert.use.hub_runs import find_run
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.serve.engines import Engine, EngineName, engine_named
 from mtbert.use.serve.limits import LOG, AsgiApp, Limits
@@ -52,6 +53,7 @@ def serve_run(
 
     token = read_token(token_file)
     with listen(host, port) as listener:
+        path = find_run(path)
         predictor = load(path)
         console = plain_console(stderr=True)
         for line in early_model(predictor, path):

@@ -1,0 +1,129 @@
+"""Asks the Hugging Face Hub, and turns a failure into one line. The user's token never enters a message or a log."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from mtbert.messages import reason
+
+_TOKEN_LIKE = re.compile(r"\bhf_\w{6,}|(?<=bearer )\S+", re.IGNORECASE)
+_HIDDEN = "<token>"
+_SAID = {
+    401: "there is no such repository, or it asks for a valid token. Check the name, or run: hf auth login",
+    403: "the token has no right to do this. Use a token that has it, or a name of your own",
+    404: "there is no such repository, revision or file. Check the name",
+    409: "somebody else changes it at the same time. Try again",
+    413: "the Hub takes nothing of this size",
+    429: "too many requests. Wait a few minutes, and try again",
+}
+_LASTING = (409, 413)  # of the status codes from 408 on, those that are not failures of the Hub
+_Answer = TypeVar("_Answer")
+
+
+def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
+    """Returns the result of ``question``, a function that asks the Hub.
+
+    Args:
+        what: The model or file that is asked for. Error messages begin with it.
+        question: The function.
+
+    Raises:
+        FileNotFoundError: If the Hub has no such model, or hides it from the user.
+        ConnectionError: If the network or the Hub fails.
+        ValueError: If the Hub refuses for another reason.
+        OSError: If a file on this machine cannot be read or written.
+    """
+    try:
+        with _logs_without_token():
+            return question()
+    except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
+        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+            raise
+        failure = _failure(what, error)
+    raise failure  # outside of the handler, because a chained error would show the words of the Hub
+
+
+def without_token(text: str) -> str:
+    """Returns ``text`` with the user's token, and everything that looks like one, replaced by ``<token>``."""
+    from huggingface_hub import get_token
+
+    try:
+        token = get_token()
+    except Exception:  # an automatic login on a build server may fail
+        token = None
+    return _TOKEN_LIKE.sub(_HIDDEN, text.replace(token, _HIDDEN) if token else text)
+
+
+def hub_reason(error: Exception) -> str:
+    """Returns what :func:`mtbert.messages.reason` returns for an error of the Hub's client, but without the token."""
+    return reason(ValueError(without_token(str(error)) or type(error).__name__))  # hidden before the line is cut
+
+
+def _failure(what: str, error: Exception) -> Exception:
+    """Returns the error to raise in place of ``error``, which the Hub's client raised."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    for cause in _causes(error):
+        if isinstance(cause, OfflineModeIsEnabled):
+            return ValueError(f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
+        if isinstance(cause, httpx2.TimeoutException):
+            return ConnectionError(f"{what}: the Hub did not answer in time. Try again later.")
+        if isinstance(cause, httpx2.TransportError):
+            return ConnectionError(f"{what}: the Hub cannot be reached ({hub_reason(cause)}). Check the network.")
+        if isinstance(cause, HfHubHTTPError) and not isinstance(cause, LocalEntryNotFoundError):
+            return _refusal(what, cause.response.status_code, cause.server_message)
+    return ValueError(f"{what}: the Hub's client fails ({type(error).__name__}: {hub_reason(error)}).")
+
+
+def _refusal(what: str, status: int, words: str | None) -> Exception:
+    kind: type[Exception] = FileNotFoundError if status in (401, 404) else ValueError
+    said = _SAID.get(status, f"the Hub refuses this with status {status}")
+    if status >= 408 and status not in _LASTING:
+        kind, said = ConnectionError, _SAID.get(status, f"the Hub fails with status {status}. Try again later")
+    heard = f" The Hub says: {hub_reason(ValueError(words))}." if words and words.strip() else ""
+    return kind(f"{what}: {said}.{heard}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, the error that caused it, and so on."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+@contextmanager
+def bars_shown(wanted: bool) -> Iterator[None]:
+    """A context manager in which the Hub's client shows progress bars only if ``wanted`` is true."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if wanted or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+class _WithoutToken(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_token(record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def _logs_without_token() -> Iterator[None]:
+    """A context manager that hides the user's token in the log of the Hub's client, which repeats words of the Hub."""
+    handlers, hiding = logging.getLogger("huggingface_hub").handlers, _WithoutToken()
+    for handler in handlers:
+        handler.addFilter(hiding)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(hiding)

@@ -1,0 +1,271 @@
+"""Pushes a trained model to the Hugging Face Hub, in mtbert's own form or in that of another library."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from mtbert import environment, files, yaml_text
+from mtbert.hub_client import asked, bars_shown, hub_reason
+from mtbert.messages import count, few, plain_console, reason, shown, warn
+from mtbert.model.download import READ_ME, hub_id, origin
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe
+from mtbert.recipe.identity import shortened
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.recipe.settings import Recipe
+from mtbert.recipe.tables import TableRecipe
+from mtbert.storage.model_folder import find_model_folder
+from mtbert.training import history
+from mtbert.use.export.card import EXPORT_FILE
+from mtbert.use.export.exporting import export
+from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
+from mtbert.use.hub_runs import HUB_NAME, MODEL_FILES, find_run
+from mtbert.use.predictor import Predictor, load
+from mtbert.use.trained import early_model, find_recipe, recipe_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, ModelInfo
+
+REPLACED = (".safetensors", ".onnx", ".json", "predict.py", RECIPE_FILE)  # ends of the names that a push writes
+NEW_FILES = {".gitattributes", READ_ME}  # a repository without other files was made on the Hub's page
+SECONDS = 30.0  # that the Hub may take for its first answer
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The result of :func:`push`.
+
+    Attributes:
+        name: The model's name on the Hub, ``user/name``.
+        commit: The commit, which can be loaded as ``user/name@commit`` even after a later push.
+        url: The address of the model's page.
+        files: The names of its files.
+        public: Whether everybody can read it.
+    """
+
+    name: str
+    commit: str
+    url: str
+    files: tuple[str, ...]
+    public: bool
+
+    def __repr__(self) -> str:
+        seen = "public" if self.public else "private"
+        return f"{self.url} ({seen}): {count(len(self.files), 'file')}, commit {self.commit[:12]}"
+
+
+def push(
+    run: str | Path,
+    name: str,
+    to: str | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    public: bool = False,
+    progress: bool = False,
+) -> Pushed:
+    """Pushes a trained model to the Hugging Face Hub, as one commit with a model card.
+
+    The token is that of ``hf auth login`` or of the variable ``HF_TOKEN``. Only the files of the model are pushed: no
+    data, logs or answers. A later push replaces the files of an earlier one.
+
+    Args:
+        run: The folder of a run, or its subfolder ``best/`` or ``last/``.
+        name: The model's name on the Hub, ``user/name``. A new one is private unless ``public`` is true.
+        to: The format: ``onnx``, ``transformers`` or ``sentence-transformers``, which are checked as
+            :func:`mtbert.export` does. By default, the model is pushed in mtbert's own form, and
+            ``mtbert.load("user/name")`` loads it.
+        tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
+        public: Whether everybody may read the model. A public model is not replaced if this is false.
+        progress: Whether to show a progress bar and print what the command prints.
+
+    Raises:
+        ValueError, FileNotFoundError: If the model cannot be read or exported, or the Hub refuses it.
+        ConnectionError: If the network or the Hub fails.
+        FloatingPointError: If the exported model gives other answers.
+
+    >>> mtbert.push("runs/mine", "me/mine").url  # doctest: +SKIP
+    'https://huggingface.co/me/mine'
+    """
+    from huggingface_hub import HfApi, get_token
+
+    if not re.fullmatch(HUB_NAME, name, re.ASCII) or re.search(r"--|\.\.|[-.](/|$)|\.git$", name) or len(name) > 96:
+        raise ValueError(
+            f"{shown(name)}: must be user/name, of letters, digits and single '-', '_' or '.' between them."
+        )
+    if tasks and to is None:
+        raise ValueError("--task is for --to: mtbert's own form holds all tasks. Drop it, or give --to FORMAT.")
+    if asked(name, get_token) is None:
+        raise ValueError(f"{name}: pushing needs a token of the Hub. Run: hf auth login (or set HF_TOKEN).")
+    console = plain_console(stderr=True, quiet=not progress)
+    with tempfile.TemporaryDirectory(prefix="mtbert-push-") as made:
+        folder = Path(made) / "model"
+        message = _write(Path(run), name, to, tasks, folder, console)
+        api = HfApi(library_name="mtbert", library_version=version("mtbert"))
+        with bars_shown(progress):
+            return _upload(api, name, folder, message, public, console)
+
+
+# What is pushed ------------------------------------------------------------------------------------------------
+
+
+def _write(given: Path, name: str, to: str | None, tasks: Sequence[str] | None, folder: Path, console: Console) -> str:
+    """Writes the files to push into ``folder``, and returns the message of the commit."""
+    run = find_run(given)
+    predictor = load(run)
+    found = recipe_of(run, ())
+    recipe = without_places(found)
+    told = _training(run, predictor, recipe, found.model.path, console)
+    if to is None:
+        for line in early_model(predictor, run):
+            warn(console, line)
+        folder.mkdir()
+        assert predictor.folder is not None
+        for file in MODEL_FILES:
+            if (predictor.folder / file).is_file():
+                files.link((predictor.folder / file).resolve(), folder / file)
+        (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+        card = hub_card(name, predictor, list(predictor.tasks), told)
+    else:
+        done = export(run, to, folder, tasks, progress=not console.quiet)
+        exported = (folder / READ_ME).read_text(encoding="utf-8")
+        card = hub_card(name, predictor, list(done.compared), told, to=to, exported=exported)
+    (folder / READ_ME).write_text(card, encoding="utf-8")
+    form = "" if to is None else f", exported as {to}"
+    step = "" if predictor.step is None else f" after step {predictor.step:,}"
+    return f"Model with {few(predictor.tasks)}{step}{form}"
+
+
+def without_places(recipe: Recipe) -> Recipe:
+    """Returns a recipe that names no place on this machine: an absolute path is cut to the name of its file."""
+
+    def named(path: str) -> str:
+        return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
+
+    def change(_: str, holder: TableRecipe | TaskRecipe) -> dict[str, Any]:
+        found = {}
+        for split in ("train", "dev", "test"):
+            source = getattr(holder, split)
+            if source is None:
+                continue
+            names = [named(file) for file in source.files]
+            if len(set(names)) < len(names):
+                names = [f"{i}-{file}" for i, file in enumerate(names, 1)]
+            path = names[0] if isinstance(source.path, str) else tuple(names) or None
+            hub = None if source.hub is None else named(source.hub)
+            found[split] = source.model_copy(update={"path": path, "hub": hub})
+        return found
+
+    model = recipe.model.model_copy(update={"path": origin(recipe.model.path).name})
+    return recipe.with_sources(change).placeless().model_copy(update={"model": model})
+
+
+def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console) -> Training:
+    """Returns what the card says of the training, which began with ``encoder``. A warning names what is not known."""
+    file = find_recipe(run)
+    assert file is not None  # the recipe has been read
+    home = file.parent
+    try:
+        record = environment.read_record(home / environment.ENVIRONMENT_FILE)
+        data, packages = record.data, record.packages
+    except (FileNotFoundError, ValueError) as error:
+        warn(console, f"the card has no hashes of the data: {reason(error)}")
+        data, packages = {}, {}
+    return Training(
+        recipe=yaml_text.dump(shortened(recipe)),
+        scores=_scores(home, predictor, recipe, console),
+        data={Path(source).name if Path(source).is_absolute() else source: digest for source, digest in data.items()},
+        packages=packages,
+        origin=origin(encoder),
+        hub_id=hub_id(encoder),
+    )
+
+
+def _scores(home: Path, predictor: Predictor, recipe: Recipe, console: Console) -> list[ScoreLine]:
+    try:
+        lines = history.read_log(home / history.METRICS)
+    except (FileNotFoundError, ValueError) as error:
+        warn(console, f"the card has no scores: {reason(error)}")
+        return []
+    evaluations = [line for line in lines if "evaluation" in line]
+    own = [line for line in evaluations if line["step"] == predictor.step]
+    found = own[-1] if own else history.best(lines, recipe) if predictor.step is None else None
+    if found is None:
+        warn(console, "the card has no scores: the model that is pushed was never scored on dev.")
+        return []
+    best = find_model_folder(home) == predictor.folder  # the model whose answers a report reads
+    intervals = _intervals(home, console) if best else {}
+    return [
+        ScoreLine(
+            task,
+            metric,
+            value,
+            one.baseline[metric],
+            one.examples,
+            intervals.get(task) if metric == recipe.tasks[task].metric else None,
+        )
+        for task, one in history.task_scores(found).items()
+        for metric, value in one.metrics.items()
+    ]
+
+
+def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]:
+    """Returns the 95% interval of the main metric of each task, from the answers that the run saved."""
+    from mtbert.studying.results import read_run
+    from mtbert.studying.summary import summarise
+
+    try:
+        rows = summarise(read_run(run)).rows
+    except (FileNotFoundError, ValueError) as error:
+        warn(console, f"the card has no intervals: {reason(error)}")
+        return {}
+    (row,) = rows.values()
+    return {task: one.interval for task, one in row.scores.items()}
+
+
+# The Hub -------------------------------------------------------------------------------------------------------
+
+
+def _found(api: "HfApi", name: str) -> "ModelInfo | None":
+    """Returns what the Hub says of a repository; None if there is no such one, or the token may not see it."""
+    try:
+        return asked(name, lambda: api.model_info(name, timeout=SECONDS))
+    except FileNotFoundError:
+        return None
+
+
+def _upload(api: "HfApi", name: str, folder: Path, message: str, public: bool, console: Console) -> Pushed:
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+
+    there = _found(api, name)
+    if there is None:
+        asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
+        there = asked(name, lambda: api.model_info(name, timeout=SECONDS))
+    elif public and there.private:
+        warn(console, f"{name}: exists and is private; pushing does not change that.")
+    if not there.private and not public:
+        raise ValueError(
+            f"{name}: exists and is public, so everybody could read the model. Give --public, or another name."
+        )
+    new = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    old = {file.rfilename for file in there.siblings or ()}
+    if not old & {MODEL_FILES[0], EXPORT_FILE} and old & set(new) - NEW_FILES:
+        raise ValueError(f"{name}: holds another model ({few(sorted(old - NEW_FILES), most=3)}). Give another name.")
+    leftover = [path for path in sorted(old - set(new)) if path.endswith(REPLACED)]
+    operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = []
+    operations += [CommitOperationAdd(path, str(file)) for path, file in new.items()]
+    operations += [CommitOperationDelete(path) for path in leftover]
+    size = sum(file.stat().st_size for file in new.values())
+    console.print(f"pushing {count(len(new), 'file')}, {size / 1e6:.1f} MB, to {name}", soft_wrap=True)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)  # what the Hub says of the card
+        done = asked(name, lambda: api.create_commit(name, operations, commit_message=message))
+    for one in said:
+        warn(console, f"the Hub's client says: {hub_reason(Warning(one.message))}")
+    return Pushed(name, done.oid, f"{api.endpoint}/{name}", tuple(new), not there.private)

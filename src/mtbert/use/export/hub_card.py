@@ -1,0 +1,196 @@
+"""The ``README.md`` of a model on the Hugging Face Hub: metadata, tasks, use, scores, data and recipe."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mtbert import yaml_text
+from mtbert.messages import clean, count
+from mtbert.model.download import Origin
+from mtbert.model.model import Model
+from mtbert.task import Task
+from mtbert.use.export.card import answers, base, markdown
+from mtbert.use.predictor import Predictor
+
+MOST_NUMBERS = 20  # fitted numbers of a task that its card lists
+
+_OWN_USE = """\
+```
+pip install mtbert
+mtbert predict {name} {question}
+```
+
+```python
+import mtbert
+
+print(mtbert.load("{name}").predict("{task}", {texts}))
+```
+"""
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One score of a model on dev. ``interval`` has the ends of its 95% interval; ``seeds`` is the mean over seeds."""
+
+    task: str
+    metric: str
+    score: float
+    constant: float  # the score of the best constant answer
+    examples: int
+    interval: tuple[float, float] | None = None
+    seeds: tuple[int, float, float, float] | None = None  # number of seeds, mean, and the ends of its 95% interval
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a card says of the training of a model. Nothing in it names a place on the machine.
+
+    Attributes:
+        recipe: The recipe as YAML.
+        scores: The scores on dev.
+        data: The SHA-256 of each data source, by name.
+        packages: The versions of the packages that the run used.
+        origin: The encoder that the run started from.
+        hub_id: The name of this encoder on the Hub; None if it is not known to be there.
+    """
+
+    recipe: str
+    scores: Sequence[ScoreLine]
+    data: Mapping[str, str]
+    packages: Mapping[str, str]
+    origin: Origin
+    hub_id: str | None
+
+
+def hub_card(
+    name: str,
+    predictor: Predictor,
+    tasks: Sequence[str],
+    training: Training,
+    *,
+    to: str | None = None,
+    exported: str = "",
+) -> str:
+    """Returns the text of a model's ``README.md`` on the Hub.
+
+    Args:
+        name: The model's name on the Hub.
+        predictor: The model.
+        tasks: The names of the tasks that are pushed.
+        training: What is known of its training.
+        to: The format that it was exported in; None for mtbert's own form.
+        exported: The ``README.md`` of the exported folder.
+    """
+    chosen = [predictor.task(task) for task in tasks]
+    trained = f"Trained with mtbert {training.packages.get('mtbert', 'of an unknown version')}"
+    torch = f" and torch {training.packages['torch']}" if "torch" in training.packages else ""
+    steps = "" if predictor.step is None else f" for {count(predictor.step, 'step')}"
+    lines = [
+        "---",
+        *yaml_text.dump(_metadata(chosen, training, to)).splitlines(),
+        "---",
+        "",
+        f"# {name.partition('/')[2]}",
+        "",
+        f"{markdown(trained + torch)}{steps}. {base(training.origin)}".rstrip(),
+        "",
+        "## Tasks",
+        "",
+        "| task | type | inputs | answers | head |",
+        "|---|---|---|---|---|",
+        *(f"| `{t.name}` | {t.type} | {t.inputs} | {answers(t)} | {t.head.kind} |" for t in chosen),
+        "",
+        *(_own(name, predictor.model, chosen) if to is None else _exported(name, exported)),
+        "",
+        *_scores(training.scores),
+        "## Data",
+        "",
+        "SHA-256 of the files and data sets that the run read:",
+        "",
+        *(f"- {markdown(source)}: `{markdown(digest)}`" for source, digest in training.data.items()),
+        "",
+        "## Recipe",
+        "",
+        *_fenced(training.recipe, "yaml"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _metadata(tasks: Sequence[Task], training: Training, to: str | None) -> dict[str, object]:
+    found: dict[str, object] = {"library_name": "mtbert"}
+    if training.origin.licence is not None:
+        found["license"] = training.origin.licence
+    if training.hub_id is not None:
+        found["base_model"] = training.hub_id
+    kinds = list(dict.fromkeys(_pipeline(task) for task in tasks))
+    if len(kinds) == 1:
+        found["pipeline_tag"] = kinds[0]
+    return found | {"tags": ["mtbert", *kinds, *([to] if to else [])]}
+
+
+def _pipeline(task: Task) -> str:
+    """Returns the name that the Hub has for tasks of this kind."""
+    if task.reads_words:
+        return "token-classification"
+    return {None: "text-ranking", "separate": "sentence-similarity"}.get(
+        None if task.texts is None else task.inputs, "text-classification"
+    )
+
+
+def _own(name: str, model: Model, tasks: Sequence[Task]) -> list[str]:
+    first = min(tasks, key=lambda task: task.texts or 3)
+    texts, question = {
+        1: ('["A text."]', '--text "A text."'),
+        2: ('[("A text.", "Another text.")]', '--text "A text." --text-pair "Another text."'),
+    }.get(first.texts or 3, ('[("A query.", "A candidate.", "Another candidate.")]', "--input queries.csv"))
+    use = _OWN_USE.format(name=name, task=first.name, texts=texts, question=f"--task {first.name} {question}")
+    fitted = [line for task in tasks for line in _fitted(model, task)]
+    held = ["", "Fitted numbers, which the answers contain:", "", *fitted] if fitted else []
+    return ["## Use", "", *use.splitlines(), *held]
+
+
+def _fitted(model: Model, task: Task) -> list[str]:
+    """Returns a line for each fitted number of a task, such as a threshold."""
+    lines = []
+    for name, number in model.fitted(task.name).items():
+        numbers = number.flatten().tolist()
+        if name == "knots":
+            lines.append(f"- `{task.name}`: isotonic calibration with {number.shape[-1]} knots")
+            continue
+        shown = ", ".join(f"{one:.6g}" for one in numbers[:MOST_NUMBERS])
+        more = f" and {len(numbers) - MOST_NUMBERS:,} more" if len(numbers) > MOST_NUMBERS else ""
+        lines.append(f"- `{task.name}`: {name} {shown}{more}")
+    return lines
+
+
+def _exported(name: str, readme: str) -> list[str]:
+    """Returns the ``README.md`` of an exported folder without its title, and how to download the folder."""
+    body = readme.partition("\n\n")[2].rstrip()
+    load = f"Download the folder first: `hf download {name} --local-dir FOLDER`."
+    return body.replace("## Use\n", f"## Use\n\n{load}\n", 1).splitlines()
+
+
+def _scores(scores: Sequence[ScoreLine]) -> list[str]:
+    if not scores:
+        return []
+    lines = ["## Scores on dev", ""]
+    columns = ["task", "metric", "score", "95% interval", "best constant", "examples"]
+    seeds = any(line.seeds for line in scores)
+    columns += ["mean over seeds"] * seeds
+    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for line in scores:
+        ends = "" if line.interval is None else "{:.4f} to {:.4f}".format(*line.interval)
+        cells = [f"`{line.task}`", line.metric, f"{line.score:.4f}", ends, f"{line.constant:.4f}", str(line.examples)]
+        if seeds:
+            cells.append("" if line.seeds is None else "{1:.4f} ({2:.4f} to {3:.4f}), {0} seeds".format(*line.seeds))
+        lines.append(f"| {' | '.join(cells)} |")
+    why = "The interval is that of the choice of examples."
+    why += " The mean over seeds is that of the study that this run is part of." * seeds
+    return [*lines, "", why, ""]
+
+
+def _fenced(text: str, language: str) -> list[str]:
+    """Returns the lines of a code block that no text in it can end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [fence + language, *clean(text, lines=True).rstrip("\n").split("\n"), fence]

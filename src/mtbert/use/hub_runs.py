@@ -1,0 +1,93 @@
+"""Finds the model that a user names: a folder on this machine, or a model on the Hugging Face Hub."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtbert import json_files
+from mtbert.hub_client import asked, bars_shown
+from mtbert.messages import clean, few
+from mtbert.recipe.files import RECIPE_FILE
+
+MODEL_FILES = (
+    "mtbert.json",
+    "config.json",
+    "tokenizer.json",
+    "model.safetensors",
+    "heads.safetensors",
+    "adapters.safetensors",
+    "tops.safetensors",
+)
+EXPORTED = "export.json"  # a folder with this file is an export
+HUB_NAME = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
+_NAMED = re.compile(rf"({HUB_NAME})(?:@([\w./-]{{1,200}}))?", re.ASCII)
+_CACHED = re.compile(r".*/models--(.+?)--(.+)/snapshots/([0-9a-f]{12})[0-9a-f]*", re.DOTALL)
+
+
+def find_run(given: str | Path) -> Path:
+    """Returns the folder of a run or of a model.
+
+    If ``given`` is ``user/name`` or ``user/name@revision``, and there is neither such a path nor a folder ``user`` on
+    this machine, the model is fetched from the Hub. Its folder then lies in the cache of ``huggingface_hub``. With a
+    revision, it is fetched even if there is a folder ``user``. Any other ``given`` is returned unchanged.
+
+    Raises:
+        FileNotFoundError: If the Hub has no such model, or something else has this name there.
+        ConnectionError: If the model is not in the cache, and the network or the Hub fails.
+    """
+    path, named = Path(given), _NAMED.fullmatch(str(given))
+    if named is None or os.path.lexists(path):
+        return path
+    name, revision = named[1], named[2]
+    if revision is None and os.path.isdir(path.parent):
+        return path
+    return _fetched(name, revision)
+
+
+def hub_name(folder: Path) -> str | None:
+    """Returns the name and revision of a fetched model, as ``user/name@0123456789ab``; None for another folder."""
+    found = _CACHED.fullmatch(folder.as_posix())
+    return f"{found[1]}/{found[2]}@{found[3]}" if found else None
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    called = name if revision is None else f"{name}@{revision}"
+
+    def fetch(revision: str | None, wanted: Sequence[str], *, cached: bool = False) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted), local_files_only=cached))
+
+    what = f"{called}: no folder here, and on the Hub"
+    with bars_shown(False):
+        folder = asked(what, lambda: fetch(revision, [MODEL_FILES[0], EXPORTED]))
+        if not (folder / MODEL_FILES[0]).is_file():
+            raise FileNotFoundError(f"{called}: no model of mtbert on the Hub. {_instead(folder, name)}")
+        commit, files = folder.name, [*MODEL_FILES, RECIPE_FILE]  # a push at this moment makes another commit
+        try:
+            fetch(commit, files, cached=True)
+            here = True
+        except LocalEntryNotFoundError:
+            here = False
+    if not here:
+        asked(what, lambda: fetch(commit, files))
+    missing = [file for file in MODEL_FILES[:5] if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{called}: the model on the Hub lacks {few(missing)}. Push it again.")
+    return folder
+
+
+def _instead(folder: Path, name: str) -> str:
+    """Returns a sentence that says what else is on the Hub under this name."""
+    file = folder / EXPORTED
+    if not file.is_file():
+        return f"It has no {MODEL_FILES[0]}. Give the name of a model that mtbert push has written."
+    try:
+        found = json_files.read_json(file, "")
+        to = found.get("to") if isinstance(found, dict) else None
+    except ValueError:
+        to = None
+    kind = clean(str(to)[:40]) if isinstance(to, str) else "unknown"
+    return f"It is an export in the format {kind}; the model's page says how to load it: https://huggingface.co/{name}"
