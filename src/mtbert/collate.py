@@ -48,10 +48,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, an array with an entry for each row in ``self.rows``.
-
-        The entry is the index of the task's example in this row; -1 if the row has none.
-        """
+        """For each task, the index of its example in each row of ``self.rows``; -1 for a row without an example."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples
@@ -163,7 +160,7 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns a task's words that have a token, and the place of each word's first token in the batch part of the task.
+    """Returns a task's words that have a token, with the index of each first token in the task's part of the batch.
 
     Args:
         words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.
@@ -185,7 +182,7 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
         span: The name of the part of the batch that contains the sequences (:class:`~mtbert.batch.Span`).
         back: For each row of this part, the indices of its sequences within the part, ``[texts, rows]``.
         ends: For each sequence of this part, the index just after its last token, ``[sequences]``.
-        own: The indices of the rows that the task reads.
+        own: The indices, in this part, of the rows that the task reads.
         device: The device of the batch.
     """
     order = back[:, own].flatten()

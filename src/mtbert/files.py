@@ -293,7 +293,7 @@ def find_folder(folder: Path) -> Path | None:
 
 
 def meant(folder: Path) -> Path:
-    """Returns the folder as the user named it. ``folder`` is the path that :func:`find_folder` returned for it."""
+    """Returns the folder that the user named, for a path ``folder`` that :func:`find_folder` returned."""
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 

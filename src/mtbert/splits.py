@@ -291,7 +291,7 @@ def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
 
     Args:
         settings: A task that reads the table.
-        table: The table, with the rows that do not satisfy ``where``.
+        table: The table, including rows that do not satisfy ``where``.
     """
     rows = table.usable if settings.table is None else np.arange(len(table))
     try:

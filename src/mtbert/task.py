@@ -163,7 +163,7 @@ class Task(Settings):
         return {metric.name: metric for metric in self.metrics}[name]
 
     def fitted(self, calibrate: Calibrate = False, *, held_out: bool = True) -> tuple[FittedName, ...]:
-        """Returns the names of the task's fitted numbers, such as ``threshold``. They are in its head, but not trained.
+        """Returns the names of the numbers, such as ``threshold``, that are fitted for the task and saved in its head.
 
         Args:
             calibrate: The setting ``train.calibrate`` of the run.

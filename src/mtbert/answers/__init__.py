@@ -77,7 +77,7 @@ class AnswerType:
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 
     def with_labels(self, soft: SoftKind | None) -> AnswerType:
-        """Returns the answer type for labels that files give as votes or shares; this type itself for other labels."""
+        """Returns the variant of this answer type for votes or shares; the type itself for other labels."""
         return self if soft is None or self.soft is None else self.soft
 
     @property

@@ -254,8 +254,7 @@ def check_codes(task: TaskFacts) -> None:
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns a pair: the class names that look like sets of labels, and the number of different labels in all names.
 
-    A name such as ``a;b`` looks like a set if it contains a separator and its parts occur in other names too, or if all
-    names are in brackets.
+    A name such as ``a;b`` looks like a set if its parts occur in other names too, or if all names are in brackets.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

@@ -1,9 +1,9 @@
 """A cache on disk for arrays that are computed once and memory-mapped later: tables, splits, clusters and tokens.
 
-The name of a file is a digest of everything that its arrays depend on. A file consists of the bytes of the arrays, each
-array at a multiple of 64 bytes; a footer in JSON with the offset and the SHA-256 of each array; the SHA-256 of the file
-name and the footer; and the length of the footer. A damaged or missing file is written again. If no file can be
-written, the arrays are made in memory.
+The name of a file is a digest of everything that its arrays depend on. A file holds the bytes of the arrays, and then a
+footer in JSON with the offset and the SHA-256 of each array. The last bytes are a SHA-256 of the file name and the
+footer, and the length of the footer. A damaged or missing file is written again. If no file can be written, the arrays
+are made in memory.
 """
 
 import hashlib
@@ -194,8 +194,7 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
 def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) -> None:
     """Writes arrays to a cache file. ``make`` is called with an empty :class:`Spool`, and adds the arrays to it.
 
-    The finished file is put in place by an atomic rename. If the process is killed, or another process writes the same
-    file, the cache contains either a complete file or none.
+    The cache holds either the complete file or none, even if the process is killed or another one writes the same file.
 
     Raises:
         OSError: If the cache cannot be written.

@@ -252,7 +252,7 @@ class SourceTable:
                 yield first, f"{done} {count(number, 'row')} {why} (first: {part.unit} {self.lines[first]})"
 
     def _told(self, found: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-        """Turns each text in ``found`` into a warning that begins with the name of the file that the text is about."""
+        """Returns each text in ``found`` as a warning that begins with the name of the file."""
         return tuple(f"{self.parts[bisect_right(self.ends, first)].name}: {each}." for first, each in found)
 
     def places(self) -> Ints:

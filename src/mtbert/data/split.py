@@ -24,8 +24,7 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
     Texts are compared without regard to case and to leading or trailing space; an empty text does not count as shared.
     Rows that are linked by a chain of shared texts, such as ``(a, b), (b, c), (c, d)``, form a group, and no group is
-    divided. Groups are drawn at random, and a group goes to dev if it still fits. A giant group therefore stays in
-    train, and dev gets as close to its share as the other groups allow.
+    divided. Groups are drawn at random and go to dev if they still fit, so a giant group stays in train.
 
     Args:
         texts: The texts of the rows: one column for each text of a row.

@@ -4,7 +4,7 @@ Main losses, auxiliary losses and regularisers share this interface. Each loss i
 and often with a pure function on tensors. The class states what the loss :class:`Needs`. An instance of the class is
 called with a :class:`Pass`.
 
-Two kinds of settings are not called themselves: :class:`Own`, for a loss with weights of its own, and
+Two kinds of settings are not called directly: :class:`Own`, for a loss with weights of its own, and
 :class:`Averaged`, for a loss that reads a copy of the model with averaged weights. They have a method that returns the
 :data:`Loss` to call.
 

@@ -105,12 +105,16 @@ def build_head(
     native: NativeHead | None = None,
     fitted: Sequence[FittedName] | None = None,
 ) -> AnyHead:
-    """Returns a new head for ``task``, which reads vectors of ``width`` numbers.
+    """Returns a new head for ``task``.
 
-    The initial weights depend only on ``seed`` and the name of the task, not on other tasks. If ``seed`` is None, the
-    weights have shapes but no values (device "meta"). ``native`` is the result of :func:`native_head`. ``fitted`` names
-    the numbers, such as a threshold, that are fitted on held-out rows and saved with the head. By default, these are
-    the numbers that a run without calibration fits.
+    Args:
+        task: The task.
+        width: The width of the vectors that the head reads.
+        seed: The seed of the initial weights, used with the name of the task. None gives weights without values (device
+            "meta").
+        native: The result of :func:`native_head`.
+        fitted: The names of the numbers, such as a threshold, that are fitted on held-out rows and saved with the head.
+            By default, these are the numbers that a run without calibration fits.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)

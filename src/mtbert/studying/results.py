@@ -96,7 +96,7 @@ class EndedRun:
     def newest(self) -> str | None:
         """A sentence with the score of the run's newest model, for a run whose answers come from an earlier model.
 
-        It is None if the answers come from the newest model, or if it is unknown which model they come from.
+        It is None for all other runs.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):

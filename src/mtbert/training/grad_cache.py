@@ -31,7 +31,7 @@ class Fed:
 def fed_by_pass(
     gathered: Sequence[Mapping[str, Sequence[Tensor]]], losses: Mapping[str, WholeBatch]
 ) -> list[dict[str, Fed]]:
-    """Computes whole-batch losses, and returns for each forward pass the part of each loss that belongs to it.
+    """Computes whole-batch losses, and returns the part of each loss that belongs to each forward pass.
 
     Args:
         gathered: For each pass, the tensors that each loss has gathered from it, by the key of the loss. A loss whose

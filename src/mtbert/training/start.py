@@ -89,10 +89,7 @@ def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
 
 
 def _check_place(out: Path, overwrite: bool) -> None:
-    """Checks that a run may be written to ``out``, and raises a ValueError otherwise.
-
-    ``out`` must be free, or hold a run that may be replaced because ``overwrite`` is true.
-    """
+    """Raises a ValueError unless ``out`` is free, or holds a run and ``overwrite`` is true."""
     found = locks.find_held(out)
     if found is None or locks.is_free(out):
         return

@@ -339,8 +339,8 @@ def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
 def checked_texts(where: str, parts: Sequence[Any], given: Any = None) -> tuple[str, ...]:
     """Returns the texts of one example.
 
-    Raises a ValueError that begins with ``where`` if one of them is empty or not text. The message shows ``given``, or
-    the text itself if ``given`` is None.
+    Raises:
+        ValueError: If a text is empty or not UTF-8. The message begins with ``where``, and shows ``given`` or the text.
     """
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):

@@ -78,7 +78,7 @@ def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Gra
 
 
 def _form(model: Model, task: Task) -> str:
-    """Returns a name for the form of a task's inputs. Tasks with the same name can be in one graph."""
+    """Returns a name for the form of a task's inputs. Tasks can be in one graph if their inputs have the same form."""
     parts: list[str] = [task.inputs]
     parts += ["candidates"] if task.texts is None else []
     parts += ["joined"] if task.splitter == "unicode-joined" else []

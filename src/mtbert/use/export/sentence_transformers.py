@@ -194,7 +194,7 @@ def _module(folder: Path, index: int, name: str, config: Mapping[str, object]) -
 
 
 def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of the model in ``folder``. If ``raw``, a CrossEncoder gives a yes/no answer as a logit."""
+    """Returns the answers of the model in ``folder``. If ``raw`` is true, a CrossEncoder answers yes/no in logits."""
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     task, form = data.task, form_of(data.task)
