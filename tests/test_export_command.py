@@ -17,8 +17,7 @@ import toy_exports
 from commands import Mtbert
 from full_disk import files_of_at_most
 
-import mtbert as package
-from mtbert import scoring
+from mtbert import export, load, scoring
 from mtbert.batch import Dataset
 from mtbert.locks import alone
 from mtbert.model.model import Model
@@ -103,13 +102,13 @@ def test_a_folder_says_for_people_and_programs_what_it_holds(toy: Path, tmp_path
 
 
 def test_python_gets_what_the_command_prints(toy: Path, tmp_path: Path, copying, capsys):
-    found = package.export(toy / "run", "copy", tmp_path / "out", ["sts"])
+    found = export(toy / "run", "copy", tmp_path / "out", ["sts"])
     assert (found.path, found.files) == (tmp_path / "out", ("README.md", "export.json", "part/weights.bin"))
     assert (found.largest, found.compared["sts"].answers, found.left_out) == (0.0, 44, {})
     assert found.notes == {"sts": ("a score may leave its range",)}
     assert repr(found) == f"{tmp_path / 'out'}: sts, largest difference 0.0e+00"
     assert capsys.readouterr().out == ""
-    again = package.export(package.load(toy / "run"), to="copy", out=tmp_path / "again", tasks=["sts"])
+    again = export(load(toy / "run"), to="copy", out=tmp_path / "again", tasks=["sts"])
     assert again.compared == found.compared
 
 
@@ -227,7 +226,7 @@ def test_a_folder_without_a_model_or_a_recipe_is_refused(run_copy: Path, tmp_pat
     done = mtbert("export", alone_model, "--to", "copy", "--out", tmp_path / "out")
     assert "no recipe.yaml here or one folder up" in done.mistake
     with pytest.raises(ValueError, match="a model in memory has no dev rows"):
-        package.export(toy_exports.predictor("bert", ["classes"]), "copy", tmp_path / "out")
+        export(toy_exports.predictor("bert", ["classes"]), "copy", tmp_path / "out")
 
 
 STOPPED = """
