@@ -82,7 +82,7 @@ class Examples(Sequence[Example]):
     def unlabelled(self, words: Ragged) -> "Examples":
         """Returns a copy of these examples in which the label of every word is missing.
 
-        ``words`` has a row for each text, with a value for each word. Only the number of words is used.
+        ``words`` says how many words each text has. Its values are ignored.
         """
         return Examples(self.ids, self.texts, words.with_values(np.full(len(words.values), np.nan)))
 
@@ -185,7 +185,7 @@ class Dataset:
         return total
 
     def only(self, examples: Rows) -> "Dataset":
-        """Returns a data set with only some of the examples. ``examples`` are their indices, in ascending order."""
+        """Returns a data set with only the examples at the indices ``examples``, which must be in ascending order."""
         if len(examples) == len(self):
             return self
         return replace(self, examples=self.examples.take(examples), rows=self.rows[examples])
@@ -243,7 +243,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a batch that have a token, for a task with a label for each word.
+    """The words of a batch, for a task that labels words. Words without a token are left out.
 
     Attributes:
         owners: The index of the example that each word is from, ``[W]``, in ascending order.

@@ -18,10 +18,9 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class NumberCells(Sequence[str | None]):
-    """One or more columns of a file that hold numbers, and that together give a label or a weight for each row.
+    """One or more columns of numbers in a file. Together they give a label or a weight for each row.
 
-    Code that knows this class reads ``numbers``. For all other code, each row is one text, as if it had been written
-    into a single column; None if all cells of the row are empty.
+    Read as a sequence, they have one text for each row, or None if all cells of the row are empty.
 
     Args:
         names: The names of the columns.

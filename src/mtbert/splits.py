@@ -60,12 +60,12 @@ class TableSplit:
     """A table that is split into train and dev.
 
     Attributes:
-        tasks: The tasks that read the table. Labels or a range that the recipe leaves open have been filled in.
+        tasks: The tasks that read the table. Labels and ranges that the recipe leaves open are filled in.
         reads: For each task, the indices of its texts in ``TableSide.texts``.
         held_out: Rows that were taken out of train to fit thresholds or calibrations; None if none are fitted.
         parts: The files that train and dev come from.
-        warnings: Warnings about the table as a whole, which arose when it was read.
-        own_warnings: For each task, the warnings from reading that concern only this task.
+        warnings: Warnings about the table as a whole.
+        own_warnings: Warnings that concern only one task, by the name of the task.
     """
 
     tasks: Mapping[str, Task]
@@ -267,9 +267,9 @@ def _examples(views: Sequence[Table], tasks: Mapping[str, Task]) -> dict[str, Ex
 
 
 def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> TableSide:
-    """Returns the part of ``table`` that consists of the given rows, which must be in ascending order.
+    """Returns the part of ``table`` with the given rows, which must be in ascending order.
 
-    ``read`` holds, for each task that reads the table, all examples of the task.
+    ``read`` maps each task to all its examples in the table.
     """
     texts = tuple(taken(column, rows, len(table)) for column in table.texts)
     ids = taken(table.ids, rows, len(table))

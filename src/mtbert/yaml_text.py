@@ -1,4 +1,4 @@
-"""Reads and writes YAML 1.2 safely, for recipes and studies: scalars, lists, and mappings whose keys are text.
+"""Safe reading and writing of YAML 1.2, for recipes and studies: scalars, lists, and mappings whose keys are text.
 
 PyYAML splits the text into events. This module builds values from the events under the core schema of YAML 1.2: ``no``
 is a word, ``1e-5`` is a number, and ``010`` is ten. Limits on size, depth and the number of values ensure that no text
@@ -44,7 +44,7 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     Args:
         file: The path of a recipe or study.
         what: The kind of file, ``recipe`` or ``study``, for messages.
-        key: A key that such a mapping needs. Messages mention it, but this function does not check that it is there.
+        key: A key that such a file needs, for messages. This function does not check that it is there.
 
     Raises:
         ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message

@@ -204,9 +204,9 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
-    """Returns a table of the scores ``each``, with one row for each class, label, type of entity or tag.
+    """Returns ``each`` as a table, with one row for each class, label, type of entity or tag.
 
-    ``what`` says which of these the rows stand for, such as ``class``.
+    ``what`` is the heading of the first column, such as ``class``.
     """
     rows = (
         (

@@ -1,4 +1,4 @@
-"""Checks which columns can hold the labels of an answer type."""
+"""Functions that check whether a recipe's columns can hold the labels of an answer type."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Fits numbers on held-out rows: the threshold above which the answer is "yes", and the calibration of probabilities.
+"""Numbers fitted on held-out rows: the threshold above which an answer is "yes", and the calibration of probabilities.
 
 ``thresholds.py`` and ``calibration.py`` have the functions that fit them. Rows count by their weights, as in losses: a
 row of weight 0 counts for nothing.
@@ -138,9 +138,9 @@ def row_weights(rows: int, weights_B: Labels | None) -> Labels:
 
 
 def _interpolated(x_B: Tensor, knots_2Q: Tensor) -> Tensor:
-    """Returns the value at each ``x`` of the function that is linear between its knots, and constant outside them.
+    """Returns the linear interpolation between knots at each ``x_B``. Outside the knots, the value is constant.
 
-    Row 0 of ``knots_2Q`` holds the places of the knots, in rising order, and row 1 the values there.
+    Row 0 of ``knots_2Q`` holds the x-coordinates of the knots, in rising order; row 1 holds their y-coordinates.
     """
     x_Q, y_Q = knots_2Q
     # searchsorted would be faster, but it has no counterpart in ONNX.

@@ -323,8 +323,8 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy holds the answer type of tasks with soft labels. It reads labels with ``labels``.
-    Its kinds of predictions are ``predictions``, or those of ``hard`` if ``predictions`` is None.
+    The field ``soft`` of the copy is the answer type for soft labels. ``labels`` reads them. ``predictions`` are the
+    kinds of predictions for them; None means those of ``hard``.
     """
     soft = replace(
         hard,

@@ -29,7 +29,7 @@ class NumberForm:
         """Returns the number in a cell as JSON text, or None if the cell is empty.
 
         Raises:
-            ValueError: If the cell holds something that is not a valid number for the column.
+            ValueError: If the cell holds anything but a valid number.
         """
         return self.written(self.read(value))
 

@@ -18,14 +18,14 @@ DOCUMENT = "-DOCSTART-"
 def conll_records(
     name: str, text: Text, wanted: Sequence[str], *, every: bool
 ) -> tuple[Sequence[str], Iterator[Record]]:
-    """Returns a pair: the names of all columns, and the records. There is one record for each text.
+    """Returns a pair: the names of all columns, and a record for each text.
 
-    A record consists of the number of the text's first line and of the values in the ``wanted`` columns or, if
-    ``every`` is true, in all columns.
+    A record has the number of the text's first line, and the text's values in the ``wanted`` columns. If ``every`` is
+    true, it has the values in all columns.
 
     Raises:
-        ValueError: If the file is empty. This error is also raised while the records are read, if a line has more or
-            fewer fields than the first line.
+        ValueError: If the file is empty. While the records are read: if a line does not have as many fields as the
+            first.
     """
     lines = _fields(text)
     first = next(lines, None)

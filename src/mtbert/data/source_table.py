@@ -76,8 +76,7 @@ class Others:
 
     Attributes:
         rows: A mask of these rows, ``[n]``.
-        labelled: For each column of labels or weights, a mask of the rows that are in ``rows`` and have a value in this
-            column, ``[n]``.
+        labelled: For each column of labels or weights, a mask of the rows in ``rows`` that have a value there, ``[n]``.
     """
 
     rows: Mask

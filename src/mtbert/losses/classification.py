@@ -41,9 +41,9 @@ class CrossEntropy(Settings):
     """The mean negative log-likelihood of the true class, in nats; for soft labels, the cross-entropy.
 
     With ``class_weights``, the loss of each example is multiplied by the weight of its class. The sum is divided by the
-    number of examples, whereas PyTorch divides it by the sum of the weights. The gradient of a step therefore stays the
-    same when the step is split into several forward passes. ``smoothing`` is the share of the target that is spread
-    evenly over all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016).
+    number of examples, whereas PyTorch divides it by the sum of the weights. ``smoothing`` is the share of the target
+    that is spread evenly over all classes (Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
+    2016).
     """
 
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class", soft=True)
@@ -72,9 +72,9 @@ class CrossEntropy(Settings):
 class BinaryCrossEntropy(Settings):
     """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a number between.
 
-    For sets of labels, the loss is averaged over the known labels of each example, and then over the examples.
-    ``smoothing`` and ``class_weights`` work as in :class:`CrossEntropy` with two classes. The top of this file
-    says what class weights mean for sets.
+    For sets of labels, the loss of an example is the mean over its known labels. ``smoothing`` and ``class_weights``
+    work as in :class:`CrossEntropy` with two classes. For sets, a class weight is the weight of ``yes``, and ``no`` has
+    weight 1.
     """
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)

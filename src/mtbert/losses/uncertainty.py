@@ -12,11 +12,10 @@ RATE = 0.01  # learning rate of s, which would hardly move at the rate of the ot
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor, share: float, *, gaussian: bool) -> Tensor:
     """Returns ``loss`` weighted by the learned uncertainty ``s`` of its task: ``exp(-s) * loss + share * s / 2``.
 
-    For a Gaussian likelihood the first term is halved. A step may have several forward passes, each with some of the
-    task's examples. This function is called for each pass.
+    For a Gaussian likelihood, the first term is halved.
 
     Args:
-        loss: The weighted sum of the task's losses in the pass, multiplied by ``share``.
+        loss: The weighted sum of the task's losses in one forward pass, multiplied by ``share``.
         log_variance: ``s``, a scalar parameter of the task; 0 at the start.
         share: The number of the task's examples in the pass divided by their number in the step.
         gaussian: Whether the likelihood is Gaussian, as for scores.

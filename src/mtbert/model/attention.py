@@ -111,9 +111,9 @@ class Groups:
 
 @dataclass(frozen=True)
 class Padded(Groups):
-    """The sequences of a batch in which all are padded to one length, as a single group.
+    """A batch whose sequences are all padded to one length, as a single group.
 
-    A batch of B sequences has B * L rows, padding included. Every row is computed, but no token attends to padding.
+    Every place is computed, including padding, but no token attends to padding.
 
     Args:
         mask_BL: True at the places of tokens.
@@ -140,11 +140,10 @@ class Padded(Groups):
 
 
 def room(length: int, device: torch.device) -> int:
-    """Returns the largest length in the range of lengths that contains ``length``.
+    """Returns ``length`` rounded up: to a multiple of 8 on a CPU, and to a power of two, at least 32, on a GPU.
 
-    Attention computes neighbouring sequences together, as a group, if their lengths are in the same range. On a CPU,
-    the ranges are 1 to 8, 9 to 16, and so on. On a GPU, each group costs a dozen kernel launches per layer, whatever
-    its size. The ranges are therefore wider there: 1 to 32, 33 to 64, 65 to 128, and so on.
+    Attention computes neighbouring sequences as one group if their rounded lengths are equal. On a GPU, the rounding is
+    coarser, because each group takes time to launch.
     """
     if device.type == "cuda":
         return max(SHORT, 1 << (length - 1).bit_length())

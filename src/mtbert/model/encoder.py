@@ -196,8 +196,8 @@ class Encoder(nn.Module):
     def matrices(self) -> Iterator[tuple[str, nn.Linear, int]]:
         """Yields a tuple ``(name, module, stacked)`` for each linear module that LoRA can change.
 
-        ``name`` is ``0.qkv``, for example, for the module ``qkv`` in the transformer layer with index 0. ``stacked`` is
-        the number of matrices that are stacked in the module's weight.
+        ``name`` is the index of a layer and the name of a module in it, such as ``0.qkv``. ``stacked`` is the number of
+        matrices in the module's weight, such as 3 for ``qkv``.
         """
         for i, layer in enumerate(self._layers()):
             for name, (module, stacked) in layer.matrices().items():

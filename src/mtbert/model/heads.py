@@ -28,9 +28,8 @@ INIT_STD = 0.02  # standard deviation of BERT's initial weights
 class LinearHead(nn.Module):
     """A head with one linear layer, or with two linear layers and an activation between them.
 
-    The head kind ``mlp`` has two layers and a ReLU. The head kind ``native`` has the same design as the
-    classification head that the transformers library has for the encoder's family. The argument ``native``, a
-    :class:`NativeHead`, describes that head.
+    The head kind ``mlp`` has two layers and a ReLU. The head kind ``native`` is built like the classification head that
+    transformers has for the encoder's family. Only this kind needs the argument ``native``.
     """
 
     def __init__(

@@ -142,9 +142,9 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """Returns the output of the layer for all tokens, ``[N, D]``.
 
-        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. ``adapter`` is
-        called with the input of the attention, ``[N, D]``. Its result is added to the last residual sum of the layer.
-        If the layer ends with a norm, the norm is applied to the new sum.
+        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. The function
+        ``adapter`` gets the input of the attention, ``[N, D]``. Its result is added to the last residual sum, before
+        the last norm.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)

@@ -24,9 +24,9 @@ from mtbert.seeds import torch_generator
 
 
 class Change(nn.Module):
-    """A trainable low-rank change (LoRA) of a weight in which ``P`` matrices are stacked.
+    """A trainable low-rank change (LoRA) of a weight that consists of ``P`` stacked matrices.
 
-    Adds ``(alpha / rank) * B A`` to each of them. ``B`` and ``A`` are trained; ``rank`` is their inner dimension.
+    Each matrix has its own trained ``B`` and ``A``, and ``(alpha / rank) * B A`` is added to it.
     """
 
     def __init__(self, weight: Tensor, stacked: int, settings: Lora, generator: torch.Generator) -> None:
@@ -57,7 +57,7 @@ def add(encoder: Encoder, settings: Lora, seed: int) -> None:
 def merged(encoder: Encoder) -> Encoder:
     """Returns an encoder with plain weights, into which the low-rank changes have been merged.
 
-    If ``encoder`` has no such changes, it is returned itself. Otherwise a copy is returned, and all its weights are
+    If ``encoder`` has no such changes, returns ``encoder`` itself. Otherwise, returns a copy in which all weights are
     trainable.
     """
     if not any(parametrize.is_parametrized(module) for module in encoder.modules()):

@@ -47,8 +47,7 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
-        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`. But if the file has several mistakes,
-            the message has only the first, because no user wrote this file.
+        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`.
     """
     raw = modern(_resolve(str(file), Path()))
     try:

@@ -24,9 +24,9 @@ def identity(recipe: Recipe) -> str:
 
 
 def same_settings(file: Path, recipe: Recipe) -> bool:
-    """Returns whether the recipe stored in ``file``, of a run or a tuning, has the settings of ``recipe``.
+    """Returns whether the recipe in ``file``, stored by a run or a tuning, has the same settings as ``recipe``.
 
-    ``data.root`` is not compared, and ``train.held_out`` only if there is a task for which rows are held out.
+    ``data.root`` is not compared. ``train.held_out`` is compared only if rows are held out for a task.
 
     Raises:
         FileNotFoundError, ValueError: In the same cases as :func:`mtbert.recipe.files.load_run_recipe`.

@@ -129,9 +129,9 @@ class Recipe(Settings):
         return found
 
     def columns_of_words(self, name: str) -> frozenset[str]:
-        """Returns the text columns of the table of the task ``name`` in which cells may be lists of words.
+        """Returns the text columns in which cells may be lists of words, in the table of the task ``name``.
 
-        These are the columns from which a task of this table reads words that have labels.
+        These are the columns in which a task of this table labels words.
         """
         readers = self.tasks_by_table()[self.tasks[name].source_name]
         return frozenset(task.columns.text[0] for task in readers if task.columns.words)

@@ -18,10 +18,10 @@ from mtbert.losses import Pass, WholeBatch
 
 @dataclass(frozen=True)
 class Fed:
-    """The part of a whole-batch loss that belongs to one forward pass.
+    """The part of a whole-batch loss that belongs to one forward pass of a step.
 
-    A whole-batch loss gathers tensors from every forward pass of a step. This part holds a share of the loss value, and
-    the gradients of the loss with respect to the tensors that were gathered from this pass.
+    ``value`` is a share of the loss value. ``gradients`` are the gradients of the whole loss with respect to the
+    tensors that were gathered from this pass.
     """
 
     value: Tensor
@@ -59,8 +59,8 @@ def fed_by_pass(
 def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
     """Returns a scalar that replaces a whole-batch loss when the gradients of one forward pass are computed.
 
-    ``made`` is the forward pass, and ``fed`` is the part of the loss that belongs to it. The scalar has the value
-    ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from the pass are ``fed.gradients``.
+    The value of the scalar is ``fed.value``. Its gradients with respect to the tensors that ``loss`` gathers from the
+    pass ``made`` are ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

@@ -98,10 +98,7 @@ class Objective:
         self.own.to(model.encoder.word_embedding.weight)  # to the same device and dtype
 
     def _ready(self, task: str, loss: LossSettings) -> Loss:
-        """Returns a function that computes ``loss`` from a forward pass.
-
-        Weights that belong to the loss are created here. A loss that uses the model with averaged weights gets it here.
-        """
+        """Returns a function that computes ``loss`` from a forward pass. Creates the loss's own weights, if any."""
         if isinstance(loss, Own):
             draws = torch_generator("own", self.recipe.train.seed, task, loss.kind)
             own = self.own[f"{task}:{loss.kind}"] = loss.build(self.model.encoder.config.width, draws)
@@ -222,9 +219,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        A task's share is its number of labels in this pass (or the sum of their weights), divided by its number in the
-        whole step, which ``amounts`` holds. Each loss is multiplied by the share of its task before it is weighted. If
-        ``surrogates`` has a value for a loss, this value replaces the product of loss and share.
+        Each loss is first multiplied by the share of its task's labels that are in this pass. ``amounts`` holds each
+        task's number of labels (or the sum of their weights) in the whole step. A value in ``surrogates`` replaces the
+        product of a loss and its share.
         """
         totals = {}
         for name, made in passes.items():
@@ -249,8 +246,8 @@ class Objective:
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
-        Returns a triple: the state of the random generator before each forward pass, the part of these losses that
-        belongs to each forward pass, and the state of the generator after the last one.
+        Returns a triple: the state of the random generator before each pass, the part of the losses that belongs to
+        each pass, and the state of the generator after the last pass.
         """
         states, gathered = [], []
         tasks = dict.fromkeys(name for batch in batches for name in batch.places)

@@ -118,7 +118,7 @@ class Profile:
 def product_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
     """Returns the speed of large square matrix products on ``device``, in floating-point operations per second.
 
-    The same product is computed again and again for ``seconds`` seconds. The fastest computation determines the result.
+    Products are repeated for ``seconds`` seconds, and the fastest one counts.
     """
     size = 8192 if device.type == "cuda" else 2048
     # Random numbers: products of constants draw less power, so that a GPU computes them up to a seventh faster.

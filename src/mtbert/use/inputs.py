@@ -104,15 +104,15 @@ def unlabelled(
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Returns a pair: the tasks that can give answers for an input (a file, for example), and a list of warnings.
+    """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
 
-    The list holds one warning, which names the tasks that cannot give answers. It is empty if all tasks can.
+    The list is empty if all tasks can answer. Otherwise, it has one warning, which names those that cannot.
 
     Args:
-        recipe: The recipe of the run. A task is left out if the recipe has no loss that trains its answers.
+        recipe: The recipe of the run. A task needs a loss that trains its answers.
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
-        reasons: Further reasons why tasks cannot give answers, keyed by the name of the task.
+        reasons: Further reasons why tasks cannot answer, keyed by the name of the task.
 
     Raises:
         ValueError: If no task is left.
@@ -177,11 +177,11 @@ def _input(file: str) -> Iterator[tuple[str, Path]]:
 def _texts(
     recipe: Recipe, tasks: Sequence[Task], file: str, root: Path, id_: str | None = None, *, gaps: bool = True
 ) -> SourceTable:
-    """Returns the rows of a file without labels, with the text columns that the recipe names for ``tasks``.
+    """Returns the rows of an unlabelled file, with the text columns of ``tasks``.
 
     Args:
-        recipe: The recipe of the run. As in training, a text may be a list of words if a task of the same table labels
-            its words.
+        recipe: The recipe of the run, which names the text columns. A text may be a list of words where training allows
+            it.
         tasks: The tasks that will answer.
         file: The file, relative to ``root``.
         root: The folder.

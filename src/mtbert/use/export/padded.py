@@ -39,8 +39,8 @@ class PaddedModel(nn.Module):
     def forward(self, *texts: PaddedText) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
         """Returns a pair for each task: the raw prediction, and the vectors that the task's head has read.
 
-        ``texts`` has an entry for each text of an example that is encoded by itself. Answers about words have a
-        prediction for every token: ``[B, L, K]``. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
+        Texts that are encoded one by one have an entry each in ``texts``. Answers about words have a prediction for
+        every token, ``[B, L, K]``. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
         """
         by_text = [self.vectors(*text) for text in texts]
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}

@@ -104,10 +104,10 @@ class Affine:
 
 
 def affines(model: Model, task: Task) -> list[Affine]:
-    """Returns the linear layers of a task, from the vector that it pools to its answer.
+    """Returns the linear layers between the pooled vector of a task and its answer, in order.
 
-    The first one is the pooler if the task reads it. A temperature, a Platt scaling and the range of scores are part of
-    the last one. The task must have a head with layers.
+    If the task reads the pooler, the pooler comes first. Calibration and the range of scores are merged into the last
+    layer. The task must have a head with layers.
     """
     head = model.head(task.name)
     assert isinstance(head, LinearHead)
@@ -207,14 +207,14 @@ def write_encoder(
     prefix: str = "",
     pooler: bool = True,
 ) -> None:
-    """Writes ``config.json`` and ``model.safetensors`` of a class of transformers.
+    """Writes an encoder as ``config.json`` and ``model.safetensors``, which a class of transformers can load.
 
     Args:
         encoder: The encoder.
         folder: The folder to write into.
-        config: Keys of ``config.json`` beside those that describe the encoder.
-        beside: Weights beside those of the encoder, by their names.
-        prefix: The prefix that the names of the encoder's weights get.
+        config: Further keys of ``config.json``.
+        beside: Further weights, by name.
+        prefix: A prefix for the names of the encoder's weights.
         pooler: Whether the class has a pooler. If it has none, the encoder's pooler is left out.
     """
     kept = {name: weight for name, weight in encoder_state(encoder).items() if pooler or not name.startswith("pooler.")}

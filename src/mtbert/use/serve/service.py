@@ -65,11 +65,10 @@ class Service:
     async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> Answers:
         """Returns a dict ``{task: answer}`` for each row of texts.
 
-        Of the tasks in ``names``, the dict has those whose examples can have as many texts as the row.
+        A row gets the answers of those tasks in ``names`` that take as many texts as it has.
 
         Raises:
-            Refused: If a task does not exist, if a text is not allowed, or if a row has a number of texts that none of
-                these tasks can take.
+            Refused: If a task does not exist, if a text is not allowed, or if no task takes as many texts as a row has.
         """
         tasks = [self.task(name) for name in dict.fromkeys(names)]
         if not tasks:
