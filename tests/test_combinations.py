@@ -155,7 +155,7 @@ def run_of(folder: Path) -> Callable[[Recipe], Run]:
             patched.setattr("mtbert.training.assemble.load_encoder", read)
             patched.setattr(
                 "mtbert.training.assemble.prepare",
-                lambda recipe, tokenizer, afresh: {name: data[name] for name in recipe.tasks},
+                lambda recipe, tokenizer: {name: data[name] for name in recipe.tasks},
             )
             return assemble(settings).run()
 

@@ -1,5 +1,6 @@
 """A run keeps the columns, splits, clusters and tokens of its tables, and notices a changed file."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from mtbert.data.sources import Source
 from mtbert.data.tables import Columns, Table
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.prepare import Prepared, prepare
-from mtbert.recipe.settings import validate_recipe
+from mtbert.recipe.settings import Recipe, validate_recipe
+from mtbert.splits import file_digests
 
 ROWS = 1200
 COLUMNS = Columns(text=("first", "second"), label="same", id="id")
@@ -43,7 +45,7 @@ def write(folder: Path, rows: int = ROWS, word: str = "cat", name: str = "pairs.
     return file
 
 
-def prepared(folder: Path, *, afresh: bool = False, **changed: Any) -> Prepared:
+def recipe_of_pairs(folder: Path, **changed: Any) -> Recipe:
     task = {
         "type": "binary",
         "inputs": "separate",
@@ -55,7 +57,11 @@ def prepared(folder: Path, *, afresh: bool = False, **changed: Any) -> Prepared:
     }
     raw = toy_run.raw_recipe(folder)
     raw["data"]["root"], raw["tasks"] = str(folder), {"pair": task | changed}
-    return prepare(validate_recipe(raw, "toy"), load_tokenizer(folder / "encoder"), afresh=afresh)["pair"]
+    return validate_recipe(raw, "toy")
+
+
+def prepared(folder: Path, **changed: Any) -> Prepared:
+    return prepare(recipe_of_pairs(folder, **changed), load_tokenizer(folder / "encoder"))["pair"]
 
 
 def files(folder: Path) -> list[str]:
@@ -123,7 +129,7 @@ def test_what_is_kept_is_told_by_kind(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def read(folder: Path, source: Source | None = None, columns: Columns = COLUMNS) -> Table:
     found = source or Source(path="pairs.csv")
-    return sources.read_kept(found, [columns], folder, texts=[len(columns.text)], afresh=False).table(0)
+    return sources.read_kept(found, [columns], folder, texts=[len(columns.text)]).table(0)
 
 
 def test_a_table_from_the_cache_says_where_its_labels_stand(folder: Path):
@@ -196,9 +202,10 @@ def test_a_file_is_hashed_again_when_asked_although_nothing_seems_to_have_change
     assert (
         prepared(folder).table.digests == before.table.digests
     )  # as if path, size, times and inode were those of before
-    after = prepared(folder, afresh=True)
-    assert after.table.digests != before.table.digests
-    assert list(after.train.examples.texts[0]) != list(before.train.examples.texts[0])
+    assert list(prepared(folder).train.examples.texts[0]) == list(before.train.examples.texts[0])
+    found = file_digests(recipe_of_pairs(folder))
+    assert found == {"pairs.csv": hashlib.sha256((folder / "pairs.csv").read_bytes()).hexdigest()}
+    assert found != before.table.digests
 
 
 def test_the_digest_of_a_file_that_changed_a_moment_ago_is_not_remembered(folder: Path):

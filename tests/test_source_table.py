@@ -121,13 +121,13 @@ def test_a_table_from_the_cache_is_as_it_was_read(tmp_path: Path, monkeypatch: p
     texts = [1, 1, 2]
     plain = sources.read_all(source, ALL, tmp_path, texts=texts)
     for _ in range(2):
-        found = sources.read_kept(source, ALL, tmp_path, texts=texts, afresh=False)
+        found = sources.read_kept(source, ALL, tmp_path, texts=texts)
         assert found.all_warnings == plain.all_warnings
         for i in range(3):
             assert found.table(i).rows == plain.table(i).rows
             assert found.left_out(i) == plain.left_out(i)
     assert isinstance(found.texts[0].block.base, np.ndarray)  # mapped
-    other = sources.read_kept(source, [STARS], tmp_path, texts=[1], afresh=False)
+    other = sources.read_kept(source, [STARS], tmp_path, texts=[1])
     assert [row.label for row in other.table(0).rows] == ["3", "2", "4"]
 
 

@@ -139,10 +139,11 @@ def test_resuming_on_changed_data_is_refused_although_size_times_and_inode_are_t
         resume_run(folder / "run", SILENT)
 
 
-def test_resuming_on_changed_data_is_refused(folder: Path):
+@pytest.mark.parametrize("line", ["new,a dog,a cat,1", "new,a dog,a cat,77", "new,a dog", "new,a dog,a cat,none"])
+def test_resuming_on_changed_data_is_refused_whatever_stands_there_now(folder: Path, line: str):
     start_run(load_recipe(str(folder / "toy.yaml")), folder / "run", SILENT)
     with (folder / "data/sts.csv").open("a") as file:
-        file.write("new,a dog,a cat,1\n")
+        file.write(f"{line}\n")
     with pytest.raises(ValueError, match=r"sts\.csv: changed since the run in .*run began"):
         resume_run(folder / "run", SILENT)
 

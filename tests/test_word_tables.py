@@ -110,9 +110,7 @@ def test_a_table_from_the_cache_still_knows_whose_words_are_given(tmp_path: Path
     (tmp_path / "w.jsonl").write_text(lines(*ROWS))
     (tmp_path / "s.jsonl").write_text(lines(*SPANS))
     for _ in range(2):
-        found = [
-            read_kept(Source(path=name), [WORDS], tmp_path, texts=[1], afresh=True) for name in ("w.jsonl", "s.jsonl")
-        ]
+        found = [read_kept(Source(path=name), [WORDS], tmp_path, texts=[1]) for name in ("w.jsonl", "s.jsonl")]
         assert [isinstance(each.texts[0], WordColumn) for each in found] == [True, False]
 
 

@@ -81,9 +81,7 @@ class Prepared:
         return [*self.warnings, *cut, *lost]
 
 
-def prepare(
-    recipe: Recipe, tokenizer: Tokenizer, *, afresh: bool = False, only: Collection[str] | None = None
-) -> dict[str, Prepared]:
+def prepare(recipe: Recipe, tokenizer: Tokenizer, *, only: Collection[str] | None = None) -> dict[str, Prepared]:
     """Returns the data of the tasks in a recipe, by the task's name.
 
     Tables, splits, clusters and tokens are kept in the user's cache folder. They are found there by the SHA-256 of the
@@ -92,8 +90,6 @@ def prepare(
     Args:
         recipe: The recipe.
         tokenizer: The tokenizer of the recipe's encoder.
-        afresh: Whether to compute the SHA-256 of every file again. By default, this is done only for files whose size,
-            times or inode have changed.
         only: The tasks whose data are wanted; None takes all. The rows of a table do not depend on this choice.
 
     Raises:
@@ -103,7 +99,7 @@ def prepare(
     found: dict[str, Prepared] = {}
     with rooted(recipe):
         for table in dict.fromkeys(recipe.tasks[name].source_name for name in wanted):
-            found |= _prepare(recipe, table, tokenizer, wanted, afresh)
+            found |= _prepare(recipe, table, tokenizer, wanted)
     return {name: found[name] for name in wanted}
 
 
@@ -258,11 +254,9 @@ def read_test(
     return {task.name: found[task.name] for task in tasks}, tuple(warnings)
 
 
-def _prepare(
-    recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection[str], afresh: bool
-) -> dict[str, Prepared]:
+def _prepare(recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection[str]) -> dict[str, Prepared]:
     """Returns the data of each task in ``wanted`` that reads the table called ``name``."""
-    split = split_table(recipe, name, afresh=afresh)
+    split = split_table(recipe, name)
     readers = [each for each in recipe.tasks_by_table()[name] if each.name in wanted]
     check_rows(readers[0], len(split.train))
     tasks = {each.name: split.tasks[each.name] for each in readers}

@@ -15,11 +15,12 @@ from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
 from mtbert.data import cache, labels, sources
 from mtbert.data.cache import Kept, Spool
+from mtbert.data.cells import readable
 from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
 from mtbert.data.split import grouped_split
 from mtbert.data.tables import Table, TableFile
-from mtbert.files import resolved
+from mtbert.files import resolved, sha256
 from mtbert.messages import shown
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
@@ -93,24 +94,23 @@ class Split:
     parts: Sequence[TableFile]
 
 
-def read_split(recipe: Recipe, name: str, *, afresh: bool = False) -> Split:
+def read_split(recipe: Recipe, name: str) -> Split:
     """Returns the train and dev examples of the task ``name``. Dev has its own source, or is split off from train.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
-    return read_splits(recipe, [name], afresh=afresh)[name]
+    return read_splits(recipe, [name])[name]
 
 
-def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -> dict[str, Split]:
+def read_splits(recipe: Recipe, names: Sequence[str]) -> dict[str, Split]:
     """Returns a dict from the name of each given task to its train and dev examples. Each table is read once.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.
     """
     tables = {
-        table: split_table(recipe, table, afresh=afresh)
-        for table in dict.fromkeys(recipe.tasks[name].source_name for name in names)
+        table: split_table(recipe, table) for table in dict.fromkeys(recipe.tasks[name].source_name for name in names)
     }
     found = {}
     for name in names:
@@ -121,7 +121,7 @@ def read_splits(recipe: Recipe, names: Sequence[str], *, afresh: bool = False) -
     return found
 
 
-def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSplit:
+def split_table(recipe: Recipe, name: str) -> TableSplit:
     """Reads a table and splits it. Returns the rows of each part of the split, as examples of the table's tasks.
 
     Dev has its own source, or is split off from train.
@@ -129,17 +129,16 @@ def split_table(recipe: Recipe, name: str, *, afresh: bool = False) -> TableSpli
     Args:
         recipe: The recipe.
         name: The name of a table, or of a task with files of its own.
-        afresh: Whether to compute the SHA-256 of each file again, even if it seems unchanged.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read; the message names file, line and column.
     """
     readers = recipe.tasks_by_table()[name]
     settings = readers[0]
-    whole = _kept(recipe, readers, settings.train, afresh, whole=settings.dev is None and bool(settings.train.where))
+    whole = _kept(recipe, readers, settings.train, whole=settings.dev is None and bool(settings.train.where))
     tables = [whole.chosen]
     if settings.dev is not None:
-        tables.append(_kept(recipe, readers, settings.dev, afresh, weighted=False))
+        tables.append(_kept(recipe, readers, settings.dev, weighted=False))
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
     read = [_examples(own, tasks) for own in views]
@@ -222,6 +221,20 @@ def check_files(recipe: Recipe) -> None:
                 sources.check_files_of(source, recipe.root())
 
 
+def file_digests(recipe: Recipe) -> dict[str, str]:
+    """Returns the SHA-256 of each file of train and dev, by the name that messages and records give to the file.
+
+    Every file is read, even if it seems unchanged since its digest was last computed.
+
+    Raises:
+        ValueError, FileNotFoundError: If a file is missing or cannot be read.
+    """
+    check_files(recipe)
+    read = (source for task in recipe.tasks.values() for source in (task.train, task.dev) if source is not None)
+    names = dict.fromkeys(name for source in read for name in source.files)
+    return {readable(name): sha256(recipe.root() / name, "Check the path and its permissions.") for name in names}
+
+
 @contextmanager
 def rooted(recipe: Recipe) -> Iterator[None]:
     """A context manager. If its block raises FileNotFoundError, the error also says where relative paths start."""
@@ -235,17 +248,11 @@ def rooted(recipe: Recipe) -> Iterator[None]:
 
 
 def _kept(
-    recipe: Recipe,
-    readers: Sequence[TaskRecipe],
-    source: Source,
-    afresh: bool,
-    *,
-    weighted: bool = True,
-    whole: bool = False,
+    recipe: Recipe, readers: Sequence[TaskRecipe], source: Source, *, weighted: bool = True, whole: bool = False
 ) -> SourceTable:
     columns = [each.columns if weighted else each.columns.unweighted for each in readers]
     texts = [each.texts for each in readers]
-    return sources.read_kept(source, columns, recipe.root(), texts=texts, afresh=afresh, whole=whole)
+    return sources.read_kept(source, columns, recipe.root(), texts=texts, whole=whole)
 
 
 def _views(table: SourceTable, readers: Sequence[TaskRecipe]) -> list[Table]:

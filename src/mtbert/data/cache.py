@@ -233,20 +233,18 @@ def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
 # Digests of files ------------------------------------------------------------------------------------------
 
 
-def file_digest(path: Path, *, afresh: bool) -> str:
+def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file.
 
-    If ``afresh`` is false, the digest that :func:`remember` stored is returned, provided that the file's path, size,
-    times and inode are still the same.
+    The digest that :func:`remember` stored is returned if the file's path, size, times and inode are still the same.
 
     Raises:
         OSError, ValueError: If the file cannot be read.
     """
-    if not afresh:
-        with suppress(OSError, ValueError):
-            notes = look_up("file", [str(path.resolve())]).notes
-            if notes.get("stat") == _stat(path) and isinstance(digest := notes.get("sha256"), str):
-                return digest
+    with suppress(OSError, ValueError):
+        notes = look_up("file", [str(path.resolve())]).notes
+        if notes.get("stat") == _stat(path) and isinstance(digest := notes.get("sha256"), str):
+            return digest
     return files.sha256(path, "")
 
 

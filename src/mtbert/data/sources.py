@@ -234,23 +234,14 @@ def check_files_of(source: Source, root: Path) -> None:
 
 
 def read_kept(
-    source: Source,
-    columns: Sequence[Columns],
-    root: Path,
-    *,
-    texts: Sequence[int | None],
-    afresh: bool,
-    whole: bool = False,
+    source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], whole: bool = False
 ) -> SourceTable:
-    """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them.
-
-    If ``afresh`` is true, the SHA-256 of each file is computed again even if its size, times and inode are unchanged.
-    """
+    """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them."""
     if not source.files:
         return read_all(source, columns, root, texts=texts, whole=whole)
     paths = [root / name for name in source.files]
     try:
-        digests = [cache.file_digest(path, afresh=afresh) for path in paths]
+        digests = [cache.file_digest(path) for path in paths]
     except (OSError, ValueError):  # read_all() below raises the error with its place
         return read_all(source, columns, root, texts=texts, whole=whole)
     depends_on = [source.files, digests, source.where, texts, [each.reads for each in columns], whole]

@@ -89,14 +89,13 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     return report_on_data(tasks, longest, console)
 
 
-def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool = False) -> Assembled:
+def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
     """Returns everything that a run of ``recipe`` needs before its first step.
 
     Args:
         recipe: The recipe. If it sets a number of threads, this number is set for the whole process.
         checkpointed: The model folder from which all weights are loaded. If it is None, the encoder that the recipe
             names is loaded. If this encoder comes from a trained model, its heads are loaded too.
-        afresh: Whether to compute the SHA-256 of every data file again, even if the file seems unchanged.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.
@@ -117,7 +116,7 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, *, afresh: bool =
         if names:
             notes.append(Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}"))
     tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
-    data = prepare(recipe, tokenizer, afresh=afresh)
+    data = prepare(recipe, tokenizer)
     model = Model(
         loaded.encoder,
         {name: d.task for name, d in data.items()},

@@ -7,7 +7,7 @@ and :mod:`mtbert.storage.run_state` for the files. Third, nothing else may have 
 recipe, the data, the number of threads and every saved file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from mtbert import environment, files, locks, yaml_text
+from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, few, tell
@@ -96,19 +96,16 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
     last = files.find_folder(out / "last")
     notes = _check_origin(out, last, record, begun)
     torch.set_num_threads(record.threads)
-    made = assemble(recipe, last, afresh=True)
+    # Checked before the data are read: a changed file may give a task other labels, or not be readable at all.
+    _check_data(out, record, splits.file_digests(recipe))
+    made = assemble(recipe, last)
     notes += made.notes
-    found = made.digests
-    if record.data.keys() != found.keys():
+    if record.data.keys() != made.digests.keys():
         raise ValueError(
             f"{out / ENVIRONMENT_FILE}: names other data than {RECIPE_FILE}: {few(record.data)}. "
             f"{run_state.STATE_REPAIR}"
         )
-    for name, digest in found.items():
-        if record.data[name] != digest:
-            raise ValueError(
-                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
-            )
+    _check_data(out, record, made.digests)
     now = environment.make_record(made.device, {}, record.recipe)
     for key, before, today in (
         *((key, getattr(record, key), getattr(now, key)) for key in ("cpu", "device", "threads")),
@@ -138,6 +135,15 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
     if overrides or epochs is not None:
         _rewrite(recipe, record, out, bool(overrides))
     return run, made.tokenizer, notes
+
+
+def _check_data(out: Path, record: RunRecord, digests: Mapping[str, str]) -> None:
+    """Raises ValueError if a data source has another digest than the record of the run in ``out`` says."""
+    for name, digest in digests.items():
+        if record.data.get(name, digest) != digest:
+            raise ValueError(
+                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
+            )
 
 
 def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe) -> list[Note]:
