@@ -24,6 +24,8 @@ from safetensors import deserialize
 
 HERE = Path(__file__).resolve().parent.parent
 FOLDERS = ("best", "last")
+# Earlier versions saved a threshold for every cosine head, but the answers of task sts are scores, which read none.
+UNREAD = ("for_sts.threshold",)
 METRICS = "metrics.jsonl"
 
 
@@ -170,12 +172,15 @@ class Equal:
     tensors: int
     lines: int
     added: tuple[str, ...]  # numbers that only our metrics have
+    dropped: tuple[str, ...] = ()  # tensors of UNREAD that only their run has
 
 
 def compare(ours: Path, theirs: Path) -> Equal:
     """Compares the tensors of ``best/`` and ``last/``, and the lines of the metrics, of two finished runs.
 
     A number that only our metrics have is not a difference, because a newer version may log more. A missing one is.
+    A tensor that only one run has is a difference, unless it is one of ``UNREAD`` that only their run has. All tensors
+    that both runs have are compared first.
 
     Raises:
         Difference: At the first difference.
@@ -191,18 +196,26 @@ def compare(ours: Path, theirs: Path) -> Equal:
     if lines != len(there):
         raise Difference(f"{METRICS}: {lines} lines here, {len(there)} there")
     tensors = 0
+    alone: list[str] = []
+    dropped: dict[str, None] = {}
     files = _stored(ours)
     if files != _stored(theirs):
         raise Difference(f"files: {', '.join(files)} here, {', '.join(_stored(theirs))} there")
     for name in files:
         saved, other = (dict(deserialize((run / name).read_bytes())) for run in (ours, theirs))
-        for key in sorted(saved.keys() | other.keys()):
-            if saved.get(key) != other.get(key):
-                raise Difference(f"{name}: {key}: {_difference(saved.get(key), other.get(key))}")
-        tensors += len(saved)
+        both = saved.keys() & other.keys()
+        for key in sorted(both):
+            if saved[key] != other[key]:
+                raise Difference(f"{name}: {key}: {_difference(saved[key], other[key])}")
+        dropped |= dict.fromkeys(key for key in UNREAD if key in other and key not in saved)
+        alone += [f"{name}: {key}: is only here" for key in sorted(saved.keys() - both)]
+        alone += [f"{name}: {key}: is only there" for key in sorted(other.keys() - both - dropped.keys())]
+        tensors += len(both)
+    if alone:
+        raise Difference("; ".join(alone))
     if not (tensors and lines):
         raise Difference(f"found {tensors} tensors and {lines} lines, so nothing was compared")
-    return Equal(tensors, lines, tuple(added))
+    return Equal(tensors, lines, tuple(added), tuple(dropped))
 
 
 def _lines(run: Path) -> list[dict[str, str]]:
@@ -222,9 +235,7 @@ def _stored(run: Path) -> list[str]:
     return sorted(str(file.relative_to(run)) for part in FOLDERS for file in (run / part).glob("*.safetensors"))
 
 
-def _difference(a: dict[str, Any] | None, b: dict[str, Any] | None) -> str:
-    if a is None or b is None:
-        return f"is not {'here' if a is None else 'there'}"
+def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:
     for what in ("dtype", "shape"):
         if a[what] != b[what]:
             return f"{what} {a[what]} here, {b[what]} there"
@@ -263,8 +274,9 @@ def main() -> None:
                 found = compare(ours, theirs)
             except Difference as difference:
                 raise SystemExit(f"{name}: {difference}") from None
-        added = f" (only here: {', '.join(found.added)})" if found.added else ""
-        print(f"{name}: {found.tensors} tensors and {found.lines} lines of metrics equal{added}", flush=True)
+        sides = {"only here": found.added, "only there": found.dropped}
+        alone = "".join(f" ({side}: {', '.join(names)})" for side, names in sides.items() if names)
+        print(f"{name}: {found.tensors} tensors and {found.lines} lines of metrics equal{alone}", flush=True)
 
 
 if __name__ == "__main__":

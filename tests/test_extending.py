@@ -78,6 +78,13 @@ def test_null_gives_a_setting_its_default_back_or_is_its_value(tmp_path: Path):
     assert (found.tasks["a"].columns, found.tasks["b"].metric) == (task.columns, task.metric)
 
 
+def test_null_for_the_way_of_a_label_lets_another_one_take_its_place(tmp_path: Path):
+    base = "tasks: {a: {type: binary, inputs: single, train: a.csv, columns: {%s}}}"
+    changes = ("label: l", "label: null, votes: v"), ("votes: v", "votes: null, label: l"), ("votes: v", "votes: null")
+    found = [changed(tmp_path, f"tasks: {{a: {{columns: {{{now}}}}}}}", base % before) for before, now in changes]
+    assert [each.tasks["a"].columns.labels for each in found] == [("v",), ("l",), ("label",)]
+
+
 def test_null_for_a_whole_part_gives_its_defaults(tmp_path: Path):
     found = changed(tmp_path, "train: null\ntasks: {b: null}")
     assert list(found.tasks) == ["a"]

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.data.memory import arrow_table, by_split, name_of
 from mtbert.data.tables import Columns
 
@@ -53,6 +54,7 @@ def test_every_kind_of_rows_gives_the_columns_that_are_read_and_stays_as_it_is(k
         assert rows == before
 
 
+OF_CLASSES = Columns().read_by(ANSWER_TYPES["classification"])
 LISTS = "Fix or drop the row, or use columns.votes, columns.shares or type: multilabel."
 
 
@@ -103,7 +105,7 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
 )
 def test_a_wrong_value_is_named_by_task_row_and_column(make: Any, column: str, value: object, said: str):
     with pytest.raises(ValueError, match=re.escape(said)) as error:
-        arrow_table(make(rows_with(column, value)), [Columns()], NAME)
+        arrow_table(make(rows_with(column, value)), [OF_CLASSES], NAME)
     assert str(error.value) == f"{NAME}, row 3, column '{column}': {said}"
 
 

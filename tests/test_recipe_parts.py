@@ -273,3 +273,23 @@ def test_values_of_a_recipe_are_escaped_and_cut_in_a_message(settings, said):
         whole(**settings)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 1000
+
+
+# A task without a label column -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_", ["classification", "ordinal", "binary", "regression", "multilabel", "tokens"])
+@pytest.mark.parametrize("given", [{"columns": {"label": None}}, {"label": None}])
+def test_null_for_the_label_of_a_labelled_task_is_refused_with_the_name_of_the_task(type_: str, given: dict[str, Any]):
+    said = "recipe r, tasks.t.columns: label must name a column, found null. Name one, or drop label for the column"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        task(type=type_, inputs="single", train="a.csv", **given)
+
+
+def test_null_for_a_label_is_no_mistake_where_votes_or_shares_or_candidates_take_its_place():
+    for instead in ("votes", "shares"):
+        columns = {"label": None, instead: "c"}
+        found = task(type="classification", inputs="single", train="a.csv", labels=["x", "y"], columns=columns)
+        assert found.columns.labels == ("c",)
+    columns = {"text": ["q", "right", "wrong"], "label": None}
+    assert task(type="ranking", inputs="separate", head="cosine", train="a.csv", columns=columns).columns.labels == ()

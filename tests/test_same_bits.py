@@ -57,10 +57,27 @@ def test_zero_and_minus_zero_have_different_bits(runs: tuple[Path, Path]):
 
 
 def test_a_tensor_of_only_one_run_and_one_of_another_shape_are_named(runs: tuple[Path, Path]):
+    store(runs[0] / "last/training.safetensors", a=[1.0], d=[1.0])
     store(runs[1] / "last/training.safetensors", a=[1.0], c=[1.0])
-    assert difference(runs) == "last/training.safetensors: c: is not here"
+    where = "last/training.safetensors"
+    assert difference(runs) == f"{where}: d: is only here; {where}: c: is only there"
     store(runs[1] / "last/training.safetensors", a=[1.0, 1.0])
     assert difference(runs) == "last/training.safetensors: a: shape [1] here, [2] there"
+
+
+def test_a_threshold_that_no_answer_reads_may_be_missing_here_and_all_else_is_compared(runs: tuple[Path, Path]):
+    numbers = {"a": [0.0, 1.0, 2.0], "b": [3.0]}
+    threshold = {"for_sts.threshold": [0.5]}
+    file = "best/model.safetensors"
+    store(runs[1] / file, **numbers, **threshold)
+    assert same_bits.compare(*runs) == same_bits.Equal(3, 2, added=(), dropped=("for_sts.threshold",))
+    store(runs[1] / file, **numbers, **{"for_quora.threshold": [0.5]})
+    assert difference(runs) == f"{file}: for_quora.threshold: is only there"
+    store(runs[1] / file, **numbers | {"b": [4.0]}, **threshold)
+    assert difference(runs) == f"{file}: b: 1 of 1 values, the first 3.0 here, 4.0 there"
+    store(runs[0] / file, **numbers, **threshold)
+    store(runs[1] / file, **numbers)
+    assert difference(runs) == f"{file}: for_sts.threshold: is only here"
 
 
 def test_a_file_of_only_one_run_is_a_difference(runs: tuple[Path, Path]):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.batch import Examples
 from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.memory import arrow_table
@@ -135,8 +136,16 @@ def test_a_missing_column_is_named_with_its_key(tmp_path: Path):
 
 
 def test_a_list_for_a_task_of_one_label_points_to_votes_and_shares(tmp_path: Path):
-    said = refused(tmp_path, "a.jsonl", '{"text": "a", "label": ["neg", "pos"]}', Columns())
-    assert said.endswith("or use columns.votes, columns.shares or type: multilabel.")
+    row = '{"text": "a", "label": ["neg", "pos"]}'
+    said = refused(tmp_path, "a.jsonl", row, Columns().read_by(ANSWER_TYPES["ordinal"]))
+    assert said.endswith("drop the row, or use columns.votes, columns.shares or type: multilabel.")
+    said = refused(tmp_path, "a.jsonl", row, Columns().read_by(ANSWER_TYPES["regression"]))
+    assert said.endswith("the label must be one value, found ['neg', 'pos']. Fix or drop the row.")
+
+
+def test_a_list_in_a_column_of_one_annotator_is_no_vote(tmp_path: Path):
+    said = refused(tmp_path, "a.jsonl", '{"text": "a", "x": ["neg"], "y": "neg"}', Columns(votes=("x", "y")))
+    assert said.endswith("column 'x': the vote must be one value, found ['neg']. Fix or drop the row.")
 
 
 def test_one_number_for_votes_is_refused(tmp_path: Path):

@@ -178,12 +178,6 @@ def test_the_number_of_text_columns_is_that_of_the_task(tmp_path: Path):
     assert said.startswith("a.csv: the task reads 1 text, but columns.text names 2: 'sentence1', 'sentence2'.")
 
 
-def test_labelled_rows_need_a_label_column(tmp_path: Path):
-    source = write(tmp_path, "a.csv", "text\na\n")
-    said = message(ValueError, read, source, Columns(text="text", label=None), tmp_path, texts=1)
-    assert said == "a.csv: labelled rows need a label column, found null. Set columns.label."
-
-
 def test_the_digest_of_a_file_is_of_its_bytes(tmp_path: Path):
     first = read(write(tmp_path, "a.jsonl", json.dumps({"text": "a", "label": 1})), ONE, tmp_path, texts=1)
     second = read(write(tmp_path, "a.jsonl", json.dumps({"text": "a", "label": 2})), ONE, tmp_path, texts=1)

@@ -151,6 +151,10 @@ def tuples(value: Any) -> Any:
 # Messages in the terms of YAML for pydantic's error types, whose own messages speak of Python.
 _MUST = {
     "dict_type": "must be a mapping",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be greater than or equal to {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be less than or equal to {le}",
     "int_parsing": "must be a valid integer",
     "float_parsing": "must be a valid number",
     "model_type": "must be a mapping",
@@ -198,7 +202,7 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
             said = _PYTHON.sub(lambda word: word[0].lower(), e["msg"].replace("Input should", "must"))
             found += near(given, _QUOTED.findall(context["expected"])) if isinstance(given, str) else ""
         elif e["type"] in _MUST:
-            said = _MUST[e["type"]].format(**context)
+            said = _MUST[e["type"]].format(**{name: _number(bound) for name, bound in context.items()})
         else:
             said = e["msg"].replace("Input should", "must")
         before = mistakes[-1] if mistakes else ("", [], "")
@@ -214,6 +218,11 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
     ]
     more = len(lines) - MOST_MISTAKES
     return [*lines[:MOST_MISTAKES], f"and {count(more, 'more mistake')}."] if more > 0 else lines
+
+
+def _number(bound: object) -> str:
+    """Returns a bound as YAML can write it: ``1e-15``, where pydantic writes all zeros, and ``1`` for ``1.0``."""
+    return repr(bound).removesuffix(".0")
 
 
 def _has_advice(said: str) -> bool:

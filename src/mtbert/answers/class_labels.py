@@ -51,6 +51,7 @@ class ClassLabels(LabelKind[Labels]):
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
     figures: tuple[FigureName, ...] = ("confusion",)
+    of_lists: str = "use columns.votes, columns.shares or type: multilabel"
 
     def check(self, task: TaskFacts) -> None:
         labels = task.labels

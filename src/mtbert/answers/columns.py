@@ -7,9 +7,11 @@ from mtbert.messages import few, shown
 
 
 def check_named(given: ColumnFacts) -> None:
-    """Raises ValueError if the recipe gives an empty list of label columns."""
+    """Raises ValueError if the recipe gives no label column: null, or an empty list."""
     if given.label == ():
         raise ValueError("label names no column. Name one.")
+    if given.label is None and given.votes is None and given.shares is None:
+        raise ValueError("label must name a column, found null. Name one, or drop label for the column 'label'.")
 
 
 def one_label(name: str, given: ColumnFacts, *, instead: str) -> dict[str, Any]:

@@ -57,6 +57,14 @@ class LabelKind(ABC, Generic[_Labels]):
         """A sentence for the report that says when an answer counts as wrong; empty if that is obvious."""
         return ""
 
+    @property
+    def of_lists(self) -> str:
+        """Advice about a cell that holds a list although a row has one label, such as ``use type: multilabel``.
+
+        Empty if no other setting or type reads lists of such labels.
+        """
+        return ""
+
     # Settings -------------------------------------------------------------------------------------------------
 
     @abstractmethod

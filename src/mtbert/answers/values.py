@@ -67,6 +67,9 @@ class ColumnFacts(Protocol):
     def votes(self) -> str | tuple[str, ...] | None: ...
 
     @property
+    def shares(self) -> str | tuple[str, ...] | None: ...
+
+    @property
     def weight(self) -> str | None: ...
 
     @property

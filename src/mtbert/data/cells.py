@@ -40,17 +40,16 @@ def as_text(value: object) -> str:
     return _utf8("text", value).strip()
 
 
-def as_label(value: object, what: str = "label") -> str | None:
+def as_label(value: object, what: str = "label", of_lists: str = "") -> str | None:
     """Returns the label in a cell as a string. If the label is missing (an empty cell or nan), returns None.
 
-    ``what`` is the word for the value in messages.
+    In messages, ``what`` is the word for the value, and ``of_lists`` is advice on where a list may stand.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
     """
     if isinstance(value, list | tuple | dict | bytes):
-        several = what == "label" and isinstance(value, list | tuple)
-        repair = ", or use columns.votes, columns.shares or type: multilabel" if several else ""
+        repair = f", or {of_lists}" if of_lists and isinstance(value, list | tuple) else ""
         raise ValueError(f"the {what} must be one value, found {shown(value)}. Fix or drop the row{repair}.")
     text = "" if value is None else _utf8(what, _written(what, value)).strip()
     if isinstance(value, bool):

@@ -207,8 +207,6 @@ def _read(
                 f"{named[0]}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
                 f"{quoted(each.text)}. Name {number}, or change the task's inputs."
             )
-        if labelled and each.truth is None:
-            raise ValueError(f"{named[0]}: labelled rows need a label column, found null. Set columns.label.")
     where = {key: cells.as_label(value) for key, value in (source.where or {}).items()}
     reader = Reader(columns, where, labelled, whole=whole, words=words, gaps=gaps)
     parts = []

@@ -50,7 +50,9 @@ class Columns(Settings):
         max_length=10,
         description="between the labels of a set, or the votes, that are written in one cell; null: ;",
     )
-    _words: bool = PrivateAttr(default=False)  # set by the type of the task
+    # Set by the type of the task: whether words have labels, and advice about a cell with several labels.
+    _words: bool = PrivateAttr(default=False)
+    _of_lists: str = PrivateAttr(default="")
 
     dropped: ClassVar = {"words": Dropped(ignored=(False,), instead="It follows from the task's type. Drop it.")}
 
@@ -137,7 +139,7 @@ class Columns(Settings):
             ValueError: If a task of this type cannot have these columns.
         """
         made = self.model_copy(update=answer.labels.columns(answer.name, self))
-        made._words = answer.labels.per == "word"
+        made._words, made._of_lists = answer.labels.per == "word", answer.labels.of_lists
         return made
 
     @property
@@ -161,10 +163,12 @@ class Columns(Settings):
             return self._numbers.text(value)
         if self.votes is not None:
             several = isinstance(self.truth, tuple)
-            return cells.as_label(value) if several else cells.as_votes(value, self.separator or ";")
+            return cells.as_label(value, "vote") if several else cells.as_votes(value, self.separator or ";")
         if self.shares is not None:
             return cells.as_shares(value)
-        return cells.as_label(value) if self.separator is None else cells.as_labels(value, self.separator)
+        if self.separator is None:
+            return cells.as_label(value, of_lists=self._of_lists)
+        return cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row, or None if it is missing.
