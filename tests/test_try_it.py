@@ -87,6 +87,8 @@ def answer(server: Server, task: str, *texts: str) -> Any:
 
 
 def test_typing_shows_the_answers_of_all_tasks_that_read_one_text(tab: Any, server: Server):
+    assert tab.title() == "model · mtbert"
+    assert tab.locator("header").inner_text().split("\n\n") == ["model", "One model, 11 tasks."]
     assert tab.locator("article h3").all_inner_texts() == [task.name for task in SINGLE]
     assert card(tab, "mood").locator("p").inner_text() == "bad · so so · good"
     write(tab, one=TEXT)
@@ -106,6 +108,11 @@ def test_a_bar_is_as_long_as_its_probability(tab: Any, server: Server):
     tab.wait_for_timeout(300)  # until the bar has its length
     width = card(tab, "mood").locator(".bar i").first.bounding_box()["width"]
     assert width / track == pytest.approx(answer(server, "mood", TEXT)["p(bad)"], abs=0.01)
+
+
+def test_a_percentage_says_never_or_always_only_where_the_model_does(tab: Any):
+    found = tab.evaluate("() => [0, 0.0004, 0.12345, 0.9996, 1].map(percent)")
+    assert found == ["0.0%", "<0.1%", "12.3%", ">99.9%", "100.0%"]
 
 
 def test_labels_of_a_set_are_chips(tab: Any, server: Server):
@@ -261,7 +268,7 @@ def test_every_text_has_enough_contrast(browser: Any, server: Server, scheme: st
         write(one.tab, one=TEXT)
         one.tab.get_by_role("button", name="Copy as curl").click()
         one.tab.wait_for_timeout(300)
-        page, low = one.tab.evaluate("""() => {
+        page, schemes, low = one.tab.evaluate("""() => {
           const linear = x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
           const light = rgb => rgb.reduce((sum, x, i) => sum + linear(x / 255) * [0.2126, 0.7152, 0.0722][i], 0);
           const rgb = text => text.match(/[\\d.]+/g).map(Number);
@@ -273,9 +280,10 @@ def test_every_text_has_enough_contrast(browser: Any, server: Server, scheme: st
             const [a, b] = [light(rgb(getComputedStyle(node).color).slice(0, 3)), light(behind(node))];
             if ((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5) low.push(node.outerHTML);
           }
-          return [light(behind(document.body)), low];
+          return [light(behind(document.body)), getComputedStyle(document.body).colorScheme, low];
         }""")
     assert (page < 0.1) == (scheme == "dark")
+    assert schemes == "light dark"  # of scroll bars, too
     assert low == []
 
 

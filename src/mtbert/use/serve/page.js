@@ -16,8 +16,8 @@ const FORMS = [
     ["The library opens at nine.", "The library is closed today."],
   ]},
   {title: "Candidates", first: "Query", size: null, examples: [
-    ["How do I reset my password?", "Choose Forgot password below the form.", "We are open from nine to five.",
-      "Invoices go out on the first of each month."],
+    ["How do I renew a lost library card?", "We are open from nine to five.", "Bring a photo to the front desk.",
+      "Books can be kept for three weeks."],
     ["What do otters eat?", "The ferry sails twice a day.", "Mostly fish, crabs and mussels."],
   ]},
 ];
@@ -102,11 +102,11 @@ const failed = (error, again) => {
   const needed = error.status === 401, busy = error.status === 429;
   at("login").hidden = !needed;
   const [said, retry] = at("trouble").children;
-  said.textContent = busy ? `${error.message} The page asks again in ${error.wait} s.` : error.message;
-  if (needed) said.textContent = token ? "This is not the server's token." : "The server asks for its token.";
+  said.textContent = busy ? `${error.message} The page asks again in ${error.wait} s.`
+    : needed ? "This is not the server's token." : error.message;
   retry.hidden = needed || busy;
   retry.onclick = again;
-  at("trouble").hidden = false;
+  at("trouble").hidden = needed && !token;
   if (busy) timer = setTimeout(again, 1000 * error.wait);
   if (needed) {
     at("login").onsubmit = () => { token = at("token").value.trim(); at("login").hidden = true; again(); };
@@ -172,6 +172,7 @@ const start = async () => {
   document.title = `${found.model} · mtbert`;
   at("model").textContent = found.model;
   at("about").textContent = tasks.length === 1 ? "One model, one task." : `One model, ${tasks.length} tasks.`;
+  at("paths").hidden = token !== ""; // a link cannot send it
   const forms = FORMS.filter(each => tasks.some(task => task.texts === each.size));
   at("forms").hidden = forms.length < 2;
   for (const each of forms) {

@@ -34,14 +34,14 @@ const bars = (card, rows, chosen) => {
       const bar = el("span", "bar", el("i", "")), title = el("b", "", name);
       bar.ariaHidden = "true";
       title.dir = "auto";
-      return el("li", "", title, bar, el("data", ""));
+      return el("li", "", title, bar, el("span", "number"));
     }));
   }
   rows.forEach(([name, share, said], i) => {
     const row = card.bars.children[i];
     row.className = chosen.includes(name) ? "chosen" : "";
     row.querySelector("i").style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
-    row.querySelector("data").textContent = said;
+    row.querySelector(".number").textContent = said;
   });
   return card.bars;
 };
