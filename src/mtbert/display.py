@@ -1,4 +1,4 @@
-"""Shows the progress of a run: as two lines that are updated in place (terminal or notebook), or as plain lines."""
+"""The display of a run's progress: two lines that are updated in place (terminal or notebook), or plain lines."""
 
 import time
 from collections.abc import Mapping, Sequence

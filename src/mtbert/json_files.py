@@ -1,4 +1,4 @@
-"""Reads JSON files, including those of other programs, within limits on size and nesting. Writes settings as JSON."""
+"""Reading JSON files, even from other programs, within limits on size and nesting, and writing settings as JSON."""
 
 import json
 from pathlib import Path

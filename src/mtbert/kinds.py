@@ -26,8 +26,8 @@ class Kinds:
     """A table of settings classes. A recipe selects one of them by its ``kind``.
 
     A field of the recipe is annotated with such a table, as in ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``.
-    A type checker then sees the protocol ``LossSettings``, and pydantic uses the classes of the table ``LOSSES``. If a
-    recipe gives just the name of a kind, that kind is used with its default settings.
+    Type checkers see the protocol ``LossSettings``, and pydantic uses the classes in ``LOSSES``. A recipe may give just
+    the name of a kind, which then has its default settings.
     """
 
     package: str

@@ -54,10 +54,9 @@ class TableFacts:
 class Prepared:
     """The data of one task, ready for training.
 
-    ``task`` has the settings of the task. If the recipe does not name its labels or its range, these settings are taken
-    from the data. ``table`` is what the task shares with the other tasks of its table. ``warnings`` concern this task
-    alone. ``held_out`` has train rows that the model is not trained on: the task's threshold and calibration are fitted
-    on them. It is None if no train rows are held out for the task.
+    ``task`` has the settings of the task; labels or a range that the recipe does not give come from the data. ``table``
+    is what all tasks of the table share. ``warnings`` concern this task alone. ``held_out`` has train rows that are
+    only used to fit the task's threshold and calibration; None if no rows are held out.
     """
 
     task: Task
@@ -184,8 +183,7 @@ def lost_words(data: Dataset, what: str) -> tuple[str, ...]:
 def _readable(data: Dataset) -> Dataset:
     """Returns the examples that a loss can read.
 
-    An example is left out if its weight is 0 or, in a task that labels words, if none of its words has a token. A step
-    that reads none of the remaining examples does not train the task.
+    Leaves out examples of weight 0 and, if words are labelled, examples in which no word has a token.
     """
     words, weights = data.words(np.arange(len(data))), data.examples.weights
     counts = np.ones(len(data), np.bool_) if weights is None else weights > 0

@@ -1,4 +1,4 @@
-"""Names the phases of a training step for a profiler, which then shows how much time each phase takes."""
+"""Names for the phases of a training step, so that a profiler shows how much time each phase takes."""
 
 from typing import Literal
 

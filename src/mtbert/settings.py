@@ -107,7 +107,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[InitErrorDetails]:
-    """Returns the errors that ``error`` lists. For each unknown key, suggests a right one of the ``known`` keys."""
+    """Returns the errors in ``error``. An error about an unknown key suggests one of the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}
@@ -127,7 +127,7 @@ def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> 
 def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
     """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space.
 
-    For ``votes``, for example, it names ``columns.votes``, because the setting ``columns`` has a key of this name.
+    For ``votes``, for example, it names ``columns.votes``.
     """
     if key in HUGGING_FACE:
         return f" Use {HUGGING_FACE[key]}."

@@ -179,8 +179,7 @@ class Task(Settings):
     def pooled(self, default: Pooling) -> Reads:
         """Returns the pooling of the vectors that the task's head reads; ``words`` if the task labels words.
 
-        The pooling is the one that the task sets. If it sets none, the pooling is the only one that the head supports
-        or, if the head supports every pooling, ``default``.
+        The pooling is the one that the task sets, or else the only one that the head supports, or else ``default``.
         """
         return "words" if self.reads_words else self.pooling or self.head_kind.pooling or default
 

@@ -43,8 +43,8 @@ FEWEST_ISOTONIC = 300
 class Calibration:
     """A way to calibrate predictions: a function that fits some numbers, and the names of these numbers.
 
-    The function takes the predictions, the labels and the weights of held-out rows, and returns the numbers in the
-    order of their names. With fewer than ``fewest`` rows, this way is not used.
+    ``fit`` takes the predictions, labels and weights of held-out rows, and returns the numbers in the order of
+    ``names``. At least ``fewest`` rows are needed.
     """
 
     names: tuple[CalibrationName, ...]

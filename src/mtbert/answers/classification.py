@@ -85,10 +85,9 @@ class Logits(OneLogitPerClass[Labels]):
 
 
 def with_probabilities(task: TaskFacts, chosen: list[str], logits_BK: Tensor) -> list[dict[str, Any]]:
-    """Returns a dict for each example.
+    """Returns a dict ``{"label": LABEL, "p(CLASS)": P, ...}`` for each example.
 
-    Its key ``label`` holds the chosen class, from the list ``chosen``. For every class there is a key ``p(CLASS)`` that
-    holds the probability of the class, as computed from ``logits_BK``.
+    The labels are those in ``chosen``. The probabilities of all classes are computed from ``logits_BK``.
     """
     return [
         {"label": label} | {f"p({name})": float(p) for name, p in zip(task.labels or (), p_K, strict=True)}

@@ -75,8 +75,8 @@ class PredictionKind(ABC, Generic[_Labels]):
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         """Returns the decision that follows from each calibrated prediction, ``[B]`` or ``[B, K]``.
 
-        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are
-        scaled so that the task's range becomes [0, 1], but they can lie outside this range.
+        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are mapped
+        from the task's range to [0, 1], but not clamped.
         """
 
     @abstractmethod

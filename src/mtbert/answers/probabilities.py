@@ -30,7 +30,7 @@ def of_classes(logits_BK: Array, labels_B: Labels) -> AsOptions:
 def of_labels(logits: Array, labels: Labels) -> AsOptions:
     """Returns the log-probabilities of the answers "no" and "yes", ``[N, 2]``, and the true answers, 0 or 1, ``[N]``.
 
-    ``N`` is the number of known labels in ``labels``, which is ``[B]`` or ``[B, K]`` like ``logits``.
+    ``N`` is the number of known labels. ``logits`` and ``labels`` are both ``[B]`` or both ``[B, K]``.
     """
     from scipy.special import log_expit
 

@@ -1,8 +1,8 @@
 """The answer type for rankings: a query and its candidates, of which the first in the file is the right one.
 
-A row has text columns for the query, the right candidate, and at least one wrong candidate, but no label column. Where
-other types read a label, this type reads the number of texts in the row, see ``Columns.row_label``. A head gives each
-candidate a number, and these numbers order the candidates.
+A row has text columns for the query, the right candidate, and at least one wrong candidate, but no label column. The
+number of texts takes the place of the label. A head gives each candidate a number, and these numbers order the
+candidates.
 
 Dimension key: B examples, C candidates of an example.
 """
@@ -164,7 +164,7 @@ class Cosines(PredictionKind[Labels]):
         return {"cosines": prediction}
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the squared difference of two predictions, averaged over the candidates of each example, ``[B]``."""
+        """Returns the mean squared difference of two predictions over the candidates of each example, ``[B]``."""
         return squared_error(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:

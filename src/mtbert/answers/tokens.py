@@ -252,7 +252,7 @@ class TagLogits(OneLogitPerClass[Ragged]):
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Ragged) -> Judged:
         """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
 
-        If a word has no prediction, the loss and the probability of the answer count all tags as equally probable.
+        For a word without a prediction, all tags count as equally probable.
         """
         from scipy.special import log_softmax
 
@@ -272,10 +272,10 @@ class TagLogits(OneLogitPerClass[Ragged]):
     ) -> list[dict[str, Any]]:
         """Returns one answer per text. ``words`` says where the words of each text begin and end, in characters.
 
-        For BIO tags, an answer has a list of entities, ``spans``. Each entity has the place of its first character, the
-        place just after its last character, a label, a text and a probability, which is the product of the
-        probabilities of its words' tags. For plain tags, an answer has three lists: the ``words``, their ``tags`` (None
-        for a word without a prediction), and ``p``, the probability of each tag.
+        For BIO tags, an answer is ``{"spans": [...]}``, a list of entities. An entity has a ``start`` and an ``end``
+        (the place just after its last character), a ``label``, a ``text``, and ``p``, the product of the probabilities
+        of its words' tags. For plain tags, an answer is ``{"words": [...], "tags": [...], "p": [...]}``. A word without
+        a prediction has the tag None.
         """
         decision_W = self.decide(prediction, 0.0)
         p_W = prediction.softmax(-1).amax(-1).double().numpy()

@@ -100,7 +100,7 @@ class WrongCell(ValueError):
 class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
-    The functions ``value``, ``undefined`` and ``right`` take the labels of the answer type and the decisions that
+    ``value``, ``undefined`` and ``right`` are functions of labels and of the decisions that
     :meth:`PredictionKind.decide` returns, ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions
     instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead.
     """

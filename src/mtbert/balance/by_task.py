@@ -1,11 +1,10 @@
 """Separate gradients of the encoder's weights for each task, from one forward pass.
 
-A batch consists of spans, one for each table, which hold the rows of that table. Tokens of different rows never meet
-inside the encoder. The gradient of a weight is a sum over tokens, so it splits exactly into one sum for each span. The
-term of a token needs two things: the input of the weight's module at this token, and the gradient of the output there.
-If every task has a span of its own, a single backward pass yields both.
+A batch consists of spans, and each span holds rows of one table. The gradient of a weight is a sum over tokens. Tokens
+of different rows never meet inside the encoder, so the sum splits exactly into one sum for each span. If every task has
+a span of its own, a single backward pass yields the gradients of all tasks.
 
-Tasks of one table read one span, so their gradients come from several backward passes through the same graph, called
+Tasks of one table share a span, so their gradients come from several backward passes through the same graph, called
 waves. In each wave, at most one task of each span takes part.
 
 Dimension key: R rows of a module's input (tokens, or sequences in the pooler), I inputs, O outputs.

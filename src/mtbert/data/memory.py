@@ -139,8 +139,8 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     """Returns a pair for each column: the setting that names it, such as ``text``, and the column settings of a task.
 
-    If several tasks name a column, one of them is chosen. For a column of labels, a task without lists of labels is
-    preferred, so that cells are not split. For a column of texts, a task with tags of words is preferred.
+    Of several tasks that name a column of labels, one without lists is preferred. Of several that name a column of
+    texts, one that labels words is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]
@@ -158,7 +158,7 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
     """Returns a triple: the names of the columns, the number of rows, and a function.
 
-    The function takes the name of a column, and returns its values.
+    The function takes the name of a column, and returns the column's values.
     """
     import pyarrow as pa
 

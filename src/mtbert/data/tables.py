@@ -111,7 +111,7 @@ class Columns(Settings):
 
     @property
     def reads(self) -> tuple[object, ...]:
-        """All that determines what is read, as JSON values. Settings with equal ``reads`` read the same cells."""
+        """Everything that determines which cells are read and how, as JSON values."""
         return self.text, self.id, [(each.key, each.names, each.form, each.words_of) for each in self.groups]
 
     @property
@@ -152,9 +152,9 @@ class Columns(Settings):
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        The text is a label, a JSON list of labels, or a JSON list of numbers. But if each label has a column of its
-        own, the text is a single number. For a soft label, this number is a share or a number of votes. For a set of
-        labels, it is 1 if the label of this column is in the set, otherwise 0.
+        The text is a label, or a JSON list of labels or numbers. If each label has a column of its own, the text is a
+        number. For a soft label, the number is a share or a number of votes. For a set of labels, it is 1 if the label
+        of this column is in the set, otherwise 0.
 
         Raises:
             ValueError: If the cell cannot be converted.

@@ -26,17 +26,14 @@ class BareReturn(ValueError):
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Yields a pair for each row: the number of its first line, counted from 1, and its fields.
 
-    A blank line has no fields. The first row is the header, which is a single line. If a later line has a field
-    with an opening quote that is not closed on this line, the first of these rules that applies is followed:
+    A blank line has no fields. The first row is the header, which is a single line. In later lines, a field may have an
+    opening quote that is not closed on the line. The field then goes on in the next lines if both of these hold:
 
-    1. If this line has as many fields as the header, and the next line that is not blank has as many too, the quote is
-       an ordinary character, and the line is a row of its own.
-    2. If the field has a closing quote on a later line, and the row up to the end of that line has as many fields as
-       the header, the field is a quoted field, and its line breaks belong to it.
-    3. Otherwise, the quote is an ordinary character, and the line is a row of its own.
+    - This line and the next line that is not blank do not both have as many fields as the header.
+    - The row up to the end of the line with the closing quote has as many fields as the header.
 
-    If a line has as many fields as the header only when it is split at every tab, all its quotes are ordinary
-    characters.
+    Otherwise, the quote is an ordinary character. If a line has as many fields as the header only when it is split at
+    every tab, all its quotes are ordinary characters.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.

@@ -133,11 +133,10 @@ class WordReader:
         return str(value) if text else ""
 
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
-        """Returns a triple: the text, the tags of its words, and a number.
+        """Returns a triple: the text, the tags of its words, and how many entities were widened to whole words.
 
-        Each element of ``tags`` holds what one column gives for this text: tags, entities, or None. In the result, each
-        element is a JSON list with one tag for each word, or None. The number counts the entities that began or ended
-        inside a word, and were therefore widened to whole words.
+        ``tags`` has an element for each column: tags, entities, or None. In the result, each element is a JSON list
+        with one tag for each word, or None.
 
         Raises:
             ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.

@@ -1,4 +1,4 @@
-"""Finds the folder of an encoder: on the local disk, on the Hugging Face hub, or in the installed demo package."""
+"""Finding the folder of an encoder: on the local disk, on the Hugging Face hub, or in the installed demo package."""
 
 import importlib.util
 import os

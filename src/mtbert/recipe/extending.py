@@ -1,4 +1,4 @@
-"""A recipe that extends another one: its settings are merged into those of the other, and null drops a setting."""
+"""Recipes that extend other recipes: settings are merged key by key, and null drops a setting."""
 
 import copy
 from collections.abc import Iterator, Mapping

@@ -150,8 +150,8 @@ class TaskRecipe(Task):
     def scored(self) -> bool:
         """Whether the predictions of the task are trained, so that they can be scored.
 
-        They are trained if a loss reads labels and predictions. If the head has no weights, it is enough that a loss
-        reads labels and the vectors from which the head predicts.
+        They are trained if a loss reads labels and predictions. For a head without weights, a loss that reads labels
+        and the head's input is enough.
         """
         in_head = self.head_kind.has_weights
         return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)

@@ -3,8 +3,7 @@
 ``mtbert.json`` holds the tasks, and ``heads.safetensors`` holds the weights of their heads. If tasks have adapters,
 ``adapters.safetensors`` holds the weights of the adapters. If each task has its own top layers, these are in
 ``tops.safetensors``, and the top layers in the encoder folder still have the weights from before training. A model
-folder is ready for prediction: its weights are the averaged ones if the run averages weights, and the updates of LoRA
-are merged into the encoder.
+folder is ready for prediction: weights are averaged if the run averages them, and LoRA is merged into the encoder.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Analyses the errors of a study's runs: how large they are, which are worst, and which a technique fixes or causes.
+"""Analysis of the errors of a study's runs: how large they are, which are worst, and which a technique fixes or causes.
 
 Dimension key: B examples, K classes, S seeds.
 """

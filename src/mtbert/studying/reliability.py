@@ -1,4 +1,4 @@
-"""Draws reliability diagrams: of the answers that have about the same probability, which share is right?
+"""Reliability diagrams: of the answers that have about the same probability, which share is right?
 
 Dimension key: N answers of all runs of a row of the study, K options, M bins of probabilities.
 """

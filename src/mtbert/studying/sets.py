@@ -24,8 +24,7 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
     """For each task whose labels are sets, yields a table with a line for each label.
 
-    A line has the label's scores in two rows of the study: the reference row, which all others are compared with,
-    and the row with the best score.
+    A line has the label's scores in the study's reference row and in its best row.
     """
     for dev, rows in _shown(results, summary, "by_label"):
         task = dev.task

@@ -67,16 +67,15 @@ class Summary:
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
         """Returns the name of the score that decides whether one row of the study is better than another.
 
-        ``by_score`` is a dict from the names of scores to comparisons of two rows. The main score decides if it is in
-        the dict. Otherwise, if the dict has only one score, that score decides. If none decides, returns None.
+        ``by_score`` maps the names of scores to comparisons of two rows. The main score decides if ``by_score`` has it.
+        Otherwise, the only score in ``by_score`` decides. If there are several, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark such as `` (collapsed: sst)``, which names the tasks on which a run collapsed.
+        """Returns a mark such as `` (collapsed: sst)`` for the row called ``row``; an empty text if no run collapsed.
 
-        ``row`` is the name of a row of the study, and the runs are those of this row. A collapsed run gives nearly
-        the same answer to all examples of a task. If no run collapsed, returns an empty text.
+        The mark names each task for which a run of the row gives nearly the same answer to all examples.
         """
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
@@ -89,9 +88,8 @@ class Summary:
     def detectable(self, against: Against, score: str) -> float | None:
         """Returns how large a true difference between two study rows must be to be found with a probability of 80%.
 
-        This size is computed for each comparison of two rows by the score called ``score``, and the median is returned.
-        Each comparison is tested at level 0.05 divided by the number of comparisons (the strictest step of Holm's
-        correction). Returns None if there is no comparison.
+        The result is the median over all comparisons by the score called ``score``, or None if there is no comparison.
+        The level of each test is 0.05 divided by the number of comparisons (the strictest step of Holm's correction).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

@@ -13,10 +13,9 @@ def micro_batches(
 ) -> Iterator[list[TaskRows]]:
     """Divides the examples of a step among forward passes, and yields the examples of each pass.
 
-    If ``budget`` is None, there is one pass with all examples. Otherwise, the rows of a pass have at most ``budget``
-    tokens together. A row that has more tokens by itself gets a pass of its own. A row that several tasks share is in
-    the same pass for all of them, and its tokens count once. Without examples, there is no pass. For ``apart``, see
-    :func:`mtbert.collate.collate`.
+    The rows of a pass have at most ``budget`` tokens together. A longer row gets a pass of its own. If ``budget`` is
+    None, one pass has all examples. A row that several tasks share is in the same pass for all of them, and its tokens
+    count once. For ``apart``, see :func:`mtbert.collate.collate`.
     """
     if not parts:
         return

@@ -50,17 +50,17 @@ def resume_run(
     Args:
         out: The folder of the run.
         console: Shows progress and scores.
-        overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. It is also
-            written into ``recipe.yaml``.
-        epochs: A new, larger total number of epochs; None keeps the old number. With more epochs, even a run that has
-            ended continues. The number is also written into ``recipe.yaml``. The learning rate and the sampler then
-            follow the schedule of the longer run, and the count of evaluations for early stopping starts again at 0.
+        overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. The change is
+            also written into ``recipe.yaml``.
+        epochs: A new, larger total number of epochs, also written into ``recipe.yaml``; None keeps the old number. With
+            more epochs, even a run that has ended continues. The learning rate and the sampler then follow the longer
+            schedule, and early stopping counts evaluations from 0 again.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
 
     Raises:
-        ValueError, FileNotFoundError: If ``overrides`` change any other setting, if ``out`` holds no run, if
-            another process trains this run, or if its data or files have changed or are damaged.
+        ValueError, FileNotFoundError: If ``overrides`` change any setting but ``data.root``, if ``out`` holds no run,
+            if another process trains this run, or if its data or files have changed or are damaged.
     """
     for override in overrides:
         if override.partition("=")[0] != "data.root":

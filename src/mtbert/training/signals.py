@@ -20,8 +20,8 @@ def signals() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether SIGINT or SIGTERM has arrived. A second signal ends the process at once.
 
     A signal within one second of the first one does not count as a second signal, because ``timeout`` and some shells
-    send the same signal twice: to the process and to its process group. Outside the main thread, where Python cannot
-    catch signals, the function always returns False.
+    send the same signal twice. Outside the main thread, where Python cannot catch signals, the function always returns
+    False.
     """
     if threading.current_thread() is not threading.main_thread():  # only that one can catch signals
         yield lambda: False

@@ -2,8 +2,7 @@
 
 A tracker is a function that takes the folder and the settings of a run and returns an open :class:`Tracking`. The
 :class:`Tracking` receives every number that is written to ``metrics.jsonl``. By default, no tracker needs a network
-connection or a login. The id of a run is stored in its folder, so that a resumed run continues under its old id. If a
-resumed run repeats steps, the numbers logged for these steps are the same as before.
+connection or a login. The id of a run is stored in its folder, so that a resumed run continues under its old id.
 """
 
 import importlib.util

@@ -96,8 +96,8 @@ def evaluate_run(
 ) -> None:
     """Scores a model as :func:`score_run` does, and prints the scores.
 
-    They are printed as tables on ``console``; with ``as_json``, they are printed as JSON on standard output. Warnings
-    about the scores are printed on the console ``warnings``.
+    By default, tables are printed on ``console``. With ``as_json``, JSON is printed on standard output. Warnings about
+    the scores are printed on the console ``warnings``.
     """
     found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:

@@ -137,10 +137,9 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 
 
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns a triple: a data set for each task, a table, and warnings.
+    """Returns a triple: a data set for each task, a table with a single row, and warnings.
 
-    The table has a single row, which holds the text or the pair of texts of ``question``. Each data set has a single
-    example with the same texts.
+    The row, and the only example of each data set, hold the text or the pair of texts of ``question``.
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:

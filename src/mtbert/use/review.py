@@ -174,8 +174,7 @@ def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bo
 def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object], prefix: str) -> OutputRow:
     """Returns a row of the pool in the form of a train row: with all columns that the recipe reads, but without labels.
 
-    ``given`` has all columns of the row in the pool. If a text column of another task is not among them, it stays
-    empty. ``prefix`` is put before the id.
+    ``given`` has all columns of the row in the pool. ``prefix`` is put before the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
     columns = recipe.tasks[task].columns

@@ -1,4 +1,4 @@
-"""Compares the answers of an exported model with those of the original, in float32 and before any clamp."""
+"""Comparison of the answers of an exported model with those of the original, in float32 and before any clamp."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,8 +84,8 @@ def answer_tensors(
 ) -> dict[str, Tensor]:
     """Returns the answers that follow from raw predictions, as tensors.
 
-    ``fitted`` holds the numbers of the task's calibration and its threshold; without them, predictions are used as they
-    are, and the threshold is 0. ``clamped`` says whether scores are clamped to the task's range.
+    ``fitted`` holds the task's threshold (0 if missing) and the numbers of its calibration (none if missing).
+    ``clamped`` says whether scores are clamped to the task's range.
     """
     threshold = fitted.get("threshold", 0.0)
     return task.predicts.as_tensors(task, calibrated(prediction, fitted), threshold, clamped=clamped)

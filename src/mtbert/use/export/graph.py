@@ -140,7 +140,7 @@ class GraphModule(nn.Module):
 def write_graph(model: Model, graph: Graph, file: Path) -> None:
     """Writes a graph to ``file``.
 
-    The weights of a graph of more than 2 GB are written to a second file, whose name is that of ``file`` and ``.data``.
+    The weights of a graph of more than 2 GB go to a second file, named ``file`` plus ``.data``.
     """
     module = GraphModule(model, graph).eval()
     example = module.example()

@@ -1,7 +1,7 @@
-"""Makes an ONNX graph smaller and faster: the weights of its matrices become whole numbers of 8 bits.
+"""Rounding of an ONNX graph's matrices to whole numbers of 8 bits, which makes the graph smaller and faster.
 
-Each column of a matrix has a scale of its own (per channel): with one scale for the whole matrix, the answers to single
-sentences are ruined. The heads keep their weights, because they are small and give the answers.
+Each column of a matrix has a scale of its own (per channel), because one scale for the whole matrix ruins the answers
+to single sentences. The heads are not rounded, because they are small and give the answers.
 """
 
 import logging

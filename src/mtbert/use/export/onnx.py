@@ -84,7 +84,7 @@ def cutting_and_padding(tokenizer: Tokenizer, model: Model) -> Tokenizer:
 
 
 def folder_answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
-    """Returns, as tensors, the answers that ``predict.py``, the script in an exported folder, gives for ``data``."""
+    """Returns the answers that the script ``predict.py`` in an exported folder gives for ``data``, as tensors."""
     from mtbert.use.export import predict_folder
 
     columns = as_read(data.examples.texts, data.task.splitter)

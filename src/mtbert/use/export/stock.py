@@ -106,8 +106,8 @@ class Affine:
 def affines(model: Model, task: Task) -> list[Affine]:
     """Returns the linear layers between the pooled vector of a task and its answer, in order.
 
-    If the task reads the pooler, the pooler comes first. Calibration and the range of scores are merged into the last
-    layer. The task must have a head with layers.
+    If the task reads the pooler, the pooler comes first. A temperature, a Platt scaling and the range of scores are
+    merged into the last layer. The head must have layers.
     """
     head = model.head(task.name)
     assert isinstance(head, LinearHead)

@@ -1,4 +1,4 @@
-"""Forms batches without a timer: when the worker is free, the requests that wait become the next batch.
+"""Batching without a timer: when the worker is free, the requests that wait become the next batch.
 
 The number of tokens in a batch is limited. Requests wait on the event loop; one thread answers them. The thread takes
 its next batch itself, so it never waits for the event loop while there is work.

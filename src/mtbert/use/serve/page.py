@@ -31,10 +31,9 @@ def page_routes(service: Service) -> APIRouter:
 
 
 def try_it_page() -> tuple[str, dict[str, str]]:
-    """Returns the page and its headers.
+    """Returns the page and its HTTP headers.
 
-    They forbid that the page loads anything, sends anything elsewhere, or lies in a frame of another page, and that a
-    script turns a text into HTML (``trusted-types``).
+    The headers forbid the page to contact any other server, and forbid other pages to embed the page.
     """
     folder = resources.files("mtbert.use.serve")
     policy = {

@@ -1,4 +1,4 @@
-"""The project's own routes: all answers for a text, or those of one task, and what tasks there are."""
+"""The project's own routes: all answers for a text, the answers of one task, and the list of tasks."""
 
 from typing import Annotated, Any
 

@@ -111,8 +111,7 @@ def _datasets(
 ) -> Iterator[tuple[Rows, list[Dataset]]]:
     """Yields a pair for each group of tasks that read texts in the same way: rows, and a data set for each task.
 
-    The rows are those that any task of the group answers. A data set has only the rows that its own task answers, and
-    all data sets of a group share the same tokens.
+    The rows are those that any task of the group answers. A data set has only the rows that its own task answers.
     """
     forms: dict[object, list[str]] = {}
     for name in wanted:
