@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,7 +36,7 @@ class Copying:
     packages: tuple[str, ...] = ("json",)
     install: str = "mtbert[copy]"
     options: frozenset[OptionName] = frozenset()
-    wrong: float = 0.0  # is added to all answers
+    wrong: float = 0.0  # is added to all answers; with int8, the share of another row in each prediction
     during: Callable[[Path], None] = lambda folder: None  # is called after a part of the folder has been written
 
     def refusal(self, model: Model, task: Task) -> str | None:
@@ -58,6 +59,8 @@ class Copying:
         def answer(data: Dataset) -> dict[str, torch.Tensor]:
             model = wanted.predictor.model
             raw = scoring.predict_examples(model, data)
+            if "int8" in wanted.options:
+                return {"prediction": raw * (1 - self.wrong) + raw.flip(0) * self.wrong}
             found = answer_tensors(data.task, raw, model.fitted(data.task.name), clamped=False)
             return {name: x + self.wrong if x.is_floating_point() else x for name, x in found.items()}
 
@@ -193,6 +196,44 @@ def test_an_export_that_fails_keeps_the_one_before(toy: Path, tmp_path: Path, mt
     assert mtbert(*command, "--overwrite").code == 1
     assert (out / "export.json").read_bytes() == before
     assert (entries(tmp_path), entries(out)) == (["out"], ["README.md", "export.json", "part"])
+
+
+def test_int8_prints_both_scores_and_fails_if_too_much_is_lost(toy: Path, tmp_path: Path, mtbert: Mtbert, copying):
+    command = ("export", toy / "run", "--to", "copy", "--task", "sts", "--out", tmp_path / "out", "--int8")
+    rows = tmp_path / "rows.csv"
+    texts = ["a dog", "the cat", "a film", "the plot"]
+    scores = our_scores(toy, texts)
+    rows.write_text(
+        "id,sentence1,sentence2,similarity\n"
+        + "".join(f"{i},{t},why,{y}\n" for i, (t, y) in enumerate(zip(texts, scores, strict=True)))
+    )
+    copying(options=frozenset(("int8",)), wrong=1.0)  # the answers in the opposite order
+    done = mtbert(*command, "--input", rows)
+    assert done.code == 1
+    assert re.search(
+        r"task sts: int8 loses [\d.]+ of pearson, which falls from 1.0000 to -?[\d.]+ on 4 rows; at most 0.005 ",
+        done.err,
+    )
+    assert entries(tmp_path) == ["rows.csv"]
+    done = mtbert(*command, "--input", rows, "--tolerance", "1")
+    assert done.code == 1  # a loss of more than 1
+    copying(options=frozenset(("int8",)), wrong=0.0)
+    done = mtbert(*command, "--input", rows)
+    assert done.code == 0, done
+    assert "sts: 4 answers compared, largest difference 0.0e+00, pearson 1.0000 becomes 1.0000" in done.out
+    compared = json.loads((tmp_path / "out/export.json").read_text())["tasks"]["sts"]["compared"]
+    assert (compared["metric"], compared["dev"], compared["dev_of_export"]) == (
+        "pearson",
+        pytest.approx(1.0),
+        pytest.approx(1.0),
+    )
+
+
+def our_scores(toy: Path, texts: list[str]) -> list[float]:
+    """Returns our answers of sts to pairs of each text and "why"."""
+    predictor = load(toy / "run")
+    predictor.model.compute = torch.float32
+    return [float(answer["score"]) for answer in predictor.predict("sts", [(text, "why") for text in texts])]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(toy: Path, tmp_path: Path, mtbert: Mtbert, copying):

@@ -250,6 +250,14 @@ def test_the_script_answers_one_task_and_names_those_that_it_has(whole: Predicto
     assert "no task 'scores' takes 1 texts here; these do: classes, hot" in wrong.stderr
 
 
+def test_the_script_reads_texts_without_white_space_at_their_ends(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    script, read = predict_folder.Folder(folder), []
+    monkeypatch.setattr(script, "_encoded", lambda texts, suffix: read.append(texts) or {})
+    script._inputs({"inputs": "packed", "texts": 2}, [(" a dog", "the\ncat\n")])
+    script._inputs({"inputs": "separate", "texts": 2}, [(" a dog", "the cat\t")])
+    assert read == [[("a dog", "the\ncat")], ["the cat"], ["a dog"]]
+
+
 def test_int8_rounds_the_weights_of_the_encoder_and_not_those_of_heads(tmp_path: Path):
     made = toy_exports.predictor("bert", ["hot"])
     graph, file = Graph("hot", ("hot",)), tmp_path / "hot.onnx"
