@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.testing import assert_close
 from toy_exports import TASKS, TEXTS
 
 from mtbert import scoring
+from mtbert.data.words import first_pieces
 from mtbert.model.settings import Pal
 from mtbert.use.export import predict_folder
 from mtbert.use.export.check import compare
@@ -248,6 +250,25 @@ def test_the_script_answers_one_task_and_names_those_that_it_has(whole: Predicto
     wrong = run_script(folder, "--task", "scores", "--text", "good")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "no task 'scores' takes 1 texts here; these do: classes, hot" in wrong.stderr
+
+
+def test_the_script_joins_the_words_of_an_entity_and_multiplies_their_probabilities():
+    words, p = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)], [0.5, 0.5, 0.9, None, 0.8]
+    tags = ["I-x", "I-x", "B-x", None, "I-y"]
+    assert predict_folder.spans_of("a b c d e", words, tags, p) == [
+        {"start": 0, "end": 3, "label": "x", "text": "a b", "p": 0.25},
+        {"start": 4, "end": 5, "label": "x", "text": "c", "p": 0.9},
+        {"start": 8, "end": 9, "label": "y", "text": "e", "p": 0.8},
+    ]
+
+
+def test_the_script_finds_the_first_token_that_overlaps_a_word():
+    pieces, words = [(0, 3), (3, 4), (6, 7)], [(0, 2), (2, 4), (4, 5), (5, 7)]
+    encoding = SimpleNamespace(offsets=[(0, 0), *pieces, (0, 0)], sequence_ids=[None, 0, 0, 0, None])
+    found = predict_folder.first_tokens(encoding, words)  # type: ignore[arg-type]
+    assert found == [1, 1, -1, 3]
+    ours = first_pieces(np.array(pieces), np.array(words))
+    assert [i - 1 if i > 0 else i for i in found] == ours.tolist()
 
 
 def test_the_script_reads_texts_without_white_space_at_their_ends(folder: Path, monkeypatch: pytest.MonkeyPatch):
