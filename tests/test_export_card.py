@@ -163,9 +163,9 @@ def test_a_file_that_is_no_text_names_no_licence(tmp_path: Path):
 
 def test_the_licence_of_a_hub_model_is_that_of_the_fetched_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "README.md").write_text(CARD)
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: str(tmp_path / file))
     assert origin("org/name") == Origin("org/name", "mit")
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda name, file: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: None)
     assert origin("org/name") == Origin("org/name", None)
     assert origin("/gone/with/its folder") == Origin("its folder", None)
 

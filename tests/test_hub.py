@@ -43,10 +43,10 @@ def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monk
 
         return snapshot
 
-    monkeypatch.setattr(download, "snapshot_download", fetch(bert))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch(bert))
     assert load_encoder("org/name").folder == bert
     assert asked == [("org/name", False)]
-    monkeypatch.setattr(download, "snapshot_download", fetch(tmp_path / "empty"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch(tmp_path / "empty"))
     assert find_encoder("org/old") == tmp_path / "empty"
     assert asked[1:] == [("org/old", False), ("org/old", True)]
 

@@ -22,7 +22,7 @@ from mtbert.use.predictor import Predictor
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MAX_LENGTH = 16
-_BERT = bert.BertConfig(
+BERT = bert.BertConfig(
     vocab_size=64,
     max_position_embeddings=MAX_LENGTH + 2,
     hidden_size=8,
@@ -30,9 +30,9 @@ _BERT = bert.BertConfig(
     num_attention_heads=2,
     intermediate_size=16,
 )
-_OF_BERT = _BERT.model_dump()
+_OF_BERT = BERT.model_dump()
 ENCODERS: Mapping[str, EncoderConfig] = {
-    "bert": bert.encoder(_BERT),
+    "bert": bert.encoder(BERT),
     "roberta": roberta.encoder(roberta.RobertaConfig(**_OF_BERT | {"type_vocab_size": 1})),
     "electra": electra.encoder(electra.ElectraConfig(**_OF_BERT, embedding_size=4)),
     "distilbert": distilbert.encoder(

@@ -10,8 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mtbert.batch import Examples, Rows
 from mtbert.columns import Ints, hashes, numbered
@@ -25,6 +23,9 @@ def clusters(examples: Examples, positives: bool) -> Ints:
         positives: Whether the two texts of an example with label 1 share a cluster too. All texts that are linked by a
             chain of such examples are then in one cluster.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     keys = np.stack([hashes(column) for column in examples.texts], axis=1)
     texts = numbered(keys.ravel()).reshape(keys.shape)
     if not positives:

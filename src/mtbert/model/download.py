@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-
 from mtbert import files
 from mtbert.hub_client import hub_reason
 from mtbert.messages import clean
@@ -47,6 +45,8 @@ def find_encoder(path: str) -> Path:
         raise FileNotFoundError(
             f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path."
         )
+    from huggingface_hub import snapshot_download
+
     patterns = ["config.json", READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
     try:
         fetched = Path(snapshot_download(path, allow_patterns=patterns))
@@ -81,6 +81,8 @@ def origin(path: str) -> Origin:
         spec = importlib.util.find_spec(DEMO_PACKAGE)
         folder = Path(spec.origin if spec and spec.origin else "").parent / "model"
     elif name is not None:
+        from huggingface_hub import try_to_load_from_cache
+
         cached = try_to_load_from_cache(name, READ_ME)
         folder = Path(cached).parent if isinstance(cached, str) else folder
     return Origin(clean(folder.name if name is None else name), _licence(folder / READ_ME))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
@@ -262,6 +263,24 @@ class Top(nn.Module):
     def multiplied(self, *, first_only: bool) -> int:
         """Returns how many parameters of the layers are applied to every token (see :meth:`Encoder.multiplied`)."""
         return _multiplied(self.layers, first_only=first_only)
+
+
+def unfilled(config: EncoderConfig) -> Encoder:
+    """Returns an encoder whose weights have shapes but no values."""
+    with torch.device("meta"), _NoDraw():
+        return Encoder(config)
+
+
+class _NoDraw(TorchFunctionMode):
+    """Makes ``nn.init.normal_`` do nothing.
+
+    There is nothing to draw without values, and on the device "meta" torch would first import its compiler: a second.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
 def _run(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtbert.model.encoder import Encoder
+from mtbert.model.encoder import Encoder, unfilled
 from mtbert.model.settings import Lora
 from mtbert.seeds import torch_generator
 
@@ -64,8 +64,7 @@ def merged(encoder: Encoder) -> Encoder:
         return encoder
     # Not a deep copy: it would share the classes in which torch keeps the changed weights, so removing the changes of
     # the copy would also remove those of the original.
-    with torch.device("meta"):
-        plain = Encoder(encoder.config)
+    plain = unfilled(encoder.config)
     weights = {}
     for name in plain.state_dict():
         module, _, parameter = name.rpartition(".")

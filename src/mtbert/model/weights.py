@@ -19,7 +19,7 @@ from mtbert.data.tokenizer import FETCH
 from mtbert.messages import count, few, shown
 from mtbert.model.config import read_config
 from mtbert.model.download import find_encoder
-from mtbert.model.encoder import Encoder, EncoderConfig
+from mtbert.model.encoder import Encoder, EncoderConfig, unfilled
 from mtbert.model.families.known import FAMILIES
 from mtbert.model.stored import FLOATS, check_finite, stored
 
@@ -55,7 +55,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     config = read_config(folder / "config.json")
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
-    encoder = _unfilled(config)
+    encoder = unfilled(config)
     needed = sum(p.numel() for p in encoder.behind(pooled=False))
     prefix = FAMILIES[config.family].prefix
     tensors = {_modern(name, prefix): tensor for name, tensor in stored(folder, needed).items()}
@@ -64,7 +64,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     unexpected = tuple(sorted(n for n in set(tensors) - known if not n.endswith(("position_ids", "token_type_ids"))))
     _check_missing(folder, config, known, missing, unexpected, len(tensors))
     if missing:
-        encoder = _unfilled(replace(config, pooler=False))
+        encoder = unfilled(replace(config, pooler=False))
     for name, expected in encoder_state(encoder).items():
         found = tensors[name]
         if found.shape != expected.shape:
@@ -94,12 +94,6 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
         raise
     encoder.load_state_dict(state, assign=True)
     return LoadedEncoder(encoder, folder, missing, unexpected)
-
-
-def _unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder whose weights have shapes but no values."""
-    with torch.device("meta"):
-        return Encoder(config)
 
 
 def _check_missing(
@@ -168,7 +162,7 @@ def encoder_names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     If a parameter has several tensors there, they are stacked in the order of the names.
     """
     names = FAMILIES[config.family].names
-    return {name: tuple(_theirs(name, names)) for name in _unfilled(config).state_dict()}
+    return {name: tuple(_theirs(name, names)) for name in unfilled(config).state_dict()}
 
 
 def _theirs(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -187,9 +187,10 @@ def load_tasks(
             check_finite(file, {prefix + key: tensor for key, tensor in saved.items()}, COPY_AGAIN)
             if what == "head":
                 _check_fitted(file, prefix, saved)
-            kept = part.state_dict()
-            state = {key: saved.get(key, value) for key, value in kept.items()}
-            part.to_empty(device="cpu").load_state_dict(state)  # the part may have been on the meta device so far
+            # Copies, so that no parameter remains a view of a mapped file. They are assigned, because the part may have
+            # been on the meta device so far; to_empty would import sympy first, which takes a second.
+            state = {key: saved.get(key, value).to(value.dtype, copy=True) for key, value in part.state_dict().items()}
+            part.load_state_dict(state, assign=True)
         unclaimed += tensors
     return unclaimed
 
