@@ -19,8 +19,8 @@ from toy_exports import TASKS, TEXTS
 from mtbert import scoring
 from mtbert.data.words import first_pieces
 from mtbert.model.settings import Pal
-from mtbert.use.export import predict_folder
-from mtbert.use.export.check import compare
+from mtbert.use.export import engine, predict_folder
+from mtbert.use.export.check import compare, some_rows
 from mtbert.use.export.engine import GraphEngine, make_engine
 from mtbert.use.export.graph import Graph, graphs_of, write_graph
 from mtbert.use.export.int8 import quantize
@@ -126,14 +126,14 @@ def test_tasks_with_adapters_and_own_top_layers_answer_as_mtbert_does(tmp_path: 
 
 
 def test_an_engine_of_graphs_gives_the_predictions_and_vectors_of_the_model(whole: Predictor, folder: Path):
-    engine = GraphEngine(folder, _of(whole))
+    ask = GraphEngine(folder, _of(whole))
     singles = whole.read_together(FORMS["single"][:-2], TEXTS)
     pairs = whole.read_together(
         ["pair", "same", "plain", "two", "near", "equal"], toy_exports.rows_of(TASKS["pair"][0])
     )
     search = [whole.read("search", toy_exports.rows_of(TASKS["search"][0]))]
     for data in (singles, pairs, search):
-        expected, found = scoring.predict_with_vectors(whole.model, data), engine(data, vectors=True)
+        expected, found = scoring.predict_with_vectors(whole.model, data), ask(data, vectors=True)
         assert list(found) == [one.task.name for one in data]
         for name in found:
             assert len(found[name]) == len(expected[name])
@@ -148,14 +148,21 @@ def _of(made: Predictor) -> list[Graph]:
 def test_an_engine_gives_words_their_tags_and_cuts_long_batches(
     whole: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    engine = GraphEngine(folder, _of(whole))
-    data = whole.read_together(["entities", "tags", "joined", "classes"], TEXTS)
+    ask = GraphEngine(folder, _of(whole))
+    data = whole.read_together(["entities", "tags", "joined", "classes", "score"], TEXTS)
+    data[-1] = some_rows(data[-1], 3)  # not every task has an example in each row
     expected = scoring.predict_together(whole.model, data)
-    monkeypatch.setattr("mtbert.use.export.engine.PADDED_TOKENS", 20)
-    found = engine(data)
+    monkeypatch.setattr(engine, "PADDED_TOKENS", 20)
+    found = ask(data)
     for name in expected:
         assert_close(found[name][0], expected[name], rtol=1e-4, atol=2e-6, equal_nan=True)
     assert expected["tags"].isnan().any()  # some words are cut off
+
+
+def test_a_pass_of_an_engine_has_a_limited_number_of_padded_tokens(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "PADDED_TOKENS", 10)
+    slices = engine._chunks_of(np.array([1, 1, 5, 5, 10, 12]))
+    assert [(each.start, each.stop) for each in slices] == [(0, 2), (2, 4), (4, 5), (5, 6)]
 
 
 def test_an_engine_can_be_made_of_a_model_alone():
