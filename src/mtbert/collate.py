@@ -1,4 +1,4 @@
-"""Makes the batch of one forward pass from chosen examples. Tasks that read the same table share its rows in a batch.
+"""How the batch of a forward pass is made. Tasks that read the same table share its rows in a batch.
 
 Dimension key: N tokens of a batch, M tokens of a task, S sequences.
 """
@@ -20,9 +20,8 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` holds the indices of these rows in the table. ``parts`` holds, for each task, the examples to encode.
-    ``places`` holds an array for each task: for each of these examples, an index into ``rows``. If a task has an
-    example twice, its row is in ``rows`` twice, and the two indices differ.
+    ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task, and ``places``
+    holds each example's index into ``rows``. An example that a task has twice has two entries in ``rows``.
     """
 
     parts: tuple[TaskRows, ...]

@@ -1,4 +1,4 @@
-"""Chooses the device and precision of a run, and records the machine and the packages that the run uses."""
+"""The device and precision of a run, and a record of the machine and packages that it uses."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Runs a command, and turns every expected failure into a one-line message and an exit code."""
+"""Running a command: every expected failure becomes a one-line message and an exit code."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Asks the Hugging Face Hub, and turns a failure into one line. The user's token never enters a message or a log."""
+"""Requests to the Hugging Face Hub. A failure becomes one line, without the user's token."""
 
 import logging
 import re
@@ -118,7 +118,7 @@ class _WithoutToken(logging.Filter):
 
 @contextmanager
 def _logs_without_token() -> Iterator[None]:
-    """A context manager that hides the user's token in the log of the Hub's client, which repeats words of the Hub."""
+    """Hides the user's token in the log messages of the Hub's client during a ``with`` block."""
     handlers, hiding = logging.getLogger("huggingface_hub").handlers, _WithoutToken()
     for handler in handlers:
         handler.addFilter(hiding)

@@ -133,8 +133,7 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 def _put_back(found: Path, place: Path, taken: int) -> bool:
     """Renames the locked folder ``found`` to ``place``, and returns whether this succeeded.
 
-    It fails if another process has meanwhile moved ``found`` or made ``place``. The lock is then released, by closing
-    its file descriptor ``taken``.
+    If another process was faster, closes ``taken``, the lock's file descriptor, which releases the lock.
     """
     try:
         found.rename(place)

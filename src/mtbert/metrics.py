@@ -31,7 +31,7 @@ def value(task: Task, metric: str, answers: Array, labels: AnyLabels) -> float:
 
 
 def undefined(task: Task, metric: str, answers: Array, labels: AnyLabels) -> str | None:
-    """Returns a warning if a metric is undefined, and None if it is defined.
+    """Returns a warning if a metric is undefined, otherwise None.
 
     A correlation, for example, is undefined if all answers are the same. The arguments are those of :func:`value`.
     """

@@ -1,4 +1,4 @@
-"""Parses numbers in the cells of a table. Accepts the forms in which people and programs write numbers."""
+"""Parsing of numbers in table cells, in the forms in which people and programs write them."""
 
 import math
 import re

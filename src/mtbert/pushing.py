@@ -1,4 +1,4 @@
-"""Pushes a trained model to the Hugging Face Hub, in mtbert's own form or in that of another library."""
+"""Pushing a trained model to the Hugging Face Hub, in mtbert's own form or in that of another library."""
 
 import re
 import tempfile
@@ -142,7 +142,7 @@ def _write(given: Path, name: str, to: str | None, tasks: Sequence[str] | None, 
 
 
 def without_places(recipe: Recipe) -> Recipe:
-    """Returns a recipe that names no place on this machine: an absolute path is cut to the name of its file."""
+    """Returns the recipe with each absolute path cut to its last part."""
 
     def named(path: str) -> str:
         return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path

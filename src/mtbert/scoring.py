@@ -60,9 +60,8 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
     """Returns a dict from the name of each data set's task to the raw predictions for its examples.
 
-    The predictions are those of :func:`predict_examples`. Data sets with the same ``sequences`` read the same table,
-    and a row that several of them need is encoded only once. The exception is a task with an adapter. Its rows are
-    encoded separately, because an adapter changes the output of every layer.
+    The predictions are those of :func:`predict_examples`. Data sets with the same ``sequences`` are encoded together,
+    except those of tasks with adapters.
 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.

@@ -31,9 +31,9 @@ MOST_HELD_OUT = 2000  # train rows that are held out for thresholds and calibrat
 
 @dataclass(frozen=True)
 class TaskSide:
-    """The examples of a task on one side of a table: in train, in the held-out part of train, in dev or in test.
+    """A task's examples in one part of a table: train, dev, test, or the rows held out of train.
 
-    ``rows``, ``[B]``, holds the index of each example's row among all rows of this side, in ascending order.
+    ``rows``, ``[B]``, holds the index of each example's row in this part, in ascending order.
     """
 
     examples: Examples

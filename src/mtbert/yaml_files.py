@@ -1,4 +1,4 @@
-"""Finds and reads recipe and study files, by name or path, together with the files that they extend."""
+"""Finding and reading recipe and study files, by name or path, together with the files that they extend."""
 
 import copy
 import os

@@ -5,10 +5,8 @@ continues no entity therefore begins one, as in the default mode of the library 
 predictions and labels are read in this way, so tags in the older scheme IOB1 become BIO tags. With plain tags, each
 word is an entity of its own, and F1 is the share of right words.
 
-The metrics are those of seqeval. An entity in an answer is right if an entity in the labels has the same words and the
-same type. Precision, recall and F1 are computed over all types together (micro). seqeval itself is not used: it was
-last released in 2020, reads lists of strings only, and cannot count resampled texts. The tests compare with its
-numbers.
+The metrics are those of seqeval, with which the tests compare them. An entity in an answer is right if an entity in the
+labels has the same words and the same type. Precision, recall and F1 are computed over all types together (micro).
 
 Dimension key: B texts, W words of all texts, K tags, E types of entities, S seeds, R resamples.
 """

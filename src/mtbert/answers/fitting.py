@@ -47,9 +47,8 @@ class Fits:
     Attributes:
         threshold: A function that returns the best threshold for predictions, labels and weights of rows. None if the
             threshold is always 0.
-        needed: True if the threshold must be fitted in every run, because 0 is of no use for these predictions. If no
-            rows are held out, it is then fitted on train rows. If ``needed`` is false, the threshold is fitted only on
-            held-out rows, and it is 0 if there are none.
+        needed: Where the threshold comes from if no rows are held out. If true, it is fitted on train rows. If false,
+            it is 0.
         calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
             probabilities.
     """

@@ -166,10 +166,9 @@ class LabelLogits(PredictionKind[Labels]):
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
-        """Returns a dict for each example.
+        """Returns a dict ``{"labels": [LABEL, ...], "p(LABEL)": P, ...}`` for each example.
 
-        Its key ``labels`` holds the list of predicted labels. For every label of the task there is a key ``p(LABEL)``
-        that holds the probability of the label.
+        Every label of the task has a probability, whether it is predicted or not.
         """
         names = task.labels or ()
         return [

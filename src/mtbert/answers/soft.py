@@ -175,7 +175,7 @@ class SoftLabels(LabelKind[Labels]):
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         """Returns in how many rows each class has the most votes, and two statistics of the labels.
 
-        The statistics are the mean share of the class with the most votes, and the mean entropy of the labels.
+        The statistics are means over the labels: of the largest share, and of the entropy.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(

@@ -70,9 +70,9 @@ class ByTask:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Returns a context manager that records the forward passes made inside it.
+        """Returns a context manager that records the forward passes inside it.
 
-        The backward passes of these forward passes must be made inside :meth:`collecting`.
+        Their backward passes must be made inside :meth:`collecting`.
 
         Raises:
             TypeError: If the class of a module that has weights of the encoder is not one of :data:`Weighted`. The

@@ -170,7 +170,7 @@ _YES_NO = {"0": 0.0, "false": 0.0, "1": 1.0, "true": 1.0}
 
 
 def _number(what: str, value: object) -> float | None:
-    """Returns the finite number that a cell holds; ``nan`` if the cell is empty or nan, and None if it holds no number.
+    """Returns the finite number in a cell; ``nan`` if the cell is empty or nan, None if it holds something else.
 
     ``what`` is the word for the value in messages.
 

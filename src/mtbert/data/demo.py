@@ -46,10 +46,7 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` distinct rows. Each call of ``grammar`` draws a group of rows, which stay next to each other.
-
-    If every group has two rows and every split has an even number of rows, no group is divided between two splits.
-    """
+    """Returns ``size`` distinct rows. ``grammar`` draws a few rows at a time, which stay next to each other."""
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []
     while len(rows) < size:

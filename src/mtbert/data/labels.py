@@ -73,8 +73,7 @@ def _votes(table: Table, task: Task) -> Floats | None:
 def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
     """Returns what ``read`` returns for the cells of a column, in the order of the rows.
 
-    A cell that occurs many times in a :class:`CodedColumn` is read once. Other columns are read in parts, so that only
-    some of their cells are in memory as texts at the same time.
+    Each different text in a :class:`CodedColumn` is read once.
     """
     if isinstance(column, CodedColumn):
         different = [*column.values, None]  # code -1 is the last one, a missing cell

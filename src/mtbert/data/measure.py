@@ -54,11 +54,10 @@ class TableData:
 class TaskData:
     """The data of a task, from which a report is made before training.
 
-    ``passes`` is the number of times that the whole run goes through the train examples. ``tokens`` has the token
-    statistics of train and those of dev. ``warnings`` are the warnings that arose while the data was read. ``table`` is
-    the table that the task shares with other tasks; it is the same object for all of them, and None for a task with
-    files of its own. ``held_out`` is the number of further examples of train, on which thresholds and calibration are
-    fitted.
+    ``passes`` is how often the whole run goes through the train examples. ``tokens`` has the token statistics of train
+    and of dev. ``warnings`` are those from reading the data. ``table`` is one object for all tasks of a table; None for
+    a task with files of its own. ``held_out`` is the number of train examples that are held out to fit thresholds and
+    calibration; ``train`` does not contain them.
     """
 
     task: Task
@@ -132,8 +131,7 @@ def measure(data: TaskData) -> Figures:
 def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
     """Counts the tokens of each example before truncation, and the examples with many unknown tokens.
 
-    Only texts that may have been truncated are tokenised again. ``unknown`` is the unknown token's id, as
-    :func:`unknown_id` returns it.
+    ``unknown`` is the unknown token's id, as :func:`unknown_id` returns it.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(as_read(data.examples.texts, data.task.splitter))

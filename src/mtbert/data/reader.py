@@ -198,9 +198,9 @@ class Reader:
             self._settle()
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """``made`` is a row. Replaces the tags of one of its texts, if any, with JSON lists of one tag for each word.
+        """Replaces the tags of a text in the row ``made`` with JSON lists of one tag for each word.
 
-        If the tags belong to words, and not to entities in an ordinary text, the words are joined by single spaces.
+        If the row gives tags of words, and not entities in a text, the words are joined to a text by single spaces.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
@@ -218,10 +218,7 @@ class Reader:
             raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
 
     def _told_widened(self) -> Iterator[str]:
-        """Yields a warning for each file with labelled spans that begin or end inside a word.
-
-        Such a span is extended to whole words.
-        """
+        """Yields a warning for each file with entities that had to be widened to whole words."""
         for name, unit in dict.fromkeys((name, unit) for name, unit, _ in self._widened):
             lines = [line for each, _, line in self._widened if each == name]
             spans = f"{count(len(lines), 'span')} with a part of a word"
@@ -265,9 +262,9 @@ class Reader:
         return self._labelled or self._id in records.columns
 
     def _repeated(self, table: SourceTable, hashes: npt.NDArray[np.int64]) -> Iterator[str]:
-        """Yields one warning if there are rows with the same id among the rows that tasks read, and otherwise nothing.
+        """Yields one warning if rows that tasks read have the same id.
 
-        ``hashes`` holds a hash of the id of each row.
+        ``hashes`` holds a hash of each row's id.
 
         Raises:
             ValueError: If no task can read any row.

@@ -219,9 +219,9 @@ class SourceTable:
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:
-        """Returns a warning for each file with rows that this task must leave out, although another task reads them.
+        """Returns a warning for each file in which rows have a label for the task, but an empty text.
 
-        Such a row has a label for this task, but an empty text. ``reading`` is the task's index in :attr:`readings`.
+        The task leaves out these rows, which other tasks read. ``reading`` is its index in :attr:`readings`.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)

@@ -177,8 +177,8 @@ def read_all(
             the names of the columns are ignored.
         root: The folder from which relative paths start.
         texts: The number of texts that each task reads, 1 or 2; None for a ranking, which may read any number of texts.
-        whole: Whether the table also gets the rows that do not satisfy the source's ``where``, which serve to split the
-            data, see :class:`mtbert.data.source_table.Others`.
+        whole: Whether to also read the rows that the source's ``where`` excludes. They are needed to split the data,
+            see :class:`mtbert.data.source_table.Others`.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

@@ -90,8 +90,8 @@ def join_words(column: TextColumn) -> WordColumn:
 def first_pieces(pieces: Places, words: Places) -> npt.NDArray[np.int64]:
     """Returns for each word the index of the first token piece that overlaps it, ``[W]``; -1 if none does.
 
-    Each piece and each word is given by two places in the same text: that of its first character, and the place just
-    after its last character. Both arrays are in the order of the text. One piece may overlap two words.
+    Pieces and words are given by character offsets (begin, end) into one text, in ascending order. One piece may
+    overlap two words.
 
     >>> first_pieces(np.array([[0, 2], [2, 4], [4, 5]]), np.array([[0, 4], [4, 5], [6, 7]])).tolist()
     [0, 2, -1]

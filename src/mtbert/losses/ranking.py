@@ -4,9 +4,8 @@ A row is a pair or a ranking. In a pair of texts that mean the same, the first t
 only candidate. A ranking consists of a query and several candidates; the wrong ones are used as hard negatives.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
-and the hard negatives of the sentence-transformers library. A cluster is a group of texts that mean the same. Unlike in
-that library, texts of one cluster are not used as negatives of each other, because data such as Quora's contain the
-same question in many rows.
+and the hard negatives of the sentence-transformers library. Unlike in that library, texts that mean the same (a
+cluster) are never negatives of each other, because data such as Quora's repeat questions.
 
 Dimension key: B rows, C candidates of a row, N candidates of all rows, T texts of a row, D width.
 """

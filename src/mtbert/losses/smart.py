@@ -43,10 +43,9 @@ def adversary(
 ) -> Tensor:
     """Returns noise, ``[M, D]``, that moves ``f(x_MD + noise)`` away from ``clean``. It has no autograd graph.
 
-    The noise starts as Gaussian noise and is then changed in a few steps. Each step sums ``apart`` over the examples,
-    and computes ``g``, the gradient of this sum with respect to the noise. With a mean in place of the sum, the noise
-    of an example would depend on the number of other examples. The rest of the step depends on ``mode``; ``|g|_inf`` is
-    the largest absolute value in ``g``:
+    The noise starts as Gaussian noise and is then changed in a few steps. Each step computes ``g``, the gradient of the
+    sum of ``apart`` over all examples, with respect to the noise. The change depends on ``mode``; ``|g|_inf`` is the
+    largest absolute value in ``g``:
 
     - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, separately for each token.
       The largest element of a token's noise is therefore about 1, whatever the settings are.

@@ -151,10 +151,9 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns a number ``m``. A batch is padded until the number of its tokens is a multiple of ``m``.
+    """Returns a number ``m``: a batch of ``tokens`` tokens is padded to a multiple of ``m`` tokens.
 
-    ``tokens`` is the number without padding. ``m`` is the largest power of two that is at most 64 and at most a twelfth
-    of ``tokens``. For fewer than 12 tokens, it is 1.
+    ``m`` is the largest power of two that is at most 64 and at most ``tokens / 12``, or 1 for fewer than 12 tokens.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 

@@ -1,4 +1,4 @@
-"""Reads the architecture of an encoder from the ``config.json`` of a Hugging Face model folder.
+"""The architecture of an encoder, read from the ``config.json`` of a Hugging Face model folder.
 
 Each encoder family defines which keys and values are valid.
 """
@@ -22,8 +22,8 @@ LARGEST = 16 * 2**20  # bytes of a config.json; a file with 20,000 class names h
 def read_config(file: Path) -> EncoderConfig:
     """Returns the architecture of the encoder that a ``config.json`` describes.
 
-    Optional keys that are missing get the defaults of transformers. The whole content of the file is kept in
-    ``EncoderConfig.source``. So when the encoder is saved, the keys that its family does not read are saved too.
+    Optional keys that are missing get the defaults of transformers. ``EncoderConfig.source`` keeps the whole content of
+    the file, so that saving the encoder loses no key.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -75,7 +75,7 @@ class Origin:
 
 
 def origin(path: str) -> Origin:
-    """Returns the origin of a model whose recipe has this ``model.path``. Nothing is downloaded."""
+    """Returns the encoder that a recipe's ``model.path`` names, and its licence. Nothing is downloaded."""
     name, folder = hub_id(path), Path(os.path.expanduser(path))
     if path == "demo":
         spec = importlib.util.find_spec(DEMO_PACKAGE)

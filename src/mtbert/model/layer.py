@@ -72,9 +72,7 @@ class Rotary:
 class Attention:
     """The attention of a layer, computed from queries, keys and values.
 
-    The matrices that compute the queries, keys and values belong to the layer, not to this class. A new feature, such
-    as a bias on the scores or a sliding window, would become a field here and an argument of
-    :func:`~mtbert.model.attention.attend`.
+    The matrices that compute the queries, keys and values belong to the layer, not to this class.
     """
 
     heads: int

@@ -270,10 +270,10 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields a pair (task, output) for every task that reads the span ``name``: the batch's rows of one table.
+        """Yields a pair (task, output) for every task that reads the rows of the span ``name``.
 
-        ``top`` is the module with the pooler that these tasks read. ``hidden_RD`` is the last layer's output for all
-        tokens of the span or, if ``first_only`` is true, only for the first token of each sequence.
+        A span holds the batch's rows of one table. ``top`` has the pooler that these tasks read. ``hidden_RD`` is the
+        last layer's output for all tokens or, if ``first_only`` is true, for the first token of each sequence.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -1,7 +1,6 @@
 """The settings of PAL and LoRA, two techniques that add modules to the model.
 
-They are separate from the modules in ``pal.py`` and ``lora.py``, because those files import torch, and recipes must be
-readable without loading torch.
+They are not in ``pal.py`` and ``lora.py``, because these import torch, and recipes must be readable without it.
 """
 
 from typing import Literal, Self

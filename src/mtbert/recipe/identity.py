@@ -51,7 +51,7 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
 
 
 def shortened(recipe: Recipe) -> dict[str, Any]:
-    """Returns the settings of a recipe file that equals ``recipe``, without those that have their default values."""
+    """Returns ``recipe`` as the content of a recipe file, without settings that have their default values."""
     found: dict[str, Any] = _chosen(recipe)
     for name, task in recipe.tasks.items():
         short = {key: value for key, value in found["tasks"][name].items() if key not in ("name", "soft")}

@@ -1,4 +1,4 @@
-"""The columns that hold a task's labels: settings that follow from them, and checks whether they fit the task."""
+"""Label columns: the task settings that follow from them, and checks that they fit the task."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -18,10 +18,10 @@ class Stream:
         size: The number of rows.
         batch_size: The number of rows in a batch.
         seed: The seed of the run.
-        clusters: None, or the index of the cluster that each text is in, ``[size, texts]``, see
-            :func:`mtbert.data.clusters.clusters`. If it is given, each permutation is rearranged so that no batch
-            contains a cluster twice, if this is possible. Rows at the end of a permutation that do not fill a batch are
-            then left out, so ``size`` must be at least ``batch_size``.
+        clusters: The index of each text's cluster, ``[size, texts]``, from :func:`mtbert.data.clusters.clusters`; None
+            if clusters do not matter. With clusters, each permutation is rearranged so that, if possible, no batch
+            contains a cluster twice. An incomplete batch at the end of a permutation is left out, so ``size`` must be
+            at least ``batch_size``.
     """
 
     name: str

@@ -39,7 +39,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """The state that a run needs to continue, without its model: numbers, and tensors of its training by name."""
+    """What a run needs besides its model in order to continue: numbers, and tensors by name."""
 
     values: Values
     tensors: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Helpers for all modules that draw figures of a study: finished figures, the report's style, and panels."""
+"""Functions that every drawing module uses: they finish a figure, set its style, and lay out panels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -145,9 +145,9 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns ``"control"`` or ``"reference"``: what the rows of the study are compared with at the top of the report.
+    """Returns what the rows of the study are compared with at the top of the report.
 
-    Rows are compared with the reference row of the study only if none can be compared with a control.
+    This is ``"control"`` if any row can be compared with a control, otherwise ``"reference"``.
     """
     return "control" if summary.comparisons["control"] else "reference"
 

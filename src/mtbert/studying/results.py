@@ -1,4 +1,4 @@
-"""Reads the results of a study's runs: their answers on dev, the labels, and their logs.
+"""The results of a study's runs, read from their folders: answers on dev, labels and logs.
 
 Dimension key: B examples, K numbers per answer.
 """

@@ -1,4 +1,4 @@
-"""Assembles everything that a run needs before its first step: encoder, tokenizer, data and heads."""
+"""Preparation of everything that a run needs before its first step: encoder, tokenizer, data and heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Finds the best evaluation of a run: the first one with the highest score.
+"""The best evaluation of a run: the first one with the highest score.
 
 The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``, and early
 stopping (``train.patience``) counts the evaluations after it.

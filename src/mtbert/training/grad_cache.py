@@ -1,8 +1,8 @@
 """Whole-batch losses over several forward passes: a loss that compares the examples of a batch must see all of them.
 
 All passes of a step therefore run twice. The first run builds no autograd graph and only gathers the tensors that the
-loss compares. The loss is then computed from all gathered tensors, together with its gradient with respect to these
-tensors. The second run uses the same random numbers. In its backward pass, this gradient flows on to the weights.
+loss compares. The loss and its gradient with respect to these tensors are then computed. The second run uses the same
+random numbers, and its backward pass continues from this gradient to the weights.
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache), 2021.
 """

@@ -1,4 +1,4 @@
-"""Resumes a run from its last checkpoint. On a CPU, the result is exactly the same as without an interruption.
+"""Resuming a run from its last checkpoint. On a CPU, the result is exactly the same as without an interruption.
 
 Three things make this possible. First, all random draws of a step, except dropout and noise, are pure functions of the
 seed and of counters: see :mod:`mtbert.sampling` and :meth:`mtbert.training.run.Run.step`. Second, a checkpoint contains
@@ -218,7 +218,7 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
 def _saved_before(metrics: Path) -> bool:
     """Returns whether the log proves that the run has saved a checkpoint.
 
-    After an evaluation, a run saves a checkpoint before it continues. So any line after the first evaluation is proof.
+    A run saves a checkpoint after each evaluation, before it goes on. Any line after the first evaluation is proof.
     """
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     evaluated = (i for i, line in enumerate(lines) if b'"evaluation"' in line)

@@ -1,4 +1,4 @@
-"""Trains a run that is ready to start, and prints its plan, its progress and its scores."""
+"""The training of a prepared run, with its plan, progress and scores on the console."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext

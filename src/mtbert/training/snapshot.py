@@ -1,6 +1,6 @@
-"""Saves and restores the state of a run: everything that the next step needs.
+"""Saving and restoring the state of a run: everything that the next step needs.
 
-The weights of the model that predicts are not part of this state, because they are saved in the model folder.
+The weights of the model that predicts are not part of the state, because they are saved in the model folder.
 """
 
 import math

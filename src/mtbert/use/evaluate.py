@@ -135,7 +135,7 @@ def dev_sets(
 ) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     """Returns a pair: the dev data of each task in ``tasks``, and the warnings from reading them.
 
-    If ``tasks`` is None, all tasks are taken that were trained to predict labels.
+    None stands for all tasks that were trained to predict labels.
     """
     names = [n for n, t in recipe.tasks.items() if t.scored] if tasks is None else list(tasks)
     for name in tasks or ():

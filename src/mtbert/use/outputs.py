@@ -127,9 +127,9 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 
 def joined(answer: OutputRow, separator: str) -> OutputRow:
-    """Returns the answer with each list of texts joined to a single text, with ``separator`` between its items.
+    """Returns the answer with each list of texts joined to one text by ``separator``.
 
-    A list stays a list if splitting the text would not give it back: if it is empty or an item contains ``separator``.
+    A list stays a list if it is empty, or if an item contains ``separator``.
     """
     return {
         name: separator.join(value)
@@ -140,7 +140,7 @@ def joined(answer: OutputRow, separator: str) -> OutputRow:
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """Returns ``name``, with ``RENAMED_PREFIX`` put before it until the result differs from all names in ``taken``."""
+    """Returns ``name``, with as many ``RENAMED_PREFIX`` before it as it needs to differ from all names in ``taken``."""
     while name in taken:
         name = RENAMED_PREFIX + name
     return name

@@ -200,11 +200,11 @@ class Predictor:
     def answers_together(self, data: Sequence[Dataset], *, unsure: float | None = None) -> list[dict[str, Any]]:
         """Returns a dict ``{task: answer}`` for each row of the table that the data sets read.
 
-        ``data`` holds one data set for each task, and all of them read the same table. If a row is not
-        in a task's data set, the answer of this task is None. Data sets that share their tokens are encoded only once.
+        ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
+        task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is a share of the answers to each task, or None. If it is given, each answer with probabilities has
-        the key ``unsure``, which is true for this share of the answers: the least probable ones.
+        ``unsure`` is the share of each task's answers to mark as unsure, the least probable ones. If it is given, each
+        answer with probabilities has a key ``unsure``, which is true or false.
         """
         if not data[0].size:
             return []

@@ -95,7 +95,7 @@ def markdown(text: str) -> str:
 
 
 def _prose(note: str, task: Task) -> str:
-    """Returns a note in Markdown. Between backticks is code, unless a label has such, which the note may repeat."""
+    """Returns a note in Markdown. Parts between backticks become code, unless a label contains a backtick."""
     if any("`" in label for label in task.labels or ()):
         return markdown(note)
     return "".join(part if part.startswith("`") else markdown(part) for part in re.split("(`[^`]*`)", note))

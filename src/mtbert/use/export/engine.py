@@ -1,4 +1,4 @@
-"""Runs the graphs of a model with onnxruntime, from token ids to raw predictions: an engine for a server.
+"""An engine for a server: it runs a model's graphs with onnxruntime, from token ids to raw predictions.
 
 mtbert still tokenises the texts and decodes the answers; only the encoder and the heads run in onnxruntime.
 

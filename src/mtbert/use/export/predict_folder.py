@@ -20,7 +20,7 @@ WORD_PATTERN = r"[\w\u200c\u200d]+|[^\s\w\u200c\u200d]"
 
 
 class Folder:
-    """The models in an exported folder. The attribute ``about`` is the content of its file ``export.json``."""
+    """The models in an exported folder. ``about`` is the content of ``export.json``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

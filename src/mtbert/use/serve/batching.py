@@ -95,7 +95,7 @@ class Batcher:
             raise
 
     def _cost(self, asked: Asked) -> int:
-        """Returns about how many tokens a question has: one for every four bytes, which is near enough."""
+        """Returns roughly how many tokens a question has: one for every four bytes."""
         sizes = (len(text.encode()) // 4 + 2 for row in asked.rows for text in row)
         return sum(min(size, self._longest) for size in sizes)
 

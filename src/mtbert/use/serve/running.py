@@ -151,7 +151,7 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """Ignores a SIGINT or SIGTERM that uvicorn has already handled and raises again after it has shut down."""
+    """Ignores the signal (SIGINT or SIGTERM) that uvicorn raises again after it has handled it and shut down."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""The routes of text-embeddings-inference, for its clients: ``/embed``, ``/predict`` and ``/info``."""
+"""The routes ``/embed``, ``/predict`` and ``/info``, for clients of text-embeddings-inference."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -85,7 +85,7 @@ def normalized(vectors_BD: Vectors) -> Vectors:
 
 
 def _first(service: Service, rows: Sequence[Any]) -> str:
-    """Returns the name of the first task whose examples can have as many texts as the first row.
+    """Returns the name of the first task that takes as many texts as the first row has.
 
     If there is no such task, returns the name of the first task.
     """
