@@ -156,10 +156,10 @@ class Dataset:
         return len(self.examples)
 
     def words(self, examples: Rows) -> Ragged | None:
-        """Returns for each word of ``examples`` the index of its first token in its sequence; -1 if it has no token.
+        """Returns, for each word of ``examples``, the index of its first token in the sequence; -1 if there is none.
 
-        A word has no token if the tokenizer drops all its characters, or if the text was cut before it. Returns None
-        if the task does not label words.
+        A word has no token if the tokenizer drops all its characters, or if the text was cut before the word. Returns
+        None if the task does not label words.
         """
         words = self.sequences[0].words
         return words[self.rows[examples]] if self.task.reads_words and words is not None else None

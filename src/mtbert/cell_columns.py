@@ -130,7 +130,7 @@ class GrowingCells:
         self._texts: GrowingColumn | None = None  # holds all cells, once there are many different ones
 
     def extend(self, cells: Sequence[str | None]) -> None:
-        """Appends cells. A cell is None if it is missing; its text is never empty.
+        """Appends cells: texts that are not empty, and None for missing cells.
 
         Raises:
             UnicodeEncodeError: If a text contains an unpaired surrogate.

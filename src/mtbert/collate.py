@@ -233,10 +233,11 @@ def only(batch: StepBatch, name: str) -> StepBatch:
 def _tokens(
     data: Dataset, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns three arrays: the tokens of the given rows, where each sequence ends, and how sequences were reordered.
+    """Returns the tokens of the given rows, as sequences that are sorted by length.
 
-    The tokens are ``[3, M]``: ids, segments and positions, in sequences sorted by length. The ends, ``[S]``, are in the
-    same order. The last array, ``[S]``, is in the order of the rows and holds the index of each sequence after sorting.
+    Returns:
+        Three arrays: the ids, segments and positions of the tokens, ``[3, M]``; where each sequence ends, ``[S]``; and,
+        in the order of the rows, the index of each sequence after sorting, ``[S]``.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

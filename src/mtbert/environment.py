@@ -111,8 +111,7 @@ def read_record(file: Path) -> RunRecord:
 def _versions() -> dict[str, str]:
     """Returns the versions of those packages in :data:`PACKAGES` that are installed, by package name.
 
-    PyTorch is asked for its version directly: it includes the build, as in ``2.11.0+cu130``, which its metadata may
-    omit.
+    The version of PyTorch includes the build, as in ``2.11.0+cu130``.
     """
     found = {}
     for name in PACKAGES:

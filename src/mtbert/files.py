@@ -114,9 +114,9 @@ def sha256(file: Path, repair: str) -> str:
 
 @contextmanager
 def repaired(file: Path, repair: str) -> Iterator[None]:
-    """A context manager for a block that reads ``file``. It replaces an error in the block with one for the user.
+    """A context manager that turns an error from reading ``file`` into a one-line message for the user.
 
-    The new error's message is a single line. It ends with ``repair``, which says what the user can do.
+    The message ends with ``repair``, which says what the user can do.
 
     Raises:
         FileNotFoundError: In place of a FileNotFoundError.
@@ -284,9 +284,9 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 def find_folder(folder: Path) -> Path | None:
     """Returns the path where the last complete content of ``folder`` lies; None if there is none.
 
-    Normally, this is ``folder`` itself. While :func:`write_folder` swaps the old folder for the new one, and also if
-    the process is killed during the swap, it is a temporary path beside ``folder``. Only the process that writes in
-    ``folder`` may move the content back (:func:`settle`).
+    Usually, this is ``folder`` itself. It is a temporary path beside ``folder`` while :func:`write_folder` swaps
+    folders, or if the process was killed during the swap. Only the process that writes in ``folder`` may move the
+    content back (:func:`settle`).
     """
     _, old = _beside(folder)
     return next((place for place in (folder, old) if place.exists()), None)

@@ -67,9 +67,9 @@ class Prepared:
     held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns all warnings about the task's data: those from reading it, and those about its tokens.
+        """Returns the warnings from reading the task's data, and those about its tokens.
 
-        The latter say how many examples of a split are cut to ``max_length`` tokens, and how many words have no token.
+        Warnings about tokens count examples that are cut to ``max_length`` tokens, and words without a token.
         """
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."
@@ -120,9 +120,9 @@ def tokenized(
     *,
     keep: bool = False,
 ) -> dict[str, Dataset]:
-    """Returns a dict from the name of each task in ``tasks`` to its data set. All these tasks read the same table.
+    """Returns the data set of each task in ``tasks``, by name. All these tasks read the same table.
 
-    Tasks whose inputs have the same form share their tokens, in training and in prediction.
+    Tasks that read the same texts in the same way share the tokens.
 
     Args:
         side: The rows of the table, with the examples of each task.

@@ -76,10 +76,9 @@ def push(
 
     Args:
         run: The folder of a run, or its subfolder ``best/`` or ``last/``.
-        name: The model's name on the Hub, ``user/name``. A new one is private unless ``public`` is true.
-        to: The format: ``onnx``, ``transformers`` or ``sentence-transformers``, which are checked as
-            :func:`mtbert.export` does. By default, the model is pushed in mtbert's own form, and
-            ``mtbert.load("user/name")`` loads it.
+        name: The model's name on the Hub, ``user/name``. A new model is private unless ``public`` is true.
+        to: The format of an export: ``onnx``, ``transformers`` or ``sentence-transformers``. The default is mtbert's
+            own form, which ``mtbert.load("user/name")`` loads.
         tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
         public: Whether everybody may read the model. A public model is not replaced if this is false.
         progress: Whether to show a progress bar and print what the command prints.
@@ -232,7 +231,7 @@ def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]
 
 
 def _found(api: "HfApi", name: str) -> "ModelInfo | None":
-    """Returns what the Hub says of a repository; None if there is no such one, or the token may not see it."""
+    """Returns what the Hub says of a repository; None if it does not exist or the token may not see it."""
     try:
         return asked(name, lambda: api.model_info(name, timeout=SECONDS))
     except FileNotFoundError:

@@ -71,7 +71,7 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tuple[Tensor, ...]]:
-    """Returns for each task what :func:`predict_together` returns, followed by the vectors that its head reads.
+    """Returns for each task what :func:`predict_together` returns, followed by the vectors that the task's head reads.
 
     The vectors are those of :func:`pooled_vectors`. Predictions and vectors come from the same pass.
     """
@@ -230,10 +230,10 @@ def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
 def _forward(
     model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Runs the model on the rows in ``span``, which one or several tasks read.
+    """Runs the model on the rows in ``span``, which several tasks may share.
 
-    Returns a dict from the name of each task to the tensors that ``pick`` takes from the model's output for the task.
-    The rows of each tensor are in the order of the task's examples.
+    Returns the tensors that ``pick`` takes from the model's output, by the name of the task. Their rows are in the
+    order of the task's examples.
     """
     lengths = span.lengths()
     by_length = np.argsort(lengths, kind="stable")
@@ -264,8 +264,7 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
     """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
 
-    ``part_WK`` holds predictions only for words with a token, one example after another. ``made`` is an array of the
-    indices of the examples, in the order that they have in ``part_WK``.
+    ``part_WK`` holds predictions only for words with a token, and lists the examples in the order ``made``.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

@@ -178,8 +178,8 @@ _MEMBER = re.compile(
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. ``instead`` maps the path of a key to a
-    text about what may be given in place of the key. If the key is missing, the line about it ends with this text.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to texts.
+    The text of a missing key is added to the line about the key.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):

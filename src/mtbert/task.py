@@ -185,7 +185,7 @@ class Task(Settings):
 
     @property
     def reads_words(self) -> bool:
-        """Whether the task labels words: its head then reads a state for each word, and no vector of a text."""
+        """Whether the task labels words. The head of such a task reads the encoder's output for each word."""
         return self.answer.labels.per == "word"
 
     @property

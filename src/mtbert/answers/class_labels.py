@@ -1,4 +1,4 @@
-"""The labels of all answer types with classes (classification, ordinal and binary).
+"""How class names are read, numbered and shown, for every answer type that has classes.
 
 Dimension key: B examples, K classes.
 """
@@ -240,7 +240,7 @@ def confusion(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[list
 
 
 def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
-    """Returns the class names that the class indices in ``decision_B`` stand for."""
+    """Returns the names of the classes whose indices are in ``decision_B``."""
     names = task.labels or ()
     return [names[int(i)] for i in decision_B]
 

@@ -15,7 +15,7 @@ def check_named(given: ColumnFacts) -> None:
 
 
 def one_label(name: str, given: ColumnFacts, *, instead: str) -> dict[str, Any]:
-    """Checks that the label columns suit an answer type with one label, or several votes on it, for each row.
+    """Checks that the label columns suit an answer type with one label per row, or with several votes on this label.
 
     Returns ``{}``, which means that no column setting is changed.
 

@@ -86,7 +86,7 @@ class Entities:
 def entities(tags_W: npt.NDArray[Any], offsets: Tags, known: Scheme) -> Entities:
     """Returns the entities that are tagged by ``tags_W``, which has one tag per word.
 
-    ``offsets`` says where each text begins and ends: no entity goes beyond the end of its text.
+    ``offsets`` says where each text begins and ends. No entity spans two texts.
     """
     tags_W = tags_W.astype(np.int64)
     type_W, begins_W = known.type_K[tags_W], _begin(tags_W, offsets, known)

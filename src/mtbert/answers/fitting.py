@@ -161,8 +161,7 @@ def fit_numbers(
     """Fits a threshold and the numbers of a calibration on held-out rows, and returns them as a dict.
 
     ``names`` says which numbers to fit. ``prediction``, ``labels`` and ``weights_B`` are those of the held-out rows;
-    without weights, all rows count the same. On fewer than ``FEWEST_ROWS`` rows, the numbers of a calibration change no
-    prediction. The threshold is fitted after the calibration, because calibrated predictions are compared with it.
+    without weights, all rows count the same. On fewer than ``FEWEST_ROWS`` rows, the calibration changes no prediction.
     """
     import torch
 

@@ -72,9 +72,9 @@ class LabelKind(ABC, Generic[_Labels]):
         """Raises ValueError if a task setting (``labels``, ``codes``, ``range``) does not suit its answer type."""
 
     def missing(self, task: TaskFacts) -> str | None:
-        """Returns the name of a field, such as ``labels``, that the task lacks but a trained model needs.
+        """Returns the name of a field, such as ``labels``, that a trained model needs but the task lacks.
 
-        If no such field is lacking, returns None.
+        Returns None if the task lacks no such field.
         """
         return None
 

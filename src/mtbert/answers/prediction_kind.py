@@ -31,7 +31,7 @@ class PredictionKind(ABC, Generic[_Labels]):
     @property
     @abstractmethod
     def feeds(self) -> tuple[str, ...]:
-        """The names of the values that losses can read here, such as ``logits``; see ``Needs.reads``."""
+        """The names of the values that losses can read from predictions, such as ``logits``; see ``Needs.reads``."""
 
     @property
     @abstractmethod

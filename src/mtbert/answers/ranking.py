@@ -90,7 +90,7 @@ class RightFirst(LabelKind[Labels]):
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
 
     def conflicts(self, texts_TB: _Ints, rows_B: _Ints, labels: Labels) -> Conflicts:
-        """Returns how many rows have a wrong candidate that is the right one in a row with the same query.
+        """Counts the rows with a wrong candidate that is right for the same query in some row.
 
         The texts of a row are the query, the right candidate, and the wrong ones.
         """

@@ -212,10 +212,7 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class. ``label`` is either a soft label or an answer.
-
-        For a soft label, the class is the one with the most votes. For an answer, it is the class that was answered.
-        """
+        """Returns the index of a class: the most voted class of a soft label, or the class of an answer."""
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 

@@ -61,10 +61,9 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span`.
+        """Stores which rows of a module's input in the next forward pass belong to which :class:`~mtbert.batch.Span`.
 
-        The rows are those of the next forward pass. Inside :meth:`watching`, this method must be called before each
-        forward pass.
+        Inside :meth:`watching`, this method must be called before each forward pass.
         """
         self._rows = rows
 

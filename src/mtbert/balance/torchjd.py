@@ -36,9 +36,9 @@ CAGRAD_C = 0.4
 class TorchJD(Settings):
     """The balancing methods of torchjd, with their default settings. A zero gradient gets weight 0.
 
-    These methods average the gradients, whereas plain addition and PCGrad add them. With T tasks, an average
-    is about T times shorter than a sum. This hardly affects Adam, but it affects gradient clipping. A fair baseline for
-    these methods is therefore the method ``Mean``, and not plain addition.
+    These methods average the gradients, whereas plain addition and PCGrad add them. With T tasks, an average is about T
+    times shorter than a sum, which affects gradient clipping. A fair baseline for these methods is therefore the method
+    ``Mean``, and not plain addition.
     """
 
     kind: Literal["torchjd"] = "torchjd"

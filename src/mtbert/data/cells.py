@@ -118,10 +118,9 @@ def as_share(value: object) -> float:
 
 
 def as_shares(value: object) -> str | None:
-    """Returns the shares in a cell as a JSON list of numbers, or a single share as a JSON number.
+    """Returns the shares in a cell as JSON: a list of numbers, or one number. Returns None for an empty cell.
 
-    The cell holds a list of numbers, a list of numbers that is written as text in JSON or Python syntax, or one number.
-    If it is empty, returns None.
+    The cell holds a list of numbers, the text of such a list in JSON or Python syntax, or one number.
 
     Raises:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.

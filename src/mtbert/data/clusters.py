@@ -38,12 +38,14 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
-    """Returns the index of the cluster of each text in a table with ``size`` rows, ``[size, texts]``.
+    """Returns the index of the cluster of each text in a table, ``[size, texts]``.
 
-    Texts in one cluster are equal or mean the same. Each element of ``parts`` belongs to one task: it holds the indices
-    of the task's rows in the table, and the clusters of the texts in these rows. The result has the texts of all tasks
-    side by side. Texts of different tasks are never in one cluster. In a row that a task does not read, each text has a
-    cluster of its own.
+    The columns are the texts of all tasks, side by side. Texts in one cluster are equal or mean the same. Texts of
+    different tasks are never in one cluster. In a row that a task does not read, each text has a cluster of its own.
+
+    Args:
+        size: The number of rows in the table.
+        parts: For each task, the indices of its rows in the table, and the clusters of the texts in these rows.
     """
     columns, first = [], 0
     for rows, found in parts:
@@ -57,10 +59,9 @@ def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
 def spread(order: Ints, clusters: Ints, batch_size: int) -> Ints:
     """Returns the rows of ``order``, rearranged so that the rows of a batch share no cluster if possible.
 
-    A row that shares a cluster with an earlier row of its batch has to wait for a later batch, in which waiting rows
-    come before new ones. If only waiting rows are left, they fill the last batches, which may then contain a cluster
-    twice. If no row has to wait, the order does not change. The rows that remain at the end are left out if they do not
-    fill a batch. The two texts of one row may be in the same cluster.
+    A row that shares a cluster with an earlier row of its batch waits for a later batch. Waiting rows come before new
+    ones. If only waiting rows are left, a batch may contain a cluster twice. Rows at the end that do not fill a batch
+    are left out.
 
     Args:
         order: Indices of rows, without duplicates.

@@ -17,9 +17,9 @@ from mtbert.number_cells import NumberCells
 
 
 def keep_table(table: SourceTable, spool: Spool) -> None:
-    """Adds the content of a table to ``spool``, from where it goes into the cache.
+    """Adds the content of a table to ``spool``, which stores it in the cache.
 
-    Row ids and line numbers are left out if they are consecutive, because :func:`loaded_table` can then restore them.
+    Consecutive row ids and line numbers are left out, because :func:`loaded_table` can restore them.
     """
     numbers = table.ids.numbers if isinstance(table.ids, NumberColumn) else None
     counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(table) + 1))

@@ -31,8 +31,7 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 class MemoryRows:
     """Rows that were given in memory: Arrow tables, and the name of each table in messages.
 
-    Both dicts, ``tables`` and ``names``, have the same keys. The key of a table is the path of the file that the table
-    is written to, relative to the run's folder.
+    The keys of both dicts are paths relative to the run's folder: those of the files that the tables are written to.
     """
 
     tables: Mapping[str, Any]

@@ -247,7 +247,7 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, for use as its id, because its own id is empty.
+        """Returns the number of the current record, as the id of a record whose own id is empty.
 
         Raises:
             ValueError: If an id is required, because the data is labelled or has an id column.

@@ -75,7 +75,7 @@ class _Lines:
 
 
 def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[str]]:
-    """Returns the number of lines in a row, and the fields of the row. ``first`` is the first of these lines."""
+    """Returns the number of lines in the row that begins with the line ``first``, and the fields of the row."""
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
     while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):
@@ -124,9 +124,9 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Looks past the next ``taken`` lines of ``source`` and returns whether the line after them can be a row by itself.
+    """Returns whether the next line can be a row by itself, because it has ``width`` fields.
 
-    A line can be a row if it has ``width`` fields. Blank lines are skipped. If no line is left, returns True.
+    Skips ``taken`` unread lines, and then blank lines. Returns True if no line is left.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):
@@ -136,9 +136,9 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the unread lines that continue a quoted field, up to the line with its closing quote.
+    """Returns the lines that continue a quoted field, up to the line with its closing quote; [] if there is none.
 
-    The first ``taken`` unread lines are passed over. Returns [] if no such line is found within ``most`` characters.
+    Skips ``taken`` unread lines, and gives up after ``most`` characters.
     """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:

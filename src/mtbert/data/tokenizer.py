@@ -79,8 +79,7 @@ def sequences(
 ) -> tuple[Sequences, Rows]:
     """Returns the token sequences of texts or of pairs of texts, and the indices of the sequences that were truncated.
 
-    White space around a text is never tokenised, so that a text has the same tokens whether its reader kept this space
-    or not. The places of words are nevertheless looked for in the text as it is given.
+    White space at the ends of a text does not change its tokens.
 
     Args:
         tokenizer: The tokenizer, which adds special tokens and, for pairs, segment ids.
@@ -90,8 +89,8 @@ def sequences(
         segments: Whether to keep the segment ids. If false, every segment id is 0.
         keep: Whether to use the user's cache folder. It is used only for :class:`TextTuples` of at least 1,000
             examples.
-        words: A function that finds the words of a text, or None. If it is given, the sequences also hold the place of
-            each word's first token. Only for single texts.
+        words: A function that finds the words of a text, for single texts only. If it is given, the sequences also hold
+            the index of each word's first token.
 
     Raises:
         ValueError: If ``max_length`` leaves no room for text beside the special tokens, or if a text makes the
@@ -228,11 +227,8 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the tokens to keep in ``encoding``, which is too long.
-
-    ``special`` is the number of special tokens in it. The truncation of the library ``tokenizers`` is not used,
-    because it is a setting of the tokenizer, which threads may share.
-    """
+    """Returns a mask of the tokens that stay when ``encoding`` is cut; ``special`` is its number of special tokens."""
+    # The library's own truncation is a setting of the tokenizer, which threads may share.
     text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
     first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)
     stay = _longest_first(len(first), len(second), max_length - special)

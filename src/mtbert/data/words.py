@@ -161,7 +161,7 @@ class WordReader:
         return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
 
     def untagged(self, text: str) -> str:
-        """Checks that ``text`` has the form of the texts in earlier rows, and returns it. Its row has no tags.
+        """Returns ``text``, the text of a row without tags.
 
         Raises:
             ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.

@@ -101,10 +101,11 @@ RIGHT_CANDIDATES = Needs(
 def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     """Returns three tensors about the rows that have a right candidate.
 
-    The first holds the vectors of the queries, ``[B, D]``. The second holds the vectors of the candidates,
-    ``[B, C, D]``, the right one first. The third, ``[B, 1 + C]``, holds a number for each text, the query first; equal
-    numbers mean equal texts. In a ranking, all rows have a right candidate. In a task of pairs, only the rows with
-    label 1 have one, and ``C`` is 1.
+    In a ranking, these are all rows. In a task of pairs, they are the rows with label 1, and ``C`` is 1.
+
+    Returns:
+        The vectors of the queries, ``[B, D]``; the vectors of the candidates, the right one first, ``[B, C, D]``; and a
+        number for each text, the query first, ``[B, 1 + C]``. Equal numbers mean equal texts.
     """
     import torch
 

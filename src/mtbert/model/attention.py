@@ -46,9 +46,8 @@ class Groups:
     Args:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
-        rounded: Whether to round shapes up, so that kernels that were compiled for one shape can be reused. If true,
-            sequences are padded to a multiple of ``STEP`` tokens. The batch as a whole is padded with dummy tokens
-            (:attr:`dummies`) to a multiple of the number that :func:`multiple` returns.
+        rounded: Whether to round shapes up, so that compiled kernels can be reused. If true, sequences are padded to a
+            multiple of ``STEP`` tokens, and the whole batch to a multiple of what :func:`multiple` returns.
     """
 
     layout: Layout

@@ -25,7 +25,7 @@ class NativeHead:
 
     Attributes:
         names: The names of the head's linear layers in transformers, from the first to the last.
-        pooler: Whether it reads the pooler's output. Otherwise it reads the last layer's output for the first token.
+        pooler: Whether it reads the output of the pooler, and not that of the last layer for the first token.
         activation: The function that follows each linear layer except the last.
         drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last.
     """
@@ -212,7 +212,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest layers have. ``layers`` is the number of these layers."""
+        """Returns the number of parameters in the lowest ``layers`` layers."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -222,8 +222,7 @@ class Encoder(nn.Module):
 class Top(nn.Module):
     """The upper layers of an encoder, from index ``first`` on, with the final norm and pooler if it has them.
 
-    Its input is the output of the layer below, as in the encoder. If each task has a top of its own
-    (``model.unshare``), only the lower layers of the encoder are shared.
+    If each task has a top of its own (``model.unshare``), only the lower layers of the encoder are shared.
     """
 
     def __init__(self, config: EncoderConfig, first: int) -> None:

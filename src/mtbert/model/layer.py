@@ -95,8 +95,8 @@ class EncoderLayer(nn.Module):
     """A transformer layer: self-attention and then a feed-forward network, each with a residual connection.
 
     A family passes the norms that it uses: before attention and feed-forward network (pre-norm), after each residual
-    sum (post-norm), or both. Linear layers may lack biases. If ``activation`` is :class:`Gated`, ``intermediate`` must
-    have twice as many outputs as ``output`` has inputs.
+    sum (post-norm), or both. If ``activation`` is :class:`Gated`, ``intermediate`` must have twice as many outputs as
+    ``output`` has inputs.
     """
 
     def __init__(
@@ -158,10 +158,7 @@ class EncoderLayer(nn.Module):
         return normed_ND
 
     def matrices(self) -> dict[str, tuple[nn.Linear, int]]:
-        """Returns a dict from the name of each linear module to a pair.
-
-        The pair holds the module, and the number of matrices that are stacked in its weight.
-        """
+        """Returns the linear modules by name, each with the number of matrices that are stacked in its weight."""
         return {
             "qkv": (self.qkv, 3),
             "attention_output": (self.attention_output, 1),

@@ -164,10 +164,9 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """The number of those parameters in the encoder's layers that are applied to every token of a batch.
+        """The number of parameters in the encoder's layers that are applied to every token of a batch.
 
-        The batch has examples of all tasks. If each task has its own top layers, the number is the mean over the tasks.
-        If several tasks read a row, the row goes through the top layers of each, but this is counted only once.
+        If each task has its own top layers, the number is the mean over the tasks.
         """
         if not self.unshare:
             return self.encoder.multiplied(first_only=self.first_only(self.tasks))

@@ -12,8 +12,7 @@ from mtbert.settings import Settings
 def extend(base: Mapping[str, Any], change: Mapping[str, Any], kind: object = Recipe) -> dict[str, Any]:
     """Returns ``base`` with ``change`` merged into it: mappings are merged key by key, other values are replaced.
 
-    If a setting cannot be null, null in ``change`` drops what ``base`` has there. The default holds again then, or the
-    setting is missing. If it can be null, null is its new value.
+    Where null is a valid value, null in ``change`` replaces the old value. Elsewhere, it removes the setting.
 
     Args:
         base: The content of a recipe, or of a part of it.
@@ -45,7 +44,7 @@ def _kinds_of(kind: object, key: str) -> Iterator[object]:
 
 
 def _members(annotation: object) -> Iterator[object]:
-    """Yields the members of a union, or the type itself. ``Annotated`` and its notes are taken off."""
+    """Yields the members of a union, or the type itself, each without its ``Annotated`` wrapper."""
     if get_origin(annotation) is dict or not (inner := get_args(annotation)):
         yield annotation
     elif get_origin(annotation) is Annotated:

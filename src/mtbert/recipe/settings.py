@@ -90,10 +90,7 @@ class Recipe(Settings):
         return metrics.aggregate(name, chosen)
 
     def fitted(self, name: str) -> tuple[FittedName, ...]:
-        """Returns the names of the numbers, such as a threshold, that are fitted for a task and saved with its head.
-
-        ``name`` is the name of the task.
-        """
+        """Returns the names of the numbers, such as a threshold, that are fitted for the task called ``name``."""
         task, held_out = self.tasks[name], self.train.held_out > 0
         return task.fitted(self.train.calibrate, held_out=held_out) if task.scored else task.fitted(held_out=False)
 

@@ -140,17 +140,14 @@ def load_tasks(
     *,
     tops: bool = True,
 ) -> list[str]:
-    """Loads saved weights from ``folder`` into the parts of ``model`` that belong to the tasks in ``names``.
-
-    These parts are the heads, the adapters and the tasks' own top layers.
+    """Loads the saved heads, adapters and own top layers of the tasks in ``names`` into ``model``.
 
     Args:
         model: The model.
         folder: The model folder.
         names: The names of the tasks.
-        fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``. A number is
-            not loaded if only the saved head or only ``model`` has it: such numbers are fitted again at each
-            evaluation.
+        fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``. Those that
+            ``model`` lacks are not loaded.
         tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
 
     Returns:

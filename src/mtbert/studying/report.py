@@ -210,8 +210,8 @@ def _json(value: Mapping[str, Any]) -> str:
 def _recipes(results: Results) -> list[tuple[str, str]]:
     """Returns a pair (heading, text) for each row of the study.
 
-    The text is the whole recipe of the row. If the row is compared with a control (another row of the study), the text
-    is instead how its recipe differs from that of the control.
+    For a row with a control, the text is how its recipe differs from the control's. For any other row, it is the
+    recipe.
     """
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}

@@ -207,7 +207,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This depends on each table's number of train rows. A table is read if ``dev`` does not hold its number of rows.
+    The numbers of train rows come from ``dev``. Tables that ``dev`` does not hold are read.
     """
     sizes = {
         table: dev[table].train

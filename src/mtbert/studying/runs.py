@@ -117,8 +117,7 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the recipe of the run into it.
 
-    A run that has already begun has a second copy of the recipe in its folder ``run/``. In that copy, only the data
-    folder (``data.root``) is updated.
+    In a run that has already begun, ``data.root`` is also updated in the run's own copy of the recipe.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)

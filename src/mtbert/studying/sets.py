@@ -111,9 +111,9 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """``figure`` is a kind of figure. Yields a pair for each task for which the report has such a figure.
+    """Yields the dev data of each task with figures of the kind ``figure``, and the names of the rows to draw.
 
-    The pair holds the task's dev data, and the names of the study's reference row and best row.
+    These are the reference row of the study and the row with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

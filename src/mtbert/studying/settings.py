@@ -53,10 +53,10 @@ class Printed(Settings):
         return "" if score is None else f"{score:.{self.digits}f}"
 
     def contradicted(self, scores: PrintedScores) -> float | None:
-        """Computes an overall score from the task scores in ``scores``, and compares it with ``scores["overall"]``.
+        """Returns the overall score that follows from the task scores, if it contradicts ``scores["overall"]``.
 
-        Returns the computed score if the two differ by more than rounding can explain. Otherwise returns None. Also
-        returns None if ``scores`` has no overall score, or has scores of fewer than two tasks.
+        Returns None if the two differ by no more than rounding, if there is no overall score, or if there are scores of
+        fewer than two tasks.
         """
         parts = ((key.rpartition("."), score) for key, score in scores.items() if key != OVERALL)
         by_task = {task: (metric, score) for (task, _, metric), score in parts}

@@ -51,10 +51,7 @@ def data_table(results: Results) -> TextTable:
 
 
 def _lacks_probabilities(results: Results, name: str) -> bool:
-    """Returns whether no run gives probabilities for the task called ``name``, although its answer type can have them.
-
-    With another head, the task would give probabilities.
-    """
+    """Returns whether no run gives probabilities for the task called ``name``, although another head would."""
     tasks = [
         run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks
     ]
@@ -102,10 +99,10 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """Returns a table of the differences between the scores of each row of the study and those of another row.
+    """Returns a table of score differences between each row of the study and the row that it is compared with.
 
-    ``against`` says which row this is: the row's control, or the reference row of the study. The last line of the table
-    has the smallest difference that the study could be expected to find.
+    ``against`` says whether this is the row's control or the study's reference row. The last line of the table has the
+    smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []

@@ -1,4 +1,4 @@
-"""Stores the trials of a tuning, as an Optuna study in an SQLite file. Optuna's errors become one-line messages."""
+"""The trials of a tuning, stored as an Optuna study in an SQLite file. Optuna's errors become one-line messages."""
 
 import errno
 from collections.abc import Iterator

@@ -30,9 +30,9 @@ class Tuning:
         return load_recipe(self.name, [*self.overrides, *changes])
 
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
-        """Returns the recipe of the trial that tries ``chosen``, which maps the path of each setting to its value.
+        """Returns the recipe of one trial. ``chosen`` maps the path of each tuned setting to its value.
 
-        The trial is scored on dev if ``on_dev`` is true; if not, on a part of train that shares no text with the rest.
+        The trial is scored on dev if ``on_dev`` is true, and otherwise on a held-out part of train.
         """
         found = self.recipe(chosen)
         if self.on_dev:

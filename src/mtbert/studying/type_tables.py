@@ -28,7 +28,7 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 
 
 def distances(dev: DevData, judged: ByRow) -> TextTable:
-    """Returns a table with the shares of right answers and of answers that are 1, 2, or 3 or more classes off.
+    """Returns a table with the shares of answers that are right, 1 class off, 2 classes off, or more.
 
     The classes of the task are ordered. The table has a line for each row of the study.
     """

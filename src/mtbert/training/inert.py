@@ -42,7 +42,7 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """For each task, finds the first batch with an example of this task, and yields the task's examples in it."""
+    """Yields the examples of each task in the first batch that has any."""
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):
             batches = (data.among(stream.rows(number)) for number in count())

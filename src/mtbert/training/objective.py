@@ -148,7 +148,7 @@ class Objective:
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
-        """Returns, for each trainable parameter that belongs to a loss, a factor for its learning rate."""
+        """Returns the trainable parameters of the losses, each with a factor for its learning rate."""
         weights = {id(p) for p in self.log_variance.parameters()}
         fixed = RATE / self.recipe.train.lr
         return {p: fixed if id(p) in weights else 1.0 for p in self.own.parameters()}

@@ -174,7 +174,7 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
 
 
 def _kept(out: Path) -> dict[str, Any]:
-    """Returns the recipe in ``out`` as written, not validated: an older version of mtbert may have made the run."""
+    """Returns the recipe in ``out`` without validating it: an older version of mtbert may have written it."""
     return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 

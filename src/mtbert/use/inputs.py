@@ -63,10 +63,10 @@ def unlabelled(
 ) -> tuple[list[Dataset], Whole, list[str]]:
     """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and warnings.
 
-    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the recipe names id columns, but
-    the file has none of them, row numbers from 1 are added to the returned columns, under the first of these names.
+    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the recipe's
+    id columns, a column of row numbers is added, under the name of the first id column.
 
-    A row is left out of the data set of each task for which a text of the row is empty. A warning counts such rows.
+    A row with an empty text is left out for all tasks that read the text. A warning counts such rows.
 
     Raises:
         ValueError, FileNotFoundError: If the file cannot be read, if no task is left, or if a text is empty and
@@ -205,9 +205,9 @@ def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) ->
 
 
 def _gaps(table: SourceTable, data: Sequence[Dataset], what: str) -> list[str]:
-    """Returns a list with one warning if data sets leave out rows of ``table``, and otherwise an empty list.
+    """Returns a list with a warning if data sets leave out rows of ``table``, and otherwise an empty list.
 
-    ``what`` says what happens to these rows; ``{}`` in it stands for their number.
+    ``what`` is the text of the warning; ``{}`` in it stands for the numbers of rows.
     """
     without = {one.task.name: np.setdiff1d(np.arange(len(table)), one.rows) for one in data}
     told = [f"{count(len(rows), 'row')} of task {name}" for name, rows in without.items() if len(rows)]

@@ -263,12 +263,13 @@ def least_certain(certainty_B: Floats, number: int) -> Rows:
 
 
 def load(path: str | Path) -> Predictor:
-    """Returns a predictor for the model at ``path``.
+    """Returns a predictor for the model at ``path``, which is one of these:
 
-    ``path`` is the folder of a model, such as ``best/`` or ``last/`` in the folder of a run, or the folder of the run
-    itself. If it is the folder of a run, the best model is loaded or, if there is none yet, the newest. If there is
-    neither such a folder nor a folder ``user``, ``user/name`` is a model on the Hugging Face Hub that ``mtbert push``
-    has written; ``user/name@revision`` always is. It is fetched once, and then found in the cache without a network.
+    - The folder of a model, such as ``best/`` or ``last/`` in the folder of a run.
+    - The folder of a run. Its best model is loaded or, if there is none yet, its newest.
+    - ``user/name`` or ``user/name@revision``, a model that ``mtbert push`` has put on the Hugging Face Hub. It is
+      fetched once, and then found in the cache without a network. A local folder of this name comes first. Without a
+      revision, nothing is fetched if there is a local folder ``user``.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

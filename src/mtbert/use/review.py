@@ -109,10 +109,7 @@ class KnownRows:
     ids: Set[str] = frozenset()
 
     def free_prefix(self, stem: str) -> str:
-        """Returns a prefix for the new ids of rows that have none: ``stem``, or ``stem`` with a number.
-
-        The number is added if an id in :attr:`ids` already begins with ``stem`` and a hyphen.
-        """
+        """Returns a prefix for new ids that no id in :attr:`ids` has: ``stem``, or ``stem`` with a number."""
         prefixes = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         return next(prefix for prefix in prefixes if not any(id_.startswith(f"{prefix}-") for id_ in self.ids))
 

@@ -1,9 +1,9 @@
-"""Exports a trained model in a form that other libraries load. This file is the interface of exporters.
+"""The interface of exporters, which write a trained model in a form that other libraries load.
 
-An exporter is one file with a class that has the members of :class:`Exporter`, and a line in ``export/known.py``. It
-says which tasks its format can hold, and writes a folder. :mod:`mtbert.use.export.check` then compares the answers of
-the exported model with ours, and :mod:`mtbert.use.export.exporting` does the rest: it reads the rows to compare, and
-makes sure that the folder appears whole or not at all.
+An exporter is one file with a class that has the members of :class:`Exporter`, and a line in ``export/known.py``. The
+class says which tasks its format can hold, and writes a folder. :mod:`mtbert.use.export.check` compares the answers of
+the exported model with ours. :mod:`mtbert.use.export.exporting` reads the rows to compare, and makes sure that the
+folder appears whole or not at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -130,7 +130,7 @@ def _metadata(tasks: Sequence[Task], training: Training, to: str | None) -> dict
 
 
 def _pipeline(task: Task) -> str:
-    """Returns the name that the Hub has for tasks of this kind."""
+    """Returns the Hub's name for tasks of this kind, such as ``text-classification``."""
     if task.reads_words:
         return "token-classification"
     return {None: "text-ranking", "separate": "sentence-similarity"}.get(
@@ -165,7 +165,7 @@ def _fitted(model: Model, task: Task) -> list[str]:
 
 
 def _exported(name: str, readme: str) -> list[str]:
-    """Returns the ``README.md`` of an exported folder without its title, and how to download the folder."""
+    """Returns the ``README.md`` of an exported folder, without its title and with a line about downloading."""
     body = readme.partition("\n\n")[2].rstrip()
     load = f"Download the folder first: `hf download {name} --local-dir FOLDER`."
     return body.replace("## Use\n", f"## Use\n\n{load}\n", 1).splitlines()

@@ -61,7 +61,7 @@ class PaddedModel(nn.Module):
         return found
 
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
-        """Returns a dict from each task to what its head reads of one text: the vector of the text, ``[B, D]``.
+        """Returns what the head of each task reads of one text: the vector of the text, ``[B, D]``.
 
         For the candidates of a ranking, these are ``C`` vectors, ``[B, C, D]``. For a task about words, it is the last
         layer's output for each token, ``[B, L, D]``. The arguments are those of :data:`PaddedText`.

@@ -1,7 +1,6 @@
-"""The parts that the exports for stock libraries share.
+"""Functions that the exports to transformers and to sentence-transformers, the stock libraries, share.
 
-A stock library is transformers or sentence-transformers. It loads an exported folder with its own classes. This file
-writes the files that both libraries read, and finds the linear layers of a task. It imports neither library.
+They write the files that both libraries read, and find the linear layers of a task. Neither library is imported here.
 
 Dimension key: B examples, F numbers into a layer, K numbers out of it.
 """
@@ -148,7 +147,7 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
     """Returns notes for the user, one line each, on parts of a task's answer that are lost in a stock library.
 
-    ``logit`` is a phrase for a note. It says how the output of the library gives the logit of a yes/no answer.
+    ``logit`` says in words how the output of the library gives the logit of a yes/no answer.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
@@ -228,7 +227,7 @@ def write_encoder(
 
 
 def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
-    """Writes ``tokenizer.json`` and ``tokenizer_config.json``. With them, transformers makes the same tokens as we do.
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json``, so that transformers makes the same tokens as mtbert.
 
     Raises:
         ValueError: If the tokenizer has no special token that can fill up the short sequences of a batch.

@@ -128,10 +128,10 @@ async def _serve(server: "uvicorn.Server", listener: socket.socket, seconds: flo
 
 
 async def sweep(server: "uvicorn.Server", seconds: float, every: float = 1.0) -> None:
-    """Aborts connections whose clients are silent for ``seconds`` seconds.
+    """Aborts connections whose clients have been silent for more than ``seconds`` seconds.
 
-    A client is silent if it does not complete the head of a request, or does not read its answer. Once the first byte
-    of a request has arrived, uvicorn itself would wait for ever. ``every`` is the number of seconds between two checks.
+    A client is silent if it does not complete the head of a request, or does not read its answer. ``every`` is the
+    number of seconds between two checks.
     """
     since: dict[Any, float] = {}
     clock = asyncio.get_running_loop()

@@ -103,7 +103,8 @@ class Service:
     def embedding(self) -> Task:
         """Returns the task whose vectors are given if a request names none.
 
-        It is the first that compares vectors of single texts or, if there is none, the first that reads single texts.
+        This is the first task that compares vectors of single texts. If there is none, it is the first that reads
+        single texts.
 
         Raises:
             Refused: If no task has vectors of single texts.
