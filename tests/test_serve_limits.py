@@ -238,6 +238,33 @@ def test_a_failure_after_the_answer_has_begun_sends_nothing_more():
     assert [message["type"] for message in ask(half)] == ["http.response.start"]
 
 
+def test_a_client_that_leaves_after_its_whole_answer_has_not_left_early():
+    seen: list[int] = []
+    answered = asyncio.Event()
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        answered.set()
+        await asyncio.sleep(0.01)
+        seen.append(1)
+
+    given: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if given:
+            return given.pop()
+        await answered.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    gate = Gate(answering, Limits(), None, lambda scope, status, seconds: seen.append(status))
+    asyncio.run(gate({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send))
+    assert seen == [1, 200]
+
+
 def test_a_message_of_a_refusal_has_no_control_characters():
     async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
         raise Refused(422, "a\x1b[2J\u202eb")

@@ -101,9 +101,7 @@ class Batcher:
 
     def _work(self) -> None:
         while jobs := self._next():
-            jobs = [job for job in jobs if not job.future.cancelled()]
-            if jobs:
-                self._run(jobs)
+            self._run(jobs)
 
     def _next(self) -> list[_Job]:
         """Waits for a question, then removes waiting questions from the queue, up to the budget, and returns them.
