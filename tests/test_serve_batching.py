@@ -119,7 +119,9 @@ def test_each_form_of_rows_takes_one_pass():
 
 def test_rows_are_encoded_only_for_tasks_that_a_request_asks():
     pair = (("the cat", "a dog"),)
-    assert passes_of(predictor(), Asked(("same",), pair), Asked(("like",), pair * 2)) == [4, 8]
+    made, asked = predictor(), [Asked(("same",), pair), Asked(("like",), pair * 2)]
+    assert passes_of(made, *asked) == [4, 8]
+    assert [one.tokens for one in answer_all(made, TorchEngine(made.model), asked)] == [4, 8]
 
 
 def test_a_task_with_an_adapter_has_a_pass_of_its_own_and_its_own_answers():
