@@ -68,8 +68,8 @@ def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
     """Returns the expected calibration error, from 0 to 1.
 
     The confidence of a prediction is the probability of the chosen option. Predictions are sorted by their confidence
-    into ``BINS`` bins of equal width. The error is the mean distance between the mean confidence and the share of right
-    answers in a bin, weighted by the number of predictions in the bin.
+    into ``BINS`` bins of equal width. The error is the distance between a bin's mean confidence and its share of right
+    answers, averaged over the bins with their numbers of predictions as weights.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """

@@ -90,7 +90,7 @@ class RightFirst(LabelKind[Labels]):
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
 
     def conflicts(self, texts_TB: _Ints, rows_B: _Ints, labels: Labels) -> Conflicts:
-        """Counts the rows with a wrong candidate that is right for the same query in some row.
+        """Counts the rows with a wrong candidate that some row has as the right one for the same query.
 
         The texts of a row are the query, the right candidate, and the wrong ones.
         """

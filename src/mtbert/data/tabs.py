@@ -124,9 +124,9 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 
 
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether the next line can be a row by itself, because it has ``width`` fields.
+    """Returns whether a line can be a row by itself, because it has ``width`` fields.
 
-    Skips ``taken`` unread lines, and then blank lines. Returns True if no line is left.
+    The line is the first after ``taken`` unread lines that is not blank. Returns True if no such line is left.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):

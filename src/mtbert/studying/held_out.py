@@ -1,4 +1,4 @@
-"""Scoring one row of a study on test files, only once and after the row was chosen by its dev scores."""
+"""Scoring one row of a study on test files: only once, after the row was chosen by its dev scores."""
 
 import math
 from collections.abc import Mapping

@@ -42,7 +42,7 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """Yields the examples of each task in the first batch that has any."""
+    """Yields, for each task, its examples in the first batch that has any."""
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):
             batches = (data.among(stream.rows(number)) for number in count())
