@@ -13,8 +13,8 @@ from mtbert.training.signals import Stopped
 def run_command(app: typer.Typer) -> None:
     """Runs the command that the user gave, and ends the process with an exit code.
 
-    If the user made a mistake, this prints one line and exits with 2. A run that fails for another reason exits with 1,
-    and a run that is stopped exits with 130. An unexpected error is raised unchanged.
+    The exit code is 2 after a mistake of the user, 130 after a stop, and 1 after any other expected failure; each
+    prints one line. An unexpected error is raised unchanged.
     """
     try:
         code = app(standalone_mode=False)

@@ -43,9 +43,9 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 
 
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
-    """Returns four numbers for each of the pairs of labels that occur together most often.
+    """Returns the pairs of labels that occur together most often.
 
-    They are the indices of the two labels, the number of rows with both, and the number of answers with both.
+    For each pair, these are the indices of the two labels, and the numbers of rows and of answers with both.
     """
     _, said_BK, given_BK = _counted(decision_BK, labels_BK)
     given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK

@@ -223,7 +223,7 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns the index of the class with the most votes in each label. A label is a distribution of votes."""
+        """Returns the index of the most voted class of each row."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 

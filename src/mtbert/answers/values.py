@@ -55,7 +55,7 @@ class TaskFacts(Protocol):
 
 
 class ColumnFacts(Protocol):
-    """The column settings of a recipe that an answer type depends on; see ``data/tables.py``."""
+    """The column settings that an answer type depends on; see ``data/tables.py``."""
 
     @property
     def text(self) -> tuple[str, ...]: ...

@@ -102,7 +102,7 @@ class ByTask:
             self._owners = None
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Returns the gradient of one task: for each weight a tensor, or None if the task does not use the weight."""
+        """Returns the gradient of one task: a tensor for each weight; None for a weight that the task does not use."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:

@@ -31,8 +31,8 @@ FACTOR = 2.0**100
 def gram(gradients: Sequence[Gradient]) -> Tensor:
     """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
-    Products are computed for each parameter in the precision of its gradients and added up in float64, without copying
-    a gradient. If the squared norm of a nonzero gradient does not fit into float32, everything is computed in float64.
+    Products are computed in the precision of the gradients and added up in float64. If the squared norm of a nonzero
+    gradient does not fit into float32, everything is computed in float64.
 
     Args:
         gradients: The gradient of each task.

@@ -107,8 +107,8 @@ class Source(Settings):
     def shares(self, other: "Source") -> bool:
         """Returns whether this source and ``other`` may have rows in common.
 
-        This is true of two sources that name the same file, unless both have a filter ``where`` and these filters
-        differ. Sources without files have rows in common only if they are equal.
+        Sources that name the same file may, unless both have a filter ``where`` and these filters differ. Sources
+        without files have rows in common only if they are equal.
         """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where

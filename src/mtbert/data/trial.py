@@ -117,10 +117,7 @@ def _parts(step: Any, text: str) -> list[str]:
 
 
 def _patterns(steps: Sequence[Any]) -> list[str]:
-    """Returns the patterns (strings and regular expressions) that the given steps of a tokenizer look for in a text.
-
-    The tokenizer is tried on these patterns too, because a step may replace what it finds with a longer string.
-    """
+    """Returns the patterns (strings and regular expressions) that steps of a tokenizer look for in a text."""
     settings = [json.loads(step.__getstate__()) for step in steps if len(step.__getstate__()) <= _LONGEST_STEP]
     patterns = [
         each["pattern"] for each in settings if isinstance(each, dict) and isinstance(each.get("pattern"), dict)

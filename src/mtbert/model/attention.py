@@ -262,8 +262,7 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 class _Take(torch.autograd.Function):
     """Selects rows of a tensor by their indices, which must all be different.
 
-    The backward pass copies each gradient to its row. The backward pass of ``index_select`` would instead add the
-    gradients row by row, which is ten times slower.
+    Its backward pass is ten times faster than that of ``index_select``.
     """
 
     @staticmethod

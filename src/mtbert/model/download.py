@@ -89,7 +89,7 @@ def origin(path: str) -> Origin:
 
 
 def hub_id(path: str) -> str | None:
-    """Returns the name on the Hub of the encoder that a recipe's ``model.path`` names; None if it is a local folder."""
+    """Returns the Hub name of the encoder that ``path`` (a recipe's ``model.path``) names; None for a local folder."""
     if path == "demo":
         return DEMO_MODEL
     local = os.path.isdir(os.path.expanduser(path)) or not re.fullmatch(HUB_ID, path)

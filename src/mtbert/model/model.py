@@ -242,8 +242,8 @@ class Model(nn.Module):
     ) -> Output:
         """Returns the output of the task called ``name``, which has its own copies of the encoder's top layers.
 
-        ``hidden_MD`` is the input of these copies. It is the output of the layers that all tasks share, for all tokens
-        of the task's :class:`~mtbert.batch.Span`.
+        ``hidden_MD`` is the input of these copies: the output of the shared layers for all tokens of the
+        task's :class:`~mtbert.batch.Span`.
         """
         part = only(batch, name)
         tokens_M = batch.places[name].tokens_M

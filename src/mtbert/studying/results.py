@@ -291,7 +291,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
     """Returns whether the answers in ``predicted`` belong to the dev examples in ``dev``.
 
-    Their shape and values must fit the task, and their score must equal the one that the run logged.
+    The answers must fit the task in shape and values, and have the score that the run logged.
     """
     # NumPy has no bfloat16.
     numbers, places = (torch.int64, torch.float64), predicted.offsets

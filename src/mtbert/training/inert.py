@@ -14,9 +14,8 @@ INERT_ROWS = 16  # rows of each task from which these shares are computed
 def inert_losses(run: Run) -> list[str]:
     """Returns a warning for each loss that hardly trains anything.
 
-    Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. The run is not
-    changed. Call this only after some training: while heads are untrained, little of a regulariser's gradient
-    passes through them.
+    Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. Call this only after
+    some training, because untrained heads pass on little of a regulariser's gradient.
     """
     idle = [
         f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "

@@ -24,10 +24,10 @@ from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targe
 
 @dataclass(frozen=True)
 class Question:
-    """A request to ``predict``: which tasks answer, which text or file is read, and which file the answers go into.
+    """A request to ``predict``: the tasks that answer, the text or file to read, and the file for the answers.
 
-    The file name ``-`` means standard input or output. If exactly one task is named, its answers are written
-    without the task's name. Otherwise, the answers of each task are written under the task's name.
+    The file name ``-`` means standard input or output. If ``tasks`` names exactly one task, answers are written without
+    the task's name. Otherwise, each answer is written under the name of its task.
     """
 
     tasks: tuple[str, ...] = ()  # none: all that take such inputs

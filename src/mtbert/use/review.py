@@ -188,9 +188,9 @@ def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, obj
 
 
 def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> OutputRow:
-    """Adds the model's answer and its probability ``p`` to ``found``, a row of the output, and returns this row.
+    """Returns ``found``, a row of the output, with the model's answer and its probability ``p`` added.
 
-    If the answer is a list of labels, they are joined to one text with ``separator``.
+    An answer that is a list of labels becomes one text, joined by ``separator``.
     """
     said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
     said = separator.join(said) if isinstance(said, list) else said

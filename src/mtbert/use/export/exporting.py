@@ -188,7 +188,7 @@ def _rows(
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Returns a pair: the rows on which the export of each task is checked, and the warnings from reading them.
 
-    On these rows, the answers before and after the export are compared. For int8, the rows have labels.
+    For int8, the rows have labels.
     """
     found: dict[str, Dataset] = {}
     warnings: list[str] = []

@@ -40,7 +40,7 @@ class Graph:
     Attributes:
         name: The name of its file without the ending.
         tasks: The names of the tasks.
-        together: Whether the name of a task and a dot precede the names of its outputs.
+        together: Whether the names of outputs begin with ``TASK.``.
         vectors_only: Whether the graph gives vectors of single texts instead of answers. Only tasks whose two texts are
             encoded separately have such a graph.
     """
@@ -56,7 +56,7 @@ class Graph:
         return f"{self.name}.onnx"
 
     def prefix(self, task: str) -> str:
-        """Returns the prefix of a task's output names: its name and a dot if ``together``, otherwise an empty text."""
+        """Returns what precedes the names of a task's outputs: ``TASK.`` if ``together``, otherwise nothing."""
         return f"{task}." if self.together else ""
 
 
@@ -107,7 +107,7 @@ class GraphModule(nn.Module):
         return [kind + suffix for suffix in ("", "_2")[: self.texts] for kind in self.kinds]
 
     def example(self) -> tuple[Tensor, ...]:
-        """Returns an example of each input of the graph, with which PyTorch's exporter traces the module."""
+        """Returns example inputs, with which PyTorch's exporter traces the graph."""
         rows, candidates, length = EXAMPLE_SIZES
         shapes = [(rows, length), (rows, candidates, length + 1) if self.candidates else (rows, length + 1)]
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)

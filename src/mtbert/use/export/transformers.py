@@ -1,8 +1,7 @@
 """The export for transformers: folders that the library loads with its own classes.
 
-A task about whole texts gets the family's class for sequence classification, and a task about words its class for token
-classification. The class must compute exactly what our model computes; a task for which there is no such class is
-refused.
+A task about texts becomes a model for sequence classification, and a task about words becomes one for token
+classification. A task is refused if no class of transformers computes exactly what our model computes.
 
 Dimension key: B examples, L tokens, W words, K labels.
 """
