@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,9 +39,11 @@ class Repository:
 
 @dataclass
 class ToyHub:
-    """The state of the Hub: repositories, large files, the requests that arrived, and answers that fail.
+    """The state of the Hub: repositories, large files, the requests that arrived, and what goes wrong.
 
-    ``failing`` maps a part of a path to the status, the headers and the body of the answer.
+    ``failing`` maps a part of a path to the status, the headers and the body of the answer, in which ``TOKEN`` is
+    replaced by the header that holds the token. The status 0 means that there is no answer for a second. ``after``
+    maps a part of a path to what happens after the answer. ``warnings`` are those about a model card.
     """
 
     url: str = ""
@@ -48,6 +51,8 @@ class ToyHub:
     large: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     failing: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    after: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def asked_for(self, part: str) -> list[str]:
         """Returns the paths of the requests that contain ``part``."""
@@ -74,11 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
     def _answer(self) -> None:
+        self._answer_alone()
+        for part, happens in self.hub.after.items():
+            if part in self.path:
+                happens()
+
+    def _answer_alone(self) -> None:
         hub, path = self.hub, self.path.partition("?")[0]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         hub.requests.append((self.command, path))
         for part, (status, headers, content) in hub.failing.items():
             if part in path:
+                if status == 0:
+                    return time.sleep(1)
                 said = self.headers.get("Authorization", "")
                 headers = {name: value.replace("TOKEN", said) for name, value in headers.items()}
                 return self._send(status, content.replace(b"TOKEN", said.encode()), headers)
@@ -86,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"error": "Invalid username or password."}, 401)
         parts = path.strip("/").split("/")
         if path == "/api/validate-yaml":
-            return self._json({"errors": [], "warnings": []})
+            return self._json({"errors": [], "warnings": [{"message": said} for said in hub.warnings]})
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
@@ -127,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"files": answer})
             case ["commit", _]:
                 head, *lines = map(json.loads, body.splitlines())
+                if head["value"].get("parentCommit") != repository.hashes[-1]:
+                    return self._json({"error": "A commit has happened since."}, 412)
                 files = dict(repository.files)
                 for line in lines:
                     value = line["value"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mtbert.files import FULL
 from mtbert.messages import reason
 
 _TOKEN_LIKE = re.compile(r"\bhf_\w{6,}|(?<=bearer )\S+", re.IGNORECASE)
@@ -15,10 +16,12 @@ _SAID = {
     403: "the token has no right to do this. Use a token that has it, or a name of your own",
     404: "there is no such repository, revision or file. Check the name",
     409: "somebody else changes it at the same time. Try again",
+    412: "somebody else changed it at the same time. Try again",
     413: "the Hub takes nothing of this size",
     429: "too many requests. Wait a few minutes, and try again",
 }
-_LASTING = (409, 413)  # of the status codes from 408 on, those that are not failures of the Hub
+_LASTING = (409, 412, 413)  # of the status codes from 408 on, those that are not failures of the Hub
+SECONDS = 300.0  # that the Hub may take for an answer
 _Answer = TypeVar("_Answer")
 
 
@@ -33,14 +36,12 @@ def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
         FileNotFoundError: If the Hub has no such model, or hides it from the user.
         ConnectionError: If the network or the Hub fails.
         ValueError: If the Hub refuses for another reason.
-        OSError: If a file on this machine cannot be read or written.
+        OSError: If the disk is full.
     """
     try:
-        with _logs_without_token():
+        with _logs_without_token(), _bounded():
             return question()
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
-        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-            raise
         failure = _failure(what, error)
     raise failure  # outside of the handler, because a chained error would show the words of the Hub
 
@@ -63,17 +64,21 @@ def hub_reason(error: Exception) -> str:
 
 def _failure(what: str, error: Exception) -> Exception:
     """Returns the error to raise in place of ``error``, which the Hub's client raised."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     for cause in _causes(error):
+        # Versions of the client have different HTTP libraries, in which errors have the same names.
+        kinds = {kind.__name__ for kind in type(cause).__mro__}
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return OSError(cause.errno, cause.strerror, cause.filename or HF_HUB_CACHE)
         if isinstance(cause, OfflineModeIsEnabled):
             return ValueError(f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
-        if isinstance(cause, httpx2.TimeoutException):
+        if "TimeoutException" in kinds:
             return ConnectionError(f"{what}: the Hub did not answer in time. Try again later.")
-        if isinstance(cause, httpx2.TransportError):
+        if "TransportError" in kinds:
             return ConnectionError(f"{what}: the Hub cannot be reached ({hub_reason(cause)}). Check the network.")
-        if isinstance(cause, HfHubHTTPError) and not isinstance(cause, LocalEntryNotFoundError):
+        if isinstance(cause, HfHubHTTPError):
             return _refusal(what, cause.response.status_code, cause.server_message)
     return ValueError(f"{what}: the Hub's client fails ({type(error).__name__}: {hub_reason(error)}).")
 
@@ -87,12 +92,25 @@ def _refusal(what: str, status: int, words: str | None) -> Exception:
     return kind(f"{what}: {said}.{heard}")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: Exception) -> Iterator[Exception]:
     """Yields an error, the error that caused it, and so on."""
     seen: BaseException | None = error
-    while seen is not None:
+    while isinstance(seen, Exception):
         yield seen
         seen = seen.__cause__
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """A context manager in which the Hub's client waits at most :data:`SECONDS` for an answer, and not for ever."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    before, session.timeout = session.timeout, SECONDS
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 @contextmanager

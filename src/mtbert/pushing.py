@@ -1,6 +1,5 @@
 """Pushing a trained model to the Hugging Face Hub, in mtbert's own form or in that of another library."""
 
-import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mtbert import environment, files, yaml_text
-from mtbert.hub_client import asked, bars_shown, hub_reason
+from mtbert.hub_client import asked, bars_shown, without_token
 from mtbert.messages import count, few, plain_console, reason, shown, warn
 from mtbert.model.download import READ_ME, hub_id, origin
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
@@ -25,7 +24,7 @@ from mtbert.training import history
 from mtbert.use.export.card import EXPORT_FILE
 from mtbert.use.export.exporting import export
 from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
-from mtbert.use.hub_runs import HUB_NAME, MODEL_FILES, find_run
+from mtbert.use.hub_runs import MODEL_FILES, find_run, is_hub_name
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, find_recipe, recipe_of
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 REPLACED = (".safetensors", ".onnx", ".json", "predict.py", RECIPE_FILE)  # ends of the names that a push writes
 NEW_FILES = {".gitattributes", READ_ME}  # a repository without other files was made on the Hub's page
-SECONDS = 30.0  # that the Hub may take for its first answer
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def push(
     """
     from huggingface_hub import HfApi, get_token
 
-    if not re.fullmatch(HUB_NAME, name, re.ASCII) or re.search(r"--|\.\.|[-.](/|$)|\.git$", name) or len(name) > 96:
+    if not is_hub_name(name):
         raise ValueError(
             f"{shown(name)}: must be user/name, of letters, digits and single '-', '_' or '.' between them."
         )
@@ -129,22 +127,21 @@ def _write(given: Path, name: str, to: str | None, tasks: Sequence[str] | None, 
             if (predictor.folder / file).is_file():
                 files.link((predictor.folder / file).resolve(), folder / file)
         (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-        card = hub_card(name, predictor, list(predictor.tasks), told)
+        pushed = list(predictor.tasks)
+        card = hub_card(name, predictor, pushed, told)
     else:
         done = export(run, to, folder, tasks, progress=not console.quiet)
+        pushed = list(done.compared)
         exported = (folder / READ_ME).read_text(encoding="utf-8")
-        card = hub_card(name, predictor, list(done.compared), told, to=to, exported=exported)
+        card = hub_card(name, predictor, pushed, told, to=to, exported=exported)
     (folder / READ_ME).write_text(card, encoding="utf-8")
     form = "" if to is None else f", exported as {to}"
     step = "" if predictor.step is None else f" after step {predictor.step:,}"
-    return f"Model with {few(predictor.tasks)}{step}{form}"
+    return f"Model with {few(pushed)}{step}{form}"
 
 
 def without_places(recipe: Recipe) -> Recipe:
     """Returns the recipe with each absolute path cut to its last part."""
-
-    def named(path: str) -> str:
-        return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
 
     def change(_: str, holder: TableRecipe | TaskRecipe) -> dict[str, Any]:
         found = {}
@@ -152,16 +149,20 @@ def without_places(recipe: Recipe) -> Recipe:
             source = getattr(holder, split)
             if source is None:
                 continue
-            names = [named(file) for file in source.files]
+            names = [_named(file) for file in source.files]
             if len(set(names)) < len(names):
                 names = [f"{i}-{file}" for i, file in enumerate(names, 1)]
             path = names[0] if isinstance(source.path, str) else tuple(names) or None
-            hub = None if source.hub is None else named(source.hub)
+            hub = None if source.hub is None else _named(source.hub)
             found[split] = source.model_copy(update={"path": path, "hub": hub})
         return found
 
     model = recipe.model.model_copy(update={"path": origin(recipe.model.path).name})
     return recipe.with_sources(change).placeless().model_copy(update={"model": model})
+
+
+def _named(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
 
 
 def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console) -> Training:
@@ -178,7 +179,7 @@ def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, con
     return Training(
         recipe=yaml_text.dump(shortened(recipe)),
         scores=_scores(home, predictor, recipe, console),
-        data={Path(source).name if Path(source).is_absolute() else source: digest for source, digest in data.items()},
+        data=[(_named(source), digest) for source, digest in data.items()],
         packages=packages,
         origin=origin(encoder),
         hub_id=hub_id(encoder),
@@ -199,6 +200,7 @@ def _scores(home: Path, predictor: Predictor, recipe: Recipe, console: Console) 
         return []
     best = find_model_folder(home) == predictor.folder  # the model whose answers a report reads
     intervals = _intervals(home, console) if best else {}
+    seeds = _over_seeds(home, console) if best else {}
     return [
         ScoreLine(
             task,
@@ -206,7 +208,7 @@ def _scores(home: Path, predictor: Predictor, recipe: Recipe, console: Console) 
             value,
             one.baseline[metric],
             one.examples,
-            intervals.get(task) if metric == recipe.tasks[task].metric else None,
+            *((intervals.get(task), seeds.get(task)) if metric == recipe.tasks[task].metric else ()),
         )
         for task, one in history.task_scores(found).items()
         for metric, value in one.metrics.items()
@@ -227,13 +229,38 @@ def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]
     return {task: one.interval for task, one in row.scores.items()}
 
 
+def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, float, float]]:
+    """Returns the mean over seeds of the main metric of each task, if the run is part of a study; else nothing.
+
+    The numbers are the number of seeds, the mean, and the ends of its 95% interval.
+    """
+    from mtbert.studying.results import OUTLINE_FILE, read_study
+    from mtbert.studying.runs import run_place
+    from mtbert.studying.summary import summarise
+
+    home = files.resolved(run)
+    study = home.parents[2] if len(home.parents) > 2 else home
+    if not (study / OUTLINE_FILE).is_file():
+        return {}
+    try:
+        results = read_study(study)
+        rows = [
+            row for row, by_seed in results.runs.items() for seed in by_seed if run_place(study, row, seed).run == home
+        ]
+        scores = summarise(results).rows[rows[0]].scores if rows else {}
+    except (FileNotFoundError, ValueError) as error:
+        warn(console, f"the card has no mean over seeds: {reason(error)}")
+        return {}
+    return {task: (one.seeds, one.mean, *one.interval) for task, one in scores.items() if one.seeds > 1}
+
+
 # The Hub -------------------------------------------------------------------------------------------------------
 
 
 def _found(api: "HfApi", name: str) -> "ModelInfo | None":
     """Returns what the Hub says of a repository; None if it does not exist or the token may not see it."""
     try:
-        return asked(name, lambda: api.model_info(name, timeout=SECONDS))
+        return asked(name, lambda: api.model_info(name))
     except FileNotFoundError:
         return None
 
@@ -244,7 +271,7 @@ def _upload(api: "HfApi", name: str, folder: Path, message: str, public: bool, c
     there = _found(api, name)
     if there is None:
         asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
-        there = asked(name, lambda: api.model_info(name, timeout=SECONDS))
+        there = asked(name, lambda: api.model_info(name))
     elif public and there.private:
         warn(console, f"{name}: exists and is private; pushing does not change that.")
     if not there.private and not public:
@@ -264,7 +291,7 @@ def _upload(api: "HfApi", name: str, folder: Path, message: str, public: bool, c
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)  # what the Hub says of the card
-        done = asked(name, lambda: api.create_commit(name, operations, commit_message=message))
+        done = asked(name, lambda: api.create_commit(name, operations, commit_message=message, parent_commit=there.sha))
     for one in said:
-        warn(console, f"the Hub's client says: {hub_reason(Warning(one.message))}")
+        warn(console, without_token(" ".join(str(one.message).split())))
     return Pushed(name, done.oid, f"{api.endpoint}/{name}", tuple(new), not there.private)

@@ -19,30 +19,37 @@ MODEL_FILES = (
     "adapters.safetensors",
     "tops.safetensors",
 )
+LONGEST_HUB_NAME = 96
 EXPORTED = "export.json"  # a folder with this file is an export
-HUB_NAME = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-_NAMED = re.compile(rf"({HUB_NAME})(?:@([\w./-]{{1,200}}))?", re.ASCII)
+_NAME = re.compile(r"(?!.*(--|\.\.))(?!.*[.-](/|$))(?!.*\.git$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
+_OWN_FOLDERS = ("runs", "studies", "tuned")  # where commands write by default: a name in these is never asked for
 _CACHED = re.compile(r".*/models--(.+?)--(.+)/snapshots/([0-9a-f]{12})[0-9a-f]*", re.DOTALL)
 
 
 def find_run(given: str | Path) -> Path:
     """Returns the folder of a run or of a model.
 
-    If ``given`` is ``user/name`` or ``user/name@revision``, and there is neither such a path nor a folder ``user`` on
-    this machine, the model is fetched from the Hub. Its folder then lies in the cache of ``huggingface_hub``. With a
-    revision, it is fetched even if there is a folder ``user``. Any other ``given`` is returned unchanged.
+    If ``given`` is ``user/name`` and there is neither such a path nor a folder ``user`` on this machine, or if it is
+    ``user/name@revision``, the model is fetched from the Hub. Its folder then lies in the cache of
+    ``huggingface_hub``. Any other ``given`` is returned unchanged.
 
     Raises:
         FileNotFoundError: If the Hub has no such model, or something else has this name there.
         ConnectionError: If the model is not in the cache, and the network or the Hub fails.
     """
-    path, named = Path(given), _NAMED.fullmatch(str(given))
-    if named is None or os.path.lexists(path):
+    path = Path(given)
+    name, at, revision = str(given).partition("@")
+    if not is_hub_name(name) or os.path.lexists(path):
         return path
-    name, revision = named[1], named[2]
-    if revision is None and os.path.isdir(path.parent):
-        return path
-    return _fetched(name, revision)
+    if at:
+        return _fetched(name, revision) if _REVISION.fullmatch(revision) else path
+    return path if os.path.isdir(path.parent) or str(path.parent) in _OWN_FOLDERS else _fetched(name, None)
+
+
+def is_hub_name(name: str) -> bool:
+    """Returns whether ``name`` is ``user/name`` as the Hub allows it."""
+    return len(name) <= LONGEST_HUB_NAME and _NAME.fullmatch(name) is not None
 
 
 def hub_name(folder: Path) -> str | None:

@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mtbert import yaml_text
-from mtbert.messages import clean, count
+from mtbert.messages import clean, count, few
 from mtbert.model.download import Origin
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.export.card import answers, base, markdown
+from mtbert.use.export.stock import form_of
 from mtbert.use.predictor import Predictor
 
-MOST_NUMBERS = 20  # fitted numbers of a task that its card lists
+MOST = 20  # fitted numbers of a task that its card lists
 
 _OWN_USE = """\
 ```
@@ -48,7 +49,7 @@ class Training:
     Attributes:
         recipe: The recipe as YAML.
         scores: The scores on dev.
-        data: The SHA-256 of each data source, by name.
+        data: The name and the SHA-256 of each data source.
         packages: The versions of the packages that the run used.
         origin: The encoder that the run started from.
         hub_id: The name of this encoder on the Hub; None if it is not known to be there.
@@ -56,7 +57,7 @@ class Training:
 
     recipe: str
     scores: Sequence[ScoreLine]
-    data: Mapping[str, str]
+    data: Sequence[tuple[str, str]]
     packages: Mapping[str, str]
     origin: Origin
     hub_id: str | None
@@ -103,12 +104,7 @@ def hub_card(
         *(_own(name, predictor.model, chosen) if to is None else _exported(name, exported)),
         "",
         *_scores(training.scores),
-        "## Data",
-        "",
-        "SHA-256 of the files and data sets that the run read:",
-        "",
-        *(f"- {markdown(source)}: `{markdown(digest)}`" for source, digest in training.data.items()),
-        "",
+        *_data(training.data),
         "## Recipe",
         "",
         *_fenced(training.recipe, "yaml"),
@@ -118,7 +114,8 @@ def hub_card(
 
 
 def _metadata(tasks: Sequence[Task], training: Training, to: str | None) -> dict[str, object]:
-    found: dict[str, object] = {"library_name": "mtbert"}
+    alone = to in ("transformers", "sentence-transformers") and len(tasks) == 1  # the folder itself is such a model
+    found: dict[str, object] = {"library_name": to if alone else "mtbert"}
     if training.origin.licence is not None:
         found["license"] = training.origin.licence
     if training.hub_id is not None:
@@ -154,13 +151,14 @@ def _fitted(model: Model, task: Task) -> list[str]:
     """Returns a line for each fitted number of a task, such as a threshold."""
     lines = []
     for name, number in model.fitted(task.name).items():
-        numbers = number.flatten().tolist()
         if name == "knots":
-            lines.append(f"- `{task.name}`: isotonic calibration with {number.shape[-1]} knots")
-            continue
-        shown = ", ".join(f"{one:.6g}" for one in numbers[:MOST_NUMBERS])
-        more = f" and {len(numbers) - MOST_NUMBERS:,} more" if len(numbers) > MOST_NUMBERS else ""
-        lines.append(f"- `{task.name}`: {name} {shown}{more}")
+            said = f"isotonic calibration with {number.shape[-1]} knots"
+        elif name == "threshold" and form_of(task) == "labels":
+            limits = zip(task.labels or (), number.sigmoid().tolist(), strict=True)
+            said = f"a label is chosen above the probability {few([f'{label} {p:.4g}' for label, p in limits], MOST)}"
+        else:
+            said = f"{name} {few([f'{one:.6g}' for one in number.flatten().tolist()], MOST)}"
+        lines.append(f"- `{task.name}`: {markdown(said)}")
     return lines
 
 
@@ -188,6 +186,13 @@ def _scores(scores: Sequence[ScoreLine]) -> list[str]:
     why = "The interval is that of the choice of examples."
     why += " The mean over seeds is that of the study that this run is part of." * seeds
     return [*lines, "", why, ""]
+
+
+def _data(data: Sequence[tuple[str, str]]) -> list[str]:
+    if not data:
+        return []
+    hashes = [f"- {markdown(source)}: `{markdown(digest)}`" for source, digest in data]
+    return ["## Data", "", "SHA-256 of the files and data sets that the run read:", "", *hashes, ""]
 
 
 def _fenced(text: str, language: str) -> list[str]:
