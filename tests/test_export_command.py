@@ -221,6 +221,8 @@ def test_int8_prints_both_scores_and_fails_if_too_much_is_lost(toy: Path, tmp_pa
     done = mtbert(*command, "--input", rows)
     assert done.code == 0, done
     assert "sts: 4 answers compared, largest difference 0.0e+00, pearson 1.0000 becomes 1.0000" in done.out
+    card = (tmp_path / "out/README.md").read_text()
+    assert "- `sts`, int8: 4 answers compared, largest difference 0.0e+00, pearson 1.0000 becomes 1.0000\n" in card
     compared = json.loads((tmp_path / "out/export.json").read_text())["tasks"]["sts"]["compared"]
     assert (compared["metric"], compared["dev"], compared["dev_of_export"]) == (
         "pearson",

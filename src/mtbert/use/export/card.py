@@ -70,6 +70,8 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
         task, one = wanted.predictor.task(name), compared[name]
         what = f"{task.type}, {task.inputs}: {answers(task)}"
         lines.append(f"| `{name}` | {what} | {count(one.answers, 'answer')} | {one.largest:.1e} |")
+    rounded = [f"- `{name}`, int8: {one}" for name, one in compared.items() if one.scores is not None]
+    lines += ["", *rounded] if rounded else []
     lost = [
         f"- `{name}`: {_prose(note, wanted.predictor.task(name))}"
         for name in wanted.tasks

@@ -107,7 +107,8 @@ python predict.py --task {name} --text "A text."{pair}
 
 `predict.py` prints the answer as JSON, with the keys of `mtbert predict`. It can be imported too:
 `Folder(path).answers("{name}", rows)`. Other programs load `{graph}` with any ONNX runtime; `export.json` and the
-metadata of a graph name its tasks, labels and ranges. The outputs are:
+metadata of a graph name its tasks, labels and ranges. The outputs are the following; in a graph of several tasks, the
+name of the task and a dot precede each of them:
 
 - `label`: the index of the chosen class; `labels`: 1 for each chosen label of a set; `tag`: a tag for each token
 - `probabilities`: of all classes, labels or tags, calibrated if the model is
