@@ -3,6 +3,7 @@
 import copy
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -13,6 +14,7 @@ import pytest
 
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.data.memory import arrow_table, by_split, name_of
+from mtbert.data.sources import Source, read_all
 from mtbert.data.tables import Columns
 
 NAME = "data of task reviews"
@@ -56,6 +58,27 @@ def test_every_kind_of_rows_gives_the_columns_that_are_read_and_stays_as_it_is(k
 
 OF_CLASSES = Columns().read_by(ANSWER_TYPES["classification"])
 LISTS = "Fix or drop the row, or use columns.votes, columns.shares or type: multilabel."
+
+
+def test_classes_of_a_data_set_have_their_names_and_minus_one_is_no_label(tmp_path: Path):
+    one = datasets.ClassLabel(names=["bad", "good"])
+    features = {
+        "text": datasets.Value("string"),
+        "label": one,
+        "votes": datasets.List(one),
+        "n": datasets.Value("int8"),
+    }
+    rows = [{"text": "x", "label": label, "votes": [0, 1, -1], "n": -1} for label in (1, -1, None, 0)]
+    given = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    labels, ratings, numbers = Columns(), Columns(votes="votes"), Columns(label="n")
+    table = arrow_table(given, [labels, ratings, numbers], NAME)
+    assert table.column("label").to_pylist() == ["good", None, None, "bad"]
+    assert table.column("votes").to_pylist() == ['["bad", "good"]'] * 4
+    assert table.column("n").to_pylist() == [-1, -1, -1, -1]
+    given.save_to_disk(tmp_path / "saved")
+    stored = read_all(Source(hub="saved"), [labels, ratings, numbers], tmp_path, texts=[1, 1, 1])
+    assert list(stored.labels[0]) == table.column("label").to_pylist()
+    assert list(stored.labels[1]) == table.column("votes").to_pylist()
 
 
 @pytest.mark.parametrize("make", [list, pd.DataFrame])

@@ -1,6 +1,6 @@
 """Reading data sets from the Hugging Face hub, and from folders that the library ``datasets`` wrote."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def opened_data_set(
 ) -> Iterator[Records]:
     """Yields the rows of a data set, with the values of the ``wanted`` columns.
 
-    Class indices are replaced by class names. In hub data sets, -1 means "no label"; it becomes None.
+    Class indices are replaced by class names, see :func:`named`.
 
     Args:
         name: The name of the data set in messages.
@@ -29,7 +29,6 @@ def opened_data_set(
     Raises:
         ValueError: If the data set cannot be loaded, or if it needs a split and ``split`` is None.
     """
-    import datasets
 
     local = root / source
     if split is None and not (local / "state.json").is_file():
@@ -45,22 +44,35 @@ def opened_data_set(
         ) from None
     columns = list(data.column_names)
     data = data.select_columns([column for column in dict.fromkeys(wanted) if column in columns])
-    # The class of a column, or of each item of its lists, as of the tags of words.
-    inner = {key: getattr(f, "feature", f) for key, f in data.features.items()}
-    classes = {key: f.names for key, f in inner.items() if isinstance(f, datasets.ClassLabel)}
-
-    def value(key: str, found: Any) -> object:
-        if key not in classes or found is None:
-            return found
-        if isinstance(found, list):
-            return [value(key, item) for item in found]
-        return classes[key][found] if found >= 0 else None
+    classes = class_names(data.features)
 
     def rows() -> Iterator[Record]:
         for number, record in enumerate(data, 1):
-            yield number, [value(key, record.get(key)) for key in wanted]
+            found = ((key, record.get(key)) for key in wanted)
+            yield number, [named(value, classes[key]) if key in classes else value for key, value in found]
 
     yield Records(columns, rows(), unit="row")
+
+
+def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """Returns the class names of each column of a data set that holds class indices, or lists of them."""
+    import datasets
+
+    inner = {key: getattr(feature, "feature", feature) for key, feature in features.items()}
+    return {key: feature.names for key, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
+
+
+def named(value: Any, names: Sequence[str]) -> object:
+    """Returns a cell of class indices with the names of the classes. None and -1, which means "no label", become None.
+
+    >>> named([1, -1], ["no", "yes"])
+    ['yes', None]
+    """
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [named(item, names) for item in value]
+    return names[value] if value >= 0 else None
 
 
 def _load(local: Path, source: str, config: str | None, split: str | None) -> Any:

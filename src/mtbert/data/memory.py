@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtbert import files
-from mtbert.data import cells
+from mtbert.data import cells, hub
 from mtbert.data.tables import Columns
 from mtbert.data.words import Given, WordReader, as_tag_text
 from mtbert.messages import clean, few, near, reason, shown
@@ -167,7 +167,13 @@ def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:
     if (library, kind) == ("polars", "DataFrame"):
         rows = rows.to_arrow()
     elif (library, kind) == ("datasets", "Dataset"):
-        rows = rows.with_format("arrow")[:]
+        table, classes = rows.with_format("arrow")[:], hub.class_names(rows.features)
+
+        def values(column: str) -> Any:
+            found = table.column(column)
+            return hub.named(found.to_pylist(), classes[column]) if column in classes else found
+
+        return table.column_names, table.num_rows, values
     if isinstance(rows, pa.Table):
         return rows.column_names, rows.num_rows, rows.column
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
