@@ -25,7 +25,7 @@ from safetensors import deserialize
 HERE = Path(__file__).resolve().parent.parent
 FOLDERS = ("best", "last")
 # Earlier versions saved a threshold for every cosine head, but the answers of task sts are scores, which read none.
-UNREAD = ("for_sts.threshold",)
+UNREAD = "for_sts.threshold"  # in last/, names of the model and of its averaged weights stand before it
 METRICS = "metrics.jsonl"
 
 
@@ -172,15 +172,15 @@ class Equal:
     tensors: int
     lines: int
     added: tuple[str, ...]  # numbers that only our metrics have
-    dropped: tuple[str, ...] = ()  # tensors of UNREAD that only their run has
+    dropped: tuple[str, ...] = ()  # thresholds named UNREAD that only their run has
 
 
 def compare(ours: Path, theirs: Path) -> Equal:
     """Compares the tensors of ``best/`` and ``last/``, and the lines of the metrics, of two finished runs.
 
     A number that only our metrics have is not a difference, because a newer version may log more. A missing one is.
-    A tensor that only one run has is a difference, unless it is one of ``UNREAD`` that only their run has. All tensors
-    that both runs have are compared first.
+    A tensor that only one run has is a difference, unless it is a threshold named ``UNREAD`` that only their run has.
+    All tensors that both runs have are compared first.
 
     Raises:
         Difference: At the first difference.
@@ -207,7 +207,7 @@ def compare(ours: Path, theirs: Path) -> Equal:
         for key in sorted(both):
             if saved[key] != other[key]:
                 raise Difference(f"{name}: {key}: {_difference(saved[key], other[key])}")
-        dropped |= dict.fromkeys(key for key in UNREAD if key in other and key not in saved)
+        dropped |= dict.fromkeys(key for key in other if key.endswith(UNREAD) and key not in saved)
         alone += [f"{name}: {key}: is only here" for key in sorted(saved.keys() - both)]
         alone += [f"{name}: {key}: is only there" for key in sorted(other.keys() - both - dropped.keys())]
         tensors += len(both)

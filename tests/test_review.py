@@ -149,6 +149,19 @@ def test_the_least_certain_new_rows_are_written_with_the_columns_of_the_recipe(
     assert p == pytest.approx([max(answer[f"p({c})"] for c in range(5)) for answer in answers], abs=1e-5)
 
 
+def test_a_pair_that_shares_one_text_with_dev_is_left_out_and_counted(mtbert: Mtbert, toy: Path, tmp_path: Path):
+    split = read_split(load_recipe(str(toy / "toy.yaml")), "quora")
+    (one, _), (_, other) = split.dev[0].texts, split.dev[1].texts
+    in_train, _ = split.train[0].texts
+    pool, out = tmp_path / "pairs.csv", tmp_path / "to-label.csv"
+    pairs = [(f" {one.upper()}", "how 1"), ("why 2", other), (other, one), (in_train, "do 3"), ("new 4", "old 5")]
+    with pool.open("w", newline="") as opened:
+        csv.writer(opened).writerows([("id", "sentence1", "sentence2"), *((f"p{i}", *p) for i, p in enumerate(pairs))])
+    done = mtbert("review", toy / "run", "--task", "quora", "--input", pool, "--output", out)
+    assert f"warning: {pool}: left out 3 rows with a text that is also in dev." in done.err
+    assert {row["id"] for row in rows_of(out)} == {"p3", "p4"}
+
+
 def test_the_first_of_two_near_repeats_is_the_less_certain_one(toy: Path, pool: Path, tmp_path: Path):
     everything, one = tmp_path / "all.jsonl", tmp_path / "one.jsonl"
     assert review(toy / "run", "sst", pool, everything) == 27
@@ -207,7 +220,7 @@ def test_a_pool_of_known_rows_is_refused_and_the_pool_is_never_overwritten(mtber
     pool = Path(shutil.copy(toy / "data/sst.csv", tmp_path / "pool.csv"))
     asked = ("review", toy / "run", "--task", "sst", "--input", pool)
     said = mtbert(*asked, "--output", tmp_path / "out.csv").mistake
-    left_out = "Each is in train or dev, has a label, or has an empty text."
+    left_out = "Each is in train, has a text of dev, has a label, or has an empty text."
     assert said == f"{pool}: has no row to label. {left_out} Give another pool."
     assert mtbert(*asked, "--output", pool).mistake == f"--output {pool}: is the input file. Give another."
     assert mtbert(*asked, "--output", toy / "data/sst.csv").mistake.endswith("is data of task sst. Give another.")

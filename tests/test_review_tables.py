@@ -57,6 +57,17 @@ def test_the_columns_of_all_tasks_of_the_table_are_written(mtbert: Mtbert, folde
     }
 
 
+def test_a_row_is_left_out_if_a_text_that_another_task_reads_is_in_dev(mtbert: Mtbert, folder: Path, tmp_path: Path):
+    dev = split_table(load_recipe(str(folder / "reviews.yaml")), "reviews").dev.tasks["topics"].examples
+    title = next(title for title in dev.texts[0] if title)
+    rows = [("p0", title), ("p1", ""), ("p2", None), ("p3", "how why do how")]
+    pool, out = tmp_path / "pool.jsonl", tmp_path / "out.jsonl"
+    pool.write_text("\n".join(json.dumps({"key": key, "title": t, "body": f"{key} film"}) for key, t in rows))
+    done = mtbert("review", folder / "run", "--task", "stars", "--input", pool, "--output", out)
+    assert f"warning: {pool}: left out 1 row with a text that is also in dev." in done.err
+    assert sorted(json.loads(line)["key"] for line in out.read_text().splitlines()) == ["p1", "p2", "p3"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_a_labelled_file_of_a_table_can_be_trained_on_next(mtbert: Mtbert, folder: Path, tmp_path: Path, suffix: str):
     out = tmp_path / f"out{suffix}"

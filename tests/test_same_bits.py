@@ -70,7 +70,9 @@ def test_a_threshold_that_no_answer_reads_may_be_missing_here_and_all_else_is_co
     threshold = {"for_sts.threshold": [0.5]}
     file = "best/model.safetensors"
     store(runs[1] / file, **numbers, **threshold)
-    assert same_bits.compare(*runs) == same_bits.Equal(3, 2, added=(), dropped=("for_sts.threshold",))
+    store(runs[1] / "last/training.safetensors", a=[1.0], **{"model.heads.for_sts.threshold": [0.5]})
+    dropped = ("for_sts.threshold", "model.heads.for_sts.threshold")
+    assert same_bits.compare(*runs) == same_bits.Equal(3, 2, added=(), dropped=dropped)
     store(runs[1] / file, **numbers, **{"for_quora.threshold": [0.5]})
     assert difference(runs) == f"{file}: for_quora.threshold: is only there"
     store(runs[1] / file, **numbers | {"b": [4.0]}, **threshold)

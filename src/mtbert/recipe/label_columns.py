@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtbert.data.tables import Columns
-from mtbert.messages import few, shown
+from mtbert.messages import clean, few, shown
 from mtbert.task import Task
 
 
@@ -33,6 +33,29 @@ def with_columns(data: Any) -> Any:
     if named is not None and found.get("labels") is None:
         found["labels"] = named
     return found
+
+
+def how_to_label(task: Task, columns: Columns) -> str:
+    """Returns a sentence that tells a person what to write into the label columns of a row of the task.
+
+    If a person does so, training can read the row. The task is one with classes or sets of labels.
+    """
+    names = task.labels or ()
+    into = f"Write into {few(columns.labels, quoted=True)}"
+    choices = few([f"{code} for {name}" for code, name in zip(task.codes, names, strict=True)] if task.codes else names)
+    several, between = isinstance(columns.truth, tuple), f"with {shown(columns.separator or ';')} between them"
+    if columns.shares is not None and several:
+        return f"{into} the share of each, which sum to 1 in a row."
+    if columns.shares is not None:
+        first = f"[1{', 0' * (len(names) - 1)}]"
+        return f"{into} the list of the shares of {choices}, which sum to 1: {first} if all is {clean(names[0])}."
+    if columns.votes is not None:
+        return f"{into} a vote each: {choices}." if several else f"{into} the votes {between}: {choices}."
+    if several:
+        return f"{into} 1 for a label that the row has, and 0 for one that it lacks."
+    if columns.separator is not None:
+        return f"{into} the labels of the row {between}, or [] if it has none: {choices}."
+    return f"{into}: {choices}."
 
 
 def check_columns(task: Task, columns: Columns, *, generated: bool) -> None:

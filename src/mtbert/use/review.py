@@ -3,7 +3,7 @@
 These are the rows about which the model is least certain. Left out are:
 
 - rows of train that have a label for the task,
-- rows of dev, of any task of the table, because dev must not come into train,
+- rows with a text that is also in dev, of any task of the table, because no text may be in both,
 - rows that have a label in the pool already,
 - near repeats of rows that were chosen before.
 
@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from mtbert import scoring, splits
 from mtbert.batch import Example, Examples, Floats
 from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
+from mtbert.data.split import linking
 from mtbert.messages import clean, count, few, reason, warn
+from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
-from mtbert.task import Task
 from mtbert.use import outputs
 from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import pool
@@ -76,15 +78,18 @@ def review_run(
         warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
     columns, pool_rows = recipe.tasks[task].columns, [given.rows[row] for row in data.rows]
     labelled_B = np.array([any(is_given(row.get(name)) for name in columns.labels) for row in pool_rows], np.bool_)
-    chosen = _chosen(data.examples, np.where(labelled_B, np.inf, certainty_B), known.texts, top)
+    in_dev_B = ~labelled_B & _in_dev(recipe, task, data.examples, pool_rows, known.dev)
+    chosen = _chosen(data.examples, np.where(labelled_B | in_dev_B, np.inf, certainty_B), known.trained, top)
     if not chosen:
         raise ValueError(
-            f"{clean(source)}: has no row to label. Each is in train or dev, has a label, or has an empty text. Give "
-            "another pool."
+            f"{clean(source)}: has no row to label. Each is in train, has a text of dev, has a label, or has an empty "
+            "text. Give another pool."
         )
     if labelled_B.any():
         named = few(columns.labels, quoted=True)
         warn(console, f"{source}: left out {count(int(labelled_B.sum()), 'row')} with a label in {named}.")
+    if in_dev_B.any():
+        warn(console, f"{source}: left out {count(int(in_dev_B.sum()), 'row')} with a text that is also in dev.")
     answers = scoring.decode(predictor.model, data.task, prediction)
     prefix = "" if columns.id in given.columns else f"{known.free_prefix(Path(source).stem)}-"
     rows = [
@@ -97,15 +102,24 @@ def review_run(
         for i in chosen
     ]
     outputs.write_answers(outputs.Answered(tuple(rows[0]), rows, {}), target, target.suffix.lower())
-    console.print(f"{count(len(rows), 'row')} to label in {clean(output)}. {_how(recipe, data.task)}", soft_wrap=True)
+    console.print(
+        f"{count(len(rows), 'row')} to label in {clean(output)}. {how_to_label(data.task, columns)}", soft_wrap=True
+    )
     return len(rows)
 
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What is known of the rows of train and dev: keys of texts that must not be labelled, and the ids of all rows."""
+    """The rows of train and dev: which texts must not be labelled, and which ids are taken.
 
-    texts: Set[tuple[bytes, ...]] = frozenset()
+    Attributes:
+        trained: For each row of train with a label for the task, the keys of its texts.
+        dev: The key of each text in dev that links rows in a split.
+        ids: The ids of all rows.
+    """
+
+    trained: Set[tuple[bytes, ...]] = frozenset()
+    dev: Set[bytes] = frozenset()
     ids: Set[str] = frozenset()
 
     def free_prefix(self, stem: str) -> str:
@@ -125,12 +139,36 @@ def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
     except (ValueError, OSError) as error:
         return KnownRows(), reason(error)
     sides = [side for side in (table.train, table.held_out, table.dev) if side is not None]
-    trained = [side.tasks[task].examples.texts for side in sides[:-1]]
-    scored = [table.dev.texts[i] for i in table.reads[task]]
-    texts = {key for columns in (*trained, scored) for key in _keys(columns)}
-    return KnownRows(
-        texts, {id_ for side in sides for of_task in side.tasks.values() for id_ in of_task.examples.ids}
-    ), ""
+    linked = {i for reads in table.reads.values() for i in linking(reads)}
+    (empty,) = _keys([TextColumn.of([""])])
+    known = KnownRows(
+        trained={key for side in sides[:-1] for key in _keys(side.tasks[task].examples.texts)},
+        dev={key[0] for i in linked for key in _keys([table.dev.texts[i]]) if key != empty},
+        ids={id_ for side in sides for of_task in side.tasks.values() for id_ in of_task.examples.ids},
+    )
+    return known, ""
+
+
+def _in_dev(
+    recipe: Recipe, task: str, examples: Examples, given: Sequence[Mapping[str, object]], dev: Set[bytes]
+) -> npt.NDArray[np.bool_]:
+    """Returns for each row of the pool whether one of its texts is in dev, ``[B]``.
+
+    These are the texts of the task, and those that other tasks of the table read, if the pool has them. ``given`` has
+    all columns of the rows, and ``dev`` the keys of the texts in dev.
+    """
+    own = dict(zip(recipe.tasks[task].columns.text, examples.texts, strict=True))
+    readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
+    found_B = np.zeros(len(examples), np.bool_)
+    for name in {name for reader in readers for name in linking(reader.columns.text)}:
+        column = own[name] if name in own else TextColumn.of(_as_text(row.get(name)) for row in given)
+        found_B |= [key in dev for (key,) in _keys([column])]
+    return found_B
+
+
+def _as_text(cell: object) -> str:
+    """Returns the text in a cell of the pool; a list of words becomes one text, and a missing text an empty one."""
+    return " ".join(map(str, cell)) if isinstance(cell, list) else str("" if cell is None else cell)
 
 
 def _keys(texts: Sequence[TextColumn]) -> Iterator[tuple[bytes, ...]]:
@@ -197,11 +235,3 @@ def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> Outpu
     for name, value in (("answer", said), ("probability", float(f"{p:.{outputs.DIGITS}g}"))):
         found[outputs.free_name(name, found)] = value
     return found
-
-
-def _how(recipe: Recipe, task: Task) -> str:
-    """Returns a sentence that tells a person what to write into the columns for the task's labels."""
-    columns = few(recipe.tasks[task.name].columns.labels, quoted=True)
-    names = task.labels or ()
-    written = [f"{code} for {name}" for code, name in zip(task.codes, names, strict=True)] if task.codes else names
-    return f"Write into {columns}: {few(written)}."
