@@ -156,7 +156,9 @@ def test_a_pair_that_shares_one_text_with_dev_is_left_out_and_counted(mtbert: Mt
     pool, out = tmp_path / "pairs.csv", tmp_path / "to-label.csv"
     pairs = [(f" {one.upper()}", "how 1"), ("why 2", other), (other, one), (in_train, "do 3"), ("new 4", "old 5")]
     with pool.open("w", newline="") as opened:
-        csv.writer(opened).writerows([("id", "sentence1", "sentence2"), *((f"p{i}", *p) for i, p in enumerate(pairs))])
+        rows = [(f"p{i}", *pair, "") for i, pair in enumerate(pairs)]
+        heads = ("id", "sentence1", "sentence2", "is_duplicate")
+        csv.writer(opened).writerows([heads, *rows, ("p5", one, "has a label", "1")])
     done = mtbert("review", toy / "run", "--task", "quora", "--input", pool, "--output", out)
     assert f"warning: {pool}: left out 3 rows with a text that is also in dev." in done.err
     assert {row["id"] for row in rows_of(out)} == {"p3", "p4"}
