@@ -39,7 +39,7 @@ def task(name: str, head: str = "linear") -> Task:
 
 
 def asked(source: str) -> Iterator[str]:
-    """Gives every comparison of a type or a kind with a string, as ``task.type == "binary"`` is one.
+    """Gives every comparison of a type or a kind with a string or a constant, as ``task.type == "binary"`` is one.
 
     A class may ask for a kind of its own.
     """
@@ -50,7 +50,8 @@ def asked(source: str) -> Iterator[str]:
 
     def is_text(node: ast.expr) -> bool:
         parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
-        return any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts)
+        constants = (isinstance(part, ast.Name) and part.id.isupper() for part in parts)  # as COSINE
+        return any(constants) or any(isinstance(p, ast.Constant) and isinstance(p.value, str) for p in parts)
 
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
@@ -125,6 +126,7 @@ def test_an_answer_type_has_no_flags():
         ('task.type == "ordinal"', ["task.type == 'ordinal'", "'ordinal'"]),
         ('x = settings.head.kind in ("cosine", "mlp")', ["settings.head.kind in ('cosine', 'mlp')"]),
         ('train.aggregation.kind != "sum"', ["train.aggregation.kind != 'sum'"]),
+        ("x = task.head_kind.gives != COSINE", ["task.head_kind.gives != COSINE"]),
         ("match task.type:\n case other: ...", ["match task.type"]),
         ('{"binary": 1}[task.type]', ["'binary'"]),
         ('device.type == "cuda" or error["type"] == "missing" or task.type == other.type', []),

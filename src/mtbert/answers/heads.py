@@ -28,6 +28,11 @@ class HeadKind:
         return self.layers != 0
 
     @property
+    def gives_cosine(self) -> bool:
+        """Whether a prediction is the cosine of two vectors."""
+        return self.gives == COSINE
+
+    @property
     def native(self) -> bool:
         """Whether the encoder's family determines the layers of the head."""
         return self.layers is None

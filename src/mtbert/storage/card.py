@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 
 from mtbert import json_files
 from mtbert.answers.fitting import NOTHING_FITTED, FittedName
-from mtbert.answers.heads import COSINE
 from mtbert.messages import few, shown
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
@@ -73,7 +72,7 @@ def _once_saved(task: Task) -> tuple[FittedName, ...]:
 
     These versions gave every cosine head a threshold, even if its answers are scores, which do not depend on it.
     """
-    return ("threshold",) if task.head_kind.gives == COSINE else ()
+    return ("threshold",) if task.head_kind.gives_cosine else ()
 
 
 def read_card(folder: Path) -> Card:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, gelu
 
-from mtbert.answers.heads import COSINE
 from mtbert.answers.regression import ends, width
 from mtbert.batch import Dataset
 from mtbert.model.families.known import FAMILIES
@@ -83,7 +82,7 @@ class SentenceTransformers:
         if form_of(task) == "tags":
             where = "transformers" if len(affines(model, task)) == 1 else "onnx"
             return f"no module of sentence-transformers answers about words. Use --to {where}."
-        if task.head_kind.gives == COSINE:
+        if task.head_kind.gives_cosine:
             return None
         if task.inputs == "separate":
             return (
@@ -161,7 +160,7 @@ def _write_modules(wanted: Wanted, task: Task, folder: Path) -> Answering:
     write_json(folder / "sentence_bert_config.json", settings)
     pooling = {"embedding_dimension": width_D, "pooling_mode": model.pooling_of(task), "include_prompt": True}
     modules = [("", TRANSFORMER), (_module(folder, 1, "Pooling", pooling), POOLING)]
-    layers = [] if task.head_kind.gives == COSINE else affines(model, task)
+    layers = [] if task.head_kind.gives_cosine else affines(model, task)
     for index, layer in enumerate(layers, len(modules)):
         out, into = layer.weight_KF.shape
         dense: dict[str, object] = {"in_features": into, "out_features": out, "bias": True}

@@ -18,7 +18,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mtbert import files
-from mtbert.answers.heads import COSINE
 from mtbert.answers.regression import ends, width
 from mtbert.batch import Dataset
 from mtbert.data.words import as_read
@@ -135,9 +134,9 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
     """
     if model.adapted(task.name):
         return f"{library} has no projected attention layers (PAL), and this task has some. Use --to onnx."
-    if task.head_kind.gives != COSINE and form_of(task) is None:
+    if not task.head_kind.gives_cosine and form_of(task) is None:
         return f"{library} has no answers of type '{task.type}'. Use --to onnx."
-    far, cosine = max(map(abs, ends(task))), task.head_kind.gives == COSINE
+    far, cosine = max(map(abs, ends(task))), task.head_kind.gives_cosine
     if not cosine and (far > LARGEST_SCORE or far > FARTHEST * width(task)):
         low, high = ends(task)
         return f"scores from {low:.9g} to {high:.9g} have more digits than weights in float32 give. Use --to onnx."
@@ -151,7 +150,7 @@ def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
-    cosine = task.head_kind.gives == COSINE
+    cosine = task.head_kind.gives_cosine
     if task.predicts.feeds[0] in ("score", "cosine") and task.labels is None and task.texts is not None:
         if cosine:
             notes.append(f"The score is {low:g} + {high - low:g} * cosine, clamped to {low:g} and {high:g}.")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtbert.answers.heads import COSINE
 from mtbert.batch import Dataset
 from mtbert.model.encoder import EncoderConfig, NativeHead
 from mtbert.model.families.known import FAMILIES
@@ -65,7 +64,7 @@ class Transformers:
             return why
         config = model.encoder.config
         if task.inputs == "separate":
-            where = "sentence-transformers" if task.head_kind.gives == COSINE else "onnx"
+            where = "sentence-transformers" if task.head_kind.gives_cosine else "onnx"
             return f"no class of transformers reads two texts separately. Use --to {where}."
         theirs, (*ours, _) = stock_class(config, task), affines(model, task)
         able = config.native is not None and (config.pooler or not config.native.pooler)
