@@ -256,9 +256,12 @@ def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns a pair: the class names that look like sets of labels, and the number of different labels in all names.
 
     A name such as ``a;b`` looks like a set if its parts occur in other names too, or if all names are in brackets.
+    White space separates only numbers: names may have several words.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)
+    >>> sets(["1 2 2", "1 1 2", "2 2 2"])
+    (['1 2 2', '1 1 2', '2 2 2'], 2)
     >>> sets(["Washington, DC", "Seattle, WA"])
     ([], 0)
     """
@@ -278,6 +281,8 @@ def _parts(label: str) -> list[str]:
     listed = _LISTED.fullmatch(label)
     inner = listed[1] if listed else label
     sign = next((sign for sign in ";|," if sign in inner), None)
+    if sign is None and all(re.fullmatch(r"[+-]?[0-9]+", part) for part in inner.split()):
+        return inner.split()
     return [part.strip().strip("'\"").strip() for part in (inner.split(sign) if sign else [inner])]
 
 
