@@ -184,6 +184,11 @@ class Task(Settings):
         return "words" if self.reads_words else self.pooling or self.head_kind.pooling or default
 
     @property
+    def has_vectors(self) -> bool:
+        """Whether the head of the task reads vectors of texts, which losses and people can compare."""
+        return not self.reads_words
+
+    @property
     def reads_words(self) -> bool:
         """Whether the task labels words. The head of such a task reads the encoder's output for each word."""
         return self.answer.labels.per == "word"

@@ -92,7 +92,7 @@ class TaskRecipe(Task):
                     f"loss '{loss.kind}' needs {loss.needs.because}, which type '{self.type}' with head "
                     f"'{self.head.kind}' does not give. Use {self.predicts.loss}, or another type or head."
                 )
-            if loss.needs.vectors and self.reads_words:
+            if loss.needs.vectors and not self.has_vectors:
                 raise ValueError(
                     f"loss '{loss.kind}' needs vectors of texts, which type '{self.type}' has not. Drop it."
                 )

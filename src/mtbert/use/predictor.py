@@ -225,7 +225,7 @@ class Predictor:
 
     def check_vectors(self, task: str) -> None:
         """Raises ValueError if the task called ``task`` labels words: its head then reads no vectors of texts."""
-        if self.task(task).reads_words:
+        if not self.task(task).has_vectors:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 
     def vectors_of(self, data: Dataset) -> npt.NDArray[np.float32]:

@@ -152,7 +152,7 @@ def _embeds(task: Task) -> bool:
 
     A task that labels words has none, and neither has a task that reads several texts as one sequence.
     """
-    return not task.reads_words and task.inputs != "packed"
+    return task.has_vectors and task.inputs != "packed"
 
 
 def _taken(tasks: Sequence[Task]) -> str:
