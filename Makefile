@@ -2,6 +2,7 @@
 # make test   install into .venv and run all tests
 # make bench  install into .venv and measure speed beside its goals; BENCH="--only joint" chooses
 # make check  formatter, linter, types, import layers
+# make image-check  install what a server's image has into build/image (docs/serve.md), and ask it a question
 # make lowest the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
 # make gpu-wheels  on a machine with a network: all that make gpu needs beside PyTorch and transformers, into .wheels
 # make gpu    on a machine with a GPU, which needs no network: tests, speed, a profile, learning, in 8 minutes; OUT=FOLDER;
@@ -16,7 +17,7 @@ OUT ?= runs/gpu
 # Of the machine that make gpu runs on.
 TARGET := --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64
 
-.PHONY: demo test bench check lowest gpu-wheels gpu
+.PHONY: demo test bench check image-check lowest gpu-wheels gpu
 
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
@@ -36,6 +37,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+image-check:
+	rm -rf build/lib
+	PYTHON=$(PYTHON) deploy/install.sh build/image
+	build/image/bin/python deploy/check.py tests/old_model/run
 
 lowest: .venv-lowest/installed
 	.venv-lowest/bin/pytest -n auto --dist loadfile --no-loadscope-reorder
