@@ -14,7 +14,10 @@ from toy_hub import ToyHub
 import mtbert
 from mtbert.model.download import Origin
 from mtbert.recipe.files import load_recipe
+from mtbert.use.export import Compared, Wanted
+from mtbert.use.export.card import write_card
 from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
+from mtbert.use.export.known import EXPORTERS
 from mtbert.use.predictor import Predictor
 
 TRAINING = Training("tasks: {}\n", (), (), {}, Origin("base", None), None)
@@ -173,3 +176,22 @@ def test_fitted_numbers_and_intervals_are_listed():
         "| `sets` | micro_f1 | 0.5000 | 0.4000 to 0.6000 | 0.2500 | 40 | 0.4500 (0.4000 to 0.5000), 3 seeds |\n"
         "| `sets` | macro_f1 | 0.1250 |  | 0.1000 | 40 |  |\n"
     ) in card
+
+
+@pytest.mark.parametrize(
+    ("no", "yes", "said"),
+    [
+        ("a|b", "<i>", "The answer is <i> if the cosine is above 0.3, and a|b if not."),
+        ("`a`", "*b*", "The answer is *b* if the cosine is above 0.3, and `a` if not."),
+    ],
+)
+def test_labels_in_the_notes_of_an_exported_folder_are_shown_as_they_are(no: str, yes: str, said: str, tmp_path: Path):
+    model = predictor_of("equal")
+    model.model.tasks["equal"] = model.task("equal").model_copy(update={"labels": (no, yes)})
+    wanted = Wanted(model, ["equal"])
+    write_card(EXPORTERS["sentence-transformers"], wanted, {"equal": Compared(3, 1e-7)}, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert f"binary, separate: {no}, {yes}" in cells(text)
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    (note,) = [token for token in tokens if token.type == "inline" and "cosine is above" in token.content]
+    assert "".join(child.content for child in note.children or ()) == f"equal: {said}"

@@ -147,7 +147,7 @@ def test_without_a_token_the_hub_is_not_asked(
     ],
 )
 def test_a_failed_upload_leaves_one_line_without_the_token(
-    place: str, status: int, code: int, said: str, toy: Path, hub: ToyHub, mtbert: Mtbert, monkeypatch
+    place: str, status: int, code: int, said: str, toy: Path, hub: ToyHub, mtbert: Mtbert, monkeypatch, caplog
 ):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     secret = "you sent TOKEN and " + TOKEN
@@ -158,6 +158,7 @@ def test_a_failed_upload_leaves_one_line_without_the_token(
     assert line.startswith(f"mtbert: {said}")
     assert "The Hub says: you sent " in line
     assert "<token>" in line
-    assert TOKEN not in done.err + done.out
+    assert " and <token>\n" in caplog.text  # a warning that the Hub has sent
+    assert TOKEN not in done.err + done.out + caplog.text
     assert "Traceback" not in done.err
     assert done.code == code

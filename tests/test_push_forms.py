@@ -16,6 +16,7 @@ from toy_study import run_here
 
 import mtbert
 from mtbert import hub_client
+from mtbert.model.download import find_encoder
 from mtbert.studying import plan
 from mtbert.studying.results import read_study
 from mtbert.studying.summary import summarise
@@ -157,3 +158,34 @@ def test_a_full_disk_is_named_by_the_folder_of_the_cache(monkeypatch: pytest.Mon
     with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/cache'") as caught:
         mtbert.load("me/toy")
     assert caught.value.errno == errno.ENOSPC
+
+
+# The token -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("you sent eyJx.y-z", "you sent <token>"),
+        ("Authorization: Bearer something-else!", "Authorization: Bearer <token>"),
+        ("hf_abcdefghij, hf_hub and hf", "<token>, hf_hub and hf"),
+        ("x" * 190 + "eyJx.y-z", "x" * 190 + "<token>"),
+    ],
+)
+def test_a_token_is_hidden_whatever_its_form(text: str, hidden: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "eyJx.y-z")
+    assert hub_client.without_token(text) == hidden
+    assert hub_client.hub_reason(OSError(text)) == hidden
+
+
+def test_an_encoder_that_cannot_be_fetched_is_named_without_the_token(hub: ToyHub, caplog):
+    secret = {"X-Error-Code": "GatedRepo", "X-Request-Id": TOKEN, "X-HF-Warning": f"encoder; {TOKEN}"}
+    hub.failing["/api/models/org/encoder"] = (403, secret, b"TOKEN")
+    with pytest.raises(
+        FileNotFoundError, match=r"^org/encoder: neither a folder here nor .*GatedRepoError: "
+    ) as caught:
+        find_encoder("org/encoder")
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "<token>" in caplog.text
+    assert TOKEN not in caplog.text

@@ -91,6 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         for part, (status, headers, content) in hub.failing.items():
             if part in path:
                 if status == 0:
+                    self.close_connection = True
                     return time.sleep(1)
                 said = self.headers.get("Authorization", "")
                 headers = {name: value.replace("TOKEN", said) for name, value in headers.items()}

@@ -39,7 +39,7 @@ def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
         OSError: If the disk is full.
     """
     try:
-        with _logs_without_token(), _bounded():
+        with logs_without_token(), _bounded():
             return question()
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
         failure = _failure(what, error)
@@ -135,7 +135,7 @@ class _WithoutToken(logging.Filter):
 
 
 @contextmanager
-def _logs_without_token() -> Iterator[None]:
+def logs_without_token() -> Iterator[None]:
     """Hides the user's token in the log messages of the Hub's client during a ``with`` block."""
     handlers, hiding = logging.getLogger("huggingface_hub").handlers, _WithoutToken()
     for handler in handlers:

