@@ -118,7 +118,8 @@ def _card_of(model: Predictor, one: object, training: Training = TRAINING) -> st
 
 def test_a_recipe_cannot_end_its_block():
     recipe = "tasks:\n  a: '```'\n  b: |\n    ````\n    # Other\n"
-    card = hub_card("me/toy", predictor_of("classes"), ["classes"], replace(TRAINING, recipe=recipe))
+    card = hub_card("me/a_toy_b", predictor_of("classes"), ["classes"], replace(TRAINING, recipe=recipe))
+    assert "\n# a\\_toy\\_b\n" in card
     assert headings(card)[-1] == "Recipe"
     assert card.endswith(f"\n`````yaml\n{recipe}`````\n")
 

@@ -78,7 +78,8 @@ def push(
 
     Only the files of the model are pushed: no data, logs or answers. A later push replaces the files of an earlier one.
     The token is that of 'hf auth login', or of the variable HF_TOKEN. With --to, the model is exported first, as by
-    mtbert export. Every command that takes a RUN takes USER/NAME too, if there is no folder USER here.
+    mtbert export. The commands predict, evaluate, review, export and serve take USER/NAME too, if there is no folder
+    USER here.
 
     Examples:
 

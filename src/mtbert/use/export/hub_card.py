@@ -91,7 +91,7 @@ def hub_card(
         *yaml_text.dump(_metadata(chosen, training, to)).splitlines(),
         "---",
         "",
-        f"# {name.partition('/')[2]}",
+        f"# {markdown(name.partition('/')[2])}",
         "",
         f"{markdown(trained + torch)}{steps}. {base(training.origin)}".rstrip(),
         "",
