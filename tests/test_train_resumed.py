@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import toy_run
 from rich.console import Console
@@ -145,6 +146,17 @@ def test_resuming_on_changed_data_is_refused_whatever_stands_there_now(folder: P
     with (folder / "data/sts.csv").open("a") as file:
         file.write(f"{line}\n")
     with pytest.raises(ValueError, match=r"sts\.csv: changed since the run in .*run began"):
+        resume_run(folder / "run", SILENT)
+
+
+def test_resuming_on_a_changed_data_set_without_files_is_refused(folder: Path):
+    rows = [{"id": f"s{i}", "sentence": f"film {i}", "sentiment": str(i % 2)} for i in range(20)]
+    datasets.Dataset.from_list(rows).save_to_disk(folder / "data/saved")
+    start_run(load_recipe(str(folder / "toy.yaml"), ["tasks.sst.train={hub: saved}"]), folder / "run", SILENT)
+    shutil.rmtree(folder / "data/saved")
+    rows[3]["sentence"] = "film and cat"
+    datasets.Dataset.from_list(rows).save_to_disk(folder / "data/saved")
+    with pytest.raises(ValueError, match=r"saved: changed since the run in .*run began"):
         resume_run(folder / "run", SILENT)
 
 
