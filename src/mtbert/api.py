@@ -284,7 +284,10 @@ def tune(
 def _with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
-    """Returns a pair: a recipe that reads files in ``out``, and the rows of ``data`` that belong in these files."""
+    """Returns a pair: a recipe that reads ``data`` from files in ``out``, and the rows to write into these files.
+
+    The files are written later, not by this function.
+    """
     if not isinstance(data, Mapping):
         found = type(data).__name__
         raise TypeError(

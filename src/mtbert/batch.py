@@ -306,7 +306,9 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Output:
-    """The model's output for the examples of one task. Other rows of the task's table are left out.
+    """The model's output for one task and one batch.
+
+    The output covers only the examples of the task. A batch may also hold rows that only other tasks read.
 
     Attributes:
         embeddings_MD: The input of the first layer for the tokens of these examples.

@@ -286,7 +286,7 @@ def report(
     ] = None,
     row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
-    """Write report.html, a page that shows which techniques help and how surely, with figures and wrong answers.
+    """Write report.html, a page with figures: which techniques help, how certain this is, and which answers are wrong.
 
     The page is one file that needs no network. While a study is running, it covers the runs that have ended.
 

@@ -53,9 +53,9 @@ class Display:
             steps: The number of optimizer steps in the whole run.
             done: The number of steps that have already been made.
             epochs: The number of epochs in the whole run.
-            evaluations: The numbers of the steps after which dev is scored.
-            dev: The number of rows that each scoring of dev covers. Tasks of one table share its rows.
-            dev_tokens: The number of tokens in these rows.
+            evaluations: After which steps dev is scored, for example ``[100, 200]``.
+            dev: The number of dev rows that are scored each time. A row that several tasks share counts once.
+            dev_tokens: The number of tokens in the dev rows.
         """
         self.steps, self.done, self.epochs = steps, done, epochs
         self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens

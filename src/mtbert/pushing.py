@@ -78,13 +78,14 @@ def push(
         to: The format of an export: ``onnx``, ``transformers`` or ``sentence-transformers``. The default is mtbert's
             own form, which ``mtbert.load("user/name")`` loads.
         tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
-        public: Whether everybody may read the model. A public model is not replaced if this is false.
+        public: Whether everybody may read a new model. To replace a model that is already public, ``public`` must be
+            true. A model that is already private stays private.
         progress: Whether to show a progress bar and print what the command prints.
 
     Raises:
         ValueError, FileNotFoundError: If the model cannot be read or exported, or the Hub refuses it.
         ConnectionError: If the network or the Hub fails.
-        FloatingPointError: If the exported model gives other answers.
+        FloatingPointError: If the exported model's answers differ too much from those of the original.
 
     >>> mtbert.push("runs/mine", "me/mine").url  # doctest: +SKIP
     'https://huggingface.co/me/mine'

@@ -141,7 +141,10 @@ class Task(Settings):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of the task's answer type that can be computed for the task's head."""
+        """The metrics of the task's answer type.
+
+        If the task's head gives no probabilities, the metrics that need probabilities are left out.
+        """
         return tuple(m for m in self.answer.metrics if not m.probabilities or self.predicts.gives_probability)
 
     @property

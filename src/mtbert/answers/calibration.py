@@ -1,13 +1,13 @@
 """Calibrations: changes of logits that make probabilities say how often answers are right, fitted on held-out rows.
 
-- temperature: ``scale * logits``, with one number for all classes or labels. The order of the logits stays, so no
-  answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1 divided by their
-  temperature.
+- temperature: ``scale * logits``, with one number for all classes or labels. The order of the logits does not
+  change, so no answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1
+  divided by their temperature.
 - Platt: ``scale * logit + bias``. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999. Unlike in
   that paper, ``scale`` is above 0 here, so that a higher logit never makes "yes" less probable.
-- isotonic: a function of the logit that never falls, given by its ``knots`` and linear between them. Source: Zadrozny
-  and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002. With fewer than
-  ``FEWEST_ISOTONIC`` rows, the knots lie on the curve of Platt's method instead.
+- isotonic: a non-decreasing function of the logit. Its points, the ``knots``, are connected by straight lines. Source:
+  Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", 2002. With fewer
+  than ``FEWEST_ISOTONIC`` rows, the knots lie on the curve of Platt's method instead.
 
 Two things keep ``scale`` near 1 and ``bias`` near 0 if there are few rows. First, targets are smoothed, as if one more
 row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes, a target ``y`` becomes

@@ -47,8 +47,8 @@ class Fits:
     Attributes:
         threshold: A function that returns the best threshold for predictions, labels and weights of rows. None if the
             threshold is always 0.
-        needed: Where the threshold comes from if no rows are held out. If true, it is fitted on train rows. If false,
-            it is 0.
+        needed: Whether the threshold is fitted on train rows if no rows are held out. If false, the threshold is 0 in
+            this case.
         calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
             probabilities.
     """

@@ -145,13 +145,14 @@ class LabelKind(ABC, Generic[_Labels]):
         return []
 
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:
-        """Returns the conflicts among the examples of a split, for ``mtbert data check``.
+        """Counts the conflicts among the examples of a split, for ``mtbert data check``.
 
         By default, a conflict is a text, or a pair of texts, that occurs with different labels.
 
         Args:
-            texts_TB: A number for each text. Equal numbers mean equal texts.
-            rows_B: A number below ``B`` for each example. Equal numbers mean that all texts of the examples are equal.
+            texts_TB: A number for each text of each example. Equal texts have the same number.
+            rows_B: A number from 0 to ``B - 1`` for each example. Two examples have the same number if they have the
+                same texts, otherwise different numbers.
             labels: The labels of the examples.
         """
         _, keys_B = np.unique(row_keys(labels), return_inverse=True)
@@ -178,7 +179,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def fits(self, task: TaskFacts, decision: Array, labels: _Labels) -> bool:
         """Returns whether ``decision`` has the shape, dtype and values that decisions about some examples must have.
 
-        ``labels`` are the labels of these examples. There is one decision per label or, if words have labels, per word.
+        ``labels`` are the labels of these examples. There is one decision for each example. If the task labels words,
+        there is one for each word instead.
         """
 
     @abstractmethod

@@ -173,9 +173,10 @@ class SoftLabels(LabelKind[Labels]):
         return np.array([0 if cell is None else len(json.loads(cell)) for cell in cells], np.float64)
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns in how many rows each class has the most votes, and two statistics of the labels.
+        """Returns in how many rows each class has the most votes, and two statistics of the soft labels.
 
-        The statistics are means over the labels: of the largest share, and of the entropy.
+        One statistic is the largest share in a label, and the other is the entropy of a label. Both are averaged over
+        the rows.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(
@@ -212,7 +213,10 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class: the most voted class of a soft label, or the class of an answer."""
+        """Returns a class as its index.
+
+        For a soft label, this is the class with the largest share. For an answer, this is the class that was answered.
+        """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
 
@@ -320,8 +324,9 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy is the answer type for soft labels. ``labels`` reads them. ``predictions`` are the
-    kinds of predictions for them; None means those of ``hard``.
+    The field ``soft`` of the copy is a second answer type, for tasks with soft labels. The fields ``labels`` and
+    ``predictions`` of the second type are the arguments of the same names. The default of ``predictions`` is
+    ``hard.predictions``.
     """
     soft = replace(
         hard,

@@ -90,10 +90,11 @@ class ByTask:
 
     @contextmanager
     def collecting(self, owners: Owners) -> Iterator[None]:
-        """Returns a context manager that collects gradients from the backward pass made inside it.
+        """Returns a context manager that collects the gradients of the backward pass in its ``with`` block.
 
-        ``owners`` says which task gets the gradients of each span, the part of a batch that holds the rows of one
-        table. Backward passes that a loss makes for itself, as SMART does for its noise, must stay outside the context.
+        A span is the part of a batch that holds the rows of one table. ``owners`` names, for each span, the task that
+        gets the gradients of the span. Some losses make backward passes of their own, as SMART does for its noise.
+        These passes must be made outside the block.
         """
         self._owners = owners
         try:

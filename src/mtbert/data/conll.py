@@ -24,8 +24,8 @@ def conll_records(
     true, it has the values in all columns.
 
     Raises:
-        ValueError: If the file is empty. While the records are read: if a line does not have as many fields as the
-            first.
+        ValueError: If the file is empty. Iterating over the records also raises it, if a line has more or fewer fields
+            than the first line.
     """
     lines = _fields(text)
     first = next(lines, None)

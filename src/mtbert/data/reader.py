@@ -198,9 +198,10 @@ class Reader:
             self._settle()
 
     def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """Replaces the tags of a text in the row ``made`` with JSON lists of one tag for each word.
+        """In the row ``made``, replaces each label of one text by a JSON list with one tag for each word.
 
-        If the row gives tags of words, and not entities in a text, the words are joined to a text by single spaces.
+        If the row gives a tag for each word, and not the places of entities, the text becomes its words, joined by
+        single spaces.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
@@ -247,7 +248,7 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, as the id of a record whose own id is empty.
+        """Returns the number of the current record, which becomes its id because the record has no id of its own.
 
         Raises:
             ValueError: If an id is required, because the data is labelled or has an id column.
@@ -262,12 +263,12 @@ class Reader:
         return self._labelled or self._id in records.columns
 
     def _repeated(self, table: SourceTable, hashes: npt.NDArray[np.int64]) -> Iterator[str]:
-        """Yields one warning if rows that tasks read have the same id.
+        """Yields one warning if several rows have the same id. In labelled data, only rows that a task reads count.
 
         ``hashes`` holds a hash of each row's id.
 
         Raises:
-            ValueError: If no task can read any row.
+            ValueError: If the data is labelled, and no task can read any row.
         """
         rows = table.usable if self._labelled else np.arange(len(table))
         if isinstance(table.ids, TextColumn):

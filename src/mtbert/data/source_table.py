@@ -219,9 +219,10 @@ class SourceTable:
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:
-        """Returns a warning for each file in which rows have a label for the task, but an empty text.
+        """Returns a warning for each file with rows that a task leaves out because one of their texts is empty.
 
-        The task leaves out these rows, which other tasks read. ``reading`` is its index in :attr:`readings`.
+        Not counted are rows without a label for the task, and rows that no task reads. ``reading`` is the index of the
+        task in :attr:`readings`.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)

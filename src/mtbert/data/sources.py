@@ -302,7 +302,7 @@ def _generated_labels(group: CellGroup, labels: Sequence[object]) -> CellColumn:
 
 
 def _digested(table: SourceTable) -> SourceTable:
-    """Returns a copy of ``table``, which was not read from a file, with the SHA-256 of its rows as its digest."""
+    """Returns a copy of a table that was not read from a file. The digest of the copy is the SHA-256 of the rows."""
     digest = hashlib.sha256()
     chosen = table.chosen
     for each in map(chosen.table, range(len(chosen.readings))) if chosen.labels else [chosen.unlabelled()]:

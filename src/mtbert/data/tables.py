@@ -144,7 +144,7 @@ class Columns(Settings):
 
     @property
     def _numbers(self) -> NumberForm | None:
-        """The form of the numbers in the label columns; None if a cell may hold something other than a number."""
+        """How cells of the label columns are read as numbers; None if a cell may hold something other than a number."""
         if not self.truth or isinstance(self.truth, str) or self.votes is not None:
             return None
         return ZERO_ONE if self.shares is None else SHARE

@@ -161,7 +161,7 @@ class WordReader:
         return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
 
     def untagged(self, text: str) -> str:
-        """Returns ``text``, the text of a row without tags.
+        """Checks that the text of a row without tags has the form of earlier rows, and returns the text unchanged.
 
         Raises:
             ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.

@@ -119,7 +119,7 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MultipleNegatives(Settings):
-    """The loss :func:`ranking`, computed over the rows that have a right candidate: all but pairs with label 0."""
+    """The loss :func:`ranking`, over all rows of a ranking task, or over the rows with label 1 in a task of pairs."""
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"

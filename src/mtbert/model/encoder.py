@@ -271,9 +271,9 @@ def unfilled(config: EncoderConfig) -> Encoder:
 
 
 class _NoDraw(TorchFunctionMode):
-    """Makes ``nn.init.normal_`` do nothing.
+    """Makes ``nn.init.normal_`` do nothing, for tensors on the device "meta", which have shapes but no values.
 
-    There is nothing to draw without values, and on the device "meta" torch would first import its compiler: a second.
+    On this device, ``normal_`` would make torch import its compiler, which takes about a second.
     """
 
     def __torch_function__(

@@ -115,7 +115,8 @@ class Model(nn.Module):
         """Runs the second part of a forward pass, after :meth:`embed`. Returns a dict with the output for each task.
 
         Args:
-            batch: The batch. A task for which :meth:`apart` is true must not share sequences in it with other tasks.
+            batch: The batch. If :meth:`apart` is true for a task, no other task may read the same sequences of the
+                batch.
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.

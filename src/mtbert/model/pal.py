@@ -6,8 +6,9 @@ layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``,
 and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
 random generator.
 
-In the source, all norms follow the residual sums (post-norm), so every ``h`` is normalised. A pre-norm layer therefore
-takes the normalised input of its attention as ``h`` here, and adds ``PAL(h)`` to its last residual sum.
+The formula is for post-norm layers, the only ones in the source: a norm follows each residual sum, so ``h`` is
+normalised. In a pre-norm layer, the input of the layer is not normalised, but the input of the attention is. There,
+``h`` is the input of the attention, and ``PAL(h)`` is added to the last residual sum of the layer.
 
 Dimension key: N tokens of a batch, M tokens of a task, D encoder width, W width of the small network.
 """

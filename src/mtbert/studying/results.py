@@ -128,7 +128,8 @@ class Results:
 def write_outline(plan: Plan, out: Path, threads: int) -> None:
     """Writes an outline of ``plan`` into the file ``study.json`` in ``out``, the folder of a study.
 
-    The outline also holds ``threads``, the number of threads for each run whose recipe gives none.
+    The outline also holds ``threads``: the number of threads that a run uses if its recipe does not set
+    ``train.threads``.
     """
     outline = Outline(
         rows={v.name: v.control for v in plan.rows.values()},

@@ -111,9 +111,10 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields the dev data of each task with figures of the kind ``figure``, and the names of the rows to draw.
+    """Yields a pair for each task that has a certain kind of figure: the task's dev data, and names of study rows.
 
-    These are the reference row of the study and the row with the best score on the task.
+    ``figure`` is the kind, such as ``by_label``. The rows are those that the figure shows: the reference row and the
+    row with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

@@ -65,7 +65,7 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def missing(effect: float) -> float:
-            """Returns the power of a t-test minus 0.8, if the true mean is ``effect`` times the standard error.
+            """Returns how far the power of a t-test is above 0.8, for a true mean of ``effect`` standard errors.
 
             Only one tail is computed, because the other tail is negligible where the power is near 0.8.
             """

@@ -51,7 +51,7 @@ def data_table(results: Results) -> TextTable:
 
 
 def _lacks_probabilities(results: Results, name: str) -> bool:
-    """Returns whether no run gives probabilities for the task called ``name``, although another head would."""
+    """Returns whether the task ``name`` has no probabilities in any run, but would have them with another head."""
     tasks = [
         run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks
     ]

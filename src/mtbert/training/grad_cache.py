@@ -31,12 +31,15 @@ class Fed:
 def fed_by_pass(
     gathered: Sequence[Mapping[str, Sequence[Tensor]]], losses: Mapping[str, WholeBatch]
 ) -> list[dict[str, Fed]]:
-    """Computes whole-batch losses, and returns the part of each loss that belongs to each forward pass.
+    """Computes whole-batch losses, and divides each loss among the forward passes of the step.
 
     Args:
-        gathered: For each pass, the tensors that each loss has gathered from it, by the key of the loss. A loss whose
-            task has no examples in a pass has no key there.
-        losses: The losses, by their key.
+        gathered: For each pass, a dict from the key of a loss to the tensors that the loss has gathered from the pass.
+            If the task of a loss has no examples in a pass, the dict of the pass lacks the key of the loss.
+        losses: A dict from key to loss.
+
+    Returns:
+        For each pass, a dict from the key of a loss to the part of the loss that belongs to the pass.
     """
     fed: list[dict[str, Fed]] = [{} for _ in gathered]
     for key, loss in losses.items():

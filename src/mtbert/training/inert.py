@@ -1,4 +1,7 @@
-"""Warnings about losses that train next to nothing. A run gives them once its heads have been trained for a while."""
+"""Warnings about losses that are always 0, or that contribute almost nothing to the encoder's gradient.
+
+A run gives these warnings after it has trained for a while.
+"""
 
 from collections.abc import Iterator
 from itertools import count

@@ -246,8 +246,9 @@ class Objective:
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, Fed]], Tensor]:
         """Computes the whole-batch losses of a step from forward passes without an autograd graph.
 
-        Returns a triple: the state of the random generator before each pass, the part of the losses that belongs to
-        each pass, and the state of the generator after the last pass.
+        Returns a triple: a list with the state of the random generator before each pass; a list with a dict for each
+        pass, from the key of a loss to the part of the loss that belongs to the pass; and the state of the generator
+        after the last pass.
         """
         states, gathered = [], []
         tasks = dict.fromkeys(name for batch in batches for name in batch.places)

@@ -1,6 +1,7 @@
-"""Saving and restoring the state of a run: everything that the next step needs.
+"""Saving and restoring the state of a run: everything that the next step needs in addition to the model folder.
 
-The weights of the model that predicts are not part of the state, because they are saved in the model folder.
+The model folder holds the weights with which the run predicts. Usually, these are the weights that the run trains. The
+state therefore holds the trained weights only if the run averages weights or uses LoRA.
 """
 
 import math

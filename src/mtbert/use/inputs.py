@@ -109,7 +109,7 @@ def answering(
     The list is empty if all tasks can answer. Otherwise, it has one warning, which names those that cannot.
 
     Args:
-        recipe: The recipe of the run. A task needs a loss that trains its answers.
+        recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
         reasons: Further reasons why tasks cannot answer, keyed by the name of the task.
@@ -205,9 +205,10 @@ def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) ->
 
 
 def _gaps(table: SourceTable, data: Sequence[Dataset], what: str) -> list[str]:
-    """Returns a list with a warning if data sets leave out rows of ``table``, and otherwise an empty list.
+    """Returns a list with one warning if at least one data set leaves out rows of ``table``, otherwise an empty list.
 
-    ``what`` is the text of the warning; ``{}`` in it stands for the numbers of rows.
+    ``what`` is the text of the warning. Its ``{}`` is replaced with how many rows each task leaves out, such as
+    ``3 rows of task sst, 1 row of task sts``.
     """
     without = {one.task.name: np.setdiff1d(np.arange(len(table)), one.rows) for one in data}
     told = [f"{count(len(rows), 'row')} of task {name}" for name, rows in without.items() if len(rows)]

@@ -115,7 +115,7 @@ class Predictor:
         return folder if self.step is None else f"{folder}, step {self.step:,}"
 
     def taking(self, texts: int) -> list[str]:
-        """Returns the names of the tasks whose examples can consist of ``texts`` texts.
+        """Returns the names of the tasks that can read an example with this number of texts.
 
         Raises:
             ValueError: If there is no such task.
@@ -268,8 +268,8 @@ def load(path: str | Path) -> Predictor:
     - The folder of a model, such as ``best/`` or ``last/`` in the folder of a run.
     - The folder of a run. Its best model is loaded or, if there is none yet, its newest.
     - ``user/name`` or ``user/name@revision``, a model that ``mtbert push`` has put on the Hugging Face Hub. It is
-      fetched once, and then found in the cache without a network. A local folder of this name comes first. Without a
-      revision, nothing is fetched if there is a local folder ``user``.
+      fetched once, and then found in the cache without a network. It is not fetched if ``path`` exists on this machine,
+      or if ``path`` has no revision and there is a local folder ``user``: ``path`` is then taken for a local path.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

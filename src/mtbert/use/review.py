@@ -3,7 +3,8 @@
 These are the rows about which the model is least certain. Left out are:
 
 - rows of train that have a label for the task,
-- rows with a text that is also in dev, of any task of the table, because no text may be in both,
+- rows with a text that also occurs in dev, because no text may be in both train and dev (if several tasks read the
+  same files, the texts of all these tasks count),
 - rows that have a label in the pool already,
 - near repeats of rows that were chosen before.
 
@@ -51,15 +52,16 @@ def review_run(
         source: The pool: a file with the text columns of the task. It may have labels; a row with a label for the task
             is left out, and a warning counts such rows.
         top: The largest number of rows to write.
-        output: The file to write. It has the columns that the recipe reads from train, for all tasks of the table: id
-            and texts of each row, an empty column for each column of labels, and weights of 1. The model's answer and
-            its probability follow. The least certain row comes first.
+        output: The file to write. It has all columns that tasks read from the train file of ``task``: the id and the
+            texts of each row, empty label columns, and weight columns that hold 1. Two more columns hold the model's
+            answer and the probability of this answer. The least certain row comes first.
         console: Shows warnings and what was written.
         overrides: Changes to the run's recipe, as ``a.b=c``.
 
     Raises:
-        ValueError, FileNotFoundError: If the model, its recipe or the pool cannot be read, the task does not exist or
-            gives no probability of an answer, or ``output`` must not be written. Nothing is written then.
+        ValueError, FileNotFoundError: If the model, its recipe or the pool cannot be read, the task does not exist,
+            the task's answers have no probabilities, no row is left to label, or ``output`` must not be written. Then
+            nothing is written.
     """
     if top < 1:
         raise ValueError(f"--top must be at least 1, found {top}.")
@@ -110,7 +112,7 @@ def review_run(
 
 @dataclass(frozen=True)
 class KnownRows:
-    """The rows of train and dev: which texts must not be labelled, and which ids are taken.
+    """The rows of train and dev: which texts must not be chosen for labelling, and which ids new rows must not have.
 
     Attributes:
         trained: For each row of train with a label for the task, the keys of its texts.

@@ -89,8 +89,9 @@ class Family(Generic[C]):
         config: The class with the keys that the family reads from a ``config.json``.
         encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
         prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
-        names: Maps the name of each of our modules to the names of the checkpoint's modules whose weights are stacked
-            in it. In all these names, ``{}`` stands for the index of a layer.
+        names: A dict from the name of each of our modules to a tuple with names of modules in the checkpoint. The
+            weights of these checkpoint modules, concatenated, are the weights of our module. In all names, ``{}``
+            stands for the index of a layer.
     """
 
     name: str

@@ -97,7 +97,11 @@ def _numbers(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    """Returns the largest difference between two sets of answers. ``theirs`` may lack tensors of whole numbers."""
+    """Returns the largest difference between two sets of answers.
+
+    ``theirs`` must have all floating-point tensors of ``ours``. It may lack integer tensors, which are then not
+    compared.
+    """
     for name in _numbers(ours):
         if name not in theirs:
             raise Differs(f"task {data.task.name}: the exported model gives no {name}. Report this as a bug.")
@@ -105,9 +109,10 @@ def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Ten
 
 
 def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float:
-    """Returns the largest difference between two tensors of answers; 0 if they hold whole numbers.
+    """Returns the largest difference between two tensors of answers, and raises :class:`Differs` if it is too large.
 
-    The difference between two scores is divided by the width of the task's range.
+    For integers, such as labels, returns 0, and raises :class:`Differs` only if too many of them are unequal. The
+    difference between two scores is divided by the width of the task's range.
     """
     if ours.shape != theirs.shape:
         raise Differs(

@@ -45,7 +45,7 @@ class GraphEngine:
 
     Args:
         folder: The folder with the files of the graphs. It may be deleted as soon as the engine exists.
-        graphs: The graphs, in which the name of a task precedes the names of its outputs.
+        graphs: The graphs. The name of each output must begin with the name of a task, as in ``sst.prediction``.
         threads: The number of threads that compute a forward pass; None for as many as there are cores.
     """
 

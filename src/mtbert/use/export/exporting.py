@@ -188,7 +188,7 @@ def _rows(
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Returns a pair: the rows on which the export of each task is checked, and the warnings from reading them.
 
-    For int8, the rows have labels.
+    The check of an int8 export compares scores, so it uses only rows with labels.
     """
     found: dict[str, Dataset] = {}
     warnings: list[str] = []

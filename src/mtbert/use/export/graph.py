@@ -113,7 +113,10 @@ class GraphModule(nn.Module):
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)
 
     def dimensions(self, max_length: int) -> tuple[dict[int, torch.export.Dim], ...]:
-        """Returns, for each input of the graph, its dimensions of variable size, keyed by their indices."""
+        """Returns, for each input of the graph, a dict from the index of each dimension of variable size to its name.
+
+        Dimensions with the same name have the same size.
+        """
         batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
         first, second = (torch.export.Dim(name, max=max_length) for name in ("length", "length_2"))
         of_second = {0: batch, 1: candidates, 2: second} if self.candidates else {0: batch, 1: second}

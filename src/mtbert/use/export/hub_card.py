@@ -31,7 +31,11 @@ print(mtbert.load("{name}").predict("{task}", {texts}))
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """One score of a model on dev. ``interval`` has the ends of its 95% interval; ``seeds`` is the mean over seeds."""
+    """One score of a model on dev.
+
+    ``interval`` holds the lower and upper end of the score's 95% interval. ``seeds`` describes the runs of a study that
+    differ only in their seed: the number of seeds, the mean score, and the ends of the mean's 95% interval.
+    """
 
     task: str
     metric: str

@@ -1,7 +1,8 @@
 """Rounding of an ONNX graph's matrices to whole numbers of 8 bits, which makes the graph smaller and faster.
 
-Each column of a matrix has a scale of its own (per channel), because one scale for the whole matrix ruins the answers
-to single sentences. The heads are not rounded, because they are small and give the answers.
+Each column of a matrix has a scale of its own (per channel). With one scale for the whole matrix, the vectors of some
+sentences would be badly wrong. The heads are not rounded: they are too small to save space, and their errors would go
+straight into the answers.
 """
 
 import logging

@@ -39,8 +39,9 @@ class PaddedModel(nn.Module):
     def forward(self, *texts: PaddedText) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
         """Returns a pair for each task: the raw prediction, and the vectors that the task's head has read.
 
-        Texts that are encoded one by one have an entry each in ``texts``. Answers about words have a prediction for
-        every token, ``[B, L, K]``. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
+        If an example has two parts that are encoded separately (the two texts of a pair, or a query and its
+        candidates), ``texts`` has two elements, otherwise one. A task that labels words has a prediction for every
+        token, ``[B, L, K]``, and no vectors. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
         """
         by_text = [self.vectors(*text) for text in texts]
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}

@@ -1,4 +1,6 @@
-"""Answers texts with the models in this folder. Needs only the packages onnxruntime, tokenizers and numpy.
+"""Runs the models in this folder on texts, and prints the answers.
+
+The only packages needed are onnxruntime, tokenizers and numpy.
 
 python predict.py --text "not bad at all"
 python predict.py --task sts --text "A dog runs." --text-pair "A dog is running."

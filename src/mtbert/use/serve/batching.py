@@ -36,9 +36,10 @@ class Batcher:
 
     Args:
         answer: A function that answers several questions together.
-        budget: The largest number of tokens of a batch. A question with more tokens becomes a batch of its own.
-        longest: The largest number of tokens of one sequence; longer ones are cut.
-        most: The largest number of questions that wait.
+        budget: The largest number of tokens that a batch may have. A question with more tokens becomes a batch of its
+            own.
+        longest: The largest number of tokens that a sequence may have. Longer sequences are cut.
+        most: The largest number of questions that may wait. Further questions are refused.
         told: An object whose method :meth:`Told.batch` is called after each batch.
     """
 

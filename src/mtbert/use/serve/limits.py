@@ -191,9 +191,9 @@ async def _while_connected(app: AsgiApp, scope: Scope, receive: Receive, sent: _
 
 
 def route_of(scope: Scope) -> str:
-    """Returns the path of the route that a request took, such as ``/v1/predict/{task}``; ``none`` if there is none.
+    """Returns the path of the route that a request took, such as ``/v1/predict/{task}``; ``none`` if there is no route.
 
-    It holds nothing that the client wrote.
+    The path contains no text from the client, because placeholders such as ``{task}`` are not filled in.
     """
     return str(getattr(scope.get("route"), "path", "none"))
 

@@ -211,7 +211,7 @@ def _raise_limit_of_files() -> None:
 
 
 def _log_to_stderr() -> None:
-    """Sends what the server and uvicorn log to standard error, one clean line for each record."""
+    """Sets up logging: each log record of the server or of uvicorn becomes one clean line on standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(one_line)

@@ -101,7 +101,7 @@ class Service:
         return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens
 
     def embedding(self) -> Task:
-        """Returns the task whose vectors are given if a request names none.
+        """Returns the task whose vectors a client gets if its request names no task.
 
         This is the first task that compares vectors of single texts. If there is none, it is the first that reads
         single texts.

@@ -1,4 +1,4 @@
-"""The texts of a request, as they are checked and as OpenAPI describes them."""
+"""The type of one row in a request, a text or a list of texts: how the row is checked, and how OpenAPI describes it."""
 
 from typing import Annotated, Any
 
