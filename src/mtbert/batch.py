@@ -165,7 +165,10 @@ class Dataset:
         return words[self.rows[examples]] if self.task.reads_words and words is not None else None
 
     def labels_in(self, examples: Rows) -> int:
-        """Returns how many labels ``examples`` have: one each or, if words are labelled, one per word with a token."""
+        """Returns how many labels ``examples`` have.
+
+        Each example has one label or, if the task labels words, one for each word that has at least one token.
+        """
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
 
@@ -279,10 +282,10 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task. ``clusters`` and ``weights``
-    have one only for tasks with clusters or with weights of examples. The weights of a task are scaled so that the
-    largest is 1. The amount of a task is the number of its labels or, with weights, the sum of the weights before
-    scaling.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task. ``clusters`` has an entry only
+    for tasks whose texts have clusters (groups of texts with the same meaning), and ``weights`` only for tasks whose
+    examples have weights. The weights of a task are scaled so that the largest is 1. The amount of a task is the number
+    of its labels or, with weights, the sum of the weights before scaling.
     """
 
     layout: Layout

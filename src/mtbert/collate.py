@@ -100,8 +100,8 @@ def collate(
     """Returns a batch with the given examples of each data set.
 
     The batch has a part, called span, for each table. A row that several tasks read is stored once. Labels become
-    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. Where
-    words are labelled, each word with a token has such a number.
+    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. If a
+    task labels words, there is one number for each word that has at least one token.
 
     Args:
         parts: The examples of each task.

@@ -1,4 +1,7 @@
-"""Reading JSON files, even from other programs, within limits on size and nesting, and writing settings as JSON."""
+"""Reads JSON files, and writes settings as JSON.
+
+Other programs may have written the files, so there are limits on a file's size and nesting.
+"""
 
 import json
 from pathlib import Path

@@ -259,7 +259,7 @@ def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, f
 
 
 def _found(api: "HfApi", name: str) -> "ModelInfo | None":
-    """Returns what the Hub says of a repository; None if it does not exist or the token may not see it."""
+    """Returns what the Hub says of a repository; None if it does not exist or the token gives no access to it."""
     try:
         return asked(name, lambda: api.model_info(name))
     except FileNotFoundError:

@@ -262,9 +262,10 @@ def _forward(
 
 
 def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
-    """Returns the predictions for all words, in the order of the examples; ``nan`` for a word without a token.
+    """Returns the predictions for all words, in the order of the examples; ``nan`` for a word that has no token.
 
-    ``part_WK`` holds predictions only for words with a token, and lists the examples in the order ``made``.
+    A word has no token if its text was cut before it, or if the tokenizer drops it. ``part_WK`` holds the predictions
+    for all other words. ``made`` holds the indices of the examples in the order of ``part_WK``.
     """
     tokens = words[made]
     places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]

@@ -178,8 +178,8 @@ _MEMBER = re.compile(
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to texts.
-    The text of a missing key is added to the line about the key.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps the path of a key to advice.
+    If the key is missing, the line about the key ends with the advice.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):
@@ -221,7 +221,7 @@ def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str
 
 
 def _number(bound: object) -> str:
-    """Returns a bound as YAML can write it: ``1e-15``, where pydantic writes all zeros, and ``1`` for ``1.0``."""
+    """Returns a limit on a setting's value as text: ``1`` for 1.0, and ``1e-15``, not ``0.000000000000001``."""
     return repr(bound).removesuffix(".0")
 
 

@@ -36,7 +36,7 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @property
     def per(self) -> Per:
-        """``word`` if each word of a text has a label and an answer, ``text`` if an example has one of each."""
+        """``word`` if each word has a label and an answer, ``text`` if each example has one label and one answer."""
         return "text"
 
     @property

@@ -51,10 +51,11 @@ SAME = 9  # decimals of a distance in classes that count
 
 
 def most_voted(labels: Labels, *, ordered: bool) -> Labels:
-    """Returns for each label the index of the class with the most votes in it, ``[B]``; ``nan`` if there is no label.
+    """Returns, for each example, the index of the class with the most votes, ``[B]``; ``nan`` if the label is missing.
 
     Args:
-        labels: Distributions over classes, ``[B, K]``, or shares of ``yes``, ``[B]``.
+        labels: For each example, how the votes are distributed over the classes, ``[B, K]``, or the share of ``yes``,
+            ``[B]``.
         ordered: Whether the classes have an order. If several classes have the most votes, the one nearest to the mean
             of the distribution is taken if ``ordered`` is true, and the first one otherwise.
 
@@ -123,7 +124,7 @@ CROSS_ENTROPY = Metric(
 
 @dataclass(frozen=True)
 class SoftLabels(LabelKind[Labels]):
-    """Labels that are distributions over classes. The field ``hard`` describes labels that name one of these classes.
+    """Labels that are distributions over classes. The field ``hard`` is the kind of labels that are one class each.
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
     as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a

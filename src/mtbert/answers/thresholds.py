@@ -16,7 +16,7 @@ EQUAL = 1e-12  # the largest relative difference of two equal sums of weights, w
 
 
 def most_accurate(predictions_B: Labels, labels_B: Labels, weights_B: Labels) -> float:
-    """Returns the threshold that separates ``yes`` from ``no`` with the smallest weight of errors.
+    """Returns the threshold between ``no`` and ``yes`` at which wrongly answered examples have the least total weight.
 
     Labels are shares of ``yes``; a share above 0.5 counts as ``yes``. Predictions are cosines, and the threshold is the
     midpoint of two neighbouring predictions. If several midpoints are equally good, the lowest is returned. The result
@@ -46,9 +46,10 @@ def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> 
 
 
 def rare_labels(labels_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each label whether too few rows have it or too few rows lack it, ``[K]``.
+    """Returns for each label whether nearly no row or nearly every row has it, ``[K]``.
 
-    A number of rows is too few if it is below ``FEWEST_OF_LABEL``.
+    The value is true if fewer than ``FEWEST_OF_LABEL`` rows have the label, or if fewer than ``FEWEST_OF_LABEL`` rows
+    lack it.
     """
     fewest_K = np.minimum((labels_BK == 1).sum(0), (labels_BK == 0).sum(0))
     return np.asarray(fewest_K < FEWEST_OF_LABEL)

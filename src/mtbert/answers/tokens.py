@@ -103,10 +103,11 @@ class TagLabels(LabelKind[Ragged]):
         return found
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the tags in the train data as ``labels``, and a ``splitter``, unless the recipe sets them.
+        """Returns values for the settings ``labels`` and ``splitter``; a setting that the recipe gives is left out.
 
-        The tags are in the order in which the model numbers them: BIO tags begin with ``O``, followed by ``B`` and
-        ``I`` of each type; other tags are ordered like class names.
+        The value of ``splitter`` is ``unicode``: the model reads texts as they are. The value of ``labels`` is the tags
+        in the train data, in the order in which the model numbers them: BIO tags begin with ``O``, followed by ``B``
+        and ``I`` of each type; other tags are ordered like class names.
         """
         found: dict[str, Any] = {"splitter": "unicode"} if task.splitter is None else {}
         if task.labels is not None:
@@ -250,9 +251,11 @@ class TagLogits(OneLogitPerClass[Ragged]):
         return {"tag": prediction.argmax(-1), "probabilities": prediction.softmax(-1)}
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Ragged) -> Judged:
-        """Returns how wrong each text's answer is. An answer's distance from the label is its number of wrong tags.
+        """Returns each text's answer with two measures of how wrong the answer is: a loss and a distance.
 
-        For a word without a prediction, all tags count as equally probable.
+        The loss is the sum of ``-log p`` over the words, where ``p`` is the probability of the word's correct tag. The
+        distance is the number of words with a wrong tag. For a word without a prediction, all tags count as equally
+        probable.
         """
         from scipy.special import log_softmax
 

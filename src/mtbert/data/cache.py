@@ -62,7 +62,7 @@ class Kept:
 
 
 class _Footer(BaseModel):
-    """The footer of a file: the dtype, offset, size in bytes and SHA-256 of each array; and ``notes``, JSON values."""
+    """The footer of a file: each array's dtype, offset, size in bytes and SHA-256, and the JSON values called notes."""
 
     model_config = ConfigDict(strict=True)
 

@@ -43,7 +43,8 @@ def as_text(value: object) -> str:
 def as_label(value: object, what: str = "label", of_lists: str = "") -> str | None:
     """Returns the label in a cell as a string. If the label is missing (an empty cell or nan), returns None.
 
-    In messages, ``what`` is the word for the value, and ``of_lists`` is advice on where a list may stand.
+    In error messages, ``what`` names the value. If the value is a list, the message ends with ``of_lists``, which
+    is advice such as ``use type: multilabel``.
 
     Raises:
         ValueError: If the cell holds more than one value, or cannot be encoded as UTF-8.
@@ -118,9 +119,10 @@ def as_share(value: object) -> float:
 
 
 def as_shares(value: object) -> str | None:
-    """Returns the shares in a cell as JSON: a list of numbers, or one number. Returns None for an empty cell.
+    """Returns the soft label in a cell as JSON text; None for an empty cell.
 
-    The cell holds a list of numbers, the text of such a list in JSON or Python syntax, or one number.
+    The JSON text is a list with the share of each class, or one number, the share of ``yes``. The cell holds a list of
+    numbers, the text of such a list in JSON or Python syntax, or one number.
 
     Raises:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.

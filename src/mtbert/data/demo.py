@@ -46,7 +46,7 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` distinct rows. ``grammar`` draws a few rows at a time, which stay next to each other."""
+    """Returns ``size`` distinct rows. Rows from the same call of ``grammar`` are neighbours in the list."""
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []
     while len(rows) < size:
@@ -283,9 +283,9 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns a list with one element: a pair of sentences, together with the score of their similarity.
+    """Returns one row, in a list: a pair of sentences, and the score of their similarity.
 
-    The second sentence describes the scene of the first. Parts of the scene, its wording or both may be changed.
+    The second sentence describes the same scene as the first or a changed scene, in the same or in other words.
     """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))

@@ -57,7 +57,7 @@ def labelled_examples(table: Table, task: Task) -> Examples:
 
 
 def _votes(table: Table, task: Task) -> Floats | None:
-    """Returns the number of votes in each label, ``[B]``; None if the labels do not come from votes."""
+    """Returns how many votes each label was made from, ``[B]``; None if the labels do not come from votes."""
     votes = task.answer.labels.votes
     if votes(task, ()) is None:
         return None

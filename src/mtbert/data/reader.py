@@ -37,7 +37,7 @@ class Reader:
         whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Such records get
             no labels, and their cells may have any form. :class:`Others` says which labels the file holds for them.
         words: Text columns whose cells may be lists of words, besides those of tasks that label words.
-        gaps: Whether texts may be empty although no labels are read.
+        gaps: Whether texts may be empty if ``labelled`` is false. If ``labelled`` is true, texts may always be empty.
     """
 
     def __init__(

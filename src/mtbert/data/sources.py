@@ -154,10 +154,10 @@ def read_texts(
     words: Collection[str],
     gaps: bool,
 ) -> SourceTable:
-    """Returns all rows of a source, with the texts that its tasks read and without labels.
+    """Returns the rows of a source: the texts that its tasks read, but no labels.
 
-    The id column may be missing. The first five arguments are those of :func:`read_all`, and ``words`` that of
-    :func:`read`. ``gaps`` says whether a text may be empty.
+    The id column may be missing. :func:`read_all` describes ``source``, ``columns``, ``root`` and ``texts``, and
+    :func:`read` describes ``words``. ``gaps`` says whether a text may be empty.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

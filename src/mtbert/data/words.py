@@ -75,7 +75,11 @@ def rewritten(column: TextColumn, splitter: str | None) -> bool:
 
 
 def as_read(texts: Sequence[TextColumn], splitter: str | None) -> list[TextColumn]:
-    """Returns the texts in the form that the tokenizer gets. ``splitter`` says how the task splits texts into words."""
+    """Returns the texts as the tokenizer reads them.
+
+    If ``splitter`` is ``unicode-joined``, the words of each text are joined by single spaces. Otherwise, the texts stay
+    as they are.
+    """
     return [join_words(column) if rewritten(column, splitter) else column for column in texts]
 
 
@@ -135,8 +139,8 @@ class WordReader:
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
         """Returns a triple: the text, the tags of its words, and how many entities were widened to whole words.
 
-        ``tags`` has an element for each column: tags, entities, or None. In the result, each element is a JSON list
-        with one tag for each word, or None.
+        ``tags`` holds the content of the row's label columns: for each column a list of tags, a list of entities, or
+        None. The tags in the triple are, for each column, a JSON list with one tag for each word, or None.
 
         Raises:
             ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.

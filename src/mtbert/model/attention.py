@@ -112,10 +112,10 @@ class Groups:
 class Padded(Groups):
     """A batch whose sequences are all padded to one length, as a single group.
 
-    Every place is computed, including padding, but no token attends to padding.
+    The layers compute outputs for padding too, but no token attends to padding.
 
     Args:
-        mask_BL: True at the places of tokens.
+        mask_BL: True for a token, false for padding.
     """
 
     layout: Layout = field(init=False, default=Layout((0,), {}))
@@ -150,9 +150,10 @@ def room(length: int, device: torch.device) -> int:
 
 
 def multiple(tokens: int) -> int:
-    """Returns a number ``m``: a batch of ``tokens`` tokens is padded to a multiple of ``m`` tokens.
+    """Returns the unit of padding for a batch: the batch is padded to a whole number of units.
 
-    ``m`` is the largest power of two that is at most 64 and at most ``tokens / 12``, or 1 for fewer than 12 tokens.
+    The unit, in tokens, is the largest power of two that is at most 64 and at most ``tokens / 12``, or 1 if the batch
+    has fewer than 12 tokens.
     """
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 

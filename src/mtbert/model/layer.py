@@ -94,9 +94,9 @@ class Attention:
 class EncoderLayer(nn.Module):
     """A transformer layer: self-attention and then a feed-forward network, each with a residual connection.
 
-    A family passes the norms that it uses: before attention and feed-forward network (pre-norm), after each residual
-    sum (post-norm), or both. If ``activation`` is :class:`Gated`, ``intermediate`` must have twice as many outputs as
-    ``output`` has inputs.
+    Each encoder family, such as BERT, has its own choice of norms: before attention and feed-forward network
+    (pre-norm), after each residual sum (post-norm), or both. If ``activation`` is :class:`Gated`, ``intermediate`` must
+    have twice as many outputs as ``output`` has inputs.
     """
 
     def __init__(

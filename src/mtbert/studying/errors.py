@@ -25,7 +25,7 @@ WORD = re.compile(r"\w+")
 
 
 def judge(dev: DevData, result: EndedRun) -> Judged:
-    """Returns, for each dev example of one task, how wrong the answer of the given run is."""
+    """Returns the given run's answers to the dev examples of one task, and how wrong each answer is."""
     name, predicted = dev.task.name, result.predicted[dev.task.name]
     shown, decided = (part.numpy().astype(np.float64) for part in (predicted.shown, predicted.decision))
     return result.recipe.tasks[name].predicts.judge(dev.task, shown, decided, dev.labels)

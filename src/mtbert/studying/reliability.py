@@ -1,4 +1,4 @@
-"""Reliability diagrams: of the answers that have about the same probability, which share is right?
+"""Reliability diagrams: how many of the answers with about the same probability are right.
 
 Dimension key: N answers of all runs of a row of the study, K options, M bins of probabilities.
 """

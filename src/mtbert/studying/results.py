@@ -94,9 +94,10 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """A sentence with the score of the run's newest model, for a run whose answers come from an earlier model.
+        """A sentence with the score of the run's newest model.
 
-        It is None for all other runs.
+        A run's answers may come from an older model that was better. The sentence is None if the newest model gives
+        the answers, or if it is not known which model gives them.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):

@@ -86,10 +86,11 @@ class Summary:
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns how large a true difference between two study rows must be to be found with a probability of 80%.
+        """Returns how large a true difference between two study rows must be for a test to find it in 80% of cases.
 
-        The result is the median over all comparisons by the score called ``score``, or None if there is no comparison.
-        The level of each test is 0.05 divided by the number of comparisons (the strictest step of Holm's correction).
+        Each comparison of two rows by the score called ``score`` gives such a size, unless the rows have equal answers.
+        The result is the median of the sizes, or None if there are no sizes. The level of each test is 0.05 divided by
+        the number of comparisons (the strictest step of Holm's correction).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

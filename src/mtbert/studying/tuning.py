@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     """Runs trials until ``trials`` of them exist, and returns the path of the best trial's recipe.
 
-    If a tuning was stopped or killed, the same call resumes it, with the same trials as without interruption. A trial's
-    score is that of its best evaluation, measured as the recipe's ``train.select`` says. A trial is stopped early
-    (pruned) if its score is below the median score of earlier trials after the same share of steps. The choice of a
-    setting's value is seeded by the trial's number and the setting's path. Runs have the recipe's seed.
+    If a tuning was stopped or killed, the same call resumes it, and the remaining trials are the same as without the
+    interruption. A trial's score is that of its best evaluation, measured as the recipe's ``train.select`` says. A
+    trial is stopped early (pruned) if its score is below the median score that earlier trials had at the same point of
+    their training, such as halfway. The choice of a setting's value is seeded by the trial's number and the setting's
+    path. Runs have the recipe's seed.
 
     Args:
         tuning: The recipe to tune, and the folder for its trials.

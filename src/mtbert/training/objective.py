@@ -219,9 +219,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        Each loss is first multiplied by the share of its task's labels that are in this pass. ``amounts`` holds each
-        task's number of labels (or the sum of their weights) in the whole step. A value in ``surrogates`` replaces the
-        product of a loss and its share.
+        Before a loss is weighted, it is multiplied by the share of its task's labels that are in this pass. ``amounts``
+        holds each task's number of labels (or the sum of their weights) in the whole step. If ``surrogates`` holds a
+        value for a loss, the loss's weight is applied to this value instead of the product.
         """
         totals = {}
         for name, made in passes.items():

@@ -139,7 +139,8 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
 def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
     """Returns a triple: a data set for each task, a table with a single row, and warnings.
 
-    The row, and the only example of each data set, hold the text or the pair of texts of ``question``.
+    Each data set has a single example. The example and the row both consist of the text, or the two texts, of
+    ``question``.
     """
     texts = tuple(each for each in (question.text, question.text_pair) if each is not None)
     for task in question.tasks:
@@ -162,9 +163,10 @@ def _columns_of(
     alone: str | None,
     suffix: str,
 ) -> OutputRow:
-    """Returns the columns of an output row. They hold the answers of the task ``alone``; None stands for all tasks.
+    """Returns the columns of an output row: the answer of the task ``alone``, or of all tasks if ``alone`` is None.
 
-    If a task has no answer to this row, a table gets the cells ``blank[task]``, and JSON lines get null.
+    ``row`` holds the answers by task. A missing answer is None in ``row``; it becomes null in JSON lines, and the empty
+    cells ``blank[task]`` in other formats.
     """
     if alone is None and suffix == ".jsonl":
         return dict(row)

@@ -80,7 +80,7 @@ class Predictor:
             texts: A list, an array, a column or any other sequence of texts; for a task of pairs, a sequence of pairs.
                 A single text counts as a list of one text. For a task of pairs, a tuple of two texts counts as a list
                 of one pair. A ranking takes a query and its candidates in place of a pair: any number of candidates,
-                the same for all queries.
+                but the same number for all queries.
 
         Returns:
             The form of an answer depends on the task: ``{"label": ..., "p(a)": ..., ...}`` for classes,
@@ -338,10 +338,9 @@ def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
 
 
 def checked_texts(where: str, parts: Sequence[Any], given: Any = None) -> tuple[str, ...]:
-    """Returns the texts of one example.
+    """Returns the texts of one example. Raises a ValueError if a text is empty or not UTF-8.
 
-    Raises:
-        ValueError: If a text is empty or not UTF-8. The message begins with ``where``, and shows ``given`` or the text.
+    The error message begins with ``where``, and quotes the faulty text or, if ``given`` is not None, quotes ``given``.
     """
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):

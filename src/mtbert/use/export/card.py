@@ -82,7 +82,7 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
 
 
 def answers(task: Task) -> str:
-    """Returns the possible answers to a task in Markdown: its labels, of which a long list is cut, or its range."""
+    """Returns, in Markdown, which answers a task can have: its labels (cut off if the list is long) or its range."""
     summary = task.answer.labels.summary(task)
     return markdown(summary[:LONGEST_SUMMARY]) + "..." * (len(summary) > LONGEST_SUMMARY)
 

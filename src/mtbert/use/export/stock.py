@@ -57,7 +57,7 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns the meaning of the numbers that the task's head gives.
+    """Returns which kind of numbers the task's head gives; :data:`Form` lists the kinds.
 
     Returns None if no head in transformers or sentence-transformers gives such numbers.
     """
@@ -83,7 +83,7 @@ def own_encoder(model: Model, task: Task) -> Encoder:
 
 
 def has_pooler(config: EncoderConfig) -> bool:
-    """Returns whether the encoder's class in transformers has a pooler, even if the encoder itself has none."""
+    """Returns whether the transformers class for this encoder has a pooler. The encoder itself may have none."""
     family = FAMILIES[config.family]
     return family.encoder(family.config.model_validate(dict(config.source))).pooler
 
@@ -144,9 +144,10 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 
 
 def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
-    """Returns notes for the user, one line each, on parts of a task's answer that are lost in a stock library.
+    """Returns notes for the user: what transformers or sentence-transformers leaves out of a task's answer.
 
-    ``logit`` says in words how the output of the library gives the logit of a yes/no answer.
+    A note is one line. For example, scores may not be clamped. ``logit`` is a phrase that says how to get the logit of
+    a yes/no answer from the library's output.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)

@@ -81,10 +81,12 @@ class Service:
     async def vectors(self, name: str | None, texts: Sequence[str]) -> tuple[Vectors, int]:
         """Returns a vector for each text, ``[B, D]``, and how many tokens were encoded.
 
-        The vector is what the head of the task called ``name`` reads. None stands for the default task.
+        The vectors are the input of a task's head. The task is the one called ``name``, or the default task if ``name``
+        is None.
 
         Raises:
-            Refused: If there is no such task, it has no vectors of single texts, or a text is not allowed.
+            Refused: If there is no such task, if the task cannot turn a single text into a vector, or if a text is not
+                allowed.
         """
         task = self.embedding() if name is None else self.task(name)
         if not _embeds(task):
@@ -115,7 +117,10 @@ class Service:
         return self.predictor.tasks[names[0]]
 
     def embedders(self) -> list[str]:
-        """Returns the names of the tasks that have vectors of single texts. Tasks that compare vectors come first."""
+        """Returns the names of the tasks that can turn a single text into a vector.
+
+        Tasks whose head compares the vectors of several texts come first.
+        """
         found = [task for task in self.predictor.tasks.values() if _embeds(task)]
         return [task.name for task in sorted(found, key=lambda task: task.inputs != "separate")]
 

@@ -24,7 +24,7 @@ class EmbedRequest(BaseModel):
 
 
 class HubParameters(BaseModel, extra="forbid"):
-    """What the client of the Hugging Face Hub sends beside the inputs."""
+    """The parameters that the client of the Hugging Face Hub sends in addition to the inputs."""
 
     top_k: Annotated[int | None, Field(ge=1, description="The number of classes to give")] = None
 
