@@ -62,8 +62,8 @@ def fed_by_pass(
 def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
     """Returns a scalar that replaces a whole-batch loss when the gradients of one forward pass are computed.
 
-    The value of the scalar is ``fed.value``. ``made`` is the forward pass, from which ``loss`` gathers some tensors. The
-    gradients of the scalar with respect to these tensors are ``fed.gradients``.
+    The value of the scalar is ``fed.value``. ``loss`` gathers some tensors from the forward pass ``made``. The scalar's
+    gradients with respect to these tensors are ``fed.gradients``.
     """
     pairs = zip(loss.gather(made), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
