@@ -54,8 +54,7 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
     """Returns, for each example, the index of the class with the most votes, ``[B]``; ``nan`` if the label is missing.
 
     Args:
-        labels: For each example, how the votes are distributed over the classes, ``[B, K]``, or the share of ``yes``,
-            ``[B]``.
+        labels: The distribution of each example's votes over the classes, ``[B, K]``, or the share of ``yes``, ``[B]``.
         ordered: Whether the classes have an order. If several classes have the most votes, the one nearest to the mean
             of the distribution is taken if ``ordered`` is true, and the first one otherwise.
 
