@@ -35,12 +35,16 @@ def test_only_files_of_the_model_are_fetched_and_each_of_them_once(toy: Path, hu
     assert len(hub.asked_for("/resolve/")) == before
 
 
-def test_commands_take_the_name_of_a_model(toy: Path, hub: ToyHub, mtbert: Mtbert):
+def test_commands_take_the_name_of_a_model(toy: Path, hub: ToyHub, mtbert: Mtbert, tmp_path: Path):
     mtbert("push", toy / "run", "me/toy")
     asked = ("--task", "sst", "--text", "A text.")
     assert mtbert("predict", "me/toy", *asked).out == mtbert("predict", toy / "run", *asked).out
     done = mtbert("evaluate", "me/toy", "--set", f"data.root={toy / 'data'}", "--json")
     assert (done.code, '"sst"' in done.out) == (0, True)
+    rows = ("--task", "sst", "--input", toy / "data/sst.csv")
+    assert mtbert("predict", "me/toy", *rows).out == mtbert("predict", toy / "run", *rows).out != ""
+    exported = mtbert("export", "me/toy", "--to", "transformers", *rows, "--out", "out")
+    assert (exported.code, (tmp_path / "out/export.json").is_file()) == (0, True)
 
 
 def test_an_earlier_commit_can_be_loaded(toy: Path, hub: ToyHub):
@@ -57,10 +61,26 @@ def test_an_earlier_commit_can_be_loaded(toy: Path, hub: ToyHub):
 
 def test_a_local_folder_wins_and_the_hub_is_not_asked(toy: Path, hub: ToyHub, tmp_path: Path):
     shutil.copytree(toy / "run/best", tmp_path / "me/toy")
+    shutil.copytree(toy / "run/best", tmp_path / "me/toy@v1")
     assert mtbert.load("me/toy").name == "me/toy, step 2"
+    assert mtbert.load("me/toy@v1").name == "me/toy@v1, step 2"
     with pytest.raises(FileNotFoundError, match=r"^me/other: no trained model here"):
         mtbert.load("me/other")
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("folder", ["runs", "studies", "tuned"])
+def test_a_run_that_is_missing_in_its_usual_folder_is_not_looked_for_on_the_hub(folder: str, hub: ToyHub):
+    hub.repositories[f"{folder}/demo"] = Repository(False)
+    with pytest.raises(FileNotFoundError, match=rf"^{folder}/demo: no trained model here"):
+        mtbert.load(f"{folder}/demo")
+    assert hub.requests == []
+
+
+def test_a_push_while_a_model_is_fetched_does_not_mix_two_models(toy: Path, hub: ToyHub):
+    commit = mtbert.push(toy / "run", "me/toy").commit
+    hub.after["/resolve/"] = lambda: hub.repositories["me/toy"].commits.append({"mtbert.json": b"{}"})
+    assert mtbert.load("me/toy").name == f"me/toy@{commit[:12]}, step 2"
 
 
 def test_a_fetched_model_is_loaded_without_a_network(toy: Path, hub: ToyHub, monkeypatch: pytest.MonkeyPatch):
