@@ -82,7 +82,7 @@ class Examples(Sequence[Example]):
     def unlabelled(self, words: Ragged) -> "Examples":
         """Returns a copy of these examples in which the label of every word is missing.
 
-        ``words`` says how many words each text has. Its values are ignored.
+        Of ``words``, only the lengths of its rows are used: the number of words of each text.
         """
         return Examples(self.ids, self.texts, words.with_values(np.full(len(words.values), np.nan)))
 
@@ -266,8 +266,9 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: ``order`` as a tensor on the device.
-        tokens_M: The index of each token within the span, in the order of a batch with this task alone. None if the
-            tokens are all those of the span, in this order.
+        tokens_M: The indices, within the span, of the tokens of the task's sequences. They are in the order that the
+            tokens would have in a batch with this task alone. None if these are all tokens of the span, in the order of
+            the span.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 

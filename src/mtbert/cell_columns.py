@@ -1,8 +1,8 @@
 """Columns of labels and weights, as they are written in a file. A cell may be empty.
 
-If the same few texts occur many times, a column stores each different text once. Otherwise, as for scores with all
-their decimals or tags of words, the column stores the text of every cell. Weights are stored as numbers, and so are
-labels that come from several columns of numbers.
+If the same few texts occur many times, a column stores each different text once. Otherwise, the column stores the text
+of every cell; this is usual for scores that are not rounded, and for tags of words. Weights are stored as numbers, and
+so are labels that come from several columns of numbers.
 
 Dimension key: n rows.
 """

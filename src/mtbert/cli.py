@@ -232,8 +232,8 @@ def tune(
     """Find good settings within the ranges that a recipe lists under tune, and write them to NAME-tuned.yaml.
 
     Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
-    score of a trial is its best evaluation. A trial that falls behind the others is stopped early. Run the same command
-    again to resume a tuning that was stopped. Tuning needs optional packages: pip install 'mtbert[tune]'.
+    score of a trial is its best evaluation. A trial that falls behind the others is stopped early. If this command is
+    interrupted, run it again to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 

@@ -47,7 +47,7 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, the index of its example in each row of ``self.rows``; -1 for a row without an example."""
+        """For each task, an array as long as ``self.rows``: the index of the task's example in each row, or -1."""
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples

@@ -116,7 +116,7 @@ class WordColumn(TextColumn):
 
     @classmethod
     def joining(cls, texts: TextColumn) -> Self:
-        """Returns ``texts`` as a column of this class. The words of each text must be joined by single spaces."""
+        """Returns ``texts``, whose words are already joined by single spaces, as a column of this class."""
         return cls(texts.block, texts.starts, texts.stops, texts._digest)
 
 

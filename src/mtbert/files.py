@@ -1,4 +1,4 @@
-"""Functions that read files of any origin within limits, and write files and folders atomically.
+"""Functions that read files safely, whoever made them, and functions that write files and folders atomically.
 
 Only regular files up to a size limit are read: a pipe would block for ever, and ``/dev/zero`` never ends. A file or
 folder is written whole or not at all. An error from the disk names the file that the caller wanted to read or write.

@@ -54,9 +54,9 @@ class TableFacts:
 class Prepared:
     """The data of one task, ready for training.
 
-    ``task`` has the settings of the task; labels or a range that the recipe does not give come from the data. ``table``
-    is what all tasks of the table share. ``warnings`` concern this task alone. ``held_out`` has train rows that are
-    only used to fit the task's threshold and calibration; None if no rows are held out.
+    ``task`` has the settings of the task. If the recipe leaves out the task's labels or range, they are taken from the
+    data. ``table`` is what all tasks of the table share. ``warnings`` concern this task alone. ``held_out`` has train
+    rows that are only used to fit the task's threshold and calibration; None if no rows are held out.
     """
 
     task: Task
@@ -67,9 +67,10 @@ class Prepared:
     held_out: Dataset | None = None
 
     def all_warnings(self, max_length: int) -> list[str]:
-        """Returns the warnings from reading the task's data, and those about its tokens.
+        """Returns the warnings from reading the task's data, and warnings about the tokens of the data.
 
-        Warnings about tokens count examples that are cut to ``max_length`` tokens, and words without a token.
+        The warnings about tokens say how many examples are cut to ``max_length`` tokens, and how many words have no
+        token.
         """
         cut = [
             f"{split}: {data.truncated} of {len(data)} examples are cut to {max_length} tokens."

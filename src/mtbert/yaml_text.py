@@ -44,7 +44,8 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     Args:
         file: The path of a recipe or study.
         what: The kind of file, ``recipe`` or ``study``, for messages.
-        key: A key that such a file needs, for messages. This function does not check that it is there.
+        key: A key that every file of this kind must have. It is named in the error message about a file without a
+            mapping. Whether a mapping has this key is not checked here.
 
     Raises:
         ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message
@@ -182,7 +183,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Counts ``values`` more values as read. Raises an error if the text has too many values."""
+        """Adds the number ``values`` to the count of values read. Raises an error if the text has too many values."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)

@@ -15,7 +15,7 @@ def check_named(given: ColumnFacts) -> None:
 
 
 def one_label(name: str, given: ColumnFacts, *, instead: str) -> dict[str, Any]:
-    """Checks that the label columns suit an answer type with one label per row, or with several votes on this label.
+    """Checks that the label columns suit an answer type with one label per row. The label may be given as votes.
 
     Returns ``{}``, which means that no column setting is changed.
 

@@ -178,7 +178,7 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays, ``[B]``: for each text, the numbers of correctly tagged, of tagged, and of labelled words.
+    """Returns three arrays, ``[B]``, with numbers for each text: correctly tagged words, tagged words, labelled words.
 
     Every word is both tagged and labelled, so the last two arrays are equal.
     """

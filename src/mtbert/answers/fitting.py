@@ -123,8 +123,9 @@ def calibrated(prediction: Tensor, fitted: Mapping[FittedName, Tensor]) -> Tenso
 def row_weights(rows: int, weights_B: Labels | None) -> Labels:
     """Returns the weights of rows, scaled so that their sum is the effective number of rows.
 
-    This is the number of equally weighted rows that say as much: ``sum(w)**2 / sum(w**2)``. Source: Kish, "Survey
-    Sampling", 1965. If ``weights_B`` is None, all rows count the same.
+    The effective number is ``sum(w)**2 / sum(w**2)``. A mean over the weighted rows is as precise as a mean over this
+    number of rows with equal weights. Source: Kish, "Survey Sampling", 1965. If ``weights_B`` is None, all rows count
+    the same.
 
     >>> float(row_weights(3, np.array([2.0, 2.0, 0.0])).sum()), float(row_weights(3, None).sum())
     (2.0, 3.0)

@@ -59,9 +59,9 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @property
     def of_lists(self) -> str:
-        """Advice about a cell that holds a list although a row has one label, such as ``use type: multilabel``.
+        """Advice for a user whose cells hold lists of labels, while this answer type reads one label per row.
 
-        Empty if no other setting or type reads lists of such labels.
+        An example is ``use type: multilabel``. Empty if no setting or answer type reads lists of these labels.
         """
         return ""
 
@@ -72,9 +72,9 @@ class LabelKind(ABC, Generic[_Labels]):
         """Raises ValueError if a task setting (``labels``, ``codes``, ``range``) does not suit its answer type."""
 
     def missing(self, task: TaskFacts) -> str | None:
-        """Returns the name of a field, such as ``labels``, that a trained model needs but the task lacks.
+        """Returns the name of a field, such as ``labels``, that is None in ``task`` but that a trained model needs.
 
-        Returns None if the task lacks no such field.
+        Returns None if ``task`` has every field that a trained model needs.
         """
         return None
 
@@ -116,7 +116,7 @@ class LabelKind(ABC, Generic[_Labels]):
     def read(self, task: TaskFacts, cells: Cells) -> _Labels:
         """Returns the labels in a column of cells.
 
-        A missing label becomes ``nan`` or, if words have labels, a row without words.
+        A missing label becomes ``nan``. If a task labels words, an empty cell becomes an example without labels.
 
         Raises:
             WrongCell: If a cell cannot be a label.
@@ -161,7 +161,7 @@ class LabelKind(ABC, Generic[_Labels]):
         return Conflicts(number, "        with other labels", warning)
 
     def uniform(self, labels: _Labels) -> bool:
-        """Returns whether all labels are the same, so that there is nothing to learn to tell apart."""
+        """Returns whether all labels are the same, so that there is nothing to learn."""
         values = np.nan_to_num(all_values(labels), nan=np.inf)
         return bool((values == values[0]).all())
 

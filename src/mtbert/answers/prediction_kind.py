@@ -58,7 +58,7 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @property
     def gives_probability(self) -> bool:
-        """Whether the predictions give a probability for each answer as a whole, which a run can calibrate."""
+        """Whether the probability of a whole answer follows from its prediction, so that a run can calibrate it."""
         return bool(self.fits.calibrations)
 
     @abstractmethod

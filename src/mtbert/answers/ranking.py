@@ -90,9 +90,9 @@ class RightFirst(LabelKind[Labels]):
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
 
     def conflicts(self, texts_TB: _Ints, rows_B: _Ints, labels: Labels) -> Conflicts:
-        """Counts the rows with a wrong candidate that some row has as the right one for the same query.
+        """Counts the rows with a conflict: a wrong candidate is also the right candidate of a row with the same query.
 
-        The texts of a row are the query, the right candidate, and the wrong ones.
+        The texts of a row are the query, the right candidate, and the wrong candidates.
         """
         query_B, *candidates = texts_TB
         right_B, *wrong = (query_B * (texts_TB.max() + 1) + candidate_B for candidate_B in candidates)

@@ -76,7 +76,7 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 def over_classes(labels: Labels) -> Labels:
     """Returns ``labels`` as distributions over all classes, ``[B, K]``.
 
-    If ``labels`` are shares of ``yes``, ``[B]``, each becomes a distribution over the classes ``no`` and ``yes``.
+    If ``labels`` holds only the probability of ``yes`` for each row, ``[B]``, the classes are ``no`` and ``yes``.
     """
     return np.stack([1 - labels, labels], 1) if labels.ndim == 1 else labels
 
@@ -227,7 +227,7 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.details(task, decision, self.voted(labels))
 
     def voted(self, labels: Labels) -> Labels:
-        """Returns the index of the most voted class of each row."""
+        """Returns, for each row, the index of the class with the most votes."""
         return most_voted(labels, ordered=self.hard.ordered)
 
 

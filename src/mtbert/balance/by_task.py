@@ -4,10 +4,10 @@ A batch consists of spans, and each span holds rows of one table. The gradient o
 of different rows never meet inside the encoder, so the sum splits exactly into one sum for each span. If every task has
 a span of its own, a single backward pass yields the gradients of all tasks.
 
-Tasks of one table share a span, so their gradients come from several backward passes through the same graph, called
-waves. In each wave, at most one task of each span takes part.
+Tasks of one table share a span, so their gradients come from several backward passes through the same graph. Such a
+backward pass is called a wave. In each wave, at most one task of each span takes part.
 
-Dimension key: R rows of a module's input (tokens, or sequences in the pooler), I inputs, O outputs.
+Dimension key: R vectors in a module's input (one per token or, in the pooler, one per sequence), I inputs, O outputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,9 +61,9 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores which rows of a module's input in the next forward pass belong to which :class:`~mtbert.batch.Span`.
+        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span` in the next forward pass.
 
-        Inside :meth:`watching`, this method must be called before each forward pass.
+        Inside :meth:`watching`, call this method before each forward pass, with the ``rows`` of the coming pass.
         """
         self._rows = rows
 

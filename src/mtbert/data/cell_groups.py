@@ -46,16 +46,16 @@ ZERO_ONE = NumberForm(cells.as_yes_no, "{:.0f}".format, "<f2")
 class CellGroup:
     """One or more columns that together give the label or the weight of each row.
 
-    Two equal groups make the same text from the same row.
+    The cells of a row are converted and joined to one string. Two equal groups make the same string from the same row.
 
     Attributes:
         key: The field of :class:`Columns` that names the columns.
         names: The names of the columns.
-        form: Anything else that affects the text, such as the separator between labels in a cell.
+        form: Anything else that affects the string, such as the separator between labels in a cell.
         words_of: The column of texts whose words are tagged, if the cells hold tags; otherwise None.
-        convert: A function that converts a cell to text. It returns None for an empty cell.
-        join: A function that makes one text from the converted cells of a row. It returns None if the row has no label
-            or weight.
+        convert: A function that converts a cell to a string. It returns None for an empty cell.
+        join: A function that makes one string from the converted cells of a row. It returns None if the row has no
+            label or weight.
         numbers: How cells are read and stored as numbers, if every cell of the group holds a number; otherwise None.
     """
 

@@ -124,7 +124,10 @@ def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
 
 @dataclass(frozen=True)
 class Heading:
-    """A title in a line that is filled up with a rule. A title that is too long for one line is wrapped instead."""
+    """A title, and a horizontal line from the title to the right edge of the terminal.
+
+    A title that is too long for one line is wrapped, and has no horizontal line.
+    """
 
     title: Text
 

@@ -55,9 +55,9 @@ class TaskData:
     """The data of a task, from which a report is made before training.
 
     ``passes`` is how often the whole run goes through the train examples. ``tokens`` has the token statistics of train
-    and of dev. ``warnings`` are those from reading the data. ``table`` is one object for all tasks of a table; None for
-    a task with files of its own. ``held_out`` is the number of train examples that are held out to fit thresholds and
-    calibration; ``train`` does not contain them.
+    and of dev. ``warnings`` are those from reading the data. ``table`` describes the table that the task reads; tasks
+    of the same table share one object. ``table`` is None for a task with files of its own. ``held_out`` is the number
+    of train examples that are held out to fit thresholds and calibration; ``train`` does not contain them.
     """
 
     task: Task

@@ -131,7 +131,11 @@ class Reader:
         return replace(made, warnings=(*self._repeated(made.chosen, hashes), *self._told_widened()))
 
     def _text_column(self, column: int) -> TextColumn:
-        """Returns a column of texts. If its rows give words, every text becomes words joined by single spaces."""
+        """Returns the column of texts with index ``column``.
+
+        If the cells of the column are lists of words, or if there is a tag for each word, every text of the result
+        consists of words that are joined by single spaces.
+        """
         made = self._texts[column].column()
         if column not in self._words or not self._words[column].given:
             return made

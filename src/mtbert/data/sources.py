@@ -135,7 +135,7 @@ def read(
         labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
             counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
             missing.
-        words: Text columns whose cells may be lists of words, besides those of tasks that label words.
+        words: Text columns whose cells may be lists of words. A column whose words have labels need not be named here.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

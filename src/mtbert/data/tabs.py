@@ -126,7 +126,8 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
 def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
     """Returns whether a line can be a row by itself, because it has ``width`` fields.
 
-    The line is the first after ``taken`` unread lines that is not blank. Returns True if no such line is left.
+    The line is the first line of ``source`` from index ``taken`` on, without counting blank lines. Returns True if only
+    blank lines are left.
     """
     while (following := source.after(taken)) is not None:
         if body := _body(following):
@@ -138,7 +139,7 @@ def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
     """Returns the lines that continue a quoted field, up to the line with its closing quote; [] if there is none.
 
-    Skips ``taken`` unread lines, and gives up after ``most`` characters.
+    The first of these lines is the one at index ``taken`` in ``source``. The search gives up after ``most`` characters.
     """
     lines: list[str] = []
     while most > 0 and (line := source.after(taken + len(lines))) is not None:

@@ -150,9 +150,9 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns which texts of a pair have tokens in ``encodings``: 0 is the first text, and 1 is the second.
+    """Returns the set of the texts that have at least one token in ``encodings``. Special tokens do not count.
 
-    Special tokens do not count.
+    In the set, 0 stands for the first text of a pair, and 1 for the second.
     """
     return {
         number

@@ -116,7 +116,8 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator, in the state that :attr:`generator` had before this pass drew dropout masks.
 
-        Forward passes over :attr:`alone` have the same dropout masks if each gets a new generator from this method.
+        All forward passes over the batch :attr:`alone` that get a new generator from this method have the same dropout
+        masks as each other.
         """
         import torch
 

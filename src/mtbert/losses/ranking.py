@@ -5,7 +5,7 @@ only candidate. A ranking consists of a query and several candidates; the wrong 
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
 and the hard negatives of the sentence-transformers library. Unlike in that library, texts that mean the same (a
-cluster) are never negatives of each other, because data such as Quora's repeat questions.
+cluster) are never negatives of each other, because the same question occurs many times in data sets such as Quora's.
 
 Dimension key: B rows, C candidates of a row, N candidates of all rows, T texts of a row, D width.
 """

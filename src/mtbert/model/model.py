@@ -40,7 +40,8 @@ class Model(nn.Module):
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
         fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
-            with its head. For a task that is missing here, these are the numbers that a run without calibration fits.
+            with its head. A task that is not in this mapping gets the names of the numbers that a run without
+            calibration fits.
         unshare: How many top layers are not shared. Each task has its own copy of these layers, of the final norm and
             of the pooler. The copies start with the weights of the encoder, whose own top layers are then not trained.
     """

@@ -1,4 +1,4 @@
-"""The checks that the parts of a recipe fit each other, the encoder and the data.
+"""Checks whether the parts of a recipe fit each other, and whether they fit the encoder and the data.
 
 Each check runs as soon as possible: with the recipe alone, with the loaded encoder, or with the number of train rows.
 Checks that concern a single part, such as whether a loss fits its task, are in ``parts.py``.

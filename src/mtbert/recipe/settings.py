@@ -126,9 +126,9 @@ class Recipe(Settings):
         return found
 
     def columns_of_words(self, name: str) -> frozenset[str]:
-        """Returns the text columns in which cells may be lists of words, in the table of the task ``name``.
+        """Returns the text columns whose cells may be lists of words, in the table that the task ``name`` reads.
 
-        These are the columns in which a task of this table labels words.
+        A column is one of them if at least one task that reads the table labels the words of the column.
         """
         readers = self.tasks_by_table()[self.tasks[name].source_name]
         return frozenset(task.columns.text[0] for task in readers if task.columns.words)

@@ -28,7 +28,7 @@ class Progress:
 
 
 class SamplerSettings(Protocol):
-    """The settings of a sampler, which are also a function: a call returns the probability of each task."""
+    """The settings of a sampler. An object of this class can be called, and returns the probability of each task."""
 
     @property
     def kind(self) -> str: ...

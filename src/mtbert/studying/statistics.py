@@ -87,14 +87,14 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
         resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
             is the same for all seeds.
 
-    With two or more seeds, the variance of the mean is ``examples + seeds / S``. Here ``examples`` is the variance of
-    the mean over the resamples. ``seeds`` is the variance of the scores between seeds, minus the part that examples
-    cause, because an example may affect the score of one seed and not that of another. Source: Cornfield and Tukey,
-    "Average values of mean squares in factorials", 1956.
+    With two or more seeds, the variance of the mean is ``from_examples + from_seeds / S``. Here ``from_examples`` is
+    the variance of the mean over the resamples. ``from_seeds`` is the variance of the scores between seeds, minus the
+    part that would change with other examples: an example may affect the score of one seed, but not the score of
+    another seed. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956.
 
-    The degrees of freedom are computed by Satterthwaite's formula, with an upper bound of ``seeds`` in place of
-    ``seeds``. Without the bound, a few seeds whose scores are close together by chance would count like many seeds. The
-    bound is ours. We chose it by simulation.
+    The degrees of freedom are computed by Satterthwaite's formula, in which an upper confidence bound replaces the
+    variance between seeds. Without the bound, a few seeds whose scores are close together by chance would give too many
+    degrees of freedom. The bound is ours. We chose its confidence by simulation.
 
     We measured the rate of false positives in simulations with three seeds and no true difference. At level 0.05, the
     rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate depends on ``v``, the

@@ -67,8 +67,8 @@ class Summary:
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
         """Returns the name of the score that decides whether one row of the study is better than another.
 
-        ``by_score`` maps the names of scores to comparisons of two rows. The main score decides if ``by_score`` has it.
-        Otherwise, the only score in ``by_score`` decides. If there are several, returns None.
+        ``by_score`` maps the names of scores to comparisons of two rows. If the main score is in ``by_score``, the main
+        score decides. Otherwise, if ``by_score`` has a single score, the single score decides. Otherwise, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 

@@ -110,7 +110,10 @@ def _begin(out: Path, base: Recipe) -> None:
 
 
 def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial to run next, an interrupted or a new one; None if ``trials`` trials have ended."""
+    """Returns the trial to run next: an interrupted trial if there is one, otherwise a new trial.
+
+    Returns None if no trial was interrupted, and the number of trials has reached ``trials``.
+    """
     import optuna
 
     for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):

@@ -133,9 +133,9 @@ def answer_file(path: Path, task: str, file: str) -> tuple[Dataset, Predicted, t
 def dev_sets(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str] | None
 ) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    """Returns a pair: the dev data of each task in ``tasks``, and the warnings from reading them.
+    """Returns a pair: the dev data of each task in ``tasks``, and the warnings from reading the data.
 
-    None stands for all tasks that were trained to predict labels.
+    If ``tasks`` is None, the data is read for all tasks that were trained to predict labels.
     """
     names = [n for n, t in recipe.tasks.items() if t.scored] if tasks is None else list(tasks)
     for name in tasks or ():

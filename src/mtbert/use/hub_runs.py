@@ -30,12 +30,17 @@ _CACHED = re.compile(r".*/models--(.+?)--(.+)/snapshots/([0-9a-f]{12})[0-9a-f]*"
 def find_run(given: str | Path) -> Path:
     """Returns the folder of a run or of a model.
 
-    If ``given`` is ``user/name`` and there is neither such a path nor a folder ``user`` on this machine, or if it is
-    ``user/name@revision``, the model is fetched from the Hub. Its folder then lies in the cache of
-    ``huggingface_hub``. Any other ``given`` is returned unchanged.
+    If ``given`` is a path that exists, it is returned unchanged. Otherwise, there are three cases:
+
+    - ``user/name@revision`` is fetched from the Hub.
+    - ``user/name`` is fetched from the Hub, unless there is a folder ``user`` on this machine, or ``user`` is the name
+      of a folder into which commands write by default, such as ``runs``.
+    - Anything else is returned unchanged.
+
+    The folder of a fetched model lies in the cache of ``huggingface_hub``.
 
     Raises:
-        FileNotFoundError: If the Hub has no such model, or something else has this name there.
+        FileNotFoundError: If the Hub has nothing of this name, or only something that is no complete model.
         ConnectionError: If the model is not in the cache, and the network or the Hub fails.
     """
     path = Path(given)

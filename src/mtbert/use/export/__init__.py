@@ -108,7 +108,7 @@ class Differs(FloatingPointError):
 
 @dataclass(frozen=True)
 class Compared:
-    """The comparison of an exported model's answers to one task with those of the original.
+    """How far an exported model's answers differ from the answers of the original model, for one task.
 
     Attributes:
         answers: The number of examples whose answers were compared.

@@ -97,7 +97,10 @@ def markdown(text: str) -> str:
 
 
 def _prose(note: str, task: Task) -> str:
-    """Returns a note in Markdown. Parts between backticks become code, unless a label contains a backtick."""
+    """Returns a note in Markdown. Parts between backticks become code.
+
+    If any label of the task contains a backtick, nothing becomes code.
+    """
     if any("`" in label for label in task.labels or ()):
         return markdown(note)
     return "".join(part if part.startswith("`") else markdown(part) for part in re.split("(`[^`]*`)", note))

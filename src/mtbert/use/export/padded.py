@@ -62,10 +62,11 @@ class PaddedModel(nn.Module):
         return found
 
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
-        """Returns what the head of each task reads of one text: the vector of the text, ``[B, D]``.
+        """Returns a dict from the name of each task to the tensor that the task's head gets for one text of an example.
 
-        For the candidates of a ranking, these are ``C`` vectors, ``[B, C, D]``. For a task about words, it is the last
-        layer's output for each token, ``[B, L, D]``. The arguments are those of :data:`PaddedText`.
+        The tensor holds the vector of the text, ``[B, D]``; for the candidates of a ranking, it holds a vector of each
+        candidate, ``[B, C, D]``. For a task that labels words, the tensor holds the last layer's output for each token,
+        ``[B, L, D]``. The arguments are the three parts of a :data:`PaddedText`.
         """
         model = self.model
         flat_BL, mask_BL = ids.flatten(0, -2), mask.flatten(0, -2).bool()

@@ -1,7 +1,7 @@
 """The page at ``/``, where a person tries the model.
 
-The page is one document. It holds its style and its scripts, so it needs no further request, and its policy lets run
-only these, which it knows by their digests.
+The page is one document, which contains its style and its scripts, so the browser makes no request for them. The
+page's content security policy lists the digests of its style and scripts, so the browser refuses all others.
 """
 
 import hashlib

@@ -189,7 +189,10 @@ def read_token(file: Path | None) -> str | None:
 
 
 def one_line(record: logging.LogRecord) -> bool:
-    """Makes a log record one line without control characters and without a traceback, and lets it pass."""
+    """A filter for log records. It rewrites every record as one line, and drops none.
+
+    The line has no control characters and no traceback.
+    """
     error = record.exc_info[1] if record.exc_info else None
     record.msg = clean(record.getMessage().strip()) + (f" ({type(error).__name__})" if error else "")
     record.args, record.exc_info, record.exc_text = None, None, None
