@@ -1,4 +1,6 @@
-"""Calibrations: changes of logits that make probabilities say how often answers are right, fitted on held-out rows.
+"""Calibrations: functions that are fitted on held-out rows, and then change all logits of a task.
+
+After calibration, answers with a probability of 0.8 should be right in about 8 of 10 cases. The calibrations are:
 
 - temperature: ``scale * logits``, with one number for all classes or labels. The order of the logits does not
   change, so no answer changes. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017; ``scale`` is 1

@@ -173,10 +173,10 @@ class SoftLabels(LabelKind[Labels]):
         return np.array([0 if cell is None else len(json.loads(cell)) for cell in cells], np.float64)
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns in how many rows each class has the most votes, and two statistics of the soft labels.
+        """Returns a summary of the soft labels.
 
-        One statistic is the largest share in a label, and the other is the entropy of a label. Both are averaged over
-        the rows.
+        For each class, the summary has the number of rows in which the class is the most voted one. It also has two
+        means over all rows: the mean of the largest share in a label, and the mean of the entropy of a label.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(
@@ -213,9 +213,9 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a class as its index.
+        """Returns the index of the class that ``label`` stands for.
 
-        For a soft label, this is the class with the largest share. For an answer, this is the class that was answered.
+        A soft label stands for its most voted class. An answer is already the index of a class, and stays the same.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

@@ -201,24 +201,24 @@ class Reader:
         if len(self._waiting) == TOGETHER:
             self._settle()
 
-    def _read_words(self, column: int, reader: WordReader, made: list[Any], name: str, unit: str, line: int) -> None:
-        """In the row ``made``, replaces each label of one text by a JSON list with one tag for each word.
+    def _read_words(self, column: int, reader: WordReader, row: list[Any], name: str, unit: str, line: int) -> None:
+        """Changes a text in ``row``, and the cells that label the words of the text. ``column`` is the text's index.
 
-        If the row gives a tag for each word, and not the places of entities, the text becomes its words, joined by
-        single spaces.
+        Each of these cells becomes a JSON list with one tag for each word. If a cell already had one tag for each
+        word, the text also changes: its words are joined by single spaces.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column
         try:
             if own:
-                if not isinstance(made[column], Given) and all(made[i] is None for i in own):
+                if not isinstance(row[column], Given) and all(row[i] is None for i in own):
                     self._untagged[column].append(len(self._lines))
-                made[column], tags, widened = reader.tagged(made[column], [made[i] for i in own])
+                row[column], tags, widened = reader.tagged(row[column], [row[i] for i in own])
                 for i, each in zip(own, tags, strict=True):
-                    made[i] = each
+                    row[i] = each
                 self._widened += [(name, unit, line)] * widened
-            elif made[column]:
-                made[column] = reader.untagged(made[column])
+            elif row[column]:
+                row[column] = reader.untagged(row[column])
         except ValueError as error:
             raise ValueError(f"{cells.place(name, unit, line, self.wanted[at])}: {error}") from None
 
@@ -267,9 +267,9 @@ class Reader:
         return self._labelled or self._id in records.columns
 
     def _repeated(self, table: SourceTable, hashes: npt.NDArray[np.int64]) -> Iterator[str]:
-        """Yields one warning if several rows have the same id. In labelled data, only rows that a task reads count.
+        """Yields one warning if several rows have the same id. ``hashes`` has the hash of each row's id.
 
-        ``hashes`` holds a hash of each row's id.
+        If the data is labelled, rows that no task can read are ignored.
 
         Raises:
             ValueError: If the data is labelled, and no task can read any row.

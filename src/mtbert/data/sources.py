@@ -302,7 +302,10 @@ def _generated_labels(group: CellGroup, labels: Sequence[object]) -> CellColumn:
 
 
 def _digested(table: SourceTable) -> SourceTable:
-    """Returns a copy of a table that was not read from a file. The digest of the copy is the SHA-256 of the rows."""
+    """Returns a copy of ``table`` that has a digest: the SHA-256 of the table's rows.
+
+    The rows are generated or come from the Hub. A table that is read from files has the digest of each file instead.
+    """
     digest = hashlib.sha256()
     chosen = table.chosen
     for each in map(chosen.table, range(len(chosen.readings))) if chosen.labels else [chosen.unlabelled()]:

@@ -120,7 +120,7 @@ class Columns(Settings):
         # Without label columns, the label is the number of texts.
         form = (isinstance(self.truth, tuple), self.separator) if self.labels else len(self.text)
         words_of = self.text[0] if self.words else None
-        label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label, self._numbers)
+        label = CellGroup(self.label_key, self.labels, form, words_of, self.as_label, self.row_label, self._number_form)
         if self.weight is None:
             return (label,)
         return label, CellGroup("weight", (self.weight,), None, None, WEIGHT.text, lambda made: made[0], WEIGHT)
@@ -143,8 +143,8 @@ class Columns(Settings):
         return made
 
     @property
-    def _numbers(self) -> NumberForm | None:
-        """How cells of the label columns are read as numbers; None if a cell may hold something other than a number."""
+    def _number_form(self) -> NumberForm | None:
+        """The :class:`NumberForm` by which the label columns are read; None if their cells are read as text."""
         if not self.truth or isinstance(self.truth, str) or self.votes is not None:
             return None
         return ZERO_ONE if self.shares is None else SHARE
@@ -159,8 +159,8 @@ class Columns(Settings):
         Raises:
             ValueError: If the cell cannot be converted.
         """
-        if self._numbers is not None:
-            return self._numbers.text(value)
+        if self._number_form is not None:
+            return self._number_form.text(value)
         if self.votes is not None:
             several = isinstance(self.truth, tuple)
             return cells.as_label(value, "vote") if several else cells.as_votes(value, self.separator or ";")

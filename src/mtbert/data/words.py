@@ -165,7 +165,7 @@ class WordReader:
         return " ".join(words), [None if each is None else json.dumps(each, ensure_ascii=False) for each in tags], 0
 
     def untagged(self, text: str) -> str:
-        """Checks that the text of a row without tags has the form of earlier rows, and returns the text unchanged.
+        """Checks the text of a row without tags, and returns the text unchanged.
 
         Raises:
             ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.

@@ -26,7 +26,7 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
     A line has the label's scores in the study's reference row and in its best row.
     """
-    for dev, rows in _shown(results, summary, "by_label"):
+    for dev, rows in _tasks_with(results, summary, "by_label"):
         task = dev.task
         scores = {row: np.mean([_scores(dev, run) for run in results.runs[row].values()], axis=0) for row in rows}
         heads = ("precision", "recall", "f1", "average precision")
@@ -55,7 +55,7 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
     The figure compares the labels of dev with the answers of two rows of the study, over all seeds: the reference row
     and the best row.
     """
-    for dev, rows in _shown(results, summary, "co_occurrence"):
+    for dev, rows in _tasks_with(results, summary, "co_occurrence"):
         labels_BK = all_values(dev.labels)
         listed = commonest(labels_BK)
         known_BK = ~np.isnan(labels_BK[:, listed])
@@ -110,11 +110,11 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
     return shares_KK
 
 
-def _shown(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields a pair for each task that has a certain kind of figure: the task's dev data, and names of study rows.
+def _tasks_with(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
+    """Yields the dev data of each task for which the report has ``figure``, together with names of study rows.
 
-    ``figure`` is the kind, such as ``by_label``. The rows are those that the figure shows: the reference row and the
-    row with the best score on the task.
+    ``figure`` is a name such as ``by_label``. The figure shows only the study rows that are named: the reference row
+    and the row with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

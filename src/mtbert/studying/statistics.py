@@ -64,18 +64,18 @@ class Estimate:
             return 0.0
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
-        def missing(effect: float) -> float:
-            """Returns how far the power of a t-test is above 0.8, for a true mean of ``effect`` standard errors.
+        def excess(effect: float) -> float:
+            """Returns the power of the t-test minus 0.8. The true mean is ``effect`` times the standard error.
 
-            Only one tail is computed, because the other tail is negligible where the power is near 0.8.
+            Only one tail is computed. The other tail is negligible where the power is near 0.8.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER
 
         enough = 1.0
-        while missing(enough) < 0:
+        while excess(enough) < 0:
             enough *= 1.5
-        return float(optimize.brentq(missing, 0, enough)) * self.se
+        return float(optimize.brentq(excess, 0, enough)) * self.se
 
 
 def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:

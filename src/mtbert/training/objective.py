@@ -244,11 +244,12 @@ class Objective:
         return totals
 
     def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, Fed]], Tensor]:
-        """Computes the whole-batch losses of a step from forward passes without an autograd graph.
+        """Makes all forward passes of a step under ``torch.no_grad()``, and then computes the whole-batch losses.
 
-        Returns a triple: a list with the state of the random generator before each pass; a list with a dict for each
-        pass, from the key of a loss to the part of the loss that belongs to the pass; and the state of the generator
-        after the last pass.
+        Returns:
+            1. For each pass, the state of the random generator before the pass.
+            2. For each pass, a dict from the key of a loss to the :class:`Fed` of this loss and this pass.
+            3. The state of the random generator after the last pass.
         """
         states, gathered = [], []
         tasks = dict.fromkeys(name for batch in batches for name in batch.places)

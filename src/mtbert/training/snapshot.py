@@ -1,7 +1,8 @@
 """Saving and restoring the state of a run: everything that the next step needs in addition to the model folder.
 
-The model folder holds the weights with which the run predicts. Usually, these are the weights that the run trains. The
-state therefore holds the trained weights only if the run averages weights or uses LoRA.
+The model folder holds the weights with which the run predicts. In most runs, these are also the weights that the run
+trains, so the state does not repeat them. In a run that averages weights or uses LoRA, the trained weights are not in
+the model folder, so the state holds them.
 """
 
 import math

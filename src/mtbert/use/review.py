@@ -112,12 +112,15 @@ def review_run(
 
 @dataclass(frozen=True)
 class KnownRows:
-    """The rows of train and dev: which texts must not be chosen for labelling, and which ids new rows must not have.
+    """Texts and ids in train and dev. A row that is chosen for labelling must not repeat them.
+
+    Each text is stored as a key, see :func:`_keys`.
 
     Attributes:
-        trained: For each row of train with a label for the task, the keys of its texts.
-        dev: The key of each text in dev that links rows in a split.
-        ids: The ids of all rows.
+        trained: The texts of each row of train that has a label for the task. A chosen row must not have the same
+            texts as one of these rows.
+        dev: The texts of dev, without the wrong candidates of rankings. A chosen row must have none of these texts.
+        ids: The ids of the rows in train and dev.
     """
 
     trained: Set[tuple[bytes, ...]] = frozenset()

@@ -1,8 +1,8 @@
-"""Rounding of an ONNX graph's matrices to whole numbers of 8 bits, which makes the graph smaller and faster.
+"""Quantizes an ONNX graph: its matrices become 8-bit integers. The graph becomes smaller and faster.
 
-Each column of a matrix has a scale of its own (per channel). With one scale for the whole matrix, the vectors of some
-sentences would be badly wrong. The heads are not rounded: they are too small to save space, and their errors would go
-straight into the answers.
+Each column of a matrix has its own scale (per channel). With one scale for the whole matrix, the vectors of some
+sentences would be badly wrong. The heads are not quantized. They are so small that little space would be saved, and
+their rounding errors would go straight into the answers.
 """
 
 import logging
