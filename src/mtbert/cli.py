@@ -253,7 +253,7 @@ def study(
     set_: Overrides = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at the same time; fewer if memory is short.")] = 1,
 ) -> None:
-    """Run every recipe of a study with every seed, and report which techniques help, by how much and how surely.
+    """Run every recipe of a study with every seed, and report which techniques help, how much, and how certain this is.
 
     Run the same command again to resume a study that was stopped, or to add new rows or seeds from its file. Runs that
     have ended are not repeated.

@@ -119,10 +119,10 @@ def serve(
 ) -> None:
     """Answer over HTTP with a trained model: all tasks from one pass through its encoder.
 
-    A request gets its own answers, but requests that wait are answered together. The paths /v1/predict and
-    /v1/predict/TASK are our own. Clients of text-embeddings-inference (/embed, /predict), of OpenAI's embeddings
-    (/v1/embeddings) and of KServe (/v2) work too; /metrics is for Prometheus. SIGTERM ends the server after it has
-    answered what it accepted. This command needs optional packages: pip install 'mtbert[serve]'.
+    Requests that wait are combined into batches. The paths /v1/predict and /v1/predict/TASK are our own. Clients of
+    text-embeddings-inference (/embed, /predict), of OpenAI's embeddings (/v1/embeddings) and of KServe (/v2) work too;
+    /metrics is for Prometheus. On SIGTERM, the server answers the requests that it has accepted, and then ends. This
+    command needs optional packages: pip install 'mtbert[serve]'.
 
     Examples:
 

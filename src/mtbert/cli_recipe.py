@@ -63,8 +63,8 @@ def check(
 ) -> None:
     """Read the data of a recipe, and print sizes, labels, lengths, duplicates and leaks.
 
-    Also prints how often a run would go over the train data. A leak is a text of dev that also occurs in train. The
-    exit code is 2 if there is an error in the data.
+    Also prints how many times a run would go over the train data of each task. A leak is a text of dev that also occurs
+    in train. The exit code is 2 if there is an error in the data.
 
     Examples:
 

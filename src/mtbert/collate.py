@@ -159,7 +159,9 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns a task's words that have a token, with the index of each first token in the task's part of the batch.
+    """Returns, for each word with a token, the index of the word's example and the index of the word's first token.
+
+    The index of a token is its position in the task's part of the batch.
 
     Args:
         words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.

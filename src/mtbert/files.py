@@ -293,7 +293,7 @@ def find_folder(folder: Path) -> Path | None:
 
 
 def meant(folder: Path) -> Path:
-    """Returns the folder that the user named, for a path ``folder`` that :func:`find_folder` returned."""
+    """Returns the path that :func:`find_folder` was called with when it returned ``folder``."""
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 

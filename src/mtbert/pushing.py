@@ -167,7 +167,10 @@ def _named(path: str) -> str:
 
 
 def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console) -> Training:
-    """Returns what the card says of the training, which began with ``encoder``. A warning names what is not known."""
+    """Returns what the model card says about the training of a model that was fine-tuned from ``encoder``.
+
+    If a fact for the card is unknown, such as the hashes of the data, prints a warning.
+    """
     file = find_recipe(run)
     assert file is not None  # the recipe has been read
     home = file.parent
@@ -231,9 +234,9 @@ def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]
 
 
 def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, float, float]]:
-    """Returns the mean over seeds of the main metric of each task, if the run is part of a study; else nothing.
+    """Returns for each task the number of seeds, the mean of its main metric, and the ends of the mean's 95% interval.
 
-    The numbers are the number of seeds, the mean, and the ends of its 95% interval.
+    The seeds are those with which a study ran the run's recipe. If no study holds the run, the dict is empty.
     """
     from mtbert.studying.results import OUTLINE_FILE, read_study
     from mtbert.studying.runs import run_place

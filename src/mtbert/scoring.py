@@ -103,9 +103,10 @@ def encoded(model: Model, data: Iterable[Dataset]) -> tuple[int, int]:
 
 
 def pooled_vectors(model: Model, data: Dataset, tick: Tick = lambda _: None) -> tuple[Tensor, ...]:
-    """Returns the sentence vectors of all examples, in their order.
+    """Returns the sentence vectors of all examples, in their order, as tensors ``[B, D]``, float32 on the CPU.
 
-    There is one tensor ``[B, D]``, float32 on the CPU, for each token sequence of an example.
+    There is one tensor if the texts of an example are encoded as one sequence. If they are encoded separately, there is
+    one tensor for the first text of all examples, one for the second text, and so on.
 
     Raises:
         FloatingPointError: If a vector is not finite. The message names the example.

@@ -86,9 +86,9 @@ class LabelKind(ABC, Generic[_Labels]):
         return 1 if inputs == "single" else 2
 
     def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
-        """Checks the column settings of a recipe, and returns those that the answer type changes, as a dict.
+        """Checks the column settings of a recipe. Returns a dict with a new value for each setting to change.
 
-        By default, no setting is changed, and settings for sets of labels are refused.
+        By default, no setting is changed, so the dict is empty, and settings for sets of labels are refused.
 
         Args:
             name: The name of the answer type, for messages.

@@ -43,9 +43,10 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 
 
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
-    """Returns the pairs of labels that occur together most often.
+    """Returns the pairs of labels that most often occur together in the truth, the most frequent pair first.
 
-    For each pair, these are the indices of the two labels, and the numbers of rows and of answers with both.
+    Each pair comes as four integers: the index of one label, the index of the other label, the number of rows that have
+    both labels, and the number of answers that have both labels.
     """
     _, said_BK, given_BK = _counted(decision_BK, labels_BK)
     given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK

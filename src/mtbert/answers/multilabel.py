@@ -123,7 +123,10 @@ class SetLabels(LabelKind[Labels]):
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the names of a set's labels, joined by semicolons, each with a question mark if it is unknown."""
+        """Returns the labels of a set, joined by semicolons.
+
+        If it is unknown whether the set has a label, the label is listed with a question mark after its name.
+        """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"
 
@@ -188,9 +191,10 @@ class LabelLogits(PredictionKind[Labels]):
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each answer is.
+        """Returns how wrong each answer is, judged by the labels for which the truth is known.
 
-        An answer's distance from the truth is its number of wrong labels. Its loss is a sum over all labels.
+        For each answer, ``distance_B`` is the number of wrong labels, and ``loss_B`` sums the cross-entropies of all
+        labels.
         """
         from scipy.special import log_expit
 

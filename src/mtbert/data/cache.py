@@ -1,9 +1,9 @@
 """A cache on disk for arrays that are computed once and memory-mapped later: tables, splits, clusters and tokens.
 
 The name of a file is a digest of everything that its arrays depend on. A file holds the bytes of the arrays, and then a
-footer in JSON with the offset and the SHA-256 of each array. The last bytes are a SHA-256 of the file name and the
-footer, and the length of the footer. A damaged or missing file is written again. If no file can be written, the arrays
-are made in memory.
+footer in JSON with the offset and the SHA-256 of each array. Two values follow the footer: one SHA-256 of
+the file name and the footer together, and then the length of the footer. A damaged or missing file is written again. If
+no file can be written, the arrays are made in memory.
 """
 
 import hashlib
@@ -279,7 +279,10 @@ def _file(kind: str, depends_on: Sequence[object]) -> Path:
 
 
 def _expire(folder: Path) -> None:
-    """Removes cache files that no run has read for 30 days, including files of killed processes and older versions."""
+    """Removes all cache files that no run has read for 30 days.
+
+    Some of them were left behind by killed processes or by older versions of mtbert.
+    """
     for other in (*folder.iterdir(), *(folder.parent / "tokens").glob("*.tokens")):
         with suppress(OSError):
             if other.suffix in ENTRY_KINDS and time.time() - other.stat().st_mtime > UNUSED:

@@ -38,10 +38,11 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 
 
 def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
-    """Returns the index of the cluster of each text in a table, ``[size, texts]``.
+    """Returns an array with the cluster index of each text in a table, ``[size, texts]``.
 
-    The columns are the texts of all tasks, side by side. Texts in one cluster are equal or mean the same. Texts of
-    different tasks are never in one cluster. In a row that a task does not read, each text has a cluster of its own.
+    The array has a row for each row of the table. Its columns are the texts of the first task, then those of the second
+    task, and so on. Texts in one cluster are equal or mean the same. Texts of different tasks are never in one cluster.
+    In a row that a task does not read, each text has a cluster of its own.
 
     Args:
         size: The number of rows in the table.

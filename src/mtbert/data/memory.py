@@ -29,9 +29,12 @@ _MISSING = ("NAType", "NaTType")  # types of missing values in pandas, besides n
 
 @dataclass(frozen=True)
 class MemoryRows:
-    """Rows that were given in memory: Arrow tables, and the name of each table in messages.
+    """Rows that were given in memory, as Arrow tables.
 
-    The keys of both dicts are paths relative to the run's folder: those of the files that the tables are written to.
+    Attributes:
+        tables: The tables. The key of a table is the path of the file that it is written to, relative to the run's
+            folder.
+        names: The name of each table in messages, with the same keys as ``tables``.
     """
 
     tables: Mapping[str, Any]
@@ -136,10 +139,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a pair for each column: the setting that names it, such as ``text``, and the column settings of a task.
+    """Returns for each column its key in a recipe, such as ``text``, and the settings of a task that reads the column.
 
-    Of several tasks that name a column of labels, one without lists is preferred. Of several that name a column of
-    texts, one that labels words is preferred.
+    If several tasks read a column of labels, a task whose cells hold no lists is preferred. If several tasks read a
+    column of texts, a task that labels words is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

@@ -91,14 +91,13 @@ class SourceTable:
         parts: The files of the source, or its data set.
         ids: The id of each row. It is empty in a row that no task can read.
         texts: The columns of texts that at least one task reads. A missing text is empty.
-        labels: The columns of labels and of weights that at least one task reads, as they are written. Columns that
-            give one label together are one column here.
+        labels: The columns of labels and of weights that at least one task reads, as they are written. Several columns
+            of a file that together give one label are merged into one column.
         readings: For each task, which of these columns it reads.
         lines: The number of each row's first line in its file, or the row's number in its data set, counted from 1.
         ends: For each file, the number of rows in this file and all files before it.
         warnings: Warnings that arose while the source was read, except those about dropped rows.
-        others: The rows that do not satisfy the source's ``where``; None if the table lacks these rows. :attr:`chosen`
-            is the table without these rows.
+        others: Which rows of the table do not satisfy the source's ``where``; None if all rows of the table satisfy it.
     """
 
     parts: tuple[TableFile, ...]

@@ -152,9 +152,14 @@ class Columns(Settings):
     def as_label(self, value: object) -> str | None:
         """Returns a cell of a label column as text, or None if the label is missing.
 
-        The text is a label, or a JSON list of labels or numbers. If each label has a column of its own, the text is a
-        number. For a soft label, the number is a share or a number of votes. For a set of labels, it is 1 if the label
-        of this column is in the set, otherwise 0.
+        The form of the text depends on the column settings:
+
+        - with ``label``, one column: a label, or for sets of labels a JSON list of labels,
+        - with ``label``, several columns: 1 if the label that the column is named after is in the set, otherwise 0,
+        - with ``votes``, one column: a JSON list of labels,
+        - with ``votes``, several columns: the label that one annotator gave,
+        - with ``shares``, one column: a JSON list of numbers, or one number,
+        - with ``shares``, several columns: one number.
 
         Raises:
             ValueError: If the cell cannot be converted.
@@ -176,8 +181,8 @@ class Columns(Settings):
         ``made`` holds what :meth:`as_label` returns for each label column. Several columns become one label:
 
         - votes become a JSON list,
-        - shares become a JSON object with a number or null for each column,
-        - the labels of a set become a JSON object with the columns that have a number.
+        - shares become a JSON object that maps each column to its number, or to null if the cell is empty,
+        - the labels of a set become a JSON object that maps each column to its number, without empty cells.
 
         Without label columns, the label is the number of texts in the row.
         """

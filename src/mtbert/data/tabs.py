@@ -29,11 +29,12 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     A blank line has no fields. The first row is the header, which is a single line. In later lines, a field may have an
     opening quote that is not closed on the line. The field then goes on in the next lines if both of these hold:
 
-    - This line and the next line that is not blank do not both have as many fields as the header.
+    - The line, or the next line that is not blank, has more or fewer fields than the header.
     - The row up to the end of the line with the closing quote has as many fields as the header.
 
-    Otherwise, the quote is an ordinary character. If a line has as many fields as the header only when it is split at
-    every tab, all its quotes are ordinary characters.
+    Otherwise, the quote is an ordinary character. If a row still has more or fewer fields than the header, its first
+    line is also split at every tab, as if no quote enclosed a field. The row consists of these fields if there are as
+    many as in the header.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.

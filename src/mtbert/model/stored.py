@@ -140,7 +140,8 @@ def _torch(file: Path, numbers: int) -> dict[str, Stored]:
 def _look_through(file: Path, size: int) -> None:
     """Raises a ValueError if a PyTorch file is not safe to load.
 
-    Its content must be no larger than the file, and may refer only to classes and functions that plain tensors need.
+    The content of a safe file is no larger after unpacking than the file itself, and refers only to classes and
+    functions that plain tensors need.
     """
     with file.open("rb") as opened:
         if opened.read(4) != b"PK\x03\x04":  # torch itself distinguishes its two formats in this way

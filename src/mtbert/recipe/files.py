@@ -36,7 +36,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
 
     Raises:
         FileNotFoundError: If there is no such recipe. The message lists the shipped recipes.
-        ValueError: If the recipe has mistakes. The message has one line per mistake with file, key, value and repair.
+        ValueError: If the recipe has mistakes. The message has one line for each mistake: the file, the key, the value,
+            and how to fix the mistake.
     """
     return _validated(_resolve(name, beside or Path()), overrides, name)
 

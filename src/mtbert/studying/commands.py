@@ -18,7 +18,7 @@ from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    """Carries out a study: makes all runs that have not ended yet, and writes the report.
+    """Carries out a study: starts or resumes every run that has not ended, and writes the report.
 
     A run uses the number of threads that its recipe gives. If the recipe gives none, the machine's cores are divided
     equally among the workers. This number of threads is fixed when the study begins, and later calls use it again.

@@ -40,10 +40,10 @@ def study_figures(results: Results, summary: Summary) -> list[Drawn]:
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the differences between the scores of each row of a study and those of its control.
+    """Plots how much the scores of each row of a study differ from the scores of the row's control.
 
-    The control is a row that lacks only one technique. There is one panel for each score. Each difference is drawn with
-    its 95% interval.
+    The control is another row of the study. Usually, it is the same recipe without one technique. There is one panel
+    for each score. Each difference is drawn with its 95% interval.
     """
     compared = summary.comparisons["control"]
     scores = [s for s in summary.main_first if any(s in by for by in compared.values())]

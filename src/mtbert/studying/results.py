@@ -209,7 +209,7 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    The numbers of train rows come from ``dev``. Tables that ``dev`` does not hold are read.
+    The steps depend on the number of train rows in each table. If ``dev`` does not hold this number, the table is read.
     """
     sizes = {
         table: dev[table].train

@@ -129,11 +129,11 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
 
 
 def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
-    """Carries out all runs that have not ended yet, in separate processes. A failure does not stop the other runs.
+    """Starts or resumes every run that has not ended, each in its own process. A failure stops no other run.
 
     Args:
         places: For each run, by name, its folder and the paths of its files.
-        workers: The number of runs that train at the same time. If memory is short, fewer train.
+        workers: The largest number of runs that train at the same time. If memory is short, fewer runs train.
         console: Shows the progress.
 
     Returns:

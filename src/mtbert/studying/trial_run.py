@@ -1,4 +1,4 @@
-"""One trial of a tuning: settings are chosen, a run is trained with them, and its score is told to Optuna."""
+"""One trial of a tuning: settings are chosen, a run is trained with them, and its score is reported to Optuna."""
 
 import json
 import shutil

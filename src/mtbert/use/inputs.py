@@ -185,7 +185,7 @@ def _texts(
         tasks: The tasks that will answer.
         file: The file, relative to ``root``.
         root: The folder.
-        id_: The id column, which may be missing in the file; None numbers the rows.
+        id_: The name of the id column. If it is None, or the file lacks the column, the ids are row numbers.
         gaps: Whether texts may be empty.
     """
     columns = [recipe.tasks[task.name].columns.unweighted.model_copy(update={"id": id_}) for task in tasks]

@@ -95,7 +95,7 @@ class Answered:
 
 
 def flat(answers: Mapping[str, Mapping[str, object]]) -> OutputRow:
-    """Returns the answers of several tasks to one row as a single flat dict.
+    """Returns one flat dict with the answers that several tasks give for one row.
 
     The name of the task comes before each key:
 

@@ -203,8 +203,8 @@ class Predictor:
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
         task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is the share of each task's answers to mark as unsure, the least probable ones. If it is given, each
-        answer with probabilities has a key ``unsure``, which is true or false.
+        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``: true
+        for this share of each task's answers, the least probable ones, and false for all others.
         """
         if not data[0].size:
             return []

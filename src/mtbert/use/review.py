@@ -134,9 +134,9 @@ class KnownRows:
 
 
 def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
-    """Returns a pair: the rows of train and dev, and an empty string.
+    """Returns a pair: the rows of train and dev, and an error message.
 
-    If the rows cannot be read, the pair has no rows, and its string gives the reason.
+    If these rows can be read, the message is empty. Otherwise, the :class:`KnownRows` is empty.
     """
     try:
         with splits.rooted(recipe):

@@ -15,7 +15,10 @@ CHANGEABLE = ("columns", "train", "dev", "test", "metric")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
-    """Returns a warning, in a list, if the run at ``path`` has no best model yet, so that its newest model is used."""
+    """Returns a list with one warning if the newest model of a run is used because the run has no best model yet.
+
+    Otherwise, the list is empty.
+    """
     if predictor.folder is not None and predictor.folder.name == "last" and predictor.folder != path:
         return [f"{predictor.name}: the run stopped before its first evaluation, so its newest model answers."]
     return []

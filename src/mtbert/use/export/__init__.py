@@ -140,7 +140,7 @@ class Exported:
         files: The names of the files in it.
         compared: For each exported task, the comparison of its answers.
         notes: For each exported task, notes on the parts of an answer that the format cannot hold.
-        left_out: For each task that the format cannot hold, the reason and the repair.
+        left_out: For each task that the format cannot hold, one line that says why, and what to do.
     """
 
     path: Path

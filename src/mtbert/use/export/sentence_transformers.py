@@ -193,7 +193,10 @@ def _module(folder: Path, index: int, name: str, config: Mapping[str, object]) -
 
 
 def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of the model in ``folder``. If ``raw`` is true, a CrossEncoder answers yes/no in logits."""
+    """Returns the answers of the model in ``folder``.
+
+    ``raw`` says whether a CrossEncoder for a yes/no task gives logits rather than probabilities.
+    """
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     task, form = data.task, form_of(data.task)

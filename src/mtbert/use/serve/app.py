@@ -67,7 +67,7 @@ def create_app(
     Args:
         predictor: The model.
         engine: Runs the model; by default, PyTorch does.
-        limits: What a request may cost.
+        limits: The largest sizes of a request, the time that it may take, and how many requests may wait.
         token: The bearer token that clients must send; None if none is needed.
     """
     measures = Measures()

@@ -43,7 +43,7 @@ class TorchEngine:
 def engine_named(name: EngineName, model: Model, precision: str) -> Engine:
     """Returns the engine called ``name`` for ``model``. ``precision`` is ``fp32``, ``bf16`` or ``auto``.
 
-    Making the graphs of the onnx engines takes some seconds. They run on the CPU.
+    The engines ``onnx`` and ``onnx-int8`` run the model on the CPU. Making such an engine takes some seconds.
 
     Raises:
         ValueError: If a package is missing, or if the engine does not have this precision.

@@ -94,9 +94,9 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
 def _wanted(
     predictor: Predictor, asked: Sequence[Asked], places: Sequence[tuple[int, int]], size: int
 ) -> dict[str, list[int]]:
-    """Returns the rows that each task answers, as a dict from the task's name to indices in ``places``.
+    """Returns a dict from the name of each task to the indices in ``places`` of the rows that the task answers.
 
-    Each element ``(q, r)`` of ``places`` stands for row ``r`` of question ``q``. All these rows have ``size`` texts.
+    An element ``(q, r)`` of ``places`` stands for row ``r`` of question ``q``. Each row has ``size`` texts.
     """
     found: dict[str, list[int]] = {name: [] for name, task in predictor.tasks.items() if task.takes(size)}
     for at, (q, _) in enumerate(places):
