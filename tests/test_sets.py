@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import toy_run
 
+from mtbert.answers.known import ANSWER_TYPES
 from mtbert.data.cells import as_labels, as_yes_no
 from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.memory import arrow_table
@@ -139,7 +140,7 @@ def test_a_wrong_cell_is_named_by_its_place(tmp_path: Path):
 
 
 def test_a_list_for_a_task_of_one_label_is_refused_and_sets_are_proposed(tmp_path: Path):
-    said = refused(tmp_path, "a.jsonl", '{"text": "a", "label": ["x"]}', Columns())
+    said = refused(tmp_path, "a.jsonl", '{"text": "a", "label": ["x"]}', Columns().read_by(ANSWER_TYPES["classification"]))
     assert said == (
         "a.jsonl, line 1, column 'label': the label must be one value, found ['x']. Fix or drop the row, or use "
         "columns.votes, columns.shares or type: multilabel."
