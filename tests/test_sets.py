@@ -140,7 +140,9 @@ def test_a_wrong_cell_is_named_by_its_place(tmp_path: Path):
 
 
 def test_a_list_for_a_task_of_one_label_is_refused_and_sets_are_proposed(tmp_path: Path):
-    said = refused(tmp_path, "a.jsonl", '{"text": "a", "label": ["x"]}', Columns().read_by(ANSWER_TYPES["classification"]))
+    said = refused(
+        tmp_path, "a.jsonl", '{"text": "a", "label": ["x"]}', Columns().read_by(ANSWER_TYPES["classification"])
+    )
     assert said == (
         "a.jsonl, line 1, column 'label': the label must be one value, found ['x']. Fix or drop the row, or use "
         "columns.votes, columns.shares or type: multilabel."
