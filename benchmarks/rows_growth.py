@@ -83,7 +83,7 @@ def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tas
     for name, flat in made.items():
         task = settings.tasks[name].task
         examples = Examples.of(Example(str(i), ("x",), float(i % 5)) for i in range(len(flat)))
-        split = Dataset.whole(task, examples, (flat,), 0)
+        split = Dataset.whole(task, examples, (flat,))
         data[name] = Prepared(
             task, split, split, TableFacts(name, shared=False, train=(), dev=(), warnings=(), digests={}), ()
         )

@@ -41,6 +41,7 @@ TASKS = tuple(
 )
 MAX_LENGTH = 128
 TEXTS = 2000
+LARGEST = 256  # texts of the largest request that the server allows
 PATH = "/v1/predict"
 
 
@@ -116,7 +117,10 @@ def free_port() -> int:
 def under_load(
     folder: Path, urls: Sequence[str], processes: Sequence[psutil.Process], right: Any, connections: int, seconds: float
 ) -> dict[str, Any]:
-    """Runs the client, and returns its numbers with the memory of the servers before it and at most."""
+    """Runs the client, and returns its numbers with the memory of the servers before it and at most.
+
+    The memory before it includes that of the largest batch: each server has answered the largest request.
+    """
     spec = {"urls": urls, "texts": texts(TEXTS), "answers": right, "connections": connections, "seconds": seconds}
     file = folder / "spec.json"
     file.write_text(json.dumps(spec | {"connections": 8, "seconds": 2}))
@@ -130,6 +134,9 @@ def under_load(
         str(file),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # warms the servers up
+    for url in urls:
+        largest = sorted(texts(TEXTS), key=len)[-LARGEST:]
+        httpx.post(url, json={"texts": largest}, trust_env=False, timeout=60).raise_for_status()
     file.write_text(json.dumps(spec))
     before = most = sum(process.memory_info().rss for process in processes)
     busy = _busy(processes)

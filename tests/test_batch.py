@@ -24,11 +24,9 @@ def flat(*sequences: list[int], segments: list[int] | None = None) -> Sequences:
 
 def test_spans_lie_in_the_order_given_and_are_sorted_by_length_inside():
     examples = Examples.of(Example(f"s{i}", ("x",), i % 3) for i in range(4))
-    one = Dataset.whole(SINGLE, examples, (flat([10, 11, 12], [20], [30, 31], [40]),), 0)
+    one = Dataset.whole(SINGLE, examples, (flat([10, 11, 12], [20], [30, 31], [40]),))
     sentences = flat([50, 51, 52], [60]), flat([70, 71], [80, 81])
-    two = Dataset.whole(
-        PAIR, Examples.of([Example("p0", ("x", "y"), 10.0), Example("p1", ("x", "y"), 1.0)]), sentences, 0
-    )
+    two = Dataset.whole(PAIR, Examples.of([Example("p0", ("x", "y"), 10.0), Example("p1", ("x", "y"), 1.0)]), sentences)
     batch = collate([(two, np.array([1, 0])), (one, np.array([0, 3, 2]))], CPU)
     assert batch.ids_N.tolist() == [60, 80, 81, 70, 71, 50, 51, 52, 40, 30, 31, 10, 11, 12]
     assert batch.positions_N.tolist() == [0, 0, 1, 0, 1, 0, 1, 2, 0, 0, 1, 0, 1, 2]
@@ -52,7 +50,6 @@ def test_segments_travel_with_their_tokens():
         PACKED,
         Examples.of([Example("a", ("x", "y"), 1), Example("b", ("x", "y"), 0)]),
         (flat([1, 2, 3], [4, 5], segments=[0, 0, 1, 0, 1]),),
-        0,
     )
     batch = collate([(data, np.array([0, 1]))], CPU)
     assert batch.ids_N.tolist() == [4, 5, 1, 2, 3]
@@ -90,7 +87,7 @@ def test_a_batch_for_a_gpu_is_copied_from_pinned_memory_without_waiting(monkeypa
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
     real = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda x, to, **how: copies.append((str(to), how)) or real(x, CPU))
-    data = Dataset.whole(SINGLE, Examples.of([Example("s0", ("x",), 1.0)]), (flat([10, 11]),), 0, np.array([[0]]))
+    data = Dataset.whole(SINGLE, Examples.of([Example("s0", ("x",), 1.0)]), (flat([10, 11]),), clusters=np.array([[0]]))
     collate([(data, np.array([0]))], torch.device("cuda"))
     assert [x.tolist() for x in pinned] == [[0], [1.0], [[0]], [[10, 11], [0, 0], [0, 1]]]
     assert copies == 4 * [("cuda", {"non_blocking": True})]
@@ -112,5 +109,5 @@ def test_rows_in_columns_give_examples_slices_and_a_choice_of_rows():
 def test_labels_of_a_batch_are_fractions_of_the_range_and_nan_where_there_are_none():
     rows = [Example("a", ("x", "y"), 10.0), Example("b", ("x", "y"), None), Example("c", ("x", "y"), 5.5)]
     sentences = flat([1], [2], [3]), flat([4], [5], [6])
-    labels = collate([(Dataset.whole(PAIR, Examples.of(rows), sentences, 0), np.arange(3))], CPU).labels["two"]
+    labels = collate([(Dataset.whole(PAIR, Examples.of(rows), sentences), np.arange(3))], CPU).labels["two"]
     torch.testing.assert_close(labels, torch.tensor([1.0, float("nan"), 0.5]), equal_nan=True, rtol=0, atol=0)

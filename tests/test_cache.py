@@ -140,7 +140,7 @@ def test_another_version_makes_new_tokens(
 def test_kept_tokens_are_mapped_read_only_and_make_batches(folder: Path):
     examples = Examples.of(Example(str(i), texts, 1.0) for i, texts in enumerate(PAIRS))
     task = Task(name="t", type="binary", inputs="packed", labels=("0", "1"))
-    new, old = (Dataset.whole(task, examples, (kept()[0],), 1) for _ in range(2))
+    new, old = (Dataset.whole(task, examples, (kept()[0],)) for _ in range(2))
     for array in (old.sequences[0].ids, old.sequences[0].segments):
         assert type(array) is np.ndarray  # np.memmap makes slices ten times slower
         assert not array.flags.writeable

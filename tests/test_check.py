@@ -36,7 +36,7 @@ def overlap(a: list[Example], b: list[Example]) -> Overlap:
 def dataset(task: Task, examples: list[Example], lengths: list[int] | None = None, cut: int = 0) -> Dataset:
     offsets = np.concatenate([[0], np.cumsum(lengths or [3] * len(examples))])
     nothing = np.zeros(offsets[-1], np.int32)
-    return Dataset.whole(task, Examples.of(examples), (Sequences(nothing, nothing, offsets),), cut)
+    return Dataset.whole(task, Examples.of(examples), (Sequences(nothing, nothing, offsets),), np.arange(cut))
 
 
 def of(task: Task, train: Dataset, dev: Dataset, *read: str, passes: float = 1.0, unknown: int = 0) -> TaskData:
@@ -84,7 +84,7 @@ def test_lengths_are_percentiles_that_occur():
 def test_both_sequences_of_a_separate_pair_are_counted():
     task = SCORES.model_copy(update={"inputs": "separate"})
     one = dataset(task, rows(("a", "b", 1)), [4])
-    pair = Dataset.whole(task, one.examples, one.sequences * 2, 0)
+    pair = Dataset.whole(task, one.examples, one.sequences * 2)
     assert measure(of(task, pair, pair)).dev.tokens == (8, 8, 8, 8)
 
 

@@ -34,7 +34,7 @@ TEXTS = (flat([10, 11, 12], [20], [30, 31]), flat([15], [25, 26], [35, 36, 37, 3
 def labelled(task: Task, sequences: tuple[Sequences, ...], labels: dict[int, float]) -> Dataset:
     """Returns the data set of a task that has a label in some rows of a table; ids are ``r`` and the row."""
     examples = Examples.of(Example(f"r{row}", ("x",) * task.texts, label) for row, label in labels.items())
-    return Dataset(task, examples, sequences, np.array([*labels]), 0)
+    return Dataset(task, examples, sequences, np.array([*labels]))
 
 
 def rows(*numbers: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_both_texts_of_a_separate_pair_are_found_among_the_rows_of_a_table():
 
 def test_tasks_that_are_apart_or_read_other_columns_have_spans_of_their_own():
     data = [labelled(task, TABLE, {0: 0, 1: 1}) for task in (ONE, TWO, OTHER)]
-    equal = Dataset(MEAN, data[0].examples, (TABLE[0],), rows(0, 1), 0)
+    equal = Dataset(MEAN, data[0].examples, (TABLE[0],), rows(0, 1))
     parts = [(d, rows(0, 1)) for d in (*data, equal)]
     readers = {"one": ("one", "other"), "two": ("two",), "mean": ("mean",)}
     assert collate(parts, CPU, lambda name: name == "two").readers == readers

@@ -112,7 +112,7 @@ def test_tasks_with_and_without_adapters_and_own_tops_answer_together(pal: Pal |
     for module in (*model.adapters.parameters(), *model.tops.parameters()):
         torch.nn.init.normal_(module, std=0.5, generator=torch.Generator().manual_seed(1))
     whole = a_dataset(tasks[0])
-    assert_same(model, [Dataset(one, whole.examples, whole.sequences, whole.rows, 0) for one in tasks])
+    assert_same(model, [Dataset(one, whole.examples, whole.sequences, whole.rows) for one in tasks])
 
 
 def test_the_ids_and_segments_of_padding_change_no_answer():
@@ -163,7 +163,6 @@ def test_each_token_gets_the_tags_that_it_gets_as_a_word():
             ),
         ),
         data.rows,
-        0,
     )
     found_BLK = padded_outputs(model, [data])["t"][0]
     expected_WK = ragged_outputs(model, [data])["t"][0]

@@ -111,6 +111,17 @@ def test_what_embed_and_predict_refuse(server: Server, path, body, status, messa
     assert (found[0], found[2][: len(message)]) == (status, message)
 
 
+@pytest.mark.parametrize("path", ["/embed", "/embed?task=mood", "/predict"])
+def test_long_texts_are_cut_unless_truncate_is_false(server: Server, path: str):
+    rows = ["a cat", "the cat " * 30, "a dog"]
+    inputs = [[row] for row in rows] if path == "/predict" else rows
+    message = "inputs: a text is longer than the model reads, 40 tokens. Shorten it, or let it be cut."
+    assert server.refused(path, {"inputs": inputs, "truncate": False}) == (413, "too_large", message)
+    for more in ({}, {"truncate": True}, {"truncate": None}):
+        assert len(server.post(path, {"inputs": inputs, **more})) == 3
+    assert len(server.post(path, {"inputs": inputs[::2], "truncate": False})) == 2
+
+
 def test_info_tells_the_limits(server: Server):
     found = server.client.get("/info").json()
     keys = ("model_id", "max_input_length", "max_client_batch_size", "max_concurrent_requests", "max_batch_tokens")
@@ -205,6 +216,12 @@ def test_the_triton_client_may_choose_outputs_and_give_pairs(server: Server, kse
     found = kserve.infer("same", [tensor(rows)], outputs=[InferRequestedOutput("p(yes)", binary_data=False)])
     assert [each["name"] for each in found.get_response()["outputs"]] == ["p(yes)"]
     np.testing.assert_allclose(found.as_numpy("p(yes)"), [row["p(yes)"] for row in wanted], atol=1e-5)
+
+
+def test_texts_that_were_cut_are_a_parameter_of_the_response(kserve: Any):
+    found = kserve.infer("mood", [tensor(["a cat", "the cat " * 30])]).get_response()
+    assert found["parameters"] == {"cut": "[1]"}
+    assert "parameters" not in kserve.infer("mood", [tensor(["a cat"])]).get_response()
 
 
 def test_lists_in_answers_are_json(server: Server):

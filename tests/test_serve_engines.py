@@ -10,10 +10,11 @@ import torch
 from toy_server import LIKE, MOOD, NAMES, SAME, SEARCH, TOPICS, near, predictor, serving, texts
 
 from mtbert.model.settings import Pal
+from mtbert.use.export import Differs
 from mtbert.use.export.engine import make_engine
 from mtbert.use.predictor import Predictor
 from mtbert.use.serve import engines
-from mtbert.use.serve.engines import Engine, TorchEngine, engine_named
+from mtbert.use.serve.engines import Engine, TorchEngine, difference, engine_named, odd_answers
 from mtbert.use.serve.together import Asked, BatchResult, answer_all
 
 
@@ -98,3 +99,24 @@ def test_the_torch_engine_has_the_precision_that_was_asked_for(made: Predictor):
     assert made.model.compute == torch.bfloat16
     engine_named("torch", made.model, "fp32")
     assert made.model.compute == torch.float32
+
+
+def test_an_engine_that_answers_otherwise_than_pytorch_is_found_and_refused(made: Predictor, onnx: Engine):
+    assert odd_answers("onnx", difference(made, onnx)) == ()
+
+    def other(data: Any, *, vectors: bool = False) -> Any:
+        found = dict(onnx(data, vectors=vectors))
+        for name in {"like"} & set(found):  # scores whose raw predictions are shares of the range
+            found[name] = (found[name][0] + 0.2, *found[name][1:])
+        return found
+
+    apart = difference(made, other)
+    assert apart == pytest.approx(0.2, abs=1e-4)
+    said = f"^--engine onnx: answers to toy texts differ from those of PyTorch by up to {apart:.1e}; at most 0.0001 is"
+    with pytest.raises(Differs, match=said):
+        odd_answers("onnx", apart)
+    with pytest.raises(Differs, match="by up to nan"):
+        odd_answers("onnx", float("nan"))
+    assert odd_answers("onnx-int8", 0.09) == ()
+    (warning,) = odd_answers("onnx-int8", 0.11)
+    assert warning.startswith("--engine onnx-int8: answers to toy texts differ from those of PyTorch by up to 1.1e-01.")

@@ -51,8 +51,22 @@ def test_white_space_around_a_text_moves_no_place_of_a_name(server: Server):
 
 
 def test_no_texts_have_no_answers(server: Server):
-    assert server.post("/v1/predict", {"texts": []}) == {"answers": []}
-    assert server.post("/v1/predict/mood", {"texts": []}) == {"answers": []}
+    assert server.post("/v1/predict", {"texts": []}) == {"answers": [], "cut": []}
+    assert server.post("/v1/predict/mood", {"texts": []}) == {"answers": [], "cut": []}
+
+
+def test_texts_that_are_longer_than_the_model_reads_are_named(server: Server):
+    long = "the cat " * 30
+    rows = ["a bird", long, PAIR, ["a dog", long], ["a dog", long, "a cat"], "a cat"]
+    assert server.post("/v1/predict", {"texts": rows})["cut"] == [1, 3, 4]
+    assert server.post("/v1/predict", {"texts": rows[:1]})["cut"] == []
+    assert server.post("/v1/predict/mood", {"texts": [long, "a cat", long]})["cut"] == [0, 2]
+
+
+def test_a_pair_is_cut_for_the_tasks_that_read_both_texts_as_one(server: Server):
+    pair = ["the cat " * 12, "a dog " * 12]
+    assert server.post("/v1/predict/same", {"texts": [PAIR, pair]})["cut"] == [1]
+    assert server.post("/v1/predict/like", {"texts": [PAIR, pair]})["cut"] == []
 
 
 def test_the_tasks_are_listed_with_what_they_read_and_answer(server: Server):

@@ -186,7 +186,7 @@ def test_a_loss_with_few_labels_is_still_looked_at_after_training(folder: Path):
     whole = run.data["yes"].train
     few = np.array([int(run.streams[0].rows(3)[2])])  # the only row with a label is in the fourth batch
     kept = np.searchsorted(whole.rows, few)
-    one = Dataset(whole.task, whole.examples.take(kept), run.data["stars"].train.sequences, few, 0)
+    one = Dataset(whole.task, whole.examples.take(kept), run.data["stars"].train.sequences, few)
     run.data["yes"] = replace(run.data["yes"], train=one)
     (line,) = inert_losses(run)
     assert line.startswith("task yes: loss smart has ")
@@ -253,7 +253,7 @@ def test_dev_of_a_table_may_take_several_batches_and_tasks_may_miss_some(folder:
     run = run_of(folder, missing=HALF)
     few = run.data["yes"].dev
     last = few.lengths.argmax()
-    one = Dataset(few.task, few.examples.take(np.array([last])), few.sequences, few.rows[[last]], 0)
+    one = Dataset(few.task, few.examples.take(np.array([last])), few.sequences, few.rows[[last]])
     data = [run.data["stars"].dev, one, run.data["score"].dev]
     monkeypatch.setattr(scoring, "TOKENS", 9)
     together = scoring.predict_together(run.model, data)

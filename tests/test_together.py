@@ -64,7 +64,7 @@ class Passes:
 def sharing(*tasks: Task, lengths: Sequence[int] = (3, 9, 2, 5)) -> list[Dataset]:
     """Returns a data set of each task, all with the same tokens."""
     made = [dataset(task, lengths) for task in tasks]
-    return [Dataset.whole(one.task, one.examples, made[0].sequences, 0) for one in made]
+    return [Dataset.whole(one.task, one.examples, made[0].sequences) for one in made]
 
 
 # Passes ----------------------------------------------------------------------------------------------------

@@ -99,7 +99,6 @@ def dataset(name: str, lengths: list[int]) -> Dataset:
         task,
         Examples.of(Example(str(i), ("x",), 0.0) for i in range(len(lengths))),
         (Sequences(zeros, zeros, offsets),),
-        0,
     )
 
 

@@ -135,7 +135,7 @@ def test_code_follows_the_text_and_without_a_text_there_is_none(tab: Any):
 
 
 def test_an_answer_of_a_form_that_the_page_does_not_know_is_shown_as_it_is(tab: Any):
-    reply = {"answers": [{"mood": {"odd": [1, "<b>"]}, "names": {"spans": []}}]}
+    reply = {"answers": [{"mood": {"odd": [1, "<b>"]}, "names": {"spans": []}}], "cut": []}
     tab.route("**/v1/predict", lambda route: route.fulfill(json=reply), times=1)
     write(tab, "the cat")
     assert json.loads(str(tab.locator("article pre").text_content())) == {"odd": [1, "<b>"]}

@@ -72,7 +72,7 @@ def table(*tasks: Task) -> list[Dataset]:
     for task, rows in zip(tasks[1:], ([5, 1, 4], [2, 0]), strict=False):
         rows = sorted(rows)
         examples = Examples.of(Example(f"a{row}", ("x",), 0.5) for row in rows)
-        found.append(Dataset(task, examples, whole.sequences, np.array(rows), 0))
+        found.append(Dataset(task, examples, whole.sequences, np.array(rows)))
     return found
 
 

@@ -38,13 +38,13 @@ def table(seed: int = 0) -> tuple[Sequences]:
 def tags(sequences: tuple[Sequences], truth: Mapping[int, Sequence[int]] = TRUTH) -> Dataset:
     """Returns the data set of the task ``tags``, whose examples are the rows that have a label."""
     ids, texts = TextColumn.of(f"r{row}" for row in truth), TextColumn.of("x" for _ in truth)
-    return Dataset(TAGS, Examples(ids, [texts], Ragged.of(truth.values())), sequences, np.array([*truth]), 0)  # type: ignore[arg-type]
+    return Dataset(TAGS, Examples(ids, [texts], Ragged.of(truth.values())), sequences, np.array([*truth]))  # type: ignore[arg-type]
 
 
 def topics(sequences: tuple[Sequences]) -> Dataset:
     labels = {0: 1.0, 1: 0.0, 3: 1.0}
     examples = Examples.of(Example(f"r{row}", ("x",), label) for row, label in labels.items())
-    return Dataset(TOPIC, examples, sequences, np.array([*labels]), 0)
+    return Dataset(TOPIC, examples, sequences, np.array([*labels]))
 
 
 def rows(*numbers: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def rows(*numbers: int) -> np.ndarray:
 
 def states(model: Model, sequences: tuple[Sequences], row: int) -> torch.Tensor:
     """Returns the last layer's output for all tokens of a row that is encoded alone."""
-    wanted = Dataset.whole(TOPIC, Examples.of([Example("a", ("x",), 0.0)] * len(LENGTHS)), sequences, 0)
+    wanted = Dataset.whole(TOPIC, Examples.of([Example("a", ("x",), 0.0)] * len(LENGTHS)), sequences)
     found: list[torch.Tensor] = []
     hook = model.encoder.layers[-1].register_forward_hook(lambda *given: found.append(given[2]))
     model(collate([(wanted, rows(row))], CPU))

@@ -188,4 +188,4 @@ def dataset(
         sequences.append(Sequences(ids, np.zeros_like(ids), offsets))
     labels = labels if labels is not None else [None] * len(lengths[0])
     examples = Examples.of(Example(f"a{i}", ("x",), label) for i, label in enumerate(labels))
-    return Dataset.whole(task, examples, tuple(sequences), 0)
+    return Dataset.whole(task, examples, tuple(sequences))

@@ -21,6 +21,7 @@ from mtbert.task import Task
 Int32s = npt.NDArray[np.int32]
 TokenIds = npt.NDArray[np.int32 | np.uint16]  # two bytes are enough for most vocabularies
 Rows = npt.NDArray[np.int64]  # row numbers
+_NOTHING: Rows = np.zeros(0, np.int64)
 Floats = npt.NDArray[np.float64]
 
 
@@ -128,7 +129,7 @@ class Dataset:
             entry holds one token sequence per row of the table. Tasks that read the same columns of a table in the same
             way share one tuple ``sequences``, so that a row is encoded only once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
-        truncated: The number of examples that were cut to ``max_length`` tokens.
+        cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
             neither a loss nor the sampling of rows needs clusters.
     """
@@ -137,7 +138,7 @@ class Dataset:
     examples: Examples
     sequences: tuple[Sequences, ...]
     rows: Rows
-    truncated: int
+    cut: Rows = field(default_factory=lambda: _NOTHING)
     clusters: npt.NDArray[np.int64] | None = None
 
     @classmethod
@@ -146,11 +147,11 @@ class Dataset:
         task: Task,
         examples: Examples,
         sequences: tuple[Sequences, ...],
-        truncated: int,
+        cut: Rows = _NOTHING,
         clusters: Rows | None = None,
     ) -> Self:
         """Returns a data set whose examples are all rows of a table."""
-        return cls(task, examples, sequences, np.arange(len(examples)), truncated, clusters)
+        return cls(task, examples, sequences, np.arange(len(examples)), cut, clusters)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -171,6 +172,11 @@ class Dataset:
         """
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
+
+    @property
+    def truncated(self) -> int:
+        """The number of examples that were cut to ``max_length`` tokens."""
+        return int(np.isin(self.rows, self.cut).sum())
 
     @property
     def size(self) -> int:

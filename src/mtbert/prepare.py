@@ -109,7 +109,7 @@ def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: i
     A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first.
     """
     tokens, cut = _tokens(task, examples.texts, tokenizer, max_length, keep=False)
-    return Dataset.whole(task, examples, tokens, truncated=len(cut))
+    return Dataset.whole(task, examples, tokens, cut)
 
 
 def tokenized(
@@ -143,8 +143,7 @@ def tokenized(
             made[form] = _tokens(task, texts, tokenizer, max_length, keep=keep)
         tokens, cut = made[form]
         own = side.tasks[task.name]
-        truncated = int(np.isin(own.rows, cut).sum())
-        found[task.name] = Dataset(task, own.examples, tokens, own.rows, truncated)
+        found[task.name] = Dataset(task, own.examples, tokens, own.rows, cut)
     return {name: found[name] for name in tasks}
 
 

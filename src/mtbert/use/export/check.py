@@ -72,11 +72,17 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
             f"{after:.4f} on {count(len(data), 'row')}; at most {tolerance:g} is allowed. Export without --int8, or "
             "allow more with --tolerance."
         )
-    answers = (
-        _numbers(answer_tensors(data.task, x, model.fitted(data.task.name), clamped=False)) for x in (ours, theirs)
-    )
-    apart = max(float(_apart(data.task, a, b).max()) for a, b in zip(*map(dict.values, answers), strict=True))
-    return Compared(len(data), apart, (before, after), metric)
+    return Compared(len(data), largest_difference(model, data.task, ours, theirs), (before, after), metric)
+
+
+def largest_difference(model: Model, task: Task, ours: Tensor, theirs: Tensor) -> float:
+    """Returns the largest difference between the answers that follow from two sets of raw predictions.
+
+    Differences between scores are divided by the width of the task's range. Labels are not compared.
+    """
+    fitted = model.fitted(task.name)
+    answers = (_numbers(answer_tensors(task, raw, fitted, clamped=False)) for raw in (ours, theirs))
+    return max(float(_apart(task, a, b).max()) for a, b in zip(*map(dict.values, answers), strict=True))
 
 
 def answer_tensors(

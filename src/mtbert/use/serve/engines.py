@@ -12,7 +12,25 @@ from mtbert import environment, scoring
 from mtbert.batch import Dataset
 from mtbert.messages import few
 from mtbert.model.model import Model
+from mtbert.use.export import Differs
+from mtbert.use.export.check import LARGEST_DIFFERENCE, largest_difference
+from mtbert.use.predictor import Predictor
 
+ROUNDED_DIFFERENCE = 0.1  # of a probability or a score's share of the range
+TOY_TEXTS = (
+    "A good film.",
+    "I would not watch it again, not even for money.",
+    "Where is the next station?",
+    "the weather in Lisbon is fine today",
+    "1 + 1 = 2",
+    "He paid 12.50 for two tickets & a drink!",
+    "yes",
+    'She said: "never", and left the house without a coat, although it had rained since the early morning.',
+    "Une phrase en français, et une autre.",
+    "???",
+    "cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog cat dog",
+    "It is neither very good nor very bad; most people who have seen it say so.",
+)
 EngineName = Literal["torch", "onnx", "onnx-int8"]
 
 
@@ -60,3 +78,35 @@ def engine_named(name: EngineName, model: Model, precision: str) -> Engine:
 
     model.compute = torch.float32
     return make_engine(model.to("cpu"), int8=name == "onnx-int8", threads=torch.get_num_threads())
+
+
+def difference(predictor: Predictor, engine: Engine) -> float:
+    """Returns the largest difference between the engine's answers to some toy texts and those of PyTorch.
+
+    Differences between scores are divided by the width of the task's range.
+    """
+    found = 0.0
+    for name, task in predictor.tasks.items():
+        columns = [TOY_TEXTS[i:] + TOY_TEXTS[:i] for i in range(task.texts or 3)]
+        data = predictor.read(name, list(zip(*columns, strict=True)) if len(columns) > 1 else TOY_TEXTS)
+        ours, theirs = (one([data])[name][0] for one in (TorchEngine(predictor.model), engine))
+        found = max(found, largest_difference(predictor.model, task, ours, theirs))
+    return found
+
+
+def odd_answers(name: EngineName, apart: float) -> tuple[str, ...]:
+    """Returns a warning if the answers of an engine with rounded weights differ much from those of PyTorch.
+
+    Args:
+        name: The name of the engine.
+        apart: The largest difference that was found.
+
+    Raises:
+        Differs: If the engine does not round weights, and its answers differ.
+    """
+    said = f"--engine {name}: answers to toy texts differ from those of PyTorch by up to {apart:.1e}"
+    if name == "onnx-int8":
+        return () if apart <= ROUNDED_DIFFERENCE else (f"{said}. mtbert export --int8 tells what that costs.",)
+    if not apart <= LARGEST_DIFFERENCE:  # nan is a difference too
+        raise Differs(f"{said}; at most {LARGEST_DIFFERENCE:g} is allowed. Use --engine torch.")
+    return ()

@@ -80,15 +80,17 @@ def kserve_routes(service: Service) -> APIRouter:
     @router.post("/models/{name}/infer", summary="The answers of a task")
     async def infer(body: InferRequest, name: str = named) -> Response:
         service.task(name)
-        rows = [row[name] for row in await service.answers([name], _rows(body.inputs))]
-        found = _columns(rows)
+        result = await service.answers([name], _rows(body.inputs))
+        found = _columns([row[name] for row in result.answers])
         if body.outputs:
             known = {one["name"]: one for one in found}
             for wanted in body.outputs:
                 if wanted.name not in known:
                     raise Refused(422, f"outputs: no output {shown(wanted.name)}. Task {name} has {few(known)}.")
             found = [known[wanted.name] for wanted in body.outputs]
-        answer = {"model_name": name, "model_version": "1", "outputs": found}
+        answer: dict[str, Any] = {"model_name": name, "model_version": "1", "outputs": found}
+        if result.cut:  # a parameter is a text, a number or a truth value
+            answer |= {"parameters": {"cut": json.dumps(result.cut)}}
         return JSONResponse(answer if body.id is None else answer | {"id": body.id})
 
     return router

@@ -75,7 +75,8 @@ const ask = async () => {
     if (mine !== asking) return; // a later question has taken its place
     settle();
     show(found.answers[0], [body.texts[0]].flat());
-    at("time").textContent = `${Math.round(performance.now() - begin)} ms`;
+    const cut = found.cut.length ? "The text is too long: only its start was read. " : "";
+    at("time").textContent = `${cut}${Math.round(performance.now() - begin)} ms`;
   } catch (error) {
     if (mine === asking) failed(error, ask);
   }

@@ -9,6 +9,10 @@ from starlette.responses import JSONResponse, Response
 from mtbert.use.serve.service import Service
 from mtbert.use.serve.texts import TextRow
 
+CutRows = Annotated[
+    list[int], Field(description="The texts, counted from 0, that are longer than the model reads: it read their start")
+]
+
 
 class TextsBody(BaseModel):
     """The body of a request: a list of texts; a pair is a list of two texts."""
@@ -26,12 +30,14 @@ class TaskAnswers(BaseModel):
     """The answers of one task, one for each text."""
 
     answers: list[dict[str, Any]] = Field(examples=[[{"label": "good", "p(good)": 0.9, "p(bad)": 0.1}]])
+    cut: CutRows
 
 
 class AllAnswers(BaseModel):
     """The answers of several tasks: for each text, an object with the answer of each task that takes such a text."""
 
     answers: list[dict[str, dict[str, Any]]] = Field(examples=[[{"mood": {"label": "good", "p(good)": 0.9}}]])
+    cut: CutRows
 
 
 def predict_routes(service: Service) -> APIRouter:
@@ -42,12 +48,13 @@ def predict_routes(service: Service) -> APIRouter:
     @router.post("/v1/predict", response_model=AllAnswers, summary="The answers of all tasks that take such texts")
     async def predict_all(body: QuestionsBody) -> Response:
         names = list(service.predictor.tasks) if body.tasks is None else body.tasks
-        return JSONResponse({"answers": await service.answers(names, body.texts)})
+        found = await service.answers(names, body.texts)
+        return JSONResponse({"answers": found.answers, "cut": found.cut})
 
     @router.post("/v1/predict/{task}", response_model=TaskAnswers, summary="The answers of one task")
     async def predict_one(body: TextsBody, task: str = named) -> Response:
-        answers = await service.answers([task], body.texts)
-        return JSONResponse({"answers": [row[task] for row in answers]})
+        found = await service.answers([task], body.texts)
+        return JSONResponse({"answers": [row[task] for row in found.answers], "cut": found.cut})
 
     @router.get("/v1/tasks", summary="The tasks of the model: what they read, and what they answer")
     async def tasks() -> Response:

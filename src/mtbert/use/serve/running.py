@@ -15,7 +15,7 @@ from mtbert import files
 from mtbert.messages import clean, few, plain_console, shown, warn
 from mtbert.use.hub_runs import find_run
 from mtbert.use.predictor import Predictor, load
-from mtbert.use.serve.engines import Engine, EngineName, engine_named
+from mtbert.use.serve.engines import Engine, EngineName, difference, engine_named, odd_answers
 from mtbert.use.serve.limits import LOG, AsgiApp, Limits
 from mtbert.use.serve.together import Asked, answer_all
 from mtbert.use.trained import early_model
@@ -61,6 +61,9 @@ def serve_run(
         if token is None and host not in LOOPBACK:
             warn(console, f"--host {clean(host)}: everybody who reaches this port may ask. Give --token-file.")
         made = engine_named(engine, predictor.model, precision)
+        if engine != "torch":
+            for line in odd_answers(engine, difference(predictor, made)):
+                warn(console, line)
         _warm_up(predictor, made)
         _log_to_stderr()
         _raise_limit_of_files()

@@ -19,7 +19,7 @@ from mtbert.use.predictor import Predictor, checked_texts
 from mtbert.use.serve.batching import Batcher
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.limits import Limits
-from mtbert.use.serve.together import Answers, Asked, Vectors
+from mtbert.use.serve.together import Asked, BatchResult, Vectors
 
 GivenRow = str | Sequence[str]  # a text, a pair of texts, or a query and its candidates
 
@@ -62,8 +62,8 @@ class Service:
         shape = [abs(size) for size in task.predicts.shape(task)]  # -1: the number of candidates
         return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]
 
-    async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> Answers:
-        """Returns a dict ``{task: answer}`` for each row of texts.
+    async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> BatchResult:
+        """Returns the result for rows of texts: a dict ``{task: answer}`` for each row, and which rows were cut.
 
         A row gets the answers of those tasks in ``names`` that take as many texts as it has.
 
@@ -75,14 +75,15 @@ class Service:
             raise Refused(422, "tasks: is empty. Name a task, or leave it out.")
         rows = self._rows(tasks, texts)
         if not rows:
-            return []
-        return (await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))).answers
+            return BatchResult([], None, (), 0)
+        return await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))
 
-    async def vectors(self, name: str | None, texts: Sequence[str]) -> tuple[Vectors, int]:
+    async def vectors(self, name: str | None, texts: Sequence[str], *, cut: bool = True) -> tuple[Vectors, int]:
         """Returns a vector for each text, ``[B, D]``, and how many tokens were encoded.
 
         The vectors are the input of a task's head. The task is the one called ``name``, or the default task if ``name``
         is None.
+        If ``cut`` is false, texts that are longer than the model reads are refused.
 
         Raises:
             Refused: If there is no such task, if the task cannot turn a single text into a vector, or if a text is not
@@ -99,8 +100,15 @@ class Service:
             even = checked + checked[-1:] * (len(checked) % 2)
             rows = tuple(zip(even[::2], even[1::2], strict=True))
         found = await self.batcher.ask(Asked((task.name,), rows, vectors=True))
+        self.check_cut(found, cut)
         assert found.vectors is not None
         return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens
+
+    def check_cut(self, found: BatchResult, allowed: bool) -> None:
+        """Raises :class:`Refused` if texts were cut and this is not ``allowed``."""
+        if found.cut and not allowed:
+            most = count(self.predictor.model.max_length, "token")
+            raise Refused(413, f"inputs: a text is longer than the model reads, {most}. Shorten it, or let it be cut.")
 
     def embedding(self) -> Task:
         """Returns the task whose vectors a client gets if its request names no task.

@@ -16,11 +16,17 @@ from mtbert.use.serve.together import Vectors
 TaskName = Annotated[str | None, Query(description="The task that answers; by default, the first that can")]
 
 
+Truncate = Annotated[
+    bool | None, Field(description="If false, texts that are longer than the model reads are refused, not cut")
+]
+
+
 class EmbedRequest(BaseModel):
     """The body of ``/embed``."""
 
     inputs: Annotated[str | list[str], Field(examples=[["a good film", "a dull film"]])]
     normalize: Annotated[bool, Field(description="Whether vectors get the length 1")] = True
+    truncate: Truncate = None
 
 
 class HubParameters(BaseModel, extra="forbid"):
@@ -34,6 +40,7 @@ class PredictRequest(BaseModel):
 
     inputs: Annotated[str | list[str] | list[list[str]], Field(examples=["a good film"])]
     raw_scores: bool = False
+    truncate: Truncate = None
     parameters: HubParameters | None = None
 
 
@@ -44,7 +51,7 @@ def tei_routes(service: Service) -> APIRouter:
     @router.post("/embed", response_model=list[list[float]], summary="A vector for each text")
     async def embed(body: EmbedRequest, task: TaskName = None) -> Response:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-        vectors, _ = await service.vectors(task, texts)
+        vectors, _ = await service.vectors(task, texts, cut=body.truncate is not False)
         return JSONResponse((normalized(vectors) if body.normalize else vectors).tolist())
 
     @router.post("/predict", summary="The probability of each class, the highest first")
@@ -56,7 +63,9 @@ def tei_routes(service: Service) -> APIRouter:
         rows = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
         name = task if task is not None else _first(service, rows)
         most = body.parameters.top_k if body.parameters else None
-        found = [_ranked(name, row[name])[:most] for row in await service.answers([name], rows)]
+        result = await service.answers([name], rows)
+        service.check_cut(result, body.truncate is not False)
+        found = [_ranked(name, row[name])[:most] for row in result.answers]
         # The client of the Hub sends parameters, even none, and wants a list of lists for one text too.
         return JSONResponse(found if many or body.parameters is not None else found[0])
 

@@ -43,11 +43,13 @@ class BatchResult:
     Attributes:
         answers: The answers to each row; empty if vectors were asked for.
         vectors: The vectors of each row, ``[B, texts, D]``; None if answers were asked for.
+        cut: The rows that are longer than the model reads, in ascending order. Their ends were cut off.
         tokens: How many tokens the rows have. If two tasks read a row in different ways, its tokens count twice.
     """
 
     answers: Answers
     vectors: Vectors | None
+    cut: tuple[int, ...]
     tokens: int
 
 
@@ -59,6 +61,7 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
     """
     answers: list[Answers] = [[{} for _ in one.rows] for one in asked]
     vectors: list[list[Vectors]] = [[] for _ in asked]
+    cut: list[set[int]] = [set() for _ in asked]
     by_size: dict[int, list[tuple[int, int]]] = {}
     for q, one in enumerate(asked):
         for r, row in enumerate(one.rows):
@@ -70,6 +73,9 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
         owners = np.array([q for q, _ in places])
         data = []
         for rows, together in _datasets(predictor, wanted, columns):
+            for at in rows[together[0].cut].tolist():
+                q, r = places[at]
+                cut[q].add(r)
             np.add.at(tokens, owners[rows], together[0].lengths_of(np.arange(len(rows))))
             data += together
         raw = engine(data, vectors=any(asked[q].vectors for q in set(owners.tolist())))
@@ -84,9 +90,12 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
                 else:
                     answers[q][r][name] = decoded[i]
     return [
-        BatchResult([], np.stack(vectors[q]), int(tokens[q]))
-        if one.vectors
-        else BatchResult(answers[q], None, int(tokens[q]))
+        BatchResult(
+            [] if one.vectors else answers[q],
+            np.stack(vectors[q]) if one.vectors else None,
+            tuple(sorted(cut[q])),
+            int(tokens[q]),
+        )
         for q, one in enumerate(asked)
     ]
 
