@@ -262,14 +262,14 @@ def _forward(
     return found
 
 
-def _spread(part_WK: Tensor, words: Ragged, made: Rows) -> Tensor:
-    """Returns the predictions for all words, in the order of the examples; ``nan`` for a word that has no token.
+def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
+    """Returns a prediction for every word, in the order of the examples in ``words``.
 
-    A word has no token if its text was cut before it, or if the tokenizer drops it. ``part_WK`` holds the predictions
-    for all other words. ``made`` holds the indices of the examples in the order of ``part_WK``.
+    ``part_WK`` has predictions only for words with a token, and its examples are in the order of ``words[order]``. The
+    prediction for a word without a token becomes ``nan``.
     """
-    tokens = words[made]
-    places = words.with_values(np.arange(len(words.values)))[made].values[tokens.values >= 0]
+    tokens = words[order]
+    places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]
     found_WK = part_WK.new_full((len(words.values), *part_WK.shape[1:]), torch.nan)
     found_WK[torch.from_numpy(places)] = part_WK
     return found_WK

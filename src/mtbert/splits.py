@@ -222,7 +222,7 @@ def check_files(recipe: Recipe) -> None:
 
 
 def file_digests(recipe: Recipe) -> dict[str, str]:
-    """Returns a dict from the name of each file of train and dev, as messages and records write it, to its SHA-256.
+    """Returns the SHA-256 of each file of train and dev. The keys are the file names, made safe to print.
 
     Every file is read, even if it seems unchanged since its digest was last computed.
 
@@ -293,9 +293,9 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
 def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
     """Draws the train rows that become dev, and returns their numbers as :meth:`SourceTable.places` gives them.
 
-    Rows that do not satisfy the source's ``where`` take part in the draw, so another ``where`` moves no row between
-    train and dev. Rows without labels take part if the recipe has the table under ``tables``, but not if the table
-    belongs to a task with files of its own.
+    Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
+    a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under
+    ``tables``, but not if the table belongs to a task with files of its own.
 
     Args:
         settings: A task that reads the table.

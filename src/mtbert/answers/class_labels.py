@@ -255,8 +255,9 @@ def check_codes(task: TaskFacts) -> None:
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns a pair: the class names that look like sets of labels, and the number of different parts of all names.
 
-    A name such as ``a;b`` looks like a set if its parts occur in other names too, or if all names are in brackets. If
-    no name looks like a set, the number is 0. White space separates only numbers: names may have several words.
+    A name is split into parts at ``;``, ``|`` or ``,``. A name without these characters is split at white space if all
+    its parts are whole numbers. A name such as ``a;b`` looks like a set if its parts occur in other names too, or if
+    all names are in brackets. If no name looks like a set, the number is 0.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

@@ -58,7 +58,10 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @property
     def gives_probability(self) -> bool:
-        """Whether the probability of a whole answer follows from its prediction, so that a run can calibrate it."""
+        """Whether a prediction gives the probability of the answer. A run can calibrate only such predictions.
+
+        False for scores, for cosines and for tags of words.
+        """
         return bool(self.fits.calibrations)
 
     @abstractmethod

@@ -283,9 +283,10 @@ class Scene:
 
 
 def _sts(rng: np.random.Generator) -> list[DemoRow]:
-    """Returns one row, in a list: a pair of sentences, and the score of their similarity.
+    """Returns a list with one row: two sentences, and the score of their similarity.
 
-    The second sentence describes the same scene as the first or a changed scene, in the same or in other words.
+    Each sentence describes a scene. The two scenes may be the same, or differ in some parts. If they are the same, the
+    two sentences may still use different words.
     """
     who, new_who, whom, new_whom = _some(rng, PEOPLE, 4)
     (mood, new_mood), (place, new_place), (action, new_action) = (_some(rng, p, 2) for p in (MOODS, PLACES, ACTIONS))

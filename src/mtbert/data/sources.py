@@ -131,7 +131,8 @@ def read(
         source: The source.
         columns: The columns to read. Their names are ignored if the source is ``generated``.
         root: The folder from which relative paths start.
-        texts: The number of texts that the task reads, 1 or 2; None for as many as ``columns`` names.
+        texts: The number of texts that the task reads, 1 or 2. If None, the task reads every column in
+            ``columns.text``.
         labelled: Whether to read labels. If true, rows without a label or with an empty text are dropped, and a warning
             counts them. If false, as for the input of a prediction, no row is dropped, and the id column may be
             missing.

@@ -79,7 +79,7 @@ def _row(first: str, source: _Lines, width: int, line: int) -> tuple[int, list[s
     """Returns the number of lines in the row that begins with the line ``first``, and the fields of the row."""
     body, taken = first, 1
     fields, is_open = alone, _ = _split(_body(first), line)
-    while width and is_open and not (len(fields) == width and _row_of_its_own(source, taken, width)):
+    while width and is_open and not (len(fields) == width and _next_is_row(source, taken, width)):
         more = _closing(source, taken, LONGEST_TEXT - len(body))
         if not more:
             break
@@ -124,16 +124,15 @@ def _split(body: str, line: int) -> tuple[list[str], bool]:
         at += 1
 
 
-def _row_of_its_own(source: _Lines, taken: int, width: int) -> bool:
-    """Returns whether a line can be a row by itself, because it has ``width`` fields.
+def _next_is_row(source: _Lines, start: int, width: int) -> bool:
+    """Returns whether the next line that is not blank has ``width`` fields.
 
-    The line is the first line of ``source`` from index ``taken`` on, without counting blank lines. Returns True if only
-    blank lines are left.
+    The search starts at the line with the index ``start``. Returns True if all lines from there on are blank.
     """
-    while (following := source.after(taken)) is not None:
+    while (following := source.after(start)) is not None:
         if body := _body(following):
             return body.count("\t") + 1 == width
-        taken += 1
+        start += 1
     return True
 
 

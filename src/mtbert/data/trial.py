@@ -143,16 +143,17 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
                 return f"gives the id {max(encoding.ids)}, but its vocabulary ends at {highest}"
             if max(encoding.type_ids, default=0) >= 2**15:
                 return f"gives the segment {max(encoding.type_ids)}, but a text has two at most"
-        if not own <= _texts_of(encodings):
+        if not own <= _with_tokens(encodings):
             what = "a text" if own == {0} else "one of the two texts of a pair"
             return f"gives no token for {what}, but {count(len(encodings[1]), 'token')} of its own"
     return None
 
 
-def _texts_of(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the set of the texts that have at least one token in ``encodings``. Special tokens do not count.
+def _with_tokens(encodings: Sequence[Encoding]) -> set[int | None]:
+    """Returns a set that says which texts have tokens in ``encodings``.
 
-    In the set, 0 stands for the first text of a pair, and 1 for the second.
+    The set contains 0 if any encoding has a token of the first text, and 1 if any encoding has a token of the second
+    text. Special tokens do not count.
     """
     return {
         number

@@ -114,10 +114,10 @@ class Pass:
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a new random generator, in the state that :attr:`generator` had before this pass drew dropout masks.
+        """Returns a new random generator for repeating this forward pass with :meth:`finish`.
 
-        All forward passes over the batch :attr:`alone` that get a new generator from this method have the same dropout
-        masks as each other.
+        All generators from this method start in the same state. Two repetitions, each with such a generator, therefore
+        have equal dropout masks. :attr:`repeats` says whether the original pass has the same masks too.
         """
         import torch
 

@@ -39,9 +39,9 @@ class Model(nn.Module):
         seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
-        fitted: For each task, the names of the numbers, such as a threshold, that are fitted on held-out rows and saved
-            with its head. A task that is not in this mapping gets the names of the numbers that a run without
-            calibration fits.
+        fitted: For each task, the names of the numbers that are saved with its head after they were fitted on held-out
+            rows, such as ``threshold``. A task that is not in this mapping has no calibration. It has a threshold
+            if one can be fitted for its answers.
         unshare: How many top layers are not shared. Each task has its own copy of these layers, of the final norm and
             of the pooler. The copies start with the weights of the encoder, whose own top layers are then not trained.
     """

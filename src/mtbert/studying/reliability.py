@@ -1,6 +1,7 @@
 """Reliability diagrams: how many of the answers with about the same probability are right.
 
-Dimension key: N answers of all runs of a row of the study, K options, M bins of probabilities.
+Dimension key: N answers, K possible answers to an example, M bins of probabilities. The N answers come from all
+runs of one row of the study.
 """
 
 from collections.abc import Iterator, Sequence

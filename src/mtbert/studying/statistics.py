@@ -89,8 +89,9 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
 
     With two or more seeds, the variance of the mean is ``from_examples + from_seeds / S``. Here ``from_examples`` is
     the variance of the mean over the resamples. ``from_seeds`` is the variance of the scores between seeds, minus the
-    part that would change with other examples: an example may affect the score of one seed, but not the score of
-    another seed. Source: Cornfield and Tukey, "Average values of mean squares in factorials", 1956.
+    variance of the interaction between seeds and examples. (They interact if an example is easier for one seed than for
+    another.) The interaction is subtracted because ``from_examples`` already includes it. Source: Cornfield and Tukey,
+    "Average values of mean squares in factorials", 1956.
 
     The degrees of freedom are computed by Satterthwaite's formula, in which an upper confidence bound replaces the
     variance between seeds. Without the bound, a few seeds whose scores are close together by chance would give too many

@@ -86,11 +86,11 @@ class Summary:
         return [self.main, *(name for name in self.baseline if name not in (self.main, OVERALL))]
 
     def detectable(self, against: Against, score: str) -> float | None:
-        """Returns how large a true difference between two study rows must be for a test to find it in 80% of cases.
+        """Returns the smallest true difference in a score that the tests of this study would find in 80% of cases.
 
-        Each comparison of two rows by the score called ``score`` gives such a size, unless the rows have equal answers.
-        The result is the median of the sizes, or None if there are no sizes. The level of each test is 0.05 divided by
-        the number of comparisons (the strictest step of Holm's correction).
+        Each test compares two rows of the study by the score named in ``score``. The smallest difference is computed
+        for each test, and their median is returned. Tests of rows with equal answers are left out. If no test remains,
+        returns None. The level of a test is 0.05 divided by the number of all tests (the first step of Holm's method).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

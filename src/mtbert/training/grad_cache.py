@@ -59,12 +59,12 @@ def fed_by_pass(
     return fed
 
 
-def surrogate(loss: WholeBatch, made: Pass, fed: Fed) -> Tensor:
-    """Returns a scalar that replaces a whole-batch loss when the gradients of one forward pass are computed.
+def surrogate(loss: WholeBatch, one_pass: Pass, fed: Fed) -> Tensor:
+    """Returns a scalar to backpropagate through one forward pass, in place of a whole-batch loss.
 
-    The value of the scalar is ``fed.value``. ``loss`` gathers some tensors from the forward pass ``made``. The scalar's
-    gradients with respect to these tensors are ``fed.gradients``.
+    The value of the scalar is ``fed.value``. Its gradients with respect to the tensors ``loss.gather(one_pass)`` are
+    ``fed.gradients``.
     """
-    pairs = zip(loss.gather(made), fed.gradients, strict=True)
+    pairs = zip(loss.gather(one_pass), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()
     return fed.value + through - through.detach()

@@ -219,9 +219,10 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one forward pass.
 
-        Before a loss is weighted, it is multiplied by the share of its task's labels that are in this pass. ``amounts``
-        holds each task's number of labels (or the sum of their weights) in the whole step. If ``surrogates`` holds a
-        value for a loss, the loss's weight is applied to this value instead of the product.
+        A step may have several passes. Before a loss is weighted, it is multiplied by the share of its task's labels
+        that are in this pass. ``amounts`` has each task's number of labels (or the sum of their weights) in the whole
+        step. A loss with a value in ``surrogates`` is not computed. The value from ``surrogates`` is weighted instead,
+        and it is not multiplied by the share.
         """
         totals = {}
         for name, made in passes.items():

@@ -160,20 +160,20 @@ def _columns_of(
     row: Mapping[str, OutputRow | None],
     blank: Mapping[str, OutputRow],
     recipe: Recipe | None,
-    alone: str | None,
+    single_task: str | None,
     suffix: str,
 ) -> OutputRow:
-    """Returns the columns of an output row: the answer of the task ``alone``, or of all tasks if ``alone`` is None.
+    """Returns the columns of an output row: the answer of ``single_task`` or, if this is None, of every task.
 
-    ``row`` holds the answers by task. A missing answer is None in ``row``; it becomes null in JSON lines, and the empty
-    cells ``blank[task]`` in other formats.
+    ``row`` maps each task to its answer, or to None if the answer is missing. ``blank`` maps each task to an answer
+    without values, which replaces a missing answer. In JSON lines with all tasks, a missing answer is null instead.
     """
-    if alone is None and suffix == ".jsonl":
+    if single_task is None and suffix == ".jsonl":
         return dict(row)
     filled = {task: blank[task] if answer is None else answer for task, answer in row.items()}
     if suffix in outputs.SEPARATED:
         filled = {task: _joined(recipe, task, answer) for task, answer in filled.items()}
-    return outputs.flat(filled) if alone is None else filled[alone]
+    return outputs.flat(filled) if single_task is None else filled[single_task]
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:

@@ -73,7 +73,7 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
     rounded = [f"- `{name}`, int8: {one}" for name, one in compared.items() if one.scores is not None]
     lines += ["", *rounded] if rounded else []
     lost = [
-        f"- `{name}`: {_prose(note, wanted.predictor.task(name))}"
+        f"- `{name}`: {_escaped(note, wanted.predictor.task(name))}"
         for name in wanted.tasks
         for note in exporter.lost(wanted.predictor.model, wanted.predictor.task(name))
     ]
@@ -96,10 +96,10 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", clean(text))
 
 
-def _prose(note: str, task: Task) -> str:
-    """Returns a note in Markdown. Parts between backticks become code.
+def _escaped(note: str, task: Task) -> str:
+    """Returns ``note`` as Markdown. Special characters are escaped, except between backticks, where the text is code.
 
-    If any label of the task contains a backtick, nothing becomes code.
+    If any label of the task contains a backtick, backticks are escaped too, so nothing becomes code.
     """
     if any("`" in label for label in task.labels or ()):
         return markdown(note)

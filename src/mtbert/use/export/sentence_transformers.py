@@ -32,7 +32,7 @@ from mtbert.use.export.stock import (
     first_lines,
     form_of,
     has_pooler,
-    losses_of,
+    left_to_user,
     not_stock,
     own_encoder,
     places,
@@ -94,7 +94,7 @@ class SentenceTransformers:
         return None
 
     def lost(self, model: Model, task: Task) -> tuple[str, ...]:
-        return losses_of(model, task, "what the model gives")
+        return left_to_user(model, task, "what the model gives")
 
     def facts(self, wanted: Wanted) -> dict[str, dict[str, object]]:
         return {name: {"folder": place} for name, place in places(wanted).items()}

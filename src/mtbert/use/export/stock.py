@@ -83,7 +83,10 @@ def own_encoder(model: Model, task: Task) -> Encoder:
 
 
 def has_pooler(config: EncoderConfig) -> bool:
-    """Returns whether the transformers class for this encoder has a pooler. The encoder itself may have none."""
+    """Returns whether transformers builds this encoder with a pooler.
+
+    It may do so even if the checkpoint has no weights for a pooler.
+    """
     family = FAMILIES[config.family]
     return family.encoder(family.config.model_validate(dict(config.source))).pooler
 
@@ -143,11 +146,11 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
     return None
 
 
-def losses_of(model: Model, task: Task, logit: str) -> tuple[str, ...]:
-    """Returns notes for the user: what transformers or sentence-transformers leaves out of a task's answer.
+def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
+    """Returns notes that say what users of an export must do to get mtbert's answers from the library's output.
 
-    A note is one line. For example, scores may not be clamped. ``logit`` is a phrase that says how to get the logit of
-    a yes/no answer from the library's output.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` is a phrase that
+    the notes use: how to get the logit of a yes/no answer from the library's output.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)

@@ -29,7 +29,7 @@ from mtbert.use.export.stock import (
     affines,
     first_lines,
     form_of,
-    losses_of,
+    left_to_user,
     not_stock,
     own_encoder,
     places,
@@ -79,7 +79,7 @@ class Transformers:
         return None
 
     def lost(self, model: Model, task: Task) -> tuple[str, ...]:
-        return losses_of(model, task, "that of the second label minus that of the first, without softmax")
+        return left_to_user(model, task, "that of the second label minus that of the first, without softmax")
 
     def facts(self, wanted: Wanted) -> dict[str, dict[str, object]]:
         return {name: {"folder": place} for name, place in places(wanted).items()}
