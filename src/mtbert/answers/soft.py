@@ -213,9 +213,9 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of the class that ``label`` stands for.
+        """Returns the index of a class.
 
-        A soft label stands for its most voted class. An answer is already the index of a class, and stays the same.
+        If ``label`` is a soft label, this is the class with the most votes. If it is an answer, it is the index itself.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

@@ -202,10 +202,10 @@ class Reader:
             self._settle()
 
     def _read_words(self, column: int, reader: WordReader, row: list[Any], name: str, unit: str, line: int) -> None:
-        """Changes a text in ``row``, and the cells that label the words of the text. ``column`` is the text's index.
+        """Replaces the labels of words in ``row`` by JSON lists with one tag for each word.
 
-        Each of these cells becomes a JSON list with one tag for each word. If a cell already had one tag for each
-        word, the text also changes: its words are joined by single spaces.
+        The words are those of the text ``row[column]``. Unless the labels were spans of characters, the text changes
+        too: single spaces then separate its words.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column

@@ -111,10 +111,10 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _tasks_with(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields the dev data of each task for which the report has ``figure``, together with names of study rows.
+    """Yields a pair for each task for which the report has the figure ``figure``, such as ``by_label``.
 
-    ``figure`` is a name such as ``by_label``. The figure shows only the study rows that are named: the reference row
-    and the row with the best score on the task.
+    The first item is the task's dev data. The second lists the names of the study rows that the figure shows: the
+    reference row, and the row with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

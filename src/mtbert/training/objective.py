@@ -249,7 +249,7 @@ class Objective:
 
         Returns:
             1. For each pass, the state of the random generator before the pass.
-            2. For each pass, a dict from the key of a loss to the :class:`Fed` of this loss and this pass.
+            2. For each pass, a dict from the key of a loss to the part of the loss that belongs to the pass.
             3. The state of the random generator after the last pass.
         """
         states, gathered = [], []
