@@ -81,9 +81,9 @@ class Examples(Sequence[Example]):
         return Examples(self.ids.take(rows), texts, self.labels[rows], weights, votes)
 
     def unlabelled(self, words: Ragged) -> "Examples":
-        """Returns examples with the same ids and texts, in which the label of every word is missing.
+        """Returns a copy of these examples in which the label of every word is missing.
 
-        ``words`` has a row for each text, with one value for each word. The values are ignored.
+        ``words`` says how many words each text has: it holds one row per text, with one value per word.
         """
         return Examples(self.ids, self.texts, words.with_values(np.full(len(words.values), np.nan)))
 

@@ -123,7 +123,7 @@ CROSS_ENTROPY = Metric(
 
 @dataclass(frozen=True)
 class SoftLabels(LabelKind[Labels]):
-    """Labels that are distributions over classes. ``hard`` is the label kind of tasks whose labels are single classes.
+    """Labels that are distributions over classes. Their cells hold votes or shares.
 
     A cell of votes is a JSON list of class names, one for each vote. A cell of shares holds the shares of the classes:
     as a JSON list of numbers in the order of the classes, as a JSON object from class names to numbers, or, for a

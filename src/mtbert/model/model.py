@@ -40,8 +40,8 @@ class Model(nn.Module):
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
         fitted: For each task, the names of the numbers that are saved with its head after they were fitted on held-out
-            rows, such as ``threshold``. A task that is not in this mapping has no calibration. It has a threshold
-            if one can be fitted for its answers.
+            rows, such as ``threshold``. A task that is not in this mapping gets the default: a threshold if its
+            answers need one, and no calibration.
         unshare: How many top layers are not shared. Each task has its own copy of these layers, of the final norm and
             of the pooler. The copies start with the weights of the encoder, whose own top layers are then not trained.
     """

@@ -20,7 +20,7 @@ class Told(Protocol):
     """The interface of an object that is told about each batch, such as the server's metrics."""
 
     def batch(self, requests: int, rows: int, tokens: int) -> None:
-        """Is called when a batch has been answered, with the numbers of requests, rows and tokens in it."""
+        """Records that a batch was answered. The arguments count its requests, rows and tokens."""
         ...
 
 
