@@ -255,13 +255,13 @@ def study(
 ) -> None:
     """Run every recipe of a study with every seed, and report which techniques help, how much, and how certain this is.
 
-    Run the same command again to resume a study that was stopped, or to add new rows or seeds from its file. Runs that
-    have ended are not repeated.
+    Run the same command again to resume a study that was stopped. You can also add recipes or seeds to the study file,
+    and run the same command again. Runs that have ended are not repeated.
 
     Shipped studies: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called
-    paper/...), quick (the same techniques with MiniLM and shorter runs), best (the rows of quick and the recipe best),
-    best-parts (the recipe best, each time without one of its parts), six (one model for seven tasks, and a model for
-    each of them).
+    paper/...), quick (the same techniques with MiniLM and shorter runs), best (all recipes of quick, and the recipe
+    best), best-parts (the recipe best, each time without one of its parts), six (one model for seven tasks, and a model
+    for each of them).
 
     Examples:
 

@@ -159,14 +159,16 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns, for each word with a token, the index of the word's example and the index of the word's first token.
+    """Returns where the words of one task are in a batch. Words without a token are left out.
 
-    The index of a token is its position in the task's part of the batch.
+    The sequences of the task are in one part of the batch (:class:`~mtbert.batch.Span`). In this part, the sequences
+    follow one another, and all tokens are numbered from 0.
 
     Args:
-        words: For each example, the index of each word's first token in its sequence; -1 for a word without a token.
-        ends: The end of each sequence in this part of the batch, counted in tokens, ``[sequences]``.
-        order: For each example, the index of its sequence in this part of the batch.
+        words: For each example, a number for each word: the position of the word's first token in the sequence of the
+            example, counted from 0; -1 for a word without a token.
+        ends: For each sequence of the part, the number of its last token plus 1, ``[sequences]``.
+        order: For each example, the index of its sequence in the part.
         device: The device of the batch.
     """
     has_token = words.values >= 0

@@ -293,7 +293,11 @@ def find_folder(folder: Path) -> Path | None:
 
 
 def meant(folder: Path) -> Path:
-    """Returns the path that :func:`find_folder` was called with when it returned ``folder``."""
+    """Returns the proper path of ``folder``. For ``runs/.best.old`` and for ``runs/best``, it is ``runs/best``.
+
+    :func:`write_folder` moves the old content of a folder to a temporary path such as ``runs/.best.old``, and
+    :func:`find_folder` may return this temporary path.
+    """
     name = re.fullmatch(r"\.(.+)\.old", folder.name)
     return folder.with_name(name[1]) if name else folder
 

@@ -236,7 +236,8 @@ def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]
 def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, float, float]]:
     """Returns for each task the number of seeds, the mean of its main metric, and the ends of the mean's 95% interval.
 
-    The seeds are those with which a study ran the run's recipe. If no study holds the run, the dict is empty.
+    The mean is over all runs of a study that have the same recipe as ``run`` and differ only in the seed. The dict is
+    empty if ``run`` is not in a study, or if no other run has the same recipe.
     """
     from mtbert.studying.results import OUTLINE_FILE, read_study
     from mtbert.studying.runs import run_place

@@ -86,9 +86,10 @@ class LabelKind(ABC, Generic[_Labels]):
         return 1 if inputs == "single" else 2
 
     def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
-        """Checks the column settings of a recipe. Returns a dict with a new value for each setting to change.
+        """Checks the column settings of a recipe, and returns a dict with the settings to change and their new values.
 
-        By default, no setting is changed, so the dict is empty, and settings for sets of labels are refused.
+        The method of this base class changes no setting, so it returns an empty dict. It raises ValueError if the
+        recipe has settings that are only for sets of labels. Subclasses may override it.
 
         Args:
             name: The name of the answer type, for messages.

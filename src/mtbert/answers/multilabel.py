@@ -191,10 +191,10 @@ class LabelLogits(PredictionKind[Labels]):
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
-        """Returns how wrong each answer is, judged by the labels for which the truth is known.
+        """Returns how wrong each answer is.
 
-        For each answer, ``distance_B`` is the number of wrong labels, and ``loss_B`` sums the cross-entropies of all
-        labels.
+        The field ``distance_B`` is the number of wrong labels in each answer. The field ``loss_B`` is the sum of the
+        cross-entropies of the labels in each answer. Both fields leave out labels whose truth is unknown.
         """
         from scipy.special import log_expit
 

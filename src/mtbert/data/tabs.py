@@ -26,15 +26,17 @@ class BareReturn(ValueError):
 def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Yields a pair for each row: the number of its first line, counted from 1, and its fields.
 
-    A blank line has no fields. The first row is the header, which is a single line. In later lines, a field may have an
-    opening quote that is not closed on the line. The field then goes on in the next lines if both of these hold:
+    The header is the first line. Its number of fields is the right number for all rows.
 
-    - The line, or the next line that is not blank, has more or fewer fields than the header.
-    - The row up to the end of the line with the closing quote has as many fields as the header.
+    Most rows are single lines. A row has several lines if a quoted field contains line breaks. If a field of a line
+    begins with a quote that is not closed on the line, the first of these rules that applies is used:
 
-    Otherwise, the quote is an ordinary character. If a row still has more or fewer fields than the header, its first
-    line is also split at every tab, as if no quote enclosed a field. The row consists of these fields if there are as
-    many as in the header.
+    1. If the line and the next line that is not blank both have the right number of fields, the line is a row.
+    2. If the line and the lines up to the closing quote together have the right number of fields, they are a row.
+    3. Otherwise, the line is a row, and the quote is an ordinary character.
+
+    If a row has a wrong number of fields, it is split again at every tab, even inside quotes. The new fields are used
+    if their number is right. Otherwise, the row is yielded with a wrong number of fields. A blank line has no fields.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.

@@ -76,7 +76,7 @@ def _check_dropout(tasks: Tasks, model: ModelRecipe) -> None:
 
 
 def _check_average(tasks: Tasks, train: TrainRecipe) -> None:
-    """Raises ValueError if a loss needs ``train.ema`` but the recipe lacks it, or if nothing uses ``train.ema``."""
+    """Raises ValueError if the setting ``train.ema`` is needed but missing, or given but not used."""
     reading = [(name, loss) for name, task in tasks.items() for loss in task.losses if isinstance(loss, Averaged)]
     if reading and train.ema is None:
         name, loss = reading[0]

@@ -138,7 +138,8 @@ class Exported:
     Attributes:
         path: The folder.
         files: The names of the files in it.
-        compared: For each exported task, the comparison of its answers.
+        compared: For each exported task, how far the answers of the exported model differ from the answers of the
+            original model.
         notes: For each exported task, notes on the parts of an answer that the format cannot hold.
         left_out: For each task that the format cannot hold, one line that says why, and what to do.
     """

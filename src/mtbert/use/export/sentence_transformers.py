@@ -193,9 +193,10 @@ def _module(folder: Path, index: int, name: str, config: Mapping[str, object]) -
 
 
 def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
-    """Returns the answers of the model in ``folder``.
+    """Runs the exported model in ``folder`` on the examples of ``data``, and returns its answers as tensors.
 
-    ``raw`` says whether a CrossEncoder for a yes/no task gives logits rather than probabilities.
+    ``raw`` is only for a CrossEncoder that answers yes or no. If ``raw`` is true, the CrossEncoder gives logits, and
+    they are converted to probabilities here. If it is false, the CrossEncoder gives probabilities.
     """
     from sentence_transformers import CrossEncoder, SentenceTransformer
 

@@ -103,9 +103,14 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
 def _wanted(
     predictor: Predictor, asked: Sequence[Asked], places: Sequence[tuple[int, int]], size: int
 ) -> dict[str, list[int]]:
-    """Returns a dict from the name of each task to the indices in ``places`` of the rows that the task answers.
+    """Returns for each task the rows that it must answer. Tasks without such rows are left out.
 
-    An element ``(q, r)`` of ``places`` stands for row ``r`` of question ``q``. Each row has ``size`` texts.
+    Args:
+        predictor: The model.
+        asked: The questions of the requests. Each question names the tasks that should answer its rows.
+        places: Rows of these questions, all with the same number of texts. ``(q, r)`` is row ``r`` of question ``q``.
+            In the result, the number ``i`` means the row ``places[i]``.
+        size: The number of texts in each row. A task that takes another number of texts does not answer.
     """
     found: dict[str, list[int]] = {name: [] for name, task in predictor.tasks.items() if task.takes(size)}
     for at, (q, _) in enumerate(places):
