@@ -114,7 +114,7 @@ def slow_server(limits: Limits) -> Iterator[tuple[Server, threading.Event]]:
 
 def test_all_bodies_together_hold_no_more_than_they_may():
     body = {"texts": ["the cat " * 50]}
-    with slow_server(Limits(held=900, seconds=10)) as (running, free):
+    with slow_server(Limits(held=1200, seconds=10)) as (running, free):
         codes: list[int] = []
         threads = [
             threading.Thread(
@@ -124,7 +124,7 @@ def test_all_bodies_together_hold_no_more_than_they_may():
         ]
         for thread in threads:
             thread.start()
-        until(lambda: codes)  # two bodies of 413 bytes fit, and the third is refused at once
+        until(lambda: codes)  # two bodies of 413 bytes with two values fit, and the third is refused at once
         free.set()
         for thread in threads:
             thread.join(10)
@@ -153,11 +153,18 @@ def test_a_body_that_comes_too_slowly_is_refused():
             assert raw.recv(100).startswith(b"HTTP/1.1 504 ")
 
 
+class Cycle:
+    """A request and its response as uvicorn keeps them."""
+
+    def __init__(self, complete: bool) -> None:
+        self.response_complete = complete
+
+
 class Connection:
     """A connection as uvicorn keeps it: with a request in work, between two requests, or closing."""
 
     def __init__(self, complete: bool | None, closing: bool = False) -> None:
-        self.cycle = None if complete is None else SimpleNamespace(response_complete=complete)
+        self.cycle = None if complete is None else Cycle(complete)
         self.aborted = False
         self.transport = SimpleNamespace(is_closing=lambda: closing, abort=self.abort)
 
@@ -177,6 +184,23 @@ def test_connections_that_send_no_request_or_take_no_answer_are_aborted():
         assert not idle.aborted
         await asyncio.sleep(0.08)
         assert [each.aborted for each in (idle, done, busy, stuck, fresh)] == [True, True, False, True, False]
+        sweeper.cancel()
+
+    asyncio.run(scene())
+
+
+def test_a_connection_that_is_used_again_and_again_stays_open_however_often_it_is_seen_between_two_requests():
+    used = Connection(True)
+    server: Any = SimpleNamespace(server_state=SimpleNamespace(connections={used}))
+
+    async def scene() -> None:
+        sweeper = asyncio.create_task(sweep(server, seconds=0.3, every=0.01))
+        for _ in range(10):
+            await asyncio.sleep(0.06)
+            used.cycle = Cycle(complete=True)  # the next request, which has been answered already
+        assert not used.aborted
+        await asyncio.sleep(0.4)
+        assert used.aborted
         sweeper.cancel()
 
     asyncio.run(scene())

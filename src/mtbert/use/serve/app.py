@@ -60,7 +60,12 @@ class ErrorBody(BaseModel):
 
 
 def create_app(
-    predictor: Predictor, engine: Engine | None = None, *, limits: Limits = DEFAULT_LIMITS, token: str | None = None
+    predictor: Predictor,
+    engine: Engine | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    token: str | None = None,
+    local: bool = False,
 ) -> Gate:
     """Returns an ASGI application that answers with a trained model.
 
@@ -69,6 +74,7 @@ def create_app(
         engine: Runs the model; by default, PyTorch does.
         limits: The largest sizes of a request, the time that it may take, and how many requests may wait.
         token: The bearer token that clients must send; None if none is needed.
+        local: Whether requests must name this machine by ``localhost`` or an address.
     """
     measures = Measures()
     on_gpu = next(predictor.model.parameters()).device.type == "cuda"
@@ -95,6 +101,7 @@ def create_app(
         lifespan=running,
         docs_url=None,  # these two pages would load scripts from other servers
         redoc_url=None,
+        redirect_slashes=False,  # the address would hold the header Host, which a client may forge
         # The gate checks the token; this describes it in openapi.json.
         dependencies=[Depends(HTTPBearer(auto_error=False))] if token is not None else None,
         strict_content_type=False,  # the gate checks it
@@ -109,7 +116,7 @@ def create_app(
     app.include_router(probe_routes(batcher, measures))
     for routes in ROUTES:
         app.include_router(routes(service))
-    return Gate(app, limits, token, measures.request)
+    return Gate(app, limits, token, measures.request, local=local)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

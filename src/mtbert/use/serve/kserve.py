@@ -9,21 +9,30 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from mtbert.messages import count, few, shown
+from mtbert.use.predictor import SURROGATES
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import GivenRow, Service
+from mtbert.use.serve.texts import Items
 
 INPUT = "texts"
 
 
+def _written(text: str) -> str:
+    """Returns a text that an answer repeats. Raises ValueError if it is not UTF-8."""
+    if SURROGATES.search(text):
+        raise ValueError("must be UTF-8 text")
+    return text
+
+
 class InputTensor(BaseModel):
-    """A tensor of texts in row-major order; nested lists are allowed too."""
+    """A tensor of texts in row-major order; its data may be a list of rows too."""
 
     name: str
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: Items[Annotated[int, Field(ge=0)]]
     datatype: str
     data: list[Any]
 
@@ -37,12 +46,12 @@ class OutputName(BaseModel):
 class InferRequest(BaseModel):
     """The body of a request for answers."""
 
-    id: str | None = None
+    id: Annotated[str, AfterValidator(_written)] | None = None
     inputs: Annotated[
-        list[InputTensor],
+        Items[InputTensor],
         Field(examples=[[{"name": INPUT, "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]]),
     ]
-    outputs: list[OutputName] | None = None
+    outputs: Items[OutputName] | None = None
 
 
 def kserve_routes(service: Service) -> APIRouter:
@@ -101,9 +110,8 @@ def _rows(inputs: Sequence[InputTensor]) -> list[GivenRow]:
     if len(inputs) != 1 or inputs[0].name != INPUT or inputs[0].datatype != "BYTES":
         found = few([f"{one.name} ({one.datatype})" for one in inputs])
         raise Refused(422, f"inputs: must be one tensor {INPUT} (BYTES), found {found}.")
-    shape, flat = inputs[0].shape, list(inputs[0].data)
-    while any(isinstance(part, list) for part in flat):
-        flat = [each for part in flat for each in (part if isinstance(part, list) else [part])]
+    shape = inputs[0].shape
+    flat = [text for part in inputs[0].data for text in (part if isinstance(part, list) else [part])]
     if not all(isinstance(text, str) for text in flat):
         raise Refused(422, f"inputs: the data of {INPUT} must be texts.")
     if len(shape) not in (1, 2) or _product(shape) != len(flat) or 0 in shape:

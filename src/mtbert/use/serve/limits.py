@@ -11,10 +11,11 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from mtbert.messages import clean, count
+from mtbert.messages import clean, count, shown
 from mtbert.use.serve.errors import FAILED, Refused
 
 Scope = MutableMapping[str, Any]
@@ -27,6 +28,7 @@ WhenDone = Callable[[Scope, int, float], None]  # gets a finished request, its s
 LOG = logging.getLogger("mtbert.serve")
 OPEN = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")  # need no token: probes, and the empty page
 RETRY = {"retry-after": "1"}  # seconds
+VALUE = 64  # bytes of a small value, once the JSON of a body is read: a list with its place in another list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Limits:
     texts: int = 256  # texts of a request; a pair counts as two
     characters: int = 20_000  # characters of a text
     waiting: int = 512  # requests that wait for the model
-    held: int = 2**26  # bytes of all bodies that are being read or answered
+    held: int = 2**26  # bytes of all bodies that are being read or answered, and of the values in them
     seconds: float = 30.0  # from the first byte of a request to its answer
 
 
@@ -49,10 +51,13 @@ class Gate:
         limits: The limits of a request.
         token: The bearer token that clients must send; None if none is needed.
         watch: A function that is called after each request.
+        local: Whether requests must name this machine by ``localhost`` or an address.
     """
 
-    def __init__(self, app: AsgiApp, limits: Limits, token: str | None, watch: WhenDone) -> None:
-        self.app, self.limits, self.watch = app, limits, watch
+    def __init__(
+        self, app: AsgiApp, limits: Limits, token: str | None, watch: WhenDone, *, local: bool = False
+    ) -> None:
+        self.app, self.limits, self.watch, self.local = app, limits, watch, local
         self._token = None if token is None else token.encode()
         self._held = 0
 
@@ -83,7 +88,15 @@ class Gate:
         Without this check, any web page could use a server on the machine of the person who reads the page.
         """
         headers = dict(scope["headers"])
-        if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+        host = headers.get(b"host", b"localhost").decode("latin-1")
+        if self.local and not _is_local(host):
+            # A page of another site reaches this server under its own name if that name leads to this machine.
+            raise Refused(403, f"this server answers to localhost only, found {shown(host)}. Give it a --token-file.")
+        opened = scope["path"] == "/" and headers.get(b"sec-fetch-mode") == b"navigate"  # by a link
+        origin = headers.get(b"origin")
+        same = origin is None or origin.rpartition(b"/")[2] == headers.get(b"host")
+        site = headers.get(b"sec-fetch-site", b"none" if same else b"cross-site")
+        if site not in (b"none", b"same-origin") and not opened:
             raise Refused(403, "a page of another site may not ask this server.")
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if scope["method"] == "POST" and kind not in (b"", b"application/json"):
@@ -106,14 +119,14 @@ class Gate:
         except _Gone:
             sent.status = 499  # a client that left: nobody sees this status but the metrics
         finally:
-            self._held -= len(body)
+            self._held -= _memory(body)
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         most = self.limits.body
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > most:
             raise _too_large(most)
-        more = True
+        own, more = 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -121,10 +134,12 @@ class Gate:
             chunk = message.get("body", b"")
             if len(body) + len(chunk) > most:
                 raise _too_large(most)
-            if self._held + len(chunk) > self.limits.held:
+            cost = _memory(chunk)
+            if self._held > own and self._held + cost > self.limits.held:  # one request alone may hold more
                 raise Refused(429, "the server holds as many requests as it may. Try again soon.", RETRY)
             body += chunk
-            self._held += len(chunk)
+            own += cost
+            self._held += cost
             more = message.get("more_body", False)
 
 
@@ -196,6 +211,20 @@ def route_of(scope: Scope) -> str:
     The path contains no text from the client, because placeholders such as ``{task}`` are not filled in.
     """
     return str(getattr(scope.get("route"), "path", "none"))
+
+
+def _memory(body: bytes | bytearray) -> int:
+    """Returns roughly how many bytes a body takes: its own, and those of the Python values that its JSON becomes."""
+    return len(body) + VALUE * sum(map(body.count, b",[{"))
+
+
+def _is_local(host: str) -> bool:
+    """Returns whether the header ``Host`` names ``localhost`` or an address: no name that others may register."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return name.lower() == "localhost" or bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 def _too_large(most: int) -> Refused:

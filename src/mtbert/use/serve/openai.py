@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, Response
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import Service
 from mtbert.use.serve.tei import normalized
+from mtbert.use.serve.texts import Items
 
 
 class EmbeddingsRequest(BaseModel):
     """The body of ``/v1/embeddings``."""
 
-    input: Annotated[str | list[str], Field(examples=[["a good film", "a dull film"]])]
+    input: Annotated[str | Items[str], Field(examples=[["a good film", "a dull film"]])]
     model: Annotated[str | None, Field(description="The name of a task")] = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None

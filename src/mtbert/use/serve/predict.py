@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from mtbert.use.serve.service import Service
-from mtbert.use.serve.texts import TextRow
+from mtbert.use.serve.texts import Items, TextRow
 
 CutRows = Annotated[
     list[int], Field(description="The texts, counted from 0, that are longer than the model reads: it read their start")
@@ -17,13 +17,13 @@ CutRows = Annotated[
 class TextsBody(BaseModel):
     """The body of a request: a list of texts; a pair is a list of two texts."""
 
-    texts: Annotated[list[TextRow], Field(examples=[["a good film", "a dull film"]])]
+    texts: Annotated[Items[TextRow], Field(examples=[["a good film", "a dull film"]])]
 
 
 class QuestionsBody(TextsBody):
     """The body of a request that may also name the tasks to ask."""
 
-    tasks: Annotated[list[str] | None, Field(description="The tasks that answer. By default, all do.")] = None
+    tasks: Annotated[Items[str] | None, Field(description="The tasks that answer. By default, all do.")] = None
 
 
 class TaskAnswers(BaseModel):

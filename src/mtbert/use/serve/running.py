@@ -70,7 +70,8 @@ def serve_run(
         address = f"[{host}]" if ":" in host else host
         names, own_port = few(predictor.tasks), listener.getsockname()[1]
         LOG.info("%s answers %s at http://%s:%d", predictor.name, names, address, own_port)
-        _run(create_app(predictor, made, limits=limits, token=token), listener, limits.seconds)
+        local = token is None and host in LOOPBACK
+        _run(create_app(predictor, made, limits=limits, token=token, local=local), listener, limits.seconds)
         LOG.info("every request that was accepted has been answered")
 
 
@@ -136,13 +137,14 @@ async def sweep(server: "uvicorn.Server", seconds: float, every: float = 1.0) ->
     A client is silent if it does not complete the head of a request, or does not read its answer. ``every`` is the
     number of seconds between two checks.
     """
-    since: dict[Any, float] = {}
+    since: dict[Any, float] = {}  # of each connection with its last request
     clock = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(every)
-        quiet = {c for c in server.server_state.connections if _between_requests(c)}
-        since = {connection: since.get(connection, clock.time()) for connection in quiet}
-        for connection, start in since.items():
+        connections: set[Any] = set(server.server_state.connections)
+        quiet = {(c, c.cycle) for c in connections if _between_requests(c)}
+        since = {each: since.get(each, clock.time()) for each in quiet}
+        for (connection, _), start in since.items():
             if clock.time() - start > seconds:
                 connection.transport.abort()
 

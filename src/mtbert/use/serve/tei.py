@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import Service
-from mtbert.use.serve.texts import TextRow
+from mtbert.use.serve.texts import Items, TextRow
 from mtbert.use.serve.together import Vectors
 
 TaskName = Annotated[str | None, Query(description="The task that answers; by default, the first that can")]
@@ -24,7 +24,7 @@ Truncate = Annotated[
 class EmbedRequest(BaseModel):
     """The body of ``/embed``."""
 
-    inputs: Annotated[str | list[str], Field(examples=[["a good film", "a dull film"]])]
+    inputs: Annotated[str | Items[str], Field(examples=[["a good film", "a dull film"]])]
     normalize: Annotated[bool, Field(description="Whether vectors get the length 1")] = True
     truncate: Truncate = None
 
@@ -38,7 +38,7 @@ class HubParameters(BaseModel, extra="forbid"):
 class PredictRequest(BaseModel):
     """The body of ``/predict``: a text, a pair as a list of two texts, or a list of lists of one or two texts."""
 
-    inputs: Annotated[str | list[str] | list[list[str]], Field(examples=["a good film"])]
+    inputs: Annotated[str | Items[str] | Items[Items[str]], Field(examples=["a good film"])]
     raw_scores: bool = False
     truncate: Truncate = None
     parameters: HubParameters | None = None
