@@ -125,7 +125,7 @@ def test_long_texts_are_cut_unless_truncate_is_false(server: Server, path: str):
 def test_info_tells_the_limits(server: Server):
     found = server.client.get("/info").json()
     keys = ("model_id", "max_input_length", "max_client_batch_size", "max_concurrent_requests", "max_batch_tokens")
-    assert [found[key] for key in keys] == ["model", 40, 256, 512, 2048]
+    assert [found[key] for key in keys] == ["model", 40, 256, 512, 1024]
 
 
 # OpenAI ----------------------------------------------------------------------------------------------------

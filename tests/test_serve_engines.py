@@ -10,7 +10,7 @@ import torch
 from toy_server import LIKE, MOOD, NAMES, SAME, SEARCH, TOPICS, near, predictor, serving, texts
 
 from mtbert.model.settings import Pal
-from mtbert.use.export import Differs
+from mtbert.use.export import Differs, engine
 from mtbert.use.export.engine import make_engine
 from mtbert.use.predictor import Predictor
 from mtbert.use.serve import engines
@@ -120,3 +120,19 @@ def test_an_engine_that_answers_otherwise_than_pytorch_is_found_and_refused(made
     assert odd_answers("onnx-int8", 0.09) == ()
     (warning,) = odd_answers("onnx-int8", 0.11)
     assert warning.startswith("--engine onnx-int8: answers to toy texts differ from those of PyTorch by up to 1.1e-01.")
+
+
+def test_texts_of_mixed_lengths_are_hardly_padded(made: Predictor, onnx: Engine, monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    padded = engine._padded
+
+    def counted(*given: Any) -> Any:
+        found = padded(*given)
+        sizes.append(found["input_ids"].size)
+        return found
+
+    monkeypatch.setattr(engine, "_padded", counted)
+    given = [" ".join(["cat"] * (1 + i * 7 % 38)) for i in range(100)]  # 1 to 38 tokens, mixed
+    data = made.read("mood", given)
+    onnx([data])
+    assert int(data.lengths.sum()) <= sum(sizes) < 1.25 * int(data.lengths.sum())

@@ -20,7 +20,7 @@ from mtbert.model.model import Model
 from mtbert.use.export.graph import GRAPH_INPUTS, Arrays, Graph, at_words, graphs_of, write_graph
 from mtbert.use.export.int8 import quantize
 
-PADDED_TOKENS = 4096  # most tokens of a pass, padding included
+PADDED_TOKENS = 512  # most tokens of a pass, padding included: the fewer, the more alike its lengths are
 
 
 def make_engine(model: Model, *, int8: bool = False, threads: int | None = None) -> "GraphEngine":

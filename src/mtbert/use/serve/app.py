@@ -38,7 +38,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
 
 
 DEFAULT_LIMITS = Limits()
-BATCH_TOKENS = 2048  # of a batch on a CPU: with more, a text takes as long, but a batch needs more memory
+BATCH_TOKENS = 1024  # of a batch on a CPU: with more, a text takes as long, but a batch needs more memory
 REFUSALS: dict[int | str, str] = {
     "4XX": "The request is refused",
     "422": "The body has another form",

@@ -82,8 +82,7 @@ class Service:
         """Returns a vector for each text, ``[B, D]``, and how many tokens were encoded.
 
         The vectors are the input of a task's head. The task is the one called ``name``, or the default task if ``name``
-        is None.
-        If ``cut`` is false, texts that are longer than the model reads are refused.
+        is None. If ``cut`` is false, texts that are longer than the model reads are refused.
 
         Raises:
             Refused: If there is no such task, if the task cannot turn a single text into a vector, or if a text is not
