@@ -37,7 +37,12 @@ def answers(made: Predictor, data: Dataset, *, clamped: bool, isotonic: bool = T
 
 
 def with_raw(made: Predictor, data: Dataset) -> dict[str, Tensor]:
-    return answers(made, data, clamped=True) | {"prediction": scoring.predict_examples(made.model, data)}
+    return following(made, data, scoring.predict_examples(made.model, data))
+
+
+def following(made: Predictor, data: Dataset, raw: Tensor) -> dict[str, Tensor]:
+    """Returns raw predictions with all answers that follow from them."""
+    return answer_tensors(data.task, raw, made.model.fitted(data.task.name), clamped=True) | {"prediction": raw}
 
 
 def check(made: Predictor, data: Dataset, found: Mapping[str, Tensor]) -> float:
@@ -156,16 +161,80 @@ def test_a_lower_score_is_refused_beyond_the_tolerance_and_both_are_reported(who
     data = labelled(whole, "classes", raw.argmax(-1).double().tolist())  # accuracy is 1
     worse = raw.clone()
     worse[0] = -worse[0]  # another answer to one of seven
-    found = compare_scores(whole.model, data, "accuracy", lambda _: {"prediction": worse}, 0.15)
+    found = compare_scores(whole.model, data, "accuracy", lambda _: following(whole, data, worse), 0.15)
     assert found.scores == pytest.approx((1.0, 6 / 7))
     assert (found.answers, found.metric) == (7, "accuracy")
     assert found.largest == pytest.approx(float((raw[0].softmax(0) - worse[0].softmax(0)).abs().max()), rel=1e-4)
     with pytest.raises(
         Differs, match=r"loses 0.1429 of accuracy, which falls from 1.0000 to 0.8571 on 7 rows; at most 0.1 "
     ):
-        compare_scores(whole.model, data, "accuracy", lambda _: {"prediction": worse}, 0.1)
+        compare_scores(whole.model, data, "accuracy", lambda _: following(whole, data, worse), 0.1)
     better = compare_scores(
-        whole.model, labelled(whole, "classes", [0.0] * 7), "accuracy", lambda _: {"prediction": raw}, 0.0
+        whole.model, labelled(whole, "classes", [0.0] * 7), "accuracy", lambda _: following(whole, plain, raw), 0.0
     )
     assert better.scores is not None
     assert better.scores[0] == better.scores[1]
+
+
+def test_rounded_answers_must_follow_from_raw_predictions(whole: Predictor):
+    data = labelled(whole, "platt", [0.0, 1.0] * 3 + [1.0])
+    found = following(whole, data, scoring.predict_examples(whole.model, data))
+    wrong = found | {"probabilities": found["probabilities"] + 0.02}
+    with pytest.raises(Differs, match=r"task platt, .* answers probabilities"):
+        compare_scores(whole.model, data, "accuracy", lambda _: wrong, 1.0)
+
+
+def test_a_small_difference_that_platt_scaling_magnifies_is_refused():
+    made = toy_exports.predictor("bert", ["platt"])
+    made.model.fitted("platt")["scale"].fill_(20.0)
+    data = made.read("platt", TEXTS)
+    made.model.fitted("platt")["bias"].copy_(-20.0 * scoring.predict_examples(made.model, data)[0])
+    raw = scoring.predict_examples(made.model, data)
+    assert check(made, data, following(made, data, raw + 1e-5)) == pytest.approx(5e-5, rel=0.1)
+    with pytest.raises(Differs, match=r"task platt, id '?0'?: .* They differ by 4\.\de-04, at most 0\.0001 is"):
+        check(made, data, following(made, data, raw + 9e-5))
+
+
+# Vectors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Predictor:
+    return toy_exports.predictor("bert", ["two", "near", "search"])
+
+
+def of_pairs(made: Predictor, name: str) -> tuple[Dataset, dict[str, Tensor]]:
+    """Returns rows with a number for each as its label, and exact answers to them with the vectors."""
+    data = made.read(name, toy_exports.rows_of(made.tasks[name]))
+    vectors = torch.stack(scoring.pooled_vectors(made.model, data), 1)
+    return data, with_raw(made, data) | {"vectors": vectors, "single_vectors": vectors}
+
+
+@pytest.mark.parametrize("name", ["two", "near", "search"])
+@pytest.mark.parametrize("kind", ["vectors", "single_vectors"])
+def test_vectors_are_compared_as_shares_of_their_length(name: str, kind: str, pairs: Predictor):
+    data, exact = of_pairs(pairs, name)
+    assert check(pairs, data, exact) == 0.0
+
+    def moved(by: float) -> dict[str, Tensor]:
+        changed = exact[kind].clone()
+        changed[2, -1, 0] += by * changed[2, -1].norm()
+        return exact | {kind: changed}
+
+    assert check(pairs, data, moved(5e-5)) == pytest.approx(5e-5, rel=0.01)
+    with pytest.raises(Differs, match=rf"task {name}, id '?2'?: .* answers {kind} .* They differ by 2\.0e-04"):
+        check(pairs, data, moved(2e-4))
+    with pytest.raises(Differs, match=rf"{kind} must have the shape \[7, {4 if name == 'search' else 2}, 8\], found"):
+        check(pairs, data, exact | {kind: exact[kind][:, :1]})
+
+
+def test_rounded_vectors_of_single_texts_are_scored_by_the_head(pairs: Predictor):
+    _, exact = of_pairs(pairs, "near")
+    rows = toy_exports.rows_of(pairs.tasks["near"])
+    labels = exact["score"].tolist()
+    data = pairs.dataset("near", Examples.of(Example(str(i), rows[i], labels[i]) for i in range(7)))
+    same = compare_scores(pairs.model, data, "pearson", lambda _: exact, 0.0)
+    assert same.scores == pytest.approx((1.0, 1.0), abs=1e-5)
+    turned = exact | {"single_vectors": exact["single_vectors"].roll(1, 0)}
+    with pytest.raises(Differs, match=r"task near: int8 loses [\d.]+ of pearson, which falls from 1\.0000 to"):
+        compare_scores(pairs.model, data, "pearson", lambda _: turned, 0.1)

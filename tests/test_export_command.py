@@ -60,7 +60,9 @@ class Copying:
             model = wanted.predictor.model
             raw = scoring.predict_examples(model, data)
             if "int8" in wanted.options:
-                return {"prediction": raw * (1 - self.wrong) + raw.flip(0) * self.wrong}
+                raw = raw * (1 - self.wrong) + raw.flip(0) * self.wrong
+                follow = answer_tensors(data.task, raw, model.fitted(data.task.name), clamped=True)
+                return follow | {"prediction": raw}
             found = answer_tensors(data.task, raw, model.fitted(data.task.name), clamped=False)
             return {name: x + self.wrong if x.is_floating_point() else x for name, x in found.items()}
 

@@ -1,6 +1,7 @@
 """ONNX graphs of every answer type, head, family and calibration answer as mtbert does, also where torch is missing."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def test_tasks_with_the_same_form_of_input_share_a_graph(whole: Predictor, folde
     assert sorted(name for names in FORMS.values() for name in names) == sorted(TASKS)
     graphs = graphs_of(whole.model, list(TASKS), together=True)
     assert {graph.name: list(graph.tasks) for graph in graphs if not graph.vectors_only} == FORMS
-    assert [graph.name for graph in graphs if graph.vectors_only] == ["separate-vector", "separate-candidates-vector"]
+    assert [graph.name for graph in graphs if graph.vectors_only] == ["separate.vector", "separate-candidates.vector"]
     assert {path.name for path in folder.iterdir()} == {
         *(graph.file for graph in graphs),
         "export.json",
@@ -98,14 +99,31 @@ def test_vectors_are_those_that_heads_read(whole: Predictor, folder: Path):
         listed = [(row,) if isinstance(row, str) else row for row in rows]
         found = np.stack(script.tensors(name, listed)["vector"])
         np.testing.assert_allclose(found, whole.vectors(name, rows), atol=2e-6)
-    session = onnxruntime.InferenceSession(str(folder / "separate-vector.onnx"))
-    encodings = script.tokenizer.encode_batch(TEXTS)
-    ids, mask, segments = (
-        np.array([getattr(each, key) for each in encodings]) for key in ("ids", "attention_mask", "type_ids")
-    )
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-    (found,) = session.run(["near.vector"], inputs)
+    found = script.vectors("near", TEXTS)
     np.testing.assert_allclose(found, whole.vectors("near", [(text, text) for text in TEXTS])[:, 0], atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["near", "search"])
+def test_the_graph_of_single_texts_is_compared_with_the_vectors_of_mtbert(name: str, whole: Predictor, folder: Path):
+    data = whole.read(name, toy_exports.rows_of(whole.tasks[name]))
+    found = folder_answers(folder, data)
+    ours = np.stack([x.numpy() for x in scoring.pooled_vectors(whole.model, data)], 1)
+    np.testing.assert_allclose(found["single_vectors"], ours, atol=2e-6)
+    np.testing.assert_allclose(found["vectors"], ours, atol=2e-6)
+
+
+def test_graphs_of_different_tasks_have_different_files():
+    made = toy_exports.task("sts", inputs="separate"), toy_exports.task("sts-vector")
+    model = SimpleNamespace(tasks={one.name: one for one in made})
+    graphs = graphs_of(model, list(model.tasks), together=False)  # type: ignore[arg-type]
+    assert [graph.file for graph in graphs] == ["sts.onnx", "sts.vector.onnx", "sts-vector.onnx"]
+
+
+def test_a_graph_does_not_overwrite_another(tmp_path: Path):
+    made = toy_exports.predictor("bert", ["score"])
+    (tmp_path / "score.onnx").touch()  # as if the file system took a task called SCORE for the same
+    with pytest.raises(FileExistsError, match=re.escape(f"{tmp_path}/score.onnx")):
+        toy_exports.export_onnx(made, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "electra", "distilbert"])
@@ -191,7 +209,7 @@ def test_inputs_and_outputs_have_names_of_their_own(folder: Path):
     assert pair == [*three, *(f"{name}_2" for name in three)]
     assert outputs[:5] == ["two.label", "two.probabilities", "two.prediction", "two.vector", "two.vector_2"]
     assert outputs[5:9] == ["near.score", "near.prediction", "near.vector", "near.vector_2"]
-    assert names("separate-vector.onnx") == (three, ["two.vector", "near.vector", "equal.vector"])
+    assert names("separate.vector.onnx") == (three, ["two.vector", "near.vector", "equal.vector"])
 
 
 def test_a_graph_says_what_its_tasks_are(folder: Path):
@@ -286,12 +304,23 @@ def test_the_script_reads_texts_without_white_space_at_their_ends(folder: Path, 
     assert read == [[("a dog", "the\ncat")], ["the cat"], ["a dog"]]
 
 
+def _largest_weight(file: Path) -> int:
+    """Returns the largest absolute value of the weights that are whole numbers of a byte."""
+    weights = (onnx.numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer)
+    return max(int(np.abs(x.astype(int)).max()) for x in weights if x.dtype == np.int8 and x.ndim == 2)
+
+
 def test_int8_rounds_the_weights_of_the_encoder_and_not_those_of_heads(tmp_path: Path):
     made = toy_exports.predictor("bert", ["hot"])
     graph, file = Graph("hot", ("hot",)), tmp_path / "hot.onnx"
     write_graph(made.model, graph, file)
     before = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer}
     quantize(file)
+    assert _largest_weight(file) in range(60, 65)  # 7 bits, also if this processor could use 8
+    wide = tmp_path / "8.onnx"
+    write_graph(made.model, graph, wide)
+    quantize(wide, reduce_range=False)
+    assert _largest_weight(wide) == 127
     after = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer}
     heads = [name for name in before if ".heads." in name and name.endswith("weight")]
     assert len(heads) == 2

@@ -32,6 +32,10 @@ of a label, may be left out if the format does not hold them. There are two form
 - With a further tensor ``prediction``, the raw numbers of the head. These are compared with ours; the others, with
   scores clamped, must follow from them.
 - Without it, all other tensors are compared with ours. Scores are not clamped, and an isotonic map is not applied.
+
+Two further tensors, if they are there, are compared too. ``vectors``, ``[B, T, D]``, holds the vectors that the head
+reads: one, or one for each of the ``T`` texts that are encoded separately. ``single_vectors`` has the same form, and
+comes from the part of the export that takes one text alone.
 """
 
 

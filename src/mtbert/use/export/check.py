@@ -1,4 +1,7 @@
-"""Comparison of the answers of an exported model with those of the original, in float32 and before any clamp."""
+"""Comparison of the answers of an exported model with those of the original, in float32 and before any clamp.
+
+Dimension key: B examples, T texts of an example that are encoded separately, D width of the encoder.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +20,8 @@ from mtbert.use.export import Answering, Compared, Differs
 
 COMPARED_ROWS = 256  # rows of dev whose answers are compared
 SCORED_ROWS = 2000  # rows of dev on which a model with rounded weights is scored
-LARGEST_DIFFERENCE = 1e-4  # of a probability, a cosine, or a score's share of the range
+LARGEST_DIFFERENCE = 1e-4  # of a probability, a cosine, a score's share of the range, or a vector's share of its length
+VECTORS, SINGLE_VECTORS = "vectors", "single_vectors"
 UNEQUAL_CHOICES = 0.01  # share of the chosen labels that may differ, because their probabilities are nearly equal
 
 
@@ -37,15 +41,19 @@ def compare(model: Model, data: Dataset, answering: Answering) -> Compared:
             chosen labels differ. The message names the task, the example and both numbers.
     """
     task, found, ours = data.task, dict(answering(data)), scoring.predict_examples(model, data)
-    raw = found.pop("prediction", None)
+    vectors = {name: found.pop(name) for name in (VECTORS, SINGLE_VECTORS) if name in found}
+    largest = max((_of_vectors(model, data, name, theirs) for name, theirs in vectors.items()), default=0.0)
+    fitted = model.fitted(task.name)
+    fitted.pop("knots", None)  # an isotonic map may have steps, which magnify any rounding
+    raw = found.get("prediction")
     if raw is None:
-        fitted = model.fitted(task.name)
-        fitted.pop("knots", None)
-        return Compared(len(data), _largest(data, answer_tensors(task, ours, fitted, clamped=False), found))
-    uncalibrated = answer_tensors(task, ours, {}, clamped=False), answer_tensors(task, raw, {}, clamped=False)
-    largest = _largest(data, *(_numbers(answers) for answers in uncalibrated))
-    follows = _largest(data, answer_tensors(task, raw, model.fitted(task.name), clamped=True), found)
-    return Compared(len(data), max(largest, follows))
+        return Compared(
+            len(data), max(largest, _largest(data, answer_tensors(task, ours, fitted, clamped=False), found))
+        )
+    for calibration in (fitted, dict[FittedName, Tensor]()):
+        both = (_numbers(answer_tensors(task, x, calibration, clamped=False)) for x in (ours, raw))
+        largest = max(largest, _largest(data, *both))
+    return Compared(len(data), max(largest, _follows(model, data, found)))
 
 
 def compare_scores(model: Model, data: Dataset, metric: str, answering: Answering, tolerance: float) -> Compared:
@@ -55,17 +63,24 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
         model: The original model.
         data: Examples with labels.
         metric: The metric of the task.
-        answering: A function that asks the exported model, and gives its raw predictions.
+        answering: A function that asks the exported model, and gives its raw predictions and what follows from them.
         tolerance: The largest allowed loss of score.
 
     Raises:
-        Differs: If the score is lower by more than ``tolerance``. The message has both scores.
+        Differs: If the score is lower by more than ``tolerance``; the message has both scores. Also if the other
+            answers do not follow from the raw predictions.
     """
-    ours, theirs = scoring.predict_examples(model, data), answering(data)["prediction"]
-    before, after = (
+    found = dict(answering(data))
+    found.pop(VECTORS, None)  # the scored predictions were made from them
+    vectors = found.pop(SINGLE_VECTORS, None)
+    _follows(model, data, found)
+    ours, theirs = scoring.predict_examples(model, data), found["prediction"]
+    rounded = [theirs] if vectors is None else [theirs, _read_by_head(model, data, vectors)]
+    before, *scores = (
         scoring.evaluate_predicted(data, scoring.decided(model, data, prediction)).metrics[metric]
-        for prediction in (ours, theirs)
+        for prediction in (ours, *rounded)
     )
+    after = min(scores, key=lambda score: (score == score, score))  # nan first
     if not before - after <= tolerance:  # a score that is not a number fails too
         raise Differs(
             f"task {data.task.name}: int8 loses {before - after:.4f} of {metric}, which falls from {before:.4f} to "
@@ -82,7 +97,7 @@ def largest_difference(model: Model, task: Task, ours: Tensor, theirs: Tensor) -
     """
     fitted = model.fitted(task.name)
     answers = (_numbers(answer_tensors(task, raw, fitted, clamped=False)) for raw in (ours, theirs))
-    return max(float(_apart(task, a, b).max()) for a, b in zip(*map(dict.values, answers), strict=True))
+    return max(float(_apart(a, b, _unit(task)).max()) for a, b in zip(*map(dict.values, answers), strict=True))
 
 
 def answer_tensors(
@@ -102,6 +117,29 @@ def _numbers(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in answers.items() if tensor.is_floating_point()}
 
 
+def _follows(model: Model, data: Dataset, found: Mapping[str, Tensor]) -> float:
+    """Returns how far other answers differ from what follows from the raw predictions. ``found`` holds both."""
+    others = {name: tensor for name, tensor in found.items() if name != "prediction"}
+    fitted = model.fitted(data.task.name)
+    return _largest(data, answer_tensors(data.task, found["prediction"], fitted, clamped=True), others)
+
+
+def _of_vectors(model: Model, data: Dataset, name: str, theirs: Tensor) -> float:
+    """Returns the largest difference between vectors ``[B, T, D]`` and ours, as a share of the length of ours."""
+    ours = torch.stack(scoring.pooled_vectors(model, data), 1)
+    if ours.shape == theirs.shape:
+        length = ours.norm(dim=-1, keepdim=True)
+        ours, theirs = ours / length, theirs / length
+    return _difference(data, name, ours, theirs, 1.0)
+
+
+@torch.no_grad()
+def _read_by_head(model: Model, data: Dataset, vectors_BTD: Tensor) -> Tensor:
+    """Returns the raw predictions that our head makes from an exported model's vectors."""
+    prediction: Tensor = model.head(data.task.name)(vectors_BTD.unbind(1), None)
+    return prediction.float()
+
+
 def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """Returns the largest difference between two sets of answers.
 
@@ -111,14 +149,21 @@ def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Ten
     for name in _numbers(ours):
         if name not in theirs:
             raise Differs(f"task {data.task.name}: the exported model gives no {name}. Report this as a bug.")
-    return max((_difference(data, name, ours[name], tensor) for name, tensor in theirs.items()), default=0.0)
+    unit = _unit(data.task)
+    return max((_difference(data, name, ours[name], tensor, unit) for name, tensor in theirs.items()), default=0.0)
 
 
-def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float:
+def _unit(task: Task) -> float:
+    """Returns the number that differences between answers are divided by: the width of the range of scores, else 1."""
+    low, high = task.range or (0.0, 1.0)
+    return high - low
+
+
+def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor, unit: float) -> float:
     """Returns the largest difference between two tensors of answers, and raises :class:`Differs` if it is too large.
 
-    For integers, such as labels, returns 0, and raises :class:`Differs` only if too many of them are unequal. The
-    difference between two scores is divided by the width of the task's range.
+    For integers, such as labels, returns 0, and raises :class:`Differs` only if too many of them are unequal.
+    Differences are divided by ``unit``.
     """
     if ours.shape != theirs.shape:
         raise Differs(
@@ -133,7 +178,7 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float
                 "ours. Report this as a bug."
             )
         return 0.0
-    by_row = _apart(data.task, ours, theirs)
+    by_row = _apart(ours, theirs, unit)
     if not len(by_row):
         return 0.0
     worst = int(by_row.argmax())
@@ -146,13 +191,9 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor) -> float
     return float(by_row[worst])
 
 
-def _apart(task: Task, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Returns the largest difference in each row of two tensors of answers.
-
-    Differences between scores are divided by the width of the task's range.
-    """
-    low, high = task.range or (0.0, 1.0)
-    apart = (ours.double() - theirs.double()).abs() / (high - low)
+def _apart(ours: Tensor, theirs: Tensor, unit: float) -> Tensor:
+    """Returns the largest difference in each row of two tensors of answers, divided by ``unit``."""
+    apart = (ours.double() - theirs.double()).abs() / unit
     # A word without a token has no prediction: nan on both sides.
     apart = apart.masked_fill(ours.isnan() & theirs.isnan(), 0.0).nan_to_num(nan=torch.inf)
     return apart.flatten(1).amax(1) if apart.dim() > 1 else apart

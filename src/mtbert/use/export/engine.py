@@ -18,7 +18,7 @@ from mtbert.batch import Dataset, Rows, Sequences
 from mtbert.collate import Shared, share_rows
 from mtbert.model.model import Model
 from mtbert.use.export.graph import GRAPH_INPUTS, Arrays, Graph, at_words, graphs_of, write_graph
-from mtbert.use.export.int8 import quantize
+from mtbert.use.export.int8 import multiplies_bytes, quantize
 
 PADDED_TOKENS = 512  # most tokens of a pass, padding included: the fewer, the more alike its lengths are
 
@@ -36,7 +36,7 @@ def make_engine(model: Model, *, int8: bool = False, threads: int | None = None)
         for graph in graphs:
             write_graph(model, graph, Path(folder) / graph.file)
             if int8:
-                quantize(Path(folder) / graph.file)
+                quantize(Path(folder) / graph.file, reduce_range=not multiplies_bytes())
         return GraphEngine(Path(folder), graphs, threads)
 
 

@@ -64,7 +64,8 @@ def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Gra
     """Returns the graphs that hold the given tasks: one graph for each task.
 
     If ``together`` is true, tasks whose inputs have the same form share a graph. For tasks that encode their two texts
-    separately, there is a second graph, which gives the vector of one text.
+    separately, there is a second graph, which gives the vector of one text. The dot in its name keeps it apart from the
+    graphs of all other tasks, because no task has a dot in its name.
     """
     forms: dict[str, list[str]] = {}
     for name in tasks:
@@ -73,7 +74,7 @@ def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Gra
     for name, members in forms.items():
         found.append(Graph(name, tuple(members), together))
         if model.tasks[members[0]].inputs == "separate":
-            found.append(Graph(f"{name}-vector", tuple(members), together, vectors_only=True))
+            found.append(Graph(f"{name}.vector", tuple(members), together, vectors_only=True))
     return found
 
 

@@ -15,8 +15,12 @@ from typing import Any
 HEADS_PREFIX = "twin.model.heads."  # of the names of the heads' weights in a graph
 
 
-def quantize(file: Path) -> None:
-    """Replaces the graph in ``file`` by one with weights of 8 bits."""
+def quantize(file: Path, *, reduce_range: bool = True) -> None:
+    """Replaces the graph in ``file`` by one whose weights are whole numbers of a byte.
+
+    If ``reduce_range`` is true, they have 7 bits: 8 would overflow on a processor that lacks
+    :func:`multiplies_bytes`, and a graph may be moved to such a processor.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -26,7 +30,7 @@ def quantize(file: Path) -> None:
             file,
             file,
             per_channel=True,
-            reduce_range=not multiplies_bytes(),
+            reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=kept,
         )

@@ -3,6 +3,8 @@
 Dimension key: B examples, L length of padded sequences, W words, K numbers of an answer.
 """
 
+import errno
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from mtbert.data.words import as_read
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.export import Answering, OptionName, Wanted
+from mtbert.use.export.check import SINGLE_VECTORS, VECTORS
 from mtbert.use.export.graph import Graph, at_words, graphs_of, write_graph
 from mtbert.use.export.int8 import quantize
 
@@ -61,6 +64,8 @@ class OnnxExporter:
         for graph in _graphs(wanted):
             start, file = time.monotonic(), folder / graph.file
             wanted.tell(f"writing {graph.file}")
+            if file.exists():  # two tasks are called A and a, and the file system ignores case
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
             write_graph(model, graph, file)
             if "int8" in wanted.options:
                 quantize(file)
@@ -88,12 +93,19 @@ def folder_answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
     from mtbert.use.export import predict_folder
 
     columns = as_read(data.examples.texts, data.task.splitter)
-    found = predict_folder.Folder(folder).tensors(data.task.name, list(zip(*columns, strict=True)))
+    script, task = predict_folder.Folder(folder), data.task.name
+    found = script.tensors(task, list(zip(*columns, strict=True)))
     words = data.words(np.arange(len(data)))
     tensors = {}
     for name, rows in found.items():
         if not name.startswith("vector"):
             tensors[name] = torch.from_numpy(np.stack(rows)) if words is None else at_words(rows, words)
+    if "vector" in found:
+        each = [np.stack(found[name]) for name in ("vector", "vector_2") if name in found]
+        by_text = [x if x.ndim == 3 else x[:, None] for x in each]  # those of candidates are [B, C, D]
+        tensors[VECTORS] = torch.from_numpy(np.concatenate(by_text, 1))
+    if data.task.inputs == "separate":
+        tensors[SINGLE_VECTORS] = torch.from_numpy(np.stack([script.vectors(task, column) for column in columns], 1))
     return tensors
 
 

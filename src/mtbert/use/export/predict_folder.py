@@ -47,7 +47,20 @@ class Folder:
     def tensors(self, task: str, rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
         """Returns the outputs of the task's graph by name, each as a list with an array for each row."""
         facts = self.about["tasks"][task]
-        session, prefix = self._session(facts["graph"]), facts["prefix"]
+        return self._run(facts["graph"], facts, rows)
+
+    def vectors(self, task: str, texts: Sequence[str]) -> Any:
+        """Returns the vector of each text, as an array with a row for each text.
+
+        Only tasks whose texts are encoded separately have such vectors: those with a ``vector_graph``.
+        """
+        facts = self.about["tasks"][task]
+        found = self._run(facts["vector_graph"], facts | {"inputs": "single"}, [[text] for text in texts])
+        return np.stack(found["vector"])
+
+    def _run(self, file: str, facts: dict[str, Any], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+        """Returns the outputs of the graph in ``file``, in the form that :meth:`tensors` describes."""
+        session, prefix = self._session(file), facts["prefix"]
         taken = {each.name for each in session.get_inputs()}
         outputs = [each.name for each in session.get_outputs() if each.name.startswith(prefix)]
         found: dict[str, list[Any]] = {name.removeprefix(prefix): [] for name in outputs}
