@@ -13,8 +13,8 @@ from mtbert.training.signals import Stopped
 def run_command(app: typer.Typer) -> None:
     """Runs the command that the user gave, and ends the process with an exit code.
 
-    The exit code is 2 after a mistake of the user, 130 after a stop, and 1 after any other expected failure; each
-    prints one line. An unexpected error is raised unchanged.
+    The exit code is 2 if the user made a mistake, 130 if the command was stopped, and 1 after any other expected
+    failure. In each of these three cases, one line is printed. An unexpected error is raised unchanged.
     """
     try:
         code = app(standalone_mode=False)

@@ -256,8 +256,8 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Replaces ``folder`` by a folder that ``fill`` writes.
 
     ``fill`` is called with the path of an empty temporary folder. What it writes there is synced to the disk, and then
-    the temporary folder is renamed to ``folder``. After a kill at any moment, :func:`find_folder` finds either the
-    complete old content or the complete new content.
+    the temporary folder is renamed to ``folder``. Even if the process is killed meanwhile, :func:`find_folder` finds
+    either the complete old content or the complete new content.
 
     Raises:
         OSError: If the disk fails. The error names ``folder``, whose content is unchanged.

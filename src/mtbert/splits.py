@@ -324,9 +324,9 @@ def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
 
 
 def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
-    """Draws the share ``fraction`` of ``rows`` at random, with :func:`grouped_split`. Returns indices into ``rows``.
+    """Draws some of ``rows`` at random, with :func:`grouped_split`. Returns indices into ``rows``.
 
-    The result is kept in the cache if there are many rows.
+    ``fraction`` is the share of the rows that is drawn. The result is kept in the cache if there are many rows.
     """
     texts = [taken(column, rows, len(table)) for column in table.linking]
 

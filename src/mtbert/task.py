@@ -188,7 +188,7 @@ class Task(Settings):
 
     @property
     def has_vectors(self) -> bool:
-        """Whether the head of the task reads vectors of texts, which losses and people can compare."""
+        """Whether the head of the task reads vectors of texts. The head of a task that labels words reads none."""
         return not self.reads_words
 
     @property

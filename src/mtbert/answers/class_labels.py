@@ -246,7 +246,7 @@ def class_answer(task: TaskFacts, decision_B: npt.NDArray[Any]) -> list[str]:
 
 
 def check_codes(task: TaskFacts) -> None:
-    """Raises ValueError if a task with codes, which stand for labels in files, has more or fewer codes than labels."""
+    """Raises ValueError if a task has codes, but not as many codes as labels. In files, a code stands for a label."""
     if task.codes is not None and len(task.codes) != len(task.labels or ()):
         found, labels = len(task.codes), len(task.labels or ())
         raise ValueError(f"codes must be one for each of labels, found {found} for {labels}.")

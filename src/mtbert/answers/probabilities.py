@@ -69,7 +69,7 @@ def calibration_error(log_p_NK: Labels, true_N: npt.NDArray[np.int64]) -> float:
 
     The confidence of a prediction is the probability of the chosen option. Predictions are sorted by their confidence
     into ``BINS`` bins of equal width. The error is the distance between a bin's mean confidence and its share of right
-    answers, averaged over the bins with their numbers of predictions as weights.
+    answers, averaged over the bins. The weight of a bin in the average is the number of predictions in the bin.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """

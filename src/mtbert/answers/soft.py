@@ -274,7 +274,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each row whether it has no ``nan`` and its sum is clearly within ``NEAR_ONE`` of 1."""
+    """Returns for each row whether it has no ``nan`` and its sum differs from 1 by less than ``0.999 * NEAR_ONE``."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found

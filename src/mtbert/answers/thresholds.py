@@ -46,7 +46,7 @@ def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> 
 
 
 def rare_labels(labels_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each label whether nearly no row or nearly every row has it, ``[K]``.
+    """Returns for each label whether almost no rows or almost all rows have it, ``[K]``.
 
     The value is true if fewer than ``FEWEST_OF_LABEL`` rows have the label, or if fewer than ``FEWEST_OF_LABEL`` rows
     lack it.

@@ -141,9 +141,8 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     """Returns for each column its key in a recipe, such as ``text``, and the column settings of a task that reads it.
 
-    If several tasks read a column of texts, the settings are those of a task that labels words, if there is one. If
-    several tasks read a column of labels, the settings are those of a task that allows no lists of labels in the cells,
-    if there is one.
+    Of several tasks that read a column of texts, a task that labels words is preferred. Of several tasks that read a
+    column of labels, a task that allows no lists of labels in the cells is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

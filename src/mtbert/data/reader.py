@@ -204,8 +204,8 @@ class Reader:
     def _read_words(self, column: int, reader: WordReader, row: list[Any], name: str, unit: str, line: int) -> None:
         """Replaces the labels of words in ``row`` by JSON lists with one tag for each word.
 
-        The words are those of the text ``row[column]``. Unless the labels were spans of characters, the text changes
-        too: single spaces then separate its words.
+        The words are those of the text ``row[column]``. If the labels are tags, one for each word, the text is
+        replaced by its words, joined by single spaces. Otherwise, the text stays as it is.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column

@@ -41,7 +41,7 @@ def separated_records(
 def _separator(top: str, wanted: Sequence[str]) -> str:
     """Returns the character that separates the columns: a tab, a comma or a semicolon.
 
-    It is the one that splits the header into the most ``wanted`` columns.
+    If the header is split at this character, the largest number of the columns in ``wanted`` is found.
     """
 
     def found(sign: str) -> int:

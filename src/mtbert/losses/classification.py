@@ -70,7 +70,9 @@ class CrossEntropy(Settings):
 
 
 class BinaryCrossEntropy(Settings):
-    """Binary cross-entropy in nats, averaged over examples. Each label has one logit, and is 0, 1 or a number between.
+    """Binary cross-entropy in nats, averaged over examples.
+
+    Each label has one logit. The value of a label is a number from 0 to 1.
 
     For sets of labels, the loss of an example is the mean over its known labels. ``smoothing`` and ``class_weights``
     work as in :class:`CrossEntropy` with two classes. For sets, a class weight is the weight of ``yes``, and ``no`` has

@@ -90,7 +90,7 @@ class UnsupervisedSimCSE(Settings):
         return nn.Sequential(linear(width, width, generator), nn.Tanh())
 
     def with_own(self, own: nn.Module) -> TwoPasses:
-        """Returns the loss as a function that uses the module ``own``, which :meth:`build` has returned."""
+        """Returns the function that computes the loss. ``own`` is the module that :meth:`build` returned."""
         return TwoPasses(own, self.temperature)
 
 

@@ -152,7 +152,7 @@ def _check_frozen(tasks: Tasks, model: ModelRecipe, train: TrainRecipe) -> None:
 
 
 def check_config(model: ModelRecipe, config: EncoderConfig) -> None:
-    """Raises ValueError if a setting does not fit the encoder's numbers of positions and layers."""
+    """Raises ValueError if a setting needs more positions or more layers than the encoder has."""
     if model.max_length > config.max_length:
         raise ValueError(
             f"model.max_length: {model.max_length} is more than the {config.max_length} positions of {model.path}. "

@@ -148,10 +148,10 @@ class TaskRecipe(Task):
 
     @property
     def scored(self) -> bool:
-        """Whether the predictions of the task are trained, so that they can be scored.
+        """Whether the task is trained to predict its labels. Only then are its predictions scored.
 
-        They are trained if a loss reads labels and predictions. For a head without weights, a loss that reads labels
-        and the head's input is enough.
+        The task is trained to predict its labels if a loss reads labels and predictions. For a head without weights, a
+        loss that reads labels and the head's input is enough.
         """
         in_head = self.head_kind.has_weights
         return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)

@@ -137,8 +137,8 @@ class Errors:
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
-        For each row of the study, these are the examples with the worst answers. For each row except the reference row,
-        they are also the examples where the row most clearly beats the reference row, or loses to it.
+        For each row of the study, the examples with the worst answers are included. For each row except the reference
+        row, the examples where the row most clearly beats the reference row, or loses to it, are included too.
         """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}

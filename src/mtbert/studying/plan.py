@@ -162,7 +162,7 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
 
 
 def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
-    """Returns everything that determines which of a task's train examples are drawn as dev examples."""
+    """Returns the settings that determine which of a task's train examples are drawn as dev examples."""
     texts = None
     if task.table is not None:
         texts = frozenset(column for other in recipe.tasks_by_table()[task.table] for column in other.columns.text)

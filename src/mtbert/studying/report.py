@@ -210,8 +210,8 @@ def _json(value: Mapping[str, Any]) -> str:
 def _recipes(results: Results) -> list[tuple[str, str]]:
     """Returns a pair (heading, text) for each row of the study.
 
-    For a row with a control, the text is how its recipe differs from the control's. For any other row, it is the
-    recipe.
+    For a row with a control, the text lists the differences between the row's recipe and the control's recipe. For any
+    other row, the text is the row's recipe.
     """
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}

@@ -18,7 +18,7 @@ def inert_losses(run: Run) -> list[str]:
     """Returns a warning for each loss that hardly trains anything.
 
     Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. Call this only after
-    some training, because untrained heads pass on little of a regulariser's gradient.
+    some training: little of a regulariser's gradient gets through an untrained head to the encoder.
     """
     idle = [
         f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "

@@ -40,7 +40,7 @@ def find_run(given: str | Path) -> Path:
     The folder of a fetched model lies in the cache of ``huggingface_hub``.
 
     Raises:
-        FileNotFoundError: If the Hub has nothing of this name, or only something that is no complete model.
+        FileNotFoundError: If the Hub has no model of this name, or if files of the model are missing there.
         ConnectionError: If the model is not in the cache, and the network or the Hub fails.
     """
     path = Path(given)

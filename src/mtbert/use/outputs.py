@@ -140,7 +140,10 @@ def joined(answer: OutputRow, separator: str) -> OutputRow:
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """Returns ``name``, with as many ``RENAMED_PREFIX`` before it as it needs to differ from all names in ``taken``."""
+    """Returns a name that is not in ``taken``.
+
+    The name is ``name`` itself, or ``name`` with ``RENAMED_PREFIX`` before it, once or several times.
+    """
     while name in taken:
         name = RENAMED_PREFIX + name
     return name

@@ -200,6 +200,9 @@ def _data(data: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _fenced(text: str, language: str) -> list[str]:
-    """Returns the lines of a Markdown code block with ``text``. The fence is longer than any backticks in ``text``."""
+    """Returns the lines of a Markdown code block with ``text``.
+
+    The fence is longer than any sequence of backticks in ``text``.
+    """
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return [fence + language, *clean(text, lines=True).rstrip("\n").split("\n"), fence]

@@ -30,7 +30,10 @@ SCRIPT = "predict.py"
 
 @dataclass(frozen=True)
 class OnnxExporter:
-    """One graph for each task, or one for all tasks that take the same inputs."""
+    """Writes one ONNX graph for each task.
+
+    With the option ``together``, it writes one graph for all tasks that take the same inputs.
+    """
 
     name: str = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")

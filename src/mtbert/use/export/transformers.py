@@ -168,7 +168,10 @@ def _write(wanted: Wanted, task: Task, folder: Path) -> Answering:
 
 
 def _two_labels(layer: Affine) -> Affine:
-    """Returns a layer that gives two logits instead of one. The first is 0, so their softmax is the old sigmoid."""
+    """Returns a layer that gives two logits: 0, and the logit of ``layer``.
+
+    The second probability of their softmax equals the sigmoid of the logit of ``layer``.
+    """
     weight_KF, bias_K = (torch.cat([torch.zeros_like(part), part]) for part in (layer.weight_KF, layer.bias_K))
     return Affine(weight_KF, bias_K, None)
 

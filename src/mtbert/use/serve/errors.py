@@ -1,6 +1,6 @@
-"""Refusals of the server, all in one JSON shape: ``{"error": {"message": ..., "type": ...}}``.
+"""The error responses of the server. The JSON body is ``{"error": {"message": ..., "type": ...}}``.
 
-The paths of KServe V2 are an exception: there, the protocol and the clients want ``{"error": message}``.
+The paths of KServe V2 are an exception: there, the body is ``{"error": message}``, as the protocol demands.
 """
 
 import json
