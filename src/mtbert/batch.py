@@ -243,7 +243,7 @@ class Layout:
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns the layout of a batch that consists only of the :class:`Span` called ``name``."""
+        """Returns the layout of a smaller batch, which holds only the sequences of the span called ``name``."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)
@@ -272,9 +272,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: ``order`` as a tensor on the device.
-        tokens_M: The indices, within the span, of the tokens of the task's sequences. They are in the order that the
-            tokens would have in a batch with this task alone. None if these are all tokens of the span, in the order of
-            the span.
+        tokens_M: The indices, within the span, of the tokens of the task's sequences. Shorter sequences come first.
+            None stands for all tokens of the span, in their order there.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 

@@ -84,7 +84,7 @@ class CodedColumn(Sequence[str | None]):
 
 
 class TextCells(Sequence[str | None]):
-    """A column of cells that nearly all hold different texts.
+    """A column of cells. It suits columns in which few texts occur more than once.
 
     >>> column = TextCells(TextColumn.of(["0.25", "", "0.5"]))
     >>> column[0], list(column), column.given.tolist()

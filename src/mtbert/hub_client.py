@@ -1,4 +1,4 @@
-"""Requests to the Hugging Face Hub. A failure becomes one line, without the user's token."""
+"""Requests to the Hugging Face Hub. Error messages have one line, and do not show the user's token."""
 
 import logging
 import re

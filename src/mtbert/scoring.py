@@ -233,8 +233,8 @@ def _forward(
 ) -> dict[str, tuple[Tensor, ...]]:
     """Runs the model on the rows in ``span``, which several tasks may share.
 
-    Returns the tensors that ``pick`` takes from the model's output, by the name of the task. Their rows are in the
-    order of the task's examples.
+    Returns, by the name of the task, the tensors that ``pick`` takes from the model's output for the task. Entry ``i``
+    of a tensor belongs to example ``i`` of the task. If the task labels words, the entries belong to its words.
     """
     lengths = span.lengths()
     by_length = np.argsort(lengths, kind="stable")

@@ -117,7 +117,7 @@ class _Anchor:
 
 @dataclass
 class _Reader:
-    """Builds values from PyYAML's events. Refuses a text with too many values, or with too deep nesting."""
+    """Builds values from PyYAML's events. Refuses a text with too many or too deeply nested values."""
 
     events: Any
     left: int = MOST_VALUES

@@ -77,7 +77,10 @@ class AnswerType:
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 
     def with_labels(self, soft: SoftKind | None) -> AnswerType:
-        """Returns the variant of this answer type for votes or shares; the type itself for other labels."""
+        """Returns the variant of this answer type that reads soft labels.
+
+        If ``soft`` is None, or if there is no variant, this answer type is returned.
+        """
         return self if soft is None or self.soft is None else self.soft
 
     @property

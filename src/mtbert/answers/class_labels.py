@@ -205,7 +205,7 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
-    """Returns a table of the scores in ``each``. It has one row per class, label, entity type or tag.
+    """Returns a table of precision, recall and F1. It has one row per class, label, entity type or tag in ``each``.
 
     ``what`` is the heading of the first column, such as ``class``.
     """

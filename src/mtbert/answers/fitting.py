@@ -40,15 +40,15 @@ ThresholdFit = Callable[[Labels, Labels, Labels], float | Labels]  # of predicti
 
 @dataclass(frozen=True)
 class Fits:
-    """The numbers that a run can fit on held-out rows, for one kind of prediction: a threshold and a calibration.
+    """How a run fits numbers on held-out rows, for one kind of prediction: a threshold and a calibration.
 
     By default, nothing is fitted.
 
     Attributes:
         threshold: A function that returns the best threshold for predictions, labels and weights of rows. None if the
             threshold is always 0.
-        needed: Whether the threshold is fitted on train rows if no rows are held out. If false, the threshold is 0 in
-            this case.
+        needed: What happens to the threshold if no rows are held out. If true, the threshold is fitted on train rows.
+            If false, the threshold is 0.
         calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
             probabilities.
     """

@@ -121,7 +121,7 @@ class LabelKind(ABC, Generic[_Labels]):
 
         Raises:
             WrongCell: If a cell cannot be a label.
-            ValueError: If two of the task's labels are written the same way.
+            ValueError: If the task's list of labels has the same label twice.
         """
 
     def votes(self, task: TaskFacts, cells: Cells) -> Labels | None:

@@ -111,4 +111,7 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: _Labels) -> Judged:
-        """Returns how wrong the answers are. The arguments ``prediction`` and ``decision`` are float64 arrays."""
+        """Returns a :class:`Judged`, which says how wrong the answer to each example is.
+
+        The arguments ``prediction`` and ``decision`` are float64 arrays.
+        """

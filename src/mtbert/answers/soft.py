@@ -245,7 +245,7 @@ def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _check_separated(cells: Cells) -> None:
-    """Raises :class:`WrongCell` for the first cell whose only vote looks like several votes, such as ``1 2 2``."""
+    """Raises :class:`WrongCell` for the first cell that seems to have the wrong separator, such as ``1 2 2``."""
     for row, cell in enumerate(cells):
         votes = [] if cell is None else json.loads(cell)
         if len(votes) == 1 and len(re.split(r"[\s,;|/]+", votes[0].strip())) > 1:

@@ -100,9 +100,10 @@ class WrongCell(ValueError):
 class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
-    ``value``, ``undefined`` and ``right`` are functions of labels and of the decisions that
+    ``value`` returns the number. ``undefined`` returns the reason why there is no number, or None if there is one.
+    ``right`` returns whether each answer is right. These three functions take labels, and the decisions that
     :meth:`PredictionKind.decide` returns, ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions
-    instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead.
+    instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead of decisions.
     """
 
     name: str

@@ -73,6 +73,6 @@ class CellGroup:
         return self.join(list(map(self.numbers.written, numbers)))
 
     def growing(self) -> GrowingCells | GrowingNumbers:
-        """Returns a builder for the column of this group's cells."""
+        """Returns an empty column, to be filled with this group's cells."""
         form = self.numbers
         return GrowingCells() if form is None else GrowingNumbers(self.names, self.written, form.dtype)

@@ -227,7 +227,10 @@ def _file(tokenizer: Tokenizer) -> object:
 
 
 def _kept(encoding: Encoding, max_length: int, special: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the tokens that stay when ``encoding`` is cut; ``special`` is its number of special tokens."""
+    """Returns a mask of the tokens that stay when ``encoding`` is cut to ``max_length`` tokens.
+
+    ``special`` is the number of special tokens in ``encoding``.
+    """
     # The library's own truncation is a setting of the tokenizer, which threads may share.
     text_N = np.array([-1 if text is None else text for text in encoding.sequence_ids])
     first, second = np.flatnonzero(text_N == 0), np.flatnonzero(text_N == 1)

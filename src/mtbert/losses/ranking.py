@@ -128,7 +128,7 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns what :func:`right_candidates` returns: the vectors of queries and of candidates, and the clusters."""
+        """Returns the three tensors that :func:`right_candidates` returns."""
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

@@ -96,7 +96,10 @@ class UnsupervisedSimCSE(Settings):
 
 @dataclass(frozen=True)
 class TwoPasses:
-    """The loss of :class:`UnsupervisedSimCSE` as a function. It uses ``layer``, a linear layer followed by a tanh."""
+    """Computes the loss of :class:`UnsupervisedSimCSE` from two forward passes over the same sentences.
+
+    ``layer`` is a linear layer followed by a tanh.
+    """
 
     layer: nn.Module
     temperature: float

@@ -72,7 +72,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Args:
         name: The name of a study that comes with the package, or the path of a study's file.
-        overrides: Changes of every row's recipe, as ``a.b=c``. They are applied after the changes in the file.
+        overrides: Changes to the recipe of every row, as ``a.b=c``. Applied after the changes in the file.
 
     Raises:
         FileNotFoundError: If the study or one of its recipes does not exist. The message lists the studies or recipes
@@ -97,7 +97,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
         study: The settings of the study.
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
-        overrides: Changes of every row's recipe, as ``a.b=c``. They are applied last.
+        overrides: Changes to the recipe of every row, as ``a.b=c``. These changes are applied last.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.

@@ -209,8 +209,8 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    For this, the train rows of each table are counted. If ``dev`` has an entry for a task with a table of its own, the
-    count is the entry's ``train``. All other tables are read in order to count their train rows.
+    This number depends on the number of train rows of each table. If a task has a table of its own and is
+    in ``dev``, ``dev`` contains the number. All other tables are read in order to count their train rows.
     """
     sizes = {
         table: dev[table].train

@@ -1,4 +1,4 @@
-"""The results of a tuning: the progress of its trials, the file of all trials, and the recipe and table of the best."""
+"""The results of a tuning: a progress bar, a file of all trials, the best recipe, and a table of the best trials."""
 
 import json
 import time

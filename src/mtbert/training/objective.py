@@ -44,8 +44,8 @@ class PassTotals:
 
     Attributes:
         totals: For each task, the weighted sum of its losses.
-        readers: For each part of the batch (:class:`~mtbert.batch.Span`), the tasks that read it. They share the
-            part's autograd graph.
+        readers: For each part of the batch (:class:`~mtbert.batch.Span`), the tasks that read it. The losses of
+            these tasks share one autograd graph.
     """
 
     totals: Mapping[str, Tensor]

@@ -58,7 +58,7 @@ def is_hub_name(name: str) -> bool:
 
 
 def hub_name(folder: Path) -> str | None:
-    """Returns the name and revision of a fetched model, as ``user/name@0123456789ab``; None for another folder."""
+    """Returns ``user/name@0123456789ab`` if ``folder`` is a model that was fetched from the Hub, otherwise None."""
     found = _CACHED.fullmatch(folder.as_posix())
     return f"{found[1]}/{found[2]}@{found[3]}" if found else None
 
@@ -92,7 +92,10 @@ def _fetched(name: str, revision: str | None) -> Path:
 
 
 def _instead(folder: Path, name: str) -> str:
-    """Returns a sentence that says what else is on the Hub under this name."""
+    """Returns a sentence about a repository on the Hub that cannot be loaded as a model of mtbert.
+
+    The sentence says whether the repository called ``name`` contains an exported model.
+    """
     file = folder / EXPORTED
     if not file.is_file():
         return f"It has no {MODEL_FILES[0]}. Give the name of a model that mtbert push has written."

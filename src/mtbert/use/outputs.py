@@ -127,7 +127,7 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 
 def joined(answer: OutputRow, separator: str) -> OutputRow:
-    """Returns the answer with each list of texts joined to one text by ``separator``.
+    """Returns the answer with each list of texts replaced by one text: the items, with ``separator`` between them.
 
     A list stays a list if it is empty, or if an item contains ``separator``.
     """

@@ -165,8 +165,8 @@ def _columns_of(
 ) -> OutputRow:
     """Returns the columns of an output row: the answer of ``single_task`` or, if this is None, of every task.
 
-    ``row`` maps each task to its answer, or to None if the answer is missing. ``blank`` maps each task to an answer
-    without values, which replaces a missing answer. In JSON lines with all tasks, a missing answer is null instead.
+    ``row`` maps each task to its answer, or to None if the answer is missing. A missing answer becomes null if JSON
+    lines are written for all tasks. Otherwise, ``blank[task]`` takes its place: the same columns, without values.
     """
     if single_task is None and suffix == ".jsonl":
         return dict(row)

@@ -159,7 +159,7 @@ def _in_dev(
 ) -> npt.NDArray[np.bool_]:
     """Returns for each row of the pool whether one of its texts is in dev, ``[B]``.
 
-    These are the texts of the task, and those that other tasks of the table read, if the pool has them. ``given`` has
+    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``given`` has
     all columns of the rows, and ``dev`` the keys of the texts in dev.
     """
     own = dict(zip(recipe.tasks[task].columns.text, examples.texts, strict=True))

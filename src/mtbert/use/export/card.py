@@ -19,7 +19,10 @@ LONGEST_SUMMARY = 2000  # characters of the labels of a task in a card
 
 
 def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
-    """Writes ``export.json`` into an exported folder. ``compared`` has the tasks that have been compared so far."""
+    """Writes ``export.json`` into an exported folder.
+
+    ``compared`` says how far the exported model's answers differ from the original's. It may lack tasks.
+    """
     predictor, model = wanted.predictor, wanted.predictor.model
     facts = exporter.facts(wanted)
     about = {

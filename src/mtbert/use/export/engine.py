@@ -77,7 +77,9 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns for each task in ``span`` its predictions and, if ``vectors`` is true, the vectors its head reads.
+        """Returns, by the name of the task, the predictions for the rows in ``span``.
+
+        If ``vectors`` is true, the vectors that the task's head reads come after the predictions.
 
         ``span`` holds rows that several tasks share, and says which of these rows are examples of which task.
         """

@@ -1,6 +1,7 @@
-"""Functions that the exports to transformers and to sentence-transformers, the stock libraries, share.
+"""Functions for the exports to the two stock libraries, transformers and sentence-transformers.
 
-They write the files that both libraries read, and find the linear layers of a task. Neither library is imported here.
+These functions write the files that both libraries read, and find the linear layers of a task. Neither library is
+imported here.
 
 Dimension key: B examples, F numbers into a layer, K numbers out of it.
 """
@@ -300,5 +301,5 @@ def quiet() -> Iterator[None]:
 
 
 def texts_of(data: Dataset) -> list[list[str]]:
-    """Returns the columns of texts of a data set, in the form that the tokenizer gets."""
+    """Returns the text columns of a data set, in the form that the tokenizer takes as input."""
     return [[text.strip() for text in column] for column in as_read(data.examples.texts, data.task.splitter)]

@@ -21,7 +21,7 @@ class TextsBody(BaseModel):
 
 
 class QuestionsBody(TextsBody):
-    """The body of a request that may also name the tasks to ask."""
+    """The body of a request: texts and, optionally, the names of the tasks that answer."""
 
     tasks: Annotated[Items[str] | None, Field(description="The tasks that answer. By default, all do.")] = None
 

@@ -1,4 +1,4 @@
-"""What all routes share: they check the texts of a request, and ask for answers or vectors.
+"""Code that all routes share: it checks the texts of a request, and gets the model's answers or vectors.
 
 Dimension key: B texts, D width of the encoder.
 """
@@ -26,7 +26,7 @@ GivenRow = str | Sequence[str]  # a text, a pair of texts, or a query and its ca
 
 @dataclass(frozen=True)
 class Service:
-    """A model that answers the questions of requests."""
+    """Answers the requests of clients with a model."""
 
     predictor: Predictor
     batcher: Batcher
