@@ -21,7 +21,7 @@ from mtbert.use.export import Answering, Compared, Differs
 COMPARED_ROWS = 256  # rows of dev whose answers are compared
 SCORED_ROWS = 2000  # rows of dev on which a model with rounded weights is scored
 LARGEST_DIFFERENCE = 1e-4  # of a probability, a cosine, a score's share of the range, or a vector's share of its length
-VECTORS, SINGLE_VECTORS = "vectors", "single_vectors"
+READ_VECTORS, SINGLE_VECTORS = "vectors", "single_vectors"
 UNEQUAL_CHOICES = 0.01  # share of the chosen labels that may differ, because their probabilities are nearly equal
 
 
@@ -41,7 +41,7 @@ def compare(model: Model, data: Dataset, answering: Answering) -> Compared:
             chosen labels differ. The message names the task, the example and both numbers.
     """
     task, found, ours = data.task, dict(answering(data)), scoring.predict_examples(model, data)
-    vectors = {name: found.pop(name) for name in (VECTORS, SINGLE_VECTORS) if name in found}
+    vectors = {name: found.pop(name) for name in (READ_VECTORS, SINGLE_VECTORS) if name in found}
     largest = max((_of_vectors(model, data, name, theirs) for name, theirs in vectors.items()), default=0.0)
     fitted = model.fitted(task.name)
     fitted.pop("knots", None)  # an isotonic map may have steps, which magnify any rounding
@@ -71,7 +71,7 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
             answers do not follow from the raw predictions.
     """
     found = dict(answering(data))
-    found.pop(VECTORS, None)  # the scored predictions were made from them
+    found.pop(READ_VECTORS, None)  # the scored predictions were made from them
     vectors = found.pop(SINGLE_VECTORS, None)
     _follows(model, data, found)
     ours, theirs = scoring.predict_examples(model, data), found["prediction"]

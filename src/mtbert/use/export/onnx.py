@@ -21,7 +21,7 @@ from mtbert.data.words import as_read
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.export import Answering, OptionName, Wanted
-from mtbert.use.export.check import SINGLE_VECTORS, VECTORS
+from mtbert.use.export.check import SINGLE_VECTORS, READ_VECTORS
 from mtbert.use.export.graph import Graph, at_words, graphs_of, write_graph
 from mtbert.use.export.int8 import quantize
 
@@ -106,7 +106,7 @@ def folder_answers(folder: Path, data: Dataset) -> dict[str, Tensor]:
     if "vector" in found:
         each = [np.stack(found[name]) for name in ("vector", "vector_2") if name in found]
         by_text = [x if x.ndim == 3 else x[:, None] for x in each]  # those of candidates are [B, C, D]
-        tensors[VECTORS] = torch.from_numpy(np.concatenate(by_text, 1))
+        tensors[READ_VECTORS] = torch.from_numpy(np.concatenate(by_text, 1))
     if data.task.inputs == "separate":
         tensors[SINGLE_VECTORS] = torch.from_numpy(np.stack([script.vectors(task, column) for column in columns], 1))
     return tensors
