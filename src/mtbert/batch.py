@@ -125,9 +125,9 @@ class Dataset:
     """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
-        sequences: If the texts of a row are encoded separately, one entry for each text; otherwise a single entry. Each
-            entry holds one token sequence per row of the table. Tasks that read the same columns of a table in the same
-            way share one tuple ``sequences``, so that a row is encoded only once for all of them.
+        sequences: The token sequences of all rows of the table. The tuple has one entry for each text of a row if the
+            texts are encoded separately, otherwise one entry. Each entry holds one sequence per row. Tasks that read
+            the same columns of a table in the same way share one tuple, so that a row is encoded once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
         cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if

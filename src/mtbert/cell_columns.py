@@ -1,8 +1,10 @@
 """Columns of labels and weights, as they are written in a file. A cell may be empty.
 
-If the same few texts occur many times, a column stores each different text once. Otherwise, the column stores the text
-of every cell; this is usual for scores that are not rounded, and for tags of words. Weights are stored as numbers, and
-so are labels that come from several columns of numbers.
+There is one class for each way to store a column:
+
+- :class:`CodedColumn` stores each different content once. It is for contents that occur in many cells, such as classes.
+- :class:`TextCells` stores the content of every cell. It is for contents that seldom repeat, such as tags of words.
+- :class:`NumberCells` stores numbers. It is for weights, and for labels that come from several columns of numbers.
 
 Dimension key: n rows.
 """

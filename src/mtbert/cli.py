@@ -260,8 +260,8 @@ def study(
 
     Shipped studies: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called
     paper/...), quick (the same techniques with MiniLM and shorter runs), best (all recipes of quick, and the recipe
-    best), best-parts (the recipe best, each time without one of its parts), six (one model for seven tasks, and a model
-    for each of them).
+    best), best-parts (the recipe best, each time without one of its parts), six (seven tasks from six data sets: one
+    model for all tasks, and one model for each task).
 
     Examples:
 

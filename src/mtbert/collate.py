@@ -179,13 +179,13 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns where the sequences of one task are in a batch.
+    """Returns a :class:`~mtbert.batch.Place`, which says where a batch holds the sequences and tokens of one task.
 
     Args:
-        span: The name of the part of the batch that contains the sequences (:class:`~mtbert.batch.Span`).
-        back: For each row of this part, the indices of its sequences within the part, ``[texts, rows]``.
-        ends: For each sequence of this part, the index just after its last token, ``[sequences]``.
-        own: The indices, in this part, of the rows that the task reads.
+        span: The name of the span: the part of the batch that holds the rows of the task's table.
+        back: The index, within the span, of the sequence of each text of each row, ``[texts, rows]``.
+        ends: For each sequence of the span, the index just after its last token, ``[sequences]``.
+        own: The indices, within the span, of the rows that the task reads.
         device: The device of the batch.
     """
     order = back[:, own].flatten()
@@ -240,8 +240,9 @@ def _tokens(
     """Returns the tokens of the given rows, as sequences that are sorted by length.
 
     Returns:
-        Three arrays: the ids, segments and positions of the tokens, ``[3, M]``; where each sequence ends, ``[S]``; and,
-        in the order of the rows, the index of each sequence after sorting, ``[S]``.
+        A tuple of three arrays. The first, ``[3, M]``, has three rows: the tokens' ids, segments and positions. The
+        second, ``[S]``, has the index just after the last token of each sequence. The third, ``[S]``, is in the
+        order before sorting: for each sequence, it has the index of the sequence after sorting.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

@@ -235,9 +235,9 @@ def _found(value: Any) -> str:
 
 
 def _keys(location: Sequence[str | int], raw: Any) -> Iterator[str]:
-    """Yields the keys that lead to a mistake in the settings ``raw``.
+    """Yields the keys on the path to an invalid setting in ``raw``.
 
-    ``location`` is pydantic's path to the mistake. It also holds names of types, which are left out.
+    ``location`` is pydantic's path to the setting. It also holds names of types, which are left out.
     """
     at_kind = False
     for part in location:

@@ -40,17 +40,15 @@ ThresholdFit = Callable[[Labels, Labels, Labels], float | Labels]  # of predicti
 
 @dataclass(frozen=True)
 class Fits:
-    """How a run fits numbers on held-out rows, for one kind of prediction: a threshold and a calibration.
-
-    By default, nothing is fitted.
+    """How a run fits the threshold and the calibration for one kind of prediction. By default, it fits neither.
 
     Attributes:
-        threshold: A function that returns the best threshold for predictions, labels and weights of rows. None if the
-            threshold is always 0.
-        needed: What happens to the threshold if no rows are held out. If true, the threshold is fitted on train rows.
-            If false, the threshold is 0.
-        calibrations: The calibration for each value of ``train.calibrate``. It is empty if predictions give no
-            probabilities.
+        threshold: A function that takes the predictions, labels and weights of rows, and returns the best threshold.
+            None if the threshold is always 0.
+        needed: Whether a run without held-out rows fits the threshold on train rows. If false, such a run uses the
+            threshold 0.
+        calibrations: A dict from values of the setting ``train.calibrate`` to calibrations. It is empty if predictions
+            give no probabilities.
     """
 
     threshold: ThresholdFit | None = None

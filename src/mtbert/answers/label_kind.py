@@ -79,7 +79,7 @@ class LabelKind(ABC, Generic[_Labels]):
         return None
 
     def texts(self, inputs: str) -> int | None:
-        """Returns the number of texts in an example; None if it can be any number from 2 on.
+        """Returns the number of texts in an example; None if it can be any number of two or more.
 
         ``inputs`` is the setting of the task: ``single``, ``packed`` or ``separate``.
         """

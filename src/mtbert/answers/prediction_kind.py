@@ -1,6 +1,6 @@
-"""The half of an answer type that is about predictions.
+"""The base class :class:`PredictionKind`. Its subclasses give a meaning to the numbers that a head returns.
 
-Dimension key: B examples, K numbers of one answer, N known labels of all examples.
+Dimension key: B examples, K possible answers or parts of an answer, N known labels of all examples.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns the divergence between two predictions for the same examples, ``[B]``, in float32 or more precisely.
+        """Returns the divergence between two predictions for each example, ``[B]``, in float32 or higher precision.
 
         If ``detached`` is true, no gradient flows through the targets of the divergence.
         :func:`mtbert.answers.divergence.symmetric_kl` says what these targets are.

@@ -215,7 +215,7 @@ class SoftLabels(LabelKind[Labels]):
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the index of a class.
 
-        If ``label`` is a soft label, this is the class with the most votes. If it is an answer, it is the index itself.
+        A soft label or a share of yes gives the class with the most votes. Any other ``label`` is an index already.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
@@ -324,9 +324,9 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy is a second answer type, for tasks with soft labels. The fields ``labels`` and
-    ``predictions`` of the second type are the arguments of the same names. The default of ``predictions`` is
-    ``hard.predictions``.
+    The field ``soft`` of the copy is the answer type of tasks with soft labels. It is made from ``hard``: the arguments
+    ``labels`` and ``predictions`` replace the fields of ``hard`` with these names. Without ``predictions``, the field
+    ``hard.predictions`` is kept.
     """
     soft = replace(
         hard,

@@ -69,5 +69,5 @@ def _best_f1(logits_B: Labels, labels_B: Labels, weights_B: Labels) -> float:
 
 
 def _best(scores: Labels) -> npt.NDArray[np.int64]:
-    """Returns all indices at which ``scores`` has its maximum. Differences by rounding are ignored."""
+    """Returns all indices at which ``scores`` has its maximum. Differences due to rounding are ignored."""
     return np.flatnonzero(scores >= scores.max() * (1 - EQUAL))

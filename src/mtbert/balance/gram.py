@@ -106,7 +106,10 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a pair (tensor, factor) whose product is ``part * weight``. float32 can represent the factor."""
+    """Returns a tensor and a factor; their product is ``part * weight``. float32 can hold the factor.
+
+    The absolute value of the factor is from 2**-100 to 2**100, or 0.
+    """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR
         part, weight = part * power, weight / power

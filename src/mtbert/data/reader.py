@@ -33,11 +33,11 @@ class Reader:
     Args:
         each: The column settings of each task. All tasks have the same id column.
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
-        labelled: Whether to read labels too. If false, every record must have all texts, unless ``gaps`` is true.
+        labelled: Whether to read labels too.
         whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Such records get
             no labels, and their cells may have any form. :class:`Others` says which labels the file holds for them.
         words: Text columns whose cells may be lists of words, besides those of tasks that label words.
-        gaps: Whether texts may be empty if ``labelled`` is false. If ``labelled`` is true, texts may always be empty.
+        gaps: Whether an empty text is allowed in data without labels. In data with labels, it always is.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class Reader:
         """Returns the number of the current record, which becomes its id because the record has no id of its own.
 
         Raises:
-            ValueError: If an id is required, because the data is labelled or has an id column.
+            ValueError: If the data must have ids: it is labelled, or it has an id column.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

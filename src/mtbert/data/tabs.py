@@ -64,7 +64,10 @@ class _Lines:
         self._ahead: deque[str] = deque()
 
     def after(self, number: int) -> str | None:
-        """Returns the line at index ``number`` (from 0) without removing it; None if there is no such line."""
+        """Returns the line at index ``number`` of the queue; None if there is no such line.
+
+        Index 0 is the next line. The line stays in the queue.
+        """
         while len(self._ahead) <= number:
             following = next(self._source, None)
             if following is None:

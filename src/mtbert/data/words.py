@@ -137,10 +137,11 @@ class WordReader:
         return str(value) if text else ""
 
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
-        """Returns a triple: the text, the tags of its words, and how many entities were widened to whole words.
+        """Returns a row with one tag per word, as a triple: text, label cells, number of widened entities.
 
-        ``tags`` holds the content of the row's label columns: for each column a list of tags, a list of entities, or
-        None. The tags in the triple are, for each column, a JSON list with one tag for each word, or None.
+        An entity that covers a part of a word is widened to the whole word. Each label cell in the triple is a JSON
+        list with one tag per word, or None for an empty cell. ``tags`` holds the label cells as they were read: each is
+        a list of tags, a list of entities, or None.
 
         Raises:
             ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.
@@ -198,9 +199,9 @@ def as_words(value: Sequence[object]) -> str:
 def as_tags(value: object) -> list[str] | list[Entity] | None:
     """Returns the labels that a cell holds for the words of a text, as tags or as spans; None if the cell is empty.
 
-    Tags, one per word, are a list of texts or numbers, the JSON text of such a list, or a text with white space between
-    the tags. Spans, one per entity, are a list of objects ``{"start": 0, "end": 5, "label": "PER"}``, or the JSON text
-    of such a list. ``start`` and ``end`` count characters.
+    Tags are one per word. The cell holds them as a list of strings or numbers, as such a list in JSON, or as a string
+    with white space between the tags. Spans are one per entity. The cell holds them as a list of objects
+    ``{"start": 0, "end": 5, "label": "PER"}``, or as such a list in JSON. ``start`` and ``end`` count characters.
 
     Raises:
         ValueError: If the cell holds neither tags nor spans.

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class MeanSquaredError(Settings):
     """The mean squared difference between prediction and label, both mapped from the task's range to [0, 1].
 
-    For scores from 0 to 5, this is 1/25 of the squared error in the unit of the labels. All examples count the same,
-    however many labels they have. The prediction of the cosine head is the cosine itself, without clamping, as in
-    Reimers and Gurevych, "Sentence-BERT", 2019.
+    For scores from 0 to 5, this is 1/25 of the squared error in the unit of the labels. If an example has several
+    scores, its loss is the mean over its known scores. The prediction of the cosine head is the cosine itself, without
+    clamping, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
     needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine", soft=True)

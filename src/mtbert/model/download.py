@@ -76,7 +76,7 @@ class Origin:
 
 
 def origin(path: str) -> Origin:
-    """Returns the encoder that a recipe's ``model.path`` names, and its licence. Nothing is downloaded."""
+    """Returns the name and the licence of the encoder that is named by a recipe's ``model.path``. Downloads nothing."""
     name, folder = hub_id(path), Path(os.path.expanduser(path))
     if path == "demo":
         spec = importlib.util.find_spec(DEMO_PACKAGE)

@@ -95,8 +95,11 @@ class EncoderLayer(nn.Module):
     """A transformer layer: self-attention and then a feed-forward network, each with a residual connection.
 
     Each encoder family, such as BERT, has its own choice of norms: before attention and feed-forward network
-    (pre-norm), after each residual sum (post-norm), or both. If ``activation`` is :class:`Gated`, ``intermediate`` must
-    have twice as many outputs as ``output`` has inputs.
+    (pre-norm), after each residual sum (post-norm), or both.
+
+    The linear layers ``intermediate`` and ``output`` form the feed-forward network, with ``activation`` between them.
+    The activation :class:`Gated` halves the width: ``output`` then has half as many inputs as ``intermediate`` has
+    outputs.
     """
 
     def __init__(

@@ -145,9 +145,9 @@ def _one_row(results: Results, summary: Summary) -> str:
 
 
 def _against(summary: Summary) -> Against:
-    """Returns what the rows of the study are compared with at the top of the report.
+    """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
 
-    This is ``"control"`` if any row can be compared with a control, otherwise ``"reference"``.
+    It is ``"control"`` if any row of the study can be compared with a control, otherwise ``"reference"``.
     """
     return "control" if summary.comparisons["control"] else "reference"
 

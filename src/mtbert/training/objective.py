@@ -217,12 +217,12 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns, for each task, the weighted sum of its losses in one forward pass.
+        """Returns, for each task, the weighted sum of its losses in one of the forward passes of a step.
 
-        A step may have several passes. Before a loss is weighted, it is multiplied by the share of its task's labels
-        that are in this pass. ``amounts`` has each task's number of labels (or the sum of their weights) in the whole
-        step. A loss with a value in ``surrogates`` is not computed. The value from ``surrogates`` is weighted instead,
-        and it is not multiplied by the share.
+        ``surrogates`` has the values of losses that compare all examples of the step. Such a value is multiplied by the
+        weight of the loss. Every other loss is computed from this pass, and multiplied by two numbers: the weight of
+        the loss, and the share of the task's labels in the step that are in this pass. ``amounts`` has, for each task,
+        the number of labels in the step, or the sum of the weights of the labels.
         """
         totals = {}
         for name, made in passes.items():

@@ -91,7 +91,10 @@ def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Returns a dict from name to tensor: weights and buffers to save in addition to the model that predicts."""
+    """Returns tensors that a run needs to resume and that a saved model does not hold, by name.
+
+    Adam's moments are not among them.
+    """
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 
 

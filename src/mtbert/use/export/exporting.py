@@ -48,9 +48,9 @@ def export(
         tasks: The names of the tasks to export. The default is all tasks that the format can hold.
         rows: A file with rows on which answers are compared. The default is 256 rows of dev.
         together: For ``onnx``: whether one graph holds all tasks that take the same inputs.
-        int8: For ``onnx``: whether the weights become whole numbers of 8 bits. The model is then smaller and faster,
+        int8: For ``onnx``: whether to quantise the weights to 8-bit integers. The model is then smaller and faster,
             and its answers differ a little.
-        tolerance: The largest loss of dev score that ``int8`` may cause.
+        tolerance: The largest drop in dev score that ``int8`` may cause.
         overwrite: Whether to replace an earlier export.
         progress: Whether to print what the command prints.
 

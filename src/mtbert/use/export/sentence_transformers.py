@@ -1,8 +1,8 @@
 """The export for sentence-transformers: folders that contain only modules of sentence-transformers.
 
-A task of packed pairs becomes a CrossEncoder, any other task a SentenceTransformer. A task of single texts has linear
-layers behind the pooling, which give the numbers of its answer in place of a vector. A task that compares texts has
-none: its folder gives vectors, whose cosines are the answers.
+A task of packed pairs becomes a CrossEncoder, any other task a SentenceTransformer. If the task compares texts, its
+SentenceTransformer returns vectors, and the cosine of two vectors is the answer. If the task reads single texts, its
+SentenceTransformer has the linear layers of the task's head after the pooling, and returns logits or a score.
 
 Dimension key: B examples, C candidates, D width of the encoder, K numbers of an answer.
 """

@@ -234,7 +234,7 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
     """Writes ``tokenizer.json`` and ``tokenizer_config.json``, so that transformers makes the same tokens as mtbert.
 
     Raises:
-        ValueError: If the tokenizer has no special token that can fill up the short sequences of a batch.
+        ValueError: If the tokenizer has no special token for padding.
     """
     model, tokenizer = wanted.predictor.model, wanted.predictor.tokenizer
     special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -252,7 +252,10 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
 
 
 def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
-    """Returns the padding token. If positions are numbered from ``n + 1``, as in RoBERTa, it must have the id ``n``."""
+    """Returns the padding token, which is named ``[PAD]`` or ``<pad>``.
+
+    If the encoder numbers positions from ``n + 1``, as RoBERTa does, this is the special token with the id ``n``.
+    """
     first = encoder.config.position_offset
     found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]
     if not found:

@@ -24,7 +24,7 @@ TYPES = {
 
 
 class Refused(Exception):
-    """A request that gets no answer. ``status`` is the HTTP status; the message says why, and what to do."""
+    """Raised to refuse a request. ``status`` is the HTTP status; the message says why, and what to do."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] = {}) -> None:
         super().__init__(message)

@@ -29,7 +29,7 @@ def _written(text: str) -> str:
 
 
 class InputTensor(BaseModel):
-    """A tensor of texts in row-major order; its data may be a list of rows too."""
+    """A tensor of texts. Its data is a flat list in row-major order, or a list of rows."""
 
     name: str
     shape: Items[Annotated[int, Field(ge=0)]]

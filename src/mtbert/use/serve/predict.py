@@ -34,7 +34,7 @@ class TaskAnswers(BaseModel):
 
 
 class AllAnswers(BaseModel):
-    """The answers of several tasks: for each text, an object with the answer of each task that takes such a text."""
+    """The answers of several tasks. For each input, an object has the answers of the tasks that accept the input."""
 
     answers: list[dict[str, dict[str, Any]]] = Field(examples=[[{"mood": {"label": "good", "p(good)": 0.9}}]])
     cut: CutRows

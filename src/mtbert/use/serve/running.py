@@ -156,7 +156,7 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """Ignores the signal (SIGINT or SIGTERM) that uvicorn raises again after it has handled it and shut down."""
+    """Ignores SIGINT or SIGTERM when uvicorn raises the signal again after its shutdown."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     try:
@@ -177,8 +177,8 @@ def read_token(file: Path | None) -> str | None:
     """Returns the token in ``file``, or in the variable ``MTBERT_TOKEN`` if no file is given; None if there is none.
 
     Raises:
-        ValueError, FileNotFoundError: If the file cannot be read, or if the token is too short or not of visible ASCII
-            characters. The message does not show it.
+        ValueError, FileNotFoundError: If the file cannot be read, if the token is too short, or if it contains anything
+            but visible ASCII characters. The message does not show the token.
     """
     if file is None and TOKEN_VARIABLE not in os.environ:
         return None

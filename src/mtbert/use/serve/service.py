@@ -112,8 +112,8 @@ class Service:
     def embedding(self) -> Task:
         """Returns the task whose vectors a client gets if its request names no task.
 
-        This is the first task that compares vectors of single texts. If there is none, it is the first that reads
-        single texts.
+        This is the first task that compares texts by their vectors. If there is none, it is the first task of single
+        texts that has vectors.
 
         Raises:
             Refused: If no task has vectors of single texts.

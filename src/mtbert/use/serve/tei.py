@@ -36,7 +36,10 @@ class HubParameters(BaseModel, extra="forbid"):
 
 
 class PredictRequest(BaseModel):
-    """The body of ``/predict``: a text, a pair as a list of two texts, or a list of lists of one or two texts."""
+    """The body of ``/predict``. ``inputs`` is one row or a list of rows.
+
+    One row is a text, or a list with the two texts of a pair. In a list of rows, each row is a list of texts.
+    """
 
     inputs: Annotated[str | Items[str] | Items[Items[str]], Field(examples=["a good film"])]
     raw_scores: bool = False
