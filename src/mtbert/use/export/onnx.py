@@ -21,7 +21,7 @@ from mtbert.data.words import as_read
 from mtbert.model.model import Model
 from mtbert.task import Task
 from mtbert.use.export import Answering, OptionName, Wanted
-from mtbert.use.export.check import SINGLE_VECTORS, READ_VECTORS
+from mtbert.use.export.check import READ_VECTORS, SINGLE_VECTORS
 from mtbert.use.export.graph import Graph, at_words, graphs_of, write_graph
 from mtbert.use.export.int8 import quantize
 
