@@ -132,18 +132,38 @@ def test_a_task_with_an_adapter_has_a_pass_of_its_own_and_its_own_answers():
     assert near(found.answers, made.predict(["mood", "topics"], ["the cat", "a dog runs"]))
 
 
-def test_a_batch_ends_at_the_budget_of_tokens_and_a_larger_question_is_one_by_itself():
+def test_a_batch_ends_at_the_budget_of_tokens_and_a_larger_question_gives_others_their_turn_between_its_pieces():
+    made, large = predictor(), texts(20)
+
     async def scene(batcher: Batcher, held: Held, told: Told) -> None:
         busy = await first(batcher, held)
-        waiting = [mood(*["the cat"] * 3)] * 3 + [mood(*["the cat"] * 20), mood("the cat")]
+        waiting = [mood(*["the cat"] * 3)] * 3 + [mood(*["a dog sings"] * 20), mood("the cat"), mood(*["the cat"] * 5)]
         others = [asyncio.create_task(batcher.ask(each)) for each in waiting]
         await asyncio.sleep(0)
+        assert batcher.waiting == 6  # requests, not pieces
         held.release()
         await asyncio.gather(busy, *others)
 
-    # About 3 tokens for a text of 7 bytes: 9 for the small questions, and 60 for the large one.
-    told = run(scene, predictor(), budget=20)
-    assert [(requests, rows) for requests, rows, _ in told.batches] == [(1, 1), (2, 6), (1, 3), (1, 20), (1, 1)]
+    # About 3 tokens for a text of 7 bytes, 4 for one of 11: at most 5 rows of the large question fit.
+    told = run(scene, made, budget=20)
+    sizes = [(requests, rows) for requests, rows, _ in told.batches]
+    assert sizes == [(1, 1), (2, 6), (1, 3), (1, 5), (2, 6), (1, 5), (1, 5), (1, 5)]
+
+    async def whole(batcher: Batcher, held: Held, told: Told) -> None:
+        held.release()
+        found = await batcher.ask(mood(*large))
+        assert near(found.answers, [{"mood": answer} for answer in made.predict("mood", large)])
+        assert found.tokens == sum(len(text.split()) for text in large)
+        long = "the cat " * 100
+        assert (await batcher.ask(mood("a dog", long, *["a dog"] * 20, long))).cut == (1, 22)
+        found = await batcher.ask(Asked(("topics",), (("a dog",), (long,), ("a dog",), (long,)), vectors=True))
+        assert found.cut == (1, 3)
+        pairs = list(zip(large[::2], large[1::2], strict=True))
+        read = (await batcher.ask(Asked(("like",), tuple(pairs), vectors=True))).vectors
+        assert read is not None
+        np.testing.assert_allclose(read, made.vectors("like", pairs), atol=1e-5)
+
+    assert len(run(whole, made, budget=20).batches) > 4
 
 
 def test_a_long_text_counts_as_no_more_tokens_than_the_model_reads():

@@ -1,5 +1,6 @@
 """The web application of the server, which joins the model, the queue, the routes and the gate."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,6 +40,7 @@ ROUTES: tuple[Callable[[Service], APIRouter], ...] = (
 
 DEFAULT_LIMITS = Limits()
 BATCH_TOKENS = 1024  # of a batch on a CPU: with more, a text takes as long, but a batch needs more memory
+STOP_SECONDS = 5.0  # that the end of the server waits for the model
 REFUSALS: dict[int | str, str] = {
     "4XX": "The request is refused",
     "422": "The body has another form",
@@ -92,7 +94,8 @@ def create_app(
     async def running(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         yield
-        batcher.stop()
+        # Requests have ended by now. A pass whose client left may go on, and must not block the event loop.
+        await asyncio.to_thread(batcher.stop, STOP_SECONDS)
 
     app = FastAPI(
         title="mtbert",

@@ -64,9 +64,9 @@ def kserve_routes(service: Service) -> APIRouter:
     async def server() -> Response:
         return JSONResponse({"name": "mtbert", "version": service.version, "extensions": []})
 
-    @router.get("/health/live", summary="Whether the process lives")
+    @router.get("/health/live", summary="Whether the process lives, and its model too")
     async def live() -> Response:
-        return JSONResponse({"live": True})
+        return JSONResponse({"live": not service.batcher.broken}, 503 if service.batcher.broken else 200)
 
     @router.get("/health/ready", summary="Whether the model answers now")
     async def ready() -> Response:

@@ -78,7 +78,7 @@ class Gate:
             wait = f"{self.limits.seconds:g} seconds"
             await sent.refuse(Refused(504, f"the answer took longer than {wait}. Send fewer texts, or try later."))
         except Exception as error:
-            LOG.error("%s %s: %s", scope["method"], route_of(scope), _place(error))
+            LOG.error("%s %s: %s", scope["method"], route_of(scope), crash_place(error))
             await sent.refuse(FAILED)
         self.watch(scope, sent.status, time.perf_counter() - started)
 
@@ -231,7 +231,7 @@ def _too_large(most: int) -> Refused:
     return Refused(413, f"the body may have {count(most, 'byte')}. Send fewer texts at a time.")
 
 
-def _place(error: BaseException) -> str:
+def crash_place(error: BaseException) -> str:
     """Returns an error's type and traceback as one line, without its message, which may quote a text of a request."""
     frames = traceback.extract_tb(error.__traceback__)
     return clean(f"{type(error).__name__} at {' < '.join(f'{Path(f.filename).name}:{f.lineno}' for f in frames[::-1])}")

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from mtbert.use.serve.batching import Batcher
+from mtbert.use.serve.batching import Batcher, stopped
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.measures import Measures
 
@@ -14,8 +14,10 @@ def probe_routes(batcher: Batcher, measures: Measures) -> APIRouter:
     """Returns the routes ``/health``, ``/ready`` and ``/metrics``."""
     router = APIRouter(tags=["operation"])
 
-    @router.get("/health", summary="Answers as long as the process lives")
+    @router.get("/health", summary="Whether the process lives, and its model too")
     async def health() -> Response:
+        if batcher.broken:
+            raise stopped()
         return JSONResponse({"status": "alive"})
 
     @router.get("/ready", summary="Whether the model answers now")

@@ -53,6 +53,21 @@ class BatchResult:
     tokens: int
 
 
+def join_results(parts: Sequence[BatchResult]) -> BatchResult:
+    """Returns the result for a question from the results for its pieces, which are in the order of its rows."""
+    vectors = [part.vectors for part in parts if part.vectors is not None]
+    cut, start = list[int](), 0
+    for part in parts:
+        cut += [start + row for row in part.cut]
+        start += len(part.answers) if part.vectors is None else len(part.vectors)
+    return BatchResult(
+        [row for part in parts for row in part.answers],
+        np.concatenate(vectors) if vectors else None,
+        tuple(cut),
+        sum(part.tokens for part in parts),
+    )
+
+
 def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> list[BatchResult]:
     """Returns the results for all questions. A row is encoded once for all tasks that read it in the same way.
 
