@@ -33,7 +33,7 @@ def with_loss(**loss: Any) -> dict[str, Any]:
         ),
         (
             with_loss(kind="ce", class_weights=[1, 1, 1e-300]),
-            "tasks.sst.losses.0.class_weights.2: must be greater than or equal to 0.000001, found 1e-300.",
+            "tasks.sst.losses.0.class_weights.2: must be greater than or equal to 1e-06, found 1e-300.",
         ),
         (with_loss(kind="oll", alpha=1e3), "tasks.sst.losses.0.alpha: must be less than or equal to 5, found 1000"),
     ],
@@ -55,7 +55,7 @@ def test_the_weight_of_every_loss_has_the_same_limit(kind: str):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("eps", 1e-60, "train.eps: must be greater than or equal to 0.000000000000001, found 1e-60."),
+        ("eps", 1e-60, "train.eps: must be greater than or equal to 1e-15, found 1e-60."),
         ("eps", 1e38, "train.eps: must be less than or equal to 1, found 1e+38."),
         ("weight_decay", 1e38, "train.weight_decay: must be less than or equal to 1000, found 1e+38."),
     ],
