@@ -1,12 +1,20 @@
 """The command ``push``, and what arrives on the Hub."""
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import Mtbert
 from toy_hub import TOKEN, Repository, ToyHub
 
 import mtbert
+from mtbert import pushing
+from mtbert.messages import plain_console
+from mtbert.model import download
+from mtbert.use.predictor import Predictor, load
 
 
 def test_the_files_of_a_model_arrive_in_one_commit_and_nothing_else_does(toy: Path, hub: ToyHub):
@@ -76,12 +84,95 @@ def test_a_private_model_stays_private(toy: Path, hub: ToyHub, mtbert: Mtbert):
 
 
 def test_a_later_push_removes_files_of_the_earlier_one_and_keeps_others(toy: Path, hub: ToyHub):
-    old = {"mtbert.json": b"{}", "tops.safetensors": b"old", "a/config.json": b"{}", "LICENSE": b"mine", "a.png": b"p"}
+    old = {
+        "mtbert.json": b"{}",
+        "tops.safetensors": b"old",
+        "eval/results.json": b"{}",
+        "LICENSE": b"mine",
+        "a.png": b"p",
+    }
     hub.repositories["me/toy"] = Repository(True, [old])
     mtbert.push(toy / "run", "me/toy")
     files = hub.repositories["me/toy"].files
-    assert {"LICENSE", "a.png", "heads.safetensors"} <= files.keys()
-    assert {"tops.safetensors", "a/config.json"} & files.keys() == set()
+    assert {"LICENSE", "a.png", "eval/results.json", "heads.safetensors"} <= files.keys()
+    assert "tops.safetensors" not in files
+
+
+def test_a_push_removes_the_files_that_an_earlier_export_lists_and_no_others(toy: Path, hub: ToyHub):
+    listed = b'{"files": ["x.onnx", "x.onnx.data", "export.json", 5], "to": "onnx"}'
+    old = {"export.json": listed, "x.onnx": b"x", "x.onnx.data": b"y", "mine.onnx": b"z", "config.json": b"{}"}
+    hub.repositories["me/toy"] = Repository(True, [old])
+    mtbert.push(toy / "run", "me/toy")
+    assert {"x.onnx", "x.onnx.data", "export.json", "mine.onnx"} & hub.repositories["me/toy"].files.keys() == {
+        "mine.onnx"
+    }
+
+
+def test_a_model_that_training_replaces_meanwhile_is_read_again(
+    run_copy: Path, hub: ToyHub, monkeypatch: pytest.MonkeyPatch
+):
+    best, read = run_copy / "best", []
+
+    def replacing(folder: Path) -> Predictor:
+        made = load(folder)
+        if not read:
+            about = json.loads((best / "mtbert.json").read_text())
+            new = best / "new.json"  # as training does, which never changes a file that is linked
+            new.write_text(json.dumps(about | {"step": 1}))
+            new.replace(best / "mtbert.json")
+        read.append(made.step)
+        return made
+
+    monkeypatch.setattr(pushing, "load", replacing)
+    mtbert.push(run_copy, "me/toy")
+    assert read == [2, 1]
+    assert hub.repositories["me/toy"].messages == ["Model with sst, quora, sts after step 1"]
+    assert json.loads(hub.repositories["me/toy"].files["mtbert.json"])["step"] == 1
+
+
+def test_a_loaded_model_can_be_pushed_until_its_folder_holds_another(run_copy: Path, hub: ToyHub):
+    made = mtbert.load(run_copy)
+    assert mtbert.push(made, "me/toy").files == mtbert.push(run_copy, "me/other").files
+    with pytest.raises(ValueError, match=r"its folder holds another model now \(.*, step 2\)\. Load it again"):
+        mtbert.push(replace(made, step=1), "me/toy")
+    with pytest.raises(ValueError, match="a model in memory has no recipe"):
+        mtbert.push(replace(made, folder=None), "me/toy")
+
+
+def test_options_of_an_export_are_passed_on_and_refused_without_a_format(
+    toy: Path, hub: ToyHub, mtbert: Mtbert, monkeypatch: pytest.MonkeyPatch
+):
+    done = mtbert("push", toy / "run", "me/toy", "--int8")
+    assert done.mistake == "--int8 is for --to: mtbert's own form is not exported. Drop it, or give --to FORMAT."
+    done = mtbert("push", toy / "run", "me/toy", "--to", "transformers", "--task", "sst", "--together")
+    assert done.mistake == "--together: is not for --to transformers. Use --to onnx, or drop --together."
+    done = mtbert("push", toy / "run", "me/toy", "--to", "transformers", "--task", "sst", "--input", "none.csv")
+    assert "none.csv" in done.mistake
+
+
+# The encoder that was fine-tuned -------------------------------------------------------------------------------
+
+
+def test_a_local_encoder_is_not_taken_for_a_model_on_the_hub():
+    assert [download.hub_id(path) for path in ("encoder", "org/name", "/a/b")] == [None, "org/name", None]
+
+
+@pytest.mark.parametrize(("said", "licence"), [("mit", "mit"), ("a b", None), (["mit"], None), (None, None)])
+def test_the_licence_of_a_base_model_is_asked_of_the_hub(said: object, licence: str | None):
+    api = SimpleNamespace(model_info=lambda name: SimpleNamespace(card_data={"license": said}))
+    base = download.Origin("org/name", None)
+    found = pushing._with_licence(api, base, "org/name", plain_console())  # type: ignore[arg-type]
+    assert found == download.Origin("org/name", licence)
+    known = download.Origin("org/name", "bsd")
+    assert pushing._with_licence(api, known, "org/name", plain_console()) is known  # type: ignore[arg-type]
+
+
+def test_a_push_goes_on_if_the_hub_does_not_know_the_base_model(run_copy: Path, hub: ToyHub, mtbert: Mtbert):
+    recipe = run_copy / "recipe.yaml"
+    recipe.write_text(re.sub(r"path: \S*encoder\b", "path: org/gone", recipe.read_text()))
+    done = mtbert("push", run_copy, "me/toy")
+    assert done.code == 0, done
+    assert "warning: the card has no licence of the base model: org/gone: there is no such repository" in done.err
 
 
 def test_a_model_that_somebody_else_pushed_is_left_alone(toy: Path, hub: ToyHub):

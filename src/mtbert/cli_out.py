@@ -72,6 +72,15 @@ def push(
         list[str] | None,
         typer.Option(help="With --to: the task to export; may be repeated. Default: all that the format can hold."),
     ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", help="With --to: a file with rows to compare answers on. Default: 256 rows of dev."),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="With --to onnx: one graph for all tasks that take the same inputs.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="With --to onnx: whole numbers of 8 bits.")] = False,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
     public: Annotated[bool, typer.Option("--public", help="Let everybody read the model.")] = False,
 ) -> None:
     """Push a trained model to the Hugging Face Hub, with a model card. A new model is private.
@@ -91,7 +100,19 @@ def push(
     """
     from mtbert import pushing
 
-    typer.echo(repr(pushing.push(run, name, to, tasks=task, public=public, progress=True)))
+    pushed = pushing.push(
+        run,
+        name,
+        to,
+        tasks=task,
+        rows=input_,
+        together=together,
+        int8=int8,
+        tolerance=tolerance,
+        public=public,
+        progress=True,
+    )
+    typer.echo(repr(pushed))
 
 
 @out_app.command()

@@ -1,9 +1,10 @@
 """Pushing a trained model to the Hugging Face Hub, in mtbert's own form or in that of another library."""
 
+import re
+import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mtbert import environment, files, yaml_text
-from mtbert.hub_client import asked, bars_shown, without_token
-from mtbert.messages import count, few, plain_console, reason, shown, warn
-from mtbert.model.download import READ_ME, hub_id, origin
+from mtbert.hub_client import asked, bars_shown
+from mtbert.messages import few, plain_console, reason, shown, warn
+from mtbert.model.download import LICENCE, READ_ME, Origin, hub_id, origin
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import shortened
 from mtbert.recipe.parts import TaskRecipe
@@ -21,49 +22,30 @@ from mtbert.recipe.settings import Recipe
 from mtbert.recipe.tables import TableRecipe
 from mtbert.storage.model_folder import find_model_folder
 from mtbert.training import history
-from mtbert.use.export.card import EXPORT_FILE
+from mtbert.use.export import Exported
 from mtbert.use.export.exporting import export
 from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
 from mtbert.use.hub_runs import MODEL_FILES, find_run, is_hub_name
+from mtbert.use.hub_upload import Pushed, upload
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, find_recipe, recipe_of
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, ModelInfo
+    from huggingface_hub import HfApi
 
-REPLACED = (".safetensors", ".onnx", ".json", "predict.py", RECIPE_FILE)  # ends of the names that a push writes
-NEW_FILES = {".gitattributes", READ_ME}  # a repository without other files was made on the Hub's page
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """The result of :func:`push`.
-
-    Attributes:
-        name: The model's name on the Hub, ``user/name``.
-        commit: The commit, which can be loaded as ``user/name@commit`` even after a later push.
-        url: The address of the model's page.
-        files: The names of its files.
-        public: Whether everybody can read it.
-    """
-
-    name: str
-    commit: str
-    url: str
-    files: tuple[str, ...]
-    public: bool
-
-    def __repr__(self) -> str:
-        seen = "public" if self.public else "private"
-        return f"{self.url} ({seen}): {count(len(self.files), 'file')}, commit {self.commit[:12]}"
+MOST_TRIES = 5  # to read a model that training replaces
 
 
 def push(
-    run: str | Path,
+    run: str | Path | Predictor,
     name: str,
     to: str | None = None,
     *,
     tasks: Sequence[str] | None = None,
+    rows: str | Path | None = None,
+    together: bool = False,
+    int8: bool = False,
+    tolerance: float = 0.005,
     public: bool = False,
     progress: bool = False,
 ) -> Pushed:
@@ -73,11 +55,12 @@ def push(
     data, logs or answers. A later push replaces the files of an earlier one.
 
     Args:
-        run: The folder of a run, or its subfolder ``best/`` or ``last/``.
+        run: The folder of a run, or its subfolder ``best/`` or ``last/``; or a predictor that was loaded from one.
         name: The model's name on the Hub, ``user/name``. A new model is private unless ``public`` is true.
         to: The format of an export: ``onnx``, ``transformers`` or ``sentence-transformers``. The default is mtbert's
             own form, which ``mtbert.load("user/name")`` loads.
         tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
+        rows, together, int8, tolerance: With ``to``, what they are for :func:`mtbert.export`.
         public: Whether everybody may read a new model. To replace a model that is already public, ``public`` must be
             true. A model that is already private stays private.
         progress: Whether to show a progress bar and print what the command prints.
@@ -98,40 +81,64 @@ def push(
         )
     if tasks and to is None:
         raise ValueError("--task is for --to: mtbert's own form holds all tasks. Drop it, or give --to FORMAT.")
+    given = [option for option, on in {"--input": rows, "--together": together, "--int8": int8}.items() if on]
+    if given and to is None:
+        raise ValueError(f"{given[0]} is for --to: mtbert's own form is not exported. Drop it, or give --to FORMAT.")
     if asked(name, get_token) is None:
         raise ValueError(f"{name}: pushing needs a token of the Hub. Run: hf auth login (or set HF_TOKEN).")
     console = plain_console(stderr=True, quiet=not progress)
     with tempfile.TemporaryDirectory(prefix="mtbert-push-") as made:
         folder = Path(made) / "model"
-        message = _write(Path(run), name, to, tasks, folder, console)
         api = HfApi(library_name="mtbert", library_version=version("mtbert"))
+
+        def written(predictor: Predictor) -> Exported | None:
+            if to is None:
+                return None
+            options = {"rows": rows, "together": together, "int8": int8, "tolerance": tolerance}
+            return export(predictor, to, folder, tasks, progress=progress, **options)  # type: ignore[arg-type]
+
+        message = _write(api, run, name, to, written, folder, console)
         with bars_shown(progress):
-            return _upload(api, name, folder, message, public, console)
+            return upload(api, name, folder, message, public, console)
 
 
 # What is pushed ------------------------------------------------------------------------------------------------
 
 
-def _write(given: Path, name: str, to: str | None, tasks: Sequence[str] | None, folder: Path, console: Console) -> str:
-    """Writes the files to push into ``folder``, and returns the message of the commit."""
-    run = find_run(given)
-    predictor = load(run)
+def _write(
+    api: "HfApi",
+    given: str | Path | Predictor,
+    name: str,
+    to: str | None,
+    written: Callable[[Predictor], Exported | None],
+    folder: Path,
+    console: Console,
+) -> str:
+    """Writes the files to push into ``folder``, and returns the message of the commit.
+
+    ``written`` exports a model to ``folder``, if ``to`` is the name of a format.
+    """
+    run = given.folder if isinstance(given, Predictor) else find_run(given)
+    if run is None:
+        raise ValueError("a model in memory has no recipe. Give the folder of its run.")
+    predictor = _linked(run, folder)
+    if isinstance(given, Predictor):
+        if given.step != predictor.step:
+            raise ValueError(f"{given.name}: its folder holds another model now ({predictor.name}). Load it again.")
+        predictor = given
+    for line in early_model(predictor, run):
+        warn(console, line)
     found = recipe_of(run, ())
     recipe = without_places(found)
-    told = _training(run, predictor, recipe, found.model.path, console)
+    told = _training(api, run, predictor, recipe, found.model.path, console)
     if to is None:
-        for line in early_model(predictor, run):
-            warn(console, line)
-        folder.mkdir()
-        assert predictor.folder is not None
-        for file in MODEL_FILES:
-            if (predictor.folder / file).is_file():
-                files.link((predictor.folder / file).resolve(), folder / file)
         (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
         pushed = list(predictor.tasks)
         card = hub_card(name, predictor, pushed, told)
     else:
-        done = export(run, to, folder, tasks, progress=not console.quiet)
+        shutil.rmtree(folder)  # the links served to read one model, which training may replace at any moment
+        done = written(predictor)
+        assert done is not None
         pushed = list(done.compared)
         exported = (folder / READ_ME).read_text(encoding="utf-8")
         card = hub_card(name, predictor, pushed, told, to=to, exported=exported)
@@ -139,6 +146,38 @@ def _write(given: Path, name: str, to: str | None, tasks: Sequence[str] | None, 
     form = "" if to is None else f", exported as {to}"
     step = "" if predictor.step is None else f" after step {predictor.step:,}"
     return f"Model with {few(pushed)}{step}{form}"
+
+
+def _linked(run: Path, folder: Path) -> Predictor:
+    """Returns a predictor for the model of a run, and links the files of this model into ``folder``.
+
+    Training may replace the model at any moment. If it does so in between, everything is read again.
+    """
+    for _ in range(MOST_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        source = find_model_folder(run)
+        before = _content(source)
+        try:
+            predictor = load(source or run)
+            for file in MODEL_FILES:
+                if source is not None and (source / file).is_file():
+                    files.link((source / file).resolve(), folder / file)
+        except (FileNotFoundError, ValueError):
+            if _content(source) == before:
+                raise
+        else:
+            if _content(source) == _content(folder) == before:
+                return predictor
+    raise ValueError(f"{run}: training replaces the model too often to read it. Push it when the run has ended.")
+
+
+def _content(folder: Path | None) -> bytes | None:
+    """Returns the content of ``mtbert.json``, which names the step; None if there is no such file."""
+    try:
+        return None if folder is None else (folder / MODEL_FILES[0]).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def without_places(recipe: Recipe) -> Recipe:
@@ -166,7 +205,9 @@ def _named(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
 
 
-def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console) -> Training:
+def _training(
+    api: "HfApi", run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console
+) -> Training:
     """Returns what the model card says about the training of a model that was fine-tuned from ``encoder``.
 
     If a fact for the card is unknown, such as the hashes of the data, prints a warning.
@@ -185,9 +226,22 @@ def _training(run: Path, predictor: Predictor, recipe: Recipe, encoder: str, con
         scores=_scores(home, predictor, recipe, console),
         data=[(_named(source), digest) for source, digest in data.items()],
         packages=packages,
-        origin=origin(encoder),
+        origin=_with_licence(api, origin(encoder), hub_id(encoder), console),
         hub_id=hub_id(encoder),
     )
+
+
+def _with_licence(api: "HfApi", base: Origin, on_hub: str | None, console: Console) -> Origin:
+    """Returns ``base`` with the licence that the Hub names, if none is known yet and the encoder is on the Hub."""
+    if base.licence is not None or on_hub is None:
+        return base
+    try:
+        card = asked(on_hub, lambda: api.model_info(on_hub)).card_data
+    except (OSError, ValueError) as error:
+        warn(console, f"the card has no licence of the base model: {reason(error)}")
+        return base
+    named = None if card is None else card.get("license")
+    return replace(base, licence=named) if isinstance(named, str) and re.fullmatch(LICENCE, named) else base
 
 
 def _scores(home: Path, predictor: Predictor, recipe: Recipe, console: Console) -> list[ScoreLine]:
@@ -257,46 +311,3 @@ def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, f
         warn(console, f"the card has no mean over seeds: {reason(error)}")
         return {}
     return {task: (one.seeds, one.mean, *one.interval) for task, one in scores.items() if one.seeds > 1}
-
-
-# The Hub -------------------------------------------------------------------------------------------------------
-
-
-def _found(api: "HfApi", name: str) -> "ModelInfo | None":
-    """Returns what the Hub says of a repository; None if it does not exist or the token gives no access to it."""
-    try:
-        return asked(name, lambda: api.model_info(name))
-    except FileNotFoundError:
-        return None
-
-
-def _upload(api: "HfApi", name: str, folder: Path, message: str, public: bool, console: Console) -> Pushed:
-    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
-
-    there = _found(api, name)
-    if there is None:
-        asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
-        there = asked(name, lambda: api.model_info(name))
-    elif public and there.private:
-        warn(console, f"{name}: exists and is private; pushing does not change that.")
-    if not there.private and not public:
-        raise ValueError(
-            f"{name}: exists and is public, so everybody could read the model. Give --public, or another name."
-        )
-    new = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    old = {file.rfilename for file in there.siblings or ()}
-    if not old & {MODEL_FILES[0], EXPORT_FILE} and old & set(new) - NEW_FILES:
-        raise ValueError(f"{name}: holds another model ({few(sorted(old - NEW_FILES), most=3)}). Give another name.")
-    leftover = [path for path in sorted(old - set(new)) if path.endswith(REPLACED)]
-    operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = []
-    operations += [CommitOperationAdd(path, str(file)) for path, file in new.items()]
-    operations += [CommitOperationDelete(path) for path in leftover]
-    size = sum(file.stat().st_size for file in new.values())
-    console.print(f"pushing {count(len(new), 'file')}, {size / 1e6:.1f} MB, to {name}", soft_wrap=True)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)  # what the Hub says of the card
-        done = asked(name, lambda: api.create_commit(name, operations, commit_message=message, parent_commit=there.sha))
-    for one in said:
-        warn(console, without_token(" ".join(str(one.message).split())))
-    return Pushed(name, done.oid, f"{api.endpoint}/{name}", tuple(new), not there.private)

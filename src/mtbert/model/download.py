@@ -19,6 +19,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voca
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 TORCH_FILE = "pytorch_model.bin"
 HUB_ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
+LICENCE = r"[\w.-]{1,60}"
 READ_ME, LARGEST_READ_ME = "README.md", 2**20  # bytes
 
 
@@ -90,11 +91,17 @@ def origin(path: str) -> Origin:
 
 
 def hub_id(path: str) -> str | None:
-    """Returns the Hub name of the encoder that ``path`` (a recipe's ``model.path``) names; None for a local folder."""
+    """Returns the Hub name of the encoder that ``path`` (a recipe's ``model.path``) names; None for a local folder.
+
+    A name without ``/`` may be that of a folder on another machine, so it counts only if the Hub's cache holds it.
+    """
     if path == "demo":
         return DEMO_MODEL
-    local = os.path.isdir(os.path.expanduser(path)) or not re.fullmatch(HUB_ID, path)
-    return None if local else path
+    if os.path.isdir(os.path.expanduser(path)) or not re.fullmatch(HUB_ID, path):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    return path if "/" in path or isinstance(try_to_load_from_cache(path, "config.json"), str) else None
 
 
 def _licence(file: Path) -> str | None:
@@ -104,7 +111,7 @@ def _licence(file: Path) -> str | None:
     except (OSError, ValueError):
         return None
     metadata = list(takewhile(lambda line: line.strip() != "---", lines[1:])) if lines[:1] == ["---"] else []
-    named = (re.fullmatch(r"license:\s*([\w.-]{1,60})\s*", line) for line in metadata)
+    named = (re.fullmatch(rf"license:\s*({LICENCE})\s*", line) for line in metadata)
     return next((found[1] for found in named if found), None)
 
 

@@ -20,7 +20,7 @@ MODEL_FILES = (
     "tops.safetensors",
 )
 LONGEST_HUB_NAME = 96
-EXPORTED = "export.json"  # a folder with this file is an export
+EXPORT_FILE = "export.json"  # a folder with this file is an export
 _NAME = re.compile(r"(?!.*(--|\.\.))(?!.*[.-](/|$))(?!.*\.git$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
 _OWN_FOLDERS = ("runs", "studies", "tuned")  # where commands write by default: a name in these is never asked for
@@ -74,7 +74,7 @@ def _fetched(name: str, revision: str | None) -> Path:
 
     what = f"{called}: no folder here, and on the Hub"
     with bars_shown(False):
-        folder = asked(what, lambda: fetch(revision, [MODEL_FILES[0], EXPORTED]))
+        folder = asked(what, lambda: fetch(revision, [MODEL_FILES[0], EXPORT_FILE]))
         if not (folder / MODEL_FILES[0]).is_file():
             raise FileNotFoundError(f"{called}: no model of mtbert on the Hub. {_instead(folder, name)}")
         commit, files = folder.name, [*MODEL_FILES, RECIPE_FILE]  # a push at this moment makes another commit
@@ -96,7 +96,7 @@ def _instead(folder: Path, name: str) -> str:
 
     The sentence says whether the repository called ``name`` contains an exported model.
     """
-    file = folder / EXPORTED
+    file = folder / EXPORT_FILE
     if not file.is_file():
         return f"It has no {MODEL_FILES[0]}. Give the name of a model that mtbert push has written."
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.messages import clean, count
-from mtbert.model.download import Origin
+from mtbert.model.download import READ_ME, Origin
 from mtbert.task import Task
 from mtbert.use.export import Compared, Exporter, Wanted
+from mtbert.use.hub_runs import EXPORT_FILE
 
-EXPORT_FILE = "export.json"
 EXPORT_FORMAT = 1
 LONGEST_SUMMARY = 2000  # characters of the labels of a task in a card
 
@@ -25,6 +25,7 @@ def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compa
     """
     predictor, model = wanted.predictor, wanted.predictor.model
     facts = exporter.facts(wanted)
+    written = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     about = {
         "format": EXPORT_FORMAT,
         "to": exporter.name,
@@ -32,6 +33,7 @@ def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compa
         "step": predictor.step,
         "max_length": model.max_length,
         "base": None if wanted.origin is None else asdict(wanted.origin),
+        "files": sorted(written | {EXPORT_FILE, READ_ME}),
         "tasks": {
             name: _facts(exporter, wanted, name) | dict(facts[name]) | _as_json(compared.get(name))
             for name in wanted.tasks
@@ -81,7 +83,7 @@ def write_card(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compar
         for note in exporter.lost(wanted.predictor.model, wanted.predictor.task(name))
     ]
     lines += ["", "Not in this format:", "", *lost] if lost else []
-    (folder / "README.md").write_text("\n".join([*lines, "", exporter.usage(wanted).strip(), ""]), encoding="utf-8")
+    (folder / READ_ME).write_text("\n".join([*lines, "", exporter.usage(wanted).strip(), ""]), encoding="utf-8")
 
 
 def answers(task: Task) -> str:

@@ -17,10 +17,10 @@ from mtbert.model.model import Model
 from mtbert.recipe.settings import Recipe
 from mtbert.use.evaluate import dev_sets
 from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
-from mtbert.use.export.card import EXPORT_FILE, write_about, write_card
+from mtbert.use.export.card import write_about, write_card
 from mtbert.use.export.check import COMPARED_ROWS, SCORED_ROWS, compare, compare_scores, some_rows
 from mtbert.use.export.known import EXPORTERS
-from mtbert.use.hub_runs import find_run
+from mtbert.use.hub_runs import EXPORT_FILE, find_run
 from mtbert.use.inputs import labelled, unlabelled
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, recipe_of, trained_files

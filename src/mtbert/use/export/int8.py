@@ -34,6 +34,7 @@ def quantize(file: Path, *, reduce_range: bool = True) -> None:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=kept,
         )
+    file.with_name(f"{file.name}.data").unlink(missing_ok=True)  # the float weights of a large graph
 
 
 def multiplies_bytes() -> bool:
