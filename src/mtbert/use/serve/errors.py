@@ -48,6 +48,8 @@ def wrong_body(errors: Sequence[Mapping[str, Any]]) -> Refused:
         return Refused(400, f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}.")
     path = ".".join(clean(str(part)[:80]) for part in first["loc"] if part != "body") or "the body"
     said = clean(str(first["msg"])).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        said = "there is no such key (/openapi.json lists them)"
     said = f"{said[:1].lower()}{said[1:]}".rstrip(".")
     found = "" if first["type"] == "missing" else f", found {shown(first.get('input'))}"
     return Refused(422, f"{path}: {said}{found}.")

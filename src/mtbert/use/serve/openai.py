@@ -7,19 +7,19 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import Service
-from mtbert.use.serve.tei import normalized
+from mtbert.use.serve.tei import check_dimensions, normalized
 from mtbert.use.serve.texts import Items
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(BaseModel, extra="forbid"):
     """The body of ``/v1/embeddings``."""
 
     input: Annotated[str | Items[str], Field(examples=[["a good film", "a dull film"]])]
     model: Annotated[str | None, Field(description="The name of a task")] = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    user: Annotated[str | None, Field(description="Is not read")] = None
 
 
 def openai_routes(service: Service) -> APIRouter:
@@ -31,8 +31,7 @@ def openai_routes(service: Service) -> APIRouter:
         texts = [body.input] if isinstance(body.input, str) else body.input
         found, tokens = await service.vectors(body.model, texts)
         vectors = normalized(found)
-        if body.dimensions not in (None, vectors.shape[1]):
-            raise Refused(422, f"dimensions: the vectors of this model have {vectors.shape[1]}. Leave it out.")
+        check_dimensions(body.dimensions, vectors)
 
         def written(i: int) -> Any:
             vector = vectors[i].astype("<f4")

@@ -91,6 +91,7 @@ class Service:
         task = self.embedding() if name is None else self.task(name)
         if not _embeds(task):
             raise Refused(422, f"task {task.name} has no vectors of single texts. Use {few(self.embedders())}.")
+        self._check_number(len(texts))
         checked = [text for (text,) in self._checked([(text,) for text in texts])]
         if not checked:
             return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32), 0
@@ -133,16 +134,20 @@ class Service:
 
     def _rows(self, tasks: Sequence[Task], texts: Sequence[GivenRow]) -> tuple[tuple[str, ...], ...]:
         """Returns the texts of each row, checked. Raises :class:`Refused` if a row is not allowed."""
+        self._check_number(sum(1 if isinstance(given, str) else len(given) for given in texts))
         rows = [(given,) if isinstance(given, str) else tuple(given) for given in texts]
         for i, row in enumerate(rows):
             if not any(task.takes(len(row)) for task in tasks):
                 raise Refused(422, f"text {i}: has {count(len(row), 'text')}, but {_taken(tasks)}.")
         return self._checked(rows)
 
+    def _check_number(self, texts: int) -> None:
+        most = self.limits.texts
+        if texts > most:
+            raise Refused(413, f"a request may have {count(most, 'text')}, found {texts:,}. Send several.")
+
     def _checked(self, rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-        texts, limits = sum(map(len, rows)), self.limits
-        if texts > limits.texts:
-            raise Refused(413, f"a request may have {count(limits.texts, 'text')}, found {texts:,}. Send several.")
+        limits = self.limits
         for i, row in enumerate(rows):
             longest = max(map(len, row))
             if longest > limits.characters:

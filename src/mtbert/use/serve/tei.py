@@ -1,7 +1,7 @@
 """The routes ``/embed``, ``/predict`` and ``/info``, for clients of text-embeddings-inference."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query
@@ -21,12 +21,18 @@ Truncate = Annotated[
 ]
 
 
+Direction = Annotated[Literal["Right"] | None, Field(description="A text that is too long always loses its end")]
+
+
 class EmbedRequest(BaseModel):
     """The body of ``/embed``."""
 
     inputs: Annotated[str | Items[str], Field(examples=[["a good film", "a dull film"]])]
     normalize: Annotated[bool, Field(description="Whether vectors get the length 1")] = True
     truncate: Truncate = None
+    truncation_direction: Direction = None
+    prompt_name: Annotated[None, Field(description="The model has no prompts")] = None
+    dimensions: int | None = None
 
 
 class HubParameters(BaseModel, extra="forbid"):
@@ -44,6 +50,7 @@ class PredictRequest(BaseModel):
     inputs: Annotated[str | Items[str] | Items[Items[str]], Field(examples=["a good film"])]
     raw_scores: bool = False
     truncate: Truncate = None
+    truncation_direction: Direction = None
     parameters: HubParameters | None = None
 
 
@@ -55,6 +62,7 @@ def tei_routes(service: Service) -> APIRouter:
     async def embed(body: EmbedRequest, task: TaskName = None) -> Response:
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         vectors, _ = await service.vectors(task, texts, cut=body.truncate is not False)
+        check_dimensions(body.dimensions, vectors)
         return JSONResponse((normalized(vectors) if body.normalize else vectors).tolist())
 
     @router.post("/predict", summary="The probability of each class, the highest first")
@@ -88,6 +96,13 @@ def tei_routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def check_dimensions(wanted: int | None, vectors_BD: Vectors) -> None:
+    """Raises :class:`Refused` if vectors of another width are wanted than the model has."""
+    width = vectors_BD.shape[1]
+    if wanted not in (None, width):
+        raise Refused(422, f"dimensions: the vectors of this model have {width}. Leave it out.")
 
 
 def normalized(vectors_BD: Vectors) -> Vectors:
