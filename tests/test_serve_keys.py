@@ -39,3 +39,11 @@ def test_keys_that_change_nothing_are_read(server: Server):
 def test_too_many_texts_are_refused_before_any_is_looked_at(server: Server):
     message = "a request may have 256 texts, found 774. Send several."
     assert server.refused("/v1/predict/mood", {"texts": [["a", "b", "c"]] * 258}) == (413, "too_large", message)
+
+
+@pytest.mark.parametrize("words", [1, 2, 3])
+def test_usage_counts_each_text_once_whether_their_number_is_even_or_odd(server: Server, words: int):
+    given = ["the cat runs", "a dog", "a bird sings very fast"][:words]
+    found = server.post("/v1/embeddings", {"input": given, "model": "like"})
+    assert found["usage"]["prompt_tokens"] == (3, 5, 10)[words - 1]
+    assert len(found["data"]) == words

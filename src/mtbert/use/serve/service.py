@@ -3,6 +3,7 @@
 Dimension key: B texts, D width of the encoder.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,7 +20,7 @@ from mtbert.use.predictor import Predictor, checked_texts
 from mtbert.use.serve.batching import Batcher
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.limits import Limits
-from mtbert.use.serve.together import Asked, BatchResult, Vectors
+from mtbert.use.serve.together import Asked, BatchResult, Vectors, join_results
 
 GivenRow = str | Sequence[str]  # a text, a pair of texts, or a query and its candidates
 
@@ -95,14 +96,17 @@ class Service:
         checked = [text for (text,) in self._checked([(text,) for text in texts])]
         if not checked:
             return np.zeros((0, self.predictor.model.encoder.config.width), dtype=np.float32), 0
-        rows: tuple[tuple[str, ...], ...] = tuple((text,) for text in checked)
-        if task.texts != 1:  # each text of a pair is encoded alone, so two texts make a row
-            even = checked + checked[-1:] * (len(checked) % 2)
-            rows = tuple(zip(even[::2], even[1::2], strict=True))
-        found = await self.batcher.ask(Asked((task.name,), rows, vectors=True))
+        size = 1 if task.texts == 1 else 2  # each text of a pair is encoded alone, so two texts make a row
+        rest = len(checked) % size
+        rows = [tuple(checked[i : i + size]) for i in range(0, len(checked) - rest, size)]
+        asked = [tuple(rows), ((checked[-1],) * size,) * rest]  # the text that is left fills a row of its own
+        parts = [self.batcher.ask(Asked((task.name,), each, vectors=True)) for each in asked if each]
+        results = await asyncio.gather(*parts)
+        found = join_results(results)
         self.check_cut(found, cut)
         assert found.vectors is not None
-        return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens
+        twice = results[-1].tokens // 2 if rest else 0
+        return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens - twice
 
     def check_cut(self, found: BatchResult, allowed: bool) -> None:
         """Raises :class:`Refused` if texts were cut and this is not ``allowed``."""
