@@ -178,8 +178,8 @@ _MEMBER = re.compile(
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
     """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. ``instead`` maps the path of a key to advice.
-    If the key is missing, the line about the key ends with the advice.
+    A value that fits none of several allowed types counts as one mistake. If ``raw`` lacks a key, its line
+    ends with the advice that ``instead`` has for the path of the key.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):

@@ -46,10 +46,9 @@ def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> 
 
 
 def rare_labels(labels_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each label whether almost no rows or almost all rows have it, ``[K]``.
+    """Returns for each label whether it is rare, or its absence is, ``[K]``.
 
-    The value is true if fewer than ``FEWEST_OF_LABEL`` rows have the label, or if fewer than ``FEWEST_OF_LABEL`` rows
-    lack it.
+    Rare means: in fewer than ``FEWEST_OF_LABEL`` rows.
     """
     fewest_K = np.minimum((labels_BK == 1).sum(0), (labels_BK == 0).sum(0))
     return np.asarray(fewest_K < FEWEST_OF_LABEL)

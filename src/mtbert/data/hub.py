@@ -19,7 +19,7 @@ def opened_data_set(
     Class indices are replaced by class names, see :func:`named`.
 
     Args:
-        name: The name of the data set in messages.
+        name: The name that messages use for the data set.
         source: The id of the data set on the hub, or the path of a local folder.
         config: The configuration of the data set, or None for the default one.
         split: The split to read. It may be None only for a folder that ``Dataset.save_to_disk`` wrote.

@@ -58,7 +58,7 @@ class Pass:
 
     ``labels`` are float32: class indices, zeros and ones, scores mapped to [0, 1], or distributions over classes. Their
     shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. A loss draws its random numbers from ``generator``.
-    ``masks`` is the state that ``generator`` had just before it drew the dropout masks of the first layer. ``weights``
+    ``masks`` is a state of ``generator``: the state before the dropout masks of the first layer were drawn. ``weights``
     are the weights of the examples, ``[B]``; None if all count the same.
     """
 

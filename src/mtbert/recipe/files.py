@@ -130,7 +130,10 @@ def _check_names(files_of: TableFiles, own: Sequence[str], tables: Mapping[str, 
 
 
 def with_absolute_files(recipe: Recipe, but: TableFiles) -> Recipe:
-    """Returns the recipe with the paths of its data files made absolute. Splits listed in ``but`` keep their paths."""
+    """Returns the recipe with the paths of its data files made absolute.
+
+    The argument ``but`` lists splits whose paths stay unchanged.
+    """
 
     def absolute(source: Source) -> Source:
         root = recipe.root()

@@ -118,7 +118,7 @@ class Recipe(Settings):
     def tasks_by_table(self) -> dict[str, list[TaskRecipe]]:
         """Returns a dict that maps the name of each table to the tasks that read it.
 
-        A task with files of its own counts as the only task of a table with the name of the task.
+        A task that has its own files, and no table, appears as a table of the same name with one task.
         """
         found: dict[str, list[TaskRecipe]] = {}
         for task in self.tasks.values():

@@ -292,9 +292,9 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
-    """Returns whether the answers in ``predicted`` belong to the dev examples in ``dev``.
+    """Returns true if the answers in ``predicted`` belong to the dev examples in ``dev``.
 
-    The answers must fit the task in shape and values, and have the score that the run logged.
+    They do if they fit the task in shape and values, and if their score is the one that the run logged.
     """
     # NumPy has no bfloat16.
     numbers, places = (torch.int64, torch.float64), predicted.offsets

@@ -220,9 +220,9 @@ class Objective:
         """Returns, for each task, the weighted sum of its losses in one of the forward passes of a step.
 
         ``surrogates`` has the values of losses that compare all examples of the step. Such a value is multiplied by the
-        weight of the loss. Every other loss is computed from this pass, and multiplied by two numbers: the weight of
-        the loss, and the share of the task's labels in the step that are in this pass. ``amounts`` has, for each task,
-        the number of labels in the step, or the sum of the weights of the labels.
+        weight of the loss. Every other loss is computed from this pass. It is multiplied by the weight of the loss,
+        and by a fraction: the task's labels in this pass, divided by its labels in the whole step. ``amounts`` has
+        the task's number of labels in the whole step, or the sum of their weights.
         """
         totals = {}
         for name, made in passes.items():

@@ -114,7 +114,7 @@ class GraphModule(nn.Module):
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)
 
     def dimensions(self, max_length: int) -> tuple[dict[int, torch.export.Dim], ...]:
-        """Returns, for each input of the graph, a dict from the index of each dimension of variable size to its name.
+        """Returns, for each input of the graph, the names of the dimensions of variable size, as ``{axis: name}``.
 
         Dimensions with the same name have the same size.
         """

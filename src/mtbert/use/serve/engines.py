@@ -40,7 +40,7 @@ class Engine(Protocol):
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> Mapping[str, tuple[Tensor, ...]]:
         """Returns for each task its raw predictions and, if ``vectors`` is true, the vectors that its head reads.
 
-        The values and their order are those of :func:`mtbert.scoring.predict_with_vectors`. Tokens that several
+        The values and their order are those of :func:`mtbert.scoring.predict_with_vectors`. Texts that several
         data sets share are encoded only once.
         """
         ...

@@ -1,4 +1,4 @@
-"""The type of one row in a request, a text or a list of texts: how the row is checked, and how OpenAPI describes it."""
+"""The type of a row, which is a text or a list of texts, in requests: it checks rows, and describes them in OpenAPI."""
 
 from typing import Annotated, Any, TypeVar, cast
 
