@@ -1,4 +1,4 @@
-"""What a calibration does to the likelihood of new rows if it is fitted on few: simulated rows with a known truth.
+"""Measures how a calibration that is fitted on few rows changes the likelihood of new rows, on simulated rows.
 
     python -m benchmarks.few_rows
 

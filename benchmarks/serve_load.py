@@ -27,7 +27,7 @@ TOLERANCE = 1e-3  # of a probability: float32 in batches of another form
 
 @dataclass
 class Counts:
-    """What the connections of a client have seen."""
+    """The answers, statuses and times that the connections of a client have seen."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: int = 0

@@ -1,4 +1,4 @@
-"""What is pushed in other forms, from a study, and by a process of its own."""
+"""Pushes in other forms, from a study, and by a process of its own."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What ``mtbert review`` asks a person to write is read again by training, in every form that labels can have."""
+"""Training reads again what ``mtbert review`` asks a person to write, in every form that labels can have."""
 
 import csv
 import json

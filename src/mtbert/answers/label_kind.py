@@ -1,4 +1,4 @@
-"""What the labels of an answer type are, and how they are read and shown.
+"""The label half of an answer type: how labels are read, checked and shown.
 
 Dimension key: B examples, K numbers of one label, T texts of an example.
 """

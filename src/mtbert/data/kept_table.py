@@ -91,7 +91,7 @@ def loaded_table(kept: Kept, columns: Sequence[Columns]) -> SourceTable:
 
 
 class _Notes(BaseModel):
-    """What :func:`keep_table` stores in the cache beside the arrays of a source table."""
+    """The facts that :func:`keep_table` stores in the cache beside the arrays of a source table."""
 
     model_config = ConfigDict(strict=True)
 

@@ -39,7 +39,7 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run needs besides its model in order to continue: numbers, and tensors by name."""
+    """The state that a run needs, besides its model, to continue: numbers, and tensors by name."""
 
     values: Values
     tensors: dict[str, Tensor]

@@ -48,7 +48,7 @@ class ScoreLine:
 
 @dataclass(frozen=True)
 class Training:
-    """What a model card says of how the model was trained. Paths of folders on the user's machine are left out.
+    """The facts in a model card about how the model was trained. Paths of folders on the user's machine are left out.
 
     Attributes:
         recipe: The recipe as YAML.

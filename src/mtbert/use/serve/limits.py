@@ -33,7 +33,7 @@ VALUE = 64  # bytes of a small value, once the JSON of a body is read: a list wi
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request, and all requests together, may cost."""
+    """The limits of one request, and of all requests together."""
 
     body: int = 2**20  # bytes of the body of a request
     texts: int = 256  # texts of a request; a pair counts as two
