@@ -1,6 +1,7 @@
 """One word for one thing: no public name stands in two modules, and no module is renamed to make room for another."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_nothing_is_renamed_at_import():
     modules = parsed(SOURCES, ROOT / "tests", ROOT / "benchmarks")
     found = {file: renamed_imports(module) - USUAL for file, module in modules.items()}
     assert {file: names for file, names in found.items() if names} == {}
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_docstrings_begin_with_what_comes_back_or_what_a_thing_is():
+    inverted = re.compile(r"(Of|That|Those|What|Whether of)\b")
+    modules = parsed(SOURCES, ROOT / "tests", ROOT / "benchmarks")
+    nodes = [(file, node) for file, module in modules.items() for node in ast.walk(module)]
+    texts = [(file, ast.get_docstring(node) or "") for file, node in nodes if isinstance(node, DOCUMENTED)]
+    assert [(file, text[:60]) for file, text in texts if inverted.match(text)] == []
 
 
 def test_functions_classes_and_constants_count_as_names_and_private_ones_do_not():
