@@ -193,7 +193,8 @@ def review(
 
     Raises:
         ValueError, FileNotFoundError: If the model or the pool cannot be read, if the task does not exist or gives no
-            probability of an answer, or if ``out`` ends otherwise, cannot be written or would overwrite an input.
+            probability of an answer, or if ``out`` has another extension, cannot be written or would overwrite an
+            input.
 
     >>> mtbert.review("runs/mine", "topic", "pool.csv", "to-label.csv", top=100)  # doctest: +SKIP
     100

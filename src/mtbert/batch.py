@@ -272,8 +272,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: ``order`` as a tensor on the device.
-        tokens_M: The indices, within the span, of the tokens of the task's sequences. Shorter sequences come first.
-            None stands for all tokens of the span, in their order there.
+        tokens_M: The index of each token of the task's sequences within the span: sequence by sequence, the shortest
+            sequence first. None if the task uses all tokens of the span, in the order of the span.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 
@@ -323,11 +323,11 @@ class Output:
         embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
-        vectors: What the head reads. If each example has a label, there is one tensor ``[B, D]`` for each sequence of
-            an example. If each word has a label, there is a single tensor ``[W, D]``: the output of the last layer for
-            the first token of each word that has a token.
-        prediction: The raw numbers of the head, ``[B]`` or ``[B, K]``. If each word has a label, they are ``[W, K]``.
-            ``Task.predicts`` says what they mean.
+        vectors: The input of the head. For a task that labels words, it is a single tensor ``[W, D]``: the output of
+            the last layer for the first token of each word that has a token. For any other task, it is one tensor
+            ``[B, D]`` for each sequence of an example.
+        prediction: The raw numbers of the head: ``[W, K]`` for a task that labels words, ``[B]`` or ``[B, K]`` for any
+            other task. ``Task.predicts`` says what they mean.
     """
 
     embeddings_MD: Tensor

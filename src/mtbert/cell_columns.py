@@ -86,7 +86,7 @@ class CodedColumn(Sequence[str | None]):
 
 
 class TextCells(Sequence[str | None]):
-    """A column of cells. It suits columns in which few texts occur more than once.
+    """A column that stores the text of each cell separately. It is meant for columns in which few texts repeat.
 
     >>> column = TextCells(TextColumn.of(["0.25", "", "0.5"]))
     >>> column[0], list(column), column.given.tolist()

@@ -159,15 +159,15 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns where the words of one task are in a batch. Words without a token are left out.
+    """Returns for each word of one task its example and the index of its first token.
 
-    The sequences of the task are in one part of the batch (:class:`~mtbert.batch.Span`). In this part, the sequences
-    follow one another, and all tokens are numbered from 0.
+    Words without a token are left out. The sequences of the task are in one part of the batch
+    (:class:`~mtbert.batch.Span`), one after another. The index of a token counts the tokens of this part, from 0.
 
     Args:
         words: For each example, a number for each word: the position of the word's first token in the sequence of the
             example, counted from 0; -1 for a word without a token.
-        ends: For each sequence of the part, the number of its last token plus 1, ``[sequences]``.
+        ends: For each sequence of the part, the index of its last token plus 1, ``[sequences]``.
         order: For each example, the index of its sequence in the part.
         device: The device of the batch.
     """

@@ -108,7 +108,7 @@ class TextColumn(Sequence[str]):
 
 
 class WordColumn(TextColumn):
-    """A column of texts that were made by joining known words with single spaces.
+    """A column of texts that are words joined by single spaces: splitting a text at its spaces gives the words.
 
     >>> WordColumn.joining(TextColumn.of(["a b", "c"]))[0:1][0]
     'a b'
@@ -144,7 +144,7 @@ class TextTuples(Sequence[tuple[str, ...]]):
 
 
 class NumberColumn(Sequence[str]):
-    """A column of whole numbers, each returned as a string. It holds the ids of a table that has no ids of its own."""
+    """A column of whole numbers, each returned as a string: row numbers that serve as ids in a table without ids."""
 
     def __init__(self, numbers: Ints) -> None:
         self.numbers = numbers
@@ -218,7 +218,9 @@ def hashes(texts: Iterable[str]) -> Hashes:
 
 
 def numbered(keys: npt.NDArray[np.generic]) -> Ints:
-    """Numbers the different keys 0, 1, ... in the order of their first occurrence. Returns each key's number, ``[n]``.
+    """Returns a number for each key, ``[n]``. Equal keys have equal numbers.
+
+    Different keys have the numbers 0, 1, ... in the order of their first occurrence.
 
     >>> numbered(np.array([30, 10, 30, 20])).tolist()
     [0, 1, 0, 2]

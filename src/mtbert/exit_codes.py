@@ -57,7 +57,7 @@ def run_command(app: typer.Typer) -> None:
 
 
 def _said(error: typer.TyperException) -> str:
-    """Returns the message of an error on the command line. A message from pydantic is put into plain words."""
+    """Returns the message to print for ``error``. A message from pydantic is put into plain words."""
     from pydantic import ValidationError
 
     from mtbert.settings import explain

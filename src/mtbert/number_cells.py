@@ -1,4 +1,4 @@
-"""Cells that hold numbers, such as weights or shares, in an array. They can also be read as texts.
+"""Cells of a file that hold numbers, such as weights or shares. All numbers are stored in one array.
 
 Dimension key: n rows, C columns of a file.
 """
@@ -20,7 +20,8 @@ Mask = npt.NDArray[np.bool_]
 class NumberCells(Sequence[str | None]):
     """One or more columns of numbers in a file. Together they give a label or a weight for each row.
 
-    Read as a sequence, they have one text for each row, or None if all cells of the row are empty.
+    The class is a sequence with one item for each row: the text that ``written`` makes from the numbers of the row, or
+    None if all cells of the row are empty.
 
     Args:
         names: The names of the columns.

@@ -116,7 +116,8 @@ def _write(
 ) -> str:
     """Writes the files to push into ``folder``, and returns the message of the commit.
 
-    ``written`` exports a model to ``folder``, if ``to`` is the name of a format.
+    If ``to`` is None, the files are the model's own files and its recipe. If ``to`` is the name of an export format,
+    the function ``written`` is called, which exports the model to ``folder``.
     """
     run = given.folder if isinstance(given, Predictor) else find_run(given)
     if run is None:
@@ -173,7 +174,10 @@ def _linked(run: Path, folder: Path) -> Predictor:
 
 
 def _content(folder: Path | None) -> bytes | None:
-    """Returns the content of ``mtbert.json``, which names the step; None if there is no such file."""
+    """Returns the content of ``mtbert.json`` in a model folder; None if there is no such file.
+
+    The content changes when training replaces the model, because it includes the model's training step.
+    """
     try:
         return None if folder is None else (folder / MODEL_FILES[0]).read_bytes()
     except FileNotFoundError:

@@ -233,7 +233,7 @@ def _forward(
 ) -> dict[str, tuple[Tensor, ...]]:
     """Runs the model on the rows in ``span``, which several tasks may share.
 
-    Returns, by the name of the task, the tensors that ``pick`` takes from the model's output for the task. Entry ``i``
+    Returns a dict from task name to the tensors that ``pick`` takes from the model's output for the task. Entry ``i``
     of a tensor belongs to example ``i`` of the task. If the task labels words, the entries belong to its words.
     """
     lengths = span.lengths()

@@ -107,7 +107,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[InitErrorDetails]:
-    """Returns the errors in ``error``. An error about an unknown key suggests one of the ``known`` keys."""
+    """Returns the errors in ``error``. Those about unknown keys get a suggestion: one of the ``known`` keys."""
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known) for key in unknown}
@@ -176,10 +176,10 @@ _MEMBER = re.compile(
 
 
 def explain(error: ValidationError, raw: Mapping[str, Any], instead: Mapping[str, str] | None = None) -> list[str]:
-    """Returns one line for each mistake in ``raw``: the path of the key, what must hold, and what was found.
+    """Returns one line for each mistake in ``raw``: the path of the key, the broken rule, and what was found.
 
-    A value that fits none of several allowed types counts as one mistake. If ``raw`` lacks a key, its line
-    ends with the advice that ``instead`` has for the path of the key.
+    A value that fits none of several allowed types counts as one mistake. ``instead`` maps paths of keys to texts. If a
+    key is missing from ``raw``, its line ends with the text for the key's path.
     """
     mistakes: list[tuple[str, list[str], str]] = []
     for e in error.errors(include_url=False):

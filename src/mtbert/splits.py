@@ -291,7 +291,7 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
 
 
 def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
-    """Draws the train rows that become dev, and returns their numbers as :meth:`SourceTable.places` gives them.
+    """Draws the train rows that become dev. Returns the file and line of each, encoded by :meth:`SourceTable.places`.
 
     Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
     a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under

@@ -183,7 +183,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Adds the number ``values`` to the count of values read. Raises an error if the text has too many values."""
+        """Counts further values that were read. Raises an error if the text now has too many values."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)

@@ -6,9 +6,9 @@ A :class:`PredictionKind` says what the numbers of a head mean: how many there a
 and how wrong they are. A type has one prediction kind for heads with layers, and may have another for the cosine head.
 Both halves have defaults, which fit a type with one answer for each text.
 
-Labels are float64 arrays, ``[B]`` or ``[B, K]`` depending on the type; a missing label is ``nan``. If each word of a
-text has a label, they are a :class:`mtbert.ragged.Ragged`. The files of answer types import torch only inside
-functions, so that recipes can be read without loading torch.
+Labels are float64 arrays, ``[B]`` or ``[B, K]`` depending on the type; a missing label is ``nan``. For a type that
+labels each word of a text, the labels are in a :class:`mtbert.ragged.Ragged` instead. The files of answer types import
+torch only inside functions, so that recipes can be read without loading torch.
 
 Dimension key: B examples, K numbers of one answer, such as one logit per class.
 """

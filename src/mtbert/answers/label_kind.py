@@ -198,7 +198,10 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a label or an answer as the report shows it: an index into :meth:`choices`, a number or a text."""
+        """Returns the form in which a report shows a label or an answer.
+
+        The form is the index of a class in :meth:`choices`, a score, or a text.
+        """
 
     def tables(self, task: TaskFacts, decision: Array, labels: _Labels) -> list[Shown | str]:
         """Returns what ``mtbert evaluate`` prints in addition to the scores: a list of tables and of texts."""

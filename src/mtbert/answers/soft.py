@@ -324,8 +324,8 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
 
-    The field ``soft`` of the copy is the answer type of tasks with soft labels. It is made from ``hard``: the arguments
-    ``labels`` and ``predictions`` replace the fields of ``hard`` with these names. Without ``predictions``, the field
+    The field ``soft`` of the copy is the answer type of tasks with soft labels. In it, the arguments ``labels`` and
+    ``predictions`` take the place of ``hard.labels`` and ``hard.predictions``. Without the argument ``predictions``,
     ``hard.predictions`` is kept.
     """
     soft = replace(

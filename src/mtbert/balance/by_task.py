@@ -71,11 +71,11 @@ class ByTask:
     def watching(self) -> Iterator[None]:
         """Returns a context manager that records the forward passes inside it.
 
-        Their backward passes must be made inside :meth:`collecting`.
+        Their backward passes must be run inside :meth:`collecting`.
 
         Raises:
-            TypeError: If the class of a module that has weights of the encoder is not one of :data:`Weighted`. The
-                message names the module.
+            TypeError: If a module with encoder weights is not an instance of :data:`Weighted`, or has a ``forward``
+                of its own. The message names the module.
         """
         handles = [module.register_forward_hook(self._watch) for module in self._modules()]
         for weight in self.weights:

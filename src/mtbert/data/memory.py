@@ -139,10 +139,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns for each column its key in a recipe, such as ``text``, and the column settings of a task that reads it.
+    """Returns a pair for each column: its key in a recipe, such as ``text``, and the column settings of one task.
 
-    Of several tasks that read a column of texts, a task that labels words is preferred. Of several tasks that read a
-    column of labels, a task that allows no lists of labels in the cells is preferred.
+    The task is one that reads the column. If several tasks do, a task that labels words is preferred for a column of
+    texts, and a task whose cells hold no lists of labels is preferred for a column of labels.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

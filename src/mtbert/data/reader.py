@@ -36,7 +36,8 @@ class Reader:
         labelled: Whether to read labels too.
         whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Such records get
             no labels, and their cells may have any form. :class:`Others` says which labels the file holds for them.
-        words: Text columns whose cells may be lists of words, besides those of tasks that label words.
+        words: Further text columns whose cells may be lists of words. In the text columns of tasks that label words,
+            cells always may be lists.
         gaps: Whether an empty text is allowed in data without labels. In data with labels, it always is.
     """
 
@@ -244,7 +245,10 @@ class Reader:
         self._waiting.clear()
 
     def _usable(self, made: Sequence[Any]) -> bool:
-        """Returns whether at least one task finds its label and all of its texts in the row ``made``."""
+        """Returns whether at least one task finds its label and all of its texts in a row, or no labels are read.
+
+        ``made`` holds the values of the row: first the texts, then the labels.
+        """
         labels = made[len(self._texts) :]
         return not self._labelled or any(
             not _is_missing(labels[reading.labels]) and all(made[i] for i in reading.texts)

@@ -41,7 +41,7 @@ def separated_records(
 def _separator(top: str, wanted: Sequence[str]) -> str:
     """Returns the character that separates the columns: a tab, a comma or a semicolon.
 
-    If the header is split at this character, the largest number of the columns in ``wanted`` is found.
+    The header is split at each of them in turn. The character that finds the most columns of ``wanted`` is returned.
     """
 
     def found(sign: str) -> int:

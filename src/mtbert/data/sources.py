@@ -107,8 +107,8 @@ class Source(Settings):
     def shares(self, other: "Source") -> bool:
         """Returns whether this source and ``other`` may have rows in common.
 
-        Sources that name the same file may, unless both have a filter ``where`` and these filters differ. Sources
-        without files have rows in common only if they are equal.
+        Two sources that read the same file may have rows in common, unless both have a filter ``where`` and the filters
+        differ. A source without files has rows in common only with an equal source.
         """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where
@@ -305,7 +305,8 @@ def _generated_labels(group: CellGroup, labels: Sequence[object]) -> CellColumn:
 def _digested(table: SourceTable) -> SourceTable:
     """Returns a copy of ``table`` that has a digest: the SHA-256 of the table's rows.
 
-    The rows are generated or come from the Hub. A table that is read from files has the digest of each file instead.
+    Only tables from the Hub and generated tables need this digest. A table that is read from files has a digest of each
+    file instead.
     """
     digest = hashlib.sha256()
     chosen = table.chosen

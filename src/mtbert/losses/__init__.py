@@ -116,8 +116,8 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator for repeating this forward pass with :meth:`finish`.
 
-        All generators from this method start in the same state, so all repetitions have the same dropout masks.
-        :attr:`repeats` says whether this forward pass itself has these masks.
+        All generators from this method start in the same state, so all repetitions have the same dropout masks. If
+        :attr:`repeats` is false, these masks differ from those of the original forward pass.
         """
         import torch
 

@@ -40,10 +40,10 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns three tensors: the vectors of queries, the vectors of candidates, and the clusters of texts.
+        """Returns three tensors: the queries' vectors, the candidates' vectors, and a cluster number for each text.
 
-        They cover only the rows of the forward pass ``p`` that have a right candidate. See :func:`right_candidates` for
-        the shapes.
+        The texts are all queries and candidates; equal texts have equal numbers. The tensors cover only the rows of the
+        forward pass ``p`` that have a right candidate. See :func:`right_candidates` for the shapes.
         """
         return right_candidates(p)
 

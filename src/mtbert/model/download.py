@@ -93,7 +93,8 @@ def origin(path: str) -> Origin:
 def hub_id(path: str) -> str | None:
     """Returns the Hub name of the encoder that ``path`` (a recipe's ``model.path``) names; None for a local folder.
 
-    A name without ``/`` may be that of a folder on another machine, so it counts only if the Hub's cache holds it.
+    A name without ``/`` may name a folder on another machine. It is taken for a Hub name only if the Hub's cache holds
+    an encoder of this name.
     """
     if path == "demo":
         return DEMO_MODEL

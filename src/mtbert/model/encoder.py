@@ -207,7 +207,8 @@ class Encoder(nn.Module):
     def multiplied(self, *, first_only: bool) -> int:
         """Returns how many parameters of the transformer layers are applied to every token.
 
-        ``first_only`` leaves out parameters that the last layer applies only to the first token of a sequence.
+        If ``first_only`` is true, the last layer computes outputs for first tokens of sequences only. The parameters
+        that it then applies to first tokens only are not counted.
         """
         return _multiplied(self.layers, first_only=first_only)
 

@@ -1,6 +1,7 @@
 """The model: one encoder that all tasks share, and one head per task. One forward pass serves all tasks of a batch.
 
-Dimension key: N tokens, M tokens of a task, S sequences, R tokens or sequences, D width, B examples.
+Dimension key: N tokens, M tokens of a task, S sequences, D width, B examples, R rows of the last layer's output: one
+for each token, or one for each sequence if only first tokens are needed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -273,8 +274,8 @@ class Model(nn.Module):
     ) -> Iterator[tuple[str, Output]]:
         """Yields a pair (task, output) for every task that reads the rows of the span ``name``.
 
-        A span holds the batch's rows of one table. ``top`` has the pooler that these tasks read. ``hidden_RD`` is the
-        last layer's output for all tokens or, if ``first_only`` is true, for the first token of each sequence.
+        A span holds the batch's rows of one table. ``hidden_RD`` is the last layer's output for all tokens or, if
+        ``first_only`` is true, for the first token of each sequence. ``top`` contains that layer and the pooler.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -72,8 +72,8 @@ def check_finite(file: Path, tensors: Mapping[str, Tensor], repair: str) -> None
     """Checks that all numbers in ``tensors`` are finite.
 
     Raises:
-        ValueError: If a number is nan or infinite. The message names ``file`` and the tensor.
-            It ends with the text ``repair``, which says what to do.
+        ValueError: If a number is nan or infinite. The message names ``file`` and the tensor, and ends with the value
+            of ``repair``, a sentence that says what to do.
     """
     for name, tensor in tensors.items():
         # A sum takes a tenth of the time of isfinite, and it is finite only if all numbers are.

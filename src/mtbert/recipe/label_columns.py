@@ -1,4 +1,4 @@
-"""Label columns: the task settings that follow from them, and checks that they fit the task."""
+"""Functions that infer settings of a task from its label columns, and that check whether the columns fit the task."""
 
 from collections.abc import Mapping
 from typing import Any

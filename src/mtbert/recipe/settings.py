@@ -144,7 +144,8 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
     Args:
         raw: The content of a recipe file, after ``extends`` has been resolved.
         name: The name of the recipe in error messages.
-        instead: What may be given in place of a key, by the path of the key. Errors about a missing key mention it.
+        instead: A dict from the path of a key to a text about another way to give its value. If the key is missing,
+            the error ends with this text.
 
     Raises:
         ValueError: If there are mistakes. The message has one line for each.

@@ -71,7 +71,7 @@ class Errors:
     def _by_overlap(self, task: str) -> TextTable:
         """Returns a table of mean errors on text pairs, with a line for each row of the study.
 
-        Each column is a group of pairs whose texts have a similar share of words in common.
+        Each column stands for a range of word overlap, which is the share of a pair's words that both texts have.
         """
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]

@@ -80,8 +80,8 @@ def _options_of(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns a pair: the log-probabilities of K possible answers, ``[N, K]``, and the index of the right one, ``[N]``.
 
-    ``predictions`` holds each run's predictions for dev. ``N`` counts each known label in dev once per run. Returns
-    None if the predictions give no probabilities.
+    ``predictions`` holds each run's predictions for dev. ``N`` is the number of known labels in dev, times the number
+    of runs. Returns None if the predictions give no probabilities.
     """
     each = []
     for run, prediction in zip(runs, predictions, strict=True):

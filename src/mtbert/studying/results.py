@@ -94,10 +94,9 @@ class EndedRun:
 
     @property
     def newest(self) -> str | None:
-        """A sentence with the score of the run's newest model.
+        """A sentence with the score of the run's newest model, if the run's answers come from an older, better model.
 
-        A run's answers may come from an older model that was better. The sentence is None if the newest model gives
-        the answers, or if it is not known which model gives them.
+        None if the answers come from the newest model, or if it is not known which model they come from.
         """
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):

@@ -141,7 +141,7 @@ def _printed(results: Results, summary: Summary) -> list[TextTable]:
 
 
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
-    """Returns a table that compares the sizes of the data sets in this study with those that another source gives."""
+    """Returns a table of the sizes of this study's data sets, and of the sizes that a publication gives for them."""
     rows = [
         (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
         for name, dev in results.dev.items()

@@ -1,4 +1,4 @@
-"""A recipe that is tuned: where its trials are, and the recipe of each trial."""
+"""A recipe to tune: the folder for its trials, and the recipe of each trial."""
 
 import json
 from collections.abc import Mapping

@@ -219,10 +219,10 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns, for each task, the weighted sum of its losses in one of the forward passes of a step.
 
-        ``surrogates`` has the values of losses that compare all examples of the step. Such a value is multiplied by the
-        weight of the loss. Every other loss is computed from this pass. It is multiplied by the weight of the loss,
-        and by a fraction: the task's labels in this pass, divided by its labels in the whole step. ``amounts`` has
-        the task's number of labels in the whole step, or the sum of their weights.
+        Losses that compare all examples of the step are given in ``surrogates``, and are multiplied by their weights
+        only. All other losses are computed from this pass. They are multiplied by their weights and by a fraction: the
+        task's labels in this pass, divided by its labels in the whole step. ``amounts`` has the task's number of labels
+        in the whole step, or the sum of the labels' weights.
         """
         totals = {}
         for name, made in passes.items():

@@ -45,7 +45,7 @@ class Pushed:
 
 
 def _found(api: "HfApi", name: str) -> "ModelInfo | None":
-    """Returns what the Hub says of a repository; None if it does not exist or the token gives no access to it."""
+    """Returns the Hub's metadata of a repository; None if it does not exist or the token gives no access to it."""
     try:
         return asked(name, lambda: api.model_info(name))
     except FileNotFoundError:

@@ -165,8 +165,9 @@ def _columns_of(
 ) -> OutputRow:
     """Returns the columns of an output row: the answer of ``single_task`` or, if this is None, of every task.
 
-    ``row`` maps each task to its answer, or to None if the answer is missing. A missing answer becomes null if JSON
-    lines are written for all tasks. Otherwise, ``blank[task]`` takes its place: the same columns, without values.
+    ``row`` maps each task to its answer, or to None if the answer is missing. If ``single_task`` is None and the output
+    is JSON lines, a missing answer is written as null. In all other cases, a missing answer becomes ``blank[task]``,
+    which has the columns of an answer, without values.
     """
     if single_task is None and suffix == ".jsonl":
         return dict(row)

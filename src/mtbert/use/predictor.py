@@ -203,8 +203,8 @@ class Predictor:
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
         task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``: true
-        for this share of each task's answers, the least probable ones, and false for all others.
+        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``. It is
+        true for this share of each task's answers, the least certain ones, and false for all other answers.
         """
         if not data[0].size:
             return []
@@ -224,7 +224,7 @@ class Predictor:
         return table
 
     def check_vectors(self, task: str) -> None:
-        """Raises ValueError if the task called ``task`` labels words: its head then reads no vectors of texts."""
+        """Raises ValueError if ``task`` gives each word a label: the head of such a task reads no vectors of texts."""
         if not self.task(task).has_vectors:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 

@@ -128,15 +128,18 @@ class KnownRows:
     ids: Set[str] = frozenset()
 
     def free_prefix(self, stem: str) -> str:
-        """Returns a prefix for new ids that no id in :attr:`ids` has: ``stem``, or ``stem`` with a number."""
+        """Returns a prefix for new ids: ``stem``, or ``stem`` with a number.
+
+        No id in :attr:`ids` starts with this prefix and a hyphen.
+        """
         prefixes = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         return next(prefix for prefix in prefixes if not any(id_.startswith(f"{prefix}-") for id_ in self.ids))
 
 
 def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
-    """Returns a pair: the rows of train and dev, and an error message.
+    """Returns the rows of train and dev, and an error message.
 
-    If these rows can be read, the message is empty. Otherwise, the :class:`KnownRows` is empty.
+    If the rows can be read, the message is an empty text. Otherwise, it says why, and the :class:`KnownRows` is empty.
     """
     try:
         with splits.rooted(recipe):

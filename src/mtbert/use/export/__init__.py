@@ -45,7 +45,7 @@ class Wanted:
 
     Attributes:
         predictor: The model, on the CPU and in float32.
-        tasks: The names of the tasks to export. The exporter has refused none of them.
+        tasks: The names of the tasks to export. Tasks that the exporter refuses are already left out.
         options: The options that the user switched on. The exporter knows all of them.
         tell: A function that shows the user what is being done, as one short line such as ``sst.onnx``.
         origin: The encoder that the model was fine-tuned from; None if it is unknown.

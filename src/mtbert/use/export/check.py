@@ -63,12 +63,13 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
         model: The original model.
         data: Examples with labels.
         metric: The metric of the task.
-        answering: A function that asks the exported model, and gives its raw predictions and what follows from them.
+        answering: A function that runs the exported model. It returns the raw predictions, and the answers that the
+            exported model computes from them.
         tolerance: The largest allowed loss of score.
 
     Raises:
-        Differs: If the score is lower by more than ``tolerance``; the message has both scores. Also if the other
-            answers do not follow from the raw predictions.
+        Differs: If the exported model's score is lower by more than ``tolerance``; the message has both scores. Also if
+            the exported model's answers do not follow from its raw predictions.
     """
     found = dict(answering(data))
     found.pop(READ_VECTORS, None)  # the scored predictions were made from them
@@ -125,7 +126,11 @@ def _follows(model: Model, data: Dataset, found: Mapping[str, Tensor]) -> float:
 
 
 def _of_vectors(model: Model, data: Dataset, name: str, theirs: Tensor) -> float:
-    """Returns the largest difference between vectors ``[B, T, D]`` and ours, as a share of the length of ours."""
+    """Returns the largest difference between the exported model's vectors ``[B, T, D]`` and the original model's.
+
+    Numbers at the same place in both vectors are compared. Their difference is divided by the norm of the original
+    model's vector.
+    """
     ours = torch.stack(scoring.pooled_vectors(model, data), 1)
     if ours.shape == theirs.shape:
         length = ours.norm(dim=-1, keepdim=True)
@@ -192,7 +197,7 @@ def _difference(data: Dataset, name: str, ours: Tensor, theirs: Tensor, unit: fl
 
 
 def _apart(ours: Tensor, theirs: Tensor, unit: float) -> Tensor:
-    """Returns the largest difference in each row of two tensors of answers, divided by ``unit``."""
+    """Returns for each row the largest difference between ``ours`` and ``theirs``, in multiples of ``unit``."""
     apart = (ours.double() - theirs.double()).abs() / unit
     # A word without a token has no prediction: nan on both sides.
     apart = apart.masked_fill(ours.isnan() & theirs.isnan(), 0.0).nan_to_num(nan=torch.inf)

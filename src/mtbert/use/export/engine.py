@@ -77,7 +77,7 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns, by the name of the task, the predictions for the rows in ``span``.
+        """Returns a dict from task name to the raw predictions for the rows in ``span``.
 
         If ``vectors`` is true, the vectors that the task's head reads come after the predictions.
 

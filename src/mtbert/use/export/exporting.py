@@ -55,8 +55,8 @@ def export(
         progress: Whether to print what the command prints.
 
     Returns:
-        The export. ``path`` is the folder, ``largest`` the largest difference between two answers, and ``notes`` says
-        for each task what the format cannot hold.
+        The export. ``path`` is the folder. ``largest`` is the largest difference between an answer of the exported
+        model and the answer of the original. ``notes`` says for each task what the format cannot hold.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the rows cannot be read, if the format cannot hold a task that is

@@ -92,7 +92,7 @@ def _has_segments(model: Model) -> bool:
 
 
 class GraphModule(nn.Module):
-    """A module whose inputs and outputs are those of a graph."""
+    """A PyTorch module with the inputs and outputs of an ONNX graph. The graph is made by exporting the module."""
 
     def __init__(self, model: Model, graph: Graph) -> None:
         super().__init__()

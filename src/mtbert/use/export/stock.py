@@ -108,8 +108,8 @@ class Affine:
 def affines(model: Model, task: Task) -> list[Affine]:
     """Returns the linear layers between the pooled vector of a task and its answer, in order.
 
-    If the task reads the pooler, the pooler comes first. A temperature, a Platt scaling and the range of scores are
-    merged into the last layer. The head must have layers.
+    If the task reads the pooler, the pooler comes first. The last layer also applies what follows it in the model: a
+    temperature, a Platt scaling, or the mapping to the range of scores. The head must have layers.
     """
     head = model.head(task.name)
     assert isinstance(head, LinearHead)
@@ -185,7 +185,10 @@ def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
 
 
 def places(wanted: Wanted) -> dict[str, str]:
-    """Returns the subfolder of each exported task, by its name. A task that is exported alone has the whole folder."""
+    """Returns a dict from task name to the subfolder with the task's exported files.
+
+    If only one task is exported, the files are in the export's folder itself, and the subfolder is an empty string.
+    """
     return {name: "" if len(wanted.tasks) == 1 else name for name in wanted.tasks}
 
 
@@ -273,7 +276,7 @@ def write_json(file: Path, value: object) -> None:
 
 
 def first_lines(packages: str) -> list[str]:
-    """Returns the first lines of the part of ``README.md`` that shows how to use a folder."""
+    """Returns the lines that begin the section "Use" in the ``README.md`` of an exported model."""
     return [
         "## Use",
         "",

@@ -56,7 +56,10 @@ class ErrorText(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The JSON body of a response that refuses a request. For paths below ``/v2``, ``error`` is only the message."""
+    """The JSON body of a response that refuses a request.
+
+    For paths below ``/v2``, ``error`` is the message, a string. For all other paths, it has the message and a type.
+    """
 
     error: ErrorText | str
 

@@ -120,7 +120,7 @@ class Batcher:
             raise
 
     def _pieces(self, asked: Asked, question: _Question) -> Iterator[_Piece]:
-        """Yields the pieces of a question, in order. Each is as large as the budget allows."""
+        """Yields the parts of a request, in order. Each has as many rows as fit into a batch."""
         start, cost = 0, 0
         for i, row in enumerate(asked.rows):
             own = self._cost(row)
@@ -154,9 +154,9 @@ class Batcher:
                 _deliver(question, stopped())
 
     def _next(self) -> list[_Piece]:
-        """Waits for a question, then takes pieces of waiting questions, up to the budget, and returns them.
+        """Waits for a request, and returns the next batch: parts of waiting requests, up to ``budget`` tokens.
 
-        A batch has at most one piece of a question. A question that has more pieces goes to the end of the queue.
+        A batch has at most one part of each request. A request that has more parts goes to the end of the queue.
         Returns an empty list when the thread should end.
         """
         with self._changed:
@@ -173,7 +173,7 @@ class Batcher:
             return taken
 
     def _run(self, pieces: Sequence[_Piece]) -> None:
-        """Answers pieces together. If that fails, each is asked alone, so that one cannot spoil the others."""
+        """Answers parts of requests in one batch. If that fails, answers each alone, so that only faulty parts fail."""
         pieces = [piece for piece in pieces if piece.wanted]
         if not pieces:
             return

@@ -22,7 +22,7 @@ INPUT = "texts"
 
 
 def _written(text: str) -> str:
-    """Returns a text that an answer repeats. Raises ValueError if it is not UTF-8."""
+    """Returns the id of a request, which the response repeats. Raises ValueError if the id is not UTF-8 text."""
     if SURROGATES.search(text):
         raise ValueError("must be UTF-8 text")
     return text

@@ -51,7 +51,7 @@ class Gate:
         limits: The limits of a request.
         token: The bearer token that clients must send; None if none is needed.
         watch: A function that is called after each request.
-        local: Whether requests must name this machine by ``localhost`` or an address.
+        local: Whether to accept only requests whose header ``Host`` is ``localhost`` or an IP address.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Gate:
         self.watch(scope, sent.status, time.perf_counter() - started)
 
     def _check_sender(self, scope: Scope) -> None:
-        """Refuses bodies that are not JSON, and requests that a browser sends for a page of another site.
+        """Refuses bodies that are not JSON, and requests that a browser sends on behalf of another site's page.
 
         Without this check, any web page could use a server on the machine of the person who reads the page.
         """

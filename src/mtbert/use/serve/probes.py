@@ -1,4 +1,4 @@
-"""Routes for operators: is the process alive, does the model answer, and the metrics."""
+"""Routes for operators: ``/health`` checks the process, ``/ready`` checks the model, ``/metrics`` returns metrics."""
 
 from typing import Any
 

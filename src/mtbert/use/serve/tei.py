@@ -99,7 +99,7 @@ def tei_routes(service: Service) -> APIRouter:
 
 
 def check_dimensions(wanted: int | None, vectors_BD: Vectors) -> None:
-    """Raises :class:`Refused` if vectors of another width are wanted than the model has."""
+    """Raises :class:`Refused` if a request asks for a width of vectors that is not the width of ``vectors_BD``."""
     width = vectors_BD.shape[1]
     if wanted not in (None, width):
         raise Refused(422, f"dimensions: the vectors of this model have {width}. Leave it out.")

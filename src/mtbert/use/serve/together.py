@@ -23,12 +23,12 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The question of one request. A row is answered by those tasks that take its texts.
+    """The content of one request. A row is answered by those tasks that take its texts.
 
     Attributes:
         tasks: The names of the tasks.
         rows: The texts of each row, checked.
-        vectors: Whether the vectors of the only task are wanted, in place of answers.
+        vectors: Whether the result holds vectors instead of answers. If so, ``tasks`` has exactly one name.
     """
 
     tasks: tuple[str, ...]
