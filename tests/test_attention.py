@@ -120,33 +120,41 @@ def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_token
         assert_close(gradients[1][name], gradient, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def slow_varlen(q, k, v, begin_q, begin_k, longest_q, longest_k):
-    """Returns what torch documents for its kernel, computed sequence by sequence."""
+def slow_varlen(q, k, v, begin_q, begin_k, longest_q, longest_k, *, window_size):
+    """Returns what torch documents for its kernel, computed sequence by sequence.
+
+    The last query is at the position of the last key, as in the flash attention that torch calls.
+    """
     ends_q, ends_k = begin_q.tolist(), begin_k.tolist()
     assert (begin_q.dtype, begin_k.dtype) == (torch.int32, torch.int32)
+    left, right = (side if side >= 0 else longest_k for side in window_size)
     out = []
     for i in range(len(ends_q) - 1):
         at_q, at_k = slice(*ends_q[i : i + 2]), slice(*ends_k[i : i + 2])
-        assert 0 < at_q.stop - at_q.start <= longest_q
-        assert 0 < at_k.stop - at_k.start <= longest_k
+        queries, keys = at_q.stop - at_q.start, at_k.stop - at_k.start
+        assert 0 < queries <= longest_q
+        assert 0 < keys <= longest_k
         scores = torch.einsum("qhe,khe->hqk", q[at_q], k[at_k]) / math.sqrt(q.shape[2])
+        distance = torch.arange(keys) - torch.arange(keys - queries, keys)[:, None]
+        scores = scores.masked_fill((distance < -left) | (distance > right), -math.inf)
         out.append(torch.einsum("hqk,khe->qhe", scores.softmax(-1), v[at_k]))
     return torch.cat(out)
 
 
+@pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("first_only", [False, True])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_the_gpu_kernel_gets_inputs_that_give_the_same_attention(monkeypatch, rounded, first_only):
+def test_the_gpu_kernel_gets_inputs_that_give_the_same_attention(monkeypatch, rounded, first_only, window):
     batch = ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
     groups = Groups(batch.layout, CPU, rounded=rounded)
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(51 + groups.dummies, 3 * 16, dtype=torch.float64, generator=generator).requires_grad_()
-    expected = attend(qkv, groups, 2, 0.0, None, first_only=first_only)
+    expected = attend(qkv, groups, 2, 0.0, None, window=window, first_only=first_only)
     weights = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
     (slope,) = torch.autograd.grad((expected * weights).sum(), qkv)
     monkeypatch.setattr(attention, "_has_kernel", lambda *_: True)
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", slow_varlen)
-    found = attend(qkv, groups, 2, 0.0, None, first_only=first_only)
+    found = attend(qkv, groups, 2, 0.0, None, window=window, first_only=first_only)
     assert_close(found, expected)
     assert_close(torch.autograd.grad((found * weights).sum(), qkv)[0], slope)
 

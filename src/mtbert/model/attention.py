@@ -9,18 +9,21 @@ longest sequence of a group, M tokens of a group (M <= G * L), E width of a head
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mtbert.batch import Layout, send
 from mtbert.model.dropout import dropout
+from mtbert.model.window import mix_blocks, takes_blocks, too_far
 
 STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4, 16 or groups of equal length
 SHORT = 32  # on a GPU, lengths 1..32 share a group
+LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept in memory
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Group:
     length: int
     rows_M: Tensor | None  # the place of each token among the G * L places; None if all lengths are equal
     padding_GL: Tensor | None  # True at the places without a token; None if all lengths are equal
+    traced: bool = False  # whether ``length`` stands for any length, so that no step may depend on it
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Padded(Groups):
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         sequences, length = self.mask_BL.shape
-        return (Group(sequences * length, sequences, length, None, ~self.mask_BL),)
+        return (Group(sequences * length, sequences, length, None, ~self.mask_BL, traced=True),)
 
     @cached_property
     def positions_N(self) -> Tensor:
@@ -174,9 +178,10 @@ def attend(
     dropout_rate: float,
     generator: torch.Generator | None,
     *,
+    window: int | None = None,
     first_only: bool = False,
 ) -> Tensor:
-    """Returns the output of multi-head attention, in which each token attends to all tokens of its own sequence.
+    """Returns the output of multi-head attention, in which each token attends to tokens of its own sequence.
 
     Args:
         qkv_N3D: The query, key and value of each token, side by side: ``[N, 3 * D]``. Dummy tokens (padding) come last.
@@ -184,6 +189,7 @@ def attend(
         heads: The number of heads, which must divide ``D``.
         dropout_rate: The dropout rate of the attention probabilities.
         generator: Draws the dropout masks; None for evaluation.
+        window: The largest distance between two tokens that attend to each other, in positions; None for no limit.
         first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
@@ -191,11 +197,11 @@ def attend(
         the first token of each sequence, ``[S, D]``.
     """
     if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
-        return _attend_by_kernel(qkv_N3D, groups, heads, first_only)
+        return _attend_by_kernel(qkv_N3D, groups, heads, window, first_only)
     # split, not slices: the backward pass of split is one concatenation, that of a slice fills N rows with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
-        _attend(part, group, heads, dropout_rate, generator, first_only)
+        _attend(part, group, heads, dropout_rate, generator, window, first_only)
         for part, group in zip(parts, groups, strict=True)
     ]
     if first_only:
@@ -213,18 +219,23 @@ def _has_kernel(qkv_N3D: Tensor, heads: int, dropout_rate: float) -> bool:
     return qkv_N3D.device.type == "cuda" and fits and dropout_rate == 0.0
 
 
-def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, first_only: bool) -> Tensor:
+def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, window: int | None, first_only: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # imported here because it takes a second, and only GPUs need it
 
     real, dummies = torch.split(qkv_N3D, [groups.tokens, groups.dummies])
     q, k, v = real.view(groups.tokens, 3, heads, -1).unbind(1)
     ends, longest = groups.boundaries, max(groups.lengths)
     begins, queries = ends, longest
-    if first_only:
+    # The kernel places a single query at the end of its sequence, which matters if there is a window.
+    single = first_only and window is None
+    if single:
         q, queries = take(q, groups.first_S), 1
         begins = torch.arange(len(ends), dtype=ends.dtype, device=ends.device)
-    mixed = cast(Tensor, varlen_attn(q, k, v, begins, ends, queries, longest)).flatten(1)
-    return mixed if first_only else torch.cat([mixed, dummies.new_zeros(len(dummies), mixed.shape[1])])
+    sides = (-1, -1) if window is None else (window, window)
+    mixed = cast(Tensor, varlen_attn(q, k, v, begins, ends, queries, longest, window_size=sides)).flatten(1)
+    if first_only:
+        return mixed if single else take(mixed, groups.first_S)
+    return torch.cat([mixed, dummies.new_zeros(len(dummies), mixed.shape[1])])
 
 
 def _attend(
@@ -233,6 +244,7 @@ def _attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
+    window: int | None,
     first_only: bool,
 ) -> Tensor:
     sequences, length, head_width = group.sequences, group.length, qkv_M3D.shape[1] // (3 * heads)
@@ -242,16 +254,53 @@ def _attend(
     # One copy puts the heads before the tokens in queries, keys and values; the products then use views of it.
     qkv = qkv_M3D.view(sequences, length, 3, heads, head_width).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.reshape(3, sequences * heads, length, head_width).unbind()
+    padding_GL, shape = group.padding_GL, (sequences, heads)
     if first_only:
         q = q[:, :1]
-    queries, unused = q.shape[1], q.new_empty(())
-    scores = torch.baddbmm(unused, q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(head_width))
-    if group.padding_GL is not None:
-        scores = scores.view(sequences, heads, queries, length)
-        scores = scores.masked_fill(group.padding_GL[:, None, None, :], -math.inf).flatten(0, 1)
-    mixed = dropout(scores.softmax(-1), dropout_rate, generator) @ v
+        if window is not None:
+            k, v = k[:, : window + 1], v[:, : window + 1]
+            padding_GL = None if padding_GL is None else padding_GL[:, : window + 1]
+    mix = partial(_mix, dropout_rate=dropout_rate, generator=generator)
+    hidden = None if padding_GL is None else padding_GL[:, None, None, :]
+    if window is not None and not first_only and (group.traced or length > window + 1):
+        if not group.traced and takes_blocks(length, window):
+            mixed = mix_blocks(mix, q, k, v, padding_GL, heads, window)
+        else:
+            far = too_far(length, length, window, q.device)
+            mixed = mix(q, k, v, far if hidden is None else hidden | far, shape)
+    elif not group.traced and length > LONG and (generator is None or dropout_rate == 0.0):
+        mixed = _mix_long(q, k, v, hidden, shape)
+    else:
+        mixed = mix(q, k, v, hidden, shape)
+    queries = q.shape[1]
     mixed_MD = mixed.view(sequences, heads, queries, head_width).transpose(1, 2).reshape(sequences * queries, -1)
     return mixed_MD if first_only or group.rows_M is None else take(mixed_MD, group.rows_M)
+
+
+def _mix(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hidden: Tensor | None,
+    shape: tuple[int, ...],
+    *,
+    dropout_rate: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Computes attention with all scores in memory, see :class:`mtbert.model.window.Mix`."""
+    unused = q.new_empty(())
+    scores = torch.baddbmm(unused, q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(q.shape[2]))
+    if hidden is not None:
+        # Not -inf: with a window, a place without a token may have no key in reach, and its output must be finite.
+        least, all_scores = torch.finfo(scores.dtype).min, scores.view(*shape, q.shape[1], k.shape[1])
+        scores = all_scores.masked_fill(hidden, least).flatten(0, -3)
+    return dropout(scores.softmax(-1), dropout_rate, generator) @ v
+
+
+def _mix_long(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Computes attention in memory that grows linearly with the length, see :class:`mtbert.model.window.Mix`."""
+    q, k, v = (x.view(*shape, *x.shape[1:]) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, None if hidden is None else ~hidden).flatten(0, 1)
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

@@ -78,6 +78,7 @@ class Attention:
     heads: int
     dropout: float  # the rate for the attention probabilities
     rotary: Rotary | None = None
+    window: int | None = None  # the largest distance between two tokens that attend to each other; None for no limit
 
     def __call__(
         self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
@@ -88,7 +89,7 @@ class Attention:
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
-        return attend(qkv_N3D, groups, self.heads, self.dropout, generator, first_only=first_only)
+        return attend(qkv_N3D, groups, self.heads, self.dropout, generator, window=self.window, first_only=first_only)
 
 
 class EncoderLayer(nn.Module):

@@ -1,0 +1,74 @@
+"""Local attention: each token attends to the tokens of its sequence that are at most ``window`` positions away.
+
+Long sequences are divided into blocks of ``window`` tokens. The keys that the queries of a block attend to lie in the
+block and in its two neighbours, so memory and time grow linearly with the length of the sequence.
+
+Dimension key: S sequences, H heads, R = S * H, L tokens of a sequence, E width of a head, W window, C blocks of a
+sequence.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Mix(Protocol):
+    """Computes the attention's output for queries ``q``, from the keys ``k`` and the values ``v`` of their sequence."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+        """Returns the output, of the shape of ``q``: ``[rows, queries, E]``.
+
+        Args:
+            q: Queries, ``[rows, queries, E]``.
+            k: Keys, ``[rows, keys, E]``.
+            v: Values, of the shape of ``k``.
+            hidden: A mask that is true where a query must not attend to a key, with dimensions that can be expanded to
+                ``[*shape, queries, keys]``; None for no mask.
+            shape: The sizes that ``rows`` is the product of: sequences, heads, and blocks if there are any.
+        """
+
+
+def too_far(queries: int, keys: int, window: int, device: torch.device, *, before: int = 0) -> Tensor:
+    """Returns a mask ``[queries, keys]``, true where a key is more than ``window`` positions away from a query.
+
+    The queries are at positions 0, 1, and so on. The first key is ``before`` positions before the first query.
+    """
+    from_first = torch.arange(keys, device=device) - before
+    return (from_first - torch.arange(queries, device=device)[:, None]).abs() > window
+
+
+def takes_blocks(length: int, window: int) -> bool:
+    """Returns whether a sequence of ``length`` tokens is long enough for blocks to save time and memory."""
+    return length > 3 * window
+
+
+def mix_blocks(
+    mix: Mix, q_RLE: Tensor, k_RLE: Tensor, v_RLE: Tensor, padding_SL: Tensor | None, heads: int, window: int
+) -> Tensor:
+    """Returns the output of local attention for all tokens, ``[R, L, E]``, computed by ``mix`` in blocks.
+
+    ``padding_SL`` is true where a sequence has no token; None stands for no padding.
+    """
+    rows, length, width = q_RLE.shape
+    behind = -length % window  # places without a token, which fill the last block
+    count = (length + behind) // window
+    if padding_SL is None:
+        padding_SL = torch.zeros(1, length, dtype=torch.bool, device=q_RLE.device)
+    missing_SL = F.pad(padding_SL, (window, window + behind), value=True)
+    missing = _neighbours(missing_SL[..., None], window).view(len(missing_SL), 1, count, 1, 3 * window)
+    far = too_far(window, 3 * window, window, q_RLE.device, before=window)
+    q = F.pad(q_RLE, (0, 0, 0, behind)).reshape(rows * count, window, width)
+    k, v = (_neighbours(F.pad(x, (0, 0, window, window + behind)), window).flatten(0, 1) for x in (k_RLE, v_RLE))
+    mixed = mix(q, k, v, missing | far, (rows // heads, heads, count))
+    return mixed.view(rows, count * window, width)[:, :length]
+
+
+def _neighbours(x_RLE: Tensor, window: int) -> Tensor:
+    """Returns, for every block but the first and the last, its rows between those of its two neighbours.
+
+    The result is ``[R, C - 2, 3 * W, E]``, where C blocks are in ``x_RLE``.
+    """
+    blocks = x_RLE.reshape(x_RLE.shape[0], -1, window, x_RLE.shape[2])
+    return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], dim=2)
