@@ -18,6 +18,7 @@ from mtbert.yaml_files import merge
 folder = toy_run.folder
 
 TASKS = ("sst", "quora", "sts")
+RELATIVE = {"mpnet": {"model_type": "mpnet"}}
 
 
 def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:
@@ -63,6 +64,25 @@ SEPARATE = {"quora": {"inputs": "separate"}, "sts": {"inputs": "separate"}}
     ],
 )
 def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, change: dict[str, Any]):
+    assert_apart(folder, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"model": {"pooling": "mean", "lora": {"rank": 2}}},
+        {"model": {"unshare": 1, "pal": {"width": 6, "heads": 2}}, "train": {"token_budget": 40}},
+        {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},
+    ],
+)
+@pytest.mark.parametrize("kind", RELATIVE)
+def test_the_table_of_relative_positions_has_a_part_for_each_task(folder: Path, kind: str, change: dict[str, Any]):
+    toy_run.encoder_folder(folder / kind, **RELATIVE[kind])
+    assert_apart(folder, merge(change, {"model": {"path": str(folder / kind)}}))
+
+
+def assert_apart(folder: Path, change: dict[str, Any]) -> None:
     run = run_of(folder, change)
     names = {id(p): n for n, p in run.model.named_parameters()}
     weights = run.shared

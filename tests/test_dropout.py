@@ -72,7 +72,9 @@ def test_training_draws_from_its_generator_only(encoders, kind):
 
 
 # One mask per place: embeddings, then attention probabilities, attention output, layer output.
-@pytest.mark.parametrize(("kind", "masks"), [("bert", 4), ("electra", 4), ("roberta", 4), ("distilbert", 3)])
+@pytest.mark.parametrize(
+    ("kind", "masks"), [("bert", 4), ("electra", 4), ("roberta", 4), ("mpnet", 4), ("distilbert", 3)]
+)
 def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, masks, monkeypatch):
     encoder, batch = encoders(kind), ragged({"a": [5]})
     rates = []

@@ -49,7 +49,7 @@ class Masks:
         return self(x, p) if training else x
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet"])
 def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

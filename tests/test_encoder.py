@@ -19,7 +19,7 @@ encoders = toy_encoder.encoders
 def reference(model: transformers.PreTrainedModel, batch: StepBatch) -> list[transformers.utils.ModelOutput]:
     """Returns the result of transformers for each sequence on its own."""
     ids, segments = pieces(batch.ids_N, batch.layout), pieces(batch.segments_N, batch.layout)
-    some = "distilbert" not in model.config.model_type
+    some = model.config.model_type not in ("distilbert", "mpnet")
     return [
         model(input_ids=i[None], output_hidden_states=True, **({"token_type_ids": s[None]} if some else {}))
         for i, s in zip(ids, segments, strict=True)
@@ -34,6 +34,7 @@ PARITY = [
     ("roberta", False),
     ("xlm-roberta", False),
     ("camembert", False),
+    ("mpnet", False),
     ("electra", True),
     ("electra wide", True),
     ("distilbert", False),
@@ -52,7 +53,7 @@ def test_every_layer_equals_transformers(encoders, kind, packed):
             assert_close(mine, other.hidden_states[layer][0], **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "camembert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "camembert", "mpnet"])
 def test_pooled_equals_transformers(encoders, kind):
     encoder, batch = encoders(kind), ragged(LENGTHS)
     with torch.no_grad():
@@ -67,7 +68,7 @@ def test_an_encoder_without_pooler_refuses_to_pool(encoders, kind):
         encoders(kind).pooled(torch.zeros(1, 24, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "mpnet"])
 def test_gradients_equal_transformers(encoders, kind):
     encoder, model, batch = encoders(kind), hf_model(kind), ragged(LENGTHS)
     targets = torch.randn(batch.layout.offsets[-1], 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -31,6 +31,7 @@ HELD = {
     "roberta": ("native", "linear"),
     "xlm-roberta": ("native", "linear"),
     "camembert": ("native", "linear"),
+    "mpnet": ("native", "linear"),
     "electra": ("native",),
     "distilbert": ("native", "mlp"),
 }

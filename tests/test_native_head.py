@@ -38,7 +38,7 @@ encoders = toy_encoder.encoders
 CLASSES = ("a", "b", "c")
 NATIVE = Head(kind="native", dropout=0.0)
 LENGTHS = [7, 1, 12, 7, 30]
-KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
+KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet"]
 
 
 def task(**changes: object) -> Task:

@@ -72,6 +72,7 @@ PRETRAINED = [
     ("roberta", transformers.RobertaForMaskedLM, "lm_head.bias"),
     ("xlm-roberta", transformers.XLMRobertaForMaskedLM, "lm_head.bias"),
     ("camembert", transformers.CamembertForMaskedLM, "lm_head.bias"),
+    ("mpnet", transformers.MPNetForMaskedLM, "lm_head.bias"),
     ("electra", transformers.ElectraForPreTraining, "discriminator_predictions.dense.bias"),
     ("distilbert", transformers.DistilBertForMaskedLM, "vocab_transform.bias"),
 ]
@@ -89,7 +90,7 @@ def test_a_pretraining_checkpoint_loads_and_its_heads_are_reported(kind, wrapper
         assert torch.equal(tensor, model.base_model.state_dict()[name])
 
 
-@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "bert"])
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "bert", "mpnet"])
 def test_a_missing_pooler_is_reported_and_left_out(kind, tmp_path):
     folder = hf_folder(kind, tmp_path)
     retensor(folder, lambda tensors: {n: t for n, t in tensors.items() if not n.startswith("pooler")})

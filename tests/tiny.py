@@ -53,6 +53,7 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
     "roberta": transformers.RobertaConfig(**_ROBERTA),
     "xlm-roberta": transformers.XLMRobertaConfig(**_ROBERTA),
     "camembert": transformers.CamembertConfig(**_ROBERTA),
+    "mpnet": transformers.MPNetConfig(**_SHAPE | {"max_position_embeddings": MAX_LENGTH + 2, "layer_norm_eps": 1e-5}),
     "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
     "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
     "distilbert": transformers.DistilBertConfig(

@@ -23,14 +23,17 @@ def encoders(tmp_path_factory):
         if kind not in loaded:
             folder = hf_folder(kind, tmp_path_factory.mktemp("model"))
             loaded[kind] = load_encoder(str(folder)).encoder
-        # The loader returns float32; the float64 weights come from the model itself.
-        encoder, theirs = loaded[kind], hf_model(kind).state_dict()
-        names = encoder_names(encoder.config)
-        encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
-        encoder.zero_grad()
-        return encoder
+        return with_weights(loaded[kind], kind)
 
     return get
+
+
+def with_weights(encoder: Encoder, kind: str) -> Encoder:
+    """Returns ``encoder`` in float64, with the weights of ``hf_model(kind)``; the loader returns float32."""
+    theirs, names = hf_model(kind).state_dict(), encoder_names(encoder.config)
+    encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
+    encoder.zero_grad()
+    return encoder
 
 
 def run(encoder: Encoder, batch: StepBatch, generator=None) -> list[torch.Tensor]:

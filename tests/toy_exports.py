@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from mtbert.answers.fitting import FittedName
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.families import bert, distilbert, electra, roberta
+from mtbert.model.families import bert, distilbert, electra, mpnet, roberta
 from mtbert.model.model import Model
 from mtbert.task import Head, Task
 from mtbert.use.export import OptionName, Wanted
@@ -34,6 +34,7 @@ _OF_BERT = BERT.model_dump()
 ENCODERS: Mapping[str, EncoderConfig] = {
     "bert": bert.encoder(BERT),
     "roberta": roberta.encoder(roberta.RobertaConfig(**_OF_BERT | {"type_vocab_size": 1})),
+    "mpnet": mpnet.encoder(mpnet.MpnetConfig(**_OF_BERT)),
     "electra": electra.encoder(electra.ElectraConfig(**_OF_BERT, embedding_size=4)),
     "distilbert": distilbert.encoder(
         distilbert.DistilBertConfig(

@@ -21,8 +21,8 @@ from mtbert.yaml_files import merge
 WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps eats barks old new how why do".split()
 
 
-def encoder_folder(folder: Path) -> Path:
-    """Writes a random BERT of width 16 with its vocab.txt, and returns its folder."""
+def encoder_folder(folder: Path, **keys: Any) -> Path:
+    """Writes a random BERT of width 16 with its vocab.txt, and returns its folder; ``keys`` change its config."""
     folder.mkdir(parents=True)
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
@@ -35,7 +35,7 @@ def encoder_folder(folder: Path) -> Path:
         "intermediate_size": 32,
         "max_position_embeddings": 32,
     }
-    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "config.json").write_text(json.dumps(shape | keys))
     encoder = Encoder(read_config(folder / "config.json"))
     generator = torch.Generator().manual_seed(0)
     for name, parameter in encoder.named_parameters():

@@ -21,7 +21,7 @@ from mtbert.use.export import Compared, Exporter, Wanted
 from mtbert.use.export.check import compare
 from mtbert.use.predictor import Predictor
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20  # tokens of a sequence
 
@@ -47,7 +47,7 @@ TAGS = task("tokens", labels=("O", "B-X", "I-X"))
 
 def tokenizer(kind: str) -> Tokenizer:
     """Returns a tokenizer of words and letters, with the special tokens and the template for pairs of the family."""
-    roberta = "roberta" in kind or kind == "camembert"
+    roberta = "roberta" in kind or kind in ("camembert", "mpnet")
     first, pad, last, unknown, mask = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
     special = [first, pad, last, unknown, mask]
     if not roberta:

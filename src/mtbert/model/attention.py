@@ -7,7 +7,7 @@ longest sequence of a group, M tokens of a group (M <= G * L), E width of a head
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby, pairwise
@@ -25,6 +25,13 @@ STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4
 SHORT = 32  # on a GPU, lengths 1..32 share a group
 LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept in memory
 
+Scores = Callable[[int, Tensor, Tensor], Tensor]
+"""A function that computes the attention scores of a group, instead of plain products of queries and keys.
+
+It gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the scores,
+``[G * H, 1 or L, L]``, which are scaled and are ``-inf`` for keys that are padding.
+"""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -33,6 +40,7 @@ class Group:
     For that product, each sequence is padded to ``length`` tokens.
     """
 
+    span: str  # the name of the span that its sequences are in
     tokens: int
     sequences: int
     length: int
@@ -68,11 +76,11 @@ class Groups:
         Each token of the batch is in exactly one group.
         """
         similar = (
-            list(members)
-            for span in self.layout.spans.values()
+            (name, list(members))
+            for name, span in self.layout.spans.items()
             for _, members in groupby(self.lengths[span.first : span.last], lambda length: room(length, self.device))
         )
-        return tuple(_group(members, STEP if self.rounded else 1, self.device) for members in similar)
+        return tuple(_group(name, members, STEP if self.rounded else 1, self.device) for name, members in similar)
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -129,7 +137,7 @@ class Padded(Groups):
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         sequences, length = self.mask_BL.shape
-        return (Group(sequences * length, sequences, length, None, ~self.mask_BL, traced=True),)
+        return (Group("", sequences * length, sequences, length, None, ~self.mask_BL, traced=True),)
 
     @cached_property
     def positions_N(self) -> Tensor:
@@ -162,13 +170,13 @@ def multiple(tokens: int) -> int:
     return int(2 ** min(6, max(0, math.floor(math.log2(max(tokens, 12) / 12)))))
 
 
-def _group(lengths: list[int], step: int, device: torch.device) -> Group:
+def _group(span: str, lengths: list[int], step: int, device: torch.device) -> Group:
     tokens, sequences, length = sum(lengths), len(lengths), -(-max(lengths) // step) * step
     if tokens == sequences * length:
-        return Group(tokens, sequences, length, None, None)
+        return Group(span, tokens, sequences, length, None, None)
     taken_GL = torch.arange(length) < torch.tensor(lengths)[:, None]
     rows_M = taken_GL.flatten().nonzero().squeeze(1)
-    return Group(tokens, sequences, length, send(rows_M, device), send(~taken_GL, device))
+    return Group(span, tokens, sequences, length, send(rows_M, device), send(~taken_GL, device))
 
 
 def attend(
@@ -177,6 +185,7 @@ def attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
+    scores: Scores | None = None,
     *,
     window: int | None = None,
     first_only: bool = False,
@@ -189,20 +198,23 @@ def attend(
         heads: The number of heads, which must divide ``D``.
         dropout_rate: The dropout rate of the attention probabilities.
         generator: Draws the dropout masks; None for evaluation.
+        scores: Computes the scores of each group; None for plain products of queries and keys.
         window: The largest distance between two tokens that attend to each other, in positions; None for no limit.
+            It must be None if ``scores`` is given.
         first_only: Whether to compute the output only for the first token of each sequence.
 
     Returns:
         The output for all tokens, ``[N, D]``, with zeros for dummy tokens. If ``first_only`` is true, the output for
         the first token of each sequence, ``[S, D]``.
     """
-    if _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
+    assert scores is None or window is None
+    if scores is None and _has_kernel(qkv_N3D, heads, 0.0 if generator is None else dropout_rate):
         return _attend_by_kernel(qkv_N3D, groups, heads, window, first_only)
     # split, not slices: the backward pass of split is one concatenation, that of a slice fills N rows with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
-        _attend(part, group, heads, dropout_rate, generator, window, first_only)
-        for part, group in zip(parts, groups, strict=True)
+        _attend(part, group, heads, dropout_rate, generator, scores and partial(scores, i), window, first_only)
+        for i, (part, group) in enumerate(zip(parts, groups, strict=True))
     ]
     if first_only:
         return torch.cat(mixed)
@@ -244,6 +256,7 @@ def _attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
+    scores_of: Callable[[Tensor, Tensor], Tensor] | None,
     window: int | None,
     first_only: bool,
 ) -> Tensor:
@@ -262,7 +275,9 @@ def _attend(
             padding_GL = None if padding_GL is None else padding_GL[:, : window + 1]
     mix = partial(_mix, dropout_rate=dropout_rate, generator=generator)
     hidden = None if padding_GL is None else padding_GL[:, None, None, :]
-    if window is not None and not first_only and (group.traced or length > window + 1):
+    if scores_of is not None:
+        mixed = dropout(scores_of(q, k).softmax(-1), dropout_rate, generator) @ v
+    elif window is not None and not first_only and (group.traced or length > window + 1):
         if not group.traced and takes_blocks(length, window):
             mixed = mix_blocks(mix, q, k, v, padding_GL, heads, window)
         else:

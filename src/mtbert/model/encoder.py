@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
 from mtbert.model.layer import Activation, EncoderLayer
+from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class EncoderConfig:
     final_norm: bool = False  # whether there is a norm after the last layer
     max_length: int  # most tokens in a sequence: 512 for RoBERTa, which has 514 positions
     position_offset: int | None  # the row of the first position in the table of positions; None if there is no table
+    relative: Callable[["EncoderConfig"], RelativeBias] | None = field(
+        default=None, repr=False, compare=False
+    )  # builds the part for relative positions; None if there are none
     segment_types: int  # 0 if there are no segment embeddings
     pooler: bool
     hidden_dropout: float
@@ -95,6 +98,7 @@ class Encoder(nn.Module):
         self.segment_embedding = nn.Embedding(c.segment_types, c.embedding_width) if c.segment_types else None
         self.embedding_norm = c.norm(c.embedding_width)
         self.embedding_projection = nn.Linear(c.embedding_width, c.width) if c.embedding_width != c.width else None
+        self.relative = None if c.relative is None else c.relative(c)
         self.layers = nn.ModuleList(c.layer(c, i) for i in range(c.layers))
         self.final_norm = c.norm(c.width) if c.final_norm else None
         self.pooler = nn.Linear(c.width, c.width) if c.pooler else None
@@ -122,6 +126,7 @@ class Encoder(nn.Module):
         groups: Groups,
         generator: torch.Generator | None,
         adapter: Adapter | None = None,
+        rows: ByDistance | None = None,
         *,
         first_only: bool = False,
     ) -> Tensor:
@@ -132,18 +137,40 @@ class Encoder(nn.Module):
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
             adapter: A function whose result is added in each layer, see :data:`Adapter`. None if nothing is added.
+            rows: The result of :meth:`by_distance`; None to compute it here.
             first_only: Whether to return the output only for the first token of each sequence, ``[S, D]``.
         """
-        return _run(self.layers, x_ND, groups, generator, adapter, norm=self.final_norm, first_only=first_only)
+        rows = rows or self.by_distance(self.distances(groups))
+        return _run(self.layers, x_ND, groups, generator, adapter, rows, norm=self.final_norm, first_only=first_only)
 
     def encode_lower(
-        self, x_ND: Tensor, groups: Groups, generator: torch.Generator | None, adapter: Adapter | None, layers: int
+        self,
+        x_ND: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        adapter: Adapter | None,
+        rows: ByDistance | None,
+        layers: int,
     ) -> Tensor:
         """Returns the output of the lowest ``layers`` layers for all tokens, ``[N, D]``.
 
-        A :class:`Top` continues from this output. The other arguments are those of :meth:`encode`.
+        A :class:`Top` continues from this output. ``rows`` is the result of :meth:`by_distance`. The other arguments
+        are those of :meth:`encode`.
         """
-        return _run(self.layers[:layers], x_ND, groups, generator, adapter)
+        return _run(self.layers[:layers], x_ND, groups, generator, adapter, rows)
+
+    def distances(self, groups: Groups, *, apart: bool = False) -> Distances | None:
+        """Returns the distances between tokens of a batch; None if the encoder has no relative positions.
+
+        ``apart`` repeats them for each span of the batch, see :func:`~mtbert.model.relative.distances`.
+        """
+        return None if self.relative is None else distances(groups, apart=apart)
+
+    def by_distance(self, between: Distances | None) -> ByDistance | None:
+        """Returns a row for each distance in the result of :meth:`distances`, which all layers read; None for None."""
+        if self.relative is None or between is None:
+            return None
+        return ByDistance(self.relative(between.values_R), between.zero, self.relative.scores_of)
 
     def top(self, first: int, *, filled: bool) -> "Top":
         """Returns a copy of the upper layers, from index ``first`` on, and of the final norm and the pooler.
@@ -181,6 +208,7 @@ class Encoder(nn.Module):
             self.segment_embedding,
             self.embedding_norm,
             self.embedding_projection,
+            self.relative,
         ]
         behind: list[nn.Module | None] = [self.final_norm, self.pooler]
         floors: list[Iterable[nn.Module | None]] = [embeddings, *([layer] for layer in self._layers()), behind]
@@ -239,16 +267,18 @@ class Top(nn.Module):
         groups: Groups,
         generator: torch.Generator | None,
         adapter: Adapter | None = None,
+        rows: ByDistance | None = None,
         *,
         first_only: bool = False,
     ) -> Tensor:
         """Returns the output of the last layer, as :meth:`Encoder.encode` does.
 
         The layers here are the upper ones of an encoder. ``x_ND`` is the output of the layer below them. ``adapter`` is
-        called with the index of each of these layers in the whole encoder.
+        called with the index of each of these layers in the whole encoder. ``rows`` is the result of
+        :meth:`Encoder.by_distance`.
         """
         return _run(
-            self.layers, x_ND, groups, generator, adapter, self.first, norm=self.final_norm, first_only=first_only
+            self.layers, x_ND, groups, generator, adapter, rows, self.first, norm=self.final_norm, first_only=first_only
         )
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
@@ -265,30 +295,13 @@ class Top(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
 
-def unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder whose weights have shapes but no values."""
-    with torch.device("meta"), _NoDraw():
-        return Encoder(config)
-
-
-class _NoDraw(TorchFunctionMode):
-    """Makes ``nn.init.normal_`` do nothing, for tensors on the device "meta", which have shapes but no values.
-
-    On this device, ``normal_`` would make torch import its compiler, which takes about a second.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return None if func is nn.init.normal_ else func(*args, **(kwargs or {}))
-
-
 def _run(
     layers: nn.ModuleList,
     x_ND: Tensor,
     groups: Groups,
     generator: torch.Generator | None,
     adapter: Adapter | None,
+    rows: ByDistance | None,
     first: int = 0,
     *,
     norm: nn.Module | None = None,
@@ -300,9 +313,10 @@ def _run(
     """
     tokens, last = x_ND.shape[0], first + len(layers) - 1
     x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
+    scores_of = None if rows is None else rows.scores_of(rows, groups)
     for i, layer in enumerate(layers, first):
         adapted = None if adapter is None else partial(adapter, i)
-        x_ND = layer(x_ND, groups, generator, adapted, first_only=first_only and i == last)
+        x_ND = layer(x_ND, groups, generator, adapted, scores_of, first_only=first_only and i == last)
     if norm is not None:
         x_ND = norm(x_ND)
     return x_ND[:tokens] if groups.dummies and not first_only else x_ND

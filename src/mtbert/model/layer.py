@@ -14,10 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, attend, take
+from mtbert.model.attention import Groups, Scores, attend, take
 from mtbert.model.dropout import dropout
 
 Activation = Callable[[Tensor], Tensor]
+ScoresOf = Callable[[Callable[[Tensor], Tensor], torch.Generator | None], Scores]
+"""A function that returns how attention scores are computed in one layer, see :mod:`mtbert.model.relative`.
+
+It gets the layer's function from vectors to queries, keys and values, and a generator for dropout masks.
+"""
 
 _gelu_tanh = partial(F.gelu, approximate="tanh")
 ACTIVATIONS: Mapping[str, Activation] = {
@@ -81,15 +86,24 @@ class Attention:
     window: int | None = None  # the largest distance between two tokens that attend to each other; None for no limit
 
     def __call__(
-        self, qkv_N3D: Tensor, groups: Groups, generator: torch.Generator | None, *, first_only: bool
+        self,
+        qkv_N3D: Tensor,
+        groups: Groups,
+        generator: torch.Generator | None,
+        scores: Scores | None = None,
+        *,
+        first_only: bool,
     ) -> Tensor:
         """Returns the output of the attention for all tokens, ``[N, D]``.
 
+        ``scores`` computes the scores of queries and keys; None stands for their plain products.
         If ``first_only`` is true, computes it only for the first token of each sequence, ``[S, D]``.
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
-        return attend(qkv_N3D, groups, self.heads, self.dropout, generator, window=self.window, first_only=first_only)
+        return attend(
+            qkv_N3D, groups, self.heads, self.dropout, generator, scores, window=self.window, first_only=first_only
+        )
 
 
 class EncoderLayer(nn.Module):
@@ -139,6 +153,7 @@ class EncoderLayer(nn.Module):
         groups: Groups,
         generator: torch.Generator | None,
         adapter: Callable[[Tensor], Tensor] | None,
+        scores_of: ScoresOf | None = None,
         *,
         first_only: bool,
     ) -> Tensor:
@@ -146,11 +161,12 @@ class EncoderLayer(nn.Module):
 
         If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. The function
         ``adapter`` gets the input of the attention, ``[N, D]``. Its result is added to the last residual sum, before
-        the last norm.
+        the last norm. ``scores_of`` is given if the encoder has relative positions.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
-        attended_ND = self.attention(self.qkv(read_ND), groups, generator, first_only=first_only)
+        scores = None if scores_of is None else scores_of(self.qkv, generator)
+        attended_ND = self.attention(self.qkv(read_ND), groups, generator, scores, first_only=first_only)
         if first_only:
             x_ND = take(x_ND, groups.first_S)
             added_ND = None if added_ND is None else take(added_ND, groups.first_S)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mtbert.model.encoder import Encoder, unfilled
+from mtbert.model.encoder import Encoder
 from mtbert.model.settings import Lora
+from mtbert.model.unfilled import unfilled
 from mtbert.seeds import torch_generator
 
 

@@ -15,6 +15,7 @@ from mtbert.collate import only
 from mtbert.model import heads, pal
 from mtbert.model.attention import Groups, take
 from mtbert.model.encoder import Encoder, Top
+from mtbert.model.relative import ByDistance, Distances
 from mtbert.model.settings import Pal
 from mtbert.profiling import timed
 from mtbert.task import Pooling, Reads, Task
@@ -131,22 +132,27 @@ class Model(nn.Module):
         groups = Groups(layout, x_ND.device, rounded)
         adapters = {name: self.adapters[f"for_{name}"] for name in layout.spans if self.adapted(name)}
         first_only = not self.unshare and self.first_only(batch.places)
+        between = self.encoder.distances(groups, apart=watch is not None)
         if watch is not None:
-            watch(_rows(layout, groups.dummies))
+            watch(_rows(layout, groups.dummies, between))
         with self._precision(exact):
             with timed("encoder"):
                 adapter = pal.adapter(adapters, layout, generator, rounded=rounded)
+                distant = self.encoder.by_distance(between)
                 if self.unshare:
-                    hidden_RD = self.encoder.encode_lower(x_ND, groups, generator, adapter, self.shared_layers)
+                    lower = self.shared_layers
+                    hidden_RD = self.encoder.encode_lower(x_ND, groups, generator, adapter, distant, lower)
                 else:
-                    hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, first_only=first_only)
+                    hidden_RD = self.encoder.encode(x_ND, groups, generator, adapter, distant, first_only=first_only)
             tokens = [span.stop - span.start for span in layout.spans.values()]
             rows = [span.last - span.first for span in layout.spans.values()] if first_only else tokens
             parts = zip(layout.spans, torch.split(x_ND, tokens), torch.split(hidden_RD, rows), strict=True)
             with timed("heads"):
                 if self.unshare:
                     return {
-                        task: self._from_top(task, batch, x_MD, hidden_RD, generator, rounded)
+                        task: self._from_top(
+                            task, batch, x_MD, hidden_RD, distant and distant.only(name), generator, rounded
+                        )
                         for name, x_MD, hidden_RD in parts
                         for task in batch.readers[name]
                     }
@@ -240,13 +246,14 @@ class Model(nn.Module):
         batch: StepBatch,
         x_MD: Tensor,
         hidden_MD: Tensor,
+        distant: ByDistance | None,
         generator: torch.Generator | None,
         rounded: bool,
     ) -> Output:
         """Returns the output of the task called ``name``, which has its own copies of the encoder's top layers.
 
         ``hidden_MD`` is the input of these copies: the output of the shared layers for all tokens of the
-        task's :class:`~mtbert.batch.Span`.
+        task's :class:`~mtbert.batch.Span`. ``distant`` has the rows of relative positions for this span, if any.
         """
         part = only(batch, name)
         tokens_M = batch.places[name].tokens_M
@@ -257,7 +264,7 @@ class Model(nn.Module):
         with timed("encoder"):
             groups = Groups(part.layout, x_MD.device, rounded)
             adapter = pal.adapter(adapters, part.layout, generator, rounded=rounded)
-            hidden_RD = self.top(name).encode(hidden_MD, groups, generator, adapter, first_only=first_only)
+            hidden_RD = self.top(name).encode(hidden_MD, groups, generator, adapter, distant, first_only=first_only)
         ((_, output),) = self._outputs(self.top(name), part, name, x_MD, hidden_RD, first_only, generator, None)
         return output
 
@@ -319,10 +326,11 @@ class Model(nn.Module):
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.compute == torch.bfloat16 and not exact)
 
 
-def _rows(layout: Layout, dummies: int = 0) -> SpanSlices:
+def _rows(layout: Layout, dummies: int = 0, between: Distances | None = None) -> SpanSlices:
     tokens = {name: slice(span.start, span.stop) for name, span in layout.spans.items()}
     sequences = {name: slice(span.first, span.last) for name, span in layout.spans.items()}
-    return {layout.offsets[-1] + dummies: tokens, len(layout.offsets) - 1: sequences}
+    found = {layout.offsets[-1] + dummies: tokens, len(layout.offsets) - 1: sequences}
+    return found if between is None else found | {len(between.values_R): between.spans}
 
 
 def mean_pool(hidden_ND: Tensor, offsets_S: Tensor) -> Tensor:

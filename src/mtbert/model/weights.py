@@ -19,9 +19,10 @@ from mtbert.data.tokenizer import FETCH
 from mtbert.messages import count, few, shown
 from mtbert.model.config import read_config
 from mtbert.model.download import find_encoder
-from mtbert.model.encoder import Encoder, EncoderConfig, unfilled
+from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families.known import FAMILIES
 from mtbert.model.stored import FLOATS, check_finite, stored
+from mtbert.model.unfilled import unfilled
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mtbert.model import heads
 from mtbert.model.attention import Padded
 from mtbert.model.encoder import Adapter, Encoder, Top
 from mtbert.model.model import Model
+from mtbert.model.relative import ByDistance
 
 PaddedText = tuple[Tensor, Tensor, Tensor | None]
 """Token ids, a mask (1 for tokens, 0 for padding), and segment ids (None for zeros), each ``[B, L]``.
@@ -73,28 +74,29 @@ class PaddedModel(nn.Module):
         groups = Padded(mask_BL=mask_BL)
         segments_N = torch.zeros_like(flat_BL).flatten() if segments is None else segments.flatten()
         x_ND = model.encoder.embed(flat_BL.flatten(), segments_N, groups.positions_N, None)
+        distant = model.encoder.by_distance(model.encoder.distances(groups))
         shared_ND: Tensor | None = None
         found = {}
         for name in self.names:
             if shared_ND is None or model.adapted(name):
-                hidden_ND = self._lower(name, x_ND, groups)
+                hidden_ND = self._lower(name, x_ND, groups, distant)
                 shared_ND = shared_ND if model.adapted(name) else hidden_ND
             else:
                 hidden_ND = shared_ND
             top: Encoder | Top = model.encoder
             if model.unshare:
                 top = model.top(name)
-                hidden_ND = top.encode(hidden_ND, groups, None, self._adapter(name, groups))
+                hidden_ND = top.encode(hidden_ND, groups, None, self._adapter(name, groups), distant)
             pooled = self._pooled(name, top, hidden_ND.view(*flat_BL.shape, -1), mask_BL)
             found[name] = pooled if ids.dim() == 2 else pooled.view(*ids.shape[:2], -1)
         return found
 
-    def _lower(self, name: str, x_ND: Tensor, groups: Padded) -> Tensor:
+    def _lower(self, name: str, x_ND: Tensor, groups: Padded, distant: ByDistance | None) -> Tensor:
         """Returns the output of the encoder's shared layers, with the adapter of the task ``name`` if there is one."""
         encoder, adapter = self.model.encoder, self._adapter(name, groups)
         if self.model.unshare:
-            return encoder.encode_lower(x_ND, groups, None, adapter, self.model.shared_layers)
-        return encoder.encode(x_ND, groups, None, adapter)
+            return encoder.encode_lower(x_ND, groups, None, adapter, distant, self.model.shared_layers)
+        return encoder.encode(x_ND, groups, None, adapter, distant)
 
     def _adapter(self, name: str, groups: Padded) -> Adapter | None:
         if not self.model.adapted(name):

@@ -1,0 +1,137 @@
+"""Relative positions: a part of each attention score depends on the distance between the two tokens.
+
+The encoder has one table for all of its layers. Once in a forward pass, the table gives a row for each distance that
+occurs (:class:`ByDistance`), and each group of sequences takes the rows that it needs.
+
+Dimension key: R distances, W width of a row, G sequences of a group, L length of its longest sequence, H heads, E width
+of a head, Q queries: L, or 1 if only the first token is computed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from mtbert.batch import send
+from mtbert.model.attention import Group, Groups
+from mtbert.model.layer import ScoresOf
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The distances between two tokens that occur in a batch: the position of the key minus that of the query.
+
+    For sequences of at most L tokens, they are ``1 - L`` to ``L``, so that there is an even number of them.
+
+    Attributes:
+        values_R: The distances, in ascending order.
+        zero: The index of distance 0. If spans are kept apart, each has distances of its own, and an index.
+        spans: The part of ``values_R`` that belongs to each span; empty if the spans are not kept apart.
+    """
+
+    values_R: Tensor
+    zero: int | Mapping[str, int]
+    spans: Mapping[str, slice]
+
+
+def distances(groups: Groups, *, apart: bool = False) -> Distances:
+    """Returns the distances that occur in a batch.
+
+    ``apart`` repeats them for each span of the batch, so that a row of the table belongs to one span alone. The number
+    of rows then differs from the numbers of tokens and sequences, by which modules are told apart.
+    """
+    by_span = groupby(groups, lambda group: group.span)
+    longest = {span: max(group.length for group in members) for span, members in by_span}
+    if not apart:
+        length = max(longest.values())
+        return Distances(torch.arange(1 - length, length + 1, device=groups.first_S.device), length - 1, {})
+    *_, last = longest
+    while 2 * sum(longest.values()) in (groups.tokens + groups.dummies, len(groups.lengths)):
+        longest[last] += 1
+    zero, spans, start = {}, {}, 0
+    for span, length in longest.items():
+        zero[span], spans[span] = start + length - 1, slice(start, start + 2 * length)
+        start += 2 * length
+    values_R = torch.cat([torch.arange(1 - length, length + 1) for length in longest.values()])
+    return Distances(send(values_R, groups.device), zero, spans)
+
+
+@dataclass(frozen=True)
+class ByDistance:
+    """The rows of an encoder's table for the distances in a batch.
+
+    Attributes:
+        rows_RW: The row of each distance.
+        zero: The row of distance 0, or that of each span, as in :class:`Distances`.
+        scores_of: A function that returns, for these rows and groups of sequences, how layers compute scores.
+    """
+
+    rows_RW: Tensor
+    zero: int | Mapping[str, int]
+    scores_of: Callable[["ByDistance", Groups], ScoresOf]
+
+    def only(self, span: str) -> "ByDistance":
+        """Returns the rows for a part of the batch that has sequences of one span alone."""
+        return self if isinstance(self.zero, int) else replace(self, zero=self.zero[span])
+
+    def middle(self, group: Group) -> Tensor:
+        """Returns the rows of the distances in one group: those from ``1 - L`` to ``L``, ``[2 * L, W]``."""
+        zero = self.zero[group.span] if isinstance(self.zero, Mapping) else self.zero
+        return self.rows_RW[zero + 1 - group.length : zero + 1 + group.length]
+
+
+class RelativeBias(nn.Module):
+    """A learned bias for each head and distance, which is added to the attention scores of all layers.
+
+    Args:
+        heads: The number of heads.
+        buckets: The number of rows of the table.
+        bucket: A function from distances to rows of the table; large distances share a row.
+    """
+
+    def __init__(self, heads: int, buckets: int, bucket: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table = nn.Embedding(buckets, heads)
+        self.bucket = bucket
+
+    def forward(self, values_R: Tensor) -> Tensor:
+        """Returns the biases of all heads for each distance, ``[R, H]``."""
+        rows_RH: Tensor = self.table(self.bucket(values_R))
+        return rows_RH
+
+    def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
+        """Returns a function that gives the scores for every layer; the biases of a group are computed once."""
+        biases = [_bias(rows.middle(group), group) for group in groups]
+
+        def scores(group: int, q: Tensor, k: Tensor) -> Tensor:
+            bias = biases[group][:, : q.shape[1]]
+            return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[2]))
+
+        return lambda project, generator: scores
+
+
+def _bias(rows_RH: Tensor, group: Group) -> Tensor:
+    """Returns the biases of a group, ``[G * H, L, L]``, and ``-inf`` for keys that are padding."""
+    length = group.length
+    bias_HLL = by_key(rows_RH.T[:, None, :].expand(-1, length, -1), length - 1)
+    bias_GHLL = bias_HLL.expand(group.sequences, -1, -1, -1)
+    if group.padding_GL is not None:
+        bias_GHLL = bias_GHLL.masked_fill(group.padding_GL[:, None, None, :], -math.inf)
+    return bias_GHLL.flatten(0, 1)
+
+
+def by_key(x: Tensor, zero: int) -> Tensor:
+    """Returns numbers for each query and key, ``[..., L, L]``, from numbers for each query and distance.
+
+    Args:
+        x: The numbers by distance, ``[..., L, 2 * L]``.
+        zero: The index of distance 0: ``L - 1``, or ``L``.
+    """
+    queries, columns = x.shape[-2:]
+    # In memory, a row begins 2 * L numbers after the row before. The wanted numbers of a row begin 2 * L - 1 numbers
+    # after those of the row before, because they move to the left by one.
+    part = x.flatten(-2)[..., zero : zero + queries * (columns - 1)]
+    return part.view(*part.shape[:-1], queries, columns - 1)[..., :queries]
