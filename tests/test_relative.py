@@ -20,7 +20,7 @@ from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
 from mtbert.model.families import mpnet
 from mtbert.model.freeze import freeze
-from mtbert.model.relative import by_key, distances
+from mtbert.model.relative import by_key, distances_in
 from mtbert.model.weights import load_encoder
 
 encoders = toy_encoder.encoders
@@ -49,13 +49,13 @@ def test_a_single_token_has_distance_0_to_itself():
 
 
 def test_all_groups_share_the_distances_of_the_longest_sequence():
-    found = distances(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU))
+    found = distances_in(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU))
     assert found.values_R.tolist() == [-2, -1, 0, 1, 2, 3]
     assert (found.zero, found.spans) == (2, {})
 
 
 def test_spans_that_are_kept_apart_have_distances_of_their_own():
-    found = distances(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU), apart=True)
+    found = distances_in(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU), apart=True)
     assert found.values_R.tolist() == [-2, -1, 0, 1, 2, 3, -1, 0, 1, 2]
     assert found.zero == {"a": 2, "b": 7}
     assert found.spans == {"a": slice(0, 6), "b": slice(6, 10)}
@@ -64,7 +64,7 @@ def test_spans_that_are_kept_apart_have_distances_of_their_own():
 @pytest.mark.parametrize("lengths", [[1, 3], [2, 2, 2], [1, 1, 1, 1, 2]])
 def test_the_number_of_distances_tells_them_from_tokens_and_sequences(lengths: list[int]):
     layout = ragged({"a": lengths}).layout
-    count = len(distances(Groups(layout, CPU), apart=True).values_R)
+    count = len(distances_in(Groups(layout, CPU), apart=True).values_R)
     assert count not in (layout.offsets[-1], len(lengths))
     assert count >= 2 * max(lengths)
 

@@ -25,7 +25,7 @@ STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4
 SHORT = 32  # on a GPU, lengths 1..32 share a group
 LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept in memory
 
-Scores = Callable[[int, Tensor, Tensor], Tensor]
+ScoreGroup = Callable[[int, Tensor, Tensor], Tensor]
 """A function that computes the attention scores of a group, instead of plain products of queries and keys.
 
 It gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the scores,
@@ -185,7 +185,7 @@ def attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
-    scores: Scores | None = None,
+    scores: ScoreGroup | None = None,
     *,
     window: int | None = None,
     first_only: bool = False,

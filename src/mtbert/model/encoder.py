@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
 from mtbert.model.layer import Activation, EncoderLayer
-from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances
+from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances_in
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class Encoder(nn.Module):
     def distances(self, groups: Groups, *, apart: bool = False) -> Distances | None:
         """Returns the distances between tokens of a batch; None if the encoder has no relative positions.
 
-        ``apart`` repeats them for each span of the batch, see :func:`~mtbert.model.relative.distances`.
+        ``apart`` repeats them for each span of the batch, see :func:`~mtbert.model.relative.distances_in`.
         """
-        return None if self.relative is None else distances(groups, apart=apart)
+        return None if self.relative is None else distances_in(groups, apart=apart)
 
     def by_distance(self, between: Distances | None) -> ByDistance | None:
         """Returns a row for each distance in the result of :meth:`distances`, which all layers read; None for None."""

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, Scores, attend, take
+from mtbert.model.attention import Groups, ScoreGroup, attend, take
 from mtbert.model.dropout import dropout
 
 Activation = Callable[[Tensor], Tensor]
-ScoresOf = Callable[[Callable[[Tensor], Tensor], torch.Generator | None], Scores]
+ScoresOf = Callable[[Callable[[Tensor], Tensor], torch.Generator | None], ScoreGroup]
 """A function that returns how attention scores are computed in one layer, see :mod:`mtbert.model.relative`.
 
 It gets the layer's function from vectors to queries, keys and values, and a generator for dropout masks.
@@ -90,7 +90,7 @@ class Attention:
         qkv_N3D: Tensor,
         groups: Groups,
         generator: torch.Generator | None,
-        scores: Scores | None = None,
+        scores: ScoreGroup | None = None,
         *,
         first_only: bool,
     ) -> Tensor:

@@ -37,7 +37,7 @@ class Distances:
     spans: Mapping[str, slice]
 
 
-def distances(groups: Groups, *, apart: bool = False) -> Distances:
+def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     """Returns the distances that occur in a batch.
 
     ``apart`` repeats them for each span of the batch, so that a row of the table belongs to one span alone. The number
