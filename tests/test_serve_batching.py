@@ -61,7 +61,7 @@ def run(scene: Callable[[Batcher, Held, Told], Coroutine[Any, Any, None]], made:
 
 
 async def first(batcher: Batcher, held: Held) -> "asyncio.Task[BatchResult]":
-    """Asks a question that keeps the worker busy until the batch is released."""
+    """Sends a request that keeps the worker busy until the batch is released."""
     task = asyncio.create_task(batcher.ask(mood("a cat")))
     await asyncio.to_thread(held.entered.wait, 20)
     return task
@@ -132,7 +132,7 @@ def test_a_task_with_an_adapter_has_a_pass_of_its_own_and_its_own_answers():
     assert near(found.answers, made.predict(["mood", "topics"], ["the cat", "a dog runs"]))
 
 
-def test_a_batch_ends_at_the_budget_of_tokens_and_a_larger_question_gives_others_their_turn_between_its_pieces():
+def test_a_batch_ends_at_the_budget_of_tokens_and_a_larger_request_gives_others_their_turn_between_its_parts():
     made, large = predictor(), texts(20)
 
     async def scene(batcher: Batcher, held: Held, told: Told) -> None:
@@ -140,11 +140,11 @@ def test_a_batch_ends_at_the_budget_of_tokens_and_a_larger_question_gives_others
         waiting = [mood(*["the cat"] * 3)] * 3 + [mood(*["a dog sings"] * 20), mood("the cat"), mood(*["the cat"] * 5)]
         others = [asyncio.create_task(batcher.ask(each)) for each in waiting]
         await asyncio.sleep(0)
-        assert batcher.waiting == 6  # requests, not pieces
+        assert batcher.waiting == 6  # requests, not parts
         held.release()
         await asyncio.gather(busy, *others)
 
-    # About 3 tokens for a text of 7 bytes, 4 for one of 11: at most 5 rows of the large question fit.
+    # About 3 tokens for a text of 7 bytes, 4 for one of 11: at most 5 rows of the large request fit.
     told = run(scene, made, budget=20)
     sizes = [(requests, rows) for requests, rows, _ in told.batches]
     assert sizes == [(1, 1), (2, 6), (1, 3), (1, 5), (2, 6), (1, 5), (1, 5), (1, 5)]
@@ -177,7 +177,7 @@ def test_a_long_text_counts_as_no_more_tokens_than_the_model_reads():
     assert [requests for requests, _, _ in run(scene, predictor(), budget=80).batches] == [1, 2, 1]
 
 
-def test_a_cancelled_question_is_dropped_and_the_others_are_answered():
+def test_a_cancelled_request_is_dropped_and_the_others_are_answered():
     async def scene(batcher: Batcher, held: Held, told: Told) -> None:
         busy = await first(batcher, held)
         tasks = [asyncio.create_task(batcher.ask(mood(text))) for text in ("the cat", "a dog", "a bird")]
@@ -194,7 +194,7 @@ def test_a_cancelled_question_is_dropped_and_the_others_are_answered():
     assert [(requests, rows) for requests, rows, _ in run(scene, predictor()).batches] == [(1, 1), (2, 2)]
 
 
-def test_more_than_the_allowed_number_of_questions_are_refused_and_later_ones_are_not():
+def test_more_than_the_allowed_number_of_requests_are_refused_and_later_ones_are_not():
     async def scene(batcher: Batcher, held: Held, told: Told) -> None:
         busy = await first(batcher, held)
         others = [asyncio.create_task(batcher.ask(mood("a dog"))) for _ in range(2)]
@@ -209,7 +209,7 @@ def test_more_than_the_allowed_number_of_questions_are_refused_and_later_ones_ar
     run(scene, predictor(), most=2)
 
 
-def test_one_question_that_fails_does_not_spoil_the_others_of_its_batch():
+def test_one_request_that_fails_does_not_spoil_the_others_of_its_batch():
     made = predictor()
     answer = partial(answer_all, made, TorchEngine(made.model))
 

@@ -29,7 +29,7 @@ def onnx(made: Predictor) -> Engine:
 
 
 def both(made: Predictor, onnx: Engine, *asked: Asked) -> list[tuple[BatchResult, BatchResult]]:
-    """Returns the results of the onnx engine and of the one of PyTorch for each question."""
+    """Returns the results of the onnx engine and of the one of PyTorch for each request."""
     return list(zip(answer_all(made, onnx, asked), answer_all(made, TorchEngine(made.model), asked), strict=True))
 
 
@@ -48,7 +48,7 @@ def test_both_engines_give_the_same_answers(made: Predictor, onnx: Engine, size:
     assert near(alone[0].answers, alone[1].answers)
 
 
-def test_both_engines_give_each_question_its_own_answers_in_one_batch(made: Predictor, onnx: Engine):
+def test_both_engines_give_each_request_its_own_answers_in_one_batch(made: Predictor, onnx: Engine):
     asked = [
         Asked(("mood",), (("the cat",),)),
         Asked(("names", "topics"), (("a dog runs very fast and a bird sings",), ("bird",))),

@@ -98,7 +98,7 @@ def test_the_probes_of_life_fail_when_the_thread_of_the_model_has_ended():
         assert server.client.get("/v2/health/live").json() == {"live": False}
 
 
-def test_a_question_in_pieces_fails_as_a_whole_if_one_piece_fails_and_others_do_not():
+def test_a_request_in_parts_fails_as_a_whole_if_one_part_fails_and_others_do_not():
     async def scene(batcher: Batcher) -> None:
         large = mood("cat", "dog", "cow", "bird", "cat", "dog")
         found = await asyncio.gather(batcher.ask(large), batcher.ask(mood("cat")), return_exceptions=True)
@@ -108,7 +108,7 @@ def test_a_question_in_pieces_fails_as_a_whole_if_one_piece_fails_and_others_do_
     run(scene)
 
 
-def test_the_pieces_of_a_question_that_nobody_waits_for_are_not_answered():
+def test_the_parts_of_a_request_that_nobody_waits_for_are_not_answered():
     entered, free, seen = threading.Event(), threading.Event(), list[tuple[tuple[str, ...], ...]]()
 
     def held(asked: Sequence[Asked]) -> list[BatchResult]:
@@ -122,7 +122,7 @@ def test_the_pieces_of_a_question_that_nobody_waits_for_are_not_answered():
     async def scene(batcher: Batcher) -> None:
         large = asyncio.create_task(batcher.ask(mood(*["cat"] * 30)))
         await asyncio.to_thread(entered.wait, 20)
-        large.cancel()  # its first piece is with the model
+        large.cancel()  # its first part is with the model
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert batcher.waiting == 0
@@ -133,7 +133,7 @@ def test_the_pieces_of_a_question_that_nobody_waits_for_are_not_answered():
     assert seen == [(("cat",),) * 4, (("dog",),)]
 
 
-def test_questions_of_a_failed_batch_are_not_asked_again_if_nobody_waits_for_them():
+def test_requests_of_a_failed_batch_are_not_asked_again_if_nobody_waits_for_them():
     entered, free, seen = threading.Event(), threading.Event(), list[str]()
 
     def held(asked: Sequence[Asked]) -> list[BatchResult]:

@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def tab(browser: Any, server: Server) -> Iterator[Any]:
     with visit(browser, server.url) as one:
-        one.tab.locator("#question").wait_for()
+        one.tab.locator("#request").wait_for()
         yield one.tab
 
 
@@ -149,14 +149,14 @@ def test_the_page_asks_for_the_token_and_keeps_it_in_memory_alone(browser: Any):
     with serving(predictor(MOOD), token=TOKEN) as made, visit(browser, made.url) as one:
         tab, alert = one.tab, one.tab.get_by_role("alert")
         tab.get_by_label("The server asks for its token").wait_for()
-        for part in ("#question", "#paths", "#trouble"):
+        for part in ("#request", "#paths", "#trouble"):
             assert tab.locator(part).is_hidden()
         tab.keyboard.type("wrong")  # the field has the focus
         tab.keyboard.press("Enter")
         alert.filter(has_text="This is not the server's token.").wait_for()
         tab.keyboard.type(f" {TOKEN} ")
         tab.keyboard.press("Enter")
-        tab.locator("#question").wait_for()
+        tab.locator("#request").wait_for()
         write(tab, "the cat")
         assert tab.locator(".bars li").count() == 3
         assert alert.is_hidden()

@@ -51,7 +51,7 @@ const call = async (path, options = {}) => {
 };
 
 // Returns the body of the request, or null while a text is missing.
-const question = () => {
+const request = () => {
   const one = at("one").value, two = at("two").value;
   const rest = {1: [], 2: [two], null: at("candidates").value.split("\n").filter(line => line.trim())}[form.size];
   const row = [one, ...rest];
@@ -64,7 +64,7 @@ const question = () => {
 const ask = async () => {
   clearTimeout(timer);
   if (asking) asking.abort();
-  const body = question(), mine = asking = new AbortController();
+  const body = request(), mine = asking = new AbortController();
   drawCode();
   if (!body) { settle(); empty(); return; }
   wait();
@@ -72,7 +72,7 @@ const ask = async () => {
   try {
     const found = await call("v1/predict", {method: "POST", headers: {"content-type": "application/json"},
       body: JSON.stringify(body), signal: mine.signal});
-    if (mine !== asking) return; // a later question has taken its place
+    if (mine !== asking) return; // a later request has taken its place
     settle();
     show(found.answers[0], [body.texts[0]].flat());
     const cut = found.cut.length ? "The text is too long: only its start was read. " : "";
@@ -137,7 +137,7 @@ const empty = () => {
   }
 };
 
-// The question ----------------------------------------------------------------------------------------------
+// The request -----------------------------------------------------------------------------------------------
 
 const choose = chosen => {
   form = chosen;
@@ -182,7 +182,7 @@ const start = async () => {
     input.addEventListener("change", () => choose(each));
     at("forms").append(el("label", "", input, each.title));
   }
-  at("question").hidden = false;
+  at("request").hidden = false;
   choose(forms[0]);
   at("one").focus();
 };
@@ -209,7 +209,7 @@ const CODES = {
 };
 
 const drawCode = () => {
-  const body = question(), pairs = Object.entries(body || {});
+  const body = request(), pairs = Object.entries(body || {});
   for (const each of document.querySelectorAll("[data-code]")) each.disabled = !body;
   at("copied").textContent = "";
   at("code").hidden = !body || !code;
@@ -233,5 +233,5 @@ for (const each of document.querySelectorAll("[data-code]")) {
   each.addEventListener("click", () => copy(each.dataset.code));
 }
 for (const each of document.forms) each.addEventListener("submit", event => event.preventDefault());
-at("question").addEventListener("input", event => { if (event.target.type !== "radio") askSoon(); });
+at("request").addEventListener("input", event => { if (event.target.type !== "radio") askSoon(); });
 start();

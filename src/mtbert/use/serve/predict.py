@@ -20,7 +20,7 @@ class TextsBody(BaseModel, extra="forbid"):
     texts: Annotated[Items[TextRow], Field(examples=[["a good film", "a dull film"]])]
 
 
-class QuestionsBody(TextsBody):
+class PredictBody(TextsBody):
     """The body of a request: texts and, optionally, the names of the tasks that answer."""
 
     tasks: Annotated[Items[str] | None, Field(description="The tasks that answer. By default, all do.")] = None
@@ -46,7 +46,7 @@ def predict_routes(service: Service) -> APIRouter:
     named = Path(description="The name of a task", json_schema_extra={"enum": list(service.predictor.tasks)})
 
     @router.post("/v1/predict", response_model=AllAnswers, summary="The answers of all tasks that take such texts")
-    async def predict_all(body: QuestionsBody) -> Response:
+    async def predict_all(body: PredictBody) -> Response:
         names = list(service.predictor.tasks) if body.tasks is None else body.tasks
         found = await service.answers(names, body.texts)
         return JSONResponse({"answers": found.answers, "cut": found.cut})

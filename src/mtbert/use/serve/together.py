@@ -23,7 +23,7 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The content of one request. A row is answered by those tasks that take its texts.
+    """The tasks and the texts of one request. A row is answered by those tasks that take its texts.
 
     Attributes:
         tasks: The names of the tasks.
@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The result for one of the questions that were answered together.
+    """The result for one of the requests that were answered together.
 
     Attributes:
         answers: The answers to each row; empty if vectors were asked for.
@@ -54,7 +54,7 @@ class BatchResult:
 
 
 def join_results(parts: Sequence[BatchResult]) -> BatchResult:
-    """Returns the result for a question from the results for its pieces, which are in the order of its rows."""
+    """Joins the results for the parts of a request, in the order of the rows of the request, into one result."""
     vectors = [part.vectors for part in parts if part.vectors is not None]
     cut, start = list[int](), 0
     for part in parts:
@@ -69,7 +69,7 @@ def join_results(parts: Sequence[BatchResult]) -> BatchResult:
 
 
 def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> list[BatchResult]:
-    """Returns the results for all questions. A row is encoded once for all tasks that read it in the same way.
+    """Returns the results for all requests. A row is encoded once for all tasks that read it in the same way.
 
     Raises:
         FloatingPointError: If an answer is not finite.
@@ -122,8 +122,8 @@ def _wanted(
 
     Args:
         predictor: The model.
-        asked: The questions of the requests. Each question names the tasks that should answer its rows.
-        places: Rows of these questions, all with the same number of texts. ``(q, r)`` is row ``r`` of question ``q``.
+        asked: The requests. Each request names the tasks that should answer its rows.
+        places: Rows of these requests, all with the same number of texts. ``(q, r)`` is row ``r`` of request ``q``.
             In the result, the number ``i`` means the row ``places[i]``.
         size: The number of texts in each row. A task that takes another number of texts does not answer.
     """
