@@ -1,4 +1,7 @@
-"""The folder of a tuning: it resumes after a kill at any moment, may have any name, and a full disk is one line."""
+"""The folder of a hyperparameter search: the search resumes after a kill at any moment.
+
+The folder may have any name, and a full disk is one line.
+"""
 
 import errno
 import os

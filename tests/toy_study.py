@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """Returns the content of each table of a finished study, by the name of its file."""
+    """Returns a dict from file name to content, for all tables of a finished study."""
     found = {p.name: p.read_bytes() for p in (out / "tables").iterdir()}
     assert len(found) == 24
     return found

@@ -1,4 +1,4 @@
-"""A tuning over the toy set-up, and imitated runs that only report a score."""
+"""A hyperparameter search over the toy set-up, and imitated runs that only report a score."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -125,9 +125,10 @@ class Dataset:
     """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
-        sequences: The token sequences of all rows of the table. The tuple has one entry for each text of a row if the
-            texts are encoded separately, otherwise one entry. Each entry holds one sequence per row. Tasks that read
-            the same columns of a table in the same way share one tuple, so that a row is encoded once for all of them.
+        sequences: The token sequences of all rows of the table. If the texts of a row are encoded separately, the tuple
+            has one entry per text; if they are encoded as one sequence, it has a single entry. An entry holds one
+            sequence for each row. Tasks that read the same columns of a table in the same way share one tuple, so that
+            a row is encoded once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
         cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
@@ -150,7 +151,7 @@ class Dataset:
         cut: Rows = _NOTHING,
         clusters: Rows | None = None,
     ) -> Self:
-        """Returns a data set whose examples are all rows of a table."""
+        """Returns a data set that has every row of a table as an example."""
         return cls(task, examples, sequences, np.arange(len(examples)), cut, clusters)
 
     def __len__(self) -> int:

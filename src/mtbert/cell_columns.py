@@ -2,8 +2,8 @@
 
 There is one class for each way to store a column:
 
-- :class:`CodedColumn` stores each different content once. It is for contents that occur in many cells, such as classes.
-- :class:`TextCells` stores the content of every cell. It is for contents that seldom repeat, such as tags of words.
+- :class:`CodedColumn` stores each distinct text once. It is for texts that occur in many cells, such as class names.
+- :class:`TextCells` stores the text of every cell. It is for texts that seldom repeat, such as the tags of all words.
 - :class:`NumberCells` stores numbers. It is for weights, and for labels that come from several columns of numbers.
 
 Dimension key: n rows.

@@ -32,9 +32,9 @@ def export(
 ) -> None:
     """Write a trained model in a form that other programs load: onnx, transformers or sentence-transformers.
 
-    The exported model answers 256 rows of dev, or the rows of --input, and its answers are compared with ours. If a
-    probability or a cosine differs by more than 0.0001, or a score by more than 0.0001 of the task's range, the export
-    fails and writes nothing.
+    The exported model answers 256 rows of dev, or the rows of --input, and its answers are compared with those of the
+    original model. If a probability or a cosine differs by more than 0.0001, or a score by more than 0.0001 of the
+    task's range, the export fails and writes nothing.
 
     Examples:
 

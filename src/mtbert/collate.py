@@ -20,8 +20,9 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task, and ``places``
-    holds each example's index into ``rows``. An example that a task has twice has two entries in ``rows``.
+    ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. For each of these
+    examples, ``places`` says which entry of ``rows`` is the example's row in the table. If a task has an example twice
+    in a batch, ``rows`` has the example's row twice.
     """
 
     parts: tuple[TaskRows, ...]
@@ -47,7 +48,10 @@ class Shared:
 
     @cached_property
     def _example(self) -> list[Rows]:
-        """For each task, an array as long as ``self.rows``: the index of the task's example in each row, or -1."""
+        """A list with one array per task, each as long as ``self.rows``.
+
+        Entry ``i`` is the index of the task's example that comes from ``self.rows[i]``; -1 if there is none.
+        """
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
             at[places] = examples
@@ -183,7 +187,8 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
 
     Args:
         span: The name of the span: the part of the batch that holds the rows of the task's table.
-        back: The index, within the span, of the sequence of each text of each row, ``[texts, rows]``.
+        back: An array ``[texts, rows]``: ``back[t, r]`` is the index, within the span, of the sequence that holds text
+            ``t`` of row ``r``.
         ends: For each sequence of the span, the index just after its last token, ``[sequences]``.
         own: The indices, within the span, of the rows that the task reads.
         device: The device of the batch.

@@ -80,7 +80,7 @@ def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> R
 
     Args:
         device: The device that the run computes on.
-        data: The SHA-256 of each data source, by the name of the source.
+        data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
     """
     return RunRecord(

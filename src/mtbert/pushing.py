@@ -152,7 +152,8 @@ def _write(
 def _linked(run: Path, folder: Path) -> Predictor:
     """Returns a predictor for the model of a run, and links the files of this model into ``folder``.
 
-    Training may replace the model at any moment. If it does so in between, everything is read again.
+    Training may replace the model at any moment. If it replaces the model between loading and linking, both are done
+    again.
     """
     for _ in range(MOST_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
@@ -236,7 +237,10 @@ def _training(
 
 
 def _with_licence(api: "HfApi", base: Origin, on_hub: str | None, console: Console) -> Origin:
-    """Returns ``base`` with the licence that the Hub names, if none is known yet and the encoder is on the Hub."""
+    """Returns a copy of ``base`` with the licence that the Hub names for the encoder ``on_hub``.
+
+    Returns ``base`` itself if its licence is known, if ``on_hub`` is None, or if the Hub gives no valid licence.
+    """
     if base.licence is not None or on_hub is None:
         return base
     try:

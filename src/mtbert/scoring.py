@@ -36,7 +36,7 @@ class Evaluation:
     """The scores of one task on one data set.
 
     Attributes:
-        metrics: The value of each metric, by the name of the metric.
+        metrics: A dict from metric name to the value of the metric.
         baseline: The same metrics for the best constant answer.
         collapsed: Whether all or nearly all answers are the same.
         examples: The number of examples.
@@ -205,8 +205,8 @@ def no_certainty(task: Task) -> str:
 def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
     """Fits the threshold and the calibration of each task's head on the given examples, which must have labels.
 
-    Examples count by their weights. A head that has neither threshold nor calibration stays unchanged. Rows that
-    several tasks share are encoded once.
+    Each example counts in proportion to its weight. A head that has neither threshold nor calibration stays unchanged.
+    Rows that several tasks share are encoded once.
     """
     fitting = [(data, rows) for data, rows in parts if data.task.predicts.fits != NOTHING_FITTED]
     fitting = [(data, rows) for data, rows in fitting if model.fitted(data.task.name)]
@@ -263,10 +263,10 @@ def _forward(
 
 
 def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
-    """Returns a prediction for every word, in the order of the examples in ``words``.
+    """Returns the predictions in ``part_WK`` in the order of ``words``, with ``nan`` for each word without a token.
 
-    ``part_WK`` has predictions only for words with a token, and its examples are in the order of ``words[order]``. The
-    prediction for a word without a token becomes ``nan``.
+    ``part_WK`` has no entries for words without a token. The examples in ``part_WK`` are in the order of
+    ``words[order]``.
     """
     tokens = words[order]
     places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]

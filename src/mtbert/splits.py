@@ -46,7 +46,7 @@ class TableSide:
 
     Attributes:
         texts: The texts of these rows. A column of texts that several tasks read is here only once.
-        tasks: The examples of each task, by the name of the task.
+        tasks: A dict from task name to the examples of the task.
     """
 
     texts: tuple[TextColumn, ...]
@@ -66,7 +66,7 @@ class TableSplit:
         held_out: Rows that were taken out of train to fit thresholds or calibrations; None if none are fitted.
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole.
-        own_warnings: Warnings that concern only one task, by the name of the task.
+        own_warnings: A dict from task name to the warnings that concern only this task.
     """
 
     tasks: Mapping[str, Task]

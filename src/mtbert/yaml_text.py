@@ -44,8 +44,7 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     Args:
         file: The path of a recipe or study.
         what: The kind of file, ``recipe`` or ``study``, for messages.
-        key: A key that every file of this kind must have. It is named in the error message about a file without a
-            mapping. Whether a mapping has this key is not checked here.
+        key: A key that such a file has, such as ``tasks``. Only the message about a file without a mapping names it.
 
     Raises:
         ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message

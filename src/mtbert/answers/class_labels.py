@@ -46,7 +46,7 @@ class OfClass:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels(LabelKind[Labels]):
-    """The kind of labels that are classes. A label is stored as the index of its class in ``task.labels``, ``[B]``."""
+    """The label kind for classes. A label is stored as the index of its class in ``task.labels``, ``[B]``."""
 
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning

@@ -1,7 +1,7 @@
 """Numbers fitted on held-out rows: the threshold above which an answer is "yes", and the calibration of probabilities.
 
-``thresholds.py`` and ``calibration.py`` have the functions that fit them. Rows count by their weights, as in losses: a
-row of weight 0 counts for nothing.
+``thresholds.py`` and ``calibration.py`` have the functions that fit them. Rows are weighted, as in losses: a row of
+weight 0 counts for nothing.
 
 Dimension key: B examples, K numbers of one answer, Q knots.
 """

@@ -142,7 +142,7 @@ class LabelKind(ABC, Generic[_Labels]):
         """Returns the distribution of the labels in one split, for ``mtbert data check``."""
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns warnings about the task's class names or range for ``mtbert data check``, one line each."""
+        """Returns the warnings of ``mtbert data check`` about the task's class names or range, one line each."""
         return []
 
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:

@@ -45,8 +45,8 @@ def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfC
 def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int, int]]:
     """Returns the pairs of labels that most often occur together in the truth, the most frequent pair first.
 
-    Each pair comes as four integers: the index of one label, the index of the other label, the number of rows that have
-    both labels, and the number of answers that have both labels.
+    Each pair comes as four integers: the index of one label, the index of the other label, the number of rows whose
+    true labels include both, and the number of rows whose answers include both.
     """
     _, said_BK, given_BK = _counted(decision_BK, labels_BK)
     given_KK, said_KK = given_BK.T @ given_BK, said_BK.T @ said_BK

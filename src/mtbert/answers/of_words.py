@@ -27,7 +27,7 @@ class OfWords(Protocol):
     def decode_words(
         self, task: TaskFacts, prediction: Tensor, texts: Sequence[str], words: Sequence[npt.NDArray[np.int64]]
     ) -> list[dict[str, Any]]:
-        """Returns one answer per text in a form for people.
+        """Returns one answer per text, for people to read.
 
         Args:
             task: The task.

@@ -84,7 +84,10 @@ class RightFirst(LabelKind[Labels]):
         return labels_BC
 
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
-        """Returns how many candidates the rows have, and the scores that candidates in random order would get."""
+        """Returns a summary of a split: the number of candidates in each row, the number of rows, and two scores.
+
+        The scores are the accuracy and the MRR to expect if the candidates are ranked at random.
+        """
         number = labels.shape[1]
         chance = (("accuracy by chance", _chance(1, number)), ("mrr by chance", _chance(number, number)))
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)

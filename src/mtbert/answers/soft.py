@@ -213,9 +213,9 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of a class.
+        """Returns the index of the class that ``label`` stands for.
 
-        A soft label or a share of yes gives the class with the most votes. Any other ``label`` is an index already.
+        A soft label, or a share of yes votes, stands for the class with the most votes. Any other label is an index.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

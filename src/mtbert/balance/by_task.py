@@ -27,11 +27,12 @@ Owners = Mapping[str, str | None]
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
     """Returns the backward passes that give each task of a batch a gradient of its own.
 
-    A span is the part of a batch that holds the rows of one table, and ``readers`` lists the tasks that read each span.
-    Each pass names one task for each span, or None once earlier passes have named all tasks of the span.
+    A span is the part of a batch that holds the rows of one table. ``readers`` is a dict from span to the tasks that
+    read the rows of the span. A pass is a dict from span to the one task whose gradient the pass computes; None if
+    earlier passes have computed the gradients of all tasks of the span.
 
-    >>> waves({"a": ("a", "b"), "c": ("c",)})
-    [{'a': 'a', 'c': 'c'}, {'a': 'b', 'c': None}]
+    >>> waves({"reviews": ("mood", "topic"), "pairs": ("same",)})
+    [{'reviews': 'mood', 'pairs': 'same'}, {'reviews': 'topic', 'pairs': None}]
     """
     return [
         {span: tasks[i] if i < len(tasks) else None for span, tasks in readers.items()}
@@ -92,9 +93,9 @@ class ByTask:
     def collecting(self, owners: Owners) -> Iterator[None]:
         """Returns a context manager that collects the gradients of the backward pass in its ``with`` block.
 
-        A span is the part of a batch that holds the rows of one table. ``owners`` names, for each span, the task that
-        gets the gradients of the span. Some losses make backward passes of their own, as SMART does for its noise.
-        These passes must be made outside the block.
+        The gradients are collected for each task separately. ``owners`` is a dict from span to the task that gets the
+        gradients of the span. A span is the part of a batch that holds the rows of one table. Some losses make backward
+        passes of their own, as SMART does for its noise. These passes must be made outside the block.
         """
         self._owners = owners
         try:

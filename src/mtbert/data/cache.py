@@ -251,7 +251,8 @@ def file_digest(path: Path) -> str:
 def remember(path: Path, digest: str) -> None:
     """Stores the SHA-256 of a file for :func:`file_digest`.
 
-    Nothing is stored if the file changed in the last two seconds, because a further change might not alter its times.
+    Nothing is stored if the file changed in the last two seconds. Another change so soon afterwards might leave the
+    file's timestamps the same, and :func:`file_digest` would miss the change.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -290,7 +291,7 @@ def _expire(folder: Path) -> None:
 
 
 def _seal(file: Path, footer: bytes) -> bytes:
-    """Returns the SHA-256 of the name and the footer of a cache file, so that both are protected against damage."""
+    """Returns the SHA-256 of a cache file's name and footer together, which reveals damage to either."""
     return hashlib.sha256(file.name.encode() + footer).digest()
 
 

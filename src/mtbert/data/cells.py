@@ -216,7 +216,10 @@ def as_id(value: object) -> str:
 
 
 def same(found: str | None, wanted: str | None) -> bool:
-    """Returns whether two labels are equal as text, as numbers, or as truth values regardless of case."""
+    """Returns whether two labels are equal as text or as numbers.
+
+    If ``wanted`` is ``true`` or ``false``, it does not matter whether ``found`` is in upper or lower case.
+    """
     if found is None or wanted is None or found == wanted:
         return found == wanted
     numbers = number(found), number(wanted)

@@ -55,7 +55,7 @@ def opened_data_set(
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Returns the class names of each column of a data set that holds class indices, or lists of them."""
+    """Returns a dict from column to class names, for the columns whose cells are class indices or lists of indices."""
     import datasets
 
     inner = {key: getattr(feature, "feature", feature) for key, feature in features.items()}
@@ -63,7 +63,9 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
 
 
 def named(value: Any, names: Sequence[str]) -> object:
-    """Returns a cell of class indices with the names of the classes. None and -1, which means "no label", become None.
+    """Returns a cell with each class index replaced by the name of the class.
+
+    None and -1, which means "no label", become None.
 
     >>> named([1, -1], ["no", "yes"])
     ['yes', None]

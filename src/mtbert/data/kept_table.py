@@ -19,7 +19,8 @@ from mtbert.number_cells import NumberCells
 def keep_table(table: SourceTable, spool: Spool) -> None:
     """Adds the content of a table to ``spool``, which stores it in the cache.
 
-    Consecutive row ids and line numbers are left out, because :func:`loaded_table` can restore them.
+    Row ids are not stored if they are 1, 2, 3 and so on. If the line numbers of the rows are consecutive, only the
+    first line number is stored. :func:`loaded_table` restores the numbers that are not stored.
     """
     numbers = table.ids.numbers if isinstance(table.ids, NumberColumn) else None
     counted = numbers is not None and np.array_equal(numbers, np.arange(1, len(table) + 1))

@@ -237,7 +237,7 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
 
 
 def _plain(value: Any) -> Any:
-    """Returns a cell in which NumPy values and tuples are Python values and lists, and missing values are None."""
+    """Converts a cell: NumPy values to Python values, tuples to lists, and missing values to None."""
     if isinstance(value, str):
         return value
     if isinstance(value, np.generic | np.ndarray):

@@ -70,7 +70,7 @@ class Text:
 
 @contextmanager
 def decoded(name: str, file: io.BufferedReader, packed: bool) -> Iterator[Text]:
-    """Yields the text of an open file.
+    """Returns a context manager that yields the text of an open file as one :class:`Text`.
 
     Args:
         name: The name of the file in messages.

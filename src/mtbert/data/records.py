@@ -16,7 +16,7 @@ class Records:
         columns: The names of all columns.
         rows: For each record, its number and its values in the wanted columns. A missing value is None.
         unit: The word that messages put before the number of a record: ``line``, ``row`` or ``item``.
-        header: What messages add to say where the column names are, such as ``, line 1``.
+        header: A text that messages put after the file's name, to say where the column names are: ``", line 1"``.
         late: Whether ``columns`` is incomplete until the last record has been read.
         digest: A function that returns the SHA-256 of the file. Call it after the last record has been read. For a data
             set, it is None.

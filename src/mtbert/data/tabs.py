@@ -36,7 +36,8 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     3. Otherwise, the line is a row, and the quote is an ordinary character.
 
     If a row has a wrong number of fields, it is split again at every tab, even inside quotes. The new fields are used
-    if their number is right. Otherwise, the row is yielded with a wrong number of fields. A blank line has no fields.
+    if their number is right. Otherwise, the row is yielded with a wrong number of fields. A blank line is yielded as a
+    row with an empty list of fields.
 
     Raises:
         BareReturn: If a field that is not quoted contains a carriage return.

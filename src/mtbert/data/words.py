@@ -70,7 +70,7 @@ def finder(column: TextColumn) -> Finder:
 
 
 def rewritten(column: TextColumn, splitter: str | None) -> bool:
-    """Returns whether each text of ``column`` must be replaced with its words, joined by single spaces."""
+    """Returns True if all texts of ``column`` must be replaced with their words joined by single spaces, else False."""
     return splitter == JOINED and not isinstance(column, WordColumn)
 
 

@@ -194,9 +194,9 @@ class Model(nn.Module):
         return head
 
     def fitted(self, name: str) -> dict[FittedName, Tensor]:
-        """Returns the fitted numbers of the task called ``name``, such as ``threshold``, by their names.
+        """Returns a dict with the fitted numbers of the task called ``name``. A key is, for example, ``threshold``.
 
-        The tensors are those of the task's head, not copies.
+        The values are the tensors of the task's head, not copies of these tensors.
         """
         return heads.fitted_numbers(self.head(name))
 

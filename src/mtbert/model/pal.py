@@ -88,7 +88,7 @@ def adapter(
     without networks.
 
     Args:
-        modules: The networks from :func:`build_adapter`, by the name of their task.
+        modules: A dict from task name to the networks that :func:`build_adapter` returned for the task.
         layout: Which tokens of the batch belong to which task.
         generator: Draws the dropout masks; None for no dropout.
         rounded: Whether to round shapes up, as in :class:`Groups`.

@@ -43,7 +43,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
 
 
 def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe stored in the folder of a run or a tuning, with ``overrides`` applied.
+    """Returns the recipe stored in the folder of a run or of ``mtbert tune``, with ``overrides`` applied.
 
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 

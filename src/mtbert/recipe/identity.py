@@ -24,7 +24,7 @@ def identity(recipe: Recipe) -> str:
 
 
 def same_settings(file: Path, recipe: Recipe) -> bool:
-    """Returns whether the recipe in ``file``, stored by a run or a tuning, has the same settings as ``recipe``.
+    """Returns whether the recipe in ``file``, which a run or ``mtbert tune`` stored, has the settings of ``recipe``.
 
     ``data.root`` is not compared. ``train.held_out`` is compared only if rows are held out for a task.
 

@@ -94,7 +94,7 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes ``digest.json``: a digest of each file in ``folder``, and ``run``, the digest of the run's settings."""
+    """Writes ``digest.json``, with a digest of each file in ``folder`` and the digest ``run`` of the run's settings."""
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))
 

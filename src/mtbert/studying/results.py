@@ -1,4 +1,4 @@
-"""The results of a study's runs, read from their folders: answers on dev, labels and logs.
+"""The results of a study: answers and logs from the folders of its runs, and labels from the dev data.
 
 Dimension key: B examples, K numbers per answer.
 """
@@ -208,8 +208,8 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This number depends on the number of train rows of each table. If a task has a table of its own and is
-    in ``dev``, ``dev`` contains the number. All other tables are read in order to count their train rows.
+    The result depends on how many train rows each table has. If a task has a table of its own and ``dev`` has an entry
+    for the task, the count is ``dev[task].train``. All other tables are read to count their train rows.
     """
     sizes = {
         table: dev[table].train

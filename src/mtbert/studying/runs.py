@@ -132,7 +132,7 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> d
     """Starts or resumes every run that has not ended, each in its own process. A failure stops no other run.
 
     Args:
-        places: For each run, by name, its folder and the paths of its files.
+        places: A dict from run name to the folder of the run and the paths of its files.
         workers: The largest number of runs that train at the same time. If memory is short, fewer runs train.
         console: Shows the progress.
 

@@ -22,9 +22,9 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 
 
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
-    """For each task whose labels are sets, yields a table with a line for each label.
+    """Yields a table with a line for each label, for each task whose labels are sets.
 
-    A line has the label's scores in the study's reference row and in its best row.
+    A line has the label's scores under two recipes (rows) of the study: the reference row and the best row.
     """
     for dev, rows in _tasks_with(results, summary, "by_label"):
         task = dev.task

@@ -101,8 +101,8 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
     """Returns a table of score differences between each row of the study and the row that it is compared with.
 
-    ``against`` says whether this is the row's control or the study's reference row. The last line of the table has the
-    smallest difference that the study could be expected to find.
+    ``against`` says what each row is compared with: its own control, or the study's reference row. The last line
+    of the table has the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []

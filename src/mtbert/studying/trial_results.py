@@ -1,4 +1,7 @@
-"""The results of a tuning: a progress bar, a file of all trials, the best recipe, and a table of the best trials."""
+"""The results of a hyperparameter search (``mtbert tune``).
+
+They are a progress bar, a file of all trials, the best recipe, and a table of the best trials.
+"""
 
 import json
 import time

@@ -1,4 +1,7 @@
-"""One trial of a tuning: settings are chosen, a run is trained with them, and its score is reported to Optuna."""
+"""One trial of a hyperparameter search: settings are chosen, and a run is trained with them.
+
+The score of the run is reported to Optuna.
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""The trials of a tuning, stored as an Optuna study in an SQLite file. Optuna's errors become one-line messages."""
+"""The trials of a hyperparameter search (``mtbert tune``), stored as an Optuna study in an SQLite file.
+
+Optuna's errors become one-line messages.
+"""
 
 import errno
 from collections.abc import Iterator

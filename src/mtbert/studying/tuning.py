@@ -1,6 +1,6 @@
 """Tuning: Optuna chooses settings of a recipe from given ranges, and each choice is tried in a run, called a trial.
 
-The folder of a tuning has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage),
+The folder that ``mtbert tune`` writes has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage),
 ``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe
 NAME with the settings of the best trial).
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     """Runs trials until ``trials`` of them exist, and returns the path of the best trial's recipe.
 
-    If a tuning was stopped or killed, the same call resumes it, and the remaining trials are the same as without the
+    If the search was stopped or killed, the same call resumes it, and the remaining trials are the same as without the
     interruption. A trial's score is that of its best evaluation, measured as the recipe's ``train.select`` says. A
     trial is stopped early (pruned) if its score is below the median score that earlier trials had at the same point of
     their training, such as halfway. The choice of a setting's value is seeded by the trial's number and the setting's
@@ -43,7 +43,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
             something else.
-        OSError: If the disk is full. Once there is room again, the same call resumes the tuning.
+        OSError: If the disk is full. Once there is room again, the same call resumes the search.
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
@@ -93,7 +93,7 @@ def _check(tuning: Tuning) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` is a file, or a folder with content that does not come from a tuning."""
+    """Raises a ValueError if ``out`` is a file, or a folder with content that ``mtbert tune`` has not written."""
     started = {locks.LOCK, f".{RECIPE_FILE}.new"}
     other = out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= started)
     if other and not (out / RECIPE_FILE).is_file():
@@ -101,7 +101,10 @@ def _check_place(out: Path) -> None:
 
 
 def _begin(out: Path, base: Recipe) -> None:
-    """Writes a new tuning's recipe into ``out``; raises a ValueError if ``out`` already has a different recipe."""
+    """Writes the recipe ``base`` into ``out``, the folder of a hyperparameter search.
+
+    Raises a ValueError if ``out`` already has a different recipe.
+    """
     file = out / RECIPE_FILE
     if not file.is_file():
         files.write_text(file, dump_recipe(base))

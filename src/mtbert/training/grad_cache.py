@@ -62,8 +62,8 @@ def fed_by_pass(
 def surrogate(loss: WholeBatch, one_pass: Pass, fed: Fed) -> Tensor:
     """Returns a scalar to backpropagate through one forward pass, in place of a whole-batch loss.
 
-    ``fed`` holds the value of the scalar, and the gradients of the scalar with respect to the tensors that
-    ``loss.gather(one_pass)`` returns.
+    The value of the scalar is ``fed.value``. Its gradients with respect to the tensors that ``loss.gather(one_pass)``
+    returns are ``fed.gradients``.
     """
     pairs = zip(loss.gather(one_pass), fed.gradients, strict=True)
     through = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs if gradient is not None]).sum()

@@ -91,9 +91,9 @@ def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
-    """Returns tensors that a run needs to resume and that a saved model does not hold, by name.
+    """Returns a dict of named tensors that must be saved in addition to a model, so that a run can be resumed.
 
-    Adam's moments are not among them.
+    Adam's moments are left out.
     """
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 

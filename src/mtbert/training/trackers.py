@@ -82,13 +82,13 @@ def _leaves(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def tracker(name: str, console: Console) -> Tracker:
-    """Returns the tracker called ``name``, wrapped so that a failure while it logs cannot stop the run.
+    """Returns a function that opens the tracker called ``name``.
 
-    After such a failure, the tracker warns once and logs nothing more.
+    If the opened tracker fails while it logs, it warns once and logs nothing more, and the run goes on.
 
     Raises:
-        ValueError: If no tracker has this name, or if its package is not installed. A call of the returned tracker
-            raises a ValueError if the tracker cannot be opened.
+        ValueError: If no tracker has this name, or if its package is not installed. The returned function, too, raises
+            a ValueError if it cannot open the tracker.
     """
     if name not in TRACKERS:
         raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")

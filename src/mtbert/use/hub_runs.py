@@ -33,7 +33,7 @@ def find_run(given: str | Path) -> Path:
     If ``given`` is a path that exists, it is returned unchanged. Otherwise, there are three cases:
 
     - ``user/name@revision`` is fetched from the Hub.
-    - ``user/name`` is fetched from the Hub, unless there is a folder ``user`` on this machine, or ``user`` is the name
+    - ``user/name`` is fetched from the Hub, unless the current directory has a folder ``user``, or ``user`` is the name
       of a folder into which commands write by default, such as ``runs``.
     - Anything else is returned unchanged.
 

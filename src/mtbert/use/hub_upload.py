@@ -53,7 +53,11 @@ def _found(api: "HfApi", name: str) -> "ModelInfo | None":
 
 
 def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection[str]) -> set[str]:
-    """Returns the names of files that an earlier push has written; ``export.json`` lists those of an export."""
+    """Returns the names of files that an earlier push may have written.
+
+    These are ``export.json``, the files that ``export.json`` lists, and the files of a model if ``old`` has
+    ``mtbert.json``.
+    """
     found = {EXPORT_FILE, RECIPE_FILE, *MODEL_FILES} if MODEL_FILES[0] in old else {EXPORT_FILE}
     if EXPORT_FILE in old:
         file = asked(name, lambda: api.hf_hub_download(name, EXPORT_FILE, revision=commit))

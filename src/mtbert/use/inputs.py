@@ -112,7 +112,7 @@ def answering(
         recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
-        reasons: Further reasons why tasks cannot answer, keyed by the name of the task.
+        reasons: A dict from task name to a further reason why the task cannot answer.
 
     Raises:
         ValueError: If no task is left.

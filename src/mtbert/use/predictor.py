@@ -72,7 +72,7 @@ class Predictor:
         return self.predict(self.taking(size if known else _fewest(shortest)), items)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
-        """Returns an answer for each text or pair. If ``task`` is a list, returns a dict ``{task: answer}`` for each.
+        """Returns one answer per text or pair; if ``task`` is a list, one dict ``{task: answer}`` per text or pair.
 
         Args:
             task: The name of a task, or a list of names. A text is encoded only once for all tasks that encode it in

@@ -68,7 +68,7 @@ class Exporter(Protocol):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The packages that exporting needs beside those of mtbert itself."""
+        """The packages that exporting needs in addition to those that mtbert always needs."""
         ...
 
     @property

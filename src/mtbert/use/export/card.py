@@ -21,7 +21,8 @@ LONGEST_SUMMARY = 2000  # characters of the labels of a task in a card
 def write_about(exporter: Exporter, wanted: Wanted, compared: Mapping[str, Compared], folder: Path) -> None:
     """Writes ``export.json`` into an exported folder.
 
-    ``compared`` says how far the exported model's answers differ from the original's. It may lack tasks.
+    ``compared`` says how far the exported model's answers differ from the original's. A task that has not been compared
+    yet is missing from ``compared``.
     """
     predictor, model = wanted.predictor, wanted.predictor.model
     facts = exporter.facts(wanted)

@@ -119,7 +119,10 @@ def _numbers(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _follows(model: Model, data: Dataset, found: Mapping[str, Tensor]) -> float:
-    """Returns how far other answers differ from what follows from the raw predictions. ``found`` holds both."""
+    """Returns how far an exported model's answers differ from the answers that follow from its raw predictions.
+
+    ``found`` holds tensors of the exported model: the raw predictions under ``prediction``, and the answers.
+    """
     others = {name: tensor for name, tensor in found.items() if name != "prediction"}
     fitted = model.fitted(data.task.name)
     return _largest(data, answer_tensors(data.task, found["prediction"], fitted, clamped=True), others)
@@ -159,7 +162,7 @@ def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Ten
 
 
 def _unit(task: Task) -> float:
-    """Returns the number that differences between answers are divided by: the width of the range of scores, else 1."""
+    """Returns the divisor for differences between answers: the width of the task's range; 1 if it has no range."""
     low, high = task.range or (0.0, 1.0)
     return high - low
 

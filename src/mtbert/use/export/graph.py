@@ -64,8 +64,8 @@ def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Gra
     """Returns the graphs that hold the given tasks: one graph for each task.
 
     If ``together`` is true, tasks whose inputs have the same form share a graph. For tasks that encode their two texts
-    separately, there is a second graph, which gives the vector of one text. The dot in its name keeps it apart from the
-    graphs of all other tasks, because no task has a dot in its name.
+    separately, there is a second graph, which gives the vector of one text. Its name ends in ``.vector``. No other
+    graph has the same name, because the name of a task has no dot.
     """
     forms: dict[str, list[str]] = {}
     for name in tasks:

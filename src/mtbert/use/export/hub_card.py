@@ -167,7 +167,10 @@ def _fitted(model: Model, task: Task) -> list[str]:
 
 
 def _exported(name: str, readme: str) -> list[str]:
-    """Returns the ``README.md`` of an exported folder, without its title and with a line about downloading."""
+    """Returns the lines of ``readme``, the ``README.md`` of an exported folder, without its title.
+
+    A line that says how to download the folder is added below the heading ``Use``.
+    """
     body = readme.partition("\n\n")[2].rstrip()
     load = f"Download the folder first: `hf download {name} --local-dir FOLDER`."
     return body.replace("## Use\n", f"## Use\n\n{load}\n", 1).splitlines()

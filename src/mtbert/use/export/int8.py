@@ -16,10 +16,10 @@ HEADS_PREFIX = "twin.model.heads."  # of the names of the heads' weights in a gr
 
 
 def quantize(file: Path, *, reduce_range: bool = True) -> None:
-    """Replaces the graph in ``file`` by one whose weights are whole numbers of a byte.
+    """Replaces the graph in ``file`` by a graph with 8-bit integer weights.
 
-    If ``reduce_range`` is true, they have 7 bits: 8 would overflow on a processor that lacks
-    :func:`multiplies_bytes`, and a graph may be moved to such a processor.
+    If ``reduce_range`` is true, the weights use only 7 of the 8 bits. Products of 8-bit numbers overflow on a processor
+    for which :func:`multiplies_bytes` is false, and a graph may be moved to such a processor.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

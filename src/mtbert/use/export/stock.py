@@ -150,8 +150,8 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
     """Returns notes that say what users of an export must do to get mtbert's answers from the library's output.
 
-    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` is a phrase that
-    the notes use: how to get the logit of a yes/no answer from the library's output.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The text ``logit`` says how to get the
+    logit of a yes/no answer from the library's output. It follows ``the logit is`` in a note.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
@@ -213,7 +213,9 @@ def write_encoder(
     prefix: str = "",
     pooler: bool = True,
 ) -> None:
-    """Writes an encoder as ``config.json`` and ``model.safetensors``, which a class of transformers can load.
+    """Writes an encoder as ``config.json`` and ``model.safetensors``.
+
+    A model class of the ``transformers`` library can load these files.
 
     Args:
         encoder: The encoder.
@@ -221,7 +223,7 @@ def write_encoder(
         config: Further keys of ``config.json``.
         beside: Further weights, by name.
         prefix: A prefix for the names of the encoder's weights.
-        pooler: Whether the class has a pooler. If it has none, the encoder's pooler is left out.
+        pooler: Whether the model class has a pooler. If it has none, the encoder's pooler is left out.
     """
     kept = {name: weight for name, weight in encoder_state(encoder).items() if pooler or not name.startswith("pooler.")}
     state = {**{prefix + name: weight for name, weight in kept.items()}, **beside}
@@ -255,9 +257,10 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
 
 
 def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
-    """Returns the padding token, which is named ``[PAD]`` or ``<pad>``.
+    """Returns the special token for padding.
 
-    If the encoder numbers positions from ``n + 1``, as RoBERTa does, this is the special token with the id ``n``.
+    If the encoder numbers positions from ``n + 1``, as RoBERTa does, it is the special token with the id ``n``. If not,
+    it is the special token with the name ``[PAD]`` or ``<pad>``.
     """
     first = encoder.config.position_offset
     found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]

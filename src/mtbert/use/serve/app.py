@@ -79,7 +79,7 @@ def create_app(
         engine: Runs the model; by default, PyTorch does.
         limits: The largest sizes of a request, the time that it may take, and how many requests may wait.
         token: The bearer token that clients must send; None if none is needed.
-        local: Whether requests must name this machine by ``localhost`` or an address.
+        local: Whether to accept only requests whose header ``Host`` is ``localhost`` or an IP address.
     """
     measures = Measures()
     on_gpu = next(predictor.model.parameters()).device.type == "cuda"

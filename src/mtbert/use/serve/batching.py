@@ -1,8 +1,8 @@
 """Batching without a timer: when the worker is free, the requests that wait become the next batch.
 
-The number of tokens in a batch is limited. A larger request is answered in parts, and others get their turn between
-two of them. Requests wait on the event loop; one thread answers them. The thread takes its next batch itself, so it
-never waits for the event loop while there is work.
+The number of tokens in a batch is limited. A request with more tokens is answered in parts, and other requests get
+their turn between one part and the next. Requests wait on the event loop; one thread answers them. The thread takes its
+next batch itself, so it never waits for the event loop while there is work.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Told(Protocol):
 
 @dataclass(eq=False)
 class _Request:
-    """A request that waits, and the results of those of its parts that have been answered."""
+    """A request that waits for its result. ``results`` holds the results for the parts that have been answered."""
 
     parts: deque["_Part"]  # that wait
     missing: int  # parts without a result
@@ -53,10 +53,12 @@ class _Part:
 class Batcher:
     """Collects requests, and answers them in a thread of its own.
 
+    A request is an :class:`~mtbert.use.serve.together.Asked`: rows of texts, and the tasks that answer them.
+
     Args:
         answer: A function that answers several requests together.
-        budget: The largest number of tokens that a batch may have. A request with more tokens is answered in several
-            batches. A row with more tokens becomes a batch of its own.
+        budget: The largest number of tokens in a batch. A request with more tokens than ``budget`` is answered in
+            several batches. A row with more tokens than ``budget`` becomes a batch of its own.
         longest: The largest number of tokens that a sequence may have. Longer sequences are cut.
         most: The largest number of requests that may wait. Further requests are refused.
         told: An object whose method :meth:`Told.batch` is called after each batch.
@@ -87,7 +89,10 @@ class Batcher:
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Ends the thread after it has answered everything that waits. Waits for that, at most ``seconds`` seconds."""
+        """Tells the thread to end after it has answered all waiting requests.
+
+        Returns when the thread has ended, or after ``seconds`` seconds.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -198,7 +203,7 @@ class Batcher:
 
 
 def stopped() -> Refused:
-    """Returns the refusal of a server whose model has stopped by an error."""
+    """Returns the exception that refuses a request after the model has crashed: status 503."""
     return Refused(503, "the model has stopped. The server must be started again.")
 
 

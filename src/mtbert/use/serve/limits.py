@@ -219,7 +219,10 @@ def _memory(body: bytes | bytearray) -> int:
 
 
 def _is_local(host: str) -> bool:
-    """Returns whether the header ``Host`` names ``localhost`` or an address: no name that others may register."""
+    """Returns whether the header ``Host`` names ``localhost`` or an IP address.
+
+    Any other name is a domain name, which an attacker may have registered.
+    """
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
         return name.lower() == "localhost" or bool(ip_address(name))

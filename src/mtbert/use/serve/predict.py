@@ -34,7 +34,10 @@ class TaskAnswers(BaseModel):
 
 
 class AllAnswers(BaseModel):
-    """The answers of several tasks. For each input, an object has the answers of the tasks that accept the input."""
+    """The answers of several tasks.
+
+    There is one JSON object per input. It maps the name of each task that accepts the input to the answer of the task.
+    """
 
     answers: list[dict[str, dict[str, Any]]] = Field(examples=[[{"mood": {"label": "good", "p(good)": 0.9}}]])
     cut: CutRows

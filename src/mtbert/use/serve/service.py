@@ -64,9 +64,10 @@ class Service:
         return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]
 
     async def answers(self, names: Iterable[str], texts: Sequence[GivenRow]) -> BatchResult:
-        """Returns the result for rows of texts: a dict ``{task: answer}`` for each row, and which rows were cut.
+        """Returns the answers to rows of texts, and the indices of the rows that were cut because they were too long.
 
-        A row gets the answers of those tasks in ``names`` that take as many texts as it has.
+        The answers are a list with one dict ``{task: answer}`` per row. A row is answered by those tasks in ``names``
+        that take as many texts as the row has.
 
         Raises:
             Refused: If a task does not exist, if a text is not allowed, or if no task takes as many texts as a row has.

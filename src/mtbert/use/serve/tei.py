@@ -42,9 +42,10 @@ class HubParameters(BaseModel, extra="forbid"):
 
 
 class PredictRequest(BaseModel):
-    """The body of ``/predict``. ``inputs`` is one row or a list of rows.
+    """The body of ``/predict``. ``inputs`` is a single row or a list of rows.
 
-    One row is a text, or a list with the two texts of a pair. In a list of rows, each row is a list of texts.
+    A single row is a text, or a list of texts, such as the two texts of a pair. In a list of rows, every row is a list
+    of texts, even a row with only one text.
     """
 
     inputs: Annotated[str | Items[str] | Items[Items[str]], Field(examples=["a good film"])]

@@ -1,4 +1,4 @@
-"""The type of a row, which is a text or a list of texts, in requests: it checks rows, and describes them in OpenAPI."""
+"""The type of a row in requests: a text or a list of texts. The type checks rows, and describes rows in OpenAPI."""
 
 from typing import Annotated, Any, TypeVar, cast
 
@@ -9,7 +9,10 @@ _TEXT = {"type": "string", "minLength": 1}
 
 
 class _FirstError:
-    """Ends the check of a list at its first wrong item. Reports about a million items would take a gigabyte."""
+    """A mark on a list type: pydantic stops the check of a list at the first wrong item.
+
+    Without the mark, the errors of a list of a million wrong items would take a gigabyte of memory.
+    """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # This is what pydantic.FailFast does, which cannot be part of a union.

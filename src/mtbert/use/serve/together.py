@@ -54,7 +54,10 @@ class BatchResult:
 
 
 def join_results(parts: Sequence[BatchResult]) -> BatchResult:
-    """Joins the results for the parts of a request, in the order of the rows of the request, into one result."""
+    """Returns the result for a request from the results for its parts.
+
+    The parts are in the order of the rows of the request.
+    """
     vectors = [part.vectors for part in parts if part.vectors is not None]
     cut, start = list[int](), 0
     for part in parts:
