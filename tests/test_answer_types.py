@@ -20,7 +20,7 @@ from mtbert.batch import Example, Examples
 from mtbert.losses.known import LOSSES
 from mtbert.metrics import unit_scale
 from mtbert.model import heads
-from mtbert.model.encoder import NativeHead
+from mtbert.model.native import NativeHead
 from mtbert.task import Head, Task
 
 PACKAGE = Path(mtbert.__file__).parent

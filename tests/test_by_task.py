@@ -18,7 +18,7 @@ from mtbert.yaml_files import merge
 folder = toy_run.folder
 
 TASKS = ("sst", "quora", "sts")
-RELATIVE = {"mpnet": {"model_type": "mpnet"}}
+OTHERS = {"mpnet": {"model_type": "mpnet"}, "modernbert": {"model_type": "modernbert", "local_attention": 4}}
 
 
 def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:
@@ -76,9 +76,9 @@ def test_a_tasks_part_is_the_gradient_with_all_other_losses_at_0(folder: Path, c
         {"tasks": {"sst": {"losses": ["ce", "smart"]}, "sts": {"losses": ["mse", "smart", "rdrop"]}}},
     ],
 )
-@pytest.mark.parametrize("kind", RELATIVE)
-def test_the_table_of_relative_positions_has_a_part_for_each_task(folder: Path, kind: str, change: dict[str, Any]):
-    toy_run.encoder_folder(folder / kind, **RELATIVE[kind])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_each_weight_of_other_families_has_a_part_for_each_task(folder: Path, kind: str, change: dict[str, Any]):
+    toy_run.encoder_folder(folder / kind, **OTHERS[kind])
     assert_apart(folder, merge(change, {"model": {"path": str(folder / kind)}}))
 
 

@@ -22,7 +22,7 @@ from mtbert.task import Head
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The files that CONTRIBUTING.md adds.
-NEW = {f"src/mtbert/{name}.py" for name in ("losses/focal", "answers/ratings", "model/families/modernbert")}
+NEW = {f"src/mtbert/{name}.py" for name in ("losses/focal", "answers/ratings", "model/families/prelayernorm")}
 RECIPES = (ROOT / "docs/recipes.md").read_text()
 
 

@@ -22,6 +22,7 @@ HIDDEN, ATTENTION = 0.3, 0.5
 RATES = {
     "distilbert": {"dropout": HIDDEN, "attention_dropout": ATTENTION},
     "bert": {"hidden_dropout_prob": HIDDEN, "attention_probs_dropout_prob": ATTENTION},
+    "modernbert": {"embedding_dropout": HIDDEN, "mlp_dropout": HIDDEN, "attention_dropout": ATTENTION},
 }
 LENGTH, SEQUENCES = 7, 3
 
@@ -49,7 +50,7 @@ class Masks:
         return self(x, p) if training else x
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet"])
 def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -58,6 +59,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
         setattr(config, key, rate)
     monkeypatch.setattr(tiny, "CONFIGS", {kind: config})
     model = tiny.hf_model(kind).float().double().train()  # weights that float32 can represent
+    model.set_attn_implementation("eager")  # with others, attention has dropout of its own
     model.save_pretrained(tmp_path)
     ours, masks = load_encoder(str(tmp_path)).encoder.double(), Masks()
     monkeypatch.setattr(encoder, "dropout", masks.ours)
@@ -70,7 +72,8 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     theirs = Masks()
     monkeypatch.setattr(nn.functional, "dropout", theirs.theirs)
     expected = model(batch.ids_N.view(SEQUENCES, LENGTH)).last_hidden_state
-    torch.testing.assert_close(found_ND, expected.flatten(0, 1), rtol=1e-8, atol=1e-8)
+    near = 1e-3 if kind in tiny.IN_FLOAT32 else 1e-8
+    torch.testing.assert_close(found_ND, expected.flatten(0, 1), rtol=near, atol=near)
     assert masks.calls == theirs.calls
     assert {p for _, p in masks.calls} == {HIDDEN, ATTENTION}
 

@@ -19,7 +19,7 @@ encoders = toy_encoder.encoders
 def reference(model: transformers.PreTrainedModel, batch: StepBatch) -> list[transformers.utils.ModelOutput]:
     """Returns the result of transformers for each sequence on its own."""
     ids, segments = pieces(batch.ids_N, batch.layout), pieces(batch.segments_N, batch.layout)
-    some = model.config.model_type not in ("distilbert", "mpnet")
+    some = model.config.model_type not in ("distilbert", "modernbert", "mpnet")
     return [
         model(input_ids=i[None], output_hidden_states=True, **({"token_type_ids": s[None]} if some else {}))
         for i, s in zip(ids, segments, strict=True)
@@ -34,6 +34,9 @@ PARITY = [
     ("roberta", False),
     ("xlm-roberta", False),
     ("camembert", False),
+    ("modernbert", False),
+    ("modernbert", True),
+    ("modernbert biased", True),
     ("mpnet", False),
     ("electra", True),
     ("electra wide", True),
@@ -62,13 +65,13 @@ def test_pooled_equals_transformers(encoders, kind):
         assert_close(encoder.pooled(cls_SD), theirs, **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["electra", "distilbert", "modernbert"])
 def test_an_encoder_without_pooler_refuses_to_pool(encoders, kind):
     with pytest.raises(ValueError, match=f"this {kind} encoder has no pooler"):
         encoders(kind).pooled(torch.zeros(1, 24, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "modernbert", "modernbert biased", "mpnet"])
 def test_gradients_equal_transformers(encoders, kind):
     encoder, model, batch = encoders(kind), hf_model(kind), ragged(LENGTHS)
     targets = torch.randn(batch.layout.offsets[-1], 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

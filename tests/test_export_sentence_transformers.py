@@ -26,7 +26,7 @@ COMPARED = ("binary", "regression", "ranking")  # answer types of two texts with
 
 def all_tasks(kind: str) -> Iterator[Task]:
     """Yields a task for each answer type and each head; inputs are single and packed in turn, pooling too."""
-    for turn, head in enumerate(("linear", "mlp", "native"), len(kind)):
+    for turn, head in enumerate(("linear", "mlp", "native")[: 2 if kind == "modernbert" else 3], len(kind)):
         for i, type_ in enumerate(TYPES, turn):
             pooling = {"pooling": "mean"} if turn % 2 and head != "native" else {}
             yield task(type_, head, ("single", "packed")[i % 2], name=f"{type_}-{head}", **pooling)
@@ -39,7 +39,7 @@ def test_each_answer_type_and_head_of_a_family_is_held_by_modules_of_the_library
     made = predictor(kind, *all_tasks(kind))
     assert {SENTENCE_TRANSFORMERS.refusal(made.model, one) for one in made.tasks.values()} == {None}
     found = exported(SENTENCE_TRANSFORMERS, made, tmp_path)
-    assert len(found) == 3 * len(TYPES) + len(COMPARED)
+    assert len(found) == (2 if kind == "modernbert" else 3) * len(TYPES) + len(COMPARED)
     assert max(one.largest for one in found.values()) < 2e-5
 
 

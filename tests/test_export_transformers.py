@@ -34,6 +34,7 @@ HELD = {
     "mpnet": ("native", "linear"),
     "electra": ("native",),
     "distilbert": ("native", "mlp"),
+    "modernbert": ("native",),
 }
 
 
@@ -42,7 +43,8 @@ def all_tasks(kind: str) -> Iterator[Task]:
     for turn, head in enumerate(HELD[kind], len(kind)):
         for i, type_ in enumerate(TYPES, turn):
             yield task(type_, head, ("single", "packed")[i % 2], name=f"{type_}-{head}")
-    yield TAGS.model_copy(update={"name": "tags"})
+    tags = task("tokens", "native", labels=TAGS.labels) if kind == "modernbert" else TAGS
+    yield tags.model_copy(update={"name": "tags"})
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -26,7 +26,10 @@ from mtbert.task import Head, Task
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Encoder folders of two families, one of them in shards, and the model folder of a run."""
     root = tmp_path_factory.mktemp("fuzz")
-    found = {kind: hf_folder(kind, root / kind) for kind in ("bert", "roberta", "electra", "distilbert", "mpnet")}
+    found = {
+        kind: hf_folder(kind, root / kind)
+        for kind in ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert")
+    }
     hf_model("bert").save_pretrained(root / "shards", max_shard_size="30KB")
     encoder = toy_run.encoder_folder(root / "encoder")
     tasks = {
@@ -53,7 +56,7 @@ def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet", "modernbert"])
 def test_any_config_of_an_encoder_loads_or_is_one_line(kind, folders, tmp_path):
     original = json.loads((folders[kind] / "config.json").read_text())
     keys = ("embedding_size", "pad_token_id", "activation", "dim", "n_layers", "position_embedding_type", "is_decoder")

@@ -23,9 +23,11 @@ from torch.testing import assert_close
 
 from mtbert.collate import collate
 from mtbert.data.tokenizer import load_tokenizer
-from mtbert.model.encoder import Encoder, NativeHead
+from mtbert.model.attention import Groups
+from mtbert.model.encoder import Encoder
 from mtbert.model.heads import LinearHead, build_head
 from mtbert.model.model import Model
+from mtbert.model.native import NativeHead
 from mtbert.model.weights import encoder_names, load_encoder
 from mtbert.recipe.settings import validate_recipe
 from mtbert.storage.model_folder import load_model, save_model
@@ -38,7 +40,17 @@ encoders = toy_encoder.encoders
 CLASSES = ("a", "b", "c")
 NATIVE = Head(kind="native", dropout=0.0)
 LENGTHS = [7, 1, 12, 7, 30]
-KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet"]
+KINDS = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "modernbert biased",
+    "mpnet",
+]
 
 
 def task(**changes: object) -> Task:
@@ -47,36 +59,51 @@ def task(**changes: object) -> Task:
     )
 
 
-def stock_of(kind: str, encoder: Encoder, head: LinearHead) -> transformers.PreTrainedModel:
-    """Returns the family's own class for sequence classification, with our weights and without dropout."""
-    config = type(tiny.CONFIGS[kind])(**tiny.CONFIGS[kind].to_dict() | {"num_labels": len(CLASSES)})
-    stock = transformers.AutoModelForSequenceClassification.from_config(
-        config, attn_implementation="eager", dtype=torch.float64
-    )
+def parts_of(native: NativeHead, head: LinearHead) -> dict[str, torch.nn.Module]:
+    """Returns the parts of a head by their names in transformers."""
+    named = dict(zip(native.names, head.layers, strict=True))
+    return named if native.norm is None or head.norm is None else named | {native.norm.name: head.norm}
+
+
+def stock_of(
+    kind: str, encoder: Encoder, head: LinearHead, *, words: bool = False, **changes: str
+) -> transformers.PreTrainedModel:
+    """Returns the family's own class for sequence classification, with our weights and without dropout.
+
+    With ``words``, returns the class for token classification.
+    """
+    config = type(tiny.CONFIGS[kind])(**tiny.CONFIGS[kind].to_dict() | {"num_labels": len(CLASSES)} | changes)
+    auto = transformers.AutoModelForTokenClassification if words else transformers.AutoModelForSequenceClassification
+    how = tiny.exact_attention(config.model_type)
+    stock = auto.from_config(config, attn_implementation=how, dtype=torch.float64)
     missing, unexpected = stock.base_model.load_state_dict(tiny.hf_model(kind).state_dict(), strict=False)
     assert missing == []
     assert all(name.startswith("pooler") for name in unexpected)  # RoBERTa's class drops the pooler
     native = encoder.config.native
     assert native is not None
-    for name, layer in zip(native.names, head.layers, strict=True):
+    parts = parts_of(native, head)
+    for name, layer in parts.items():
         stock.get_submodule(name).load_state_dict(layer.state_dict())
     left = set(stock.state_dict()) - {f"{stock.base_model_prefix}.{n}" for n in stock.base_model.state_dict()}
-    assert left == {f"{name}.{part}" for name in native.names for part in ("weight", "bias")}
+    assert left == {f"{name}.{part}" for name, layer in parts.items() for part in layer.state_dict()}
     return stock.eval()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "changes"), [*((kind, {}) for kind in KINDS), ("modernbert", {"classifier_pooling": "mean"})]
+)
 def test_predictions_and_gradients_equal_those_of_the_class_in_transformers(
-    kind: str, encoders: Callable[[str], Encoder]
+    kind: str, changes: dict[str, str], encoders: Callable[[str], Encoder]
 ):
     encoder = encoders(kind)
-    model = Model(encoder, {"t": task()}, pooling="mean", max_length=tiny.MAX_LENGTH, seed=0).double()
+    pooling = {"pooling": "mean"} if changes else {}
+    model = Model(encoder, {"t": task(**pooling)}, pooling="mean", max_length=tiny.MAX_LENGTH, seed=0).double()
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     head = model.head("t")
     assert isinstance(head, LinearHead)
-    stock = stock_of(kind, encoder, head)
+    stock = stock_of(kind, encoder, head, **changes)
     data = tiny.dataset(model.tasks["t"], LENGTHS, labels=[0.0] * len(LENGTHS))
     ours_BK = model(collate([(data, np.arange(len(LENGTHS)))], tiny.CPU))["t"].prediction
 
@@ -94,9 +121,9 @@ def test_predictions_and_gradients_equal_those_of_the_class_in_transformers(
         (prediction_BK * factors_BK).sum().backward()
     assert encoder.config.native is not None
     expected = dict(stock.named_parameters())
-    for name, layer in zip(encoder.config.native.names, head.layers, strict=True):
-        for part in ("weight", "bias"):
-            assert_close(getattr(layer, part).grad, expected[f"{name}.{part}"].grad, **toy_encoder.EXACT)
+    for name, layer in parts_of(encoder.config.native, head).items():
+        for part, parameter in layer.named_parameters():
+            assert_close(parameter.grad, expected[f"{name}.{part}"].grad, **toy_encoder.EXACT)
     prefix, trained = f"{stock.base_model_prefix}.", dict(encoder.named_parameters())
     for ours, names in encoder_names(encoder.config).items():
         theirs = [expected[prefix + name].grad for name in names if prefix + name in expected]
@@ -104,6 +131,20 @@ def test_predictions_and_gradients_equal_those_of_the_class_in_transformers(
             assert trained[ours].grad is None, ours  # a pooler that the class in transformers does not have
         else:
             assert_close(trained[ours].grad, torch.cat(theirs), **toy_encoder.EXACT)
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "modernbert biased"])
+def test_a_head_of_words_gives_the_logits_of_the_class_for_tokens(kind: str, encoders: Callable[[str], Encoder]):
+    encoder = encoders(kind)
+    model = Model(encoder, {"t": task(type="tokens")}, pooling="cls", max_length=tiny.MAX_LENGTH, seed=0).double()
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    head, ids = model.head("t"), torch.randint(5, tiny.VOCAB, (1, 30), generator=torch.Generator().manual_seed(0))
+    batch = tiny.ragged({"t": [30]})
+    x_ND = encoder.embed(ids[0], batch.segments_N, batch.positions_N, None)
+    ours_NK = head((encoder.encode(x_ND, Groups(batch.layout, tiny.CPU), None),), None)
+    assert_close(ours_NK, stock_of(kind, encoder, head, words=True)(ids).logits[0], **toy_encoder.EXACT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +162,7 @@ def test_dropout_is_where_the_class_in_transformers_has_it(kind: str, encoders: 
     data = tiny.dataset(dropping, [3] * 20, labels=[0.0] * 20)
     model(collate([(data, np.arange(20))], tiny.CPU), torch.Generator().manual_seed(0))
     stock(torch.full((20, 3), 7))
-    assert zeros["ours"] == zeros["theirs"] == [kind != "distilbert"]
+    assert zeros["ours"] == zeros["theirs"] == [kind.split()[0] not in ("distilbert", "modernbert")]
 
 
 def test_a_linear_head_beside_a_native_one_still_reads_the_pooler(encoders: Callable[[str], Encoder]):
@@ -166,13 +207,24 @@ def test_dropout_is_before_the_last_layer_and_where_the_family_has_it_before_the
             "head 'native' reads one sequence, as its class in transformers does, so inputs must be 'single' or "
             "'packed', found 'separate'. Use inputs: packed, or head: linear.",
         ),
-        ({"pooling": "mean"}, "head 'native' reads first tokens, found pooling 'mean'. Use pooling: cls."),
     ],
 )
 def test_it_reads_the_first_token_of_one_sequence(changes, said):
     assert task(inputs="packed", pooling="cls").pooled("mean") == task().pooled("mean") == "cls"
     with pytest.raises(ValidationError, match=re.escape(said)):
         task(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pooling": "mean"}, "first tokens, found pooling 'mean'. Use pooling: cls."),
+        ({"type": "tokens"}, "first tokens, and type 'tokens' reads a state for each word. Use head: linear."),
+    ],
+)
+def test_a_family_whose_head_reads_first_tokens_alone_refuses_means_and_words(changes, said):
+    with pytest.raises(ValueError, match=re.escape(f"tasks.t: head 'native' of a bert encoder reads {said}")):
+        tiny.model(task(**changes))
 
 
 def test_an_encoder_that_lacks_what_the_head_reads_is_refused_with_a_repair():

@@ -95,7 +95,7 @@ def assert_same(model: Model, data: Sequence[Dataset], junk: int = 0) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet"])
 def test_padded_equals_ragged_for_every_family_and_head(kind: str, case: str, encoders):
     model = Model(encoders(kind), {"t": CASES[case]}, pooling="cls", max_length=tiny.MAX_LENGTH, seed=0).double()
     assert_same(model, [a_dataset(CASES[case])])
@@ -103,10 +103,11 @@ def test_padded_equals_ragged_for_every_family_and_head(kind: str, case: str, en
 
 @pytest.mark.parametrize("unshare", [0, 1])
 @pytest.mark.parametrize("pal", [None, Pal(width=6, heads=3, tasks=("b",))])
-def test_relative_positions_reach_adapters_and_own_tops(pal: Pal | None, unshare: int, encoders):
+@pytest.mark.parametrize("kind", ["mpnet", "modernbert"])
+def test_relative_positions_and_windows_reach_adapters_and_own_tops(kind: str, pal: Pal | None, unshare: int, encoders):
     tasks = {name: task(name, pooling="mean") for name in ("a", "b")}
     settings = {"pooling": "mean", "max_length": tiny.MAX_LENGTH, "seed": 0, "adapters": pal, "unshare": unshare}
-    model = Model(encoders("mpnet"), tasks, **settings).double()
+    model = Model(encoders(kind), tasks, **settings).double()
     model.encoder.requires_grad_(True)
     whole = a_dataset(tasks["a"])
     assert_same(model, [Dataset(one, whole.examples, whole.sequences, whole.rows) for one in tasks.values()])

@@ -6,7 +6,7 @@ import torch
 import transformers
 from foreign import edit, refused, retensor
 from safetensors.torch import load_file, save_file
-from tiny import CONFIGS, CPU, hf_folder, hf_model, pieces, ragged
+from tiny import CONFIGS, CPU, exact_attention, hf_folder, hf_model, pieces, ragged
 from torch.testing import assert_close
 
 from mtbert.model.attention import Groups
@@ -141,8 +141,9 @@ def test_other_forms_of_the_same_weights_load_alike(form, bert, tmp_path):
 def test_a_saved_encoder_loads_in_transformers_with_the_same_hidden_states(kind, tmp_path):
     encoder = load_encoder(str(hf_folder(kind, tmp_path / "theirs"))).encoder
     save_encoder(encoder, tmp_path / "ours")
+    how = exact_attention(CONFIGS[kind].model_type)
     model, report = transformers.AutoModel.from_pretrained(
-        tmp_path / "ours", attn_implementation="eager", output_loading_info=True
+        tmp_path / "ours", attn_implementation=how, output_loading_info=True
     )
     assert not any(report.values())
     assert model.dtype == torch.float32  # although the weights that were read are float64

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor
+from transformers.models.modernbert import modeling_modernbert
 
 from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
 from mtbert.environment import RunRecord
-from mtbert.model.encoder import Encoder, EncoderConfig, NativeHead
+from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families import bert
 from mtbert.model.model import Model
+from mtbert.model.native import NativeHead
 from mtbert.model.settings import Pal
 from mtbert.task import Pooling, Task
 
@@ -46,6 +48,10 @@ _SHAPE = {
     "initializer_range": 0.5,
 }
 _ROBERTA = _SHAPE | {"max_position_embeddings": MAX_LENGTH + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+_MODERN = {name: size for name, size in _SHAPE.items() if name != "initializer_range"} | {
+    "local_attention": 8,
+    **dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"], 0),
+}
 CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
     "bert": transformers.BertConfig(**_SHAPE),
     "bert gelu_new": transformers.BertConfig(**_SHAPE, hidden_act="gelu_new"),
@@ -53,6 +59,15 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
     "roberta": transformers.RobertaConfig(**_ROBERTA),
     "xlm-roberta": transformers.XLMRobertaConfig(**_ROBERTA),
     "camembert": transformers.CamembertConfig(**_ROBERTA),
+    # Layers 1 and 2 of 3 have a window of 4 tokens on each side.
+    "modernbert": transformers.ModernBertConfig(**_MODERN),
+    "modernbert biased": transformers.ModernBertConfig(
+        **_MODERN
+        | {"local_attention": 14, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        **dict.fromkeys(["norm_bias", "attention_bias", "mlp_bias", "classifier_bias"], True),
+        hidden_activation="gelu_pytorch_tanh",
+        rope_parameters={"full_attention": {"rope_theta": 77.0}, "sliding_attention": {"rope_theta": 5.0}},
+    ),
     "mpnet": transformers.MPNetConfig(**_SHAPE | {"max_position_embeddings": MAX_LENGTH + 2, "layer_norm_eps": 1e-5}),
     "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
     "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
@@ -71,12 +86,28 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
 }
 
 
+def _turned(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, ...]:
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return tuple(x * cos + modeling_modernbert.rotate_half(x) * sin for x in (q, k))
+
+
+# ModernBERT there rotates in float32, and its eager softmax is in float32, which large weights blow up to 1e-5.
+modeling_modernbert.apply_rotary_pos_emb = _turned
+IN_FLOAT32 = ("modernbert",)  # families whose eager attention is in float32 whatever the weights are
+
+
+def exact_attention(family: str) -> str:
+    """Returns the name of an attention of transformers that is in float64 if the weights are."""
+    return "sdpa" if family in IN_FLOAT32 else "eager"
+
+
 def hf_model(kind: str, seed: int = 0) -> transformers.PreTrainedModel:
     """Returns a transformers model in float64 and evaluation mode, with large random weights and biases.
 
     With the usual initial size of weights, 0.02, exact and tanh GELU agree to 1e-5; with 0.5 they do not.
     """
-    model = transformers.AutoModel.from_config(CONFIGS[kind], attn_implementation="eager", dtype=torch.float64)
+    how = exact_attention(CONFIGS[kind].model_type)
+    model = transformers.AutoModel.from_config(CONFIGS[kind], attn_implementation=how, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

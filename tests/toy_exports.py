@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from mtbert.answers.fitting import FittedName
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.families import bert, distilbert, electra, mpnet, roberta
+from mtbert.model.families import bert, distilbert, electra, modernbert, mpnet, roberta
 from mtbert.model.model import Model
 from mtbert.task import Head, Task
 from mtbert.use.export import OptionName, Wanted
@@ -39,6 +39,13 @@ ENCODERS: Mapping[str, EncoderConfig] = {
     "distilbert": distilbert.encoder(
         distilbert.DistilBertConfig(
             vocab_size=64, max_position_embeddings=18, dim=8, n_layers=1, n_heads=2, hidden_dim=16
+        )
+    ),
+    "modernbert": modernbert.encoder(
+        modernbert.ModernBertConfig(
+            **{key: size for key, size in _OF_BERT.items() if key in modernbert.ModernBertConfig.model_fields},
+            local_attention=6,
+            layer_types=("sliding_attention",),
         )
     ),
 }

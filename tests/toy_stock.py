@@ -21,7 +21,7 @@ from mtbert.use.export import Compared, Exporter, Wanted
 from mtbert.use.export.check import compare
 from mtbert.use.predictor import Predictor
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "mpnet")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert", "mpnet")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20  # tokens of a sequence
 
@@ -78,19 +78,20 @@ def bytes_tokenizer() -> Tokenizer:
 
 
 @cache
-def _encoder(kind: str) -> Encoder:
+def encoder(kind: str) -> Encoder:
+    """Returns an encoder of the family with random weights."""
     with TemporaryDirectory() as folder:
-        encoder = load_encoder(str(tiny.hf_folder(kind, Path(folder)))).encoder
+        made = load_encoder(str(tiny.hf_folder(kind, Path(folder)))).encoder
     with torch.no_grad():
-        for parameter in encoder.parameters():
+        for parameter in made.parameters():
             parameter.mul_(0.4 if parameter.dim() == 2 else 1.0)  # so that answers are not all 0 or 1
-    return encoder
+    return made
 
 
 def predictor(kind: str, *tasks: Task, **changes: Any) -> Predictor:
     """Returns a predictor with random weights and biases in its heads. ``changes`` are arguments of :class:`Model`."""
     settings = {"pooling": "cls", "max_length": LONGEST, "seed": 0} | changes
-    model = Model(copy.deepcopy(_encoder(kind)), {one.name: one for one in tasks}, **settings)
+    model = Model(copy.deepcopy(encoder(kind)), {one.name: one for one in tasks}, **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.heads.parameters():

@@ -39,7 +39,7 @@ class Task(Settings):
     type: TypeName
     inputs: Literal["single", "packed", "separate"]
     head: Head = Head()
-    pooling: Pooling | None = Field(default=None, description="null: the model's, or the only one that the head reads")
+    pooling: Pooling | None = Field(default=None, description="null: the model's, or the one that the head reads")
     segments: bool = Field(default=True, description="false: every segment id is 0, also for the second text of a pair")
     labels: tuple[str, ...] | None = Field(
         default=None, description="class names in order; null: those of the train file"
@@ -95,12 +95,12 @@ class Task(Settings):
                 f"head '{self.head.kind}' {kind.because}, so inputs must be {' or '.join(map(repr, kind.inputs))}, "
                 f"found '{self.inputs}'. Use inputs: {kind.inputs[-1]}{other}."
             )
-        if self.pooling not in (None, kind.pooling or self.pooling):
+        if kind.reads and self.pooling not in (None, kind.pooling):
             raise ValueError(
                 f"head '{self.head.kind}' {kind.reads}, found pooling '{self.pooling}'. Use pooling: {kind.pooling}."
             )
         if self.reads_words:
-            if kind.pooling is not None:
+            if kind.reads:
                 raise ValueError(
                     f"head '{self.head.kind}' {kind.reads}, and type '{self.type}' reads a state for each word. "
                     "Use head: linear."
@@ -182,7 +182,7 @@ class Task(Settings):
     def pooled(self, default: Pooling) -> Reads:
         """Returns the pooling of the vectors that the task's head reads; ``words`` if the task labels words.
 
-        The pooling is the one that the task sets, or else the only one that the head supports, or else ``default``.
+        The pooling is the one that the task sets, or else that of the kind of head, or else ``default``.
         """
         return "words" if self.reads_words else self.pooling or self.head_kind.pooling or default
 

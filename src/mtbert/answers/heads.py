@@ -19,8 +19,8 @@ class HeadKind:
     layers: int | None  # the number of linear layers; None: as many as the encoder's family has in transformers
     inputs: tuple[str, ...] = ("single", "packed", "separate")  # the inputs of a task that may have this head
     because: str = ""  # why it takes no other inputs
-    pooling: Literal["cls", "mean"] | None = None  # the only pooling that it reads; None: any
-    reads: str = ""  # what it does with the vectors of that pooling
+    pooling: Literal["cls", "mean"] | None = None  # what it reads if the task names no pooling; None: as the model
+    reads: str = ""  # what it does with the vectors of that pooling, if it reads no others
 
     @property
     def has_weights(self) -> bool:
@@ -54,8 +54,7 @@ HEADS = {
         layers=None,
         inputs=("single", "packed"),
         because="reads one sequence, as its class in transformers does",
-        pooling="cls",
-        reads="reads first tokens",
+        pooling="cls",  # some families have a head that reads others too; ``model/heads.py`` checks that
     ),
 }
 

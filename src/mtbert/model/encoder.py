@@ -15,26 +15,9 @@ from torch import Tensor, nn
 
 from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
-from mtbert.model.layer import Activation, EncoderLayer
+from mtbert.model.layer import EncoderLayer
+from mtbert.model.native import NativeHead
 from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances_in
-
-
-@dataclass(frozen=True)
-class NativeHead:
-    """The head for sequence classification that an encoder family has in the transformers library.
-
-    Attributes:
-        names: The names of the head's linear layers in transformers, from the first to the last.
-        pooler: Whether it reads the output of the pooler, and not that of the last layer for the first token.
-        activation: The function that follows each linear layer except the last.
-        drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last.
-    """
-
-    names: tuple[str, ...]
-    pooler: bool = False
-    activation: Activation = torch.tanh
-    drops_input: bool = True
-
 
 Adapter = Callable[[int, Tensor], Tensor]
 """A function ``(layer, x_ND) -> [N, D]`` that is called in each layer of the encoder.

@@ -17,8 +17,8 @@ from mtbert.answers import Labels
 from mtbert.answers.fitting import FittedName, start
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.model.dropout import dropout
-from mtbert.model.encoder import EncoderConfig, NativeHead
-from mtbert.model.layer import Activation
+from mtbert.model.encoder import EncoderConfig
+from mtbert.model.native import NativeHead
 from mtbert.seeds import torch_generator
 from mtbert.task import Pooling, Task
 
@@ -43,18 +43,22 @@ class LinearHead(nn.Module):
         super().__init__()
         if native is None:
             hidden = [task.head.hidden or width] * (task.head_kind.layers == 2)
-            self.activation: Activation = torch.relu
-            self.drops_input = True
+            native = NativeHead(names=(), activation=torch.relu)
         else:
             hidden = [width] * (len(native.names) - 1)
-            self.activation, self.drops_input = native.activation, native.drops_input
+        self.activation, self.drops_input = native.activation, native.drops_input
         self.features = task.head.features if task.inputs == "separate" else None
         self.p = task.head.dropout
         self.shape = task.predicts.shape(task)
         sizes = [width * _FEATURES[self.features], *hidden, prod(self.shape)]
-        layers = [linear(into, out, generator) for into, out in pairwise(sizes)]
+        biased = [*(native.bias for _ in hidden), True]
+        layers = [linear(*size, generator, bias=bias) for size, bias in zip(pairwise(sizes), biased, strict=True)]
         nn.init.constant_(layers[-1].bias, task.predicts.start)
         self.layers = nn.ModuleList(layers)
+        self.norm: nn.LayerNorm | None = None
+        if native.norm is not None:
+            device = None if generator is not None else "meta"
+            self.norm = nn.LayerNorm(width, native.norm.eps, bias=native.norm.bias, device=device)
         _add_fitted(self, start(fitted, self.shape))
 
     def forward(self, vectors: tuple[Tensor, ...], generator: torch.Generator | None) -> Tensor:
@@ -67,6 +71,7 @@ class LinearHead(nn.Module):
         *hidden, last = self.layers
         for layer in hidden:
             x_BF = self.activation(layer(dropout(x_BF, self.p if self.drops_input else 0.0, generator)))
+            x_BF = x_BF if self.norm is None else self.norm(x_BF)
         x_BF = last(dropout(x_BF, self.p, generator))
         return x_BF.reshape(x_BF.shape[0], *self.shape)
 
@@ -140,7 +145,8 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
     """Returns the head that the encoder's family has in transformers, if ``task`` has ``head: native``; None otherwise.
 
     Raises:
-        ValueError: If ``task`` has ``head: native``, and the encoder does not have what such a head needs.
+        ValueError: If ``task`` has ``head: native``, and the encoder does not have what such a head needs, or its
+            family's head does not read what the task's head would read.
     """
     if not task.head_kind.native:
         return None
@@ -153,6 +159,11 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
             f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads its pooler, and this "
             "encoder has none. Use head: mlp."
         )
+    what = f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads first tokens"
+    if task.reads_words and not config.native.words:
+        raise ValueError(f"{what}, and type '{task.type}' reads a state for each word. Use head: linear.")
+    if not task.reads_words and task.pooled("cls") != "cls" and config.native.pooling_key is None:
+        raise ValueError(f"{what}, found pooling '{task.pooling}'. Use pooling: cls.")
     return config.native
 
 
@@ -179,17 +190,17 @@ def pair_features(vectors: tuple[Tensor, ...], kind: str | None) -> Tensor:
     return torch.cat(parts[: _FEATURES[kind]], dim=-1)
 
 
-def linear(into: int, out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Returns a new linear layer, initialised as in BERT.
+def linear(into: int, out: int, generator: torch.Generator | None, *, bias: bool = True) -> nn.Linear:
+    """Returns a new linear layer, with or without a bias, initialised as in BERT.
 
     If ``generator`` is None, the weights have shapes but no values (device "meta").
     """
-    layer = nn.Linear(
-        into, out, device="meta"
-    )  # so that no global random number is drawn for weights that are replaced
+    # On "meta", so that no global random number is drawn for weights that are replaced.
+    layer = nn.Linear(into, out, bias=bias, device="meta")
     if generator is None:
         return layer
     layer.to_empty(device="cpu")
     nn.init.normal_(layer.weight, std=INIT_STD, generator=generator)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer

@@ -1,7 +1,7 @@
 """The layer of an encoder, and the parts that it is built from.
 
 An encoder family chooses the parts: norms before or after attention and feed-forward network, linear layers with or
-without a bias, an activation with or without a gate, and attention with or without rotary positions.
+without a bias, an activation with or without a gate, and attention with or without rotary positions and a window.
 
 Dimension key: N tokens of a batch, S sequences of a batch, D width, F intermediate width, H heads, E width of a head.
 """
@@ -131,6 +131,7 @@ class EncoderLayer(nn.Module):
         before_feed_forward: nn.Module | None = None,
         output_norm: nn.Module | None = None,
         attention_output_dropout: float,
+        intermediate_dropout: float = 0.0,
         output_dropout: float,
     ) -> None:
         super().__init__()
@@ -145,6 +146,7 @@ class EncoderLayer(nn.Module):
         self.output = output
         self.output_norm = output_norm or nn.Identity()
         self.attention_output_dropout = attention_output_dropout
+        self.intermediate_dropout = intermediate_dropout
         self.output_dropout = output_dropout
 
     def forward(
@@ -173,7 +175,8 @@ class EncoderLayer(nn.Module):
         mixed_ND = self.attention_output(attended_ND)
         x_ND = self.attention_norm(x_ND + dropout(mixed_ND, self.attention_output_dropout, generator))
         wide_NF = self.activation(self.intermediate(self.before_feed_forward(x_ND)))
-        out_ND = dropout(self.output(wide_NF), self.output_dropout, generator) + x_ND
+        narrow_ND = self.output(dropout(wide_NF, self.intermediate_dropout, generator))
+        out_ND = dropout(narrow_ND, self.output_dropout, generator) + x_ND
         normed_ND: Tensor = self.output_norm(out_ND if added_ND is None else out_ND + added_ND)
         return normed_ND
 

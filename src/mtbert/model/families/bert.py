@@ -5,9 +5,10 @@ Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers fo
 
 from torch import nn
 
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import ActivationName, Config, Family, activation, dropout_rate, tiny, whole_number
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
+from mtbert.model.native import NativeHead
 
 
 class BertConfig(Config):

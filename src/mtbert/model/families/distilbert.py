@@ -5,9 +5,10 @@ Source: Sanh et al., "DistilBERT, a distilled version of BERT: smaller, faster, 
 
 import torch
 
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import ActivationName, Config, Family, activation, bert, dropout_rate, whole_number
 from mtbert.model.layer import EncoderLayer
+from mtbert.model.native import NativeHead
 
 
 class DistilBertConfig(Config):

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from torch.nn.functional import gelu
 
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Family, bert, whole_number
+from mtbert.model.native import NativeHead
 
 
 class ElectraConfig(bert.BertConfig):

@@ -4,6 +4,7 @@ from mtbert.model.families import Family
 from mtbert.model.families.bert import BERT as BERT
 from mtbert.model.families.distilbert import DISTILBERT as DISTILBERT
 from mtbert.model.families.electra import ELECTRA as ELECTRA
+from mtbert.model.families.modernbert import MODERNBERT as MODERNBERT
 from mtbert.model.families.mpnet import MPNET as MPNET
 from mtbert.model.families.roberta import ROBERTA as ROBERTA
 

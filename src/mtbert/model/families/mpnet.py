@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Family, bert, must_be
+from mtbert.model.native import NativeHead
 from mtbert.model.relative import RelativeBias
 
 BUCKETS = 32

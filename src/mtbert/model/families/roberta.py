@@ -5,8 +5,9 @@ Source: Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2
 
 from dataclasses import replace
 
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Family, bert, whole_number
+from mtbert.model.native import NativeHead
 
 
 class RobertaConfig(bert.BertConfig):

@@ -31,7 +31,9 @@ from mtbert.use.export.stock import (
     affines,
     first_lines,
     form_of,
+    has_layers_of,
     has_pooler,
+    head_for_words,
     left_to_user,
     not_stock,
     own_encoder,
@@ -80,7 +82,9 @@ class SentenceTransformers:
         if why is not None:
             return why
         if form_of(task) == "tags":
-            where = "transformers" if len(affines(model, task)) == 1 else "onnx"
+            config = model.encoder.config
+            fits = has_layers_of(head_for_words(config), affines(model, task), config.width)
+            where = "transformers" if fits else "onnx"
             return f"no module of sentence-transformers answers about words. Use --to {where}."
         if task.head_kind.gives_cosine:
             return None
@@ -89,8 +93,8 @@ class SentenceTransformers:
                 f"no module of sentence-transformers makes {task.head.features} of two vectors, which head "
                 f"'{task.head.kind}' reads. Use head: cosine, inputs: packed, or --to onnx."
             )
-        if any(layer.activation not in FOLLOWING for layer in affines(model, task)):
-            return f"sentence-transformers has no activation as in head '{task.head.kind}'. Use --to onnx."
+        if any(layer.activation not in FOLLOWING or layer.norm is not None for layer in affines(model, task)):
+            return f"sentence-transformers has no layer as in head '{task.head.kind}'. Use --to onnx."
         return None
 
     def lost(self, model: Model, task: Task) -> tuple[str, ...]:
@@ -163,7 +167,7 @@ def _write_modules(wanted: Wanted, task: Task, folder: Path) -> Answering:
     layers = [] if task.head_kind.gives_cosine else affines(model, task)
     for index, layer in enumerate(layers, len(modules)):
         out, into = layer.weight_KF.shape
-        dense: dict[str, object] = {"in_features": into, "out_features": out, "bias": True}
+        dense: dict[str, object] = {"in_features": into, "out_features": out, "bias": layer.bias_K is not None}
         dense |= {"activation_function": FOLLOWING[layer.activation], "module_input_name": "sentence_embedding"}
         if crossed(task) and layer is layers[-1]:
             dense["module_output_name"] = "scores"

@@ -8,7 +8,7 @@ Dimension key: B examples, F numbers into a layer, K numbers out of it.
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from mtbert.model.heads import LinearHead, reads_pooler
 from mtbert.model.layer import Activation
 from mtbert.model.lora import merged
 from mtbert.model.model import Model
+from mtbert.model.native import NativeHead
 from mtbert.model.weights import encoder_state
 from mtbert.task import Task
 from mtbert.use.export import Wanted
@@ -94,15 +95,17 @@ def has_pooler(config: EncoderConfig) -> bool:
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear layer and the activation function after it, which may be None."""
+    """A linear layer, and the activation function and the norm after it; all but the weight may be None."""
 
     weight_KF: Tensor
-    bias_K: Tensor
-    activation: Activation | None
+    bias_K: Tensor | None
+    activation: Activation | None = None
+    norm: nn.LayerNorm | None = None
 
     def as_tensors(self, name: str) -> dict[str, Tensor]:
         """Returns a dict of the weight and the bias. Their keys are ``name`` followed by ``.weight`` and ``.bias``."""
-        return {f"{name}.weight": self.weight_KF, f"{name}.bias": self.bias_K}
+        found = {f"{name}.weight": self.weight_KF}
+        return found if self.bias_K is None else found | {f"{name}.bias": self.bias_K}
 
 
 def affines(model: Model, task: Task) -> list[Affine]:
@@ -118,14 +121,33 @@ def affines(model: Model, task: Task) -> list[Affine]:
     scale, shift = (float(fitted[name]) if name in fitted else none for name, none in (("scale", 1.0), ("bias", 0.0)))
     if form_of(task) == "score":
         scale, shift = width(task), ends(task)[0]
-    found = [Affine(layer.weight.detach(), layer.bias.detach(), head.activation) for layer in hidden]
+    found = [
+        Affine(layer.weight.detach(), None if layer.bias is None else layer.bias.detach(), head.activation, head.norm)
+        for layer in hidden
+    ]
     weight_KF, bias_K = last.weight.detach().double() * scale, last.bias.detach().double() * scale + shift
-    found.append(Affine(weight_KF.float(), bias_K.float(), None))
+    found.append(Affine(weight_KF.float(), bias_K.float()))
     if reads_pooler(task, model.pooling, model.encoder.config):
         pooler = own_encoder(model, task).pooler
         assert pooler is not None
         found.insert(0, Affine(pooler.weight.detach(), pooler.bias.detach(), torch.tanh))
     return found
+
+
+def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> bool:
+    """Returns whether a class of transformers with the head ``head`` has the given layers.
+
+    ``layers`` is a result of :func:`affines`, and ``width`` is the width of the encoder.
+    """
+    hidden: list[tuple[Activation | None, bool, bool]] = [(torch.tanh, True, False)] * head.pooler
+    hidden += [(head.activation, head.bias, head.norm is not None)] * (len(head.names) - 1)
+    found = [(each.activation, each.bias_K is not None, each.norm is not None) for each in layers[:-1]]
+    return found == hidden and all(len(each.weight_KF) == width for each in layers[:-1])
+
+
+def head_for_words(config: EncoderConfig) -> NativeHead:
+    """Returns the head that the family's class for token classification has in transformers."""
+    return config.native if config.native is not None and config.native.words else NativeHead(names=("classifier",))
 
 
 # Refusals and notes ------------------------------------------------------------------------------------------

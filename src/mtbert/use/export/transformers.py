@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from mtbert.batch import Dataset
-from mtbert.model.encoder import EncoderConfig, NativeHead
+from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families.known import FAMILIES
-from mtbert.model.layer import Activation
 from mtbert.model.model import Model
+from mtbert.model.native import NativeHead
 from mtbert.task import Task
 from mtbert.use.export import Answering, OptionName, Wanted
 from mtbert.use.export.stock import (
@@ -29,6 +29,8 @@ from mtbert.use.export.stock import (
     affines,
     first_lines,
     form_of,
+    has_layers_of,
+    head_for_words,
     left_to_user,
     not_stock,
     own_encoder,
@@ -66,15 +68,14 @@ class Transformers:
         if task.inputs == "separate":
             where = "sentence-transformers" if task.head_kind.gives_cosine else "onnx"
             return f"no class of transformers reads two texts separately. Use --to {where}."
-        theirs, (*ours, _) = stock_class(config, task), affines(model, task)
-        able = config.native is not None and (config.pooler or not config.native.pooler)
+        theirs, head = stock_class(config, task), config.native
+        able = head is not None and (config.pooler or not head.pooler)
         repair = f"Use {'head: native, or ' * able}--to sentence-transformers."
         if form_of(task) == "tags":
-            repair = "Use head: linear, or --to onnx."
-        elif model.pooling_of(task) != "cls":
+            repair = f"Use head: {'linear' if len(head_for_words(config).names) == 1 else 'native'}, or --to onnx."
+        elif model.pooling_of(task) != "cls" and (theirs.head is None or theirs.head.pooling_key is None):
             return f"{theirs.name} reads first tokens, and this task reads means over tokens. {repair}"
-        functions = [layer.activation for layer in ours]
-        if functions != theirs.activations or any(len(layer.bias_K) != config.width for layer in ours):
+        if theirs.head is None or not has_layers_of(theirs.head, affines(model, task), config.width):
             return f"head '{task.head.kind}' is not that of {theirs.name}. {repair}"
         return None
 
@@ -127,19 +128,12 @@ class StockClass:
     name: str
     head: NativeHead | None
 
-    @property
-    def activations(self) -> list[Activation] | None:
-        """The activation functions between the linear layers of pooler and head, in order; None if ``head`` is None."""
-        if self.head is None:
-            return None
-        return [torch.tanh] * self.head.pooler + [self.head.activation] * (len(self.head.names) - 1)
-
 
 def stock_class(config: EncoderConfig, task: Task) -> StockClass:
     """Returns the class in the transformers library that fits the encoder's family and the task."""
     base = FAMILIES[config.family].types[config.source["model_type"]].removesuffix("Model")
     if form_of(task) == "tags":
-        return StockClass(f"{base}ForTokenClassification", NativeHead(names=("classifier",)))
+        return StockClass(f"{base}ForTokenClassification", head_for_words(config))
     return StockClass(f"{base}ForSequenceClassification", config.native)
 
 
@@ -147,7 +141,8 @@ def _write(wanted: Wanted, task: Task, folder: Path) -> Answering:
     model, form = wanted.predictor.model, form_of(task)
     encoder, layers = own_encoder(model, task), affines(model, task)
     theirs = stock_class(encoder.config, task)
-    assert theirs.head is not None
+    head = theirs.head
+    assert head is not None
     labels = task.labels or (task.name,)
     config: dict[str, object] = {
         "architectures": [theirs.name],
@@ -158,11 +153,15 @@ def _write(wanted: Wanted, task: Task, folder: Path) -> Answering:
         config["problem_type"] = PROBLEMS[form]
     if form == "yes or no":
         layers[-1] = _two_labels(layers[-1])
+    if form != "tags" and head.pooling_key is not None:
+        config[head.pooling_key] = model.pooling_of(task)
     beside: dict[str, Tensor] = {}
-    for name, layer in zip(theirs.head.names, layers[-len(theirs.head.names) :], strict=True):
+    for name, layer in zip(head.names, layers[-len(head.names) :], strict=True):
         beside |= layer.as_tensors(name)
+        if layer.norm is not None and head.norm is not None:
+            beside |= {f"{head.norm.name}.{part}": weight for part, weight in layer.norm.state_dict().items()}
     prefix = FAMILIES[encoder.config.family].prefix
-    write_encoder(encoder, folder, config, beside=beside, prefix=prefix, pooler=theirs.head.pooler)
+    write_encoder(encoder, folder, config, beside=beside, prefix=prefix, pooler=head.pooler)
     write_tokenizer_files(wanted, task, folder)
     return partial(_answers, folder)
 
@@ -172,8 +171,9 @@ def _two_labels(layer: Affine) -> Affine:
 
     The second probability of their softmax equals the sigmoid of the logit of ``layer``.
     """
+    assert layer.bias_K is not None
     weight_KF, bias_K = (torch.cat([torch.zeros_like(part), part]) for part in (layer.weight_KF, layer.bias_K))
-    return Affine(weight_KF, bias_K, None)
+    return Affine(weight_KF, bias_K)
 
 
 # Asking --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+"""Descriptions of the heads that encoder families have in the transformers library."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mtbert.model.layer import Activation
+
+
+@dataclass(frozen=True)
+class HeadNorm:
+    """A LayerNorm in a :class:`NativeHead`: its name in transformers, its epsilon, and whether it has a bias."""
+
+    name: str
+    eps: float
+    bias: bool
+
+
+@dataclass(frozen=True)
+class NativeHead:
+    """The head for sequence classification that an encoder family has in the transformers library.
+
+    Attributes:
+        names: The names of the head's linear layers in transformers, from the first to the last.
+        pooler: Whether it reads the output of the pooler, and not that of the last layer for the first token.
+        activation: The function that follows each linear layer except the last.
+        drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last.
+        bias: Whether the linear layers before the last have a bias. The last always has one.
+        norm: The norm that follows the activation of each linear layer except the last; None if there is none.
+        pooling_key: The key of ``config.json`` that says whether the head reads first tokens (``cls``) or means over
+            tokens (``mean``); None if it always reads first tokens.
+        words: Whether the class for token classification has this head too. If not, it has a single linear layer.
+    """
+
+    names: tuple[str, ...]
+    pooler: bool = False
+    activation: Activation = torch.tanh
+    drops_input: bool = True
+    bias: bool = True
+    norm: HeadNorm | None = None
+    pooling_key: str | None = None
+    words: bool = False
