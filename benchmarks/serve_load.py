@@ -3,8 +3,8 @@
     python -m benchmarks.serve_load SPECIFICATION
 
 The specification is a JSON file with ``urls`` (each text is sent to all of them), ``texts``, ``answers`` (the right
-answers), ``connections`` and ``seconds``. The numbers are printed as JSON. HTTP is written by hand, so that the client
-costs little of the time that both share.
+answers), ``tolerance`` (of a probability), ``connections`` and ``seconds``. The numbers are printed as JSON. HTTP is
+written by hand, so that the client costs little of the time that both share.
 """
 
 import asyncio
@@ -18,11 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
-
-TOLERANCE = 1e-3  # of a probability: float32 in batches of another form
 
 
 @dataclass
@@ -61,9 +59,7 @@ async def _connection(spec: Mapping[str, Any], counts: Counts, turn: "itertools.
         begin, answer = time.perf_counter(), dict[str, Any]()
         for at, place in enumerate(places):
             try:
-                if streams[at] is None:
-                    streams[at] = await asyncio.open_connection(place.hostname, place.port)
-                status, body = await _ask(*streams[at], place.path, spec["texts"][i])
+                status, body = await _ask_kept(streams, at, place, spec["texts"][i])
             except (OSError, asyncio.IncompleteReadError, ValueError) as error:
                 counts.statuses[type(error).__name__] += 1
                 streams[at] = None
@@ -75,25 +71,37 @@ async def _connection(spec: Mapping[str, Any], counts: Counts, turn: "itertools.
                 break
             answer |= json.loads(body)["answers"][0]
         else:
-            counts.wrong += not _same(answer, spec["answers"][i])
+            counts.wrong += not _same(answer, spec["answers"][i], spec["tolerance"])
             counts.seconds.append(time.perf_counter() - begin)
     for stream in filter(None, streams):
         stream[1].close()
 
 
+async def _ask_kept(streams: list[Any], at: int, place: SplitResult, text: str) -> tuple[int, bytes]:
+    """Asks over the connection ``streams[at]``, or over a new one if the server has closed it in the meantime."""
+    if streams[at] is not None:
+        try:
+            return await _ask(*streams[at], place.path, text)
+        except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+            if getattr(error, "partial", b""):
+                raise
+    streams[at] = await asyncio.open_connection(place.hostname, place.port)
+    return await _ask(*streams[at], place.path, text)
+
+
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, text: str) -> tuple[int, bytes]:
     body = json.dumps({"texts": [text]}).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    headers = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    writer.write(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body)
     found = await reader.readuntil(b"\r\n\r\n")
     lines = found.decode().lower().split("\r\n")
     length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
     return int(lines[0].split()[1]), await reader.readexactly(length)
 
 
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Mapping[str, Any]]) -> bool:
+def _same(found: Mapping[str, Any], wanted: Mapping[str, Mapping[str, Any]], tolerance: float) -> bool:
     return all(
-        abs(found[task][key] - value) < TOLERANCE
+        abs(found[task][key] - value) < tolerance
         for task, answer in wanted.items()
         for key, value in answer.items()
         if isinstance(value, float)

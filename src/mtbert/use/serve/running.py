@@ -183,6 +183,8 @@ def read_token(file: Path | None) -> str | None:
     if file is None and TOKEN_VARIABLE not in os.environ:
         return None
     where = TOKEN_VARIABLE if file is None else clean(str(file))
+    if file is not None and not file.exists():
+        raise FileNotFoundError(f"--token-file {where}: there is no such file. Make one with: openssl rand -hex 32 > FILE")
     raw = os.environ[TOKEN_VARIABLE].encode(errors="replace") if file is None else files.read_bytes(file, LARGEST_TOKEN)
     token = raw.decode("ascii", errors="replace").strip()
     if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
