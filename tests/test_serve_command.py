@@ -177,6 +177,11 @@ def test_an_odd_token_is_refused_without_showing_it(toy: Path, mtbert, tmp_path:
     assert not content or content not in said
 
 
+def test_a_missing_token_file_is_one_line(toy: Path, mtbert, tmp_path: Path):
+    said = mtbert("serve", toy / "run", "--token-file", tmp_path / "token").mistake
+    assert said.startswith(f"--token-file {tmp_path / 'token'}: there is no such file. Make one with: openssl rand")
+
+
 def test_the_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("MTBERT_TOKEN", raising=False)
     assert running.read_token(None) is None
