@@ -325,8 +325,9 @@ class Output:
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
         vectors: The input of the head. For a task that labels words, it is a single tensor ``[W, D]``: the output of
-            the last layer for the first token of each word that has a token. For any other task, it is one tensor
-            ``[B, D]`` for each sequence of an example.
+            the last layer for the first token of each word that has a token. For any other task, it is a tuple of
+            tensors ``[B, D]``: the pooled vectors of all first sequences, of all second sequences, and so on. If each
+            example is encoded as one sequence, the tuple has one tensor.
         prediction: The raw numbers of the head: ``[W, K]`` for a task that labels words, ``[B]`` or ``[B, K]`` for any
             other task. ``Task.predicts`` says what they mean.
     """

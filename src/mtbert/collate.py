@@ -163,10 +163,10 @@ def collate(
 
 
 def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Words:
-    """Returns for each word of one task its example and the index of its first token.
+    """Returns the words of one task: for each word, the index of its example and the index of its first token.
 
-    Words without a token are left out. The sequences of the task are in one part of the batch
-    (:class:`~mtbert.batch.Span`), one after another. The index of a token counts the tokens of this part, from 0.
+    Words without a token are left out. The index of a token counts from the start of the part of the batch
+    (:class:`~mtbert.batch.Span`) that holds the sequences of the task.
 
     Args:
         words: For each example, a number for each word: the position of the word's first token in the sequence of the

@@ -114,10 +114,10 @@ def _write(
     folder: Path,
     console: Console,
 ) -> str:
-    """Writes the files to push into ``folder``, and returns the message of the commit.
+    """Fills ``folder`` with the files that will be pushed, and returns the message of the commit.
 
-    If ``to`` is None, the files are the model's own files and its recipe. If ``to`` is the name of an export format,
-    the function ``written`` is called, which exports the model to ``folder``.
+    If ``to`` is None, they are the model's own files, its recipe and a README. If ``to`` is the name of an export
+    format, they are the files of an export, which the function ``written`` makes.
     """
     run = given.folder if isinstance(given, Predictor) else find_run(given)
     if run is None:

@@ -263,10 +263,10 @@ def _forward(
 
 
 def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
-    """Returns the predictions in ``part_WK`` in the order of ``words``, with ``nan`` for each word without a token.
+    """Returns a prediction for each value of ``words``, in the same order; ``nan`` for a word without a token.
 
-    ``part_WK`` has no entries for words without a token. The examples in ``part_WK`` are in the order of
-    ``words[order]``.
+    ``words`` has a row for each example, and in the row a value for each word: -1 if the word has no token. ``part_WK``
+    has a prediction for each word with a token, starting with the words of example ``order[0]``.
     """
     tokens = words[order]
     places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]

@@ -44,7 +44,7 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     Args:
         file: The path of a recipe or study.
         what: The kind of file, ``recipe`` or ``study``, for messages.
-        key: A key that such a file has, such as ``tasks``. Only the message about a file without a mapping names it.
+        key: A key of such a file, such as ``tasks``. The error for a file without a mapping gives it as an example.
 
     Raises:
         ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message
@@ -182,7 +182,7 @@ class _Reader:
         return anchor.value
 
     def count(self, values: int, event: yaml.Event) -> None:
-        """Counts further values that were read. Raises an error if the text now has too many values."""
+        """Adds ``values`` to the number of values read so far. Raises an error if there are too many now."""
         self.left -= values
         if self.left < 0:
             raise _Refused(f"more than {MOST_VALUES:,} values", event)

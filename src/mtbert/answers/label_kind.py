@@ -198,10 +198,7 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the form in which a report shows a label or an answer.
-
-        The form is the index of a class in :meth:`choices`, a score, or a text.
-        """
+        """Returns a label or an answer as a report shows it: an index in :meth:`choices`, a score, or a text."""
 
     def tables(self, task: TaskFacts, decision: Array, labels: _Labels) -> list[Shown | str]:
         """Returns what ``mtbert evaluate`` prints in addition to the scores: a list of tables and of texts."""

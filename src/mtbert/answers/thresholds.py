@@ -46,9 +46,9 @@ def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> 
 
 
 def rare_labels(labels_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the labels that too few rows have, or that too few rows lack, ``[K]``.
+    """Returns a mask of the rare labels, ``[K]``.
 
-    Too few means: fewer than ``FEWEST_OF_LABEL``.
+    The column of a rare label has fewer than ``FEWEST_OF_LABEL`` ones, or fewer than ``FEWEST_OF_LABEL`` zeros.
     """
     fewest_K = np.minimum((labels_BK == 1).sum(0), (labels_BK == 0).sum(0))
     return np.asarray(fewest_K < FEWEST_OF_LABEL)

@@ -25,11 +25,11 @@ Owners = Mapping[str, str | None]
 
 
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
-    """Returns the backward passes that give each task of a batch a gradient of its own.
+    """Returns the backward passes that compute a separate gradient for each task of a batch.
 
-    A span is the part of a batch that holds the rows of one table. ``readers`` is a dict from span to the tasks that
-    read the rows of the span. A pass is a dict from span to the one task whose gradient the pass computes; None if
-    earlier passes have computed the gradients of all tasks of the span.
+    A pass is a dict from span to the task whose gradient the pass computes. The value is None for a span whose tasks
+    all had their turn in earlier passes. A span is the part of a batch that holds the rows of one table. ``readers`` is
+    a dict from span to the tasks that read the rows of the span.
 
     >>> waves({"reviews": ("mood", "topic"), "pairs": ("same",)})
     [{'reviews': 'mood', 'pairs': 'same'}, {'reviews': 'topic', 'pairs': None}]
@@ -75,8 +75,8 @@ class ByTask:
         Their backward passes must be run inside :meth:`collecting`.
 
         Raises:
-            TypeError: If a module with encoder weights is not an instance of :data:`Weighted`, or has a ``forward``
-                of its own. The message names the module.
+            TypeError: If a module with encoder weights is not a linear layer, a LayerNorm or an embedding, or if its
+                class overrides ``forward``. The message names the module.
         """
         handles = [module.register_forward_hook(self._watch) for module in self._modules()]
         for weight in self.weights:

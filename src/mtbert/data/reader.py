@@ -1,4 +1,4 @@
-"""Turning records into a source table: the cells that tasks read are converted and put into columns."""
+"""Makes a source table from records: the cells that tasks read are converted and put into columns."""
 
 import math
 from array import array
@@ -34,11 +34,11 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
-        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Such records get
-            no labels, and their cells may have any form. :class:`Others` says which labels the file holds for them.
-        words: Further text columns whose cells may be lists of words. In the text columns of tasks that label words,
-            cells always may be lists.
-        gaps: Whether an empty text is allowed in data without labels. In data with labels, it always is.
+        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Only their texts
+            are kept, and :class:`Others` says which of their label cells are not empty. Their cells are not checked.
+        words: Text columns whose cells may be lists of words. The text columns of tasks that label words need not be
+            named here.
+        gaps: Whether a text may be empty in data without labels. In data with labels, a text may always be empty.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Reader:
         self._unnamed: ValueError | None = None  # for the first row without an id; raised if the file has ids
 
     def read(self, name: str, records: Records) -> None:
-        """Adds the rows of a file to the table. ``name`` is what messages call the file.
+        """Adds the rows of a file to the table. ``name`` is the name of the file in messages.
 
         Raises:
             ValueError: If a column is missing, a cell cannot be converted, or there are no rows.
@@ -245,7 +245,7 @@ class Reader:
         self._waiting.clear()
 
     def _usable(self, made: Sequence[Any]) -> bool:
-        """Returns whether at least one task finds its label and all of its texts in a row, or no labels are read.
+        """Returns whether a row has the label and all texts of at least one task. Always true if no labels are read.
 
         ``made`` holds the values of the row: first the texts, then the labels.
         """

@@ -220,8 +220,8 @@ class SourceTable:
     def left_out(self, reading: int) -> tuple[str, ...]:
         """Returns a warning for each file with rows that a task leaves out because one of their texts is empty.
 
-        The warning gives the number of these rows. It does not count rows without a label for the task, and rows that
-        no task reads. ``reading`` is the index of the task in :attr:`readings`.
+        The warning counts these rows. A row counts only if it has a label for the task and another task reads it.
+        ``reading`` is the index of the task in :attr:`readings`.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)

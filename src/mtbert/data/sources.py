@@ -125,7 +125,7 @@ def read(
     labelled: bool = True,
     words: Collection[str] = (),
 ) -> Table:
-    """Returns those rows of a source that one task reads, in their order. Several files are read one after the other.
+    """Returns those rows of a source that one task reads. Several files are read one after the other.
 
     Args:
         source: The source.
@@ -155,7 +155,7 @@ def read_texts(
     words: Collection[str],
     gaps: bool,
 ) -> SourceTable:
-    """Returns the rows of a source: the texts that its tasks read, but no labels.
+    """Returns the rows of a source, with the texts that its tasks read but without labels.
 
     The id column may be missing. :func:`read_all` describes ``source``, ``columns``, ``root`` and ``texts``, and
     :func:`read` describes ``words``. ``gaps`` says whether a text may be empty.

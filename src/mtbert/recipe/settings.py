@@ -57,7 +57,7 @@ class Recipe(Settings):
     @field_validator("tasks", mode="wrap")
     @classmethod
     def _read_tables(cls, tasks: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Returns the checked tasks. A task that reads one of the recipe's ``tables`` gets the table's settings."""
+        """Returns the tasks, validated. A task that reads one of the ``tables`` first gets the table's settings."""
         if not isinstance(tasks, Mapping):
             return handler(tasks)
         reading = [name for name, task in tasks.items() if isinstance(task, Mapping) and task.get("table") is not None]

@@ -94,7 +94,10 @@ def replace_values(folder: Path, values: Values, run: str) -> None:
 
 
 def seal(folder: Path, run: str) -> None:
-    """Writes ``digest.json``, with a digest of each file in ``folder`` and the digest ``run`` of the run's settings."""
+    """Writes ``digest.json`` into ``folder``, with the SHA-256 of each file there and of the run's settings.
+
+    ``run`` is the SHA-256 of the settings.
+    """
     digests = {path.name: files.sha256(path, STATE_REPAIR) for path in sorted(folder.iterdir())}
     json_files.write_settings(folder / SEAL, Seal(run=run, files=digests))
 

@@ -69,7 +69,7 @@ class Errors:
         ]
 
     def _by_overlap(self, task: str) -> TextTable:
-        """Returns a table of mean errors on text pairs, with a line for each row of the study.
+        """Returns a table of mean errors on text pairs: a line for each recipe of the study.
 
         Each column stands for a range of word overlap, which is the share of a pair's words that both texts have.
         """

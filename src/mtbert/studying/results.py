@@ -144,7 +144,7 @@ def write_outline(plan: Plan, out: Path, threads: int) -> None:
 
 
 def read_outline(out: Path) -> Outline:
-    """Returns the outline of the study in the folder ``out``, with its rows and seeds, from its file ``study.json``.
+    """Returns the content of ``study.json`` in ``out``, the folder of a study.
 
     Raises:
         FileNotFoundError, ValueError: If the file is missing or damaged.
@@ -208,8 +208,8 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    The result depends on how many train rows each table has. If a task has a table of its own and ``dev`` has an entry
-    for the task, the count is ``dev[task].train``. All other tables are read to count their train rows.
+    This number depends on how many train rows each table has. If a table belongs to a single task and ``dev`` has the
+    task, ``dev[task].train`` is the number of train rows. All other tables are read, and their train rows are counted.
     """
     sizes = {
         table: dev[table].train
@@ -250,7 +250,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
 
 
 def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing: Sequence[str]) -> Results:
-    """Returns the results of a study, made from its runs and from the dev data, which are read again.
+    """Returns the results of a study from its runs. The dev data are read from their files again.
 
     Args:
         outline: The outline of the study.
@@ -291,9 +291,9 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
 
 def _answers(dev: DevData, predicted: Predicted, result: EndedRun) -> bool:
-    """Returns true if the answers in ``predicted`` belong to the dev examples in ``dev``.
+    """Returns whether the answers in ``predicted`` belong to the dev examples in ``dev``.
 
-    They do if they fit the task in shape and values, and if their score is the one that the run logged.
+    Answers belong if their shape and values fit the task, and their score is the score that the run logged.
     """
     # NumPy has no bfloat16.
     numbers, places = (torch.int64, torch.float64), predicted.offsets

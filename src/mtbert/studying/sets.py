@@ -22,9 +22,9 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 
 
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
-    """Yields a table with a line for each label, for each task whose labels are sets.
+    """For each task whose labels are sets, yields a table with one line per label.
 
-    A line has the label's scores under two recipes (rows) of the study: the reference row and the best row.
+    A line has the label's scores under two recipes of the study: the reference row and the best row.
     """
     for dev, rows in _tasks_with(results, summary, "by_label"):
         task = dev.task

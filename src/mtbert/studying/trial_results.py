@@ -1,6 +1,6 @@
-"""The results of a hyperparameter search (``mtbert tune``).
+"""The output of a hyperparameter search, ``mtbert tune``.
 
-They are a progress bar, a file of all trials, the best recipe, and a table of the best trials.
+The command shows a progress bar and a table of the best trials. It writes the best recipe and a file of all trials.
 """
 
 import json

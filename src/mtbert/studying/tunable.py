@@ -1,4 +1,4 @@
-"""A recipe to tune: the folder for its trials, and the recipe of each trial."""
+"""Makes the recipe of each trial of a hyperparameter search (``mtbert tune``)."""
 
 import json
 from collections.abc import Mapping

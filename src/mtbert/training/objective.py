@@ -217,12 +217,12 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns, for each task, the weighted sum of its losses in one of the forward passes of a step.
+        """Returns the weighted sum of each task's losses for one forward pass of a step.
 
-        Losses that compare all examples of the step are given in ``surrogates``, and are multiplied by their weights
-        only. All other losses are computed from this pass. They are multiplied by their weights and by a fraction: the
-        task's labels in this pass, divided by its labels in the whole step. ``amounts`` has the task's number of labels
-        in the whole step, or the sum of the labels' weights.
+        Losses that compare all examples of the step are given in ``surrogates``. All other losses are computed from
+        this pass, and multiplied by a fraction: the amount of the task in this pass, divided by its amount in the whole
+        step, ``amounts[task]``. An amount is a number of labels or, if the task's examples have weights, the sum of
+        these weights.
         """
         totals = {}
         for name, made in passes.items():

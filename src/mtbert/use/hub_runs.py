@@ -92,9 +92,9 @@ def _fetched(name: str, revision: str | None) -> Path:
 
 
 def _instead(folder: Path, name: str) -> str:
-    """Returns a sentence about a repository on the Hub that cannot be loaded as a model of mtbert.
+    """Returns a sentence that says what to do if the repository ``name`` on the Hub holds no model of mtbert.
 
-    The sentence says whether the repository called ``name`` contains an exported model.
+    If the repository holds an export, the sentence says so. ``folder`` is where the repository was downloaded.
     """
     file = folder / EXPORT_FILE
     if not file.is_file():

@@ -29,8 +29,8 @@ class Pushed:
         name: The model's name on the Hub, ``user/name``.
         commit: The commit, which can be loaded as ``user/name@commit`` even after a later push.
         url: The address of the model's page.
-        files: The names of its files.
-        public: Whether everybody can read it.
+        files: The names of the files that were pushed.
+        public: Whether everybody can read the model.
     """
 
     name: str
@@ -55,8 +55,8 @@ def _found(api: "HfApi", name: str) -> "ModelInfo | None":
 def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection[str]) -> set[str]:
     """Returns the names of files that an earlier push may have written.
 
-    These are ``export.json``, the files that ``export.json`` lists, and the files of a model if ``old`` has
-    ``mtbert.json``.
+    These are ``export.json``, the files that ``export.json`` lists, and the files of a model if ``mtbert.json`` is in
+    ``old``, which lists all files of the repository.
     """
     found = {EXPORT_FILE, RECIPE_FILE, *MODEL_FILES} if MODEL_FILES[0] in old else {EXPORT_FILE}
     if EXPORT_FILE in old:
@@ -71,7 +71,7 @@ def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection
 
 
 def upload(api: "HfApi", name: str, folder: Path, message: str, public: bool, console: Console) -> Pushed:
-    """Uploads the files in ``folder`` as one commit, which also removes what an earlier push has written.
+    """Uploads the files in ``folder`` as one commit. The commit also removes all other files of an earlier push.
 
     Raises:
         ValueError: If the repository is public and ``public`` is false, or if it holds another model.

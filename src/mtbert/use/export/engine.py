@@ -77,11 +77,10 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns a dict from task name to the raw predictions for the rows in ``span``.
+        """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
 
-        If ``vectors`` is true, the vectors that the task's head reads come after the predictions.
-
-        ``span`` holds rows that several tasks share, and says which of these rows are examples of which task.
+        The vectors are those that the task's head reads, in one tensor or several. ``span`` holds rows that several
+        tasks share, and says which of these rows are examples of which task.
         """
         session = self._sessions[span.parts[0][0].task.name]
         kinds = ("prediction", "vector", "vector_2")[: 3 if vectors else 1]

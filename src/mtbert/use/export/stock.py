@@ -35,10 +35,13 @@ from mtbert.task import Task
 from mtbert.use.export import Wanted
 
 Form = Literal["classes", "yes or no", "labels", "score", "tags"]
-"""The meaning of the numbers that the last layer of a task gives.
+"""The meaning of the numbers that the head of a task gives.
 
-They are a logit for each class, one logit for yes, a logit for each label of a set, or a score; for a task about words
-they are a logit for each tag of each word.
+- ``classes``: a logit for each class.
+- ``yes or no``: one logit, for yes.
+- ``labels``: a logit for each label of a set.
+- ``score``: a score.
+- ``tags``: for each word, a logit for each tag.
 """
 FORMS: Mapping[str, Form] = {"logits": "classes", "logit": "yes or no", "logits of labels": "labels", "score": "score"}
 # Keys of config.json that are kept beside those that the family reads. Others could change what a library does.
@@ -59,7 +62,7 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns which kind of numbers the task's head gives; :data:`Form` lists the kinds.
+    """Returns the :data:`Form` of the numbers that the task's head gives.
 
     Returns None if no head in transformers or sentence-transformers gives such numbers.
     """
@@ -85,10 +88,7 @@ def own_encoder(model: Model, task: Task) -> Encoder:
 
 
 def has_pooler(config: EncoderConfig) -> bool:
-    """Returns whether transformers builds this encoder with a pooler.
-
-    It may do so even if the checkpoint has no weights for a pooler.
-    """
+    """Returns whether transformers builds a pooler for this encoder, even if the checkpoint has no weights for one."""
     family = FAMILIES[config.family]
     return family.encoder(family.config.model_validate(dict(config.source))).pooler
 
@@ -103,16 +103,16 @@ class Affine:
     norm: nn.LayerNorm | None = None
 
     def as_tensors(self, name: str) -> dict[str, Tensor]:
-        """Returns a dict of the weight and the bias. Their keys are ``name`` followed by ``.weight`` and ``.bias``."""
+        """Returns a dict with the keys ``NAME.weight`` and, if there is a bias, ``NAME.bias``; NAME is ``name``."""
         found = {f"{name}.weight": self.weight_KF}
         return found if self.bias_K is None else found | {f"{name}.bias": self.bias_K}
 
 
 def affines(model: Model, task: Task) -> list[Affine]:
-    """Returns the linear layers between the pooled vector of a task and its answer, in order.
+    """Returns the linear layers of a task's head, in order. If the head reads the pooler, the pooler comes first.
 
-    If the task reads the pooler, the pooler comes first. The last layer also applies what follows it in the model: a
-    temperature, a Platt scaling, or the mapping to the range of scores. The head must have layers.
+    The steps after the last layer (a temperature, Platt scaling, or the mapping to the range of scores) are merged into
+    the weight and the bias of this layer. The head must be a :class:`LinearHead`.
     """
     head = model.head(task.name)
     assert isinstance(head, LinearHead)
@@ -135,7 +135,7 @@ def affines(model: Model, task: Task) -> list[Affine]:
 
 
 def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> bool:
-    """Returns whether a class of transformers with the head ``head`` has the given layers.
+    """Returns whether ``head``, which a class of transformers has, can hold the weights of ``layers``.
 
     ``layers`` is a result of :func:`affines`, and ``width`` is the width of the encoder.
     """
@@ -170,10 +170,10 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 
 
 def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
-    """Returns notes that say what users of an export must do to get mtbert's answers from the library's output.
+    """Returns notes that tell users of an export how to get mtbert's answers from the library's output.
 
-    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The text ``logit`` says how to get the
-    logit of a yes/no answer from the library's output. It follows ``the logit is`` in a note.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` If a yes/no answer is calibrated, a note
+    contains ``where the logit is``, followed by ``logit``: a description of where the library's output has the logit.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
@@ -316,7 +316,7 @@ def first_lines(packages: str) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers from printing progress bars and warnings on the terminal of the user."""
+    """Returns a context manager in which transformers prints no progress bars and no warnings."""
     from transformers.utils import logging
 
     control: Any = logging  # some of its functions have no types

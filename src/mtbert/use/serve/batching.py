@@ -178,7 +178,7 @@ class Batcher:
             return taken
 
     def _run(self, parts: Sequence[_Part]) -> None:
-        """Answers parts of requests in one batch. If that fails, answers each alone, so that only faulty parts fail."""
+        """Answers parts of requests in one batch. If that fails, answers each part alone: only faulty parts fail."""
         parts = [part for part in parts if part.wanted]
         if not parts:
             return

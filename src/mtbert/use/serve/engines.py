@@ -1,4 +1,4 @@
-"""Engines run the encoder and the heads of a model. Everything else about an answer is the same for all of them."""
+"""Engines run the encoder and the heads of a model. Everything else about an answer is the same for all engines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,14 +95,14 @@ def difference(predictor: Predictor, engine: Engine) -> float:
 
 
 def odd_answers(name: EngineName, apart: float) -> tuple[str, ...]:
-    """Returns a warning if the answers of an engine with rounded weights differ much from those of PyTorch.
+    """Returns a warning if ``apart`` is too large for an engine with rounded weights, otherwise an empty tuple.
 
     Args:
         name: The name of the engine.
-        apart: The largest difference that was found.
+        apart: The largest difference between the engine's answers and those of PyTorch.
 
     Raises:
-        Differs: If the engine does not round weights, and its answers differ.
+        Differs: If ``apart`` is too large for an engine that does not round weights.
     """
     said = f"--engine {name}: answers to toy texts differ from those of PyTorch by up to {apart:.1e}"
     if name == "onnx-int8":

@@ -35,7 +35,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """The name of the model for clients: that of the run's folder, without the folders above it."""
+        """The name of the model for clients: the name of the run's folder, without the folders above it."""
         folder = self.predictor.folder
         if folder is None:
             return "model"

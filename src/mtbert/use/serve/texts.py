@@ -29,7 +29,7 @@ def _row(value: Any) -> Any:
 
 Item = TypeVar("Item")
 Items = Annotated[list[Item], _FirstError()]
-"""A list in a body."""
+"""A list in the body of a request."""
 TextRow = Annotated[
     Any,
     BeforeValidator(_row),

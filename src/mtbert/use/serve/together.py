@@ -23,7 +23,7 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The tasks and the texts of one request. A row is answered by those tasks that take its texts.
+    """The tasks and the texts of one request. Tasks answer only the rows with as many texts as they take.
 
     Attributes:
         tasks: The names of the tasks.
@@ -43,7 +43,7 @@ class BatchResult:
     Attributes:
         answers: The answers to each row; empty if vectors were asked for.
         vectors: The vectors of each row, ``[B, texts, D]``; None if answers were asked for.
-        cut: The rows that are longer than the model reads, in ascending order. Their ends were cut off.
+        cut: The indices of the rows that are longer than the model reads, in ascending order. Their ends were cut off.
         tokens: How many tokens the rows have. If two tasks read a row in different ways, its tokens count twice.
     """
 
