@@ -34,8 +34,8 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
-        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. Only their texts
-            are kept, and :class:`Others` says which of their label cells are not empty. Their cells are not checked.
+        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. The table has
+            their texts, unchecked, but not their labels; :class:`Others` says which labels they have.
         words: Text columns whose cells may be lists of words. The text columns of tasks that label words need not be
             named here.
         gaps: Whether a text may be empty in data without labels. In data with labels, a text may always be empty.

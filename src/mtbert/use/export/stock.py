@@ -135,7 +135,7 @@ def affines(model: Model, task: Task) -> list[Affine]:
 
 
 def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> bool:
-    """Returns whether ``head``, which a class of transformers has, can hold the weights of ``layers``.
+    """Returns whether ``head``, the head of a class in transformers, has the same kinds of layers as ``layers``.
 
     ``layers`` is a result of :func:`affines`, and ``width`` is the width of the encoder.
     """

@@ -23,7 +23,7 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The tasks and the texts of one request. Tasks answer only the rows with as many texts as they take.
+    """The tasks and the texts of one request. A task answers only rows with the number of texts that the task takes.
 
     Attributes:
         tasks: The names of the tasks.
